@@ -24,7 +24,7 @@ from jinja2 import TemplateError
 
 from docs.generate.markdown import replace_block, table
 from rankviz import dataset
-from rankviz.api.data import look
+from rankviz.api import data as data_files
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -114,7 +114,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
         gradient_checkpointing=chance.choice(("none", "hf")),
         loss_path="full",
         max_steps=None if epochs else chance.randint(2, 6),
-        data=look(str(data), ASSETS).measured.training_data(epochs),
+        data=data_files.measured(str(data), ASSETS).training_data(epochs),
     )
     question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -21,9 +20,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Condition, Thread
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Condition
+from typing import IO, Any, NamedTuple
 
 from rankviz import errors, visitor
 from rankviz.errors import (
@@ -127,8 +126,6 @@ CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
 """Characters of a child's log in an error message."""
-KEPT_BYTES = 4 * LOG_TAIL
-"""Bytes of a child's log that are kept while it runs."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
@@ -193,24 +190,25 @@ def run(
     reads, lives = os.pipe()
     os.write(lives, secret.encode())  # before anybody is told of what arrives: that would end the child
     try:
-        child = subprocess.Popen(
-            command,
-            stdin=reads,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=IMPORT_ROOT,
-            env=environment(variables) | ({"TMPDIR": str(folder)} if folder else {}),
-            start_new_session=True,
-        )
-        try:
-            _bound(child.pid, reads, bounds)
-            output, log, stopped = _outputs(child, bounds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            child.stdout.close()
-            child.stderr.close()
+        with TemporaryFile(dir=folder) as out, TemporaryFile(dir=folder) as log:
+            child = subprocess.Popen(
+                command,
+                stdin=reads,
+                stdout=out,
+                stderr=log,
+                cwd=IMPORT_ROOT,
+                env=environment(variables) | ({"TMPDIR": str(folder)} if folder else {}),
+                start_new_session=True,
+            )
+            try:
+                _bound(child.pid, reads, bounds)
+                stopped = _wait(child, bounds, out, log)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            output, tail = _read(out, 0), _read(log, max(0, _size(log) - 4 * LOG_TAIL))
+            tail = after_first_word(tail) if len(tail) == 4 * LOG_TAIL else tail
     finally:
         os.close(reads)
         os.close(lives)
@@ -218,9 +216,30 @@ def run(
         stopped = "used too much processor time"
     if secret:
         output = output.replace(secret.encode(), b"...")
-    if len(log) == KEPT_BYTES:
-        log = after_first_word(log)
-    return Ended(child.returncode, output, redacted(log.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
+    return Ended(child.returncode, output, redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
+
+
+def _wait(child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes]) -> str:
+    """Wait until a child ends; return the reason to stop it, or ""."""
+    deadline = time.monotonic() + bounds.seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(min(0.1, max(0.0, deadline - time.monotonic())))
+        if max(_size(out), _size(log)) > bounds.answer_bytes:
+            out.truncate(0)
+            return f"gave more than {bounds.answer_bytes / 1e6:,.0f} MB"
+        if child.returncode is not None:
+            return ""
+    return f"took more than {bounds.seconds:g} s"
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _read(file: IO[bytes], start: int) -> bytes:
+    file.seek(start)
+    return file.read()
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
@@ -247,54 +266,6 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
         for kind, limit in limits.items() if hasattr(resource, "prlimit") else ():  # Linux
             _, most = resource.prlimit(pid, kind)
             resource.prlimit(pid, kind, limit if most == resource.RLIM_INFINITY else tuple(min(most, n) for n in limit))
-
-
-def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str]:
-    """Read a child's output until it ends; return output, end of the log, and the reason to stop it or ""."""
-    deadline = time.monotonic() + bounds.seconds
-    out, log = bytearray(), bytearray()
-    held = {child.stdout.fileno(): out, child.stderr.fileno(): log}
-    poll = select.poll()
-    for fd in held:
-        poll.register(fd, select.POLLIN)
-    with _end_of(child, poll) as end:
-        has_ended = False
-        while held or not has_ended:
-            left = 0.0 if has_ended else deadline - time.monotonic()
-            if left <= 0 and not has_ended:
-                return bytes(out), bytes(log), f"took more than {bounds.seconds:g} s"
-            events = poll.poll(left * 1000)
-            if has_ended and not events:
-                break  # a grandchild holds its outputs open
-            for fd, _ in events:
-                if fd == end:
-                    has_ended = True
-                    poll.unregister(fd)
-                elif data := os.read(fd, 2**16):
-                    held[fd] += data
-                else:
-                    poll.unregister(fd)
-                    del held[fd]
-            if len(out) > bounds.answer_bytes:
-                return b"", bytes(log), f"gave more than {bounds.answer_bytes / 1e6:,.0f} MB"
-            del log[:-KEPT_BYTES]
-    child.wait()
-    return bytes(out), bytes(log), ""
-
-
-@contextlib.contextmanager
-def _end_of(child: subprocess.Popen, poll: select.poll) -> Iterator[int]:
-    """Yield a descriptor that becomes readable when the child ends."""
-    if hasattr(os, "pidfd_open"):
-        end = os.pidfd_open(child.pid)
-    else:  # not Linux: a thread waits for it
-        end, ends = os.pipe()
-        Thread(target=lambda: (child.wait(), os.close(ends)), daemon=True).start()
-    poll.register(end, select.POLLIN)
-    try:
-        yield end
-    finally:
-        os.close(end)
 
 
 WORKER = (sys.executable, "-m", "rankviz.worker")

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.setup import TrainingData, Trait, characters, token_range
+from rankviz.core.cost.setup import TrainingData, Trait, token_range
+from rankviz.core.cost.setup import characters as by_kind
 from rankviz.core.quantity import Range
-from rankviz.dataset import Preview
 from rankviz.errors import BadDataError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.dataset import Dataset, Example, Format
+    from rankviz.dataset import Example, Format
 
 SAMPLED = 2_000
 """Most examples whose characters are counted by kind; the other examples only count by length."""
 REMEMBERED = 16
 """Number of files whose contents are cached."""
-SHOWN_CHARACTERS = 20_000
-"""Most characters of each text in a preview."""
+SHOWN_ROWS, SHOWN_CHARACTERS = 3, 20_000
+"""Number of rows that a preview shows, and characters of each of their texts at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,22 @@ class MeasuredData:
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
+    first: tuple[tuple[str, str], ...] = ()
+    """The first rows as (prompt, completion)."""
+    mean_characters: float
+    longest_characters: int
+    mean_answer_characters: float
+    longest_answer_characters: int
+    has_prompts: bool
+    """True where a row has a prompt to answer."""
+
+    def require_prompts(self) -> None:
+        """Raise BadDataError where no row has a prompt to answer."""
+        if not self.has_prompts:
+            raise BadDataError(
+                f"Exact match needs prompts, and no row of {self.title} has one. Set exact match to 0, or give rows of "
+                "prompt and completion, instruction and output, or messages."
+            )
 
     def training_data(self, epochs: float | None = None) -> TrainingData:
         """Return the input of an estimate: the expected mean length, and the upper end of the longest example's
@@ -80,81 +96,71 @@ class MeasuredData:
         }
 
 
-class Look(NamedTuple):
-    """The first rows of a sample or file, and the numbers of the whole."""
-
-    preview: Preview
-    measured: MeasuredData
-
-
 class Data(Operations):
     """Contents of data files, cached."""
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._looks: OrderedDict[tuple, Look] = OrderedDict()
+        self._known: OrderedDict[tuple, MeasuredData] = OrderedDict()
 
     def measure(self, data: str) -> MeasuredData:
-        """Return number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or Parquet file.
-        BadDataError names the first row that cannot be used."""
-        return self.look(data).measured
-
-    def look(self, data: str) -> Look:
-        """Return first rows and numbers of a sample or a file of the current visitor. BadDataError names a bad row."""
-        data = self._workspace.references.data(data).text
+        """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
+        Parquet file of the current visitor. BadDataError names the first row that cannot be used."""
+        data, assets = self._workspace.references.data(data).text, self._workspace.assets
         path = existing(data)
         status = path.stat() if path else None
         key = (data, status.st_mtime_ns, status.st_size, status.st_ino) if status else (data,)
-        if key in self._looks:
-            return self._looks[key]
-        if dataset.is_sample(data, self._workspace.assets):
-            return self._remember(key, look(data, self._workspace.assets))
+        if key in self._known:
+            return self._known[key]
+        if dataset.is_sample(data, assets):
+            return self._remember(key, measured(data, assets))
         if data.lower().endswith(".parquet"):
             installed.require_pyarrow()  # here, since a child does not know who asks
         children = self._workspace.children
         with children.turn(repr(key)):
-            if key not in self._looks:  # while this one waited
-                request = {"data": data, "assets": str(self._workspace.assets)}
-                about = Path(data).name[:80]
-                reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
-                self._remember(key, look_from(reply))
-            return self._looks[key]
+            if key in self._known:  # read while this one waited
+                return self._known[key]
+            request, about = {"data": data, "assets": str(assets)}, Path(data).name[:80]
+            reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
+            return self._remember(key, measured_from(reply))
 
-    def _remember(self, key: tuple, seen: Look) -> Look:
-        self._looks[key] = seen
-        while len(self._looks) > REMEMBERED:
-            self._looks.popitem(last=False)
-        return seen
+    def _remember(self, key: tuple, data: MeasuredData) -> MeasuredData:
+        self._known[key] = data
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return data
 
 
-def look(data: str, assets: Path) -> Look:
+def measured(data: str, assets: Path) -> MeasuredData:
     """Return first rows and numbers of a sample or file, read in this process."""
-    read = dataset.read(data, assets)
-    return Look(dataset.preview_of(read), measured(read, is_file=not dataset.is_sample(data, assets), assets=assets))
-
-
-def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
-    """Return the numbers of a data set that was read. is_file: False for a shipped sample."""
-    assume, examples = load_assumptions(assets), read.examples
+    read, assume = dataset.read(data, assets), load_assumptions(assets)
+    examples, pairs = read.examples, [example.as_pair() for example in read.examples]
     lengths = [sum(map(len, _texts(example))) for example in examples]
     step = max(1, len(examples) // SAMPLED)
     sampled = examples[::step]
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
+    characters, answers = [len(prompt) + len(answer) for prompt, answer in pairs], [len(answer) for _, answer in pairs]
     return MeasuredData(
         title=read.title,
-        file_name=read.title if is_file else None,
+        file_name=None if dataset.is_sample(data, assets) else read.title,
         format=read.format,
         examples=len(examples),
         mean_tokens=_token_range(sampled, assume).times(share),
         longest_tokens=_token_range((longest,), assume),
         traits=read.traits,
         notes=read.notes,
+        first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
+        mean_characters=sum(characters) / len(pairs),
+        longest_characters=max(characters),
+        mean_answer_characters=sum(answers) / len(pairs),
+        longest_answer_characters=max(answers),
+        has_prompts=any(example.has_prompt for example in examples),
     )
 
 
 def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
-    counts = characters("\n".join(text for example in examples for text in _texts(example)))
+    counts = by_kind("\n".join(text for example in examples for text in _texts(example)))
     messages = sum(len(example.messages) for example in examples) / len(examples)
     return token_range({kind: count / len(examples) for kind, count in counts.items()}, messages, assume)
 
@@ -169,17 +175,8 @@ def _tokens(tokens: Range) -> str:
     return f"{expected} tokens ({low} to {high})"
 
 
-def look_json(seen: Look) -> dict[str, Any]:
-    """Return a Look as JSON; texts are cut at SHOWN_CHARACTERS."""
-    row = {"preview": asdict(seen.preview), "measured": asdict(seen.measured)}
-    row["preview"]["examples"] = [[text[:SHOWN_CHARACTERS] for text in each] for each in seen.preview.examples]
-    return row
-
-
-def look_from(row: Mapping[str, Any]) -> Look:
-    """Return the Look that `look_json` has written."""
-    preview, measured = row["preview"], row["measured"]
-    tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {name: tuple(measured[name]) for name in ("notes", "traits")}
-    examples = tuple(map(tuple, preview["examples"]))
-    return Look(Preview(**{**preview, "examples": examples}), MeasuredData(**{**measured, **tokens, **lists}))
+def measured_from(row: Mapping[str, Any]) -> MeasuredData:
+    """Return the data that a child has measured, from JSON."""
+    tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
+    lists = {"notes": tuple(row["notes"]), "traits": tuple(row["traits"]), "first": tuple(map(tuple, row["first"]))}
+    return MeasuredData(**{**row, **tokens, **lists})

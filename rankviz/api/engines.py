@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
@@ -61,20 +60,16 @@ class Offer:
     @property
     def sentences(self) -> Sequence[str]:
         """Price, cost, assumptions and spending limit, to read before starting."""
-        return tuple(self._sentences())
-
-    def _sentences(self) -> Iterator[str]:
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
-        yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
-        bill = self.bill
-        if self.usd and self.usd.high > self.limit_usd - bill.most_usd:
-            yield "The spending limit may end the job before all runs have completed. What has completed is kept."
-        cost = "have cost" if bill.is_whole else "may have cost up to"
-        spent = f" for all jobs of this sweep, which {cost} {units.usd(bill.most_usd)}," if bill.most_usd else ""
-        yield (
-            f"The limit of {units.usd(self.limit_usd)}{spent} ends the job after "
+        spent = self.bill.most_usd
+        short = "The spending limit may end the job before all runs have completed. What has completed is kept."
+        for_all = f" for all jobs of this sweep, which have cost up to {units.usd(spent)}," if spent else ""
+        return (
+            f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}.",
+            *([short] if self.usd and self.usd.high > self.limit_usd - spent else []),
+            f"The limit of {units.usd(self.limit_usd)}{for_all} ends the job after "
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
-            f"{units.time_span(STARTING)}, not measured."
+            f"{units.time_span(STARTING)}, not measured.",
         )
 
 
@@ -139,7 +134,7 @@ class Jobs(Operations):
         expected = self._api.runs.expected_of(runs, self._environment(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
         bill = self._engine.bill(runs[0].sweep_id)
-        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute, is_whole=bill.is_whole)
+        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
         return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
 
     def require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
@@ -181,9 +176,8 @@ class Jobs(Operations):
         return self._engine.logins.give(visitor.id, login.token, visitor.name, login.expires_at, came_at=login.came_at)
 
     def _require_login(self) -> Hub:
-        hub = self._login()
-        if hub is None:
-            raise EngineUnavailableError(LOG_IN if self._workspace.shared else SET_TOKEN)
+        if (hub := self._login()) is None:
+            raise EngineUnavailableError(self.why_not())
         return hub
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
@@ -229,7 +223,6 @@ class Engines(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._look = Lock()
         self.beside = Beside()
 
     def known(self) -> Sequence[Engine]:
@@ -250,16 +243,11 @@ class Engines(Operations):
     def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
         """Return the outcome of `work`, which may take an engine seconds; None while it runs in the background: call
         again. question: cache key of the answer."""
-
-        def answer() -> Any:
-            with self._look:  # else the next would be told that nothing is known
-                self._api.locations.engine(name).nodes()
-            return work()
-
-        return self.beside.ask((name, self._workspace.visitor.id), question, answer)
+        return self.beside.ask((name, self._workspace.visitor.id), question, work)
 
     def why_not(self, name: str) -> str:
         """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible."""
+        name = self._api.locations.engine(name).name
         if name == LOCAL:
             return self._workspace.why_not_train()
         return self._workspace.why_not_write() or (
@@ -269,10 +257,6 @@ class Engines(Operations):
     def why_none(self) -> str:
         """Return why no engine can train, and what to do; empty if one can."""
         return "" if self.offered() else self._workspace.why_not_train()
-
-    def why_not_more(self, sweep: Sweep) -> str:
-        """Return why the engine of a sweep cannot be used, as `why_not`; empty if it can."""
-        return self.why_not(self.name(self._api.locations.destination(sweep.runs).engine))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
         """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""

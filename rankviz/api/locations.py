@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
@@ -16,8 +16,8 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
-from rankviz.core.runs.run_time import DeviceTime, Rent, times_by_engine
-from rankviz.core.runs.words import Place, all_in_words, title, with_attempt
+from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
+from rankviz.core.runs.words import Place, all_in_words, title
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Engine, Nodes, queue
 from rankviz.jobs.known import require
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 NOT_HERE = "This page cannot use that engine now."
 """Message for visitors, who cannot set up the engine."""
-USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
 
 class Locations(Operations):
@@ -100,7 +99,8 @@ class Locations(Operations):
         """Return the place where a run is or was; before any engine has taken it, the place where it is to run."""
         place = Place(run.engine, run.where)
         if run.state.ended and run.begun_attempts:
-            return Place() if self._is_of_another_machine(run, place.engine) else place
+            is_imported = place.engine == LOCAL and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
+            return Place() if is_imported else place
         if place.where or run.state == "running":
             return place
         there = self._workspace.store.listed_destination(run.run_id)
@@ -110,7 +110,8 @@ class Locations(Operations):
 
     def in_words(self, run: RunRecord) -> str:
         """Return text such as "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
-        return with_attempt(self.of(run), run)
+        attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
+        return ", ".join(filter(None, [self.of(run).in_words, attempt]))
 
     def of_sweep(self, sweep: Sweep) -> str:
         """Return text such as "Ray cluster, node-0; this machine": the places of the running runs, if any run. Empty
@@ -120,17 +121,6 @@ class Locations(Operations):
         running = [run for run in sweep.runs if run.state == "running"]
         waiting = [run for run in sweep.runs if not run.state.ended]
         return all_in_words([self.of(run) for run in running or waiting or sweep.runs])
-
-    def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-        """Return machine time of all attempts of a run until `now` (unix seconds), by engine ("": unknown)."""
-        return {
-            "" if self._is_of_another_machine(run, engine) else engine: spent
-            for engine, spent in times_by_engine(run, now).items()
-        }
-
-    def _is_of_another_machine(self, run: RunRecord, engine: str) -> bool:
-        is_ended_here = engine == LOCAL and run.state.ended
-        return is_ended_here and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +163,7 @@ class Queue(Operations):
         at_work = {record.request.sweep_id for record in running}
         waiting = [each for each in batches if each.sweep_id not in at_work and supervisor.engine_of(each) == engine]
         running = [record for record in running if record.engine in ("", engine)]
-        served = queue.served_at(store.records(), {batch.owner for batch in waiting}, self._owner_of, now=time.time())
+        served = queue.served_at(store.records(), self._owner_of, now=time.time())
         order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
         before = order[: order.index(mine)]
         trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
@@ -225,41 +215,27 @@ class Spent:
     """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
     belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
 
-    times: Mapping[str, DeviceTime]
-    """Machine time by engine name; "" is an unknown engine."""
+    time: DeviceTime
+    """Machine time of all attempts."""
     attempts: int
     """Number of attempts that have begun, over all runs."""
     rent: Rent | None = None
     """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
 
     @property
-    def time(self) -> DeviceTime:
-        """Machine time on all engines together."""
-        return sum(self.times.values(), DeviceTime())
-
-    @property
     def in_words(self) -> str:
-        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "24 s on Ray cluster, 62 s on
-        this machine"; empty if nothing has begun."""
-        unknown = USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""
-        return "; ".join(filter(None, [", ".join(self._parts()), unknown]))
+        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
+        begun."""
+        if self.rent is None:
+            return self.time.in_words
+        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
+        return f"{usd}, {self.time.in_words} in runs" if self.time.in_words else usd
 
     @property
     def sentence(self) -> str:
-        """Sentence such as "Machine time so far: 18 min on this machine."; empty if nothing has begun."""
+        """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
         called = "Cost so far" if self.rent else "Machine time so far"
         return f"{called}: {words}." if (words := self.in_words) else ""
-
-    def _parts(self) -> Iterator[str]:
-        rent = self.rent.in_words if self.rent else ""
-        if rent:
-            yield f"{rent} on {title(HF_JOBS)}"
-        for engine, spent in self.times.items():
-            if rent and engine == HF_JOBS and spent.in_words:
-                yield f"{spent.in_words} in runs"
-            elif spent.in_words:
-                elsewhere = " elsewhere" if len(self.times) > 1 else ""
-                yield spent.in_words + (f" on {title(engine)}" if engine else elsewhere)
 
     def as_json(self) -> CostJSON:
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
@@ -280,11 +256,8 @@ class Spending(Operations):
     def of_sweep(self, sweep: Sweep) -> Spent:
         """Return the cost of all runs of a sweep."""
         rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
-        return self._spent(sweep.runs, rent)
-
-    def of_run(self, run: RunRecord) -> Spent:
-        """Return the machine time of a run, without dollars: rent belongs to the sweep."""
-        return self._spent([run])
+        attempts = sum(run.begun_attempts for run in sweep.runs)
+        return Spent(time=device_time(sweep.runs, time.time()), attempts=attempts, rent=rent)
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return the same as `given_limit`; None where the limit cannot be read."""
@@ -309,7 +282,7 @@ class Spending(Operations):
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 if limit and (job := engine.job_of(sweep.sweep_id)):
-                    limit = max(limit, job[1].limit_usd or 0.0)  # one that was started with a higher limit keeps it
+                    limit = max(limit, job[1].limit_usd)  # one that was started with a higher limit keeps it
                 most = max(limit, bill.most_usd) if limit else None
                 return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
         except EngineUnavailableError:  # what jobs have cost cannot be read
@@ -317,10 +290,3 @@ class Spending(Operations):
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
         return None
-
-    def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
-        times, now = {}, time.time()
-        for run in runs:
-            for engine, spent in self._api.locations.times(run, now).items():
-                times[engine] = times.get(engine, DeviceTime()) + spent
-        return Spent(times=times, attempts=sum(run.begun_attempts for run in runs), rent=rent)

@@ -58,13 +58,13 @@ class MeasuredRuns(Operations):
         from rankviz.core.runs.estimate import row_tokens
 
         try:
-            preview = self._api.runs.preview(request.data)
+            data = self._api.data.measure(request.data)
         except RankVizError:
             return None
         if not of_answers:
-            return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
-        preview.require_prompts()
-        ends = preview.mean_answer_characters, preview.longest_answer_characters
+            return row_tokens(data.mean_characters, data.longest_characters, self._workspace.assumptions)
+        data.require_prompts()
+        ends = data.mean_answer_characters, data.longest_answer_characters
         return row_tokens(*ends, self._workspace.assumptions)
 
     def memory(

@@ -22,7 +22,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
-from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, for_here, settle
+from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.hub import reach
@@ -193,10 +193,6 @@ class Probes(Operations):
             estimate=estimate.allocated_band,
             **load_truth(self._workspace.assets),
         )
-
-    def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
-        """Return the question with "auto" for settings that cannot train here, and a sentence that names them."""
-        return for_here(question, self._workspace.here())
 
     def all(self) -> Sequence[ProbeRecord]:
         """Return all probes of the current visitor, newest first."""

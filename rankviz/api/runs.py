@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep, SweepProgress, SweepTime
-    from rankviz.dataset import Preview, Sample
+    from rankviz.dataset import Sample
     from rankviz.jobs import Engine
     from rankviz.store import RunStore
 
@@ -90,10 +90,6 @@ class Runs(Operations):
     def samples(self) -> Sequence[Sample]:
         """Return the sample data that RankViz ships."""
         return dataset.samples(self._workspace.assets)
-
-    def preview(self, data: str) -> Preview:
-        """Return the first rows of a sample or a file, with counts; BadDataError names a bad row."""
-        return self._api.data.look(data).preview
 
     def sweeps(self) -> Sequence[Sweep]:
         """Return all sweeps of the current visitor, newest first."""
@@ -456,9 +452,9 @@ class Runs(Operations):
                 self._api.quota.check_base(run.base)
             there = self._api.locations.device(destination)
             run.training.settle(there)
-            preview = self.preview(run.data)
+            data = self._api.data.measure(run.data)
             if run.exact_match_examples:
-                preview.require_prompts()
+                data.require_prompts()
             if not is_here and not engine.sees_folders and references.model(run.base).path:
                 advice = SAME_FOLDERS if engine.name == RAY and self._workspace.visitor.admin else ""
                 raise InvalidSettingError(FOLDER_IS_NOT_SENT + advice)

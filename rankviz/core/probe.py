@@ -9,7 +9,7 @@ from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
@@ -128,7 +128,7 @@ def settle(
         raise InvalidSettingError(
             f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
         )
-    if not _has_moe_scheme(question, device):
+    if question.training.framework == "unsloth" and not device.cuda:  # which has only its default
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
     if shared:
@@ -148,29 +148,6 @@ def settle(
         time_limit_seconds=time_limit,
         memory_limit_bytes=memory_limit,
     )
-
-
-def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
-    """Return the question with settings replaced that this device cannot train, and a sentence on them."""
-    training, instead = question.training, []
-    try:
-        training.settle(device)
-    except InvalidSettingError:
-        training = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
-        settled = training.without_auto(device)
-        pairs = ((name, getattr(settled, name), getattr(question.training, name)) for name in AUTO_FIELDS)
-        instead = [f"{name} {new} instead of {old}" for name, new, old in pairs if old not in ("auto", new)]
-    others: dict[str, Any] = dict.fromkeys(flags_not_followed(question.lora, training.framework, cuda=device.cuda))
-    if not _has_moe_scheme(question, device):
-        others["moe_scheme"] = "default"
-    instead += [f"{name} {'on' if value is None else value}" for name, value in others.items()]
-    note = f"{'' if device.cuda else 'There is no GPU here. '}The probe uses {', '.join(instead)}." if instead else ""
-    return replace(question, training=training, lora=replace(question.lora, **others)), note
-
-
-def _has_moe_scheme(question: ProbeQuestion, device: Device) -> bool:
-    """Tell whether the MoE scheme is available; Unsloth without a GPU has only its default."""
-    return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
 class DepthLine(NamedTuple):

@@ -25,7 +25,6 @@ MAX_ARRAY_BYTES = 50 * 10**6
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
-PREVIEW_ROWS = 3
 
 
 def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
@@ -115,30 +114,6 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preview:
-    """A first look at data: its first three rows as (prompt, completion), the number of rows with a prompt for exact
-    match, and characters of whole rows and of answers."""
-
-    title: str
-    format: Format
-    rows: int
-    examples: tuple[tuple[str, str], ...]
-    mean_characters: float
-    longest_characters: int
-    rows_with_prompt: int
-    mean_answer_characters: float
-    longest_answer_characters: int
-
-    def require_prompts(self) -> None:
-        """Raise BadDataError where no row has a prompt to answer."""
-        if not self.rows_with_prompt:
-            raise BadDataError(
-                f"Exact match needs prompts, and no row of {self.title} has one. Set exact match to 0, or give rows of "
-                "prompt and completion, instruction and output, or messages."
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """Data shipped with RankViz, from assets/data/index.json."""
 
@@ -164,23 +139,6 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
 def is_sample(data: str, assets: Path = ASSETS) -> bool:
     """Tell whether this is the id of a shipped sample."""
     return any(sample.id == data for sample in samples(assets))
-
-
-def preview_of(dataset: Dataset) -> Preview:
-    """Return the preview of data that was read."""
-    pairs = [example.as_pair() for example in dataset.examples]
-    lengths, answers = [len(prompt) + len(answer) for prompt, answer in pairs], [len(answer) for _, answer in pairs]
-    return Preview(
-        title=dataset.title,
-        format=dataset.format,
-        rows=len(pairs),
-        examples=tuple(pairs[:PREVIEW_ROWS]),
-        mean_characters=sum(lengths) / len(lengths),
-        longest_characters=max(lengths),
-        rows_with_prompt=sum(example.has_prompt for example in dataset.examples),
-        mean_answer_characters=sum(answers) / len(answers),
-        longest_answer_characters=max(answers),
-    )
 
 
 def read(data: str, assets: Path = ASSETS) -> Dataset:

@@ -10,7 +10,6 @@ tests/jobs/test_contract.py. Train, the command line and the endpoints then offe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from rankviz.core.runs.events import Attempt
@@ -63,6 +62,8 @@ class Live:
     """Reason why the job has not begun, as a sentence; empty once its worker runs."""
     end: End | None = None
     """End of the job; None while its worker runs or may still start."""
+    is_at_cancelled: bool = False
+    """True where the job works on a run that was cancelled here as it waited."""
 
 
 class Nodes(NamedTuple):
@@ -81,14 +82,14 @@ class Engine(Protocol):
 
     One supervisor calls an engine, from one thread, several times a second: an engine that needs the network calls it
     in threads and caches the answers. Any method may raise EngineUnavailableError where the place cannot be reached;
-    the supervisor then leaves the engine's jobs as they are. An unexpected error has the same effect and is logged
-    with its traceback.
+    the supervisor then leaves the engine's jobs as they are.
     """
 
     name: str
     """Name in `--engine NAME` and RANKVIZ_ENGINE."""
     shares_disk: bool
-    """True where the engine's workers write into the store's own run folders."""
+    """True where the engine's workers write into the store's own run folders. Otherwise the engine copies journals and
+    files of a job into them, completely before it reports the job's end."""
     is_limited: bool = True
     """True where the server's time limit per run applies; False where the owner of the runs pays."""
     sees_folders: bool = True
@@ -116,13 +117,9 @@ class Engine(Protocol):
         """Return how many more jobs the engine would start now."""
         ...
 
-    def holds(self, job: Job) -> bool:
-        """Return True where runs of a job are in one that `live` may not have listed yet."""
-        return False
-
     def start(self, job: Job) -> Live | None:
         """Start a job and return it; None where the start must wait a moment. Starting the same job twice starts it
-        once. A started job is listed by `live`, also after a restart.
+        once. `live` lists a started job, also after a restart.
 
         Raises EngineUnavailableError where the job must wait, with the reason; EngineError, or OSError for a missing
         file, where the job cannot start, so that its runs fail; another OSError where the start is tried again.
@@ -136,13 +133,6 @@ class Engine(Protocol):
     def cancel(self, live: Live) -> End | None:
         """End a job with all its processes; None where it has not ended yet, so that this must be called again."""
         ...
-
-    def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        """Return the attempt's own journal from a byte offset on; the last line may be unfinished."""
-        return b""
-
-    def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        """Copy adapter/, cuts/ and worker.log of an attempt into the run's folder; EngineError if incomplete."""
 
     def forget(self, live: Live) -> None:
         """Remove what is left of an ended job: the engine's record of it, and its folder here if it has one. Call this

@@ -35,22 +35,14 @@ from rankviz.errors import (
 from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
-from rankviz.jobs.prices import (
-    MOST_USD,
-    Bill,
-    Cost,
-    Flavor,
-    Ledger,
-    cost_so_far,
-    require_limit,
-    seconds_left,
-)
-from rankviz.jobs.process import describe_exit
-from rankviz.jobs.remote import READ_BYTES, Remote
-from rankviz.jobs.submission import (
+from rankviz.jobs.local import describe_exit
+from rankviz.jobs.prices import MOST_USD, Bill, Cost, Flavor, Ledger, cost_so_far, require_limit, seconds_left
+from rankviz.jobs.remote import (
     OWN_LIMITS,
+    READ_BYTES,
     SUBMISSION,
     JobLimits,
+    Remote,
     RemoteJob,
     Status,
     Submission,
@@ -125,18 +117,16 @@ class JobTerms:
     usd_per_minute: Annotated[float, Between(0, MOST_USD)]
     timeout_seconds: Annotated[int, Between(0, 10**9)]
     sweep_id: Word
-    limit_usd: Annotated[float, Between(0, MOST_USD)] | None = None
-    """Spending limit of the whole sweep, in US dollars; None in terms without a limit."""
+    limit_usd: Annotated[float, Between(0, MOST_USD)]
+    """Spending limit of the whole sweep, in US dollars."""
     has_returned: bool = False
     """True where the job was restored from its account after this runs folder had been emptied."""
 
 
-TERMS = JobTerms.__dataclass_fields__.keys()
-
-
 def terms_of(submission: Submission) -> JobTerms | None:
+    """Return the terms of a submission; None where they cannot be read."""
     try:
-        return build(JobTerms, {name: value for name, value in submission.terms.items() if name in TERMS})
+        return build(JobTerms, dict(submission.terms))
     except ValueError:
         return None
 
@@ -197,16 +187,18 @@ class HfJobs(Remote):
         """Return at least 1, so that `start` is called and gives the reason why a job waits."""
         return max(1, super().room())
 
-    def holds(self, job: Job) -> bool:
+    def start(self, job: Job) -> Live | None:
+        """Start a job; None where a job that this page has restored meanwhile has its runs."""
         run_ids = {attempt.run_id for attempt in job.attempts}
         if self._coming & run_ids:  # asked first: it is empty only once the job's folder is there
-            return True
-        return any(attempt.run_id in run_ids for live in self.live() for attempt in live.job.attempts if not live.end)
+            return None
+        held = {attempt.run_id for live in self.live() if not live.end for attempt in live.job.attempts}
+        return None if held & run_ids else super().start(job)
 
     def terms(self, job: Job) -> Mapping[str, Any]:
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
-        sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
+        sweep_id = self.store.record(job.attempts[0].run_id).request.sweep_id
         jobs = list(self._jobs())
         if any(terms.sweep_id == sweep_id for _, _, terms in jobs):
             raise EngineUnavailableError(ONE_AT_A_TIME)
@@ -218,7 +210,7 @@ class HfJobs(Remote):
         options = {**job.options, **({} if limit is None else {"spend": repr(limit)})}
         try:
             flavor, usd = self.offer(hub, options, wait=0.0)
-            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
+            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute)
         except InvalidSettingError as error:  # who looks at a run of another sees no dollars
             raise EngineError(USED_UP if bill.jobs else str(error)) from error
         if limit is None:
@@ -275,8 +267,8 @@ class HfJobs(Remote):
         has; raise EngineUnavailableError or EngineError where a job cannot be read."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
-        self._store.update(waits=True)
-        runs, sweeps = self._store.names()
+        self.store.update(waits=True)
+        runs, sweeps = self.store.names()
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
             job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None
             requests = tuple(request for request in job.requests if request.run_id not in runs) if job else ()
@@ -288,12 +280,12 @@ class HfJobs(Remote):
     def take(self, found: Returning, owner: str) -> None:
         """Restore the runs of a job from its account into this store, and follow the job. Nothing is started. Raise
         EngineError where the job is here already."""
-        folder, terms = self.place / found.name, replace(found.terms, has_returned=True)
+        folder, terms = self.place / found.name, found.terms
         numbers = {attempt.run_id: attempt.number for attempt in found.job.attempts}
         first, *others = found.job.attempts  # the first names the folder
         self._coming |= (wanted := {request.run_id for request in found.requests})
         self.place.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(self.place)  # beside it, since `forget` removes what is hidden in it
+        aside = aside_of(folder)
         try:
             aside.mkdir()
             attempts = (first, *(each for each in others if each.run_id in wanted))
@@ -301,15 +293,15 @@ class HfJobs(Remote):
             write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(terms)))
             if folder.exists():
                 raise EngineError("This job is here already.")
-            there = WantedEngine(HF_JOBS, {"flavor": terms.flavor, "spend": f"{terms.limit_usd or self._spend:g}"})
+            there = WantedEngine(HF_JOBS, {"flavor": terms.flavor, "spend": f"{terms.limit_usd:g}"})
             content = {}
             for request in found.requests:
                 placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": found.handle}
                 events = line_of(AttemptPlaced(time=request.created_at, **placed))
                 content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
-            self._store.publish(content, Ownership(owner))
+            self.store.publish(content, Ownership(owner))
             os.rename(aside, folder)
-            if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
+            if self.ledger.limit(terms.sweep_id) is None:
                 self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -325,8 +317,7 @@ class HfJobs(Remote):
         try:
             job = bundle.job_of(json.loads(text(bundle.JOB_FILE)))
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
-            terms = json.loads(text(SUBMISSION))["terms"]
-            terms = build(JobTerms, {name: value for name, value in terms.items() if name in TERMS})
+            terms = build(JobTerms, json.loads(text(SUBMISSION))["terms"])
             requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return None
@@ -338,7 +329,7 @@ class HfJobs(Remote):
             and {request.sweep_id for request in requests} == {terms.sweep_id}
             and bundle.folder_of(job, self.place).name == seen.name
         )
-        terms = replace(terms, owner=owner, account=hub.name, has_returned=False)
+        terms = replace(terms, owner=owner, account=hub.name, has_returned=True)
         return Returning(seen.name, job, requests, terms, seen.id) if is_one else None
 
     def send(self, job: RemoteJob) -> None:
@@ -403,7 +394,7 @@ class HfJobs(Remote):
         all of its jobs. A restart empties the disk of a Space, so there the Space's name identifies the folder."""
         space = os.environ.get("SPACE_ID")
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
-        known = {"app": "rankviz", "home": home or home_id(self._store.home / "hf-jobs.id", self._store.home)}
+        known = {"app": "rankviz", "home": home or home_id(self.store.home / "hf-jobs.id", self.store.home)}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
     def _newest(self, hub: Hub, name: str) -> HubJob | None:

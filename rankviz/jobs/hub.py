@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, RankVizError, redacted
 from rankviz.jobs.prices import STARTING, Flavor
-from rankviz.jobs.submission import in_thread
+from rankviz.jobs.remote import in_thread
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
@@ -100,24 +100,20 @@ class Hub:
                 self._name = _text(self._api.whoami()["name"])
         return self._name
 
-    def is_of(self, name: str) -> bool:
-        """Return True where the account is known to have that name."""
-        return bool(name) and name == self._name
-
     def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
         """Return the machines for rent, the cheapest first, and learn the account's name. One thread fetches them for
         all callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
         with self._lock:
             known, age = self._flavors, time.monotonic() - self._flavors_at
             if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
-                known, self._flavors_at = in_thread(self._ask_for_flavors, "rankviz-machines"), time.monotonic()
-                self._flavors = known
+                self._flavors_at = time.monotonic()
+                self._flavors = known = in_thread(self._list_flavors, "rankviz-machines")
         try:
             return known.result(wait)
         except NotSoon:
             raise EngineUnavailableError(ASKED) from None
 
-    def _ask_for_flavors(self) -> Sequence[Flavor]:
+    def _list_flavors(self) -> Sequence[Flavor]:
         _ = self.name
         with self._reaching():
             found = [_flavor(each) for each in self._api.list_jobs_hardware() if each.unit_label == "minute"]
@@ -198,7 +194,7 @@ class Hub:
         return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
 
     def read(self, path: str, offset: int, most: int) -> bytes:
-        """Return up to `most` bytes of a bucket's file from an offset on; empty where the file does not exist."""
+        """Return up to `most` bytes of the bucket's file from an offset on; empty where the file does not exist."""
         return self._get(f"buckets/{self.name}/{BUCKET}/resolve/{quote(path)}", offset, most)
 
     def _get(self, path: str, offset: int, most: int) -> bytes:
@@ -206,25 +202,24 @@ class Hub:
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
         headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity", "Range": f"bytes={offset}-"}
-        url, data = f"{self._api.endpoint}/{path}", b""
         with (
             self._reaching(),
-            get_session().stream("GET", url, headers=headers, timeout=READ_SECONDS, follow_redirects=True) as response,
+            get_session().stream(
+                "GET", f"{self._api.endpoint}/{path}", headers=headers, timeout=READ_SECONDS, follow_redirects=True
+            ) as response,
         ):
             if response.status_code in (404, 416):
                 return b""
             if response.is_error:
                 response.read()
             hf_raise_for_status(response)
-            skip = 0 if response.status_code == 206 else offset
-            parts = []
+            skip, data = 0 if response.status_code == 206 else offset, bytearray()
             for chunk in response.iter_raw():
-                parts.append(chunk[skip:])
-                skip, most = max(0, skip - len(chunk)), most - len(parts[-1])
-                if most <= 0:
+                data += chunk[skip:]
+                skip = max(0, skip - len(chunk))
+                if len(data) >= most:
                     break
-            data = b"".join(parts)
-        return data[: len(data) + min(0, most)]
+            return bytes(data[:most])
 
     def _described(self, job: Any) -> HubJob:
         stage, durations = _text(getattr(job.status.stage, "value", job.status.stage)), job.durations
@@ -317,7 +312,7 @@ class Logins:
             if came_at <= self._ended_at.get(owner, -math.inf):
                 return None
             hub = self._valid(owner)
-            if hub is None or not (hub.token == token or hub.is_of(name)):
+            if hub is None or not (hub.token == token or (name and name == hub._name)):
                 hub = Hub(token, name, self._endpoint)
             if hub.token == token:
                 self._known[owner] = hub, expires_at

@@ -2,12 +2,12 @@
 
 SENT is the packed job (bundle.py), BACK the place for its results: paths, or URIs that fsspec reads. The worker runs
 on a copy on the machine's own disk, since journals grow by appending and object storage holds whole files. This
-program copies journals to BACK every few seconds, a run's adapters with a list of them (remote.MANIFEST) once the run
-has ended, and `exit_code` last. Failed copies are tried again for minutes.
+program copies journals to BACK every second, a run's files with a list of them (remote.MANIFEST) once the run has
+ended, and `exit_code` last. Failed copies are tried again for minutes.
 """
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from rankviz import logs
 from rankviz.core.runs.events import LAST, Attempt
-from rankviz.jobs import bundle, process
+from rankviz.jobs import bundle, local
 from rankviz.jobs.remote import MANIFEST
 from rankviz.store.journal import parse_lines
 
-LOOK_SECONDS, WRITE_SECONDS, WANTED_SECONDS = 0.3, 2.0, 60.0
+LOOK_SECONDS = 1.0
 LAST_SECONDS = 300.0
 """Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
 SMALL = ("job.json", "submission.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
@@ -58,9 +58,8 @@ class Storage:
 
     def write_all(self, folder: Path) -> None:
         """Copy all files below a local folder to the storage."""
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                self.write(file.relative_to(folder).as_posix(), file)
+        for file in bundle.files_in(folder):
+            self.write(file.relative_to(folder).as_posix(), file)
 
     def read_all(self, folder: Path) -> None:
         """Copy all files of the storage to a local folder."""
@@ -68,13 +67,6 @@ class Storage:
             target = folder / path[len(self._root) :].lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
-
-    def has_gone(self, path: str) -> bool:
-        """Return True where a file certainly does not exist any more; False also where the storage cannot be read."""
-        try:
-            return not self._files.exists(self._at(path))
-        except Exception:
-            return False
 
     def remove(self) -> None:
         if self._files.exists(self._root):
@@ -92,54 +84,36 @@ class Carrier:
         self._read = {attempt.run_id: 0 for attempt in attempts}
         """Bytes of each journal, by run id, that were searched for the run's end."""
         self._copied: dict[Path, tuple[int, int]] = {}
-        self._not_before = 0.0
-        self._failed: set[Path] = set()
+        """Size and time of each copied file."""
 
     def look(self) -> bool:
-        """Copy changed files, and all files of runs that have just ended. Return True where every copy succeeded."""
+        """Copy all files of runs that have just ended, with a list of them, and all small files that have changed.
+        Return True where every copy succeeded."""
         is_whole = True
         for run_id, offset in self._read.items():
-            new = bundle.since(self._work, run_id, offset)
+            folder = self._work / "runs" / run_id
+            new = bundle.read_plain(folder / "events.jsonl", offset)
             new = new[: new.rfind(b"\n") + 1]
-            if any(isinstance(event, LAST) for event in parse_lines(new)) and not self._write_run(run_id):
-                is_whole = False
-            else:
-                self._read[run_id] = offset + len(new)
-        return (time.monotonic() < self._not_before or self.write()) and is_whole
-
-    def write(self) -> bool:
-        """Copy all small files that have changed. Return True where every copy succeeded."""
-        self._not_before = time.monotonic() + WRITE_SECONDS
-        return all([self._write(file) for file in _files_in(self._work) if file.name in SMALL])
-
-    def _write_run(self, run_id: str) -> bool:
-        """Copy all files of a run, then the list of them."""
-        folder = self._work / "runs" / run_id
-        files = [file for file in _files_in(folder) if file.name != MANIFEST]
-        sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
-        if not all([self._write(file) for file in files]):
-            return False
-        (folder / MANIFEST).write_text(json.dumps({path: size for path, size in sizes.items() if size}))
-        return self._write(folder / MANIFEST)
+            if any(isinstance(event, LAST) for event in parse_lines(new)):
+                files = [file for file in bundle.files_in(folder) if file.name != MANIFEST]
+                sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+                (folder / MANIFEST).write_text(json.dumps({path: size for path, size in sizes.items() if size}))
+                if not (all([self._write(file) for file in files]) and self._write(folder / MANIFEST)):
+                    is_whole = False
+                    continue
+            self._read[run_id] = offset + len(new)
+        return all([self._write(file) for file in bundle.files_in(self._work) if file.name in SMALL]) and is_whole
 
     def _write(self, file: Path) -> bool:
-        relative = file.relative_to(self._work)
         try:
             state = file.stat()
-            if self._copied.get(relative) != (state.st_size, state.st_mtime_ns):
-                self._back.write(relative.as_posix(), file)
-                self._copied[relative] = state.st_size, state.st_mtime_ns
+            if self._copied.get(file) != (state.st_size, state.st_mtime_ns):
+                self._back.write(file.relative_to(self._work).as_posix(), file)
+                self._copied[file] = state.st_size, state.st_mtime_ns
             return True
         except Exception as error:  # each file system has errors of its own
-            if relative not in self._failed:  # in the log once
-                self._failed.add(relative)
-                print(f"{relative} could not be written into the storage ({error}).", flush=True)
+            print(f"{file.name} could not be written into the storage ({error}).", flush=True)
             return False
-
-
-def _files_in(folder: Path) -> list[Path]:
-    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    return [file for file in files if file.is_file() and not file.is_symlink()]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -147,29 +121,25 @@ def main(argv: Sequence[str]) -> int:
     sent, back, *given = argv
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         work = Path(scratch) / "job"
-        source = Storage(sent)
-        source.read_all(work)
+        Storage(sent).read_all(work)
         job = bundle.read_job(work)
         worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
         started = subprocess.Popen(
             [*worker, str(work), *map(str, job.attempts)],
             cwd=work,
             stdin=subprocess.DEVNULL,
-            preexec_fn=process.die_with_parent,
+            preexec_fn=local.die_with_parent,
         )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
         signal.signal(signal.SIGTERM, lambda *_: started.terminate())
-        carrier, wanted_until = Carrier(work, back, job.attempts), time.monotonic() + WANTED_SECONDS
+        carrier = Carrier(work, back, job.attempts)
         while started.poll() is None:
             carrier.look()
-            time.sleep(LOOK_SECONDS)
-            if time.monotonic() >= wanted_until:
-                wanted_until = time.monotonic() + WANTED_SECONDS
-                if source.has_gone(bundle.JOB_FILE):  # the page has given this job up
-                    started.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(LOOK_SECONDS)
         (work / "exit_code").write_text(f"{started.returncode}\n")
         until = time.monotonic() + LAST_SECONDS
-        while not (carrier.look() and carrier.write()) and time.monotonic() < until:
+        while not carrier.look() and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         return started.returncode if started.returncode >= 0 else 128 - started.returncode
 

@@ -1,39 +1,196 @@
 """The local engine: worker processes on this machine, one per GPU, or one on the CPU.
 
-Workers write into the store's own run folders. File locks tell which workers are alive (process.py), so a restarted
-app finds its workers, even after the app was killed.
+A worker writes into the store's own run folders. It leads its own session, so that its whole process group can be ended
+at once and closing a terminal does not end it. It is alive while its flock on a file of HOME is held (worker.lock; with
+several GPUs, worker-1.lock and so on too). It inherits the file descriptor, so a restarted app finds its workers. The
+file contains, as JSON, the leader's process id and the worker's attempts.
 """
 
+import contextlib
+import ctypes
+import fcntl
+import json
 import math
 import os
+import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz import units
-from rankviz.core.runs.events import GPU_LOST, LOCAL
+import psutil
+
+from rankviz import children, units
+from rankviz.core.runs.events import GPU_LOST, LOCAL, Attempt
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs import process
 from rankviz.jobs.engine import End, Engine, Job, Kind, Live
 from rankviz.machine import cards
+from rankviz.paths import IMPORT_ROOT
 
 COMMANDS: Mapping[Kind, Sequence[str]] = {
     "finetune": (sys.executable, "-m", "rankviz.worker", "finetune"),
     "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
 }
+PR_SET_PDEATHSIG = 1
+PATIENCE_SECONDS = 1.0
+"""Seconds to wait for a killed worker to end."""
 OUT_OF_MEMORY = (
     "Out of memory: this server allows a training at most {}, and this one took more. Use a smaller batch, a shorter "
     "max_length, shorter rows or a smaller base."
 )
+UNKILLED = (
+    "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
+    "it has."
+)
+KILLED = (
+    "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller batch, a "
+    "shorter max_length or a smaller base."
+)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A live worker, launched by this process, or found by a later supervisor (then `popen` is None)."""
+
+    lock: Path
+    attempts: tuple[Attempt, ...]
+    pid: int
+    popen: subprocess.Popen | None = None
+    took_bytes: int = 0
+    """Bytes of memory that the worker used when it was killed for using too much; 0 otherwise."""
+    was_killed: bool = False
+
+    def alive(self) -> bool:
+        """Return True while the leader lives. An ended leader of this process is left unwaited for: as a zombie it
+        keeps its pid, and so its group's, from being given to a stranger until `end` has ended the group."""
+        return _lives(self.pid) and (is_held(self.lock) if self.popen is None else self.popen.returncode is None)
+
+    def end_at(self, most_bytes: float) -> None:
+        """Kill all processes of the worker where together they use more than `most_bytes` of main memory. Only
+        resident memory of their own counts: neither mapped files nor unused reservations of a GPU driver."""
+        processes = self._processes()
+        # smaps_rollup is exact, and read only where that matters: it takes 9 ms of processor time for each GB.
+        for file in ("status", "smaps_rollup"):
+            took = sum(_own_bytes(pid, file) for pid in processes)
+            if took <= most_bytes:
+                return
+        self.took_bytes = took
+        _signal(signal.SIGKILL, processes)  # asked to end, they could go on taking
+
+    def end(self, grace_seconds: float) -> int | None:
+        """End all processes of the worker, and return the leader's exit code (None where not known). Raise
+        EngineUnavailableError where one still exists a second after it was killed, as while it waits for a driver."""
+        processes = self._processes()
+        if not self.was_killed:
+            _signal(signal.SIGTERM, processes)
+            _signal(signal.SIGCONT, processes)  # a stopped process takes SIGTERM only once it goes on
+        deadline = time.monotonic() + (0.0 if self.was_killed else grace_seconds)
+        while any(map(_lives, processes)) and time.monotonic() < deadline + PATIENCE_SECONDS:
+            if time.monotonic() > deadline:
+                self.was_killed = True
+                _signal(signal.SIGKILL, processes)
+            time.sleep(0.02)
+            processes |= self._processes()
+        if any(map(_lives, processes)):
+            raise EngineUnavailableError(UNKILLED)
+        return self.popen.wait() if self.popen is not None else None
+
+    def _processes(self) -> set[int]:
+        """Return the ids of the process group, and of the leader's descendants that left the group."""
+        pids = {pid for pid in psutil.pids() if _group(pid) == self.pid}
+        with contextlib.suppress(psutil.Error):
+            pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
+        return pids - {os.getpid()}
+
+
+def launch(
+    command: Sequence[str],
+    *,
+    home: Path,
+    attempts: Sequence[Attempt],
+    log: Path,
+    slot: int = 0,
+    environment: Mapping[str, str] | None = None,
+    niceness: int = 0,
+) -> Worker | None:
+    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, with its output appended to `log`; None where some process still
+    holds the lock, as a worker's threads do for a moment after its leader has ended. Raise OSError where the start
+    fails. slot: Number of the worker on this machine. environment: Additional variables. niceness: Added to this
+    process's niceness.
+    """
+    lock, texts = lock_file(home, slot), [str(attempt) for attempt in attempts]
+    variables = {**children.environment(children.TRAINING), **(environment or {}), "PYTHONUNBUFFERED": "1"}
+    variables["PYTHONPATH"] = os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with lock.open("a+b") as file, log.open("ab") as output:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        file.truncate(0)  # who finds the lock before this is written again finds no other process
+        popen = subprocess.Popen(
+            [*command, str(home), *texts],
+            cwd=home,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(file.fileno(),),
+        )
+        file.write(json.dumps({"pid": popen.pid, "run_ids": texts}).encode())
+        file.flush()
+        nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
+        with contextlib.suppress(OSError):  # when memory runs out, this one is killed, and not the app
+            Path(f"/proc/{popen.pid}/oom_score_adj").write_text("500")
+        with contextlib.suppress(OSError):  # some kernels share processors among sessions
+            os.setpriority(os.PRIO_PROCESS, popen.pid, nice)
+            Path(f"/proc/{popen.pid}/autogroup").write_text(str(nice))
+    return Worker(lock=lock, attempts=tuple(attempts), pid=popen.pid, popen=popen)
+
+
+def find(lock: Path) -> Worker | None:
+    """Return the live worker that an earlier supervisor launched with this lock; None where there is none. A worker
+    whose supervisor was killed before it wrote the runs into the lock is killed."""
+    if not is_held(lock):
+        return None
+    try:
+        content = json.loads(lock.read_text())
+    except ValueError:  # its app was killed before it wrote which runs the worker has: they are tried again
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                is_leader = each.pid == _group(each.pid) != os.getpgid(0)
+                if is_leader and any(file.path == str(lock) for file in each.open_files()):
+                    os.killpg(each.pid, signal.SIGKILL)
+        return None
+    return Worker(lock=lock, attempts=tuple(map(Attempt.parse, content["run_ids"])), pid=content["pid"])
+
+
+def lock_file(home: Path, slot: int = 0) -> Path:
+    """Return the path of a worker's lock."""
+    return home / (f"worker-{slot}.lock" if slot else "worker.lock")
+
+
+def is_held(lock: Path) -> bool:
+    """Return True where some process holds the lock."""
+    try:
+        with lock.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 class Slot(NamedTuple):
     """A GPU or the CPU as a place for one worker, with the worker's environment variables."""
 
-    number: int
+    lock: Path
     where: str
     environment: Mapping[str, str]
 
@@ -71,21 +228,22 @@ class Local(Engine):
         self._home, self._commands, self._grace_seconds = home, commands, grace_seconds
         self._most_gpus, self._gpus = most_gpus, tuple(gpus)
         self._niceness, self._memory_bytes = niceness, memory_bytes
-        self._workers: dict[Path, process.Worker] = {}
-        self._lost_at: dict[int, float] = {}
-        """Time of the last lost worker, by slot number. Free slots that lost none, or long ago, are used first."""
+        self._workers: dict[Path, Worker] = {}
+        self._ended: list[Path] = []
+        """Locks of workers that have ended, the latest last: other places are used first, since a GPU may be lost."""
 
     def room(self) -> int:
         return len(self._free())
 
     def start(self, job: Job) -> Live | None:
-        slot = min(self._free(), key=lambda each: self._lost_at.get(each.number, 0.0))
-        worker = process.launch(
+        places = self._free()
+        slot = min(places, key=lambda each: self._ended.index(each.lock) if each.lock in self._ended else -1)
+        worker = launch(
             self._commands[job.kind],
             home=self._home,
             attempts=job.attempts,
             log=self._home / "runs" / job.attempts[0].run_id / "worker.log",
-            slot=slot.number,
+            slot=self._slots.index(slot),
             environment=slot.environment or cards.worker_environment(),
             niceness=self._niceness,
         )
@@ -95,23 +253,20 @@ class Local(Engine):
         return self._live(worker)
 
     def live(self) -> Sequence[Live]:
-        known = [process.lock_file(self._home, slot.number) for slot in self._slots]
+        known = [slot.lock for slot in self._slots]
         for lock in {*known, *self._home.glob("worker-*.lock")} - self._workers.keys():
-            if worker := process.find(lock):
+            if worker := find(lock):
                 self._workers[lock] = worker
         return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
 
     def cancel(self, live: Live) -> End:
         exit_code = self._worker(live).end(self._grace_seconds)
-        return End(exit_code, why=process.describe_exit(exit_code))
+        return End(exit_code, why=describe_exit(exit_code))
 
     def forget(self, live: Live) -> None:
-        worker = self._worker(live)
-        del self._workers[worker.lock]
-        number = next((slot.number for slot in self._slots if worker.lock == self._lock_of(slot)), 0)
-        self._lost_at.pop(number, None)
-        if live.end is not None and live.end.lost:
-            self._lost_at[number] = time.monotonic()
+        lock = self._worker(live).lock
+        del self._workers[lock]
+        self._ended = [each for each in self._ended if each != lock] + [lock]
 
     def release(self) -> None:
         self._workers.clear()
@@ -127,31 +282,29 @@ class Local(Engine):
         places = places[: self._most_gpus]
         if len(places) < 2:
             where = places[0][0] if places else "this machine"
-            return [Slot(0, where, places[0][1] if self._gpus else {})]
+            return [Slot(lock_file(self._home), where, places[0][1] if self._gpus else {})]
         return [
-            Slot(number, where, environment | _own_cache(number)) for number, (where, environment) in enumerate(places)
+            Slot(lock_file(self._home, number), where, environment | _own_cache(number))
+            for number, (where, environment) in enumerate(places)
         ]
 
-    def _lock_of(self, slot: Slot) -> Path:
-        return process.lock_file(self._home, slot.number)
-
     def _free(self) -> Sequence[Slot]:
-        return [slot for slot in self._slots if self._lock_of(slot) not in self._workers]
+        return [slot for slot in self._slots if slot.lock not in self._workers]
 
-    def _worker(self, live: Live) -> process.Worker:
+    def _worker(self, live: Live) -> Worker:
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
 
-    def _live(self, worker: process.Worker) -> Live:
+    def _live(self, worker: Worker) -> Live:
         if self._memory_bytes < math.inf:
             worker.end_at(self._memory_bytes / len(self._slots))
         return Live(
             job=Job(attempts=worker.attempts),
             handle=str(worker.pid),
-            where=next((slot.where for slot in self._slots if worker.lock == self._lock_of(slot)), ""),
+            where=next((slot.where for slot in self._slots if slot.lock == worker.lock), ""),
             end=None if worker.alive() else self._end(worker),
         )
 
-    def _end(self, worker: process.Worker) -> End | None:
+    def _end(self, worker: Worker) -> End | None:
         """End all remaining processes of a worker and return how it ended; None until they are gone."""
         try:
             exit_code = worker.end(self._grace_seconds)
@@ -159,11 +312,74 @@ class Local(Engine):
             return None
         if worker.took_bytes:
             return End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(self._memory_bytes / len(self._slots))))
-        lost = exit_code is None or exit_code < 0 or exit_code == GPU_LOST
-        return End(exit_code, lost=lost, why=process.describe_exit(exit_code))
+        return End(exit_code, exit_code is None or is_lost(exit_code), describe_exit(exit_code))
 
 
 def _own_cache(number: int) -> dict[str, str]:
     """Return the variable that gives each slot but the first its own folder for Unsloth's compiled modules."""
     name = "UNSLOTH_COMPILE_LOCATION"
     return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}
+
+
+def is_lost(exit_code: int) -> bool:
+    """Return True for the exit code of a worker whose machine or GPU failed, and not its run."""
+    return exit_code < 0 or exit_code == GPU_LOST
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """Return a sentence that explains an exit code and says what to do next."""
+    if exit_code is None:
+        return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
+    if exit_code == -signal.SIGKILL:
+        return KILLED
+    if exit_code < 0:
+        return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
+    if exit_code == GPU_LOST:
+        return "The GPU failed, and its worker with it. Run `rankviz doctor`, and look for Xid errors of the driver."
+    if exit_code == 0:
+        return "The worker stopped before this run was done; the end of its log says what it did last."
+    return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+
+
+def from_shell(code: int) -> int:
+    """Convert a shell's exit code (128 + signal) to Python's (-signal)."""
+    return 128 - code if code - 128 in frozenset(signal.Signals) else code
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill the calling process when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal(number: signal.Signals, processes: set[int]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _group(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        return os.getpgid(pid)
+    return None
+
+
+def _lives(pid: int) -> bool:
+    """Return True where a process exists and is no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _own_bytes(pid: int, file: str) -> int:
+    """Return the bytes of a process's anonymous and shared resident memory, without mapped files; 0 once it has ended.
+    Pages shared by several processes count in part for /proc's smaps_rollup, and whole for status. Where the file has
+    no such lines, return its resident memory less the shared part."""
+    with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(OSError):
+            kilobytes = re.findall(r"(?:Rss|Pss_)(?:Anon|Shmem):\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text())
+            if kilobytes:
+                return 1024 * sum(map(int, kilobytes))
+        memory = psutil.Process(pid).memory_info()
+        return memory.rss - getattr(memory, "shared", 0)
+    return 0

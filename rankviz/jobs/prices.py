@@ -1,8 +1,7 @@
 """Costs and spending limits of paid jobs, which are billed by the minute from the start of the machine to its end.
 
 A spending limit applies to all jobs of a sweep together: lost and cancelled jobs count, and jobs before the sweep
-moved to another engine and back. Costs of ended jobs are in HOME/hf-jobs/spent.json, limits in
-HOME/hf-jobs/limit-SWEEP.
+moved to another engine and back. Limit and costs of a sweep are in HOME/hf-jobs/SWEEP.json.
 """
 
 import json
@@ -12,12 +11,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.quantity import Range
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.submission import Submission
+from rankviz.jobs.remote import Submission
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
@@ -33,12 +32,8 @@ FOLLOWED_SECONDS = 60.0
 DIGITS = 6
 """Decimal places kept before a floor or ceiling, so that a limit of 0.31 less 0.11 pays for as much as 0.2."""
 UNREADABLE = (
-    "What jobs have cost cannot be read, so none starts. The owner of the server can mend hf-jobs/spent.json in the "
-    "runs folder, or remove it: then spending limits count from 0."
-)
-NO_LIMIT = (
-    "The spending limit of its sweep cannot be read any more, so no job of it starts. Cancel it, and resume it with a "
-    "limit."
+    "What jobs of this sweep have cost cannot be read, so none starts. The owner of the server can mend "
+    "hf-jobs/{}.json in the runs folder, or remove it: then the spending limit counts from 0."
 )
 
 
@@ -79,26 +74,21 @@ def require_limit(usd: float) -> None:
         )
 
 
-def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: bool = True) -> int:
+def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     """Return the time limit of a new job in seconds: what the sweep's spending limit `usd` still pays for after
-    `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little.
-
-    The longest expected start-up time is subtracted, since Hugging Face bills it and may not count it against the time
-    limit. is_whole: True where `spent` is the exact cost of the other jobs; False where it is an upper bound.
-    """
+    `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little. The
+    longest expected start is subtracted, since Hugging Face bills it and may not count it against the time limit."""
     require_limit(usd)
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(round(min(paid, MOST_SECONDS) - STARTING.high, DIGITS))
     if seconds >= LEAST_SECONDS:
         return seconds
     least = spent + math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
-    cost = "have cost" if is_whole else "may have cost up to"
-    so_far = f"this sweep's jobs {cost} {units.usd(spent)}, and " if spent else ""
+    so_far = f"is used up: this sweep's jobs have cost up to {units.usd(spent)}" if spent else "does not pay for a job"
     raise InvalidSettingError(
-        f"The spending limit of {units.usd(usd)} {'is used up' if spent else 'does not pay for a job'}: "
-        f"{so_far}starting may take "
-        f"{STARTING.high / 60:.0f} minutes and is billed. Give at least "
-        f"{units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or choose a cheaper machine."
+        f"The spending limit of {units.usd(usd)} {so_far}, and starting may take {STARTING.high / 60:.0f} minutes and "
+        f"is billed. Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or "
+        "choose a cheaper machine."
     )
 
 
@@ -137,67 +127,45 @@ def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> 
 
 
 class Ledger:
-    """Files with costs and limits of one runs folder.
-
-    Versions before 1 December 2026 stored both for each payer of a sweep, as SWEEP@PAYER; such entries count for the
-    sweep.
-    """
+    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}."""
 
     def __init__(self, place: Path):
-        self._place = place
-        self._lock = threading.Lock()
+        self._place, self._lock = place, threading.Lock()
 
     def note_limit(self, sweep_id: str, usd: float) -> None:
         """Store the latest spending limit of a sweep; raise OSError where it cannot be written."""
-        self._place.mkdir(parents=True, exist_ok=True)
-        replace_durably(self._place / f"limit-{sweep_id}", repr(usd))
+        with self._lock:
+            self._write(sweep_id, usd, self._read(sweep_id)[1])
 
     def limit(self, sweep_id: str) -> float | None:
         """Return a sweep's latest spending limit, or None; raise EngineUnavailableError where it cannot be read."""
-        own = self._place / f"limit-{sweep_id}"
-        files = [own] if own.exists() else sorted(self._place.glob(f"limit-{sweep_id}@*"))
-        try:
-            limits = [float(file.read_text()) for file in files]
-        except (OSError, ValueError):
-            limits = [math.nan]
-        if not all(0 < usd < math.inf for usd in limits):
-            raise EngineUnavailableError(NO_LIMIT)
-        return max(limits, default=None)
+        return self._read(sweep_id)[0]
 
     def add(self, sweep_id: str, job: str, cost: Cost) -> None:
         """Store the cost of an ended job, in place of an earlier entry of the same job."""
         with self._lock:
-            known = self._read()
-            self._place.mkdir(parents=True, exist_ok=True)
-            content = {**known, sweep_id: {**known.get(sweep_id, {}), job: cost}}
-            replace_durably(self._place / "spent.json", json.dumps(content))
+            limit, jobs = self._read(sweep_id)
+            self._write(sweep_id, limit, {**jobs, job: cost})
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
         """Return a sweep's bill with `running`, costs by job name; EngineUnavailableError if unreadable."""
-        jobs: dict[str, Cost] = {}
-        for name, costs in self._read().items():
-            if name.partition("@")[0] == sweep_id:
-                jobs |= costs
-        jobs |= running
-        costs = jobs.values()
+        costs = {**self._read(sweep_id)[1], **running}.values()
         is_whole = all(cost.least == cost.most for cost in costs)
-        return Bill(len(jobs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
+        return Bill(len(costs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
 
-    def _read(self) -> Mapping[str, Mapping[str, Cost]]:
-        """Return stored costs by sweep and job. Older files have one number per sweep, or one number per job."""
+    def _write(self, sweep_id: str, limit: float | None, jobs: Mapping[str, Cost]) -> None:
+        self._place.mkdir(parents=True, exist_ok=True)
+        replace_durably(self._place / f"{sweep_id}.json", json.dumps({"limit": limit, "jobs": jobs}))
+
+    def _read(self, sweep_id: str) -> tuple[float | None, Mapping[str, Cost]]:
         try:
-            known = json.loads((self._place / "spent.json").read_text())
-            jobs = {name: costs if isinstance(costs, dict) else {"": costs} for name, costs in known.items()}
-            return {name: {job: _cost(usd) for job, usd in costs.items()} for name, costs in jobs.items()}
+            content = json.loads((self._place / f"{sweep_id}.json").read_text())
+            limit, jobs = content["limit"], {name: Cost(*map(float, cost)) for name, cost in content["jobs"].items()}
+            is_valid = limit is None or 0 < limit < math.inf
+            if is_valid and all(0.0 <= cost.least <= cost.most < math.inf for cost in jobs.values()):
+                return limit, jobs
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            raise EngineUnavailableError(UNREADABLE) from None
-
-
-def _cost(usd: Any) -> Cost:
-    """Return a stored cost; raise ValueError or TypeError where the entry is invalid."""
-    cost = Cost(*map(float, usd if isinstance(usd, list) else [usd, usd]))
-    if not 0.0 <= cost.least <= cost.most < math.inf:
-        raise ValueError(usd)
-    return cost
+            return None, {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        raise EngineUnavailableError(UNREADABLE.format(sweep_id))

@@ -6,7 +6,7 @@ The time when a visitor was last served is read from the journals, so a restart 
 
 import itertools
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -42,13 +42,12 @@ def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: 
     return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id, _), group in waiting.items()]
 
 
-def served_at(
-    records: Iterable[Record], owners: Iterable[str], owner_of: Callable[[str], str], *, now: float
-) -> dict[str, float]:
+def served_at(records: Iterable[Record], owner_of: Callable[[str], str], *, now: float) -> dict[str, float]:
     """Return when each visitor's latest run began, at most `now`, in unix seconds; without visitors that have none."""
-    wanted, last = set(owners), {}
+    last: dict[str, float] = {}
     for record in records:
-        if record.started_at is not None and (owner := owner_of(record.run_id)) in wanted:
+        if record.started_at is not None:
+            owner = owner_of(record.run_id)
             last[owner] = max(last.get(owner, -math.inf), min(record.started_at, now))
     return last
 
@@ -71,21 +70,13 @@ def in_turn(
     return order
 
 
-def parts(order: Sequence[Batch], room: int, places: Mapping[str, int] = NO_PLACES, *, least: int) -> list[Batch]:
-    """Divide batches among `room` free places where there are fewer batches: into parts of about equal size, each of
-    at least `least` runs. Each further part goes to the visitor with the fewest places, and there to the batch with
-    the largest parts. places: Number of places that each visitor has now."""
-    numbers, has = [1] * len(order), Counter(places)
-    has.update(batch.owner for batch in order)
-    while sum(numbers) < room:
-        divisible = [at for at, batch in enumerate(order) if len(batch.records) >= least * (numbers[at] + 1)]
-        if not divisible:
-            break
-        at = min(divisible, key=lambda at: (has[order[at].owner], -len(order[at].records) / numbers[at]))
-        numbers[at] += 1
-        has[order[at].owner] += 1
-    divided = []
-    for batch, number in zip(order, numbers, strict=True):
+def parts(order: Sequence[Batch], room: int, *, least: int) -> list[Batch]:
+    """Divide batches among `room` free places: each into parts of about equal size, each part of at least `least`
+    runs."""
+    divided: list[Batch] = []
+    for at, batch in enumerate(order):
+        share = math.ceil((room - len(divided)) / (len(order) - at))
+        number = max(1, min(share, len(batch.records) // least))
         ends = [math.ceil(len(batch.records) * part / number) for part in range(number + 1)]
         divided += [batch._replace(records=batch.records[start:end]) for start, end in itertools.pairwise(ends)]
     return divided

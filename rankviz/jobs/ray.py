@@ -17,13 +17,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankviz import installed
-from rankviz.core.runs.events import GPU_LOST, RAY
+from rankviz.core.runs.events import RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
-from rankviz.jobs import process
+from rankviz.jobs import local
 from rankviz.jobs.engine import End, Job, Live, Nodes
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import Remote
-from rankviz.jobs.submission import OWN_LIMITS, JobLimits, RemoteJob, Status, home_id, in_thread
+from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status, home_id, in_thread
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
@@ -215,7 +214,7 @@ class Ray(Remote):
 
     def _submission_id(self, job: RemoteJob) -> str:
         """Return the job's id in Ray, which Ray accepts only once."""
-        home = home_id(self._store.home / "ray.id", self._store.home.absolute())
+        home = home_id(self.store.home / "ray.id", self.store.home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:
@@ -272,8 +271,8 @@ def end_of(state: str, exit_code: int | None, message: str) -> End | None:
     if state not in ("SUCCEEDED", "FAILED"):
         return None
     if state == "SUCCEEDED" or exit_code is not None:
-        code = process.from_shell(exit_code or 0)
-        return End(code, lost=code < 0 or code == GPU_LOST, why=process.describe_exit(code))
+        code = local.from_shell(exit_code or 0)
+        return End(code, local.is_lost(code), local.describe_exit(code))
     if NEVER_PLACED in message:
         return End(by_us=True, why=message)
     return End(lost=True, why=f"Ray lost the job: {message}"[:500])

@@ -1,53 +1,69 @@
 """Jobs on machines elsewhere: the common part of all such engines.
 
-`Remote` packs a job into HOME/NAME-jobs/RUN_ID-aN. A `Follower` submits it once, polls it, copies journals and
-adapters into that folder, and cancels it. A subclass of `Remote` does this for one kind of cluster.
-
-NAME-jobs/RUN_ID-aN/                 the packed job (bundle.py) and the copied part of its journals
-NAME-jobs/RUN_ID-aN/submission.json  state of the job on its cluster
+`Remote` packs a job into HOME/NAME-jobs/RUN_ID-aN (bundle.py). Its `RemoteJob` submits it once, polls it, copies
+journals and adapters into the run folders, and cancels it. A subclass of `Remote` does this for one kind of cluster.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
 import os
+import re
+import secrets
 import shutil
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rankviz import units
 from rankviz.core.bounds import INSIDE
-from rankviz.core.runs.events import LAST, Attempt, RunFailed
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
+from rankviz.core.runs.events import (
+    LAST,
+    AdapterCut,
+    AdapterSaved,
+    Attempt,
+    AttemptPlaced,
+    RunEvent,
+    RunFailed,
+    RunRequeued,
+)
+from rankviz.core.runs.record import RunState
+from rankviz.errors import (
+    EngineDeclinedError,
+    EngineError,
+    EngineUnavailableError,
+    LimitError,
+    RunNotFoundError,
+    RunUnreadError,
+    quoted,
+)
 from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Engine, Job, Live
-from rankviz.jobs.submission import (
-    OWN_LIMITS,
-    JobLimits,
-    RemoteJob,
-    Status,
-    Submission,
-    in_thread,
-    read_submission,
-    write_submission,
-)
 from rankviz.machine import disk
+from rankviz.settings import Limits
 from rankviz.store import RunStore
-from rankviz.store.durable import aside_of
-from rankviz.store.journal import line_of, parse_event
+from rankviz.store.durable import aside_of, replace_durably
+from rankviz.store.journal import parse_event
 
 MANIFEST = "files.json"
 """File on the cluster next to an ended run's journal: sizes of the run's files, by path."""
-READ_BYTES, CHUNK_BYTES = 2**22, 2**26
-"""Bytes per read of a journal, and of any other file."""
-LATE_LOOKS = 5
-"""Number of polls in which missing files of an ended job are looked for."""
+SUBMISSION = "submission.json"
+EVENT_BYTES = 500
+"""Bytes per event in a journal with many events."""
+READ_BYTES, CHUNK_BYTES, LOG_BYTES = 2**22, 2**26, 2**20
+"""Bytes per read of a journal and of any other file, and bytes copied of a worker's log."""
+MAX_FILES = 2000
+"""Number of files that a run's adapters may have, truncated ones included."""
+ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
+"""Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
 NOTE_SECONDS = 10.0
 """Seconds between two updates of a job's billed time in its submission."""
 CANCEL_AGAIN_SECONDS = 60.0
@@ -65,11 +81,100 @@ TOO_LARGE = "Its adapters have {:,} files of {:,.0f} MB, more than this server a
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """State of a job elsewhere, as stored in its folder."""
+
+    submitted: bool = False
+    """True where the cluster may have the job; it is then never submitted again."""
+    handle: str = ""
+    """The job's id on the cluster; empty until known."""
+    cancelled: bool = False
+    """True where RankViz has cancelled the job."""
+    end: End | None = None
+    seconds: float | None = None
+    """Billed seconds so far, on machines that cost money; None where not known."""
+    seconds_at: float = 0.0
+    """Time at which `seconds` was read, unix seconds."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """Terms of the job, such as machine and price; set by its engine."""
+
+
+def read_submission(folder: Path) -> Submission:
+    """Read a job's submission; submitted=True without a valid file. Raise OSError where a retry may help."""
+    try:
+        content = json.loads((folder / SUBMISSION).read_bytes())
+        end = content["end"]
+        return Submission(**content | {"end": End(**end) if end else None, "terms": dict(content["terms"])})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return Submission(submitted=True)
+
+
+def write_submission(folder: Path, submission: Submission) -> None:
+    """Write the submission into the job's folder, durably; raise OSError where this fails."""
+    end = submission.end._asdict() if submission.end else None
+    replace_durably(folder / SUBMISSION, json.dumps(asdict(replace(submission, end=None)) | {"end": end}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Status of a job as its cluster reports it."""
+
+    handle: str
+    where: str = ""
+    waits: str = ""
+    """Reason why the job does not run, as a sentence; empty while it runs."""
+    end: End | None = None
+    was_cancelled: bool = False
+    """True where the job ended because somebody cancelled it."""
+    seconds: float | None = None
+    """Billed seconds so far; None where not known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobLimits:
+    """Limits for the files of one job. The job's owner controls these files, so each size has a limit."""
+
+    journal_bytes: int
+    journal_lines: int
+    adapter_bytes: int
+    """Bytes of one run's adapter and its truncated copies together."""
+    job_bytes: int
+    """Bytes of the adapters of all runs."""
+
+    @classmethod
+    def of(cls, limits: Limits) -> "JobLimits":
+        """Return limits from those of imports. All truncated adapters of a run are about as large as its adapter."""
+        adapter = limits.adapter_mb * 10**6
+        journal = max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES)
+        return cls(
+            journal_bytes=journal,
+            journal_lines=limits.events_per_run,
+            adapter_bytes=2 * adapter,
+            job_bytes=10 * adapter,
+        )
+
+    def require(self, adapters: Sequence[int]) -> None:
+        """Raise LimitError where the adapters, in bytes of each run, are larger than accepted."""
+        for size, most, whose, advice in (
+            (max(adapters), self.adapter_bytes, "run", "Choose a lower rank or fewer target modules."),
+            (sum(adapters), self.job_bytes, "sweep", "Choose fewer or lower ranks, learning rates or seeds."),
+        ):
+            if size > most:
+                raise LimitError(
+                    f"The adapters of one {whose} take {units.file_size(size)}, and this server takes at most "
+                    f"{units.file_size(most)} from a job. {advice}"
+                )
+
+
+OWN_LIMITS = JobLimits.of(Limits())
+
+
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
 
-    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes, is called
-    from several threads, and may raise EngineUnavailableError: then it is called again later.
+    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send`, `unsend` and `files`. Each may take minutes,
+    is called from several threads, and may raise EngineUnavailableError: then it is called again later.
 
     Args:
         at_once: Number of jobs on the cluster at most, waiting jobs included.
@@ -79,8 +184,8 @@ class Remote(Engine):
     """
 
     shares_disk = False
-    shares_folder = False
-    """True where jobs run in their folder here, which the nodes can access. Then `read` is not called."""
+    late_looks = 5
+    """Number of polls in which missing files of an ended job are looked for."""
 
     def __init__(
         self,
@@ -92,36 +197,39 @@ class Remote(Engine):
         given_up_seconds: float = math.inf,
         limits: JobLimits = OWN_LIMITS,
     ):
-        self.limits = limits
+        self.limits, self.poll_seconds = limits, poll_seconds
+        self.missing_seconds, self.given_up_seconds = missing_seconds, given_up_seconds
         self.place = store.home.absolute() / f"{self.name.removesuffix('-jobs')}-jobs"
-        self._store, self._at_once, self._poll_seconds = store, at_once, poll_seconds
-        seconds = {"missing_seconds": missing_seconds, "given_up_seconds": given_up_seconds}
-        self._follower_of = partial(Follower, self, limits=limits, poll_seconds=poll_seconds, **seconds)
-        self._followers: dict[str, Follower] = {}
-        """Followers by the name of the job's folder."""
+        self.store, self._at_once = store, at_once
+        self._followed: dict[str, RemoteJob] = {}
+        """Jobs by the name of their folder."""
 
-    def send(self, job: RemoteJob) -> None:
+    def send(self, job: "RemoteJob") -> None:
         """Send the job's files, before it is submitted; raise EngineError where the job can never be submitted."""
 
     @abstractmethod
-    def submit(self, job: RemoteJob) -> str:
+    def submit(self, job: "RemoteJob") -> str:
         """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted, EngineError where
         the job can never start, and another EngineUnavailableError where the answer was lost, so that `poll` has to
         find out."""
 
     @abstractmethod
-    def poll(self, job: RemoteJob) -> Status | None:
+    def poll(self, job: "RemoteJob") -> Status | None:
         """Return a job's status, found by its handle or else its name; None where the cluster does not know it."""
 
-    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+    @abstractmethod
+    def read(self, job: "RemoteJob", path: str, offset: int, most: int) -> bytes:
         """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
-        return b""
+
+    def files(self, job: "RemoteJob", run_id: str) -> Mapping[str, Any]:
+        """Return the sizes in bytes of an ended run's files, by path in the run's folder; ValueError if invalid."""
+        return json.loads(self.read(job, f"runs/{run_id}/{MANIFEST}", 0, READ_BYTES) or b"{}")
 
     @abstractmethod
-    def end(self, job: RemoteJob) -> None:
+    def end(self, job: "RemoteJob") -> None:
         """Ask the cluster to end a job, found by its handle, or by its name without one."""
 
-    def unsend(self, job: RemoteJob) -> None:
+    def unsend(self, job: "RemoteJob") -> None:
         """Remove the sent files of a job that nobody reads any more."""
 
     def terms(self, job: Job) -> Mapping[str, Any]:
@@ -133,178 +241,160 @@ class Remote(Engine):
 
     def is_live(self, folder: Path) -> bool:
         """Return True unless the job of a folder is known to have ended."""
-        follower = self._followers.get(folder.name)
-        return follower is None or follower.end is None
+        job = self._followed.get(folder.name)
+        return job is None or job.submission.end is None
 
     def start(self, job: Job) -> Live | None:
         folder = bundle.folder_of(job, self.place)
         if not folder.exists():
             if why_not := self.why_not():
                 raise EngineUnavailableError(why_not)
-            terms, aside = self.terms(job), aside_of(folder)
+            submission, aside = Submission(terms=self.terms(job)), aside_of(folder)
             try:
-                bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
-                write_submission(aside, Submission(terms=terms))
+                bundle.pack(self.store, job, aside, engine=self.name, sees_folders=self.sees_folders)
+                write_submission(aside, submission)
                 os.replace(aside, folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
-        return [self._live_or_damaged(folder) for folder in bundle.folders_in(self.place)]
-
-    def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        return bundle.since(bundle.folder_of(live.job, self.place), attempt.run_id, offset)
-
-    def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        bundle.collect(bundle.folder_of(live.job, self.place), attempt.run_id, folder)
+        return [self._live(folder) for folder in bundle.folders_in(self.place)]
 
     def cancel(self, live: Live) -> End | None:
-        follower = self._follower(bundle.folder_of(live.job, self.place))
-        follower.cancel()
-        if follower.end is None and follower.trouble:
-            raise EngineUnavailableError(follower.trouble)
-        return follower.end and End(follower.end.exit_code, why=CANCELLED)
+        job = self._follow(bundle.folder_of(live.job, self.place))
+        job.cancel()
+        if (end := job.submission.end) is None and job.trouble:
+            raise EngineUnavailableError(job.trouble)
+        return end and End(end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
         """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
         folder = bundle.folder_of(live.job, self.place)
-        follower = self._followers.pop(folder.name, None)
-        job = follower.job if follower else RemoteJob(folder, live.job, read_submission(folder))
-        may_run = job.submission.submitted and not (follower and follower.status and follower.status.end)
-        if follower:
-            follower.stop()
+        job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, live.job, read_submission(folder))
+        job.stop()
 
         def clean() -> None:
             with contextlib.suppress(Exception):  # what fails is left: the job finds no folder
-                if may_run:
+                if job.submission.submitted and not (job.status and job.status.end):
                     self.end(job)
             with contextlib.suppress(Exception):
                 self.unsend(job)
 
         in_thread(clean, "rankviz-forget")
         with contextlib.suppress(FileNotFoundError):
-            os.replace(folder, aside_of(folder))
-        for gone in self.place.glob(".*"):  # also what a network disk could not remove before
-            shutil.rmtree(gone, ignore_errors=True)
+            os.replace(folder, aside := aside_of(folder))
+            shutil.rmtree(aside, ignore_errors=True)
 
     def release(self) -> None:
-        for follower in self._followers.values():
-            follower.stop()
-        self._followers.clear()
-
-    def _live_or_damaged(self, folder: Path) -> Live:
-        """Return the job of a folder; one whose files cannot be read keeps its runs waiting, and no others."""
-        try:
-            return self._live(folder)
-        except EngineUnavailableError as error:
-            return Live(job=bundle.job_by_names(folder), handle="", waits=str(error))
+        for job in self._followed.values():
+            job.stop()
+        self._followed.clear()
 
     def _live(self, folder: Path) -> Live:
-        follower = self._follower(folder)
-        status = follower.status
+        """Return the job of a folder. One whose files cannot be read keeps its runs waiting, and no others."""
+        try:
+            job = self._follow(folder)
+        except EngineUnavailableError as error:
+            return Live(job=bundle.job_by_names(folder), handle="", waits=str(error))
+        end, status = job.submission.end, job.status
+        waits = status.waits if status else POLLING if job.handle else SUBMITTING
         return Live(
-            job=follower.job.job,
-            handle=follower.job.handle,
+            job=job.job,
+            handle=job.handle,
             where=status.where if status else "",
-            waits="" if follower.end else follower.trouble or follower.waits,
-            end=follower.end,
+            waits="" if end else job.trouble or waits,
+            end=end,
+            is_at_cancelled=job.is_at_cancelled,
         )
 
-    def _follower(self, folder: Path) -> "Follower":
-        """Return the follower of a folder's job. Raise EngineUnavailableError where the folder cannot be read: the job
-        may still run, and submitting it again could cost twice."""
-        if folder.name not in self._followers:
+    def _follow(self, folder: Path) -> "RemoteJob":
+        """Return the job of a folder, followed by a thread until it ends. Raise EngineUnavailableError where the folder
+        cannot be read: the job may still run, and submitting it again could cost twice."""
+        if folder.name not in self._followed:
             try:
-                job = RemoteJob(folder, bundle.read_job(folder), read_submission(folder))
+                job = RemoteJob(self, folder, bundle.read_job(folder), read_submission(folder))
             except (OSError, EngineError) as error:
                 raise EngineUnavailableError(
                     f"The files of a job cannot be read ({folder}: {error}). Its runs wait, since it may go on. Mend "
                     "that folder, or end the job where it runs and remove the folder."
                 ) from error
-            self._followers[folder.name] = self._follower_of(job).started()
-        return self._followers[folder.name]
+            self._followed[folder.name] = job
+            job.start()
+        return self._followed[folder.name]
 
 
-class _StoppedError(Exception):
-    """Raised once a follower is stopped, since another supervisor may follow its job by now."""
+class _StoppedError(BaseException):
+    """Raised once a job is stopped here, since another supervisor may follow it by now."""
 
 
-class Follower:
-    """Submits one job and polls it to its end, in a thread, since any call may take minutes.
+class RemoteJob:
+    """A job of a cluster, submitted once and polled to its end in a thread, since any call may take minutes.
 
-    The local journal grows with the job's own; the line that ends a run is added once all files named in the run's
-    journal are here. Files of a job are not trusted: sizes are limited, and paths must lie in the job's folder.
+    The journals here grow with the job's own; the line that ends a run is added once the run's files are here. Files of
+    a job are not trusted: sizes are limited, no link is followed, and paths must lie in an adapter of the run.
     """
 
-    def __init__(
-        self,
-        engine: Remote,
-        job: RemoteJob,
-        *,
-        limits: JobLimits,
-        poll_seconds: float,
-        missing_seconds: float,
-        given_up_seconds: float,
-    ):
-        self.job, self.trouble = job, ""
+    def __init__(self, engine: Remote, folder: Path, job: Job, submission: Submission):
+        self.folder, self.job, self.submission = folder, job, submission
         self.status: Status | None = None
-        self.end = job.submission.end
-        self._engine, self._limits = engine, limits
-        self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
-        self._given_up_seconds, self._reached_at = given_up_seconds, time.monotonic()
-        self._cancelled_at, self._missing_since = -math.inf, math.inf
-        self._is_prepared = False
-        self._bytes = self._looks = 0
-        self._lines: dict[str, int] = {}
-        """Number of lines of each local journal, by run id."""
-        self._ended: set[str] = set()
-        """Ids of runs whose local journal has its last line."""
-        self._lock = threading.RLock()
-        self._stopped, self._woken = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._loop, name=f"rankviz-{job.name}", daemon=True)
+        self.trouble = ""
+        self.is_unwanted = self.is_at_cancelled = False
+        """True where the job is to be cancelled; true where it works on a run that was cancelled as it waited."""
+        self.asked_at = -math.inf
+        """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
+        self._engine, self._store, self._limits = engine, engine.store, engine.limits
+        self._reached_at, self._cancelled_at, self._missing_since = time.monotonic(), -math.inf, math.inf
+        self._is_sent = self._is_stopped = False
+        self._looks = 0
+        self._lines: Counter[str] = Counter()
+        """Number of copied journal lines, by run id."""
+        self._sizes: dict[str, int] = {}
+        """Bytes of each run's adapters, by run id."""
+        self._lock, self._woken = threading.RLock(), threading.Event()
 
-    def started(self) -> "Follower":
-        """Start the thread unless the job has ended, and return self."""
-        if self.end is None:
-            self._thread.start()
-        return self
+    @property
+    def name(self) -> str:
+        """Name that finds the job on its cluster while its handle is not known."""
+        return self.folder.name
+
+    @property
+    def handle(self) -> str:
+        """Id of the job on its cluster; empty until known."""
+        return self.submission.handle
+
+    def start(self) -> None:
+        """Start to follow the job, unless it has ended."""
+        if self.submission.end is None:
+            threading.Thread(target=self._loop, name=f"rankviz-{self.name}", daemon=True).start()
 
     def stop(self) -> None:
         """Stop writing, so that another supervisor may follow the job."""
         with self._lock:
-            self._stopped.set()
-            self._woken.set()
-
-    @property
-    def waits(self) -> str:
-        """Reason why the job does not run, as far as known; empty while it runs."""
-        if self.status:
-            return self.status.waits
-        return POLLING if self.job.handle else SUBMITTING
+            self._is_stopped = True
+        self._woken.set()
 
     def cancel(self) -> None:
         """Cancel the job. A job that was not submitted yet ends at once."""
         with self._lock:
-            if not self.job.is_unwanted:
-                self.job.is_unwanted, self.job.asked_at = True, time.monotonic()
+            if not self.is_unwanted:
+                self.is_unwanted, self.asked_at = True, time.monotonic()
                 self._woken.set()
-            if not self.job.submission.submitted and self.end is None:
+            if not self.submission.submitted:
                 self._finish(End(why=CANCELLED, by_us=True))
 
     def _loop(self) -> None:
+        seconds = self._engine.poll_seconds
         with contextlib.suppress(_StoppedError):
-            while not (self._stopped.is_set() or self.end):
+            while not (self._is_stopped or self.submission.end):
                 self._woken.clear()
                 self._look()
-                self._woken.wait(min(1.0, self._poll_seconds) if self.job.is_unwanted else self._poll_seconds)
+                self._woken.wait(min(1.0, seconds) if self.is_unwanted else seconds)
 
     def _look(self) -> None:
         try:
             self._step()
             self.trouble, self._reached_at = "", time.monotonic()
-        except _StoppedError:
-            raise
         except (EngineUnavailableError, EngineError) as error:
             self.trouble = str(error)
         except OSError as error:
@@ -313,43 +403,44 @@ class Follower:
             if self.trouble != (trouble := UNEXPECTED.format(type(error).__name__)):
                 _logger.exception("A remote job could not be followed")
             self.trouble = trouble
-        if self.job.is_unwanted and time.monotonic() - self._reached_at >= self._given_up_seconds:
+        if self.is_unwanted and time.monotonic() - self._reached_at >= self._engine.given_up_seconds:
             self._finish(End(why=LEFT, by_us=True))
 
     def _step(self) -> None:
-        if not self.job.submission.submitted and not self._submit():
+        if not self.submission.submitted and not self._submit():
             return
-        status = self._engine.poll(self.job)
+        status = self._engine.poll(self)
         if status is None:
             self._look_for()
             return
         self._missing_since = math.inf
-        if status.handle != self.job.handle:
+        if status.handle != self.handle:
             self._note(handle=status.handle)
-        self.status = status
-        if status.seconds is not None and (status.end or time.time() - self.job.submission.seconds_at > NOTE_SECONDS):
+        self.status, end = status, status.end
+        if status.seconds is not None and (end or time.time() - self.submission.seconds_at > NOTE_SECONDS):
             self._note(seconds=status.seconds, seconds_at=time.time())
-        is_due = time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS
-        if self.job.is_unwanted and is_due and status.end is None and not status.is_ending:
+        if self.is_unwanted and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
             self._note(cancelled=True)
-            self._engine.end(self.job)
+            self._engine.end(self)
             self._cancelled_at = time.monotonic()
-        if self._has_all(status):
-            by_us = self.job.submission.cancelled and (status.was_cancelled or status.end.lost)
-            self._finish(End(why=CANCELLED, by_us=True) if by_us else status.end)
+        self._looks += end is not None
+        is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
+        has_all = bool(status.waits) or self._copy(is_final=bool(end), is_last=is_last)
+        if end and (has_all or is_last):
+            by_us = self.submission.cancelled and (status.was_cancelled or end.lost)
+            self._finish(End(why=CANCELLED, by_us=True) if by_us else end)
 
     def _submit(self) -> bool:
         """Submit the job, once. Return True where the cluster accepted it."""
         try:
-            if not self._is_prepared:
-                self._engine.send(self.job)
-                self._is_prepared = True
+            if not self._is_sent:
+                self._engine.send(self)
+                self._is_sent = True
             with self._writing():
-                if self.end:
+                if self.submission.end:
                     return False
-                write_submission(self.job.folder, replace(self.job.submission, submitted=True))
-                self._note(submitted=True)
-            handle = self._engine.submit(self.job)
+                self._note(must=True, submitted=True)
+            handle = self._engine.submit(self)
         except EngineDeclinedError:
             self._note(submitted=False)
             raise
@@ -358,159 +449,210 @@ class Follower:
             self._finish(End(why=str(error), is_final=True))
             return False
         finally:
-            self.job.asked_at = time.monotonic()
+            self.asked_at = time.monotonic()
         self._note(handle=handle)
         return True
 
     def _look_for(self) -> None:
         """Wait for a submitted job that the cluster does not list; count it as ended after `missing_seconds`."""
         self._missing_since = min(self._missing_since, time.monotonic())
-        if time.monotonic() - self._missing_since < self._missing_seconds:
+        if time.monotonic() - self._missing_since < self._engine.missing_seconds:
             raise EngineUnavailableError(NOT_KNOWN)
-        if self.job.is_unwanted or self.job.submission.cancelled:
-            self._finish(End(why=CANCELLED, by_us=True))
-        else:
-            self._finish(End(lost=True, why=GONE if self.job.handle else NEVER))
+        by_us = self.is_unwanted or self.submission.cancelled
+        why = CANCELLED if by_us else GONE if self.handle else NEVER
+        self._finish(End(why=why, lost=not by_us, by_us=by_us))
 
     def _finish(self, end: End) -> None:
         with self._lock:
-            self.end = self.end or end
-            self._note(end=self.end)
+            self._note(end=self.submission.end or end)
 
-    def _note(self, **news: Any) -> None:
-        """Update the submission file; a full disk is ignored."""
-        with self._writing(), contextlib.suppress(OSError):
-            self.job.submission = replace(self.job.submission, **news)
-            write_submission(self.job.folder, self.job.submission)
+    def _note(self, *, must: bool = False, **news: Any) -> None:
+        """Update the submission and its file. A full disk is ignored, unless the file `must` be written."""
+        with self._writing():
+            submission = replace(self.submission, **news)
+            try:
+                write_submission(self.folder, submission)
+            except OSError:
+                if must:
+                    raise
+            self.submission = submission
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         with self._lock:
-            if self._stopped.is_set():
+            if self._is_stopped:
                 raise _StoppedError
             yield
 
-    def _has_all(self, status: Status) -> bool:
-        """Copy new content of the job's runs, which run one after the other. Return True where the job has ended and
-        its files are all here, or the missing ones are given up."""
-        is_final, has_all = status.end is not None, True
-        if not (self._engine.shares_folder or status.waits):
-            for attempt in self.job.job.attempts:
-                try:
-                    has_all = self._mirror(attempt.run_id, final=is_final) and has_all
-                except EngineError:  # refused, and not only now
-                    has_all = False
-                if not (has_all or is_final):
-                    break
-        self._looks += is_final and not has_all
-        return is_final and (has_all or self._is_last_look(0))
-
-    def _is_last_look(self, more: int) -> bool:
-        return self._looks + more >= (1 if self.job.submission.cancelled else LATE_LOOKS)
-
-    def _mirror(self, run_id: str, *, final: bool) -> bool:
-        """Copy a run's new content; its files come before the line that ends it. Return True where all is here."""
-        journal = bundle.journal(self.job.folder, run_id)
-        if run_id not in self._lines:
-            known = journal.read_bytes() if journal.exists() else b""
-            whole = known[: known.rfind(b"\n") + 1]
-            if whole != known:
-                os.truncate(journal, len(whole))
-            self._lines[run_id] = whole.count(b"\n")
-            if isinstance(parse_event(whole.rstrip(b"\n").rpartition(b"\n")[2]), LAST):
-                self._ended.add(run_id)
-        while run_id not in self._ended:
-            offset = journal.stat().st_size if journal.exists() else 0
-            data = self._engine.read(self.job, f"runs/{run_id}/{journal.name}", offset, READ_BYTES)
-            head, last = _split(data[: data.rfind(b"\n") + 1], is_final=final)
-            self._append(run_id, journal, head)
-            if last and run_id not in self._ended:
-                if not self._collect(run_id) and not (final and self._is_last_look(1)):
-                    return False
-                if run_id not in self._ended:
-                    self._append(run_id, journal, last)
-                    self._ended.add(run_id)
-            elif not head or len(data) < READ_BYTES:
+    def _copy(self, *, is_final: bool, is_last: bool) -> bool:
+        """Copy what is new of the job's runs, which run one after the other. Return True where everything is here."""
+        has_all, self.is_at_cancelled = True, False
+        for attempt in self.job.attempts:
+            try:
+                has_all = self._copy_run(attempt, is_last) and has_all
+                if is_final and self._store.record(attempt.run_id).attempt == attempt.number:
+                    self._fetch_log(attempt)
+            except (RunNotFoundError, FileNotFoundError):  # deleted here
+                continue
+            except EngineError:  # refused, and not only now
+                has_all = False
+            except (OSError, RunUnreadError):
+                if not self.is_unwanted:  # it ends also where the disk is full
+                    raise
+                has_all = False
+            if not (has_all or is_final):
                 break
-        if final:
-            self._fetch(f"runs/{run_id}/worker.log", bundle.LOG_BYTES, is_whole=False)
-        return run_id in self._ended
+        return has_all
 
-    def _append(self, run_id: str, journal: Path, data: bytes) -> None:
-        """Append lines to a run's local journal. Above the limits the run fails, and copying stops."""
-        if not data:
-            return
+    def _copy_run(self, attempt: Attempt, is_last: bool) -> bool:
+        """Copy new events of an attempt; its files come before the event that ends it. Each copied event has the
+        attempt, and the byte offset behind its line. Return True where everything is here."""
+        path = f"runs/{attempt.run_id}/events.jsonl"
+        while True:
+            record = self._store.record(attempt.run_id)
+            if record.attempt != attempt.number:
+                return record.attempt > attempt.number
+            if record.state is RunState.CANCELLED:
+                events = list(stamped(self._engine.read(self, path, 0, READ_BYTES), attempt, 0))
+                self.is_at_cancelled = bool(events) and not any(isinstance(event, LAST) for event in events)
+            if record.state.ended:
+                return True
+            data = self._engine.read(self, path, record.copied_bytes, READ_BYTES)
+            events = list(stamped(data, attempt, record.copied_bytes))
+            self.is_at_cancelled = self.is_at_cancelled and not (events or record.copied_bytes)
+            end = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
+            self._lines[attempt.run_id] += data.count(b"\n")
+            most = self._limits
+            if self._lines[attempt.run_id] > most.journal_lines or record.copied_bytes + len(data) > most.journal_bytes:
+                why = TOO_LONG.format(most.journal_bytes // 10**6, most.journal_lines)
+                self._append(attempt, [RunFailed(time=time.time(), error=why, attempt=attempt.number)])
+                return True
+            self._append(attempt, events[:end])
+            if end is not None:
+                last = self._with_files(attempt, events[end], is_last)
+                self._append(attempt, [last] if last else [])
+                return last is not None
+            if len(data) < READ_BYTES or not events:
+                return False
+
+    def _append(self, attempt: Attempt, events: Sequence[RunEvent]) -> None:
         with self._writing():
-            journal.parent.mkdir(parents=True, exist_ok=True)
-            with journal.open("ab") as file:
-                self._lines[run_id] += data.count(b"\n")
-                most = self._limits
-                if self._lines[run_id] <= most.journal_lines and file.tell() + len(data) <= most.journal_bytes:
-                    file.write(data)
-                    return
-        self._fail(run_id, TOO_LONG.format(most.journal_bytes // 10**6, most.journal_lines))
+            self._store.append_copied(attempt.run_id, events)
 
-    def _fail(self, run_id: str, why: str) -> None:
-        with self._writing(), bundle.journal(self.job.folder, run_id).open("ab") as file:
-            file.write(line_of(RunFailed(time=time.time(), error=why)))
-            self._ended.add(run_id)
-
-    def _collect(self, run_id: str) -> bool:
-        """Copy the adapters of a run's journal. Return True where they are complete, or too large to be accepted."""
-        start = f"runs/{run_id}/"
+    def _with_files(self, attempt: Attempt, last: RunEvent, is_last: bool) -> RunEvent | None:
+        """Copy the files of a run. Return its last event: a failure where it completed and an adapter is not accepted;
+        None where files are still to come."""
+        run_id, folder, problem = attempt.run_id, self._store.run_dir(attempt.run_id), ""
+        saved = {
+            each.path: each.file_bytes
+            for each in self._store.events(run_id)
+            if isinstance(each, AdapterSaved | AdapterCut) and each.path and each.attempt == attempt.number
+        }
         try:
-            files = json.loads(self._engine.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")
-            saved = bundle.saved(self.job.folder, run_id)
-            files = {path: max(0, int(size)) for path, size in files.items() if _is_in(path, saved)}
+            known = self._engine.files(self, run_id)
+            files = {path: max(0, int(size)) for path, size in known.items() if is_in(path, saved)}
         except (ValueError, TypeError, AttributeError, RecursionError):
             files = {}
-        total, most = sum(files.values()), min(self._limits.adapter_bytes, self._limits.job_bytes - self._bytes)
-        if total > most or len(files) > bundle.MAX_FILES:
-            self._fail(run_id, TOO_LARGE.format(len(files), total / 1e6, bundle.MAX_FILES, max(0, most) / 1e6))
-            return True
-        for path, size in files.items():
-            self._fetch(start + path, size)
-        return not bundle.missing(self.job.folder, run_id)
+        self._fetch_log(attempt)
+        self._sizes[run_id] = total = sum(files.values())
+        most = min(self._limits.adapter_bytes, self._limits.job_bytes - sum(self._sizes.values()) + total)
+        if total > most or len(files) > MAX_FILES:
+            problem = TOO_LARGE.format(len(files), total / 1e6, MAX_FILES, max(0, most) / 1e6)
+            return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
+        for relative, size in saved.items():
+            if not ADAPTER.fullmatch(relative):
+                problem = f"The adapter path {quoted(relative)} in the journal is not valid."
+                continue
+            aside = aside_of(folder / "adapter")
+            try:
+                for path, bytes_ in files.items():
+                    if (part := PurePosixPath(path)).is_relative_to(relative):
+                        self._fetch(attempt, path, aside / part.relative_to(relative), bytes_)
+                if trouble := incomplete(aside, size):
+                    problem = f"{relative}/{trouble} did not arrive whole."
+                    continue
+                with self._writing():
+                    shutil.rmtree(folder / relative, ignore_errors=True)
+                    (folder / relative).parent.mkdir(exist_ok=True)
+                    os.replace(aside, folder / relative)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        if problem and not is_last:
+            return None
+        if problem and not isinstance(last, RunFailed):
+            why = f"The run completed, but its adapter is not here. {problem}"
+            return RunFailed(time=time.time(), error=why, attempt=attempt.number, offset=last.offset)
+        return last
 
-    def _fetch(self, path: str, size: int, *, is_whole: bool = True) -> None:
-        target = self.job.folder / path
-        if is_whole and target.exists() and target.stat().st_size == size:
-            return
+    def _fetch_log(self, attempt: Attempt) -> None:
+        self._fetch(attempt, "worker.log", self._store.run_dir(attempt.run_id) / "worker.log", LOG_BYTES)
+
+    def _fetch(self, attempt: Attempt, path: str, target: Path, size: int) -> None:
+        """Copy up to `size` bytes of a file in a run's folder; nothing where it does not exist."""
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = aside_of(target)
         try:
             with aside.open("wb") as file:
-                while file.tell() < size:
-                    data = self._engine.read(self.job, path, file.tell(), min(CHUNK_BYTES, size - file.tell()))
+                while (left := size - file.tell()) > 0:
+                    start = f"runs/{attempt.run_id}"
+                    data = self._engine.read(self, f"{start}/{path}", file.tell(), min(CHUNK_BYTES, left))
                     if not data:
                         break
                     file.write(data)
             with self._writing():
-                if aside.stat().st_size or is_whole:
-                    self._bytes += aside.stat().st_size if is_whole else 0
+                if aside.stat().st_size:
                     os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)
 
 
-def _split(lines: bytes, *, is_final: bool) -> tuple[bytes, bytes]:
-    """Split journal lines into those before the line that ends a run, and this last line. Until the job has ended,
-    lines from the first invalid JSON on are left out: the file may have been read while it was written."""
-    head = b""
-    for line in lines.splitlines(keepends=True):
-        if isinstance(parse_event(line), LAST):
-            return head, line
-        if not is_final:
-            try:
-                json.loads(line)
-            except (ValueError, RecursionError):
-                break
-        head += line
-    return head, b""
+def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
+    """Yield the events of whole lines from an attempt's own journal, each with the attempt and its byte offset; `data`
+    begins at `offset`. Events that only the supervisor may write are left out."""
+    for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
+        offset += len(line) + 1
+        event = parse_event(line)
+        if event is not None and not isinstance(event, AttemptPlaced | RunRequeued):
+            yield replace(event, attempt=attempt.number, offset=offset)
 
 
-def _is_in(path: str, folders: Mapping[str, Any]) -> bool:
+def is_in(path: str, folders: Mapping[str, Any]) -> bool:
     """Return True where a path without ".." or unusual characters lies in one of these folders."""
     pure = PurePosixPath(path)
     is_plain = INSIDE.fullmatch(path) and ".." not in pure.parts
     return bool(is_plain) and not folders.keys().isdisjoint(map(str, pure.parents))
+
+
+def incomplete(adapter: Path, size: int | None) -> str:
+    """Return the name of an adapter's file that is missing or damaged, or "". size: Bytes of the weights."""
+    weights, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    if not weights.is_file() or (size is not None and weights.stat().st_size != size):
+        return weights.name
+    try:
+        if config.is_file():
+            json.loads(config.read_bytes())
+    except (ValueError, RecursionError):
+        return config.name
+    return ""
+
+
+def home_id(file: Path, place: Path) -> str:
+    """Return the id of a runs folder, which differs from the id of any copy of the folder at another place. file: File
+    with the random part of the id, created at the first call. place: Path that is the other part of the id."""
+    with contextlib.suppress(FileExistsError), file.open("x") as new:
+        new.write(secrets.token_hex(8))
+    return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
+
+
+def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
+    """Start a call that may take minutes in a daemon thread, which does not keep a process from ending."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

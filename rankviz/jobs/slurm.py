@@ -22,22 +22,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.core.bounds import printable
-from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
+from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
-from rankviz.jobs import bundle, process
+from rankviz.jobs import bundle, local
 from rankviz.jobs.engine import End, Nodes
-from rankviz.jobs.remote import Remote
-from rankviz.jobs.submission import RemoteJob, Status, home_id
+from rankviz.jobs.remote import Remote, RemoteJob, Status, home_id
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
 
-ALLOWED = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-task deadline exclude exclusive gpu-freq
-    gpus gpus-per-node gres hint licenses mail-type mail-user mem mem-per-cpu mem-per-gpu nice nodelist prefer qos
-    reservation time time-min tmp wckey"""
-"""Options of sbatch that the owner of a server may set: resources and start time of a job, but neither its command,
-its name nor its output. Whole names only, since sbatch also accepts abbreviations."""
+RESERVED = ("array", "chdir", "export", "job-name", "open-mode", "output", "requeue", "wrap")
+"""Options of sbatch that RankViz sets itself or cannot follow."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
@@ -92,6 +88,13 @@ class SlurmJob(NamedTuple):
     reason: str = ""
     nodes: str = ""
 
+    @property
+    def waits(self) -> str:
+        """Reason why the job has not begun or is suspended, as a sentence; empty while it runs."""
+        if self.states & {"PENDING", "CONFIGURING"}:
+            return f"Slurm has not started the job yet: {self.reason or 'no reason given yet'}."
+        return "Slurm has suspended the job." if self.states & {"SUSPENDED", "STOPPED"} else ""
+
 
 class Slurm(Remote):
     """Engine for batch jobs of one user on one cluster.
@@ -110,7 +113,7 @@ class Slurm(Remote):
 
     name = SLURM
     divides = True
-    shares_folder = True
+    late_looks = 1
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class Slurm(Remote):
         worker: Sequence[str] = (),
     ):
         super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-        self._partition, self._python, self._worker = partition, python_command(python), worker
+        self._partition, self._python, self._worker = partition, shlex.split(python), worker
         self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
         self._is_set_up, self._seconds = is_set_up, seconds
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
@@ -186,11 +189,17 @@ class Slurm(Remote):
         return Status(
             handle=row.id,
             where=row.nodes,
-            waits=waits_of(row),
+            waits=row.waits,
             end=end_of(row, exit_code),
             was_cancelled="CANCELLED" in row.states,
-            is_ending=bool(row.states & {*ENDED, "COMPLETING"}),
         )
+
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        return bundle.read_plain(job.folder / path, offset, most)
+
+    def files(self, job: RemoteJob, run_id: str) -> Mapping[str, int]:
+        folder = job.folder / "runs" / run_id
+        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in bundle.files_in(folder)}
 
     def end(self, job: RemoteJob) -> None:
         """Cancel a job by number and name, since job numbers start again where a cluster is set up anew."""
@@ -203,7 +212,7 @@ class Slurm(Remote):
         cancelled. Jobs that ended recently are included (MinJobAge). Older versions of squeue ignore filters with
         --json and print other users' jobs too, which read_jobs leaves out."""
         with self._lock:
-            most = min(MOST_OFTEN_SECONDS, self._poll_seconds) if job.submission.cancelled else self._poll_seconds
+            most = min(MOST_OFTEN_SECONDS, self.poll_seconds) if job.submission.cancelled else self.poll_seconds
             if time.monotonic() - self._asked_at >= most or self._asked_at < job.asked_at:
                 self._asked_at, self._rows = time.monotonic(), None
                 done = self._run("squeue", "--me", "--states=all", "--json")
@@ -242,9 +251,8 @@ class Slurm(Remote):
         return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
-        command = [*(self._python or [sys.executable]), *bundle.arguments(job.job, job.folder)]
-        if self._worker:
-            command = [*self._worker, str(job.folder), *map(str, job.job.attempts)]
+        worker = self._worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
+        command = [*worker, str(job.folder), *map(str, job.job.attempts)]
         variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
         if not self._python:  # another one has RankViz installed itself
             search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -253,7 +261,7 @@ class Slurm(Remote):
             folder=shlex.quote(str(job.folder)),
             exports="\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
             models=MODELS_VARIABLE,
-            shared=shlex.quote(str(self._store.home.absolute() / "models")),
+            shared=shlex.quote(str(self.store.home.absolute() / "models")),
             of_nodes=shlex.quote(str(self.place / "models")),
             command=shlex.join(command),
             exit_code=EXIT_CODE,
@@ -264,7 +272,7 @@ class Slurm(Remote):
 
     @cached_property
     def _home_id(self) -> str:
-        return home_id(self._store.home.absolute() / "slurm.id", self.place)
+        return home_id(self.store.home.absolute() / "slurm.id", self.place)
 
     def is_live(self, folder: Path) -> bool:
         """Return False also where the worker has ended though Slurm does not report it yet."""
@@ -274,21 +282,12 @@ class Slurm(Remote):
 def check_options(options: Sequence[str]) -> Sequence[str]:
     """Return the options unchanged; raise InvalidSettingError that names the first option that may not be set."""
     for option in options:
-        name = option.removeprefix("--").partition("=")[0]
-        if not option.startswith("--") or name not in ALLOWED.split():
+        if not option.startswith("--") or option.removeprefix("--").partition("=")[0] in RESERVED:
             raise InvalidSettingError(
-                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, with one of "
-                f"these names: {', '.join(ALLOWED.split())}."
+                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, and none of "
+                f"{', '.join(RESERVED)}."
             )
     return tuple(options)
-
-
-def python_command(text: str) -> Sequence[str]:
-    """Split a command line into words; raise InvalidSettingError where a quote is not closed."""
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
 
 
 def read_exit_code(folder: Path) -> int | None:
@@ -300,7 +299,7 @@ def read_exit_code(folder: Path) -> int | None:
         return None
     except OSError as error:
         raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
-    return process.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
+    return local.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
@@ -313,14 +312,6 @@ def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
     return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
 
 
-def waits_of(row: SlurmJob) -> str:
-    """Return why a job has not begun or is suspended, as a sentence; empty while it runs."""
-    if row.states & {"PENDING", "CONFIGURING"}:
-        reason = row.reason if row.reason not in ("", "None") else "no reason given yet"
-        return printable(f"Slurm has not started the job yet: {reason}.", 300)
-    return "Slurm has suspended the job." if row.states & {"SUSPENDED", "STOPPED"} else ""
-
-
 def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
     """Return how a job ended; None while some of its processes may be left. exit_code: None where not known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
@@ -328,17 +319,17 @@ def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
         return None
     for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
         return End(exit_code, lost=state in LOST, why=f"Slurm ended the job: {state}.{ADVICE.get(state, '')}")
-    words = ", ".join([*sorted(job.states), *([job.reason] if job.reason not in ("", "None") else [])])
+    words = ", ".join(filter(None, [*sorted(job.states), job.reason]))
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
-    return end_by(exit_code) or End(lost=True, why=printable(why, 300))
+    return end_by(exit_code) or End(lost=True, why=why)
 
 
 def end_by(exit_code: int | None) -> End | None:
     """Return how a job ended, from the exit code of its worker alone; None without one."""
     if exit_code is None:
         return None
-    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code)
-    return End(exit_code, lost=exit_code < 0 or exit_code == GPU_LOST, why=why)
+    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else local.describe_exit(exit_code)
+    return End(exit_code, local.is_lost(exit_code), why)
 
 
 def _row(row: Mapping[str, Any]) -> SlurmJob:
@@ -347,7 +338,7 @@ def _row(row: Mapping[str, Any]) -> SlurmJob:
     return SlurmJob(
         id=str(_number(row["job_id"])),
         states=frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words)),
-        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200),
+        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200).removesuffix("None"),
         nodes=printable(" ".join(str(row.get("nodes") or "").split()), 200),
     )
 

@@ -1,9 +1,8 @@
 """One supervisor per runs folder: it starts queued sweeps and probes, in turn, on engines that have room.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. One loop polls each engine, copies what jobs wrote elsewhere into the journals here, ends
-unwanted jobs, settles the runs of ended jobs and starts new jobs. All state is read from the journals and the engines,
-so that a restart loses nothing.
+others wait to take over. One loop polls each engine, ends unwanted jobs, settles the runs of ended jobs and starts new
+jobs. All state is read from the journals and the engines, so that a restart loses nothing.
 """
 
 import contextlib
@@ -11,16 +10,15 @@ import logging
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from filelock import FileLock, Timeout
 
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import (
     DISK_FULL,
-    LAST,
     MAX_REASON_CHARACTERS,
     Attempt,
     AttemptPlaced,
@@ -48,7 +46,7 @@ from rankviz.jobs.local import COMMANDS, Local
 from rankviz.jobs.queue import Batch, Goal, batches, in_turn, parts, served_at
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.store.journal import Record, parse_event
+from rankviz.store.journal import Record
 from rankviz.store.removal import tidy
 
 BARREN_JOBS = 2
@@ -71,6 +69,20 @@ ORPHANED = (
 )
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Observations of a job while it runs."""
+
+    ending: str | None = None
+    """Reason to end the job: the id of the run that took too long, or empty; None where the job goes on."""
+    stuck: str = ""
+    """Reason why the job could not be ended, as a sentence."""
+    done_at: float = 0.0
+    """Time at which all runs of the job were first seen to have ended, from time.monotonic; 0 before that."""
+    running: tuple[str, float] = ("", 0.0)
+    """Id of the run at work, and when it was first seen to run, from time.monotonic."""
 
 
 class Supervisor:
@@ -104,6 +116,7 @@ class Supervisor:
         if not engines:
             commands = {"finetune": tuple(command), "probe": tuple(probe_command)}
             engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
+        self.engines = tuple(engines)
         self._engines = {each.name: each for each in engines}
         self._default, self._poll_seconds = engine or engines[0].name, poll_seconds
         self._run_minutes, self._max_attempts, self._split_runs = run_minutes, max_attempts, split_runs
@@ -111,21 +124,18 @@ class Supervisor:
         self._mutex = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self.away: dict[str, str] = {}
+        """Reasons why engines cannot be reached now, by name of the engine."""
         self._jobs: dict[str, list[Live]] = {}
         """Jobs by engine, as last polled. An engine that cannot be reached keeps its earlier list."""
-        self._away: dict[str, str] = {}
+        self._watched: defaultdict[str, Watch] = defaultdict(Watch)
+        """Observations by name of the job."""
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._unwanted: set[str] = set()
         """Ids of runs that this process was asked to cancel; other processes ask by a file."""
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
-        self._ending: dict[str, str] = {}
-        """Jobs that are being ended: by name, the id of the run that took too long, or empty for other reasons."""
-        self._stuck: dict[str, str] = {}
-        """Reasons why jobs could not be ended, by name of the job."""
-        self._done_at: dict[str, float] = {}
-        self._running_since: dict[str, tuple[str, float]] = {}
         self._settled: set[tuple[str, str]] = set()
         """Names, and here process ids, of settled jobs: an engine may still list one for a while."""
         self._declined: set[Attempt] = set()
@@ -133,14 +143,8 @@ class Supervisor:
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
         """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
         self._barren: Counter[str] = Counter()
-        self._served: dict[str, float] = {}
-        self._queue: tuple[object, dict[str, list[Batch]], Mapping[str, float]] = (None, {}, {})
-        """State of the store, and for it the waiting batches by engine and the times when visitors were served."""
-
-    @property
-    def engines(self) -> Sequence[Engine]:
-        """Engines of this supervisor."""
-        return tuple(self._engines.values())
+        self._served: dict[str, float] | None = None
+        """Times when visitors were last served, unix seconds; None until read from the journals."""
 
     def engine(self, name: str) -> Engine | None:
         """Return the engine with this name; None where there is none."""
@@ -168,11 +172,6 @@ class Supervisor:
     def with_job(self) -> Collection[str] | None:
         """Ids of runs that are in a job; None where another process supervises."""
         return self._run_ids if self._lock.is_locked else None
-
-    @property
-    def away(self) -> Mapping[str, str]:
-        """Reasons why engines cannot be reached now, by name of the engine."""
-        return self._away.copy()
 
     @property
     def unwritten(self) -> Mapping[str, RunEvent]:
@@ -220,7 +219,8 @@ class Supervisor:
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
         """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs."""
         deadline = time.monotonic() + timeout_seconds
-        for run_id in (unended := self._unended(run_ids)):
+        unended = [run_id for run_id in run_ids if self._is_open(run_id)]
+        for run_id in unended:
             with contextlib.suppress(OSError):  # no room; an app that finds the job ended would not know why
                 self.store.ask_to_cancel(run_id, BY_ADMIN if by_admin else "")
         with self._mutex:
@@ -230,10 +230,11 @@ class Supervisor:
             while True:
                 with self._mutex:
                     self._tick(launches=False)
-                    is_here, left = self._lock.is_locked, [each for each in unended if self._is_to_end(each)]
-                    jobs = [live for _, live in self._live() if self._has_any(live, run_ids)]
-                    stuck = next((self._stuck[live.job.name] for live in jobs if live.job.name in self._stuck), "")
-                    is_ending = any(live.job.name in self._ending for live in jobs)
+                    is_here = self._lock.is_locked
+                    left = [each for each in unended if self._is_open(each) and self._is_unwanted(each)]
+                    watches = [self._watched[live.job.name] for _, live in self._live() if _has_any(live, run_ids)]
+                    stuck = next((watch.stuck for watch in watches if watch.stuck), "")
+                    is_ending = any(watch.ending is not None for watch in watches)
                 if not left and not is_ending:
                     return
                 if stuck or (is_here and time.monotonic() > deadline):
@@ -250,7 +251,7 @@ class Supervisor:
                     self._release()
 
     def tick(self) -> None:
-        """Do one round: poll engines, cancel runs, copy journals, settle ended jobs, start new jobs."""
+        """Do one round: poll engines, cancel runs, settle ended jobs, start new jobs."""
         self._tick(launches=True)
 
     def _tick(self, *, launches: bool) -> None:
@@ -308,8 +309,9 @@ class Supervisor:
 
     def _release(self) -> None:
         with self._mutex:
-            for known in (self._jobs, self._placed, self._declined, self._stuck):
+            for known in (self._jobs, self._placed, self._declined, self._watched):
                 known.clear()
+            self._served = None
             for name, engine in self._engines.items():
                 with self._reaching(name):
                     engine.release()
@@ -334,87 +336,58 @@ class Supervisor:
                         self._place(name, live.job.attempts, live.where, live.handle, live.waits)
 
     def _handle(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
-        """Copy a job's new events, end it where it is unwanted, and settle its runs once it has ended."""
-        name, end = live.job.name, live.end
+        """End a job where it is unwanted, and settle its runs once it has ended."""
+        name, end, watch = live.job.name, live.end, self._watched[live.job.name]
         if end is None:
-            later = contextlib.suppress(OSError, EngineUnavailableError)  # it ends also where there is no room
-            with later:
-                self._copy(engine, live)
-            if run_id := self._takes_too_long(engine, live):
-                self._ending[name] = run_id
-            elif self._is_needless(engine, live, unwanted):
-                self._ending.setdefault(name, "")
-            elif name not in self._ending:
+            if run_id := self._takes_too_long(engine, live, watch):
+                watch.ending = run_id
+            elif watch.ending is None and self._is_needless(live, watch, unwanted):
+                watch.ending = ""
+            if watch.ending is None:
                 return
             try:
                 end = engine.cancel(live)
             except Exception as error:
                 broken = BROKEN.format(name=engine.name, error=type(error).__name__)
-                self._stuck[name] = str(error) if isinstance(error, EngineUnavailableError) else broken
+                watch.stuck = str(error) if isinstance(error, EngineUnavailableError) else broken
                 raise
-            self._stuck.pop(name, None)
+            watch.stuck = ""
             if end is None:
                 return
             end = end._replace(by_us=True)
-            with later:
-                self._copy(engine, live)
-        else:
-            while self._copy(engine, live):  # a part of each journal at a time
-                pass
         if (job := (name, live.handle if engine.shares_disk else "")) not in self._settled:
-            self._settle(engine, live, end)
+            self._settle(engine, live, end, watch)
             self._settled.add(job)
         engine.forget(replace(live, end=end))
         self._jobs[engine.name] = [each for each in self._jobs[engine.name] if each.job.name != name]
-        for known in (self._ending, self._stuck, self._done_at, self._running_since):
-            known.pop(name, None)
+        del self._watched[name]
         for attempt in live.job.attempts:
             self._placed.pop(attempt, None)
 
-    def _is_needless(self, engine: Engine, live: Live, unwanted: Collection[str]) -> bool:
+    def _is_needless(self, live: Live, watch: Watch, unwanted: Collection[str]) -> bool:
         """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
-        has_unwanted, states, has_open = self._has_any(live, unwanted), [], False
+        has_unwanted, states = _has_any(live, unwanted), []
         for record in self._records(live):
             states.append(record.state)
-            if not record.state.ended:
-                if record.run_id in unwanted and self._has_begun(record):
-                    return True
-                has_open = True
-                if not has_unwanted:
-                    break
-        if has_open:
-            return not engine.shares_disk and self._is_at_cancelled(engine, live)
+            if not record.state.ended and not has_unwanted:
+                return live.is_at_cancelled
+            if not record.state.ended and record.run_id in unwanted and self._has_begun(record):
+                return True
+        if not all(state.ended for state in states):
+            return live.is_at_cancelled
         if RunState.CANCELLED in states or live.waits or len(states) < len(live.job.attempts):
             return True
-        now = time.monotonic()
-        return now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
+        watch.done_at = watch.done_at or time.monotonic()
+        return time.monotonic() - watch.done_at >= DONE_SECONDS
 
-    def _is_at_cancelled(self, engine: Engine, live: Live) -> bool:
-        """Return True where a job elsewhere works on a run that was cancelled here while it was queued."""
-        is_at_one = False
-        for attempt in live.job.attempts:
-            with contextlib.suppress(RunNotFoundError):
-                record = self.store.record(attempt.run_id)
-                if record.attempt == attempt.number and not record.state.ended:
-                    return is_at_one and record.state is RunState.QUEUED
-                if record.attempt == attempt.number and record.state is not RunState.CANCELLED:
-                    is_at_one = False
-                    continue
-            events = list(stamped(engine.events(live, attempt, 0), attempt, 0))
-            if events:
-                is_at_one = not any(isinstance(event, LAST) for event in events)
-        return False
-
-    def _takes_too_long(self, engine: Engine, live: Live) -> str:
+    def _takes_too_long(self, engine: Engine, live: Live, watch: Watch) -> str:
         """Return the id of a job's run that took too long since this process saw it begin; empty if there is none."""
         if self._run_minutes is None or not engine.is_limited:
             return ""
         running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
-        known, since = self._running_since.get(live.job.name, ("", 0.0))
-        if known != running:
-            since = time.monotonic()
-            self._running_since[live.job.name] = running, since
-        return running if time.monotonic() - since >= 60 * self._run_minutes else ""
+        if watch.running[0] != running:
+            watch.running = running, time.monotonic()
+        return running if time.monotonic() - watch.running[1] >= 60 * self._run_minutes else ""
 
     def _records(self, live: Live, *left_out: type[Exception]) -> Iterator[Record]:
         """Yield the records of a job's runs whose current attempt is in the job, without deleted runs, and without
@@ -422,42 +395,8 @@ class Supervisor:
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError, *left_out):
                 record = self.store.record(attempt.run_id)
-                if attempt.number in (0, record.attempt):
+                if attempt.number == record.attempt:
                     yield record
-
-    @staticmethod
-    def _has_any(live: Live, run_ids: Collection[str]) -> bool:
-        return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)
-
-    def _copy(self, engine: Engine, live: Live) -> bool:
-        """Copy new events of a job elsewhere into the journals here, each line once: a copied event has its attempt
-        and its byte offset in that attempt's own journal. While the job goes on, no run after the first unfinished one
-        is read. Return True where there were any."""
-        has_new = False
-        for attempt in () if engine.shares_disk else live.job.attempts:
-            with contextlib.suppress(RunNotFoundError):
-                record = self.store.record(attempt.run_id)
-                if record.attempt != attempt.number or record.state.ended:
-                    continue
-                events = list(stamped(engine.events(live, attempt, record.copied_bytes), attempt, record.copied_bytes))
-                has_new = has_new or bool(events)
-                last = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
-                self.store.append_copied(attempt.run_id, events[:last])
-                if last is not None:
-                    self.store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
-                elif live.end is None:
-                    break
-        return has_new
-
-    def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
-        """Copy an attempt's files and return its last event: a failure where a completed run's adapter is missing."""
-        try:
-            engine.collect(live, attempt, self.store.run_dir(attempt.run_id))
-        except EngineError as error:
-            if not isinstance(last, RunFailed):
-                why = f"The run completed, but its adapter is not here. {error}"
-                return RunFailed(time=time.time(), error=why, attempt=last.attempt, offset=last.offset)
-        return last
 
     def _place(self, engine: str, attempts: Iterable[Attempt], where: str = "", job: str = "", waits: str = "") -> None:
         """Write the places of attempts into the journals, where they changed."""
@@ -468,46 +407,41 @@ class Supervisor:
                 continue
             with self._logging_errors(attempt.run_id):
                 record = self.store.record(attempt.run_id)
-                number, place = attempt.number or record.attempt, record.place
+                place = record.place
                 there = place and (place.engine, place.where, place.job, place.waits)
-                if not record.state.ended and (record.attempt < number or there != new):
-                    placed = AttemptPlaced(
-                        time=time.time(), attempt=number, engine=engine, where=where, job=job, waits=waits
-                    )
-                    self.store.append(attempt.run_id, placed)
+                if not record.state.ended and (record.attempt < attempt.number or there != new):
+                    at = {"engine": engine, "where": where, "job": job, "waits": waits}
+                    self.store.append(attempt.run_id, AttemptPlaced(time=time.time(), attempt=attempt.number, **at))
                 self._placed[attempt] = new, reasons + bool(waits), time.monotonic() if waits else reason_at
 
     # How runs end
 
-    def _settle(self, engine: Engine, live: Live, end: End) -> None:
+    def _settle(self, engine: Engine, live: Live, end: End, watch: Watch) -> None:
         """Settle the runs of an ended job. Runs that had begun are queued again where their machine was lost, else
         they fail or are cancelled; the others stay queued."""
         # A run that cannot be read holds no place of this machine: it is settled as an orphan later.
         left_out = (RunUnreadError,) if engine.shares_disk else ()
-        name, records = live.job.name, list(self._records(live, *left_out))
+        records = list(self._records(live, *left_out))
         queued = [record for record in records if record.state is RunState.QUEUED and not self._has_begun(record)]
         begun = [record for record in records if not record.state.ended and record not in queued]
-        by_us = end.by_us or (name in self._ending and (end.lost or end.exit_code is None) and not end.is_final)
+        is_ours = watch.ending is not None and (end.lost or end.exit_code is None) and not end.is_final
+        by_us = end.by_us or is_ours
         is_full = end.exit_code not in (0, None) and engine.shares_disk and disk.is_full(self.store.home)
         if is_full or end.exit_code == DISK_FULL:
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        is_all = len(queued) == len(records) == len(live.job.attempts)
-        if is_all and not (by_us or end.is_final):
+        if len(queued) == len(records) == len(live.job.attempts) and not (by_us or end.is_final):
             begun, queued = queued[:1], queued[1:]  # so that no job is tried for ever
         is_tried_again = by_us
         for record in begun:
-            if not engine.shares_disk:
-                with contextlib.suppress(EngineError, EngineUnavailableError, OSError):  # its log
-                    engine.collect(live, Attempt(record.run_id, record.attempt), self.store.run_dir(record.run_id))
             if self._is_unwanted(record.run_id):
                 self._cancelled(record.run_id)
-            elif record.run_id == self._ending.get(name):
+            elif record.run_id == watch.ending:
                 too_long = f"This run took more than {self._run_minutes:g} minutes, the most that this server allows."
                 self._fail(record.run_id, end._replace(why=f"{too_long} {SHORTER}"))
-            elif by_us or (end.lost and record.lost_attempts + 1 < self._max_attempts):
-                self.store.clear(record.run_id)
-                lost = "" if by_us else shortened(end.why, MAX_REASON_CHARACTERS)
-                self._write(record.run_id, RunRequeued(time=time.time(), lost=lost))
+            elif by_us:
+                self._requeue(record.run_id)
+            elif end.lost and record.lost_attempts + 1 < self._max_attempts:
+                self._requeue(record.run_id, end.why)
                 is_tried_again = True
             else:
                 self._fail(record.run_id, end)
@@ -525,7 +459,7 @@ class Supervisor:
     def _settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Settle runs that have begun and are in no job. A run of an engine that cannot be reached, or is not set up
         here, is left, since it may still be alive."""
-        in_jobs, seen = self._run_ids, {"", *self._jobs} - self._away.keys()
+        in_jobs, seen = self._run_ids, {"", *self._jobs} - self.away.keys()
         for record in list(at_work):
             run_id = record.run_id
             if run_id in in_jobs or run_id in self._unwritten or record.engine not in seen:
@@ -537,8 +471,7 @@ class Supervisor:
                 if self._is_unwanted(run_id):
                     self._cancelled(run_id)
                 elif record.lost_attempts + 1 < self._max_attempts:
-                    self.store.clear(run_id)
-                    self._write(run_id, RunRequeued(time=time.time(), lost=ORPHANED))
+                    self._requeue(run_id, ORPHANED)
                 else:
                     self._fail(run_id, End(why=ORPHANED))
 
@@ -557,13 +490,6 @@ class Supervisor:
         except RunUnreadError:
             return True
 
-    def _unended(self, run_ids: Iterable[str]) -> list[str]:
-        return [run_id for run_id in run_ids if self._is_open(run_id)]
-
-    def _is_to_end(self, run_id: str) -> bool:
-        """Return True where a run still has to be cancelled: it has not ended, and nobody has resumed it."""
-        return self._is_open(run_id) and self._is_unwanted(run_id)
-
     def _begin(self, run_id: str) -> bool:
         """Mark a queued run as begun, to cancel it; True also where the disk is full and no job has the run."""
         try:
@@ -572,6 +498,10 @@ class Supervisor:
             raise
         except OSError:
             return run_id not in self._run_ids
+
+    def _requeue(self, run_id: str, lost: str = "") -> None:
+        self.store.clear(run_id)
+        self._write(run_id, RunRequeued(time=time.time(), lost=shortened(lost, MAX_REASON_CHARACTERS)))
 
     def _cancelled(self, run_id: str) -> None:
         word = self.store.cancel_word(run_id)
@@ -608,17 +538,23 @@ class Supervisor:
     def _launch(self) -> None:
         rooms: dict[str, int] = {}
         for name, engine in self._engines.items():
-            if name not in self._away:
+            if name not in self.away:
                 with self._reaching(name):
                     rooms[name] = engine.room()
         self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        waiting, began = self._waiting_batches()
-        for name, group in waiting.items():
+        groups: dict[str, list[Batch]] = {}
+        not_free = self._run_ids | self._unwritten.keys()
+        with self.store.publishing():  # so that a sweep is not seen in parts
+            unended = [record for record in self.store.unended() if record.run_id not in not_free]
+            free = [record for record in unended if not self.store.is_begun(record.run_id)]
+        for batch in batches(free, self._owner_of, self.place_of):
+            groups.setdefault(self.engine_of(batch), []).append(batch)
+        for name, group in groups.items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
-                    self._fill(self._engines[name], group, rooms[name], began)
+                    self._fill(self._engines[name], group, rooms[name])
             elif name not in self._engines:
                 end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._engines)}.")
                 self._give_up([record for batch in group for record in batch.records], end)
@@ -626,32 +562,12 @@ class Supervisor:
     def _owner_of(self, run_id: str) -> str:
         return self.store.listed_ownership(run_id).owner
 
-    def _waiting_batches(self) -> tuple[Mapping[str, list[Batch]], Mapping[str, float]]:
-        """Return waiting batches by engine, and when visitors were last served (unix seconds, by visitor). The result
-        is cached until the store or the jobs change."""
-        in_jobs, unwritten = frozenset(self._run_ids), frozenset(self._unwritten)
-        if self._queue[0] != (self.store.turns(), in_jobs, unwritten):
-            with self.store.publishing():
-                free = [
-                    record
-                    for record in self.store.unended()
-                    if record.run_id not in in_jobs | unwritten and not self.store.is_begun(record.run_id)
-                ]
-                state = self.store.turns(), in_jobs, unwritten
-            waiting, groups = batches(free, self._owner_of, self.place_of), {}
-            owners, began = {batch.owner for batch in waiting}, {}
-            if len(owners) > 1:
-                began = served_at(self.store.records(), owners, self._owner_of, now=time.time())
-            for batch in waiting:
-                groups.setdefault(self.engine_of(batch), []).append(batch)
-            self._queue = state, groups, began
-        return self._queue[1:]
-
-    def _fill(self, engine: Engine, waiting: Sequence[Batch], room: int, began: Mapping[str, float]) -> None:
-        here = [live for live in self._jobs.get(engine.name, ()) if live.end is None and live.job.attempts]
-        places = Counter(self._owner_of(live.job.attempts[0].run_id) for live in here)
-        order = in_turn(waiting, {**began, **self._served}, places)
-        for batch in parts(order, room, places, least=self._split_runs) if engine.divides else order:
+    def _fill(self, engine: Engine, waiting: Sequence[Batch], room: int) -> None:
+        if self._served is None:
+            self._served = served_at(self.store.records(), self._owner_of, now=time.time())
+        here = [live.job.attempts[0].run_id for live in self._jobs.get(engine.name, ()) if live.end is None]
+        order = in_turn(waiting, self._served, Counter(map(self._owner_of, here)))
+        for batch in parts(order, room, least=self._split_runs) if engine.divides else order:
             if room > 0 and self._start(engine, batch):
                 self._served[batch.owner] = time.time()
                 room -= 1
@@ -664,10 +580,6 @@ class Supervisor:
             owner=batch.owner,
             options=dict(self.place_of(batch.run_ids[0])[1]),
         )
-        if engine.holds(job):
-            return False
-        if not engine.shares_disk and not self._declined.issuperset(job.attempts):
-            self._place(engine.name, job.attempts)
         try:
             live = engine.start(job)
         except Exception as error:
@@ -694,9 +606,7 @@ class Supervisor:
         engine = self._engines.get(record.engine)
         may_live = bool(record.engine) and (engine is None or not engine.shares_disk)
         return (
-            current._replace(number=following(record.attempt))
-            if may_live and current not in self._declined
-            else current
+            Attempt(record.run_id, following(record.attempt)) if may_live and current not in self._declined else current
         )
 
     # Troubles
@@ -709,9 +619,9 @@ class Supervisor:
                 yield
             except Exception as error:
                 is_known = isinstance(error, EngineUnavailableError)
-                self._away[name] = str(error) if is_known else BROKEN.format(name=name, error=type(error).__name__)
+                self.away[name] = str(error) if is_known else BROKEN.format(name=name, error=type(error).__name__)
                 raise
-            self._away.pop(name, None)
+            self.away.pop(name, None)
 
     @contextlib.contextmanager
     def _logging_errors(self, subject: str) -> Iterator[None]:
@@ -727,11 +637,5 @@ class Supervisor:
             self._logged[subject] = text
 
 
-def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
-    """Yield the events of whole lines from an attempt's own journal, each with the attempt and its byte offset; `data`
-    begins at `offset`. Events that only the supervisor may write are left out."""
-    for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
-        offset += len(line) + 1
-        event = parse_event(line)
-        if event is not None and not isinstance(event, AttemptPlaced | RunRequeued):
-            yield replace(event, attempt=attempt.number, offset=offset)
+def _has_any(live: Live, run_ids: Collection[str]) -> bool:
+    return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)

@@ -3,6 +3,7 @@ Each command gets a folder with its request, prints one JSON object, and imports
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,9 @@ def resize(
 @command
 def data(data: str, assets: str) -> Reply:
     """Return the first rows and the lengths of a data file."""
-    from rankviz.api.data import look, look_json
+    from rankviz.api.data import measured
 
-    return look_json(look(data, Path(assets)))
+    return asdict(measured(data, Path(assets)))
 
 
 @command

@@ -81,7 +81,7 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     api = Api(home=tmp_path / "home", shared=True)
 
-    for read in (lambda: api.runs.preview(str(secret)), lambda: api.models.get(str(tmp_path))):
+    for read in (lambda: api.data.measure(str(secret)), lambda: api.models.get(str(tmp_path))):
         with pytest.raises(InvalidSettingError, match="shared"):
             read()
 

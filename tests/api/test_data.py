@@ -31,6 +31,11 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
     held = api.data.measure(written(tmp_path / "chats.jsonl", rows))
 
     assert ("chats.jsonl", "messages", 2) == (held.title, held.format, held.examples)
+    assert ("user: abcd", "abcd" * 5) == held.first[1]
+    assert ((14 + 30) / 2, 30, (4 + 20) / 2, 20) == (
+        *(held.mean_characters, held.longest_characters),
+        *(held.mean_answer_characters, held.longest_answer_characters),
+    )
     assert pytest.approx(4 + 10 + (2 + 6) / 2) == held.mean_tokens.expected
     assert pytest.approx(4 + 10 + 6) == held.longest_tokens.expected
     assert pytest.approx(100 + 2 * 8 + 1.6 * 6) == held.longest_tokens.high
@@ -55,4 +60,4 @@ def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_
 
     for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):
         with acting_as(visitor), pytest.raises(NotInstalledError, match=advice):
-            api.data.look(str(tmp_path / "rows.parquet"))
+            api.data.measure(str(tmp_path / "rows.parquet"))

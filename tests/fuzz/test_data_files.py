@@ -7,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rankviz import dataset
+from rankviz.api.data import measured
 from tests.fuzz import mutate
 
 PAIRS = [{"prompt": f"say {i}", "completion": f"word {i}"} for i in range(6)]
@@ -29,9 +30,9 @@ SAMPLES = (PAIRS, CHATS, INSTRUCTIONS, TEXTS, SHAREGPT)
 def reading(path):
     def read(data):
         path.write_bytes(data)
-        preview = dataset.preview_of(dataset.read(str(path)))
-        json.dumps(preview.examples).encode()
-        "".join(part for example in preview.examples for part in example).encode()
+        first = measured(str(path), dataset.ASSETS).first
+        json.dumps(first).encode()
+        "".join(part for example in first for part in example).encode()
 
     return read
 

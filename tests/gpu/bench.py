@@ -14,7 +14,7 @@ from rankviz.api import Api
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
-from rankviz.jobs import Attempt, process
+from rankviz.jobs import Attempt, local
 from rankviz.jobs.supervisor import WORKER_COMMAND
 from rankviz.machine import cards
 from rankviz.paths import IMPORT_ROOT
@@ -69,7 +69,7 @@ class Bench:
         log = self.store.home / "worker.log"
         worker = None
         while worker is None:  # threads of the last one may hold the lock for a moment
-            worker = process.launch(
+            worker = local.launch(
                 command or WORKER_COMMAND,
                 home=self.store.home,
                 attempts=[Attempt(run_id) for run_id in run_ids],

@@ -22,5 +22,4 @@ def supervise(store, tmp_path):
     yield start
     for supervisor, engine in started:
         supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
+        engine.kill_all()

@@ -1,19 +1,14 @@
-"""A job as a folder: what is sent, and how what comes back is read."""
+"""A job as a folder: what is sent."""
 
-import contextlib
 import json
-import os
-import shutil
-from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import collect, folders_in, journal, pack, read_job, since
+from rankviz.jobs.bundle import folders_in, pack, read_job
 from rankviz.store import RunStore
-from rankviz.store.journal import append_events
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
@@ -77,115 +72,6 @@ def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     packed(store, run_ids, tmp_path / "seen", sees_folders=True)
 
     assert str(base) == json.loads((tmp_path / "seen/runs" / run_ids[0] / "request.json").read_text())["base"]
-
-
-@pytest.fixture
-def far(store, tmp_path):
-    """A run's folder elsewhere, with an adapter of 7 bytes and a cut, and the run's own folder here."""
-    (run_id,) = sweep(store, 4)
-    folder = tmp_path / "sent"
-    packed(store, [run_id], folder)
-    run = folder / "runs" / run_id
-    for name, content in {"adapter": b"weights", "cuts/r2": b"cut"}.items():
-        (run / name).mkdir(parents=True)
-        (run / name / "adapter_model.safetensors").write_bytes(content)
-        (run / name / "adapter_config.json").write_text("{}")
-    (run / "worker.log").write_text("hello\n")
-    loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
-    append_events(run / "events.jsonl", [AdapterSaved(time=1.0, path="adapter", file_bytes=7)])
-    append_events(run / "events.jsonl", [AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss)])
-    return folder, run_id, run, store.run_dir(run_id)
-
-
-def brought(here: Path) -> list[str]:
-    return sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file())
-
-
-def test_adapters_that_the_journal_names_come_back_with_the_log(far):
-    folder, run_id, _, here = far
-
-    collect(folder, run_id, here)
-
-    assert [
-        "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors",
-        "cuts/r2/adapter_config.json",
-        "cuts/r2/adapter_model.safetensors",
-        "request.json",
-        "worker.log",
-    ] == brought(here)
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "adapter/adapter_model.safetensors",
-        "adapter/adapter_config.json",
-        "cuts/r2/adapter_model.safetensors",
-        "cuts/r2/adapter_config.json",
-    ],
-)
-def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far, file):
-    folder, run_id, run, here = far
-    (run / file).write_bytes((run / file).read_bytes()[:-1])
-
-    with pytest.raises(EngineError, match="did not arrive whole"):
-        collect(folder, run_id, here)
-
-    assert ["request.json", "worker.log"] == brought(here)
-
-
-@pytest.mark.parametrize("linked", ["adapter", "adapter/adapter_model.safetensors", "adapter/more.json", "worker.log"])
-def test_no_link_is_followed(far, tmp_path, linked):
-    folder, run_id, run, here = far
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "adapter_model.safetensors").write_bytes(b"secrets")
-    target = outside if linked == "adapter" else outside / "adapter_model.safetensors"
-    if (run / linked).is_dir():
-        (run / linked).rename(run / "moved")
-    (run / linked).unlink(missing_ok=True)
-    (run / linked).symlink_to(target)
-
-    with contextlib.suppress(EngineError):
-        collect(folder, run_id, here)
-
-    assert not any(b"secrets" == (here / file).read_bytes() for file in brought(here))
-
-
-@pytest.mark.parametrize(
-    "name", ["owner.json", "engine.json", "request.json", "worker.log", "cuts", "adapter/x", "cuts/a/b"]
-)
-def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far, name):
-    folder, run_id, run, here = far
-    (here / "owner.json").write_text("{}")
-    if (run / name).is_file():
-        (run / name).unlink()
-    (run / name).mkdir(parents=True, exist_ok=True)
-    (run / name / "adapter_model.safetensors").write_bytes(b"weights")
-    append_events(run / "events.jsonl", [AdapterSaved(time=2.0, path=name, file_bytes=7)])
-
-    with pytest.raises(EngineError, match="in the journal is not valid"):
-        collect(folder, run_id, here)
-
-    assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
-
-
-@pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
-def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
-    folder, run_id, run, _ = far
-    if odd == "no folder":
-        shutil.rmtree(run)
-        run.write_text("a file")
-    else:
-        journal(folder, run_id).rename(tmp_path / "journal")
-        make = {"folder": Path.mkdir, "pipe": os.mkfifo, "link": lambda path: path.symlink_to(tmp_path / "journal")}
-        make[odd](journal(folder, run_id))
-
-    assert b"" == since(folder, run_id, 0)
-
-
-ROW = '{"prompt": "a", "completion": "b"}\n'
 
 
 def test_a_file_whose_name_ends_as_that_of_a_job_is_none(tmp_path):

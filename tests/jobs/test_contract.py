@@ -7,19 +7,16 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
 
-from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued, StepLogged
+from rankviz.core.runs.events import RunRequeued
 from rankviz.jobs import Engine
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
 from rankviz.store import RunStore
-from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import StandInHub
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
@@ -28,7 +25,7 @@ from tests.support.runs import questions
 
 SECONDS = 600
 """Until all runs have ended, on a slow machine."""
-TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SIX = (1, 2, 4, 8, 16, 32)
 
 
 class OnThisMachine:
@@ -45,25 +42,6 @@ class OnThisMachine:
 
     def close(self) -> None:
         """Nothing to close."""
-
-
-class OnOthers:
-    """Two machines that share no disk with the store."""
-
-    at_once = 2
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        return Elsewhere(store, _place(store), command)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(_place(store))
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def _place(store: RunStore) -> Path:
-    return store.home.parent / "elsewhere"
 
 
 class OnHuggingFace:
@@ -131,7 +109,6 @@ class OnRay:
 
 ENGINES = {
     "local": OnThisMachine,
-    "elsewhere": OnOthers,
     "hf-jobs": OnHuggingFace,
     "slurm": OnSlurm,
     "ray": OnRay,
@@ -182,37 +159,34 @@ def steps_of(store: RunStore, run_ids: Sequence[str]) -> list[list[int]]:
     return [[step.step for step in store.get(run_id).steps] for run_id in run_ids]
 
 
-def test_twelve_runs_complete_each_once(supervise, setting, store):
-    run_ids = sweep(store, *TWELVE)
+def test_runs_complete_each_once_and_every_line_says_whose_it_is(supervise, setting, store):
+    run_ids = sweep(store, *SIX)
 
     supervise(worker(three_steps("pass"))).settle(SECONDS)
 
-    assert ["completed"] * 12 == states(store, run_ids)
-    assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
-    assert {1} == {store.get(run_id).attempt for run_id in run_ids}
+    assert ["completed"] * 6 == states(store, run_ids)
+    assert [[1, 2, 3]] * 6 == steps_of(store, run_ids)
+    assert {1} == {event.attempt for run_id in run_ids for event in store.events(run_id)}
     assert setting.at_once == len({store.get(run_id).environment["pid"] for run_id in run_ids})
     assert [] == setting.processes(store)
 
 
-def test_a_run_says_which_engine_has_it_and_where(supervise, setting, store):
+def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_ends_where_it_is_cancelled(supervise, setting, store):
     (run_id,) = sweep(store, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).steps)
+    supervisor = supervise(worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)")))
+    (engine,) = supervisor.engines
+    wait_for(lambda: len(store.get(run_id).steps) == 2)
 
-    assert supervisor.engines[0].name == store.get(run_id).place.engine
+    assert ("", True) == (engine.why_not(), engine.title not in ("", engine.name))
+    assert engine.name == store.get(run_id).place.engine
     wait_for(lambda: (place := store.get(run_id).place).where and place.job)
+    assert setting.processes(store)
     supervisor.cancel(run_id)
-
-
-def test_one_that_is_set_up_is_offered_under_a_name_of_its_own(setting, store):
-    engine = setting.engine(store, HANG_IN_EACH)
-
-    assert "" == engine.why_not()
-    assert engine.title not in ("", engine.name)
+    assert (["cancelled"], []) == (states(store, [run_id]), setting.processes(store))
 
 
 def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice(supervise, setting, store):
-    run_ids = sweep(store, *TWELVE)
+    run_ids = sweep(store, *SIX)
     unlucky = next(run_id for run_id in run_ids if run_id.endswith("r8"))
     waits_once = f"while run_id == {unlucky!r} and attempts[run_id] == '1': time.sleep(0.02)"
     supervisor = supervise(worker(three_steps(waits_once)))
@@ -221,8 +195,8 @@ def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_cou
     os.kill(store.get(unlucky).environment["pid"], signal.SIGKILL)
     supervisor.settle(SECONDS)
 
-    assert ["completed"] * 12 == states(store, run_ids)
-    assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
+    assert ["completed"] * 6 == states(store, run_ids)
+    assert [[1, 2, 3]] * 6 == steps_of(store, run_ids)
     assert {2} == {store.get(unlucky).attempt}
     assert 1 == sum(isinstance(event, RunRequeued) for event in store.events(unlucky))
     assert not any(isinstance(event, RunRequeued) for run in run_ids if run != unlucky for event in store.events(run))
@@ -249,19 +223,6 @@ def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert (1, "Out of memory.") == (store.get(run_ids[0]).attempt, store.get(run_ids[0]).error)
-
-
-def test_cancelling_a_sweep_leaves_no_process_anywhere(supervise, setting, store):
-    run_ids = sweep(store, *TWELVE)
-    with_a_child = worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)"))
-    supervisor = supervise(with_a_child)
-    wait_for(lambda: sum(bool(store.get(run_id).steps) for run_id in run_ids) == setting.at_once)
-    assert setting.processes(store)
-
-    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
-
-    assert ["cancelled"] * 12 == states(store, run_ids)
-    assert [] == setting.processes(store)
 
 
 def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):
@@ -307,25 +268,6 @@ def test_what_ended_while_no_app_looked_is_settled_by_the_next(supervise, settin
     assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
 
 
-def test_a_late_event_of_an_earlier_attempt_is_kept_and_changes_nothing(supervise, setting, store):
-    (run_id,) = sweep(store, 4)
-    go = store.home.parent / "go"
-    lost_once = f"""if attempts[run_id] == '1': os.kill(os.getpid(), signal.SIGKILL)
-    while not os.path.exists({str(go)!r}): time.sleep(0.02)"""
-    supervisor = supervise(worker(three_steps(lost_once)))
-    wait_for(lambda: store.get(run_id).attempt == 2 and len(store.get(run_id).steps) == 2)
-    late = replace(store.get(run_id).steps[-1], step=9, loss=0.0, attempt=1, offset=0)
-
-    store.append(run_id, late)
-    store.append(run_id, RunFailed(time=1.0, error="late", attempt=1))
-    assert ("running", [1, 2]) == (store.get(run_id).state, steps_of(store, [run_id])[0])
-    go.touch()
-    supervisor.settle(SECONDS)
-
-    assert (["completed"], [[1, 2, 3]]) == (states(store, [run_id]), steps_of(store, [run_id]))
-    assert late in store.events(run_id)
-
-
 def test_visitors_run_side_by_side(supervise, setting, store):
     mine = store.run_ids(store.create(questions.sweep(ranks=(1, 2, 3, 4)), "ann"))
     theirs = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
@@ -338,14 +280,3 @@ def test_visitors_run_side_by_side(supervise, setting, store):
     supervisor.settle(SECONDS)
 
     assert ["completed"] * 5 == states(store, [*mine, *theirs])
-
-
-def test_every_line_of_a_run_says_whose_it_is(supervise, setting, store):
-    (run_id,) = sweep(store, 4)
-
-    supervise(worker(three_steps("pass"))).settle(SECONDS)
-
-    events = store.events(run_id)
-    assert {1} == {event.attempt for event in events}
-    assert any(isinstance(event, AttemptPlaced) for event in events)
-    assert 3 == sum(isinstance(event, StepLogged) for event in events)

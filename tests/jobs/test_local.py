@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs import Attempt, Job, process
+from rankviz.jobs import Attempt, Job, local
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
 from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
@@ -61,8 +61,8 @@ def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, mo
     supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
     (stuck,) = sweep(store, 4)
     wait_for(lambda: supervisor.tick() or store.get(stuck).steps)
-    pids, lives = {store.get(stuck).environment["pid"]}, process._lives
-    monkeypatch.setattr(process, "_lives", lambda pid: pid in pids or lives(pid))
+    pids, lives = {store.get(stuck).environment["pid"]}, local._lives
+    monkeypatch.setattr(local, "_lives", lambda pid: pid in pids or lives(pid))
 
     with pytest.raises(EngineUnavailableError, match="has been killed and has not ended yet"):
         supervisor.cancel(stuck, timeout_seconds=0)
@@ -110,10 +110,10 @@ def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(sto
 
 def test_a_worker_whose_app_died_before_it_wrote_its_runs_down_is_killed(store):
     (run_id,) = sweep(store, 4)
-    started = process.launch(HANG_IN_EACH, home=store.home, attempts=[Attempt(run_id, 1)], log=store.home / "log")
+    started = local.launch(HANG_IN_EACH, home=store.home, attempts=[Attempt(run_id, 1)], log=store.home / "log")
     wait_for(lambda: store.get(run_id).state == "running")
     started.lock.write_text("")
 
-    assert process.find(started.lock) is None
+    assert local.find(started.lock) is None
 
     assert -9 == started.popen.wait(timeout=30)

@@ -1,4 +1,3 @@
-import json
 import time
 
 import pytest
@@ -6,7 +5,7 @@ import pytest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs.engine import End
 from rankviz.jobs.prices import Cost, Ledger, cost_of, cost_so_far, seconds_left
-from rankviz.jobs.submission import Submission
+from rankviz.jobs.remote import Submission
 
 
 def test_a_minute_that_has_begun_is_paid_whole():
@@ -38,7 +37,9 @@ def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would
 
 @pytest.mark.parametrize("usd", [0.05, 0.20, 0.30])
 def test_after_earlier_jobs_the_first_refusal_names_the_limit_that_would_do(usd):
-    with pytest.raises(InvalidSettingError, match=r"jobs have cost \$0\.11, .* Give at least \$0\.31 for the whole"):
+    with pytest.raises(
+        InvalidSettingError, match=r"jobs have cost up to \$0\.11, .* Give at least \$0\.31 for the whole"
+    ):
         seconds_left(usd, 0.11, 0.2 / 15)
 
     assert 300 == seconds_left(0.31, 0.11, 0.2 / 15)
@@ -59,31 +60,26 @@ def test_each_job_of_a_sweep_is_on_the_bill_once_with_those_that_run(ledger):
     assert (3, 0.75, False, 1.75) == ledger.bill("s", {"r8-a1": Cost(0.0, 1.0)})
 
 
-def test_costs_and_limits_of_earlier_versions_are_read_as_the_sweeps(ledger, tmp_path):
-    spent = {"s": 0.5, "s@0a": {"r4-a1": 0.25, "r4-a2": [0.0, 1.0]}, "t": {"r8-a1": 7.0}}
-    (tmp_path / "spent.json").write_text(json.dumps(spent))
-    (tmp_path / "limit-s@0a").write_text("3.0")
-
-    assert (3, 0.75, False, 1.75) == ledger.bill("s", {})
-    assert (3.0, None) == (ledger.limit("s"), ledger.limit("t"))
+def test_the_latest_limit_of_a_sweep_is_kept_with_its_costs(ledger):
+    ledger.note_limit("s", 3.0)
+    ledger.add("s", "r4-a1", Cost(0.5, 0.5))
     ledger.note_limit("s", 2.0)
-    assert 2.0 == ledger.limit("s")
+
+    assert (2.0, None) == (ledger.limit("s"), ledger.limit("t"))
+    assert 1 == ledger.bill("s", {}).jobs
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "-1", "nan"])
-def test_a_limit_that_cannot_be_read_is_said(ledger, tmp_path, content):
-    (tmp_path / "limit-s").write_text(content)
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"limit": -1, "jobs": {}}', '{"limit": NaN, "jobs": {}}', '{"limit": 1, "jobs": {"j": [2, 1]}}'],
+)
+def test_costs_that_cannot_be_read_are_said_of_their_sweep_only(ledger, tmp_path, content):
+    (tmp_path / "s.json").write_text(content)
 
-    with pytest.raises(EngineUnavailableError, match="spending limit of its sweep cannot be read"):
-        ledger.limit("s")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"s": {"j": [2, 1]}}', '{"s": {"j": "nan"}}'])
-def test_costs_that_cannot_be_read_are_said(ledger, tmp_path, content):
-    (tmp_path / "spent.json").write_text(content)
-
-    with pytest.raises(EngineUnavailableError, match="What jobs have cost cannot be read"):
-        ledger.bill("s", {})
+    for ask in (ledger.limit, lambda sweep_id: ledger.bill(sweep_id, {}), lambda sweep_id: ledger.note_limit("s", 1.0)):
+        with pytest.raises(EngineUnavailableError, match=r"mend hf-jobs/s\.json"):
+            ask("s")
+    assert ledger.limit("t") is None
 
 
 def test_a_job_costs_what_is_billed_and_all_that_it_may_where_that_is_not_known():

@@ -1,45 +1,46 @@
-"""How a job's files come here from a cluster that is a folder, and what is not accepted of them."""
+"""How a job's events and files come here from a cluster that is a folder, and what is not accepted of them."""
 
 import json
-import shutil
-import time
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.runs.events import AdapterSaved, Attempt, RunCompleted, StepLogged
-from rankviz.errors import EngineError, EngineUnavailableError
-from rankviz.jobs import End, Job, bundle
+from rankviz.core.runs.events import (
+    AdapterCut,
+    AdapterSaved,
+    Attempt,
+    RunCompleted,
+    RunFailed,
+    RunRequeued,
+    StepLogged,
+)
+from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import End, Job
+from rankviz.jobs.bundle import files_in, read_plain
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import MANIFEST, Follower
-from rankviz.jobs.submission import JobLimits, RemoteJob, Status, Submission, read_submission
-from rankviz.store.journal import line_of, parse_lines
-from tests.support.processes.workers import wait_for
+from rankviz.jobs.remote import MANIFEST, JobLimits, Remote, Status, read_submission, stamped
+from rankviz.store.journal import line_of
+from tests.support.processes.workers import sweep, wait_for
 
 STEP = line_of(StepLogged(time=1.0, step=1, loss=1.0, learning_rate=1e-4, tokens=10, seconds=1.0, memory_bytes=1))
+SECOND = line_of(StepLogged(time=2.0, step=2, loss=1.0, learning_rate=1e-4, tokens=20, seconds=2.0, memory_bytes=1))
 SAVED = line_of(AdapterSaved(time=1.0, path="adapter", file_bytes=4))
 DONE = line_of(RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident"))
-
-
 BOUNDS = JobLimits(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6, job_bytes=10**6)
+LOSS = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
 
 
-class Folder:
+class Folder(Remote):
     """A cluster whose job writes into a folder; `status` is what it says of it."""
 
-    shares_folder = False
+    name = "folder"
 
-    def __init__(self, there):
-        self.there, self.status = there, Status(handle="7")
-        self.submitted = self.cancelled = 0
-        self.answer = "7"
-
-    def send(self, job):
-        pass
-
-    def why_not(self):
-        return ""
+    def __init__(self, store, there, limits=BOUNDS):
+        super().__init__(store, at_once=1, poll_seconds=0.02, missing_seconds=0.1, limits=limits)
+        self.there, self.status, self.answer, self.submitted = there, Status(handle="7"), "7", 0
 
     def submit(self, job):
         self.submitted += 1
@@ -54,89 +55,105 @@ class Folder:
         return Storage(str(self.there)).read(path, offset, most)
 
     def end(self, job):
-        self.cancelled += 1
         self.status = Status(handle="7", end=End(), was_cancelled=True)
-
-    def unsend(self, job):
-        pass
 
 
 @pytest.fixture
-def setting(tmp_path):
-    """A cluster, and what follows its one job; it is stopped."""
-    cluster, made = Folder(tmp_path / "there"), []
-    (tmp_path / "there/runs/r4/adapter").mkdir(parents=True)
-    (tmp_path / "here/runs/r4").mkdir(parents=True)
+def setting(store, tmp_path):
+    """A run whose job writes into a folder: `write` gives lines of its journal, `start` an engine that follows it."""
+    (run_id,) = sweep(store, 4)
+    run, made = tmp_path / "there/runs" / run_id, []
+    (run / "adapter").mkdir(parents=True)
 
-    def follow(bounds=BOUNDS, **submission):
-        job = RemoteJob(tmp_path / "here", Job(attempts=(Attempt("r4", 1),)), Submission(**submission))
-        seconds = {"poll_seconds": 0.02, "missing_seconds": 0.1, "given_up_seconds": 3600}
-        made.append(Follower(cluster, job, limits=bounds, **seconds).started())
+    def start(limits=BOUNDS, attempt=1):
+        made.append(Folder(store, tmp_path / "there", limits))
+        made[-1].start(Job(attempts=(Attempt(run_id, attempt),)))
         return made[-1]
 
-    yield SimpleNamespace(cluster=cluster, follow=follow, here=tmp_path / "here", run=tmp_path / "there/runs/r4")
-    for follower in made:
-        follower.stop()
+    def write(*lines):
+        (run / "events.jsonl").write_bytes(b"".join(lines))
+
+    def record():
+        return store.get(run_id)
+
+    yield SimpleNamespace(run=run, run_id=run_id, start=start, write=write, record=record, here=store.run_dir(run_id))
+    for engine in made:
+        engine.release()
 
 
-def journal(setting):
-    return bundle.since(setting.here, "r4", 0)
-
-
-def write_adapter(setting, content=b"1234", **sizes):
-    (setting.run / "adapter/adapter_model.safetensors").write_bytes(content)
-    (setting.run / "adapter/adapter_config.json").write_text("{}")
-    files = {"adapter/adapter_model.safetensors": len(content), "adapter/adapter_config.json": 2, **sizes}
+def write_adapter(setting, folder="adapter", content=b"1234", config="{}", **sizes):
+    (setting.run / folder).mkdir(parents=True, exist_ok=True)
+    (setting.run / folder / "adapter_model.safetensors").write_bytes(content)
+    (setting.run / folder / "adapter_config.json").write_text(config)
+    files = {f"{folder}/adapter_model.safetensors": 4, f"{folder}/adapter_config.json": 2, **sizes}
     (setting.run / MANIFEST).write_text(json.dumps(files))
 
 
-def test_the_end_of_a_run_is_here_once_its_adapter_is(setting):
-    (setting.run / "events.jsonl").write_bytes(STEP + SAVED + DONE)
-    setting.follow()
-    wait_for(lambda: journal(setting) == STEP + SAVED)
+def ended(setting):
+    wait_for(lambda: setting.record().state.ended)
+    return setting.record()
+
+
+def test_each_event_gets_its_attempt_and_where_its_line_ends():
+    events = list(stamped(STEP + SECOND + b'{"event": "Step', Attempt("r", 3), 1000))
+
+    assert [(3, 1000 + len(STEP)), (3, 1000 + len(STEP + SECOND))] == [(e.attempt, e.offset) for e in events]
+
+
+def test_a_run_completes_once_its_adapter_is_here(setting):
+    setting.write(STEP, SAVED, DONE)
+    setting.start()
+    wait_for(lambda: setting.record().adapter_path)
+    assert not setting.record().state.ended
 
     write_adapter(setting)
 
-    wait_for(lambda: journal(setting) == STEP + SAVED + DONE)
-    assert b"1234" == (setting.here / "runs/r4/adapter/adapter_model.safetensors").read_bytes()
+    assert ("completed", 1) == (ended(setting).state, len(setting.record().steps))
+    assert b"1234" == (setting.here / "adapter/adapter_model.safetensors").read_bytes()
 
 
-def test_a_line_that_is_being_written_is_left_until_it_is_whole(setting):
-    (setting.run / "events.jsonl").write_bytes(STEP + b'{"torn": \n')
-    setting.follow()
-    wait_for(lambda: journal(setting) == STEP)
-    time.sleep(0.2)
-    assert journal(setting) == STEP
+def test_a_journal_that_grows_comes_once_whoever_brings_it(setting):
+    setting.write(STEP, SECOND[:9])
+    first = setting.start()
+    wait_for(lambda: len(setting.record().steps) == 1)
+    first.release()
 
-    (setting.run / "events.jsonl").write_bytes(STEP + STEP + DONE)
+    setting.write(STEP, SECOND, DONE)
+    second = setting.start()
 
-    wait_for(lambda: journal(setting) == STEP + STEP + DONE)
-
-
-def test_who_comes_after_a_killed_app_goes_on_where_that_stopped(setting):
-    (setting.run / "events.jsonl").write_bytes(STEP + STEP + DONE)
-    (setting.here / "runs/r4/events.jsonl").write_bytes(STEP + STEP[:9])
-
-    setting.follow(submitted=True, handle="7")
-
-    wait_for(lambda: journal(setting) == STEP + STEP + DONE)
-    assert 0 == setting.cluster.submitted
+    assert [1, 2] == [step.step for step in ended(setting).steps]
+    assert (1, 0) == (first.submitted, second.submitted)
 
 
-def test_a_job_is_ended_though_a_file_of_it_never_comes(setting):
-    (setting.run / "events.jsonl").write_bytes(STEP + SAVED + DONE)
-    setting.cluster.status = Status(handle="7", end=End(0))
+def test_what_is_not_the_current_attempt_is_not_brought(setting, store):
+    store.append(setting.run_id, RunFailed(time=1.0, error="no luck"))
+    store.append(setting.run_id, RunRequeued(time=2.0, attempt=1))
+    setting.write(STEP, DONE)
+    engine = setting.start()
+    engine.status = Status(handle="7", end=End(0))
 
-    follower = setting.follow()
+    wait_for(lambda: engine.live()[0].end)
 
-    wait_for(lambda: follower.end)
-    assert (0, STEP + SAVED + DONE) == (follower.end.exit_code, journal(setting))
-    with pytest.raises(EngineError, match="did not arrive whole"):
-        bundle.collect(setting.here, "r4", setting.here / "collected")
+    assert ("queued", ()) == (setting.record().state, setting.record().steps)
+
+
+@pytest.mark.parametrize("content, config", [(b"123", "{}"), (b"1234", "{"), (None, "")])
+def test_a_job_ends_though_a_file_of_it_never_comes_whole_and_its_run_fails(setting, content, config):
+    setting.write(STEP, SAVED, DONE)
+    if content:
+        write_adapter(setting, content=content, config=config)
+    engine = setting.start()
+    engine.status = Status(handle="7", end=End(0))
+
+    wait_for(lambda: engine.live()[0].end)
+
+    assert ("failed", 1) == (setting.record().state, len(setting.record().steps))
+    assert setting.record().error.startswith("The run completed, but its adapter is not here. adapter/adapter_")
+    assert not (setting.here / "adapter").exists()
 
 
 @pytest.mark.parametrize(
-    "bounds, words",
+    "limits, words",
     [
         (replace(BOUNDS, journal_lines=2), "journal of this run is longer"),
         (replace(BOUNDS, journal_bytes=300), "journal of this run is longer"),
@@ -144,47 +161,73 @@ def test_a_job_is_ended_though_a_file_of_it_never_comes(setting):
         (replace(BOUNDS, job_bytes=5), "adapters have 2 files"),
     ],
 )
-def test_a_run_that_writes_more_than_is_accepted_fails(setting, bounds, words):
+def test_a_run_that_writes_more_than_is_accepted_fails(setting, limits, words):
     write_adapter(setting)
-    (setting.run / "events.jsonl").write_bytes(STEP + STEP + SAVED + DONE)
+    setting.write(STEP, SECOND, SAVED, DONE)
 
-    setting.follow(bounds)
+    setting.start(limits)
 
-    wait_for(lambda: words in str(parse_lines(journal(setting))[-1:]))
-    assert not (setting.here / "runs/r4/adapter").exists()
+    assert words in ended(setting).error
+    assert not (setting.here / "adapter").exists()
 
 
 def test_files_outside_of_the_adapters_that_the_journal_names_do_not_come(setting):
-    hostile = ("../../evil", "/etc/evil", "other/evil", "adapter/../evil", "request.json")
-    write_adapter(setting, **dict.fromkeys(hostile, 4))
-    (setting.run / "request.json").write_bytes(b"evil")
-    (setting.run / "events.jsonl").write_bytes(SAVED + DONE)
+    write_adapter(setting, **dict.fromkeys(("../../evil", "/etc/evil", "other/evil", "adapter/../evil", "evil"), 4))
+    (setting.run / "evil").write_bytes(b"evil")
+    setting.write(SAVED, DONE)
 
-    setting.follow()
+    setting.start()
 
-    wait_for(lambda: journal(setting) == SAVED + DONE)
-    found = {path.name for path in setting.here.parent.rglob("*") if setting.run not in path.parents}
-    assert not found & {"evil", "request.json"}
+    assert "completed" == ended(setting).state
+    assert not [path for path in setting.here.parent.parent.rglob("*evil*")]
+
+
+@pytest.mark.parametrize("name", ["owner.json", "request.json", "cuts", "adapter/x", "cuts/a/b"])
+def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(setting, name):
+    before = (setting.here / "request.json").read_bytes()
+    write_adapter(setting, name)
+    setting.write(line_of(AdapterSaved(time=1.0, path=name, file_bytes=4)), DONE)
+    engine = setting.start()
+    engine.status = Status(handle="7", end=End(0))
+
+    assert "in the journal is not valid" in ended(setting).error
+    assert before == (setting.here / "request.json").read_bytes()
+    assert {"events.jsonl", "request.json"} == {path.name for path in setting.here.iterdir()}
+
+
+def test_truncated_adapters_and_the_log_come_too(setting):
+    write_adapter(setting, "cuts/r2")
+    (setting.run / "worker.log").write_text("hello\n")
+    setting.write(line_of(AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=4, **LOSS)), DONE)
+
+    setting.start()
+
+    assert "completed" == ended(setting).state
+    assert b"1234" == (setting.here / "cuts/r2/adapter_model.safetensors").read_bytes()
+    assert "hello\n" == (setting.here / "worker.log").read_text()
 
 
 @pytest.mark.parametrize("manifest", ["[]", "[" * 9999, '{"adapter/x": "y"}', "nonsense", '{"adapter/x": -1}'])
 def test_a_list_of_files_that_makes_no_sense_counts_as_none(setting, manifest):
     (setting.run / MANIFEST).write_text(manifest)
-    (setting.run / "events.jsonl").write_bytes(STEP + DONE)
+    setting.write(STEP, DONE)
 
-    setting.follow()
+    setting.start()
 
-    wait_for(lambda: journal(setting) == STEP + DONE)
+    assert "completed" == ended(setting).state
 
 
-def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(setting):
-    setting.cluster.answer, setting.cluster.status = EngineUnavailableError("No answer."), None
+def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(setting, monkeypatch):
+    monkeypatch.setattr(Folder, "poll", lambda *_: None)
+    monkeypatch.setattr(
+        Folder, "submit", lambda engine, job: (_ for _ in ()).throw(EngineUnavailableError("No answer."))
+    )
 
-    follower = setting.follow()
+    engine = setting.start()
 
-    wait_for(lambda: follower.end)
-    assert (1, True) == (setting.cluster.submitted, follower.end.lost)
-    assert read_submission(setting.here).submitted
+    wait_for(lambda: engine.live()[0].end)
+    assert engine.live()[0].end.lost
+    assert read_submission(next(engine.place.iterdir())).submitted
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"submitted": 1}', '{"submitted": false, "end": [1]}'])
@@ -194,6 +237,45 @@ def test_a_submission_that_cannot_be_read_may_have_been_made(tmp_path, content):
     assert read_submission(tmp_path).submitted
 
 
+def test_a_job_whose_files_are_damaged_waits_alone(setting, store):
+    engine = setting.start()
+    engine.release()
+    (next(engine.place.iterdir()) / "job.json").write_text("{")
+
+    (live,) = engine.live()
+
+    assert (Attempt(setting.run_id, 1),) == live.job.attempts
+    assert "The files of a job cannot be read" in live.waits
+
+
+def test_to_forget_one_job_deletes_no_other(setting, store):
+    engine = setting.start()
+    (other,) = sweep(store, 8)
+    engine.start(Job(attempts=(Attempt(other, 1),)))
+
+    engine.forget(next(live for live in engine.live() if live.job.name == f"{setting.run_id}@1"))
+
+    assert [f"{other}-a1"] == [path.name for path in engine.place.iterdir()]
+
+
+@pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
+def test_what_is_no_plain_file_is_neither_read_nor_listed(tmp_path, odd):
+    (tmp_path / "secret").write_bytes(b"secret")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    if odd == "no folder":
+        (folder / "x").write_text("a file")
+        path = folder / "x/events.jsonl"
+    else:
+        path = folder / "events.jsonl"
+        make = {"folder": Path.mkdir, "pipe": os.mkfifo, "link": lambda each: each.symlink_to(tmp_path / "secret")}
+        make[odd](path)
+    (folder / "adapter").symlink_to(tmp_path)
+
+    assert b"" == read_plain(path, 0)
+    assert [folder / "x"] * (odd == "no folder") == files_in(folder)
+
+
 def test_a_storage_is_a_folder_or_an_address(tmp_path):
     (tmp_path / "sent/runs").mkdir(parents=True)
     (tmp_path / "sent/runs/a").write_bytes(b"12345")
@@ -201,11 +283,9 @@ def test_a_storage_is_a_folder_or_an_address(tmp_path):
         storage = Storage(address)
         storage.write_all(tmp_path / "sent")
 
-        assert [b"234", b"", b""] == [
-            storage.read(*asked) for asked in (("runs/a", 1, 3), ("runs/a", 5, 3), ("none", 0, 3))
-        ]
+        asked = (("runs/a", 1, 3), ("runs/a", 5, 3), ("none", 0, 3))
+        assert [b"234", b"", b""] == [storage.read(*each) for each in asked]
         storage.read_all(tmp_path / f"back-{number}")
         assert b"12345" == (tmp_path / f"back-{number}/runs/a").read_bytes()
         storage.remove()
-        assert storage.has_gone("runs/a")
-    shutil.rmtree(tmp_path / "sent")
+        assert b"" == storage.read("runs/a", 0, 9)

@@ -98,7 +98,7 @@ def read_rows(*rows):
     return read_jobs(json.dumps({"jobs": rows}), user=ME)
 
 
-def seen(*states, reason="None"):
+def seen(*states, reason=""):
     return SlurmJob("7", frozenset(states), reason)
 
 
@@ -189,7 +189,7 @@ def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():
     assert (
         read_rows(row(job_state="RUNNING", state_reason="None"))
         == read_rows(row(job_state=["RUNNING"], state_reason="None"))
-        == {"mine": SlurmJob("7", frozenset({"RUNNING"}), "None", "node-1")}
+        == {"mine": SlurmJob("7", frozenset({"RUNNING"}), "", "node-1")}
     )
 
 

@@ -10,8 +10,7 @@ import pytest
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
 from rankviz.jobs import Attempt, Engine, Job, Live
-from rankviz.jobs.local import Local
-from rankviz.jobs.process import lock_file
+from rankviz.jobs.local import Local, lock_file
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.store import RunStore

@@ -1,7 +1,7 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
@@ -84,8 +84,8 @@ class Recorded(ABC):
     """Bytes of the current attempt's journal on another machine that were copied here."""
     requeued_at: float | None = None
     """Unix seconds at which a person last queued the run again; None where nobody has."""
-    earlier_seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of earlier attempts by engine, each attempt from its first event to its last."""
+    earlier_seconds: float = 0.0
+    """Seconds of earlier attempts, each from its first event to its last."""
     earlier_attempts: int = 0
     """Number of earlier attempts that had begun."""
 
@@ -139,8 +139,7 @@ class Recorded(ABC):
             return None
         fields |= {"earlier_seconds": self.earlier_seconds, "earlier_attempts": self.earlier_attempts}
         if (seconds := self.attempt_seconds) is not None:
-            before = self.earlier_seconds.get(self.engine, 0.0)
-            fields["earlier_seconds"] = {**self.earlier_seconds, self.engine: before + seconds}
+            fields["earlier_seconds"] += seconds
             fields["earlier_attempts"] += 1
         return fields
 

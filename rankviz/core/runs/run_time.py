@@ -1,6 +1,6 @@
 """Measured time of finished runs, machine time and cost of runs so far, and summaries of their steps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -74,9 +74,6 @@ class DeviceTime:
             return "" if self.is_whole else units.NOT_KNOWN
         return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
 
-    def __add__(self, other: "DeviceTime") -> "DeviceTime":
-        return DeviceTime(seconds=self.seconds + other.seconds, is_whole=self.is_whole and other.is_whole)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
@@ -98,20 +95,17 @@ class Rent:
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
-    """Return the machine time of all attempts of these runs. now: unix seconds."""
-    return sum((time for run in runs for time in times_by_engine(run, now).values()), DeviceTime())
-
-
-def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-    """Return the machine time of all attempts of a run by engine; empty where nothing has begun. A running attempt
-    counts until now (unix seconds), but only until its last event while its engine cannot read it."""
-    times = {engine: DeviceTime(seconds=seconds) for engine, seconds in run.earlier_seconds.items()}
-    if run.attempt_seconds is not None:
-        is_read = run.ended_at is not None or not run.waits
-        until_now = now - run.started_at if run.ended_at is None and is_read else 0.0
-        current = DeviceTime(seconds=max(run.attempt_seconds, until_now), is_whole=is_read)
-        times[run.engine] = times.get(run.engine, DeviceTime()) + current
-    return times
+    """Return the machine time of all attempts of these runs. A running attempt counts until now (unix seconds), but
+    only until its last event while its engine cannot read it."""
+    seconds, is_whole = 0.0, True
+    for run in runs:
+        seconds += run.earlier_seconds
+        if run.attempt_seconds is not None:
+            is_read = run.ended_at is not None or not run.waits
+            is_whole = is_whole and is_read
+            until_now = now - run.started_at if run.ended_at is None and is_read else 0.0
+            seconds += max(run.attempt_seconds, until_now)
+    return DeviceTime(seconds=seconds, is_whole=is_whole)
 
 
 FEW = 40

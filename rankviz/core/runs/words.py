@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.core.runs.record import Recorded, RunRecord, RunState, Sweep
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.units import counted
 
@@ -98,12 +98,6 @@ class Place(NamedTuple):
 def title(engine: str) -> str:
     """Return an engine's title for use within a sentence."""
     return TITLES.get(engine, engine)
-
-
-def with_attempt(place: Place, run: Recorded) -> str:
-    """Return "Ray cluster, node-0, attempt 2"; the first attempt is not numbered. Empty where nothing is known."""
-    attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
-    return ", ".join(filter(None, [place.in_words, attempt]))
 
 
 def all_in_words(places: Iterable[Place]) -> str:

@@ -16,7 +16,7 @@ from rankviz.api import Api
 from rankviz.core.advice.words import metric_in_words
 from rankviz.core.cost.estimate import tight_meaning
 from rankviz.core.fit import RULE, FitAnswer, Knob
-from rankviz.core.lora.config import lora_alpha
+from rankviz.core.lora.config import FLAGS, lora_alpha
 from rankviz.core.probe import (
     FREE_MEMORY_SHARE,
     PROBE_TRAINING,
@@ -311,23 +311,26 @@ def about(api: Api) -> str:
     return (
         "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
         "steps with this adapter on this machine. It downloads nothing. It ends after at most "
-        f"{units.duration(seconds)} and uses at most {memory}. A depth that does not fit is a result too."
+        f"{units.duration(seconds)} and uses at most {memory}. A depth that does not fit is a result too. "
+        "Without a GPU here, precision, optimizer, checkpointing and experts are those of training on a CPU."
     )
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
-    """Queue a probe with these settings, adapted to this machine's abilities; return a notice of the adaptations."""
-    r, options = question.rank_of(values), link.options_of(values)
-    setup = {name: values[name] for name in ("framework", "precision", "optim", "checkpointing")}
-    probe = ProbeQuestion(
+    """Queue a probe with these settings; without a GPU here, with a CPU's in place of those that need one."""
+    r, options, setup = question.rank_of(values), link.options_of(values), {"framework": values["framework"]}
+    if api.workspace.here().cuda:
+        setup |= {name: values[name] for name in ("precision", "optim", "checkpointing")}
+    else:
+        options |= dict.fromkeys(FLAGS) | {"moe": "default"}
+    asked = ProbeQuestion(
         model_id=options["model"],
         lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),
         training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
-    probe, changed = api.probes.for_here(probe)
-    api.probes.start(probe)
-    return View(notice=notice_html(changed))
+    api.probes.start(asked)
+    return View(notice="")
 
 
 def cancelled(api: Api, model: str) -> None:

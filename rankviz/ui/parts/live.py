@@ -119,7 +119,9 @@ def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
     """Return an update of the button that adds a repeat at the most useful rank; hidden until all runs have ended."""
     r = decision.forecast.repeat_at if decision else None
-    if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
+    if r is None or not sweep.ended or not may_change(api, sweep):
+        return gr.update(visible=False)
+    if api.engines.why_not(api.locations.destination(sweep.runs).engine):
         return gr.update(visible=False)
     estimate = api.runs.expected_added(sweep.sweep_id, r)
     time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""
@@ -161,13 +163,12 @@ def telling(api: Api, place: str) -> str:
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:
-    """Return where a run is or was, why it waits, and its machine time so far."""
+    """Return where a run is or was, and why it waits."""
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
     place = telling(api, api.locations.in_words(run))
-    sentences = f"Place: {place}." if place else "", api.runs.why_waits(run), api.spending.of_run(run).sentence
-    return " ".join(filter(None, sentences))
+    return " ".join(filter(None, [f"Place: {place}." if place else "", api.runs.why_waits(run)]))
 
 
 def not_here(api: Api, run_or_sweep_id: str) -> str:

@@ -16,7 +16,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, quick_look, usual_seeds
+from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, usual_seeds
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -35,7 +35,7 @@ from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, live, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
-from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html, rounded, rounded_span
+from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
 from rankviz.ui.parts.question import expert_rank_picker, parts_picker
 from rankviz.ui.wiring import View
 
@@ -173,35 +173,32 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
-    """Return ranks and seeds for the mode. Ranks that are no mode's default stay, since the visitor chose them."""
-    usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
-    stay = ranks and sorted(ranks, key=int) not in usual
+def mode_chosen(*, mode: str) -> View:
+    """Return default ranks and seeds of the mode, and its other updates."""
     return View(
-        **_mode_updates(mode, {"seeds": usual_seeds(mode)} | ({} if stay else {"ranks": map(str, FORM_RANKS[mode])}))
+        **_mode_updates({**DEFAULTS, "mode": mode, "ranks": map(str, FORM_RANKS[mode]), "seeds": usual_seeds(mode)})
     )
 
 
-def _mode_updates(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    value = {name: {"value": list(v) if name == "ranks" else v} for name, v in values.items()}
+def _mode_updates(values: Mapping[str, Any]) -> dict[str, Any]:
+    mode = values["mode"]
     return {
-        "ranks": gr.CheckboxGroup(**value["ranks"]) if "ranks" in value else gr.skip(),
-        "independent": gr.Textbox(visible=mode == "fast", **value.get("independent", {})),
-        "repeat": gr.Checkbox(visible=mode == "quick", **value.get("repeat", {})),
-        "seeds": gr.Number(visible=mode != "quick", **value.get("seeds", {})),
+        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
+        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
+        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
+        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
         "mode_note": html.paragraphs(MODE_NOTES[mode]),
     }
 
 
 def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return updates that put these values into the form, by widget name."""
-    of_mode = {name: values[name] for name in ("ranks", "independent", "repeat", "seeds")}
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_mode_updates(values["mode"], of_mode),
+        **_mode_updates(values),
     }
 
 
@@ -257,14 +254,14 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
 
 
 def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
-    """Return the form's values for the runs of one sweep. samples: ids of the shipped data."""
-    first, (mode, ranks, independent) = runs[0], _mode_of(runs)
+    """Return the form's values for the runs of one sweep: of a fast curve where a run was truncated, else of a sweep.
+    samples: ids of the shipped data."""
+    first, trained, truncated = runs[0], {run.r for run in runs}, {r for run in runs for r in run.cut_ranks}
     lora, targets, sample = first.lora, first.lora.target_modules, first.data in samples
     custom = not isinstance(targets, str)
     parts = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
     alphas = {run.r: run.lora.lora_alpha for run in runs}
-    rules = [name for name, factor in (("r", 1), ("2r", 2)) if all(alphas[r] == factor * r for r in alphas)]
-    rule = rules[0] if rules and len(set(alphas.values())) > 1 else "fixed"
+    by_rank = len(set(alphas.values())) > 1
 
     def own(name: str) -> Any:
         field = TRAIN_OPTIONS[name].field or name
@@ -275,13 +272,12 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         **{name: own(name) for name in OWN},
         "data": first.data if sample else KEPT_FILE,
         "kept": "" if sample else first.data,
-        "mode": mode,
-        "ranks": [str(r) for r in ranks if r in STOPS],
-        "other_ranks": _listed(r for r in ranks if r not in STOPS),
-        "independent": _listed(independent),
-        "repeat": mode != "quick" or sum(run.r == ranks[0] for run in runs) > 1,
-        "alpha_rule": rule,
-        "alpha_fixed": float(lora.lora_alpha) if rule == "fixed" else DEFAULTS["alpha_fixed"],
+        "mode": "fast" if truncated else "sweep",
+        "ranks": [str(r) for r in sorted(trained | truncated) if r in STOPS],
+        "other_ranks": _listed(r for r in sorted(trained | truncated) if r not in STOPS),
+        "independent": _listed(sorted(trained - {max(trained)})) if truncated else "",
+        "alpha_rule": ("r" if first.r == first.lora.lora_alpha else "2r") if by_rank else "fixed",
+        "alpha_fixed": DEFAULTS["alpha_fixed"] if by_rank else float(lora.lora_alpha),
         "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
         "seeds": len({run.seed for run in runs}),
         "preset": CUSTOM if custom else targets,
@@ -293,19 +289,6 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
 
 def _listed(items: Iterable) -> str:
     return ", ".join(map(str, items))
-
-
-def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """Return (mode, ranks, ranks of a fast curve's independent runs). A quick look's own runs precede added runs."""
-    trained = tuple(sorted({run.r for run in runs}))
-    top = next((run for run in runs if run.cut_ranks), None)
-    if top is None:
-        at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
-        return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
-    pair = runs[0].r, top.r
-    if pair[0] < pair[1] and set(quick_look(SweepRequest(), pair).cut_ranks) == set(top.cut_ranks):
-        return "quick", pair, ()
-    return "fast", tuple(sorted({*top.cut_ranks, top.r})), tuple(r for r in trained if r < top.r)
 
 
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
@@ -355,8 +338,8 @@ FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
-BEFORE = ("expected", "notice", "breakdown")
-"""Outputs around the button: the estimate, the reason why training cannot start, and the estimate's parts."""
+BEFORE = ("expected", "notice")
+"""Outputs above the button: the estimate, and the reason why training cannot start."""
 
 
 def cannot_train_html(api: Api) -> str:
@@ -373,12 +356,12 @@ def preview(api: Api, **values: Any) -> View:
     if not data:
         return View(preview=html.paragraphs(FORMS))
     try:
-        seen, measured = api.runs.preview(data), api.data.measure(data)
+        measured = api.data.measure(data)
     except RankVizError as error:
         return View(preview=notice_html(str(error), kind="error"))
-    rows = [[Cell(text, kind="wrap") for text in example] for example in seen.examples]
+    rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
-    short = sum(len(text) for example in seen.examples for text in example) <= SHORT_ROWS
+    short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
     return View(preview=html.paragraphs(measured.in_words) + first)
 
@@ -458,7 +441,7 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     name, device = base_name(request.base), api.workspace.here()
     api.workspace.references.base(request.base)
     api.models.get(request.base)
-    api.runs.preview(request.data)
+    api.data.measure(request.data)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
@@ -511,12 +494,10 @@ def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any
 
 
 def _show(shown: View, plan: Plan, notice: str = "") -> None:
-    """Show a plan: cost, notes, time and memory, and the folded parts. notice: why it cannot run now."""
+    """Show a plan: cost, notes, time and memory. notice: why it cannot run now."""
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
-    takes = html.paragraphs(plan.not_known)
-    if expected := plan.expected:
-        takes = expected_html(expected, plan.not_known)
-        shown.breakdown = breakdown_html(expected)
+    expected = plan.expected
+    takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
     shown.expected = cost + notice_html(*plan.notes, expected.warning if expected else "") + takes
     shown.notice = notice_html(notice, kind="error")
 
@@ -529,22 +510,6 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
     first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
     words = f"Memory: {units.memory_size(low)} to {units.memory_size(high)}."
     return html.paragraphs(Cell(first, title=time), Cell(words, title=f"{exact(low)} to {exact(high, 'bytes')}"))
-
-
-def breakdown_html(expected: ExpectedSweep) -> str:
-    """Build the folded table of the estimate's parts and ranks."""
-    rows = [
-        [
-            f"r = {r}",
-            f"{run.adapter_parameters:,}",
-            rounded(units.file_size, run.adapter_bytes, "bytes"),
-            rounded_span(units.memory_span, run.memory_bytes, "bytes"),
-        ]
-        for r, run in expected.ranks.items()
-    ]
-    table = html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank")
-    parts = [each for each in expected.sentences[1:] if each not in (expected.warning, expected.too_long)]
-    return html.folded("Parts and ranks", html.paragraphs(*parts) + table)
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:

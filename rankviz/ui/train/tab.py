@@ -146,15 +146,11 @@ def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
         resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart if drawn else "",
-        words=_words(drawn) if drawn else "",
+        words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "") if drawn else "",
         answers=answers_html(sweep),
         seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
         timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
     )
-
-
-def _words(drawn: View) -> str:
-    return drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "")
 
 
 def empty_html(api: Api) -> str:
@@ -204,7 +200,7 @@ IN_VIEW = """() => {
     if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
   }, 100);
 }"""
-ASKED = f"() => [{train_form.ASKING.format('', 'there ')!r}, '', '', '']"
+ASKED = f"() => [{train_form.ASKING.format('', 'there ')!r}, '', '']"
 """Script: replaces the estimate of the previous engine as soon as another engine is chosen."""
 RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
@@ -240,8 +236,6 @@ def build(api: Api) -> View:
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
             with gr.Column(visible=False, elem_id="train-engine") as box:
                 place = {"box": box, **train_form.engine_widgets(api)}
-            with gr.Column(elem_id="train-before"):
-                w["breakdown"] = plain(elem_id="train-breakdown")
             with gr.Column(elem_id="train-bar"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -260,8 +254,7 @@ def build(api: Api) -> View:
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
-    chosen_mode = {"mode": w["mode"], "ranks": w["ranks"]}
-    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs=chosen_mode, outputs=of_mode))
+    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs={"mode": w["mode"]}, outputs=of_mode))
     data = {name: w[name] for name in ("data", "file", "kept")}
     previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*_changes(data)).then(**previewing)
@@ -270,7 +263,7 @@ def build(api: Api) -> View:
     estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
     offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
     choosing = wire(partial(choice, api), inputs={"engine": place["engine"]}, outputs=offered)
-    place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=ASKED)
+    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=ASKED)
     place["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)

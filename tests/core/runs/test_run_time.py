@@ -15,7 +15,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import device_time, times_by_engine, timing_of
+from rankviz.core.runs.run_time import device_time, timing_of
 from tests.support.runs import questions
 from tests.support.runs.questions import run
 
@@ -115,12 +115,3 @@ def test_a_run_that_its_engine_cannot_read_counts_to_its_last_line_and_says_that
     time = spent(begun(100.0), stepped(160.0), placed(waits="It waits for its owner's login."))
 
     assert (60.0, False, "at least 60 s") == (time.seconds, time.is_whole, time.in_words)
-
-
-def test_the_time_of_a_run_that_moved_is_told_by_engine():
-    gone = RunRequeued(time=100.0, attempt=1, lost="The node has gone.")
-    there = [AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-1"), begun(10.0), stepped(34.0), gone]
-    run = ASKED.after_all([*there, placed(2), begun(200.0, 2), done(262.0, 2)])
-
-    assert {"ray": 24.0, "local": 62.0} == {name: time.seconds for name, time in times_by_engine(run, 1000.0).items()}
-    assert {"": 900.0} == {name: time.seconds for name, time in times_by_engine(ASKED.after(begun(100.0)), 1e3).items()}

@@ -1,11 +1,12 @@
 """What Axolotl and LLaMA-Factory are told of a measured file: the names in it, or why they cannot read it."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import yaml
 
-from rankviz.api.data import look, look_from, look_json
+from rankviz.api.data import measured, measured_from
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.configs import axolotl, dataset_info, llamafactory
 from tests.support.models.recipes import made
@@ -35,7 +36,7 @@ REFUSED = {
 def data(folder, *rows, name="mine.jsonl", text=""):
     path = folder / name
     path.write_text(text or "".join(json.dumps(row) + "\n" for row in (*rows, *rows)))
-    return look_from(json.loads(json.dumps(look_json(look(str(path), ASSETS))))).measured.training_data()
+    return measured_from(json.loads(json.dumps(asdict(measured(str(path), ASSETS))))).training_data()
 
 
 @pytest.mark.parametrize(("column", "chat"), [("messages", OPENAI), ("conversations", SHAREGPT)])

@@ -5,103 +5,92 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from rankviz.api import Api
-from rankviz.jobs import Attempt, End, Engine, Job, Live, Nodes, bundle
+from rankviz.jobs import End, Nodes, bundle
 from rankviz.jobs.local import Local
+from rankviz.jobs.remote import Remote, RemoteJob, Status
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.support.processes.workers import COMPLETE_ALL
 
-SAYS_ITS_CODE = '"$@"; echo $? > code'
+SAYS_ITS_CODE = 'echo $$ > pid; "$@"; echo $? > code'
 
 
-class Elsewhere(Engine):
-    """So many machines, played by folders below `place`."""
+class Elsewhere(Remote):
+    """So many machines, played by folders below `there`."""
 
     name = "elsewhere"
     title = "Other machines"
     about = "They are in the other room."
-    shares_disk = False
     divides = True
 
-    def __init__(self, store: RunStore, place: Path, command: Sequence[str], machines: int = 2):
-        self._store, self._place, self._command, self._machines = store, place, command, machines
+    def __init__(self, store: RunStore, there: Path, command: Sequence[str], machines: int = 2):
+        super().__init__(store, at_once=machines, poll_seconds=0.03)
+        self._there, self._command = there, command
         self.seen = Nodes()
 
     def nodes(self) -> Nodes:
         return self.seen
 
-    def room(self) -> int:
-        return self._machines - sum(live.end is None for live in self.live())
-
-    def start(self, job: Job) -> Live | None:
-        folder = self._place / job.name
-        if not folder.exists():
-            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=True)
-            subprocess.Popen(
-                ["sh", "-c", SAYS_ITS_CODE, "sh", *self._command, str(folder), *map(str, job.attempts)],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
-                stdout=(folder / "output").open("wb"),
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return next(live for live in self.live() if live.job.name == job.name)
-
-    def live(self) -> Sequence[Live]:
-        self._place.mkdir(exist_ok=True)
-        return [self._live(folder) for folder in sorted(self._place.iterdir())]
-
-    def cancel(self, live: Live) -> End | None:
-        folder = self._place / live.job.name
-        for process in _processes(folder):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        while _processes(folder):
-            time.sleep(0.01)
-        return End(why="It was ended.")
-
-    def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        return bundle.since(self._place / live.job.name, attempt.run_id, offset)
-
-    def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        bundle.collect(self._place / live.job.name, attempt.run_id, folder)
-
-    def forget(self, live: Live) -> None:
-        shutil.rmtree(self._place / live.job.name)
-
-    def _live(self, folder: Path) -> Live:
-        live = Live(job=bundle.read_job(folder), handle=folder.name, where="another machine")
-        if _processes(folder):
-            return live
-        code = folder / "code"
-        exit_code = int(code.read_text()) if code.exists() and code.read_text() else None
-        lost = exit_code is None or exit_code > 128
-        return Live(
-            job=live.job,
-            handle=live.handle,
-            where=live.where,
-            end=End(exit_code, lost=lost, why=f"The other machine ended with code {exit_code}."),
+    def submit(self, job: RemoteJob) -> str:
+        folder = shutil.copytree(job.folder, self._there / job.name)
+        subprocess.Popen(
+            ["sh", "-c", SAYS_ITS_CODE, "sh", *self._command, str(folder), *map(str, job.job.attempts)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
+            stdout=(folder / "output").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        return job.name
 
+    def poll(self, job: RemoteJob) -> Status | None:
+        folder = self._there / job.name
+        if not folder.exists():
+            return None
+        is_alive, code = self._pid(job) is not None, folder / "code"
+        exit_code = int(code.read_text()) if code.exists() and code.read_text() else None
+        lost, why = exit_code is None or exit_code > 128, f"The other machine ended with code {exit_code}."
+        end = None if is_alive else End(exit_code, lost=lost, why=why)
+        return Status(handle=job.name, where="another machine", end=end)
 
-def _processes(folder: Path) -> list[psutil.Process]:
-    """Those that were given this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
+        return bundle.read_plain(self._there / job.name / path, offset, most)
+
+    def files(self, job: RemoteJob, run_id: str) -> Mapping[str, int]:
+        folder = self._there / job.name / "runs" / run_id
+        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in bundle.files_in(folder)}
+
+    def end(self, job: RemoteJob) -> None:
+        pid = self._pid(job)
+        with contextlib.suppress(ProcessLookupError):
+            if pid and pid > 0:
+                os.killpg(pid, signal.SIGKILL)
+
+    def unsend(self, job: RemoteJob) -> None:
+        shutil.rmtree(self._there / job.name)
+
+    def kill_all(self) -> None:
+        """As if all machines lost their power."""
+        for folder in self._there.glob("*/pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(folder.read_text()), signal.SIGKILL)
+
+    def _pid(self, job: RemoteJob) -> int | None:
+        """The leader of what still runs; it is there before `submit` returns, or a moment later."""
+        file = self._there / job.name / "pid"
+        if not file.exists() or not file.read_text().endswith("\n"):
+            return -1
+        pid = int(file.read_text())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return pid if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+        return None
 
 
 def page_with_elsewhere(place: Path, *, shared: bool = False) -> tuple[Api, Elsewhere]:

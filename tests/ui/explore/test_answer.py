@@ -1,15 +1,21 @@
-"""What Explore's script gets for a question: all ranks with their costs, the chart, the words."""
+"""What Explore's script gets: all ranks with their costs, the chart, the recommendation, and pinned configurations."""
 
 import re
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
-from rankviz.api import Api
-from rankviz.errors import RankVizError
-from rankviz.ui.explore.answer import answer
+from rankviz import visitor
+from rankviz.api import EMBEDDED, Api
+from rankviz.core.advice.use_case import NAMES
+from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.shared.identity import HEADER, Identified, Visitors
+from rankviz.ui.explore.answer import answer, routes, words
+from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB
-from tests.support.quick import chosen_quick
 from tests.support.runs.finished_runs import text_of
 
 SCREENS = ("meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "google/gemma-3-4b-it:whole", "openai-community/gpt2")
@@ -82,8 +88,8 @@ def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
         answer(api, body)
 
 
-@pytest.mark.parametrize("model", chosen_quick([row.id for row in Api().models.all()], SCREENS))
-def test_every_model_of_the_catalogue_has_a_first_screen(api, model):
+@pytest.mark.parametrize("model", SCREENS)
+def test_each_kind_of_model_has_a_first_screen(api, model):
     shown = answer(api, {"search": f"?model={model}"})
 
     assert "not known" not in shown["records"]["16"]["figures"][0]
@@ -98,3 +104,102 @@ def test_a_sweep_of_the_model_offers_its_own_metrics(api):
 
     assert {"loss", "token_accuracy"} <= {key for key, _ in shown["qualities"]}
     assert any(trace["name"].startswith("recorded runs") for trace in shown["chart"]["data"])
+
+
+def card(api, **values):
+    """What is in view, and what is folded."""
+    markup = words(api, {**DEFAULTS, **values})["slots"]["advice"]
+    shown, details = markup.split("<details", 1)
+    return text_of(shown), text_of(f"<details{details}")
+
+
+def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
+    shown, details = card(api, model="google/gemma-3-4b-it", gpu="t4")
+
+    assert re.search(r"Warning: On T4, which has no bf16, [^.]*fp32\.$", shown)
+    assert details.startswith("Details Warnings On T4, which has no bf16")
+
+
+LONG = {"gpu": "t4", "examples": 5000, "example_tokens": 400, "longest_tokens": 6683}
+"""A chat file with an example that is truncated, on a card that some models warn of."""
+
+
+@pytest.mark.parametrize("use_case", NAMES)
+def test_at_most_three_sentences_stand_before_the_details(api, use_case):
+    for model in (EMBEDDED, "Qwen/Qwen3-8B", "google/gemma-3-4b-it"):
+        shown = card(api, model=model, use_case=use_case, **LONG)[0].split(" all linear layers ")[1]
+        assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
+
+
+def test_a_mistake_is_a_notice_with_its_text_escaped(api):
+    answer = TestClient(Starlette(routes=routes(api))).post(
+        "/rankviz/answer", json={"values": {**DEFAULTS, "model": "<img src=x>"}}
+    )
+
+    assert 200 == answer.status_code
+    assert "&lt;img src=x&gt;" in answer.json()["without_costs"] and "<img" not in answer.json()["without_costs"]
+
+
+def asks(*given):
+    return {"asks": visitor.current().id}
+
+
+def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
+    for view in ("answer", "words", "given"):
+        monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
+    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
+    app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
+
+    visitor_ids = [
+        TestClient(app).post(route.path, json={}, headers={HEADER: visitors.token(f"v{number}")}).json()["asks"]
+        for number, route in enumerate(addresses)
+    ]
+
+    assert [f"v{number}" for number in range(len(addresses))] == visitor_ids
+
+
+PINNED, QWEN = "?model=meta-llama/Llama-3.1-8B&r=16", "?model=Qwen/Qwen3-8B&r=64&dora=1"
+
+
+def test_only_rows_that_differ_are_marked(api):
+    marked = compare(api, {"pins": [PINNED, QWEN]})["html"].split("<tr")
+    differing = [text_of("<tr" + row).split("differs: ")[1] for row in marked if "rv-differs" in row]
+
+    assert {"DoRA", "Rank", "Adapter"} <= {row.split()[0] for row in differing}
+    assert 0 == compare(api, {"pins": [PINNED, PINNED]})["html"].count("rv-differs")
+
+
+def test_each_has_a_chart_with_its_rank_on_axes_of_its_own(api):
+    first, second = compare(api, {"pins": [PINNED, QWEN]})["charts"]
+
+    assert ["A: Llama-3.1-8B, r = 16", "B: Qwen3-8B, r = 64"] == [first["title"], second["title"]]
+    every = next(trace for trace in first["data"] if trace["name"] == "every rank")
+    assert [every["x"][15]] == [shape["x0"] for shape in first["layout"]["shapes"]]
+    assert first["layout"]["height"] == second["layout"]["height"]
+
+
+@pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
+def test_what_no_page_pins_is_refused(api, pins):
+    with pytest.raises(InvalidSettingError):
+        compare(api, {"pins": pins})
+
+
+@pytest.mark.parametrize("bad", ["?model=nosuch", "?r=9999"])
+def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinned(api, bad):
+    shown = compare(api, {"pins": [PINNED, bad]})
+
+    text = text_of(shown["html"])
+    assert "41.94 M" in text and "Cannot be shown" in text
+    assert 2 == shown["html"].count("data-unpin")
+
+
+@pytest.mark.parametrize("axis", [[], {}, 3])
+def test_an_axis_that_is_no_text_is_refused_or_passed_over(api, axis):
+    assert "41.94 M" in text_of(compare(api, {"pins": [PINNED], "y": axis})["html"])
+    if axis:
+        with pytest.raises(InvalidSettingError, match="Cost axis"):
+            compare(api, {"pins": [PINNED], "x": axis})
+
+
+def test_a_pin_cannot_write_into_the_page(api):
+    assert "<img" not in compare(api, {"pins": [PINNED + "&x=<img src=x>"]})["html"]

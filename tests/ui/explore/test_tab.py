@@ -1,6 +1,8 @@
 """Explore's views as Gradio calls them: values by name in, HTML and figures out, from a real Api."""
 
+import re
 from collections import namedtuple
+from html import unescape
 
 import pytest
 
@@ -8,9 +10,11 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.core.runs.metric import LOSS
 from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.parts import charts, html
-from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -66,3 +70,28 @@ def test_text_from_outside_is_escaped_everywhere():
     )
 
     assert "<img" not in markup
+
+
+REFUSED = {**LLAMA, "preset": "custom", "names": "lm_head"}
+
+
+def copied(box):
+    """What the button of a box copies, and saves."""
+    return unescape(re.search(r"<pre[^>]*>(.*)</pre>", box, re.DOTALL)[1])
+
+
+def test_what_is_copied_is_the_whole_file(api):
+    values = {**LLAMA, "r": 64, "take": "notebook"}
+    shown = explore.takeaway(api, **values)
+
+    for name, box in (("colab", shown.colab), ("notebook", shown.code)):
+        assert api.exports.write(ask(values), 64, name, goal=goal_of(values)).text == copied(box)
+
+
+def test_what_unsloth_refuses_is_said_once_and_other_tools_still_have_their_file(api):
+    shown = explore.takeaway(api, **REFUSED)
+
+    assert 1 == shown.colab.count("<p>")
+    assert "Unsloth" in text_of(shown.colab)
+    assert "" == shown.code
+    assert "train_trl.py" in explore.takeaway(api, **{**REFUSED, "take": "trl"}).code

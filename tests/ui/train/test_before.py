@@ -34,7 +34,6 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
         form, replaced = trainable(api, must)
 
     assert " and this server ends it after 20 minutes. Memory: " in text_of(said.expected).replace("\n", " ")
-    assert "this server ends it" not in said.breakdown
     assert said.start.interactive
     assert text_of(refused.notice).startswith("This server allows at most 20 minutes per run, and one of these takes")
     assert not refused.start.interactive
@@ -51,7 +50,7 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
         (LimitError("Too large."), False, False),
     ],
 )
-@pytest.mark.parametrize(("part", "name"), [("models", "get"), ("runs", "preview")])
+@pytest.mark.parametrize(("part", "name"), [("models", "get"), ("data", "measure")])
 def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked_again(
     api, monkeypatch, part, name, error, may_start, asks_again
 ):

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.request import quick_look, rate_first
+from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import measuring, mode_chosen, request_of, values_of
@@ -75,10 +75,7 @@ def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
 @pytest.mark.parametrize(
     "request_",
     [
-        quick_look(questions.sweep(data="pairs", max_steps=12, r=1), (4, 64)),
-        quick_look(questions.sweep(alpha="16"), (2, 24)),
-        quick_look(questions.sweep(), repeat=False),
-        rate_first(questions.sweep()),
+        quick_look(questions.sweep(alpha="16", data="pairs", max_steps=12, r=1), (2, 24), repeat=False),
         questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
         questions.sweep(ranks=(64,), cut_ranks=(1, 4, 8)),
         questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
