@@ -165,7 +165,12 @@ class Session:
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
-                self._remove_hooks()
+                # get_peft_model adds hooks to the input embedding, so that gradients reach checkpointed blocks, and
+                # PEFT's unload leaves them there.
+                for module, own in self._hooks.items():
+                    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                        for key in set(hooks) - own:
+                            del hooks[key]
                 self.intact = True
                 del adapter
         log(
@@ -178,14 +183,6 @@ class Session:
                 peak_reserved_bytes=peak_reserved_bytes,
             )
         )
-
-    def _remove_hooks(self) -> None:
-        """Remove the hooks added since the base was loaded. get_peft_model adds hooks to the input embedding, so that
-        gradients reach checkpointed blocks, and PEFT's unload leaves them there."""
-        for module, own in self._hooks.items():
-            for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for key in set(hooks) - own:
-                    del hooks[key]
 
     def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Log loss and answers of the base, measured once for all runs: with B = 0 an adapter changes nothing."""
