@@ -9,7 +9,7 @@ import pytest
 from rankviz import figures
 from rankviz.api import Api
 from rankviz.figures.accuracy import AccuracyInfo
-from rankviz.figures.adapter import NO_ADAPTER, NO_SPECTRUM, EnergyInfo
+from rankviz.figures.adapter import EnergyInfo, ModulesInfo, SpectrumInfo
 from rankviz.figures.cost import MemoryInfo, ParametersInfo
 from rankviz.figures.hero import HeroInfo, XAxis
 from rankviz.figures.sweep import RankCurveInfo
@@ -22,10 +22,10 @@ def test_every_figure_is_transparent_and_has_a_height():
         figures.energy_figure(EnergyInfo()),
         figures.hero_figure(HeroInfo(XAxis("x"), "y", empty="Select a GPU.")),
         figures.memory_figure(MemoryInfo()),
-        figures.modules_figure(NO_ADAPTER),
+        figures.modules_figure(ModulesInfo()),
         figures.parameters_figure(ParametersInfo([], [], [], r=8)),
         figures.rank_curve_figure(RankCurveInfo()),
-        figures.spectrum_figure(NO_SPECTRUM),
+        figures.spectrum_figure(SpectrumInfo()),
         figures.tradeoff_figure(figures.tradeoff_info([])),
         figures.training_figure(TrainingInfo([])),
     ]
