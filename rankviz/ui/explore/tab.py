@@ -21,7 +21,7 @@ from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
-from rankviz.exports.formats import Written
+from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
