@@ -8,9 +8,8 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
-from rankviz.jobs.hub import Logins
+from rankviz.jobs.hub import Cost, Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere

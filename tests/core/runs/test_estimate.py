@@ -104,5 +104,6 @@ def test_a_vision_tower_that_would_train_with_its_text_tower_is_refused_on_a_gpu
     with pytest.raises(InvalidSettingError, match=r"which would train too.*Turn finetune_vision_layers off"):
         check("google/gemma-3-4b-it", GPU, **lora)
 
-    check("google/gemma-3-4b-it", CPU, **lora)
+    with pytest.raises(InvalidSettingError, match=r"A run without a GPU does not train google/gemma-3-4b-it"):
+        check("google/gemma-3-4b-it", CPU, **lora)
     check("google/gemma-3-4b-it", GPU, **lora | {"finetune_vision_layers": False})
