@@ -8,21 +8,20 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import sweep_title
-from rankviz.errors import RankVizError, RunNotFoundError, quoted
+from rankviz.errors import RunNotFoundError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.charts import curve as by_rank
-from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
+from rankviz.ui.parts.controls import busy, busy_line, done, hidden, plain
 from rankviz.ui.parts.html import Cell, notice_html
 from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
-from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
+from rankviz.ui.wiring import View, action, on_any, put, quiet, wire
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
@@ -42,24 +41,6 @@ NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts ano
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
 """Shown until the page is restored from its address."""
-
-
-def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
-    """Show the running sweep, else the oldest queued sweep, as "Training r = 4, 64: run 1 of 2, 34 %, time left about
-    3 min"; empty without either. unfinished: newest first."""
-    if not unfinished:
-        return ""
-    sweep = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    progress, ranks = api.runs.progress(sweep), sorted({run.request.r for run in sweep.runs})
-    shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
-    words = f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
-    if progress.number is not None:
-        share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
-        left = "" if progress.seconds_left is None else f", time left {progress.left_in_words}"
-        words = f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
-    words += f", {units.counted(len(unfinished) - 1, 'more sweep')}" if len(unfinished) > 1 else ""
-    pick = escape(sweep.sweep_id)
-    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{escape(words)}</button>'
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -173,8 +154,6 @@ def sweep_link(sweep: Sweep) -> str:
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
 
 
-RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
@@ -206,26 +185,11 @@ RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
 
 
-def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
-    """Build the line that shows the current sweep on every tab; return it with the event that draws it."""
-    line, timer = pickable(elem_id="badge"), gr.Timer(IDLE_SECONDS)
-    drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
-    timer.tick(**drawing)
-    return line, drawing
-
-
-def now(api: Api) -> View:
-    """Return the line for the current sweep, and the timer of its next poll."""
-    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
-    timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
-    return View(line=badge_html(api, unfinished), timer=timer)
-
-
 def build(api: Api) -> View:
     """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
-    from its address, empty without a shown sweep); `draw` draws the sweep, `fill` copies its settings into the form,
-    and the events `opened` draw the rest when the tab is opened. `fill_from` is a function from values of
-    form.DEFAULTS and a notice on replaced values to updates of `form`."""
+    from its address, empty without a shown sweep); `draw` draws the sweep, and the events `opened` draw the rest when
+    the tab is opened. `fill_from` is a function from values of form.DEFAULTS and a notice on replaced values to updates
+    of `form`."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -288,16 +252,11 @@ def build(api: Api) -> View:
     right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
     right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
 
-    def fill(sweep: str) -> dict[Any, Any]:
-        values = form_of(api, sweep)
-        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
-
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
         opened=(previewing, choosing, estimating),
-        fill={"fn": fill, "inputs": sweep_id, "outputs": [*fillable.values()], **quiet()},
         form=fillable,
         fill_from=fill_from,
         engine=place["engine"],
@@ -351,18 +310,3 @@ def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
     return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
-
-
-def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
-    """Return the form's values for a sweep; None where it does not exist or belongs to another visitor."""
-    try:
-        sweep = api.runs.sweep(sweep_id) if sweep_id else None
-    except RankVizError:
-        return None
-    if sweep is None or not (sweep.recorded or live.may_change(api, sweep)):
-        return None
-    return train_form.values_of([run.request for run in sweep.runs], [sample.id for sample in api.runs.samples()])
-
-
-chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))
-"""Event function that opens the sweep of the clicked line on Train."""

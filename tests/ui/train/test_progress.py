@@ -12,8 +12,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.ui.runs.view import cancel
-from rankviz.ui.train import tab
-from rankviz.ui.train.tab import answers_html, form_of, progress, start
+from rankviz.ui.train.tab import answers_html, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of
@@ -65,7 +64,6 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
 
     sentence = f"Sweep '{deleted}' is not here: it may have been deleted. The form stays as it is."
     assert 1 == text_of(shown.status).replace("&#x27;", "'").count(sentence)
-    assert form_of(api, deleted) is None
     assert ("Train", False) == (shown.start.value, shown.cancel.visible)
     assert all(sweep.sweep_id in shown.status for sweep in left)
     assert shown.curve  # else of a recorded sweep
@@ -82,18 +80,6 @@ def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_i
     assert shown.loss
     assert ("", "", "") == (shown.curve, shown.words, shown.answers)
     assert shown.timer.active
-
-
-def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
-    assert "" == tab.now(api).line
-    sweep_id, _ = running(api)
-    queued(api)
-
-    line = tab.now(api).line
-
-    assert text_of(line).startswith("Training r = 4, 16: run 1 of 2, ")
-    assert text_of(line).endswith(", 1 more sweep")
-    assert f'data-pick="{sweep_id}"' in line
 
 
 def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alone(tmp_path):
