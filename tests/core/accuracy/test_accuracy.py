@@ -9,9 +9,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows
-from rankviz.core.accuracy.predicted import TRAINED_COPIES, predict_row
+from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
-from rankviz.core.accuracy.summarize import half_width, left_out_predictions, summarize
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
