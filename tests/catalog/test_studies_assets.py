@@ -1,4 +1,4 @@
-"""The evidence and the measured rows that ship: complete, strict, with sources that arrive, and the counts that are made of it."""
+"""The evidence and measured rows that ship: complete, strict, with sources that arrive, and counts made of them."""
 
 import csv
 import json
