@@ -27,7 +27,7 @@ SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
 TEMP_HOURS = 24
 """Hours for which uploads and downloads are kept."""
-HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
+HOST_NAME = r"(\*|(\*\.)?[^\s,*/:]+)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     )
     jobs_image: str = Field(
         JOBS_IMAGE,
-        description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
+        description="The image of a Hugging Face job, which has Unsloth",
     )
     ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
         "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"

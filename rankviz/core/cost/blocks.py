@@ -139,7 +139,8 @@ class Block:
         if caps_compiled(model, self.stack):  # the products before the cap, and the softmax
             return 2 * width, width * assume.value("unsloth-capped-attention-copies")
         cap = width if model.model_type in CAPS_SCORES else 0  # a cap's tanh keeps its result
-        dtype = "-fp32" if width == 4 else "" if self.stack.in_fp16 else "-bf16"
+        in_fp16 = self.stack.setup.precision == "fp16" or self.stack.compute_capability < 8
+        dtype = "-fp32" if width == 4 else "" if in_fp16 else "-bf16"
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:

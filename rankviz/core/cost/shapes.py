@@ -60,7 +60,9 @@ def _block_kind(
     inputs = outputs = modules = experts = mlp_inputs = targeted_mlp_hidden = 0
     reads, targeted_reads = set(), set()  # whether it is the MLP that reads the hidden state
     for is_adapter, layer, active in rows:
-        out, expert = writes_residual(layer, hidden), layer.kind == "experts"
+        # a layer that writes to the residual stream, such as o_proj and down_proj
+        out = layer.out_features == hidden and (layer.in_features != hidden or layer.name in OUTPUT_PROJECTIONS)
+        expert = layer.kind == "experts"
         from_hidden = not out and layer.in_features == hidden and not expert
         wide_in, wide_out = active * layer.in_features, active * layer.out_features
         in_mlp, in_attention = layer.part == "mlp", layer.part == "attention"
@@ -121,11 +123,6 @@ class ModelShape(NamedTuple):
     targeted_experts: tuple[int, ...]  # weights of one block's fused experts with an adapter, the smallest first
     expert_blocks: int  # number of blocks that have these
     linear_rows: int  # output rows of all layers that a quantizer reaches; int8 keeps a scale for each
-
-
-def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
-    """Return True for a layer that writes to the residual stream, such as o_proj and down_proj."""
-    return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:

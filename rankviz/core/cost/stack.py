@@ -177,11 +177,6 @@ class Stack:
         return known or (8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5)
 
     @property
-    def in_fp16(self) -> bool:
-        """True where 16-bit products are in fp16 rather than bf16."""
-        return self.setup.precision == "fp16" or self.compute_capability < 8
-
-    @property
     def residual_bytes(self) -> int:
         """Bytes of one element of the hidden states between blocks."""
         return 4 if self.habits.fp32_residual else self.activation_bytes

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.cost.blocks import Block, loss_moments
-from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.stack import Habits, Litgpt
 from rankviz.core.model.spec import UnslothCheckpoint
 from tests.core.cost.toy_cost import HELD, SEVEN, estimate, shape_of, stack
@@ -211,11 +210,3 @@ def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_o
 
     assert [12_576, 12_576 - 2 * 100 * 16] == [roomy.base_weights, tight.base_weights]
     assert 12_576 == estimate(usable=0, **asks).base_weights  # a tied one is the head's too
-
-
-def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
-    forced = stack("unsloth", precision="fp16").with_habits(fp32_residual=True, fp32_embedding=True)
-    terms = MemoryTerms(TOY, shape_of(TOY), forced, None)
-
-    assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)
-    assert 6288 * 2 == terms.checkpoint_bytes
