@@ -23,7 +23,7 @@ from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+    from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
@@ -54,8 +54,8 @@ class Accuracy(Operations):
         """Compute the shipped report again, in three passes: first the errors, then all rows with ranges as wide as
         these errors, then each row predicted without its source."""
         from rankviz.catalog.measurements import shipped_rows
+        from rankviz.core.accuracy.predicted import left_out_predictions
         from rankviz.core.accuracy.report import widths
-        from rankviz.core.accuracy.summarize import left_out_predictions
 
         rows = shipped_rows(self._workspace.assets)
         constants = hardware.load_constants(self._workspace.assets)
@@ -68,7 +68,7 @@ class Accuracy(Operations):
     ) -> AccuracyReport:
         from datetime import date
 
-        from rankviz.core.accuracy.summarize import summarize
+        from rankviz.core.accuracy.predicted import summarize
 
         return summarize([self._predict(row, assume) for row in rows], date.today().isoformat(), left_out)
 
@@ -139,14 +139,6 @@ class Estimates(Operations):
         if answer.attention_kernel in ("eager", "math"):
             training = replace(training, attn_implementation="eager")
         return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
-
-    def rests_on(self, question: Question, r: int) -> list[ReportRow]:
-        """Return the measured rows that are most like an estimate."""
-        from rankviz.core.accuracy.report import rests_on
-
-        answer = self.estimate(replace(question, ranks=(r,))).estimate
-        allocated, gpu = answer.ranks[0].memory.allocated, answer.gpu.name if answer.gpu else None
-        return rests_on(self._api.accuracy.shipped(), self._stack(answer), allocated, gpu)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
         """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest

@@ -1,7 +1,6 @@
 """The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Filled when opened."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -11,7 +10,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.advice.advice import Mean
 from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
@@ -188,8 +187,7 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 def terms_html() -> str:
     """Explain each setting and each measure of an adapter in two sentences, with its source."""
     items = [html.markup("terms")] + [
-        f"<dt>{each.name} <i>of an adapter</i></dt><dd>{escape(each.meaning)}{linked(each.source)}</dd>"
-        for each in TERMS
+        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
     ]
     return f'<dl class="rv-how">{"".join(items)}</dl>'
 
@@ -219,23 +217,6 @@ def details(report: AccuracyReport) -> View:
     )
     memory = chart_value(drawing, info.rows, file="validation", source=info.source)
     return View(memory=memory, tables=table + html.paragraphs(RANGES))
-
-
-def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
-    """Show under an estimate the sentence `summary` on its evidence, and the most similar measured rows."""
-    if not rows:
-        return html.paragraphs(summary)
-    cells = [
-        [
-            Cell(row.model_id, kind="wrap", sub=row.setting),
-            rounded(units.memory_size, row.measured_bytes, f"bytes, {row.measured_kind}; {row.source}"),
-            rounded(units.memory_size, row.predicted_bytes, "bytes"),
-            "at most" if row.bound else _signed(row.error),
-        ]
-        for row in rows
-    ]
-    headers = ["Measured setup", "Measured", "Predicted without its source", "Error"]
-    return html.paragraphs(summary) + html.table(headers, cells, label="Measured rows most like this estimate")
 
 
 def _signed(share: float) -> str:

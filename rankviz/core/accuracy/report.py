@@ -1,6 +1,5 @@
 """Report of how far off the estimates have been: by kind of setting, by source and by row."""
 
-import math
 from dataclasses import dataclass
 
 from rankviz.core.cost.assumptions import Assumption
@@ -78,10 +77,9 @@ def in_words(basis: Basis) -> str:
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
-    sources = "source" if len(memory.groups) == 1 else "sources"
     return (
-        f"The memory range rests on {memory.settings} measured setups from {len(memory.groups)} {sources} with the "
-        "same kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
+        f"The memory range rests on {memory.settings} measured setups of {' and '.join(memory.groups)} with the same "
+        "kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
         f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
 
@@ -151,12 +149,6 @@ class ReportRow:
     two_depth_seconds: float | None
     source: str
 
-    @property
-    def error(self) -> float | None:
-        """Predicted minus measured memory, as a share of the measured."""
-        known = self.predicted_bytes and self.measured_bytes
-        return self.predicted_bytes / self.measured_bytes - 1 if known else None
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyReport:
@@ -179,20 +171,3 @@ class AccuracyReport:
     def sources_on_gpus(self) -> frozenset[str]:
         """Names of the sources of scored rows measured on GPUs."""
         return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")
-
-
-SHOWN = 5
-
-
-def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> list[ReportRow]:
-    """Return the rows of this kind of setting (kernels, checkpointing and attention) that are most similar: counted,
-    equally quantized, on the same card, with a prediction of similar size."""
-
-    def distance(row: ReportRow) -> tuple:
-        size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
-        return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
-
-    rows = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind != "cpu"]
-    # Repeats of one setting once.
-    nearest = {(row.model_id, row.setting): row for row in sorted(rows, key=distance, reverse=True)}
-    return sorted(nearest.values(), key=distance)[:SHOWN]
