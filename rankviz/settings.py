@@ -27,7 +27,7 @@ SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
 TEMP_HOURS = 24
 """Hours for which uploads and downloads are kept."""
-HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
+HOST_NAME = r"(\*|(\*\.)?[^\s,*/:]+)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,18 +126,6 @@ def test_an_upload_belongs_to_one_visitor(tmp_path, uploads):
             data(other)
 
 
-@pytest.mark.parametrize("ref", ["x" * 5000, "a\0b", "a\nb", "\ud800", "", "  ", None, 7, ["x"]])
-@pytest.mark.parametrize("visitor", [ANNA, None])
-def test_what_is_no_short_text_gets_a_sentence(tmp_path, visitor, ref):
-    known = of(visitor, tmp_path)
-
-    for read in (known.model, known.data, known.path, known.file):
-        with pytest.raises(InvalidSettingError) as refused:
-            read(ref)
-        assert len(str(refused.value)) < 200
-        assert str(refused.value).isprintable()
-
-
 def test_on_a_shared_page_its_host_alone_names_files_of_the_machine(there):
     api, rows = Api(home=there / "home", shared=True), str(there / "secret.jsonl")
 

@@ -17,7 +17,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
 from tests.support.web.serving import serving
 
 ROOT = Path(__file__).parents[1]
@@ -67,25 +66,6 @@ EXTRAS = {path.stem.removeprefix("requirements-") for path in ROOT.glob("require
 def test_a_requirements_file_stands_alone(name):
     """While a Gradio Space is built, requirements.txt is the only file there."""
     assert [] == re.findall(r"^\s*-.*", (ROOT / name).read_text("utf-8"), re.M)
-
-
-def test_the_command_of_the_page_uploads_what_git_tracks_and_large_binary_files_by_lfs(tmp_path):
-    page = (ROOT / "docs" / "spaces.md").read_text("utf-8")
-    (command,) = re.findall(r"`hf (upload OWNER/NAME .*?)`", page)
-    subprocess.run(["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), tmp_path], check=True)
-    names = subprocess.run(["git", "ls-files"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    files = {name: (tmp_path / name).read_bytes() for name in names.splitlines()}
-    refused = [name for name, held in files.items() if len(held) > MOST_BINARY_BYTES and b"\0" in held]
-
-    with hub_stand_in() as hub:
-        variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        variables |= {"HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_HOME": str(tmp_path / ".git" / "hub")}
-        hf = [Path(sys.executable).with_name("hf"), *command.replace("OWNER/NAME", "alice/ranks").split()]
-        subprocess.run(hf, cwd=tmp_path, env=os.environ | variables, check=True)
-
-    assert {".gitattributes": b""} | files == hub.repositories["spaces/alice/ranks"].files
-    assert {files[name] for name in refused} <= set(hub.large.values())
-    assert [] == [name for name in refused if Path(name).name not in page]
 
 
 def instructions(name: str) -> list[str]:

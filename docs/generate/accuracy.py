@@ -36,12 +36,10 @@ counted only when all its settings are known. An error is a share of the measure
 
 A *source* is who measured with which program; its tables share mistakes. The first table says what happens on a source
 that has not been seen: each source is predicted without the constants that it taught and without its errors in the
-width of ranges. What was read in a source's code because its rows did not fit is left out with them, where it is a
-constant. The other formulas stay, and they were checked against the same rows, so a source that nobody has looked at
-may be further off than this table says. Where one source alone measured a kind of setup, the range of unmeasured kinds
-applies. Until 2026-12-01 there were 20 rows of litgpt too, predicted by a copy of litgpt's own rules: without their
-source they were 8.2 % off on average and 87 % at most, and 85 % were inside. The range without gradient checkpointing
-still rests on them.
+width of ranges. What was read in litgpt's and fms-acceleration's code because their rows did not fit is left out with
+them, where it is a constant. The other formulas stay, and they were checked against the same rows, so a source that
+nobody has looked at may be further off than this table says. Where one source alone measured a kind of setup, the range
+of unmeasured kinds applies.
 
 {left_out_table}
 

@@ -6,7 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,7 @@ from rankviz.paths import named_in
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.spectrum import Ranks, Spectrum, Truncation
+    from rankviz.core.spectrum import Ranks, Spectrum
     from rankviz.store import RunStore
     from rankviz.trained.read import Outline
     from rankviz.trained.resize import ResizePlan
@@ -29,31 +29,44 @@ MANY_MODULES = 2000
 """Number of modules above which drawing or planning waits in a line; fewer take a few hundredths of a second."""
 SAMPLE = "sample"
 """Name of the adapter that RankViz ships. A folder of the same name can be given as ./sample."""
-SUGGESTED_ENERGY = 0.99
 Ref = str | Path | Sequence[str]
 """Reference to an adapter: a folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id, SAMPLE, or
 the paths of the adapter's files."""
 
 
 class Source(NamedTuple):
-    """The files of an adapter."""
+    """The files of an adapter. name: that of its spectrum; empty to use the file's name. run: the run that trained it;
+    None where RankViz did not train it."""
 
     paths: list[Path]
     name: str = ""
-    """Name of the spectrum; empty to use the file's name."""
     run: RunRecord | None = None
-    """Run that trained the adapter; None where RankViz did not train it."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter that was read, with its spectrum."""
+    """An adapter that was read, with its spectrum. run: the run that trained it; None where RankViz did not."""
 
     outline: Outline
     spectrum: Spectrum
-    source: Source
-    truncations: dict[str | None, Sequence[tuple[Truncation, ResizePlan]]] = field(default_factory=dict)
-    """Cached truncations by dtype (None: unchanged), since a page needs them at each change of the rank."""
+    run: RunRecord | None
+
+    @cached_property
+    def truncations(self) -> Sequence[ResizePlan]:
+        """Plans of useful truncations (ranks, bytes, energy); none if the adapter cannot be resized."""
+        from rankviz.core.spectrum import truncations
+        from rankviz.trained.resize import plan
+
+        offered = () if self.outline.not_resizable else truncations(self.spectrum)
+        return [plan(self.outline, self.spectrum, **each._asdict()) for each in offered]
+
+    @cached_property
+    def suggested(self) -> Ranks | None:
+        """PEFT settings for a new training, where each module gets the rank that keeps 99 % of its energy; None where
+        the adapter was trained for few steps only."""
+        from rankviz.core.spectrum import NEARLY_ALL, suggested
+
+        return suggested(self.spectrum, NEARLY_ALL)
 
 
 class Adapters(Operations):
@@ -61,20 +74,16 @@ class Adapters(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._adapters: OrderedDict[tuple, Opened] = OrderedDict()
+        self._opened: OrderedDict[tuple, Opened] = OrderedDict()
 
     def spectrum(self, adapter: Ref) -> Spectrum:
         """Return the singular values of a trained adapter's updates, and the ranks that follow from them."""
-        return self._opened(adapter).spectrum
+        return self.open(adapter).spectrum
 
     def looking(self, spectrum: Spectrum) -> AbstractContextManager[None]:
         """Return a context for drawing or planning every module of an adapter. With more than MANY_MODULES, the caller
         waits in the line for file reading; BusyError where that is full. No other method may be called in it."""
         return self._workspace.children.turn() if len(spectrum.layers) > MANY_MODULES else nullcontext()
-
-    def trained_by(self, adapter: Ref) -> RunRecord | None:
-        """Return the run that trained an adapter; None where RankViz did not train it."""
-        return self._opened(adapter).source.run
 
     def sample(self) -> RunRecord:
         """Return the run that trained the adapter that RankViz ships."""
@@ -93,32 +102,6 @@ class Adapters(Operations):
         measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
         return {int(r): loss for r, loss in measured["losses"].items()}
 
-    def proposed_rank(self, adapter: Ref) -> int:
-        """Return the default rank to truncate an adapter to: the lowest that keeps 99 % of the energy, or half the
-        trained rank where the adapter was trained for few steps only."""
-        from rankviz.core.spectrum import proposed_rank
-
-        return proposed_rank(self.spectrum(adapter))
-
-    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
-        """Return ranks for a new training, as PEFT settings: each module gets the rank that keeps this share of its
-        energy. None where the adapter was trained for few steps only."""
-        from rankviz.core.spectrum import suggested
-
-        spectrum = self.spectrum(adapter)
-        with self.looking(spectrum):
-            return suggested(spectrum, energy)
-
-    def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
-        """Return useful truncations with their plans (ranks, bytes, energy); none if an adapter cannot be resized."""
-        from rankviz.trained.resize import planned_truncations
-
-        opened = self._opened(adapter)
-        if dtype not in opened.truncations:
-            with self.looking(opened.spectrum):
-                opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
-        return opened.truncations[dtype]
-
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
     ) -> ResizePlan:
@@ -132,7 +115,7 @@ class Adapters(Operations):
         """
         from rankviz.trained.resize import plan
 
-        opened = self._opened(adapter)
+        opened = self.open(adapter)
         with self.looking(opened.spectrum):
             return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
@@ -148,13 +131,11 @@ class Adapters(Operations):
         return self._workspace.download(file, lambda target: self._write(source, target, planned))
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> None:
-        from rankviz.trained.resize import as_json
-
         request = {
             "paths": [*map(str, source.paths)],
             "target": str(target),
             "max_bytes": self._workspace.limits.adapter_mb * 10**6,
-            "plan": as_json(planned) if planned else None,
+            "plan": vars(planned) if planned else None,
             "as_zip": as_zip,
         }
         with self._workspace.children.turn():
@@ -164,7 +145,7 @@ class Adapters(Operations):
         """Return whether this machine has the files for `zip_of_rank`; False for a run that RankViz ships."""
         try:
             record = self._own_run(run_id)
-            return (self._saved(record, r) or self._run_adapter(record)).is_dir()
+            return (self._saved(record, r) or self._folder(record)).is_dir()
         except (RunNotFoundError, NotYoursError, BadAdapterError):
             return False
 
@@ -179,19 +160,12 @@ class Adapters(Operations):
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
         return self._workspace.download(f"adapter-r{r}.zip", lambda target: self._write(Source([folder]), target))
 
-    def _saved(self, record: RunRecord, r: int) -> Path | None:
-        """Return the folder in which the run saved an adapter of this rank; None where it saved none."""
-        if r == record.request.r:
-            return self._run_adapter(record)
-        path = next((cut.path for cut in record.cuts if cut.r == r), "")
-        return self._workspace.store.path(record.run_id, path) if path else None
-
     def runs(self) -> Sequence[RunRecord]:
         """Return the current visitor's runs whose adapter is on this machine, newest first."""
         runs = []
         for record in reversed(self._workspace.rights.own(self._workspace.store.all())):
             with suppress(BadAdapterError):
-                if record.adapter_path and (self._run_adapter(record) / "adapter_config.json").is_file():
+                if record.adapter_path and (self._folder(record) / "adapter_config.json").is_file():
                     runs.append(record)
         return runs
 
@@ -201,37 +175,41 @@ class Adapters(Operations):
         self._workspace.rights.required(run_id)
         return record
 
-    def _run_adapter(self, record: RunRecord, store: RunStore | None = None) -> Path:
-        return (store or self._workspace.store).path(record.run_id, record.adapter_path or "adapter")
+    def _folder(self, record: RunRecord) -> Path:
+        return self._workspace.store.path(record.run_id, record.adapter_path or "adapter")
 
-    def _opened(self, ref: Ref) -> Opened:
-        source = self._source(ref)
+    def _saved(self, record: RunRecord, r: int) -> Path | None:
+        """Return the folder in which the run saved an adapter of this rank; None where it saved none."""
+        if r == record.request.r:
+            return self._folder(record)
+        path = next((cut.path for cut in record.cuts if cut.r == r), "")
+        return self._workspace.store.path(record.run_id, path) if path else None
+
+    def open(self, ref: Ref) -> Opened:
+        """Read an adapter in a child process; the last ones are cached."""
+        source, children = self._source(ref), self._workspace.children
         key = (source.name, *(_stamp(path) for path in source.paths))
-        if opened := self._adapters.get(key):
+        if opened := self._opened.get(key):
             return opened
-        with self._workspace.children.turn(repr(key)):
-            opened = self._adapters.get(key) or self._read(source, repr(key))  # it may have come while this one waited
-        self._adapters[key] = opened
-        while len(self._adapters) > REMEMBERED:
-            self._adapters.popitem(last=False)
+        with children.turn(repr(key)):
+            opened = self._opened.get(key)  # it may have come while this one waited
+            if opened is None:
+                from rankviz.trained.resize import outline_from, spectrum_from
+
+                request = {
+                    "paths": [*map(str, source.paths)],
+                    "max_bytes": self._workspace.limits.adapter_mb * 10**6,
+                    "max_values": self._workspace.limits.adapter_values,
+                    "name": source.name,
+                    "training_steps": source.run.steps_done or None if source.run else None,
+                }
+                about = source.name or source.paths[0].name
+                reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
+                opened = Opened(outline_from(reply["outline"]), spectrum_from(reply["spectrum"]), source.run)
+        self._opened[key] = opened
+        while len(self._opened) > REMEMBERED:
+            self._opened.popitem(last=False)
         return opened
-
-    def _read(self, source: Source, key: str) -> Opened:
-        from rankviz.core.spectrum import Truncation
-        from rankviz.trained.resize import outline_from, plan_from, spectrum_from
-
-        request = {
-            "paths": [*map(str, source.paths)],
-            "max_bytes": self._workspace.limits.adapter_mb * 10**6,
-            "max_values": self._workspace.limits.adapter_values,
-        }
-        about = source.name or source.paths[0].name
-        reply = self._workspace.children.ask("adapter", request, about=about, error=BadAdapterError, key=key)
-        trained = {"name": source.name, "training_steps": source.run.steps_done or None} if source.run else {}
-        values = spectrum_from(reply["spectrum"] | trained)
-        planned = [(Truncation(*each), plan_from(result)) for each, result in reply["truncations"]]
-        known = {} if values.after_few_steps else {None: planned}  # the child does not know after how many steps
-        return Opened(outline_from(reply["outline"]), values, source, known)
 
     def _source(self, ref: Ref) -> Source:
         ref = str(ref).strip() if isinstance(ref, str | Path) else list(ref)
@@ -240,7 +218,8 @@ class Adapters(Operations):
         if isinstance(ref, list):
             return Source([self._workspace.references.file(path) for path in ref])
         if ref == SAMPLE:
-            return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
+            run = self.sample()
+            return Source([self._sample_store.path(run.run_id, run.adapter_path or "adapter")], SAMPLE, run)
         if (hub_id := named_in(ref)) != ref:
             ref = hub_id
         elif path := self._workspace.references.path(ref, "The adapter"):
@@ -250,7 +229,7 @@ class Adapters(Operations):
         except RunNotFoundError:
             limit = self._workspace.limits.adapter_mb * 10**6
             return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
-        folder = self._run_adapter(record)
+        folder = self._folder(record)
         if not folder.is_dir():
             raise BadAdapterError(
                 f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."

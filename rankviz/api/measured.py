@@ -41,7 +41,6 @@ class MeasuredRuns(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._timings: dict[tuple[str, float], Timing | None] = {}
-        self._here: dict[tuple[str, float | None], bool] = {}
         self._formulas: dict[Hashable, RunEstimate] = {}
         self._ended: tuple[int | None, Mapping[Hashable, Sequence[Record]]] = None, {}
         self._paces: dict[Hashable, Pace | None] = {}
@@ -128,35 +127,19 @@ class MeasuredRuns(Operations):
         return self._formulas[key]
 
     def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
-        """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or
-        ends."""
+        """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or ends.
+        On a shared page, only those that a worker here made: imported ones could claim any machine."""
         from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()
         if self._ended[0] != turns:
             by_machine: dict[Hashable, list[Record]] = {}
             for record in sorted(store.records(), key=lambda record: record.ended_at or 0.0):
-                if record.ended_at and record.environment and self._made_here(record):
+                made_here = not self._workspace.shared or store.has_begun(record.run_id)
+                if record.ended_at and record.environment and made_here:
                     by_machine.setdefault(machine_of(record.environment), []).append(record)
             self._ended, self._paces = (turns, by_machine), {}
         return self._ended[1]
-
-    def _made_here(self, record: Record) -> bool:
-        """Return whether a worker here or on the server owner's clusters made a record. On a shared page, imported
-        runs and jobs in a visitor's account are not trusted: they could claim any machine."""
-        from rankviz.core.runs.events import HF_JOBS, LOCAL
-        from rankviz.store.ownership import read_destination
-        from rankviz.store.runs import IMPORTED
-
-        if not self._workspace.shared:
-            return True
-        key, folder = (record.run_id, record.ended_at), self._workspace.store.run_dir(record.run_id)
-        if key not in self._here:
-            engine = read_destination(folder).engine
-            on_cluster = engine not in ("", LOCAL, HF_JOBS) and record.engine == engine
-            on_cluster = on_cluster and not (folder / IMPORTED).exists()
-            self._here[key] = self._workspace.store.has_begun(record.run_id) or on_cluster
-        return self._here[key]
 
     def _timing(self, record: Record) -> Timing | None:
         """Return the measured time of an ended run or probe, cached; None where it is not known."""

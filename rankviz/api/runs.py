@@ -44,7 +44,6 @@ from rankviz.store.ownership import ANYWHERE, WantedEngine
 from rankviz.store.removal import remove
 from rankviz.store.runs import group
 from rankviz.store.transfer import SummaryRow, summary_row
-from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -74,7 +73,6 @@ FOLDER_IS_NOT_SENT = (
 SAME_FOLDERS = " If the nodes have the same disk, set RANKVIZ_RAY_SAME_FOLDERS."
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 CANCEL_FIRST = "To move runs that wait, cancel them first."
-_DIGEST = re.compile("[0-9a-f]{16}")
 
 
 class Runs(Operations):
@@ -503,7 +501,7 @@ class Runs(Operations):
             return -run.request.r, loss if math.isfinite(loss) else math.inf
 
         like = min(sweep.runs, key=best_at_the_highest_rank).request
-        like = replace(like, data=self._same_data(sweep, like.data))
+        self._require_data(sweep, like.data)
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
@@ -514,26 +512,19 @@ class Runs(Operations):
         if not again:
             raise InvalidSettingError(NOTHING_TO_RESUME + ("" if sweep.ended else f" {CANCEL_FIRST}"))
         for data in {each.data for each in again}:
-            if self._same_data(sweep, data) != data:  # a worker reads what the request names
-                raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
+            self._require_data(sweep, data)
         return again
 
-    def _same_data(self, sweep: Sweep, data: str) -> str:
-        """Return the sample or file that a sweep was trained on: the one that it names, or a copy with the same
-        content that the current visitor has. BadDataError where there is none."""
+    def _require_data(self, sweep: Sweep, data: str) -> None:
+        """Raise BadDataError unless the sample or file that a sweep was trained on is there, with the same content."""
         if dataset.is_sample(data, self._workspace.assets):
-            return data
-        path, home = PurePath(data), self._workspace.home
-        digests = fingerprints(run.environment for run in sweep.runs) or {path.parent.name}
-        digests = sorted(filter(_DIGEST.fullmatch, digests))
-        owners = (self._workspace.store.ownership(sweep.runs[0].run_id).owner, *self._workspace.visitor.ids)
-        copies = [data_folder(home, owner) / digest / path.name for owner in owners for digest in digests]
-        for candidate in (data, *copies):
-            with contextlib.suppress(UserError, OSError):
-                file = self._workspace.references.data(str(candidate)).path
-                if file and durable.digest_of(file) in digests:
-                    return str(file)
-        raise BadDataError(GIVE_AGAIN.format(quoted(path.name)))
+            return
+        digests = fingerprints(run.environment for run in sweep.runs) or {PurePath(data).parent.name}
+        with contextlib.suppress(UserError, OSError):
+            file = self._workspace.references.data(data).path
+            if file and durable.digest_of(file) in digests:
+                return
+        raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
 
     # How runs go on, and why they wait.
 

@@ -114,20 +114,17 @@ class Verdicts(Operations):
         """Return the metrics by which the evaluated runs of a sweep can be compared; always with the loss."""
         return measured_metrics(self._api.runs.sweep(sweep_id).runs)
 
-    def fast_curve(
-        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
-    ) -> Reading | None:
-        """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains.
-        judged: result of `of_sweep`, if it is known already."""
+    def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
+        """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains."""
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
         if curve is None or not sweep.ended:
             return None
+        noise = {"run_sd": None}
         with suppress(LimitError):  # the curve can be read without
-            judged = judged or self.of_sweep(sweep_id, tolerance)
-        if judged is None:
-            return read(curve, sweep.runs, run_sd=None)
-        return read(curve, sweep.runs, run_sd=judged.verdict.run_sd, tolerance=judged.verdict.within)
+            if judged := self.of_sweep(sweep_id, tolerance):
+                noise = {"run_sd": judged.verdict.run_sd, "tolerance": judged.verdict.within}
+        return read(curve, sweep.runs, **noise)
 
     def of_table(
         self,
@@ -168,11 +165,9 @@ def _judged(runs: Sequence[RunRecord], metric: Metric, tolerance: float | str | 
 class Decisions(Operations):
     """Decisions on ended sweeps: which rank to ship, what to train next, which learning rate is better."""
 
-    def of(
-        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
-    ) -> Decision | None:
+    def of(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
         """Return the forecast between a sweep's ranks, what to train next and what to ship; None while a run trains,
-        or with finished runs at fewer than two ranks. judged: the verdict, if it is known already."""
+        or with finished runs at fewer than two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
@@ -180,7 +175,7 @@ class Decisions(Operations):
             forecast = self._api.forecasts.bent(sweep_id)
         except RankVizError:
             return None
-        judged = judged or self._api.verdicts.of_sweep(sweep_id, tolerance)
+        judged = self._api.verdicts.of_sweep(sweep_id, tolerance)
         verdict = judged and judged.verdict
         # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
         tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)

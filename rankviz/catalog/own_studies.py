@@ -1,44 +1,198 @@
-"""Results that someone added, stored in the runs folder and read as studies of their own."""
+"""Results that someone added: CSV tables of trained runs, stored in the runs folder and read as studies of their own.
+The files come from anyone, so every cell that is used is checked."""
 
+import csv
 import hashlib
+import io
+import json
 import os
 import re
 import secrets
+import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import date
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model, is_known
-from rankviz.catalog.result_files import MAX_FILE_BYTES, read_points, stored
-from rankviz.core.bounds import printable
-from rankviz.core.studies.lines import LABEL_LENGTH, Evidence, QualityPoint, StudiedModel, Study
+from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
+from rankviz.core.from_json import build, quoted
+from rankviz.core.studies.lines import (
+    FULL,
+    LABEL_LENGTH,
+    Evidence,
+    Facet,
+    QualityPoint,
+    StudiedModel,
+    Study,
+    facet_of,
+)
 from rankviz.errors import BadDataError, RankVizError
 
 FOLDER = "evidence"
 MAX_FILES = 500
 MAX_STEM = 80
-DIGEST_DIGITS = 12
-CAVEAT = (
-    "Added here, not published, with the learning rates that the author of the file chose. Not included in counts over "
-    "published studies."
+MAX_FILE_BYTES = 2_000_000
+MAX_ROWS, MAX_POINTS = 5_000, 500
+"""Rows of one table, and points of one file."""
+MAX_RANK = 65_536
+MAX_TEXT = 200
+MAX_METRIC = 1e9
+"""Largest absolute value of a metric, since a figure has no room for more."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
+MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
+LOWER_IS_BETTER = {
+    "loss", "nll", "perplexity", "ppl", "bits", "bpb", "bpc", "error", "forgetting", "drift", "wer", "cer", "ter",
+    "eer", "mer", "der", "mae", "mse", "rmse", "rmsle", "mape", "fid", "kl",
+    "entropy", "brier", "distance", "toxicity", "latency",
+}  # fmt: skip
+"""Words in the names of metrics of which lower values are better."""
+UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
+
+
+def _number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not low <= (value := kind(text)) <= high:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _text(value: str) -> str:
+    if not 0 < len(value) <= MAX_TEXT or UNPRINTABLE.search(value):
+        raise ValueError(value)
+    return value
+
+
+PLAIN_TEXT = (_text, f"a text of 1 to {MAX_TEXT} characters")
+VALUE = (_number(float, -MAX_METRIC, MAX_METRIC), "a number")
+ABOVE_0 = (_number(float, 5e-324, MAX_NUMBER), "a number above 0")
+RANK = (
+    lambda text: FULL if text.lower() == FULL else _number(int, 1, MAX_RANK)(text),
+    f"a whole number from 1 to {MAX_RANK:,}, or {FULL}",
 )
+YES_OR_NO = (lambda text: {"yes": True, "no": False}[text.lower()], "yes or no")
+ERROR = (_number(float, 0, MAX_METRIC), "a number, 0 or more")
+COLUMNS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "model": ("the base model's id", *PLAIN_TEXT),
+    "task": ("what it was trained for and tested on", *PLAIN_TEXT),
+    "metric": ("the name of the score or loss", *PLAIN_TEXT),
+    "rank": (f"the LoRA rank, or {FULL} for full fine-tuning", *RANK),
+    "value": ("the run's result", *VALUE),
+    "higher_is_better": ("yes or no (else the metric's name decides)", *YES_OR_NO),
+    "seed": ("runs that differ in it alone are averaged", str, "a text"),
+    "standard_error": ("of the value, where a row is a mean already", *ERROR),
+    "base_value": ("the metric before training", *VALUE),
+    "learning_rate": ("", *ABOVE_0),
+    "lora_alpha": ("", *ABOVE_0),
+    "method": ("lora, rslora, dora, ...", *PLAIN_TEXT),
+    "target_modules": ('names with commas between them, or "all-linear"', *PLAIN_TEXT),
+    "trainable_parameters": ("", _number(int, 1, MAX_NUMBER), "a whole number above 0"),
+    "date": ("such as 2026-01-31", date.fromisoformat, "a date such as 2026-01-31"),
+}
+"""Columns of a table by name: (meaning, reader of a cell, what a cell must be). The first five are required."""
+NEEDED = tuple(COLUMNS)[:5]
+COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, (meaning, *_) in COLUMNS.items())
+HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
+
+
+def read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
+    """Return the points of a table; raise BadDataError with the file and what is wrong. file: the file's name. today:
+    the date of rows without one."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
+    if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
+        raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
+    if len(rows) > MAX_ROWS:
+        raise BadDataError(f"{file} has {len(rows):,} rows, at most {MAX_ROWS:,} are read: divide it.")
+    points = _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
+    if len(points) > MAX_POINTS:
+        raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
+    return points
+
+
+def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:
+    given = {}
+    for name, (_, parse, what) in COLUMNS.items():
+        text = (cells.get(name) or "").strip()
+        try:
+            given[name] = parse(text) if text or name in NEEDED else None
+        except (ValueError, KeyError, OverflowError):
+            raise BadDataError(f"{where}, {name}: {quoted(text)} is not {what}: correct it.") from None
+    full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
+    names = ("task", "metric", "value", "base_value", "standard_error", "learning_rate", "lora_alpha")
+    return QualityPoint(
+        **UNKNOWN
+        | {name: given[name] for name in (*names, "trainable_parameters")}
+        | {
+            "study_id": "",
+            "base_model": given["model"],
+            "higher_is_better": not lower_is_better(given["metric"]) if higher is None else higher,
+            "role": "main",
+            "method": FULL if full else (given["method"] or "lora").lower(),
+            "target_modules": "all weights" if full else targets,
+            "facet": "all weights" if full else _facet(targets),
+            "rank": None if full else given["rank"],
+            "duration": "",
+            "table": "results",
+            "experiment": file,
+            "run_date": (given["date"] or today).isoformat(),
+        }
+    )
+
+
+def _facet(targets: str) -> Facet:
+    """Return the facet of comma-separated module names, "all-linear" or an empty text."""
+    if targets == "all-linear":
+        return "attention and mlp"
+    names = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
+    parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in names]
+    return facet_of(parts) if targets else "not stated"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Tell whether lower values are better, by the whole words of a metric's name: "answer_accuracy" is no WER."""
+    words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
+    return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
+
+
+def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
+    """Replace the runs of one setting by their mean with its standard error. Where a rank was run with several
+    learning rates, each rate becomes a line of its own."""
+    line_of = attrgetter("base_model", "task", "metric", "method", "target_modules")
+    runs: dict[QualityPoint, list[QualityPoint]] = {}
+    rates: dict[tuple, set[float | None]] = {}
+    for point in points:
+        runs.setdefault(replace(point, value=0.0, standard_error=None), []).append(point)
+        rates.setdefault((*line_of(point), point.rank), set()).add(point.learning_rate)
+    several = {cell[:-1] for cell, tried in rates.items() if len(tried) > 1}
+    averaged = []
+    for same in runs.values():
+        first, values = same[0], [point.value for point in same]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else first.standard_error
+        rate = f", learning rate {first.learning_rate or 0:g}" if line_of(first) in several else ""
+        changed = {"value": statistics.fmean(values), "standard_error": error, "table": f"results{rate}"}
+        averaged.append(replace(first, **changed))
+    return tuple(averaged)
 
 
 class Result(NamedTuple):
-    """The content of one added file."""
+    """The content of one added file. text: its points as JSON; nothing else of the file is stored. lower_is_better:
+    metrics of which lower values are better. refused: reason why it cannot be read, as a sentence; empty where it
+    can."""
 
     name: str
     kept_name: str = ""
     text: str = ""
     points: int = 0
     lower_is_better: Sequence[str] = ()
-    """Metrics of which lower values are better, by their names or by the file."""
     refused: str = ""
-    """Reason why the file cannot be read, as a sentence; empty where it can."""
 
 
 class Added(NamedTuple):
@@ -58,15 +212,16 @@ def read(file: Path) -> Result:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise BadDataError(f"{name} has more than {MAX_FILE_BYTES:,} bytes: divide it.")
         content = file.read_bytes()
-        points = read_points(content, name, date.today())
+        points = read_table(content, name, date.today())
     except OSError as error:
         return Result(name, refused=f"{name} cannot be read ({error.strerror or error}): give a readable file.")
     except RankVizError as error:
         return Result(name, refused=str(error))
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip(".-")[:MAX_STEM] or "result"
-    kept_name = f"{stem}--{hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]}.json"
+    kept_name = f"{stem}--{hashlib.sha256(content).hexdigest()[:12]}.json"
     lower = sorted({point.metric for point in points if not point.higher_is_better})
-    return Result(name, kept_name, stored(points), len(points), lower)
+    text = json.dumps({"points": [asdict(point) for point in points]}, ensure_ascii=False)
+    return Result(name, kept_name, text, len(points), lower)
 
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
@@ -110,22 +265,21 @@ def kept_files(homes: Sequence[Path]) -> list[str]:
 
 
 def _paths(homes: Sequence[Path]) -> dict[str, Path]:
-    paths = (path for home in homes for path in (home / FOLDER).glob("*"))
-    return {path.name: path for path in paths if path.suffix in (".json", ".csv")}
+    return {path.name: path for home in homes for path in (home / FOLDER).glob("*.json")}
 
 
 def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
     """Return the points of all stored files, with one study per task. Files that can no longer be read are left out."""
     points: list[QualityPoint] = []
-    for name, path in sorted(_paths(homes).items()):
+    for _, path in sorted(_paths(homes).items()):
         try:
-            own = read_points(path.read_bytes(), name, date.today())
-        except (BadDataError, OSError):
+            own = [build(QualityPoint, row) for row in json.loads(path.read_bytes())["points"]]
+        except (ValueError, LookupError, TypeError, RecursionError, OSError):
             continue
         points += [replace(p, study_id="added_" + re.sub(r"[^a-z0-9]+", "_", p.task.lower()).strip("_")) for p in own]
     studies = {p.study_id: _study(p) for p in points}
     models = {p.base_model: _model(p, catalogue) for p in points}
-    # Two runs of one rank that the format's fields do not distinguish get lines of their own.
+    # Two runs of one rank that the columns do not distinguish get lines of their own.
     names = ("study_id", "base_model", "metric", "method", "target_modules", "duration", "table", "run_date", "rank")
     settings = [attrgetter(*names)(p) for p in points]
     counts = Counter(settings)
@@ -148,7 +302,8 @@ def _study(point: QualityPoint) -> Study:
         learning_rate_tuned_per_rank=False,
         learning_rate_tuned_per_method=False,
         learning_rate_and_alpha_policy="not stated",
-        caveat=CAVEAT,
+        caveat="Added here, not published, with the learning rates that the author of the file chose. Not included in "
+        "counts over published studies.",
         checked=point.run_date,
         own=True,
     )

@@ -128,6 +128,8 @@ def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
 
 def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
     """Show which rank a trained adapter really uses."""
+    from statistics import median
+
     from rankviz.core import spectrum as core
 
     check_plot(plot, force=force)
@@ -144,14 +146,13 @@ def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json:
     steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
     cells, rows = core.grid(opened), []
     for name in cells.rows:
-        layers = cells.row(name)
+        layers = [layer for block in cells.blocks for layer in cells.cells.get((name, block), ())]
         used = [layer for layer in layers if not layer.is_dead]
         row = {"Module": name, "Updates": str(len(layers)), "r": _span([layer.r for layer in layers])}
         for share in core.SHARES:
             row[f"Rank for {percent(share, 0)}"] = _span([layer.rank_for(share) for layer in used])
         for heading, measure in (("Effective rank", "effective_rank"), ("Stable rank", "stable_rank")):
-            over = core.spread(layers, measure)
-            row[heading] = f"{over.median:.1f}" if over else "–"
+            row[heading] = f"{median(getattr(layer, measure) for layer in used):.1f}" if used else "–"
         rows.append(row | {"No update": str(len(layers) - len(used))})
     title = f"{opened.name}: {counted(len(opened.layers), 'update')}, r = {opened.r}, {size}{steps}"
     table(title, rows, notes=opened.notes)

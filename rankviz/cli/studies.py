@@ -9,7 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import advice_json
-from rankviz.catalog.result_files import COLUMNS_HELP, NEEDED
+from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.shared import MODEL_HELP, Json, Parameters, asks, fail, print_json, question_in, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
 FILES_HELP = (
-    "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
+    "CSV files with one trained run per row. Columns: "
     f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
 )
 evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")

@@ -25,6 +25,7 @@ from rankviz.units import duration, memory_size, usd
 
 Change = Mapping[str, str | int | float | bool]
 """Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
+FITTING = ("fits", "tight")
 Labelled = tuple[str, Change, bool]
 """(label of a change, the change, True where the training result stays the same)."""
 TRAINING = {
@@ -151,10 +152,6 @@ class Knob:
     fit: Fit | None
     margin_bytes: Range | None
     """Bytes left on the card after the change."""
-
-    @property
-    def makes_it_fit(self) -> bool:
-        return self.fit in ("fits", "tight")
 
 
 def price(start: Setting, labelled: Labelled) -> Knob | None:
@@ -320,7 +317,7 @@ RULE = (
 def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
     """Return the smallest change that makes a setting fit; None where it fits, and where no single change is enough.
     priced: results of knobs() for the setting; known_limits: results of limits()."""
-    if start.row.fit in (None, "fits", "tight"):
+    if start.row.fit in (None, *FITTING):
         return None
     training, more = start.question.training, []
     if training.per_device_train_batch_size > 1:
@@ -329,7 +326,7 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
             more.append((LIMIT_LABELS[limit.option].format(n), {limit.option: n}, False))
-    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.makes_it_fit and knob.device_bytes < 0)
+    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.fit in FITTING and knob.device_bytes < 0)
     # min takes the first of equals
     return min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)), default=None)
 
@@ -352,10 +349,6 @@ class FittingCard:
     price_checked: str | None
     seconds: Range | None = None
     usd: Range | None = None
-
-    @property
-    def fits(self) -> bool:
-        return self.fit in ("fits", "tight")
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
@@ -455,7 +448,7 @@ def fit_in_words(start: Setting) -> str:
         return "No GPU is selected, so it is not known whether the run fits."
     what = f"r = {start.r} {{}} {start.gpu.name}"
     memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
-    if row.fit in ("fits", "tight"):
+    if row.fit in FITTING:
         return f"{what.format('fits' if row.fit == 'fits' else 'barely fits')}: {memory}."
     lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
@@ -465,7 +458,7 @@ def fit_in_words(start: Setting) -> str:
 
 def _change_in_words(start: Setting, smallest: Knob | None, elsewhere: str = "") -> str:
     """Return a sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
-    if start.row.fit in ("fits", "tight"):
+    if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
     if smallest:
@@ -494,7 +487,7 @@ class FitAnswer:
     @property
     def cheapest(self) -> FittingCard | None:
         """Cheapest GPU that fits, or the first that fits where no total is known; None where none fits."""
-        return next((card for card in self.cards if card.fits), None)
+        return next((card for card in self.cards if card.fit in FITTING), None)
 
     @property
     def sentence(self) -> str:

@@ -4,13 +4,12 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
-from statistics import median
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 from rankviz.core.from_json import as_answer
 from rankviz.errors import InvalidSettingError
@@ -32,25 +31,16 @@ def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
     return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
 
 
-class Spread(NamedTuple):
-    """Lowest, median and highest value of one measure over modules."""
-
-    low: float
-    median: float
-    high: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class LayerSpectrum:
-    """Singular values of one update, scale · B·A."""
+    """Singular values of one update, scale · B·A. module: its name in PEFT's patterns, one for all experts of a fused
+    parameter. singular_values: all r, falling; 0 where the update does not use the rank."""
 
     name: str
     module: str
-    """Module name in PEFT's patterns: `name`, but one for all experts of a fused parameter."""
     r: int
     scale: float
     singular_values: tuple[float, ...]
-    """All r singular values, falling; 0 where the update does not use the rank."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
@@ -82,29 +72,22 @@ class LayerSpectrum:
         """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
         return self.energy / self.singular_values[0] ** 2 if not self.is_dead else 0.0
 
-    @cached_property
-    def needs(self) -> tuple[int, ...]:
-        """Necessary rank for each of SHARES."""
-        return tuple(map(self.rank_for, SHARES))
-
     def energy_kept(self, k: int) -> float | None:
         """Return the share of the update's energy in its first k values; None when dead."""
         return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
 
     def rank_for(self, share: float) -> int:
         """Return the smallest rank that keeps this share of the update's energy; 0 when dead."""
-        if self.is_dead:
-            return 0
-        return bisect_left(self.kept, share * self.energy * (1 - SAME))
+        return 0 if self.is_dead else bisect_left(self.kept, share * self.energy * (1 - SAME))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """Singular values of a whole adapter."""
+    """Singular values of a whole adapter. r: highest rank of any module. training_steps: optimizer steps of its
+    training; None where no run of RankViz tells them."""
 
     name: str
     r: int
-    """Highest rank of any module."""
     layers: tuple[LayerSpectrum, ...]
     base_model: str = ""
     lora_alpha: float | None = None
@@ -113,17 +96,22 @@ class Spectrum:
     file_bytes: int = 0
     notes: tuple[str, ...] = ()
     training_steps: int | None = None
-    """Optimizer steps of its training; None where neither its files nor a run of RankViz tells them."""
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy of all updates truncated to rank k, by k = 0 to r."""
-        return tuple(map(fsum, self._by_rank(layer.kept for layer in self.layers)))
+        """Energy of all updates truncated to rank k, by k = 0 to r; lower ranks repeat their last value."""
+        lines = ((*layer.kept, *repeat(layer.energy, self.r - layer.r)) for layer in self.layers)
+        return tuple(map(fsum, zip(*lines, strict=True)))
 
     @property
     def after_few_steps(self) -> bool:
         """True where its ranks are known to reflect mostly the random start."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
+
+    @cached_property
+    def used(self) -> tuple[LayerSpectrum, ...]:
+        """Updates that are not zero."""
+        return tuple(layer for layer in self.layers if not layer.is_dead)
 
     def energy_kept(self, k: int) -> float | None:
         """Return the share of all energy that rank k for all modules keeps; None where there is no update."""
@@ -133,38 +121,21 @@ class Spectrum:
         """Return the smallest rank for all modules that keeps this share of all energy; 0 where there is no update."""
         return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
 
-    def weakest(self, k: int) -> float | None:
-        """Return the smallest share of its own energy that any module keeps at rank k; None without updates."""
-        return self.weakest_by_rank[min(k, self.r)]
+    def weakest(self, k: int) -> float:
+        """Return the smallest share of its own energy that any module keeps at rank k; 0 without updates."""
+        return min((layer.kept[min(k, layer.r)] / layer.energy for layer in self.used), default=0.0)
 
-    @cached_property
-    def weakest_by_rank(self) -> tuple[float | None, ...]:
-        """Smallest share of its own energy that any module keeps, by k = 0 to r."""
-        used = [layer for layer in self.layers if not layer.is_dead]
-        shares = ([kept / layer.energy for kept in layer.kept] for layer in used)
-        return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
-
-    def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
-        """Return tuples over layers by k, from each layer's values by k; lower ranks repeat their last value."""
-        return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
-
-    @cached_property
+    @property
     def dead(self) -> tuple[str, ...]:
         """Names of modules without any update."""
         return tuple(layer.name for layer in self.layers if layer.is_dead)
 
-    @cached_property
+    @property
     def faint(self) -> tuple[str, ...]:
         """Names of modules whose update is not zero, but below FAINT of the median module's norm."""
-        norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
+        norms = sorted(layer.norm for layer in self.used)
         limit = FAINT * norms[len(norms) // 2] if norms else 0.0
-        return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
-
-
-def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "stable_rank"]) -> Spread | None:
-    """Return the spread of a measure over the updates that are not zero; None where all are zero."""
-    values = [getattr(layer, measure) for layer in layers if not layer.is_dead]
-    return Spread(min(values), median(values), max(values)) if values else None
+        return tuple(layer.name for layer in self.used if layer.norm < limit)
 
 
 def in_words(spectrum: Spectrum) -> str:
@@ -220,6 +191,13 @@ def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
     return (*uniform, *([Truncation(energy=NEARLY_ALL)] if lowered else []))
 
 
+def proposed_rank(spectrum: Spectrum) -> int:
+    """Return a lower rank for all modules: one that keeps 99 % of the energy, or half after few steps; at least 1."""
+    if spectrum.after_few_steps:
+        return max(1, spectrum.r // 2)
+    return max(1, min(spectrum.rank_for(NEARLY_ALL), spectrum.r - 1))
+
+
 Value = TypeVar("Value", bound=Hashable)
 BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
@@ -245,6 +223,14 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
     return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
 
 
+def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
+    """Return ranks by module: the highest of its layers' ranks, since all experts of a fused parameter share one."""
+    wanted: dict[str, int] = {}
+    for layer in spectrum.layers:
+        wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
+    return wanted
+
+
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
     """Return PEFT patterns for modules whose value is not the default, one for all blocks that share it."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
@@ -252,11 +238,10 @@ def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
     for name, value in values.items():
         if value == default:
             continue
-        match = BLOCK.fullmatch(name)
-        if match is None:
-            by_pattern[f"^{name}"] = value
-        else:
+        if match := BLOCK.fullmatch(name):
             blocks.setdefault((match["before"], match["after"], value), []).append(match["block"])
+        else:
+            by_pattern[f"^{name}"] = value
     for (before, after, value), numbers in blocks.items():
         which = numbers[0] if len(numbers) == 1 else f"({'|'.join(numbers)})"
         by_pattern[f"^{before}{which}{after}"] = value
@@ -280,21 +265,6 @@ def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[st
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
 
 
-def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """Return ranks by module: the highest of its layers' ranks, since all experts of a fused parameter share one."""
-    wanted: dict[str, int] = {}
-    for layer in spectrum.layers:
-        wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
-    return wanted
-
-
-def proposed_rank(spectrum: Spectrum) -> int:
-    """Return a lower rank for all modules: one that keeps 99 % of the energy, or half after few steps; at least 1."""
-    if spectrum.after_few_steps:
-        return max(1, spectrum.r // 2)
-    return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
-
-
 def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
     """Return settings for a new training in which each module has the smallest rank that keeps this share of its
     energy, and its scale. None after few steps, when the energy is that of the random start."""
@@ -306,50 +276,39 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
 
 MOST_PARTS = 8
 """Most parts of a shortened module name, so that a malicious name of many dots takes no time."""
-OUTSIDE = "–"
-"""Name of the block for modules outside all blocks."""
 USUAL_ORDER = (
     *("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "o_proj"),
     *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
 )
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
+    """Layers by (row, block); several where a block has several experts. rows: shortest distinct module names:
+    "q_proj", "self_attn.out_proj". blocks: numbers as texts, "–" for modules outside all blocks."""
+
     rows: Sequence[str]
-    """Shortest distinct module names: "q_proj", "self_attn.out_proj"."""
     blocks: Sequence[str]
     cells: Mapping[tuple[str, str], Sequence[LayerSpectrum]]
-    """Layers by (row, block); several where a block has several experts."""
-
-    def row(self, name: str) -> list[LayerSpectrum]:
-        return [layer for block in self.blocks for layer in self.cells.get((name, block), ())]
 
 
 def grid(spectrum: Spectrum) -> Grid:
     """Return the layers by module and block, with modules in the usual order."""
-    placed = [(_place(layer.name), layer) for layer in spectrum.layers]
-    kinds = list(dict.fromkeys(kind for (_, kind), _ in placed))
-    alike = Counter(tail for kind in kinds for tail in _tails(kind))
-    short = {
-        kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _is_module(tail)), kind) for kind in kinds
-    }
-    usual = {name: place for place, name in enumerate(USUAL_ORDER)}
-    rows = sorted(short.values(), key=lambda row: (usual.get(row.split(".")[-1], len(usual)), row))
-    blocks = sorted({block for (block, _), _ in placed}, key=lambda block: int(block) if block.isdigit() else math.inf)
+    by_kind: dict[str, list[tuple[str, LayerSpectrum]]] = {}
+    for layer in spectrum.layers:
+        block, kind = "–", layer.name
+        if match := BLOCK.fullmatch(layer.name):  # numbers after the block's are experts'
+            block, kind = match["block"], match["before"] + re.sub(r"\.\d+(?=\.|$)", ".*", match["after"])[1:]
+        by_kind.setdefault(kind, []).append((block, layer))
+    alike = Counter(tail for kind in by_kind for tail in _tails(kind))
     cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
-    for (block, kind), layer in placed:
-        cells.setdefault((short[kind], block), []).append(layer)
+    for kind, layers in by_kind.items():
+        row = next((tail for tail in _tails(kind) if alike[tail] == 1 and _is_module(tail)), kind)
+        for block, layer in layers:
+            cells.setdefault((row, block), []).append(layer)
+    usual = {name: place for place, name in enumerate(USUAL_ORDER)}
+    rows = sorted({row for row, _ in cells}, key=lambda row: (usual.get(row.split(".")[-1], len(usual)), row))
+    blocks = sorted({block for _, block in cells}, key=lambda block: int(block) if block.isdigit() else math.inf)
     return Grid(rows, blocks, cells)
-
-
-def _place(name: str) -> tuple[str, str]:
-    """Return a module's block, and its name without the block's number and with "*" for other numbers (experts)."""
-    match = BLOCK.fullmatch(name)
-    if match is None:
-        return OUTSIDE, name
-    after = re.sub(r"\.\d+(?=\.|$)", ".*", match["after"])
-    return match["block"], match["before"] + after[1:]
 
 
 def _tails(kind: str) -> list[str]:
@@ -398,21 +357,19 @@ class SpectrumJSON(TypedDict):
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
     """Return the JSON object that `rankviz spectrum --json` prints. part: slice of the layers to list."""
+
+    def shares(rank_for: Callable[[float], int]) -> dict[str, int]:
+        return {f"{share:g}": rank_for(share) for share in SHARES}
+
     return as_answer(
         SpectrumJSON,
         spectrum,
         base_model=spectrum.base_model or None,
-        layers=[
-            as_answer(LayerJSON, layer, rank_for_energy=_shares(layer.rank_for)) for layer in spectrum.layers[part]
-        ],
-        rank_for_energy=_shares(spectrum.rank_for),
+        layers=[as_answer(LayerJSON, layer, rank_for_energy=shares(layer.rank_for)) for layer in spectrum.layers[part]],
+        rank_for_energy=shares(spectrum.rank_for),
         energy_kept={str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
         in_words=in_words(spectrum),
     )
-
-
-def _shares(rank_for: Callable[[float], int]) -> dict[str, int]:
-    return {f"{share:g}": rank_for(share) for share in SHARES}
 
 
 class Term(NamedTuple):
@@ -441,13 +398,3 @@ TERMS = (
         "Rudelson and Vershynin 2007",
     ),
 )
-
-
-MOST_POINTS = 2000
-
-
-def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
-    """Return numbers from 1 to count: all, or about `most` on a log scale with both ends, and those in `always`."""
-    if count <= most:
-        return list(range(1, count + 1))
-    return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))

@@ -41,7 +41,7 @@ def ask_hub(session: Any = None) -> HubAnswer:
     from httpx import HTTPError
     from huggingface_hub import constants, get_session
 
-    address = constants.ENDPOINT
+    address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     if is_offline():
         return HubAnswer(endpoint=address, reached=False, offline=True)
     try:

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import get_route_path
 
 from rankviz.core.bounds import UNPRINTABLE, shown
-from rankviz.errors import InvalidSettingError, shortened
+from rankviz.errors import shortened
 from rankviz.shared.identity import is_foreign, is_page, is_space, visitor_of_scope
 
 LOG = logging.getLogger("rankviz.ui")
@@ -76,9 +76,7 @@ def is_upload(scope: Mapping[str, Any]) -> bool:
 
 def is_closed(address: str, *, asks_login: bool = False) -> bool:
     """Return whether this page does not serve an address. asks_login: True where Gradio asks for a password."""
-    if address in LOGIN:
-        return not asks_login
-    return address.startswith((MONITORING, *(API + name for name in CLOSED)))
+    return not asks_login if address in LOGIN else address.startswith((MONITORING, *(API + name for name in CLOSED)))
 
 
 def file_in(address: str) -> str | None:
@@ -90,38 +88,23 @@ def file_in(address: str) -> str | None:
 
 LOOPBACK = "localhost"
 HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::\d*)?")
-NAME = re.compile(r"\*|(\*\.)?[a-z0-9_.-]+|[0-9a-f:.]*")
-"""Pattern of a server name: host name, "*." and a domain, "*" for any name, or IP address; empty for a bare path."""
 
 
 def trusted(server: str, given: str) -> list[str]:
-    """Return the names of this server. IP addresses are not listed: they always pass, since no DNS entry redirects
-    one.
+    """Return the names of this server; IP addresses always pass, since no DNS entry redirects one.
 
     server: the name or address that the server listens on. given: value of RANKVIZ_HOSTS.
     """
     own = socket.gethostname().lower()
     short = own.partition(".")[0]
-    public = [os.environ.get(variable, "") for variable in ("SPACE_HOST", "GRADIO_ROOT_PATH")]
-    return [LOOPBACK, f"*.{LOOPBACK}", own, short, f"{short}.local", *_names(",".join((server, given, *public)))]
+    root = urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).hostname or ""
+    named = _names(",".join((server, given, os.environ.get("SPACE_HOST", ""), root)))
+    return [LOOPBACK, f"*.{LOOPBACK}", own, short, f"{short}.local", *named]
 
 
 def _names(given: str) -> list[str]:
-    """Return the host names in a comma-separated list, as browsers send them, without scheme, port and path."""
-    names = []
-    for text in map(str.strip, given.split(",")):
-        try:
-            host = urlsplit(text if "//" in text else f"//{text}").hostname or ""
-            name = host.rstrip(".").encode("idna").decode()
-        except ValueError:
-            name = "?"
-        if not NAME.fullmatch(name):
-            raise InvalidSettingError(
-                f"No host has the name {text!r}. Correct it in --host, GRADIO_SERVER_NAME, RANKVIZ_HOSTS or "
-                "GRADIO_ROOT_PATH."
-            )
-        names += [name] if name else []
-    return names
+    """Return the names in a comma-separated list, as browsers send them."""
+    return [name for text in given.split(",") if (name := text.strip().lower().rstrip("."))]
 
 
 class Hosts:
@@ -217,25 +200,22 @@ def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
 def _unreadable(scope: Any) -> str:
     """Return the name of the request's part that cannot be read; empty where all can. "null" and empty headers can."""
     path = scope["path"].encode(errors="replace")
-    if UNPRINTABLE.search(scope["path"]) or len(path) > MAX_PATH_BYTES:
+    is_long = len(path) > MAX_PATH_BYTES or any(len(name) > MAX_NAME_BYTES for name in path.split(b"/"))
+    if is_long or UNPRINTABLE.search(scope["path"]):
         return "path"
-    if any(len(name) > MAX_NAME_BYTES for name in path.split(b"/")):
-        return "path"
+    name = b"query"
     try:
         scope.get("query_string", b"").decode()
-    except UnicodeDecodeError:
-        return "query"
-    for name, value in scope["headers"]:
-        text = value.decode("latin-1").partition(",")[0].strip()  # of what proxies have put together the first is read
-        if name == b"content-length" and not (text.isascii() and text.isdigit()):
-            return name.decode()
-        try:
+        for name, value in scope["headers"]:
+            text = value.decode("latin-1").partition(",")[0].strip()  # of what proxies have put together the first
+            if name == b"content-length" and not (text.isascii() and text.isdigit()):
+                return name.decode()
             if name in HOST_HEADERS or name == b"origin":
                 url = f"http://{text}" if name in HOST_HEADERS else text
                 httpx.URL(url)
                 _ = urlsplit(url).port
-        except (httpx.InvalidURL, ValueError):
-            return name.decode()
+    except (httpx.InvalidURL, ValueError):
+        return name.decode()
     return ""
 
 
@@ -300,19 +280,18 @@ class Bodies:
 
 async def _read(receive: Any, most: int) -> bytes | None:
     """Return the whole body; None where the sender has disconnected."""
-    body, values = bytearray(), 0
-    while True:
+    body, values, more = b"", 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        part = message.get("body", b"")
+        part, more = message.get("body", b""), message.get("more_body", False)
         body += part
         values += sum(map(part.count, BEGIN_A_VALUE))
         if len(body) > most or values > MAX_VALUES:
             what = f"{most:,} bytes" if len(body) > most else f"{MAX_VALUES:,} values"
             raise HTTPException(413, f"The request is too long: at most {what} are read.")
-        if not message.get("more_body", False):
-            return bytes(body)
+    return body
 
 
 def once(body: bytes, receive: Any) -> Any:
@@ -351,10 +330,9 @@ def own(session: str, scope: Mapping[str, Any]) -> str:
 
 def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
     """Return whether an event belongs to another visitor, while it runs or until its answer is fetched."""
-    event = queue.event_ids_to_events.get(event_id)
-    sessions = (
-        [event.session_hash] if event else [s for s, ids in queue.pending_event_ids_session.items() if event_id in ids]
-    )
+    sessions = [session for session, ids in queue.pending_event_ids_session.items() if event_id in ids]
+    if event := queue.event_ids_to_events.get(event_id):
+        sessions = [event.session_hash]
     return not all(session.startswith(own("", scope)) for session in sessions)
 
 
@@ -403,18 +381,15 @@ async def readable(request: Request) -> AsyncIterator[None]:
 
 def _require(fields: Iterable[tuple[str, Any]]) -> None:
     for name, value in fields:
-        if value is not None and not _fits(name, value):
+        fits = True
+        if name in KEYS:
+            fits = isinstance(value, str) and KEY.fullmatch(value) is not None
+        elif name in NUMBERS:
+            fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
+        elif name == "oauth_token":
+            fits = isinstance(value, str) and len(value) <= MAX_TOKEN and value.isprintable()
+        if value is not None and not fits:
             raise HTTPException(422, f"{name} cannot be {shown(value)}.")
-
-
-def _fits(name: str, value: Any) -> bool:
-    if name in KEYS:
-        return isinstance(value, str) and KEY.fullmatch(value) is not None
-    if name in NUMBERS:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
-    if name == "oauth_token":
-        return isinstance(value, str) and len(value) <= MAX_TOKEN and value.isprintable()
-    return True
 
 
 # The answer, and the log.

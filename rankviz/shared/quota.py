@@ -16,7 +16,6 @@ from rankviz.api.workspace import Operations, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
 from rankviz.core.cost.question import plan_on
-from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_limits
@@ -331,9 +330,8 @@ def require_runs(
     most_in_total: int | None,
     besides: str = "",
 ) -> Sequence[Deletion]:
-    """Return what to delete once `new` runs are there; raise LimitError where that cannot meet the limits. The owner's
-    limit (`most`) is met by the owner's ended probes, the limit of all (`most_in_total`) by the oldest runs that can
-    be made again. The caller holds RunStore.admission.
+    """Return what to delete once `new` runs are there: the owner's ended probes, then the oldest runs of all visitors
+    that can be made again. Raise LimitError where that is not enough. The caller holds RunStore.admission.
 
     owners: visitor ids of the owner of the new runs.
     besides: the sweep that the new runs are added to, of which nothing is deleted.
@@ -345,12 +343,9 @@ def require_runs(
     if most is not None and (over := kept + new - most) > 0:
         probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
         if over > len(probes):
-            unended = (each for each in store.unended() if isinstance(each, ProbeRecord))
-            waits = any(store.ownership(each.run_id).owner in owners for each in unended)
-            among, wait = (" with probes that have not ended", ", or wait for those probes") if waits else ("", "")
             raise LimitError(
-                f"This server keeps at most {most:,} runs per visitor (you have {kept - len(probes):,}{among}, and "
-                f"this adds {new:,}). Export and delete some of yours first{wait}."
+                f"This server keeps at most {most:,} runs per visitor, probes too (you have {kept - len(probes):,}, "
+                f"and this adds {new:,}). Export and delete some of yours first."
             )
         leaving = probes[:over]
     if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:

@@ -43,21 +43,53 @@ class Arriving:
     """One upload while it arrives; refused where the visitor, the server or the disk has no room for it. Only bytes
     that have arrived are reserved: a sender who announces much and sends nothing must not block others."""
 
-    def __init__(self, workspace: Workspace, visitor: Visitor, scope: Any):
+    def __init__(self, workspace: Workspace, visitor: Visitor, headers: Headers):
         self.refused: Refused | None = None
         self._workspace, self._held = workspace, Held(visitor, is_upload=True)
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        self._length = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
-        self._parser = self._parser_of(headers)
-        self._whole = False
         self._bytes = self._files = 0
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
+        kind, options = parse_options_header(headers.get("content-type"))
+        if kind != b"multipart/form-data" or b"boundary" not in options:
+            raise _no_upload("it has no parts.")
+        if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # in which Gradio reads the names of parts
+            raise _no_upload("its charset is not UTF-8.")
+        callbacks = {
+            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+        }
+        try:
+            self._parser = MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise _no_upload(str(error)) from None
 
-    async def begin(self) -> None:
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._name, self._value = bytearray(), bytearray()
+
+    def _end_headers(self) -> None:
+        """Refuse a part that is no file, which Gradio would keep in memory, and a file that would have no owner."""
+        options, self._disposition = parse_options_header(self._disposition)[1], b""
+        self._files += 1
+        if b"filename" not in options:
+            raise _no_upload("a part of it is no file.")
+        if options.get(b"name") != b"files":
+            raise _no_upload('a file of it is not named "files".')
+
+    async def begin(self, length: str) -> None:
         """Refuse the upload before any byte is read if its announced length is too large."""
-        await run_in_threadpool(self._hold, self._length, 0, 0)
-        self.end()
+        if length and len(length) < 20:
+            await self.hold(int(length))
+            self.end()
+
+    async def hold(self, size: float, files: int = 0, up_to: int = 0) -> None:
+        """Reserve bytes and files; raise Refused where there is no room for them."""
+        try:
+            await run_in_threadpool(self._workspace.room.hold, self._held, size, up_to=up_to, files=files)
+        except LimitError as error:
+            raise Refused(413, str(error)) from None
 
     def end(self) -> None:
         """End the reservation: the files are written, or the upload has failed."""
@@ -65,17 +97,19 @@ class Arriving:
 
     def counting(self, receive: Any) -> Any:
         """Return a `receive` that counts bytes and files, and raises Refused once a limit is exceeded."""
+        is_whole = False
 
         async def counted() -> Any:
-            if self._whole:
-                return await receive()
+            nonlocal is_whole
+            message = await receive()
+            if is_whole:
+                return message
             try:
-                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Refused(400, "The upload was given up.")
                 await self._count(message.get("body", b""))
-                self._whole = not message.get("more_body", False)
-                if self._whole and self._parser.state != MultipartState.END:
+                is_whole = not message.get("more_body", False)
+                if is_whole and self._parser.state != MultipartState.END:
                     raise _no_upload("its end is missing.")
             except Refused as refused:
                 self.refused = refused
@@ -94,44 +128,7 @@ class Arriving:
             raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
         more_bytes, more_files = max(0, self._bytes - self._held.size_bytes), self._files - self._held.files
         if more_bytes or more_files:
-            await run_in_threadpool(self._hold, more_bytes, more_files, STEP_BYTES if more_bytes else 0)
-
-    def _hold(self, size: float, files: int, up_to: int) -> None:
-        try:
-            self._workspace.room.hold(self._held, size, up_to=up_to, files=files)
-        except LimitError as error:
-            raise Refused(413, str(error)) from None
-
-    def _parser_of(self, headers: Headers) -> MultipartParser:
-        kind, options = parse_options_header(headers.get("content-type"))
-        if kind != b"multipart/form-data" or b"boundary" not in options:
-            raise _no_upload("it has no parts.")
-        if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # in which Gradio reads the names of parts
-            raise _no_upload("its charset is not UTF-8.")
-        callbacks = {
-            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._end_headers,
-        }
-        try:
-            return MultipartParser(options[b"boundary"], callbacks)
-        except FormParserError as error:
-            raise _no_upload(str(error)) from None
-
-    def _end_header(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            self._disposition = bytes(self._value)
-        self._name, self._value = bytearray(), bytearray()
-
-    def _end_headers(self) -> None:
-        """Refuse a part that is no file, which Gradio would keep in memory, and a file that would have no owner."""
-        options, self._disposition = parse_options_header(self._disposition)[1], b""
-        self._files += 1
-        if b"filename" not in options:
-            raise _no_upload("a part of it is no file.")
-        if options.get(b"name") != b"files":
-            raise _no_upload('a file of it is not named "files".')
+            await self.hold(more_bytes, more_files, STEP_BYTES if more_bytes else 0)
 
 
 class UploadMiddleware:
@@ -144,12 +141,12 @@ class UploadMiddleware:
         try:
             if scope["type"] == "http" and is_upload(scope):
                 return await self._upload(scope, receive, send)
-            if scope["type"] == "http" and self._workspace.shared:
-                path = file_in(address_of(scope))
-                if path is not None:
-                    await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
-        except Refused as refused:
-            return await PlainTextResponse(refused.message, refused.status)(scope, receive, send)
+            if scope["type"] == "http" and self._workspace.shared and (path := file_in(address_of(scope))) is not None:
+                await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
+        except (Refused, StorageError) as refused:
+            is_ours = isinstance(refused, Refused)
+            status, text = (refused.status, refused.message) if is_ours else (507, str(refused))
+            return await PlainTextResponse(text, status)(scope, receive, send)
         await self.app(scope, receive, send)
 
     def _require_own(self, path: Path, visitor: Visitor) -> None:
@@ -179,9 +176,9 @@ class UploadMiddleware:
 
         # The answer is read here, so it comes as it is.
         headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
-        arriving = Arriving(workspace, visitor, scope)
+        arriving = Arriving(workspace, visitor, Headers(scope=scope))
         try:
-            await arriving.begin()
+            await arriving.begin(Headers(scope=scope).get("content-length", ""))
             with workspace.writing():
                 await self.app({**scope, "headers": headers}, arriving.counting(receive), keep)
                 if arriving.refused:
@@ -192,8 +189,6 @@ class UploadMiddleware:
                 if shared and answer[0]["status"] == 200:
                     paths = json.loads(b"".join(part.get("body", b"") for part in answer[1:]))
                     await run_in_threadpool(self._own, [Path(path) for path in paths], visitor.id)
-        except StorageError as error:
-            raise Refused(507, str(error)) from None
         finally:
             arriving.end()
         for each in answer:

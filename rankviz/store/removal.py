@@ -108,10 +108,10 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
-    """Return these owners' ended probes: uncompleted ones, which no estimate uses, first; then the oldest first."""
+    """Return these owners' ended probes, which no list shows for deletion, the oldest first."""
     store.update(waits=True)
-    ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
-    return [_deletion(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
+    ended = (each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners)
+    return [_deletion(store, [each]) for each in ended]
 
 
 def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:

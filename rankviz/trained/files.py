@@ -11,7 +11,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -33,8 +32,7 @@ BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, Valu
 """Exceptions of zipfile, and of the libraries under it, for a broken zip."""
 
 
-@dataclass(frozen=True)
-class Located:
+class Located(NamedTuple):
     """The two files of an adapter. name: that of the folder or the zip, to show. unpacked: temporary folder of a zip's
     files, which exists as long as this object."""
 
@@ -61,26 +59,30 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         if not path.exists():
             raise BadAdapterError(f"No file or folder {str(path)!r}: give a trained adapter's folder, zip or Hub id.")
         _refuse_pickle(path.name)
-    if len(paths) == 1 and paths[0].suffix == ".zip":
-        return _in_zip(paths[0], max_bytes)
-    if len(paths) == 1 and paths[0].is_dir():
-        folder = paths[0]
-        if not (folder / WEIGHTS).is_file():
-            for path in sorted(folder.iterdir()):
+    first = paths[0]
+    if len(paths) == 1 and first.suffix == ".zip":
+        located = _in_zip(first, max_bytes)
+    elif len(paths) == 1 and first.is_dir():
+        if not (first / WEIGHTS).is_file():
+            for path in sorted(first.iterdir()):
                 _refuse_pickle(path.name)
-            if any(folder.glob("model*.safetensors")):
-                raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
-            raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
-        return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name), max_bytes)
-    weights = [path for path in paths if path.suffix == ".safetensors"]
-    configs = [path for path in paths if path.suffix == ".json"]
-    if not weights and len(configs) == 1 and (configs[0].parent / WEIGHTS).is_file():
-        weights = [configs[0].parent / WEIGHTS]
-    if len(weights) != 1:
-        raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
-    folder = weights[0].parent
-    config = configs[0] if len(configs) == 1 else folder / CONFIG
-    return _checked(Located(weights[0], config, folder.name or weights[0].stem), max_bytes)
+            raise BadAdapterError(
+                f"{first} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote, before any merge."
+            )
+        located = Located(first / WEIGHTS, first / CONFIG, first.resolve().name)
+    else:
+        weights, configs = ([path for path in paths if path.suffix == end] for end in (".safetensors", ".json"))
+        if len(weights) != 1 or len(configs) > 1:
+            raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
+        folder = weights[0].parent
+        located = Located(weights[0], (configs or [folder / CONFIG])[0], folder.name or weights[0].stem)
+    if not located.config.is_file():
+        raise BadAdapterError(
+            f"{located.weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
+        )
+    if (size := located.weights.stat().st_size) > max_bytes:
+        raise BadAdapterError(f"{located.weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
+    return located
 
 
 def _refuse_pickle(name: str) -> None:
@@ -90,16 +92,6 @@ def _refuse_pickle(name: str) -> None:
             "Load the adapter where you trust it and save it with PEFT's model.save_pretrained(folder), which writes "
             f"{WEIGHTS}."
         )
-
-
-def _checked(located: Located, max_bytes: int) -> Located:
-    if not located.config.is_file():
-        raise BadAdapterError(
-            f"{located.weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
-        )
-    if (size := located.weights.stat().st_size) > max_bytes:
-        raise BadAdapterError(f"{located.weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
-    return located
 
 
 def _in_zip(path: Path, max_bytes: int) -> Located:
@@ -129,7 +121,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
-    return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked), max_bytes)
+    return Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked)
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:
@@ -159,13 +151,12 @@ LARGEST_FP16 = 65504.0
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not read yet."""
+    """One tensor of a file, not read yet. dtype: code of safetensors (F32, BF16, F16, ...). start, end: offsets of its
+    bytes in the file."""
 
     dtype: str
-    """Code of the dtype in safetensors: F32, BF16, F16, ..."""
     shape: tuple[int, ...]
     start: int
-    """Offset of the tensor's first byte in the file."""
     end: int
 
 
@@ -173,7 +164,6 @@ class TensorFile:
     """A checked safetensors file with memory-mapped data."""
 
     def __init__(self, path: Path):
-        self.path = path
         try:
             with safe_open(path, framework="numpy") as checked:
                 self.metadata: dict[str, str] = dict(checked.metadata() or {})
@@ -209,8 +199,7 @@ class TensorFile:
 
     def floats(self, name: str) -> np.ndarray:
         """Return a tensor as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow it."""
-        tensor = self.tensors[name]
-        raw = self.raw(name)
+        tensor, raw = self.tensors[name], self.raw(name)
         if tensor.start % WIDTHS[tensor.dtype]:
             raw = raw.copy()
         stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)

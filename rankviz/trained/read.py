@@ -38,29 +38,24 @@ class Patterns:
     """Values of rank_pattern or alpha_pattern, by pattern; patterns are matched in order by Python's `re`, as PEFT
     does. A pattern can take `re` forever, so match within `bounded_matching`."""
 
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = values
+    def __init__(self, values: Mapping[str, Any] | None):
+        self._values = values or {}
         self._compiled: dict[str, re.Pattern[str]] = {}
-        for key in values:
+        for key in self._values:
             try:
                 self._compiled[key] = re.compile(rf"(.*\.)?({key})$")  # as peft.utils.other.get_pattern_key
             except (re.error, OverflowError, RecursionError) as error:
                 raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
 
-    def first(self, name: str) -> str | None:
-        """Return the first pattern that matches a whole name, or its end after a dot."""
-        return next((key for key, pattern in self._compiled.items() if pattern.match(name)), None)
-
-    def get(self, name: str, default: Any) -> Any:
-        """Return the value of the first pattern that matches, else the default."""
-        key = self.first(name)
-        return default if key is None else self._values[key]
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of the first pattern that matches a whole name, or its end after a dot; else the default."""
+        return next((self._values[key] for key, each in self._compiled.items() if each.match(name)), default)
 
 
 @contextlib.contextmanager
 def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
     """Raise BadAdapterError where the block takes more processor time than `seconds`; for a process's main thread
-    only."""
+    only, since others get no signals."""
 
     def stop(*_: Any) -> None:
         raise BadAdapterError(
@@ -68,7 +63,7 @@ def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
             "modules without nested repeats."
         )
 
-    if threading.current_thread() is not threading.main_thread():  # others get no signals
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGVTALRM, stop)
@@ -87,8 +82,9 @@ Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSettings:
-    """Settings of adapter_config.json that determine B·A, with PEFT's defaults."""
+class AdapterConfig:
+    """Settings of adapter_config.json that determine B·A, with PEFT's defaults. They give each module its rank and
+    scale."""
 
     r: Rank = 8
     lora_alpha: Alpha = 8
@@ -98,50 +94,27 @@ class LoraSettings:
     alpha_pattern: Annotated[dict[Pattern, Alpha], Items(0, MAX_NAMES)] | None = None
     target_parameters: Annotated[tuple[Name, ...], Items(0, MAX_NAMES)] | None = None
 
-
-class AdapterConfig:
-    """Rank and scale of B·A that PEFT gives each module. raw: the whole adapter_config.json."""
-
-    def __init__(self, settings: LoraSettings, raw: Mapping[str, Any]):
-        self.raw = raw
-        self.r, self.lora_alpha = settings.r, settings.lora_alpha
-        self.use_rslora, self.use_dora = bool(settings.use_rslora), bool(settings.use_dora)
-        self._ranks, self._alphas = Patterns(settings.rank_pattern or {}), Patterns(settings.alpha_pattern or {})
-        self._parameters = settings.target_parameters or ()
-
-    @property
-    def base_model(self) -> str:
-        """Id or path of the base that the adapter was trained on; empty where the file does not say."""
-        name = self.raw.get("base_model_name_or_path")
-        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
+    @cached_property
+    def _patterns(self) -> tuple[Patterns, Patterns]:
+        return Patterns(self.rank_pattern), Patterns(self.alpha_pattern)
 
     def rank_of(self, module: str) -> int:
-        return self._ranks.get(module, self.r)
+        return self._patterns[0].get(module, self.r)
 
     def scale_of(self, module: str) -> float:
         """Return alpha / r, or alpha / √r with rsLoRA."""
         r = self.rank_of(module)
-        return self._alphas.get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
+        return self._patterns[1].get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
     def parameters_of(self, module: str) -> list[str]:
         """Return the full names of a module's parameters that target_parameters may mean."""
-        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self._parameters)
+        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters or ())
         return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
 
-    @property
-    def not_resizable(self) -> str:
-        """Reason why PEFT would load a resized adapter as another update; empty where it would not."""
-        init = self.raw.get("init_lora_weights")
-        if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
-            return (
-                f"init_lora_weights is {shown(init)}, with which PEFT changes the base by a part of rank {self.r} when "
-                "it loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
-            )
-        return ""
 
-
-def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
-    """Parse the bytes of an adapter_config.json; raise BadAdapterError for anything but LoRA."""
+def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dict[str, Any]]:
+    """Return what the bytes of an adapter_config.json mean, and all that they hold; raise BadAdapterError for anything
+    but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
@@ -162,7 +135,7 @@ def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
         if raw.get(setting):
             raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
     try:
-        return AdapterConfig(build(LoraSettings, raw), raw)
+        return build(AdapterConfig, raw), raw
     except Misfit as misfit:
         raise BadAdapterError(f"{name}: {misfit}. Give the {CONFIG} that PEFT saved.") from None
 
@@ -196,22 +169,17 @@ class Module:
         """Names of the updates: one, or one per fused expert."""
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
-    def parameters(self, k: int) -> int:
-        """Return the number of parameters in the factors at rank k."""
-        return k * self.experts * (self.in_features + self.out_features)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Facts on an adapter without its numbers: enough to predict a resized file to the byte."""
+    """Facts on an adapter without its numbers: enough to predict a resized file to the byte. not_resizable: reason why
+    it cannot be resized; empty where it can. tensors: (dtype, shape) by tensor name."""
 
     name: str
     raw_config: Mapping[str, Any]
     not_resizable: str
-    """Reason why the adapter cannot be resized; empty where it can."""
     modules: tuple[Module, ...]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-    """(dtype, shape) by tensor name."""
     metadata: Mapping[str, str]
     file_bytes: int
 
@@ -229,10 +197,6 @@ class Adapter:
     unpacked: Any = None
 
     @property
-    def name(self) -> str:
-        return self.outline.name
-
-    @property
     def modules(self) -> tuple[Module, ...]:
         return self.outline.modules
 
@@ -246,6 +210,12 @@ class Adapter:
         """dtype of most factors, such as fp32, bf16 or fp16."""
         codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
+
+    @property
+    def base_model(self) -> str:
+        """Id or path of the base that the adapter was trained on; empty where the file does not say."""
+        name = self.outline.raw_config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:
@@ -278,7 +248,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     """Read the adapter in a folder, a zip or its files; raise BadAdapterError with what is wrong."""
     located = locate(paths, max_bytes=max_bytes)
     with located.config.open("rb") as stream:
-        config = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
+        config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
     file = TensorFile(located.weights)
     factors, kept = _factors(file)
     if not factors:
@@ -291,11 +261,17 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     with bounded_matching():
         parameters = _parameters(file, config, factors)
         modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
+    init, not_resizable = raw.get("init_lora_weights"), ""
+    if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
+        not_resizable = (
+            f"init_lora_weights is {shown(init)}, with which PEFT changes the base by a part of rank {config.r} when "
+            "it loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
+        )
     return Adapter(
         outline=Outline(
             name=located.name,
-            raw_config=config.raw,
-            not_resizable=config.not_resizable,
+            raw_config=raw,
+            not_resizable=not_resizable,
             modules=tuple(modules),
             tensors={name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()},
             metadata=file.metadata,
@@ -304,7 +280,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         config=config,
         file=file,
         kept=tuple(kept),
-        notes=tuple(_notes(config, kept)),
+        notes=tuple(_notes(config, kept, not_resizable)),
         unpacked=located.unpacked,
     )
 
@@ -312,25 +288,23 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
 def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other
     tensors."""
+
+    def by_numbers(name: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
+
     factors: dict[str, dict[str, str]] = {}
     kept = []
-    for name in sorted(file.tensors, key=_by_numbers):
-        match = FACTOR.fullmatch(name)
-        if match is None:
+    for name in sorted(file.tensors, key=by_numbers):
+        if match := FACTOR.fullmatch(name):
+            factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
+        else:
             kept.append(name)
-            continue
-        factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
     for module, sides in factors.items():
-        if len(sides) != 2:
-            (side,) = sides
+        if missing := {"A", "B"} - sides.keys():
             raise BadAdapterError(
-                f"{module} has a lora_{side} but no lora_{'B' if side == 'A' else 'A'}: the file is incomplete."
+                f"{module} has a lora_{next(iter(sides))} but no lora_{missing.pop()}: the file is incomplete."
             )
     return factors, kept
-
-
-def _by_numbers(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str) -> Module:
@@ -349,7 +323,18 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
         parameter = ""
     key = parameter or name
     r = config.rank_of(key)
-    module = Module(
+    experts = rows // r if parameter else 1
+    if experts == 1 and (rows != r or b.shape[1] != r or set(b.shape[2:]) - {1}):
+        if rows != b.shape[1] or len(a.shape) != 2:
+            raise BadAdapterError(
+                f"{name} has A of shape {shown(list(a.shape))} and B of shape {shown(list(b.shape))}: "
+                "A must be r × in and B out × r with the same r."
+            )
+        raise BadAdapterError(
+            f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config that was saved with these "
+            "weights."
+        )
+    return Module(
         name=key,
         a=sides["A"],
         b=sides["B"],
@@ -357,17 +342,7 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
         scale=config.scale_of(key),
         in_features=int(np.prod(a.shape[1:])),
         out_features=b.shape[0],
-        experts=rows // r if parameter else 1,
-    )
-    if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
-        return module
-    if rows != b.shape[1] or len(a.shape) != 2:
-        raise BadAdapterError(
-            f"{name} has A of shape {shown(list(a.shape))} and B of shape {shown(list(b.shape))}: "
-            "A must be r × in and B out × r with the same r."
-        )
-    raise BadAdapterError(
-        f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config that was saved with these weights."
+        experts=experts,
     )
 
 
@@ -395,10 +370,9 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     return parameters
 
 
-def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
-    notes = []
+def _notes(config: AdapterConfig, kept: Sequence[str], not_resizable: str) -> Iterator[str]:
     if config.use_dora:
-        notes.append(
+        yield (
             "DoRA: the magnitudes are not changed. They were trained with the whole update, and a truncated update "
             "changes the norm of W + B·A a little, so a resized DoRA adapter is approximate."
         )
@@ -407,10 +381,8 @@ def _notes(config: AdapterConfig, kept: Sequence[str]) -> list[str]:
         for name in kept
         if "lora_magnitude" not in name
     )
-    others = sorted(set(named))
-    if others:
+    if others := sorted(set(named)):
         more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
-        notes.append(f"Not changed: {', '.join(others[:MAX_KINDS])}{more}.")
-    if config.not_resizable:
-        notes.append(f"This adapter cannot be resized: {config.not_resizable}")
-    return notes
+        yield f"Not changed: {', '.join(others[:MAX_KINDS])}{more}."
+    if not_resizable:
+        yield f"This adapter cannot be resized: {not_resizable}"

@@ -3,12 +3,10 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 from rankviz.errors import BadAdapterError
 
@@ -19,7 +17,6 @@ Result = TypeVar("Result")
 ROUNDING = 3e-8
 """Share of ‖A‖·‖B‖ below which singular values are rounding errors of the factors."""
 MAX_THREADS = 8
-_LOCK = Lock()
 
 
 class Decomposition(NamedTuple):
@@ -102,13 +99,7 @@ def _inverse(values: np.ndarray) -> np.ndarray:
 def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
     """Return the function's result by name, computed in threads, because numpy releases the interpreter while it
     computes. Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than
-    they bring, and ten to fifty times more where another program uses the other core. That limit holds for the whole
-    process, hence the lock."""
+    they bring, and ten to fifty times more where another program uses the other core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
         return dict(pool.map(lambda name: (name, function(name)), names))
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()

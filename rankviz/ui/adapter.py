@@ -7,13 +7,14 @@ from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.adapters import SAMPLE, SUGGESTED_ENERGY
+from rankviz.api.adapters import SAMPLE, Opened
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.core.spectrum import (
     FEW_STEPS,
@@ -24,22 +25,22 @@ from rankviz.core.spectrum import (
     LayerSpectrum,
     Ranks,
     Spectrum,
+    Truncation,
     in_words,
-    spread,
+    proposed_rank,
 )
-from rankviz.errors import BusyError, RankVizError
+from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, NamedNumber, Row, code_html, exact, exact_span, notice_html, rounded
+from rankviz.ui.parts.html import Cell, NamedNumber, Row, code_html, exact, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.spectrum import Truncation
     from rankviz.trained.resize import ResizePlan
 
 READING = "Reading the adapter…"
@@ -98,8 +99,7 @@ def build(api: Api) -> View:
                     w["table"] = pickable(elem_id="adapter-table")
                     w["pattern"] = copyable(elem_id="adapter-pattern")
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
-    detailed = gr.State(False)
-    inputs = {"source": source, "choice": choice, "cell": cell, "detailed": detailed}
+    inputs = {"source": source, "choice": choice, "cell": cell}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
     opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **quiet()}
 
@@ -118,11 +118,9 @@ def build(api: Api) -> View:
     picked = of_click(lambda name: name)
     for offers in (w["choices"], w["energy_chart"]):
         offers.select(picked, None, choice, **clicked()).then(**drawing)
-    details = {"fn": lambda: (gr.Accordion(open=True), True), "outputs": [more, detailed], **quiet()}
-    w["heat"].select(picked, None, cell, **clicked()).then(**details).then(**drawing)
-    w["table"].select(picked, None, cell, **clicked()).then(**drawing)
-    more.expand(lambda: True, None, detailed, **quiet()).then(**drawing)
-    more.collapse(lambda: False, None, detailed, **quiet())
+    for modules in (w["heat"], w["table"]):
+        selected = modules.select(picked, None, cell, **clicked()).then(**drawing)
+        selected.then(lambda: gr.Accordion(open=True), None, more, **quiet())
     w["make"].click(**busy("resize-busy", "Resizing…"))
     resizing = {"inputs": [source, choice], "outputs": [zipped, made], **action(partial(zip_of, api))}
     w["make"].click(**resizing).then(**done("resize-busy")).success(**handed(zipped))
@@ -180,32 +178,20 @@ def run_choices(api: Api, *, chosen: str = "") -> Any:
     return gr.Dropdown(choices=choices, **selected)
 
 
-class Resize(NamedTuple):
-    """Target of a truncation: one rank, or a share of each module's energy (0 to 1) with `r` None."""
-
-    r: int | None
-    energy: float | None = None
-
-
-def resize_of(api: Api, source: str | list[str], choice: str) -> Resize:
+def choice_of(api: Api, source: str | list[str], choice: str) -> Truncation:
     """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank."""
     kind, number = choice[:1], choice[1:]
     if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
-        return Resize(int(number))
+        return Truncation(r=int(number))
     if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
-        return Resize(None, float(number) / 100)
-    return Resize(api.adapters.proposed_rank(source))
-
-
-def choice_id(resize: "Resize | Truncation") -> str:
-    """Return the id of a choice that `resize_of` parses, such as "r8" or "e99"."""
-    return f"e{100 * resize.energy:g}" if resize.r is None else f"r{resize.r}"
+        return Truncation(energy=float(number) / 100)
+    return Truncation(r=proposed_rank(api.adapters.spectrum(source)))
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
     """Write the resized adapter as a zip; return its path and a notice as HTML."""
     ref = ref_of(source)
-    plan = api.adapters.plan_resize(ref, **resize_of(api, ref, choice)._asdict())
+    plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)._asdict())
     path = api.adapters.zip_resized(ref, plan)
     words = (
         f"{path.name} has {_ranks(plan)} and {plan.file_bytes:,} bytes of weights. Unpack it and load it with "
@@ -214,61 +200,57 @@ def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
     return str(path), notice_html(words)
 
 
-def shown(api: Api, *, source: str, choice: str = "", cell: str = "", detailed: bool = False) -> View:
-    """Draw the right column, or an error in its place. detailed: True while the details are open."""
+def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
+    """Draw the right column, or an error in its place. cell: name of the chosen module."""
     ref, notice = ref_of(source), ""
     try:
-        spectrum = api.adapters.spectrum(ref) if ref else None
+        opened = api.adapters.open(ref) if ref else None
     except RankVizError as error:
-        spectrum, notice = None, notice_html(str(error), kind="error")
-    if spectrum is None:
+        opened, notice = None, notice_html(str(error), kind="error")
+    if opened is None:
         top = empty_html(api.adapters.sample())
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
+    spectrum, wanted, plan, refused = opened.spectrum, choice_of(api, ref, choice), None, ""
     try:
-        return _draw_tab(api, ref, spectrum, resize_of(api, ref, choice), cell, detailed)
+        try:
+            plan = api.adapters.plan_resize(ref, **wanted._asdict())
+        except (BadAdapterError, InvalidSettingError) as error:
+            refused = str(error)
+        losses = api.adapters.truncated_losses(ref)
+        with api.adapters.looking(spectrum):
+            choices = choices_html(spectrum, opened.truncations, plan, losses), notice_html(refused, kind="error")
+            return _drawn(opened, wanted, plan, "".join(choices), cell)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _draw_tab(api: Api, source: str | list[str], spectrum: Spectrum, wanted: Resize, cell: str, detailed: bool) -> View:
-    plan, refused = None, ""
-    try:
-        plan = api.adapters.plan_resize(source, **wanted._asdict())
-    except BusyError:
-        raise
-    except RankVizError as error:
-        refused = str(error)
-    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
-    truncations, run = api.adapters.truncations(source), api.adapters.trained_by(source)
-    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
-    with api.adapters.looking(spectrum):
-        ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
-        chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-        choices = choices_html(spectrum, truncations, wanted, plan, api.adapters.truncated_losses(source))
-        heat = modules_info(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name)
-        few_steps = spectrum.after_few_steps
-        text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})" if plan else "Resize"
-        looks = {"variant": "secondary" if few_steps else "primary", "interactive": plan is not None}
-        noise = (
-            f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
-            f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
-        )
-        result = View(
-            notice=notice_html(*spectrum.notes),
-            top=top_html(spectrum, run),
-            sample=gr.Button(visible=False),
-            parts=gr.Column(visible=True),
-            energy_chart=_chart(energy_figure, energy_info(spectrum, r=wanted.r), ENERGY_HEIGHT, "energy-by-rank"),
-            choices=notice_html(noise if few_steps else "") + choices + notice_html(refused, kind="error"),
-            make=gr.Button(text, **looks),
-            heat=_chart(modules_figure, heat, HEAT_HEIGHT, "adapter-modules"),
-        )
-        if detailed:
-            values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
-            result.values = _chart(spectrum_figure, values, VALUES_HEIGHT, "singular-values")
-            result.table = table_html(spectrum, ranks, chosen)
-            result.pattern = pattern_html(suggested, share) if suggested else ""
-        return result
+def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choices: str, cell: str) -> View:
+    spectrum = opened.spectrum
+    ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
+    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+    heat = modules_info(
+        spectrum, r=wanted.r or max(1, spectrum.rank_for(wanted.energy)), ranks=ranks, chosen=chosen.name
+    )
+    few_steps, pattern = spectrum.after_few_steps, opened.suggested
+    text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})" if plan else "Resize"
+    noise = (
+        f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
+        f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
+    )
+    values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
+    return View(
+        notice=notice_html(*spectrum.notes),
+        top=top_html(spectrum, opened.run),
+        sample=gr.Button(visible=False),
+        parts=gr.Column(visible=True),
+        energy_chart=_chart(energy_figure, energy_info(spectrum, r=wanted.r), ENERGY_HEIGHT, "energy-by-rank"),
+        choices=notice_html(noise if few_steps else "") + choices,
+        make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
+        heat=_chart(modules_figure, heat, HEAT_HEIGHT, "adapter-modules"),
+        values=_chart(spectrum_figure, values, VALUES_HEIGHT, "singular-values"),
+        table=table_html(spectrum, ranks, chosen),
+        pattern=pattern_html(pattern) if pattern else "",
+    )
 
 
 def _chart(figure: Any, info: Any, height: int, file: str) -> str:
@@ -295,22 +277,34 @@ def training_text(run: "RunRecord") -> str:
 
 def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     """Show the adapter's name and origin, five numbers, and up to three sentences on what the numbers mean."""
+
+    def measure(name: str, attribute: str) -> NamedNumber:
+        values = [getattr(layer, attribute) for layer in spectrum.used]
+        if not values:
+            return NamedNumber(name, "–", sub="no updated module")
+        ends = f"median; {min(values):.1f} to {max(values):.1f} by module"
+        return NamedNumber(name, rounded("{:.1f}".format, median(values), ""), sub=ends)
+
     low, high = min(layer.scale for layer in spectrum.layers), max(layer.scale for layer in spectrum.layers)
     scale = f"scale {low:.4g}" if low == high else f"scale {low:.4g} to {high:.4g}"
     nearly, most = "–", "no update"
-    if spectrum.kept[-1]:
+    if spectrum.used:
         nearly = f"r = {spectrum.rank_for(NEARLY_ALL)}"
         most = f"{percent(MOST, 0)}: r = {spectrum.rank_for(MOST)}"
-    dead = ", ".join(spectrum.dead[:4]) + (f" and {len(spectrum.dead) - 4} more" if len(spectrum.dead) > 4 else "")
-    counted = f"{len(spectrum.dead)} of {len(spectrum.layers)}"
+    dead = spectrum.dead
+    names = ", ".join(dead[:4]) + (f" and {len(dead) - 4} more" if len(dead) > 4 else "")
     row = [
         NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
         NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
-        _median_number("Effective rank", spectrum, "effective_rank"),
-        _median_number("Stable rank", spectrum, "stable_rank"),
-        NamedNumber("Modules without an update", counted, sub=dead or "every module is updated"),
+        measure("Effective rank", "effective_rank"),
+        measure("Stable rank", "stable_rank"),
+        NamedNumber(
+            "Modules without an update",
+            f"{len(dead)} of {len(spectrum.layers)}",
+            sub=names or "every module is updated",
+        ),
     ]
-    path = PurePath(spectrum.base_model or "")
+    path = PurePath(spectrum.base_model)
     base = path.name if path.is_absolute() else spectrum.base_model  # a folder without its path
     steps = f"{spectrum.training_steps:,} steps" if spectrum.training_steps else ""
     origin = [spectrum.name, units.file_size(spectrum.file_bytes), base and f"on {base}"]
@@ -322,48 +316,38 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     )
 
 
-def _median_number(name: str, spectrum: Spectrum, measure: str) -> NamedNumber:
-    over = spread(spectrum.layers, measure)
-    if over is None:
-        return NamedNumber(name, "–", sub="no updated module")
-    by_module = f"median; {over.low:.1f} to {over.high:.1f} by module"
-    return NamedNumber(name, rounded("{:.1f}".format, over.median, ""), sub=Cell(by_module, title=exact_span(over)))
-
-
 def choices_html(
-    spectrum: Spectrum,
-    choices: "Sequence[tuple[Truncation | Resize, ResizePlan]]",
-    resize: Resize,
-    selected: "ResizePlan | None",
-    losses: Mapping[int, float],
+    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", losses: Mapping[int, float]
 ) -> str:
     """Build a table with a row for each truncation and its exact file size; a click selects the row.
 
     Args:
         spectrum: The adapter before truncation.
-        choices: Offered truncations with their results.
-        resize: The selected truncation; added as a row if it is not among the choices.
-        selected: Result of the selected truncation; None if it was refused.
+        offered: Plans of the offered truncations.
+        selected: Plan of the selected truncation, a row too if it is not offered; None if it was refused.
         losses: Measured held-out loss in nats per token, by rank.
     """
-    if not choices:
-        return ""
-    if selected and choice_id(resize) not in {choice_id(each) for each, _ in choices}:
-        choices = [*choices, (resize, selected)]
 
     def loss(r: int | None) -> Cell | str:
         return rounded("held-out loss {:.3f}".format, losses[r], html.PER_TOKEN) if r in losses else ""
 
+    plans = {plan.truncation: plan for plan in offered}
+    if plans and selected:
+        plans.setdefault(selected.truncation, selected)
     rows = []
-    for each, plan in choices:
-        label, sub = (f"r = {each.r}", loss(each.r)) if each.r else (_ranks(plan), "each module its own")
-        smaller = f"{percent(abs(plan.smaller_by))} {'smaller' if plan.smaller_by >= 0 else 'larger'}"
-        energy: Cell | str = "–"
-        if plan.energy_kept is not None:  # of all updates, and of the module that keeps least
-            least = f"≥ {percent(each.energy, 0)}" if each.r is None else share_text(spectrum.weakest(each.r) or 0)
-            energy = Cell(share_text(plan.energy_kept), sub=f"weakest module {least}")
-        cells = [Cell(label, kind="left", sub=sub), rounded(units.file_size, plan.file_bytes, "bytes", sub=smaller)]
-        rows.append(Row([*cells, energy], pick=choice_id(each), chosen=choice_id(each) == choice_id(resize)))
+    for (r, share), plan in plans.items():
+        smaller = 1 - plan.file_bytes / plan.file_bytes_before
+        sub = f"{percent(abs(smaller))} {'smaller' if smaller >= 0 else 'larger'}"
+        least = share_text(spectrum.weakest(r)) if r else f"≥ {percent(share, 0)}"
+        cells = [
+            Cell(f"r = {r}" if r else _ranks(plan), kind="left", sub=loss(r) if r else "each module its own"),
+            rounded(units.file_size, plan.file_bytes, "bytes", sub=sub),
+            Cell(share_text(plan.energy_kept), sub=f"weakest module {least}"),
+        ]
+        pick = f"r{r}" if r else f"e{100 * share:g}"
+        rows.append(Row(cells, pick=pick, chosen=selected is not None and (r, share) == selected.truncation))
+    if not rows:
+        return ""
     now = Cell(f"r = {spectrum.r} (now)", kind="left", sub=loss(spectrum.r))
     rows.append(Row([now, rounded(units.file_size, spectrum.file_bytes, "bytes"), "100.00 %"]))
     return html.table(["Rank", "File", "Energy kept"], rows, label="Choices of a lower rank")
@@ -376,38 +360,39 @@ def _ranks(plan: "ResizePlan") -> str:
 
 def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
     """List all modules, or the ROWS_SHOWN that need the highest ranks. ranks: rank after truncation, by module."""
+
+    def cells(layer: LayerSpectrum) -> Sequence[Cell | str]:
+        k = ranks.get(layer.name)
+        if layer.is_dead:
+            return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
+        needs = (str(layer.rank_for(share)) for share in SHARES)
+        measures = ((layer.effective_rank, "{:.1f}"), (layer.stable_rank, "{:.2f}"), (layer.norm, "{:.3g}"))
+        numbers = (rounded(form.format, value, "") for value, form in measures)
+        return (
+            layer.name,
+            str(layer.r),
+            *needs,
+            *numbers,
+            str(k or "–"),
+            share_text(layer.energy_kept(k) if k else None),
+        )
+
     layers, more = spectrum.layers, ""
     if len(layers) > ROWS_SHOWN:
-        highest = sorted(layers, key=lambda layer: layer.needs[-1], reverse=True)[:ROWS_SHOWN]
+        highest = sorted(layers, key=lambda layer: layer.rank_for(NEARLY_ALL), reverse=True)[:ROWS_SHOWN]
         names = {layer.name for layer in (*highest, chosen)}
         more = f"{len(names)} of {len(layers):,} modules: those that need the highest ranks."
         layers = [layer for layer in layers if layer.name in names]
-    rows = [Row(_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen) for layer in layers]
+    rows = [Row(cells(layer), pick=layer.name, chosen=layer is chosen) for layer in layers]
     return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more)
 
 
-def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
-    if layer.is_dead:
-        return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
-    kept = layer.energy_kept(k) if k else None
-    return (
-        layer.name,
-        str(layer.r),
-        str(layer.rank_for(MOST)),
-        str(layer.rank_for(NEARLY_ALL)),
-        rounded("{:.1f}".format, layer.effective_rank, ""),
-        rounded("{:.2f}".format, layer.stable_rank, ""),
-        rounded("{:.3g}".format, layer.norm, ""),
-        str(k or "–"),
-        share_text(kept) if kept is not None else "–",
-    )
-
-
-def pattern_html(ranks: Ranks, energy: float) -> str:
-    """Format ranks for a new training as PEFT LoraConfig arguments. energy: share of each module's energy kept."""
+def pattern_html(ranks: Ranks) -> str:
+    """Format ranks for a new training as PEFT LoraConfig arguments."""
     lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
     for name in ("rank_pattern", "alpha_pattern"):
         if pattern := getattr(ranks, name):
             lines.append(f"{name}={json.dumps(pattern, indent=4)},")
-    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
+    kept = percent(NEARLY_ALL, 0)
+    title = f"Suggestion for a new training: per module the rank for {kept} of its energy in this adapter"
     return code_html("\n".join(lines), title=title)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rankviz import units
@@ -34,39 +35,38 @@ def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
 
 
 @command
-def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
-    """Return outline, spectrum and truncations of a trained adapter. max_values: most singular values or tensors."""
+def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, training_steps: int | None) -> Reply:
+    """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: of the
+    spectrum; empty for that of the file."""
     from rankviz.trained.read import read_adapter
-    from rankviz.trained.resize import as_json, planned_truncations, spectrum
+    from rankviz.trained.resize import as_json, spectrum
 
     read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
     values = sum(module.r * len(module.pairs) for module in read.modules)
     if (number := max(values, len(read.file.tensors))) > max_values:
         raise BadAdapterError(
-            f"{read.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
+            f"{read.outline.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
-    full_spectrum = spectrum(read)
-    return {
-        "outline": as_json(read.outline),
-        "spectrum": as_json(full_spectrum),
-        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, full_spectrum)],
-    }
+    made = spectrum(read, name=name, training_steps=training_steps)
+    return {"outline": as_json(read.outline), "spectrum": as_json(made)}
 
 
 @command
-def resize(
-    paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None = None, as_zip: bool = True
-) -> Reply:
+def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None, as_zip: bool) -> Reply:
     """Write an adapter at lower ranks into a new folder or zip; without a plan, zip it unchanged."""
     from rankviz.trained import resize as trained
     from rankviz.trained.files import pack
     from rankviz.trained.read import read_adapter
 
-    if plan is None:
-        pack(Path(paths[0]), Path(target))
-    else:
-        write = trained.zipped if as_zip else trained.resize
-        write(read_adapter([*map(Path, paths)], max_bytes=max_bytes), trained.plan_from(plan), Path(target))
+    with TemporaryDirectory(prefix="rankviz-resize-") as space:
+        place = Path(space) / Path(target).stem if as_zip else Path(target)
+        if plan is None:
+            place = Path(paths[0])
+        else:
+            read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
+            trained.resize(read, trained.plan_from(plan), place)
+        if as_zip:
+            pack(place, Path(target))
     return {}
 
 

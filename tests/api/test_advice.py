@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.advice.words import aim_in_words, main_sentences, rate_text, reasons
+from rankviz.core.advice.words import aim_in_words, main_sentences, reasons
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -51,12 +51,3 @@ def test_a_study_of_the_same_moe_scheme_is_not_converted(api):
 
     assert "another MoE scheme" in scicom("r") and "By parameters, r = 32 here is r = 113 in that" in scicom("r")
     assert "another MoE scheme" not in scicom("r/active") and "By parameters" not in scicom("r/active")
-
-
-def test_the_exported_rate_is_the_recommended_one(api):
-    question, goal = Question(model_id="Qwen/Qwen3-4B"), Goal()
-
-    advised = api.advice.advise(question, goal).advice.learning_rate
-
-    assert f"learning_rate={advised:g}," in api.exports.write(question, 16, goal=goal).text
-    assert "3e-4" == rate_text(advised)

@@ -1,13 +1,7 @@
 """Time and memory of runs elsewhere: known from the GPU there and from its runs, not from this machine."""
 
-import pytest
-
-from rankviz import machine
-from rankviz.api import Api
-from rankviz.core.cost.pace import LIBRARIES
 from rankviz.jobs import Nodes
 from rankviz.store.ownership import WantedEngine
-from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import completed
 from tests.support.runs import questions
 
@@ -32,25 +26,6 @@ def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
 
     there.seen = Nodes(gpus=["T4"], has_gpu=True)  # other nodes have come since
     assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
-
-
-@pytest.mark.parametrize(("engine", "counts"), [("elsewhere", True), ("hf-jobs", False), ("local", False)])
-def test_a_shared_page_learns_from_what_its_owners_clusters_have_completed(tmp_path, engine, counts):
-    api = Api(home=tmp_path, shared=True)
-    completed(api, engine, A_CPU | {"versions": machine.versions(LIBRARIES)})
-
-    (record,) = api.workspace.store.records()
-
-    assert [record] * counts == [each for ended in api.measured.ended_by_machine().values() for each in ended]
-
-
-def test_a_shared_page_learns_nothing_from_an_import(tmp_path):
-    api = Api(home=tmp_path, shared=True)
-    completed(api, "elsewhere", A_CPU | {"versions": machine.versions(LIBRARIES)})
-    (record,) = api.workspace.store.records()
-    (api.workspace.store.run_dir(record.run_id) / IMPORTED).touch()
-
-    assert {} == api.measured.ended_by_machine()
 
 
 def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):

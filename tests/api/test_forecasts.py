@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.forecast.bands import forecast_json
-from rankviz.core.forecast.quick_look import measured_cells, measured_rank
+from rankviz.core.forecast.quick_look import measured_cells
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import finished, plain_sweep
 
@@ -50,17 +49,6 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api, model)
     assert "give the model embedded, or leave the sweep out" in str(refused.value)
 
 
-def test_a_rank_stands_at_its_best_learning_rate_and_its_mean_over_seeds():
-    sweep = plain_sweep({4: 1.4, 64: 1.0}, seeds=(0, 1))
-    slow = [replace(run, request=replace(run.request, learning_rate=1e-5)) for run in plain_sweep({4: 2.0}).runs]
-
-    low, high = (measured_rank(*cell) for cell in measured_cells((*sweep.runs, *slow)).items())
-
-    # Each further seed is worse by 0.1.
-    assert (4, 1.45, 2) == (low.r, pytest.approx(low.loss), low.runs)
-    assert (64, 1.05) == (high.r, pytest.approx(high.loss))
-
-
 def changed(runs, **more):
     return tuple(replace(run, request=replace(run.request, **more)) for run in runs)
 
@@ -74,19 +62,3 @@ def test_runs_that_cannot_be_compared_are_refused(more, message):
 
     with pytest.raises(InvalidSettingError, match=message):
         measured_cells((low, *changed([high], **more)))
-
-
-def test_the_json_has_the_contracts_keys(api):
-    value = forecast_json(api.forecasts.of("Qwen/Qwen3-4B"))
-
-    assert KEYS == set(value)
-    assert {
-        "r",
-        "median",
-        "low_50",
-        "high_50",
-        "low_80",
-        "high_80",
-        "lines_at_rank",
-        "extrapolated",
-    } == set(value["ranks"][0])

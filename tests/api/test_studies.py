@@ -11,7 +11,7 @@ from rankviz.catalog import own_studies
 from rankviz.errors import RankVizError
 from rankviz.ui.explore.sections import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
-from tests.catalog.test_result_files import result
+from tests.catalog.test_own_studies import result
 
 VISITORS = [Visitor(name * 16) for name in "abcd"]
 
@@ -22,11 +22,11 @@ def api(tmp_path, monkeypatch):
     return Api(home=tmp_path / "home", shared=True)
 
 
-def uploaded(api, visitor, name="mine.json", **more):
+def uploaded(api, visitor, name="mine.csv"):
     """A result file that a visitor has uploaded."""
     path = api.workspace.temp.page / visitor.id / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(result(**more))
+    path.write_text(result())
     api.workspace.temp.own(path, visitor.id)
     return path
 
@@ -37,7 +37,7 @@ def experiments(api):
 
 def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
     for visitor in VISITORS:
-        file = uploaded(api, visitor, run_info__experiment_name=visitor.id)
+        file = uploaded(api, visitor, f"{visitor.id}.csv")
         with acting_as(visitor):
             own_studies.keep(api.workspace.own_homes, [own_studies.read(file)])
     wrong = []
@@ -45,7 +45,7 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
     def ask(visitor):
         with acting_as(visitor):
             for _ in range(300):
-                if experiments(api) != {visitor.id}:
+                if experiments(api) != {f"{visitor.id}.csv"}:
                     wrong.append(visitor)
 
     interval = sys.getswitchinterval()

@@ -10,11 +10,11 @@ import pytest
 
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
-from tests.catalog.test_result_files import result
+from tests.catalog.test_own_studies import ROWS, table
 from tests.support.quick import first_quick
 from tests.support.web.stranger import file_data
 
-MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add your results (CSV or PEFT's JSON)"
+MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add your results (CSV)"
 
 
 def parquet(**columns):
@@ -66,24 +66,21 @@ INFINITE = {
 
 @pytest.mark.parametrize("value", first_quick(INFINITE))
 def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
-    """Each number in it in turn."""
-    sample = result()
-    numbers = [
-        place for place in range(len(sample)) if sample[place : place + 2] == ": " and sample[place + 2].isdigit()
-    ]
+    """In each number's place in turn."""
+    cells = ROWS[0].split(",")
+    places = [place for place, cell in enumerate(cells) if cell[0].isdigit()]
 
     def attack():
         files = []
-        for place in numbers[:12]:
-            end = min(sample.find(mark, place) % len(sample) for mark in ",}\n")
-            broken = sample[: place + 2] + INFINITE[value] + sample[end:]
-            files.append(file_data(ann.upload(f"r{place}.json", broken.encode()), f"r{place}.json"))
+        for place in places:
+            broken = table(",".join([*cells[:place], f'"{INFINITE[value]}"', *cells[place + 1 :]]))
+            files.append(file_data(ann.upload(f"r{place}.csv", broken), f"r{place}.csv"))
         return " ".join(each.text for each in ann.run(RESULTS, "upload", named={RESULTS: files}))
 
     answer = during(attack)
 
-    assert "json" in answer
-    assert "Infinity" not in answer
+    assert "csv" in answer
+    assert "Infinity," not in answer
 
 
 def kept_as(stranger, name):

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from rankviz.core.spectrum import MOST_POINTS, LayerSpectrum, Spectrum
+from rankviz.core.spectrum import LayerSpectrum, Spectrum
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.figures.adapter import MOST_POINTS
 from rankviz.ui.adapter import ROWS_SHOWN, table_html
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -70,33 +71,28 @@ BOTH = adapter(
 """Energies 16 + 9 + 0 and 1 + 1 + 1: r = 1 keeps 17 of 28, and a third of b. One has no update."""
 
 
-def test_each_rank_shows_what_all_updates_and_the_weakest_module_keep():
+def test_each_rank_shows_what_all_updates_keep():
     info = energy_info(BOTH, r=2)
-    _, every = energy_figure(info).data
+    (line,) = energy_figure(info).data
 
     assert [100 * 17 / 28, 100 * 27 / 28, 100.0] == pytest.approx(info.kept)
-    assert [100 / 3, 200 / 3, 100.0] == pytest.approx(info.weakest)
-    assert {"r": 2, "energy_kept": 27 / 28, "weakest_module": pytest.approx(2 / 3)} == info.rows[1]
-    assert ("all updates", ("r1", "r2", "r3")) == (every.name, every.customdata)
+    assert {"r": 2, "energy_kept": 27 / 28} == info.rows[1]
+    assert ("r1", "r2", "r3") == line.customdata
 
 
-def test_the_map_shows_what_each_module_keeps_or_needs_and_a_cross_without_update():
-    kept, needed = modules_info(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b"), modules_info(BOTH, energy=0.9)
-    drawn = modules_figure(kept).to_dict()
+def test_the_map_shows_what_each_module_keeps_and_a_cross_without_update():
+    kept = modules_info(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b")
+    (drawn,) = modules_figure(kept).to_dict()["data"]
 
-    assert [64.0, pytest.approx(100 / 3)] == [row[0].value for row in kept.cells]
-    assert [2.0, 3.0] == [row[0].value for row in needed.cells]
-    assert [["", ""], ["", "×"]] == drawn["data"][0]["text"]
+    assert [64.0, pytest.approx(100 / 3)] == [row[0] for row in drawn["z"]]
+    assert [["", ""], ["", "×"]] == drawn["text"]
+    assert "r = 1 keeps 64.00 %<br>99 % needs r = 2, 90 % needs r = 2" in drawn["hovertext"][0][0]
     assert (1, 0) == kept.chosen and (1, 0.64) == (kept.rows[0]["truncated_to"], kept.rows[0]["energy_kept"])
 
 
 def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank_and_zero_is_no_point():
-    first, dead, a = (
-        spectrum_info(BOTH),
-        spectrum_info(BOTH, module="layers.1.b"),
-        spectrum_info(BOTH, module="layers.0.a"),
-    )
+    first, dead, a = (spectrum_info(BOTH, module=name) for name in ("", "layers.1.b", "layers.0.a"))
 
-    assert ("layers.0.b", [1.0, 1.0, 1.0]) == (first.chosen.name, list(first.chosen.singular_values))
-    assert dead.chosen is None and "layers.1.b has no update, so it has no singular values." == dead.empty
+    assert {1: 1.0, 2: 1.0, 3: 1.0} == first.values
+    assert {} == dead.values and "layers.1.b has no update, so it has no singular values." == dead.empty
     assert (4.0, 3.0, None) == spectrum_figure(a).data[-1].y

@@ -7,15 +7,6 @@ from rankviz.figures import training_info
 from tests.support.runs.finished_runs import plain_sweep
 
 
-def test_the_info_has_a_curve_per_run_that_says_what_differs():
-    info = training_info([plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))])
-
-    first = info.curves[0]
-    assert ("r = 4, seed 0", [1, 2], [5.0, 4.0], 2.0) == (first.label, first.steps, first.losses, first.final)
-    assert (2, 8) == (info.max_steps, len(info.rows))
-    assert "Measured: SmolLM2-135M-Instruct on phonemes, r = 4, 16." == info.source
-
-
 def long_run(count, peak):
     (run,) = plain_sweep({8: 2.0}).runs
     steps = [

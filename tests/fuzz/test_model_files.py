@@ -70,12 +70,11 @@ def test_a_models_config(fuzz):
 
 def test_an_adapters_config(fuzz):
     def read(data):
-        config = parse_adapter_config(data)
+        config, _ = parse_adapter_config(data)
         with bounded_matching():
             for name in ("model.layers.0.self_attn.q_proj", "a" * 20, "mlp.experts"):
                 config.scale_of(name)
                 config.parameters_of(name)
-        assert isinstance(config.not_resizable + config.base_model, str)
 
     fuzz(lambda rng: mutate.json_bytes(ADAPTER_CONFIG, rng), read)
 

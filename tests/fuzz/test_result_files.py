@@ -4,16 +4,14 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
-from rankviz.catalog.result_files import read_points
 from rankviz.ui.explore.sections import shown_studies as shown
 from rankviz.verdict import judge, read_table
-from tests.catalog.test_result_files import result
+from tests.catalog.test_own_studies import HEADER, ROWS
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.support.runs.measured_rows import CELLS
@@ -27,24 +25,18 @@ QUESTION = {
 }
 
 
-def test_a_result_file_is_read_or_refused(fuzz):
-    def read(data):
-        read_points(data, "a.json", date(2026, 11, 30))
-
-    fuzz(lambda rng: mutate.json_bytes(json.loads(result()), rng), read)
-
-
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):
     api = Api(home=tmp_path / "home")
     InProcess.of(api.workspace)
     shown(api, **QUESTION)  # reads what RankViz ships, once
 
     def make(rng):
-        return [mutate.json_bytes(json.loads(result(run_info__peft_config__r=r)), rng) for r in (4, 16, 64)]
+        rows = [row.split(",") for row in ROWS]
+        return [mutate.table(HEADER.split(","), rows, rng) for _ in range(3)]
 
     def read(files):
         shutil.rmtree(api.workspace.own_homes[0] / own_studies.FOLDER, ignore_errors=True)
-        paths = [tmp_path / f"{place}.json" for place in range(len(files))]
+        paths = [tmp_path / f"{place}.csv" for place in range(len(files))]
         for path, data in zip(paths, files, strict=True):
             path.write_bytes(data)
         api.studies.add(paths)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from starlette.datastructures import Headers
 
 from rankviz.machine import disk
 from rankviz.shared.uploads import Arriving
@@ -136,8 +137,7 @@ def test_of_an_upload_that_is_given_up_nothing_stays(shared):
 
 def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
     client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
-    waiting = Arriving(workspace, Visitor("anna"), {"headers": [(b"content-length", b"8000000"), FORM]})
-    asyncio.run(waiting.begin())
+    asyncio.run(Arriving(workspace, Visitor("anna"), Headers(raw=[FORM])).begin("8000000"))
 
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import tracemalloc
-from threading import Thread
 
 import pytest
 
@@ -141,21 +140,6 @@ def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(slow, many)
 
     assert set(many[-READ:]) == set(seen)
     assert len(many) == slow.reading.total
-
-
-def test_whoever_does_not_only_look_gets_all_runs_once_they_are_read(slow, many):
-    seen = []
-    waiting = Thread(target=lambda: seen.append(ids(slow.records())))
-    waiting.start()
-    with viewing():
-        slow.records()
-    assert [] == seen
-
-    slow.goes_on.set()
-    waiting.join()
-
-    assert [sorted(many)] == [sorted(each) for each in seen]
-    assert slow.reading is None
 
 
 def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):

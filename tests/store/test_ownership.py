@@ -12,7 +12,6 @@ from rankviz.store.ownership import (
     CookieKey,
     Ownership,
 )
-from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support.runs import questions
 
 
@@ -48,19 +47,6 @@ def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_ther
         assert {run_id: UNKNOWN_SENTENCE} == reader.unreadable()
     file.unlink()
     assert NO_ONES == store.ownership(run_id)
-
-
-def test_an_owners_file_that_was_cut_at_any_byte_makes_the_run_nobodys_but_the_admins(store):
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
-    file = store.run_dir(run_id) / FILE
-    whole = file.read_bytes()
-
-    for end in range(len(whole)):
-        file.write_bytes(whole[:end])
-        owner = RunStore(store.home).ownership(run_id).owner
-        assert not Visitor("ann").owns(owner)
-        assert not NOBODY.owns(owner)
-        assert HOST.owns(owner) and owner != HOST.id
 
 
 def key_of(home):

@@ -79,23 +79,6 @@ def test_only_one_caller_begins_a_run(tmp_path):
     assert [True, False] == [store.begin(run_id), RunStore(tmp_path).begin(run_id)]
 
 
-@pytest.mark.parametrize("run_id", ["nothing", "../secrets", "", ".", "a/b", ".new-x"])
-def test_a_run_that_is_not_there_is_said_not_to_be(tmp_path, run_id):
-    with pytest.raises(RunNotFoundError):
-        RunStore(tmp_path).get(run_id)
-
-
-def test_sweeps_come_oldest_first_and_their_runs_in_the_order_they_run(tmp_path):
-    store = RunStore(tmp_path)
-    first = store.create(questions.sweep(ranks=(64, 4), seeds=(0, 1)))
-    second = store.create(questions.sweep(ranks=(2,)))
-
-    sweeps = store.sweeps()
-
-    assert [first, second] == [sweep.sweep_id for sweep in sweeps]
-    assert [(0, 4), (0, 64), (1, 4), (1, 64)] == [(r.request.seed, r.request.r) for r in sweeps[0].runs]
-
-
 def write(store, run_id, /, *, journal="", **changes):
     """A run whose request has these settings, by "lora__r"."""
     (run,) = questions.sweep(ranks=(8,)).runs(sweep_id="s", created_at=1.0)
@@ -139,15 +122,6 @@ def test_a_request_that_holds_what_none_can_is_one_unreadable_row_with_a_reason(
     assert reason.isprintable() and len(reason) < 300
     with pytest.raises(RunNotFoundError):
         store.get("bad")
-
-
-@pytest.mark.parametrize("text", [DEEP, '{"run_id": "bad", "base": ' + DEEP, "1" * 5000, '"' * 10, "\ufeff{}"])
-def test_a_request_that_is_no_json_is_one_unreadable_row(tmp_path, text):
-    store = write(RunStore(tmp_path), "bad")
-    (store.run_dir("bad") / "request.json").write_text(text)
-
-    assert [] == store.all()
-    assert "request.json" in store.unreadable()["bad"]
 
 
 @pytest.mark.parametrize(
@@ -335,15 +309,6 @@ def test_a_sweep_whose_app_was_killed_between_two_runs_is_whole_once_the_next_ap
 
     assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
     assert [] == names_in(store)
-
-
-def test_nobody_beside_it_takes_up_half_a_sweep(killed):
-    store = killed("rename", 2)
-    beside = RunStore(store.home)
-    assert 2 == len(beside.unended())
-
-    with beside.publishing():  # as a supervisor does before it looks
-        assert list(RANKS) == [record.request.r for record in beside.unended()]
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

@@ -30,7 +30,7 @@ def test_a_folder_a_zip_a_lone_file_and_both_files_are_the_same_adapter(tmp_path
         read_adapter([apart, folder / WEIGHTS]),
     ]
 
-    assert ["mine"] * 4 == [each.name for each in ways]
+    assert ["mine"] * 4 == [each.outline.name for each in ways]
     assert 1 == len({spectrum(each).layers for each in ways})
 
 
@@ -196,13 +196,13 @@ def test_a_pattern_matches_as_in_peft(key):
     known = Patterns({key: 1})
 
     for name in NAMES:
-        assert (peft_key([key], name) == key) == (known.first(name) is not None or name == key), name
+        assert (peft_key([key], name) == key) == (known.get(name) is not None or name == key), name
 
 
 @pytest.mark.parametrize("key", ["(a+)+b", "(a|aa)+b", "(a*)*b"])
 def test_a_pattern_that_takes_re_for_ever_is_refused_in_time(key):
     with pytest.raises(BadAdapterError, match="takes too long to match"), bounded_matching(0.2):
-        Patterns({key: 4}).first("a" * 60)
+        Patterns({key: 4}).get("a" * 60)
 
 
 @pytest.mark.parametrize("length", [513, 1_000_000])

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from rankviz.core.spectrum import proposed_rank
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import plan, resize, spectrum
 
@@ -178,7 +179,7 @@ def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
     model.save_pretrained(tmp_path / "mine")
     api = Api(home=tmp_path / "home", shared=False)
     source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
-    r = api.adapters.proposed_rank([str(source)]) - 1
+    r = proposed_rank(api.adapters.spectrum([str(source)])) - 1
 
     path, _ = adapter.zip_of(api, json.dumps([str(source)]), f"r{r}")
     shutil.unpack_archive(path, tmp_path / "unpacked")

@@ -10,6 +10,7 @@ import pytest
 from rankviz.api import Api, adapters
 from rankviz.children import FairLine
 from rankviz.core.runs.events import AdapterSaved
+from rankviz.core.spectrum import proposed_rank
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
@@ -29,8 +30,8 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
-def shown(api, source, *, choice="r2", cell="", detailed=True):
-    return adapter.shown(api, source=source, choice=choice, cell=cell, detailed=detailed)
+def shown(api, source, *, choice="r2", cell=""):
+    return adapter.shown(api, source=source, choice=choice, cell=cell)
 
 
 def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
@@ -136,7 +137,11 @@ def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
 
     # (12 + 10) and (12 + 6), twice
     assert f"mine-r1.zip has r = 1 and {after.file.file_bytes:,} bytes of weights" in text_of(words)
-    assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
+    assert ("mine-r1", 1, 80) == (
+        after.outline.name,
+        after.r,
+        sum(t.size for pair in after.pairs.values() for t in pair),
+    )
 
 
 def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path):
@@ -159,9 +164,9 @@ def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
 
 @pytest.mark.parametrize("odd", ["", "<script>", "r²", "e²", "r" + "9" * 5000, "e" + "9" * 400])
 def test_a_choice_is_a_rank_an_energy_or_else_the_proposed_rank(api, odd):
-    assert (8, None) == adapter.resize_of(api, "sample", "r8")
-    assert (None, 0.99) == adapter.resize_of(api, "sample", "e99")
-    assert (api.adapters.proposed_rank("sample"), None) == adapter.resize_of(api, "sample", odd)
+    assert (8, None) == adapter.choice_of(api, "sample", "r8")
+    assert (None, 0.99) == adapter.choice_of(api, "sample", "e99")
+    assert (proposed_rank(api.adapters.spectrum("sample")), None) == adapter.choice_of(api, "sample", odd)
 
 
 def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
@@ -172,7 +177,7 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
 
     assert "After 2 steps, the spectrum is mostly noise, so no rank is recommended" in text_of(view.choices)
     assert "Resize to r = 2 and" in view.make.value and "secondary" == view.make.variant
-    assert [2] == [choice.r for choice, _ in api.adapters.truncations(run.run_id)]
+    assert [2] == [plan.truncation.r for plan in api.adapters.open(run.run_id).truncations]
     assert "" == view.pattern
 
 

@@ -1,12 +1,10 @@
 """Every function of the page runs as the visitor who called it, and an open page keeps little."""
 
 import json
-import tracemalloc
 
 import gradio as gr
 import httpx
 import pytest
-from gradio.state_holder import SessionState
 
 from rankviz import visitor
 from rankviz.api import Api
@@ -81,18 +79,6 @@ def call(client, function, token):
             if line.startswith("data:") and "process_completed" == json.loads(line[5:])["msg"]:
                 assert json.loads(line[5:])["success"], (function.name, line)
                 break
-
-
-def test_an_open_page_keeps_little_on_the_server(page):
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        opened = [SessionState(page) for _ in range(10)]
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert (after - before) / len(opened) < 1000 * STATE_KILOBYTES
 
 
 def test_an_open_page_keeps_the_components_that_changed_on_it_and_no_others(page, client):

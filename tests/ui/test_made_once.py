@@ -66,15 +66,6 @@ def client(gradio):
         yield client
 
 
-@pytest.mark.parametrize("address", ["/", "/config", "/assets/index-1.js", "/assets/index-1.css"])
-def test_the_second_visitor_gets_what_was_made_for_the_first(client, gradio, address):
-    first, second = client.get(address), client.get(f"{address}?page=x&deep_link=y", headers={"range": "bytes=0-9"})
-
-    assert first.content == second.content
-    assert first.headers == second.headers
-    assert [address] == gradio.made
-
-
 def test_each_name_of_the_server_stands_on_the_page_and_all_the_same_scripts_come(client, gradio):
     names = [{}, {"x-forwarded-host": "rankviz.example"}, {"host": "other.example"}]
     names += [names[1] | {"x-forwarded-proto": "https"}]

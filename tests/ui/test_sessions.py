@@ -82,23 +82,6 @@ def test_an_event_is_read_by_who_called_it_alone(visitor, session, named):
     assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
 
 
-def test_a_session_is_read_by_its_visitor_alone(visitor, session):
-    ann, ben = visitor("ann"), visitor("ben")
-    call(ann, session)
-
-    assert "secret of" not in events_of(ben, "/queue/data", session_hash=session)
-    assert "the secret of x" in events_of(ann, "/queue/data", session_hash=session)
-
-
-def test_what_the_page_keeps_of_a_session_is_its_visitors(visitor, session):
-    ann, ben = visitor("ann"), visitor("ben")
-    ann.post("/run/keep", json={"data": ["ann's"], "session_hash": session})
-
-    recalled = [each.post("/run/recall", json={"data": [None], "session_hash": session}) for each in (ann, ben)]
-
-    assert [["ann's"], ["nothing"]] == [reply.json()["data"] for reply in recalled]
-
-
 def ended(stream):
     """What a stream gives until it ends, or says twice that it still waits."""
     lines = []

@@ -60,17 +60,6 @@ def test_of_more_messages_of_one_session_than_there_is_room_for_the_oldest_goes_
     assert {"ann": {"2", "3"}} == events
 
 
-def test_the_session_that_was_silent_the_longest_is_forgotten_with_the_ids_of_its_events():
-    events = {"ann": {"1"}, "ben": {"2"}}
-    unread = unread_of("ann", "ben", events=events, sessions=2)
-    assert unread["ann"].empty()  # somebody listens
-
-    unread["eve"] = asyncio.Queue()
-
-    assert ["ann", "eve"] == list(unread)
-    assert {"ann": {"1"}} == events
-
-
 def test_one_waits_for_an_event_that_is_still_to_answer_alone():
     running = {name: SimpleNamespace(alive=name != "given up") for name in ("queued", "read", "given up")}
     events = {"ann": {"queued"}, "ben": set(), "eve": {"given up", "ended"}}

@@ -41,21 +41,6 @@ def test_of_few_seeds_it_is_the_narrower_of_paired_and_unpaired_each_at_half_the
     assert both.index(narrower) == (0 if shared else 1)
 
 
-def test_one_run_each_is_no_verdict_however_far_apart():
-    verdict = judge(table({4: [[2.0, 2.1]], 16: [[1.0, 1.1]], 64: [[1.5, 1.6]]}))
-
-    assert (16, 4, (4, 16, 64)) == (
-        verdict.best,
-        verdict.smallest_indistinguishable,
-        verdict.indistinguishable_from_best,
-    )
-    assert {(None, None, CANT_TELL)} == {(p.low, p.high, p.call) for p in verdict.pairs}
-    assert pytest.approx(1.0) == verdict.pair(4, 16).difference
-    assert sentences(verdict)[0].startswith("No verdict possible: each rank has one run.")
-    assert verdict.noise_width is None
-    assert verdict.run_sd is None
-
-
 def test_a_rank_with_one_run_among_ranks_with_three_is_not_judged():
     runs = [*table({4: [[2.00], [2.02], [2.01]], 16: [[1.50], [1.52], [1.53]]}), run(64, 0, [1.0])]
 
@@ -102,17 +87,6 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance, base, verdict):
         judge(table(STEADY), tolerance=tolerance, base_loss=base)
 
     assert verdict in str(error.value)
-
-
-def test_a_run_that_diverged_is_named_and_left_out():
-    runs = [*table({4: [[2.0, 2.1], [2.1, 2.2]], 16: [[1.0, 1.1], [1.1, 1.3]]}), run(4, 2, [math.nan, 2.0])]
-    runs += [run(16, 2, [1.0, 1.2]), run(64, 0, [math.inf, math.inf])]
-
-    verdict = judge(runs)
-
-    assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in verdict.diverged]
-    assert [4, 16] == [rank.r for rank in verdict.ranks]
-    assert 2 == verdict.pair(4, 16).seeds
 
 
 def test_missing_runs_are_adjusted_for_and_said():

@@ -70,13 +70,6 @@ def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped
     assert "Training had only 12 steps" in answers(api, sweep, steps=12)["How sure"].sentence
 
 
-def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
-    (only,) = summary(judge(table({8: [[2.0]]})), None, None)
-
-    assert ("Only rank", "r = 8") == only[:2] and "train a second rank" in only.sentence
-    assert () == summary(None, None, None)
-
-
 VERDICT_WORDS = ("best", "Best", "ship", "Ship", "Smallest", "Train next", "distinguish", "Enough for")
 
 

@@ -13,7 +13,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, Gpu, TrainingSetup, card
-from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Stack
+from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Litgpt, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -23,8 +23,11 @@ KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident abo
 """Counter of a figure: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest length
 that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
-ORIGINS = {"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"}
-"""Source by prefix of a group's name."""
+ORIGINS = {
+    **{"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"},
+    **dict.fromkeys(("litgpt-", "raschka-"), "litgpt"),
+}
+"""Source by prefix of a group's name. Raschka's runs use litgpt's scripts on litgpt's data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +156,7 @@ PROGRAMS = {
     "llamafactory": Habits(holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
     "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
-    "torchtune": Habits(autocast=False, holds_logits=True),
+    **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
 }
 """Habits of each program. Two kinds of program hold logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
 which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
@@ -239,8 +242,13 @@ def predict_row(
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     """Return the software and settings that the row was measured with."""
     on_cpu = row.gpu.startswith("CPU")
-    unstated = "fused" if row.framework == "torchtune" else "full"
+    unstated = "chunked" if row.framework in ("litgpt", "torchtune") else "full"
     habits = _habits_in_version(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
+    if row.framework == "litgpt":
+        constants = (assume.value(f"litgpt-{name}") for name in ("logit-bytes", "quantized-head", "unpacked-copies"))
+        # The scripts of 2023 have no maximum length: the longest sample, and so the peak, comes once, after a shorter
+        # one. Those of 2024 cut rows at a length that most micro-steps reach.
+        habits = replace(habits, litgpt=Litgpt(*constants, not row.date.startswith("2023")))
     habits = replace(
         habits,
         raised=RAISED[row.raised],
@@ -303,7 +311,7 @@ def unusable(row: MeasuredRow) -> str:
         (row.raised, RAISED, "k-bit preparation"),
         (row.checkpointing, CHECKPOINTING, "checkpointing"),
         (row.attn, ATTENTION, "attention"),
-        (row.loss_path, (*LOSS_PATHS, "unknown"), "loss path"),
+        (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
         (row.optimizer, OPTIMIZERS, "optimizer"),
     ):
         if value not in known:

@@ -14,7 +14,7 @@ from rankviz.core.cost.shapes import (
     head_dim,
     key_heads,
 )
-from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
@@ -63,6 +63,8 @@ class Block:
         if self.held:
             each = self.held.kept + (0 if stack.checkpoints else self.held.own_input)
         each += self._adapter_inputs() - (self.width - stack.attention_bytes) * kind.attention
+        if stack.habits.litgpt:
+            each += self.quantized_inputs() / self.tokens + self.width * kind.padded_outputs
         slopes = (kind.targeted_modules - kind.targeted_expert_modules, kind.targeted_expert_modules)
         return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
 
@@ -71,7 +73,7 @@ class Block:
         adapter, or have biases: the unfused code runs there, and each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
-        some = kind.some_into_attention or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
+        some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
         more = max(0, of_attention - self.hidden) if some else 0
         return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
@@ -88,9 +90,16 @@ class Block:
         autocast turns the copy back to 16 bit. Others keep the input itself, once for all its readers."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
+        if stack.habits.litgpt:  # dropout adds a copy and a byte mask for each module
+            return (1 + (4 if stack.copies_inputs and not stack.autocasts else self.width)) * inputs
         if stack.copies_inputs:
             return (2 if stack.autocasts else 4) * inputs
         return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
+
+    def quantized_inputs(self) -> float:
+        """Bytes of the inputs of quantized layers, which litgpt's bitsandbytes keeps."""
+        keeps = self.stack.habits.litgpt and self.stack.setup.quantized
+        return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
         """Share of the kept bytes that optional kernels of linear attention may save: all above an equally wide Llama
@@ -130,7 +139,8 @@ class Block:
         if caps_compiled(model, self.stack):  # the products before the cap, and the softmax
             return 2 * width, width * assume.value("unsloth-capped-attention-copies")
         cap = width if model.model_type in CAPS_SCORES else 0  # a cap's tanh keeps its result
-        dtype = "-fp32" if width == 4 else "" if self.stack.in_fp16 else "-bf16"
+        in_fp16 = self.stack.setup.precision == "fp16" or self.stack.compute_capability < 8
+        dtype = "-fp32" if width == 4 else "" if in_fp16 else "-bf16"
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:
@@ -249,8 +259,9 @@ class LossMoment(NamedTuple):
     share_of_free: float = 0.5
 
 
-def loss_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None) -> LossMoment:
-    """Return the moment around the loss that can be the peak. usable_bytes: of the card; None is a large card."""
+def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, previous: float = 0.0) -> list[LossMoment]:
+    """Return the moments around the loss that can be the peak. usable_bytes: of the card; None is a large card.
+    previous: bytes that the last micro-step's graph still keeps, in a program that frees the graph late."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens = setup.tokens_per_micro_step
     logits = float(tokens * model.vocab_size)
@@ -260,18 +271,20 @@ def loss_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None) -> L
     head = tokens * model.hidden_size * ((6.0 if copies else 4.0) + wide)
     match setup.loss_path:
         case "fused" | "fused-func" if setup.framework == "unsloth":
-            return _unsloth_moment(model, stack, usable_bytes, head)
+            return [_unsloth_moment(model, stack, usable_bytes, head)]
         case "fused" | "fused-func":
             # TRL's "nll" and Liger's: one tile of logits, and the gradient of the hidden states
             tile = min(logits, assume.value("trl-loss-tile-logits") * min(1.0, tokens / TRL_TILE_ROWS))
-            return LossMoment(stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size, head)
+            return [LossMoment(stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size, head)]
         case "triton":
             kind = "-unsloth" if habits.unsloth_kernels else "-before-4-46" if habits.rebinds_logits else ""
-            return LossMoment(assume.value(f"logits-bytes-triton{kind}") * logits, head)
+            return [LossMoment(assume.value(f"logits-bytes-triton{kind}") * logits, head)]
+        case "chunked":
+            return _chunked_moments(model, stack, logits, head, previous)
     per_logit = assume.value("logits-bytes-full") + _cap_bytes(model, stack)
     # autocast makes a 16-bit copy of a head in fp32, which its backward pass reads again
     copy = 2.0 * model.vocab_size * model.hidden_size if habits.raised == "all" and stack.autocasts else 0.0
-    return LossMoment(per_logit * logits + held_logits_bytes(model, stack), head, copy)
+    return [LossMoment(per_logit * logits + held_logits_bytes(model, stack), head, copy)]
 
 
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
@@ -313,6 +326,25 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
     least, chosen = (1 << max(0, math.floor(math.log2(rows))) for rows in (MIN_LOGITS / vocab, tokens * hidden / vocab))
     rows = min(max(chosen, min(max(least, MIN_ROWS), MAX_ROWS)), MAX_ROWS, max(CHUNK_BUDGET_BYTES // (vocab * 4), 2))
     return max(1, min(rows, tokens)), vocab
+
+
+def _chunked_moments(model: ModelSpec, stack: Stack, logits: float, head: float, previous: float) -> list[LossMoment]:
+    """Return the moments of a loss in chunks of 128 tokens of each row, whose caller's list keeps all chunks' logits:
+    beside them come the log-softmax of all chunks and two gradients of one chunk. litgpt unpacks a quantized head for
+    each chunk, and at the end of the next forward pass the last micro-step's list still exists beside the new 16-bit
+    logits and their copies (finetune/lora.py rebinds it only then)."""
+    habits, setup, capped = stack.habits.litgpt or Litgpt(), stack.setup, _cap_bytes(model, stack)
+    wide, copy = habits.logit_bytes, 0.0
+    chunks = -(-setup.max_length // int(stack.assume.value("litgpt-loss-chunk-tokens")))
+    moments = [LossMoment((wide * (2 + 2 / chunks) + capped) * logits, head)]
+    if habits.quantizes_head and setup.quantized:
+        copy = float(stack.compute_bytes * habits.unpacked_copies * model.vocab_size * model.hidden_size)
+        moments.append(LossMoment((2 * wide + stack.compute_bytes / chunks + capped) * logits, head, copy))
+    if habits.keeps_previous_graph:
+        held = (wide + stack.compute_bytes + 2 * capped) * logits
+        moments.append(LossMoment(held, head + previous, copy))
+        moments.append(LossMoment(held + wide * logits, head + previous))
+    return moments
 
 
 def _cap_bytes(model: ModelSpec, stack: Stack) -> int:

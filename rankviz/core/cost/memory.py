@@ -8,7 +8,7 @@ from operator import mul
 from typing import NamedTuple
 
 from rankviz.core.cost import weights
-from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moment, mask_bytes
+from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Stack, compiles_blocks
 from rankviz.core.model.spec import ModelSpec
@@ -171,7 +171,8 @@ class MemoryTerms:
             self.kept = tuple(sum(map(mul, counts, part)) for part in zip(*each, strict=True))
             each = [nothing] * len(each)
         self.blocks = [(*one, block.gradients()) for one, block in zip(each, blocks, strict=True)]
-        self.loss = loss_moment(model, stack, usable_bytes)
+        previous = sum(block.kind.count * block.quantized_inputs() for block in blocks)
+        self.loss = loss_moments(model, stack, usable_bytes, previous)
         self.held_logits = held_logits_bytes(model, stack)
         # one weight unpacked: beside the gradients of Unsloth's blocks, at another moment elsewhere
         self.dequantized = weights.dequantized_bytes(model, shape, stack)
@@ -182,7 +183,7 @@ class MemoryTerms:
         self.merged = _merged_bytes(shape, stack)
         # of DoRA's norm in the forward pass: by tokens, and by weights
         self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
-        slack = "fused" if setup.loss_path == "fused-func" else setup.loss_path
+        slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
         self.slack = assume.range(f"allocator-slack-{'eager' if matrix else slack}")
         self.slack_static = assume.range("allocator-slack-static")
         # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
@@ -265,11 +266,12 @@ class MemoryTerms:
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
         before = of_full + (of_lora if self.accumulates else 0.0)
         moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
-        loss, logits = self.loss, self.loss.logits
-        if loss.cap is not None:
-            # of what is free when the first forward pass begins, without gradients and states
-            logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
-        moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
+        for loss in self.loss:
+            logits = loss.logits
+            if loss.cap is not None:
+                # of what is free when the first forward pass begins, without gradients and states
+                logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
+            moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
         ends = [(kept, before)]
         if not self.accumulates:
             ends = [(kept, before + of_lora / self.depth), (kept / self.depth, before + of_lora)]

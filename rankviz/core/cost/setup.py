@@ -223,13 +223,13 @@ def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions)
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
-LossPath = Literal["fused", "fused-func", "triton", "full"]
+LossPath = Literal["fused", "fused-func", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
 Auto = Literal["auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
-LOSS_PATHS: tuple[LossPath, ...] = get_args(LossPath)
+LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
 AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
 CPU_PRECISIONS = ("fp32", "bf16")
@@ -258,8 +258,8 @@ class TrainingSetup:
     the framework's own on a GPU and "none" on a CPU, where recomputing costs a third of the time."""
     loss_path: LossPath | Auto = "fused"
     """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
-    "fused-func" is Unsloth's previous fused loss, in larger pieces (UNSLOTH_CHUNKED_CE=0). "auto" is the framework's
-    own loss."""
+    "fused-func" is Unsloth's previous fused loss, in larger pieces (UNSLOTH_CHUNKED_CE=0). "chunked" keeps all logits
+    and works on some at a time; only measured rows of other programs have it. "auto" is the framework's own loss."""
     attn_implementation: Attention = "sdpa"
     """"sdpa" runs the kernel that core.cost.shapes.attention_of returns; "eager" always holds the attention matrix."""
     max_steps: int | None = None

@@ -26,15 +26,16 @@ class BlockKind:
     mlp: int  # outputs of the projections up plus the input of the one down: 3M in a Llama block
     mlp_hidden: int  # input of the projection down, M
     out_of_attention: int
+    inputs: int  # of the linear layers, counted once where layers of one part read the hidden state
     targeted_inputs: int  # sum of in_features over modules that carry an adapter
     targeted_outputs: int
     targeted_modules: int
     targeted_expert_modules: int  # the experts' share of targeted_modules
     targeted_mlp_inputs: int  # the MLP's share of targeted_inputs
     targeted_mlp_hidden: int  # input of the projection down where it carries an adapter, else 0
-    targeted_shared_inputs: int  # targeted_inputs without attention's output, the hidden state once for each part
+    targeted_shared_inputs: int  # targeted_inputs counted once like `inputs`, without the output of attention
     targeted_mlp_shared_inputs: int  # the MLP's share of targeted_shared_inputs
-    some_into_attention: bool  # some projections into attention carry an adapter, and others none
+    padded_outputs: int  # of targeted projections into attention, where others of them carry no adapter; else 0
 
     @property
     def attention_width(self) -> int:
@@ -55,11 +56,13 @@ Row = tuple[bool, LinearLayer, int]
 def _block_kind(
     rows: Iterable[Row], hidden: int, *, count: int, layer_type: str, activations: BlockActivations | None
 ) -> BlockKind:
-    mlp = mlp_hidden = attention = out_of_attention = into_attention = targeted_into = targeted_own = 0
+    mlp = mlp_hidden = attention = out_of_attention = into_attention = own = targeted_into = targeted_own = 0
     inputs = outputs = modules = experts = mlp_inputs = targeted_mlp_hidden = 0
-    targeted_reads = set()  # whether it is the MLP that reads the hidden state
+    reads, targeted_reads = set(), set()  # whether it is the MLP that reads the hidden state
     for is_adapter, layer, active in rows:
-        out, expert = writes_residual(layer, hidden), layer.kind == "experts"
+        # a layer that writes to the residual stream, such as o_proj and down_proj
+        out = layer.out_features == hidden and (layer.in_features != hidden or layer.name in OUTPUT_PROJECTIONS)
+        expert = layer.kind == "experts"
         from_hidden = not out and layer.in_features == hidden and not expert
         wide_in, wide_out = active * layer.in_features, active * layer.out_features
         in_mlp, in_attention = layer.part == "mlp", layer.part == "attention"
@@ -82,6 +85,10 @@ def _block_kind(
             attention += wide_in if out else wide_out
             out_of_attention += layer.in_features if in_attention and out else 0
             into_attention += layer.out_features if in_attention and not out else 0
+        if from_hidden:
+            reads.add(in_mlp)
+        else:
+            own += wide_in
     return BlockKind(
         count=count,
         layer_type=layer_type,
@@ -90,6 +97,7 @@ def _block_kind(
         mlp=mlp,
         mlp_hidden=mlp_hidden,
         out_of_attention=out_of_attention,
+        inputs=hidden * len(reads) + own,
         targeted_inputs=inputs,
         targeted_outputs=outputs,
         targeted_modules=modules,
@@ -98,7 +106,7 @@ def _block_kind(
         targeted_mlp_hidden=targeted_mlp_hidden,
         targeted_shared_inputs=hidden * len(targeted_reads) + targeted_own,
         targeted_mlp_shared_inputs=hidden * (True in targeted_reads) + targeted_mlp_hidden,
-        some_into_attention=0 < targeted_into < into_attention,
+        padded_outputs=targeted_into if targeted_into < into_attention else 0,
     )
 
 
@@ -115,11 +123,6 @@ class ModelShape(NamedTuple):
     targeted_experts: tuple[int, ...]  # weights of one block's fused experts with an adapter, the smallest first
     expert_blocks: int  # number of blocks that have these
     linear_rows: int  # output rows of all layers that a quantizer reaches; int8 keeps a scale for each
-
-
-def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
-    """Return True for a layer that writes to the residual stream, such as o_proj and down_proj."""
-    return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
@@ -247,6 +250,8 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
     grouped, broadcasts = keys < model.num_attention_heads, model.model_type in BROADCASTS_KEYS
     if not kind.attention_width or habits.on_cpu:
         return BlockAttention("flash")
+    if habits.own_models and setup.attn_implementation == "sdpa":
+        return BlockAttention("eager" if model.model_type in CAPS_SCORES else "flash")
     if setup.attn_implementation == "eager":
         return BlockAttention("eager", grouped, True)
     if setup.attn_implementation == "flash":

@@ -1,7 +1,7 @@
 """Describes a training stack: settings, defaults of the program that trains, and Unsloth's own decisions."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
@@ -16,6 +16,17 @@ UNSLOTH_CHUNKED_CE=0; "func-2025" its form of 2025, with four times the budget; 
 2024, without logits."""
 OFFLOAD_MIN_LENGTH = 512
 """Tokens below which Unsloth checkpoints as transformers does (apply_unsloth_gradient_checkpointing)."""
+
+
+class Litgpt(NamedTuple):
+    """What litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) does otherwise on Fabric: LoRA dropout 0.05,
+    inputs of 4-bit layers kept (bitsandbytes before 0.43), adapters of a fused qkv projection padded to its width, an
+    untied head; the fields were found because its rows did not fit (assumptions.json)."""
+
+    logit_bytes: float = 2  # of the logits that the loss gets (Fabric's convert_output)
+    quantizes_head: bool = False  # Lightning's bitsandbytes quantizes every nn.Linear
+    unpacked_copies: float = 1  # of a quantized weight at once
+    keeps_previous_graph: bool = False  # of the last micro-step, until the next forward pass is over, with its logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +54,10 @@ class Habits:
     quantizes_experts: bool = False
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
+    litgpt: Litgpt | None = None
+    own_models: bool = False
+    """True for a program's own model code (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention
+    with a soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and Trainers of
     that time, which freed the output once the loss was known."""
@@ -160,11 +175,6 @@ class Stack:
         """Compute capability of the card, or the lowest that fits its bf16 support."""
         known = self.gpu and self.gpu.compute_capability
         return known or (8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5)
-
-    @property
-    def in_fp16(self) -> bool:
-        """True where 16-bit products are in fp16 rather than bf16."""
-        return self.setup.precision == "fp16" or self.compute_capability < 8
 
     @property
     def residual_bytes(self) -> int:

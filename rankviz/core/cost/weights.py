@@ -4,7 +4,7 @@ import math
 from typing import Literal, get_args
 
 from rankviz.core.cost.shapes import ModelShape
-from rankviz.core.cost.stack import Stack
+from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
@@ -48,11 +48,16 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
+    total, table = model.total_parameters, model.vocab_size * model.hidden_size
+    total += table if habits.litgpt and model.tie_word_embeddings else 0
     if not setup.quantized:
-        return model.total_parameters * stack.compute_bytes
+        return total * stack.compute_bytes
     experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
     left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
-    quantized = model.total_parameters - left_alone
+    if habits.litgpt and habits.litgpt.quantizes_head:
+        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
+        left_alone = max(0, model.total_parameters - linear - (0 if model.tie_word_embeddings else table))
+    quantized = total - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
@@ -193,4 +198,4 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
     largest = shape.largest_linear
     if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
         largest = max([largest, *(_weights(each) for each in model.layers if each.kind == "experts")])
-    return float(stack.compute_bytes * largest)
+    return float(stack.compute_bytes * largest * (stack.habits.litgpt or Litgpt()).unpacked_copies)

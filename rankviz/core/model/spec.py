@@ -91,7 +91,7 @@ class OwnTensor:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlainModule:
     """All copies of one module with tensors of its own that is no linear layer, embedding or convolution: norms,
-    routers, fused experts, activations with parameters. Only modules_to_save trains it in full."""
+    routers, fused experts, activations with parameters. No adapter is put on it."""
 
     path: str
     tensors: tuple[OwnTensor, ...]

@@ -127,17 +127,15 @@ def read(
         ]
     noise = run_sd or TOLERANCE_NATS
     for r, loss in independent.items():
-        gap = loss - cuts[r]
-        if gap > APART * noise:
-            sentences.append(
-                f"Step-size alarm at r = {r}: a run of that rank reached a loss of {loss:.4f}, but the adapter "
-                f"truncated to that rank has {cuts[r]:.4f}, a gap larger than the noise between runs ({noise:.3f}): "
-                f"this learning rate or alpha does not suit r = {r}."
+        if abs(gap := loss - cuts[r]) > APART * noise:
+            so = (
+                f"Step-size alarm: this learning rate or alpha does not suit r = {r}."
+                if gap > 0
+                else "Judge low ranks by runs."
             )
-        elif gap < -APART * noise:
             sentences.append(
-                f"At r = {r} a run reached {loss:.4f}, {-gap:.3f} nats below the truncated adapter: more than the "
-                f"noise between runs ({noise:.3f}). Judge low ranks by runs."
+                f"At r = {r} a run reached a loss of {loss:.4f}, and the adapter truncated to that rank {cuts[r]:.4f}: "
+                f"more apart than the noise between runs ({noise:.3f}). {so}"
             )
     if lower := [point.r for point in curve.points if point.r < chosen.r]:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"

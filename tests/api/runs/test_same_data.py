@@ -10,10 +10,8 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.errors import BadDataError
 from rankviz.store import export_runs, import_runs
-from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
-from tests.support.web.visitors import ANN, BEN
 
 ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
 FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]
@@ -101,20 +99,3 @@ def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_fi
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
         api.moves.resume(cancelled)
-
-
-def test_a_run_is_added_on_a_copy_that_the_visitor_gave_before_or_after_they_logged_in(tmp_path):
-    api, file = Api(home=tmp_path / "home", shared=True), tmp_path / "mine.jsonl"
-    store = api.workspace.store
-    file.write_text(ROWS)
-    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id, data=file)
-    store.append(store.run_ids(sweep_id)[0], RunCancelled(time=1.0))
-    named(api, sweep_id).unlink()
-    store.keep(file, BEN.id)
-    with acting_as(ANN), pytest.raises(BadDataError, match=GONE):
-        api.runs.added_request(sweep_id, 16)
-
-    kept = store.keep(file, "ann's login")
-
-    with acting_as(Visitor("ann's login", also=ANN.id)):
-        assert str(kept) == api.runs.added_request(sweep_id, 16).data

@@ -31,7 +31,7 @@ def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_anoth
 
         with pytest.raises(LimitError) as refusal:
             api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
-        assert "keeps at most 4 runs per visitor (you have 3, and this adds 2)" in str(refusal.value)
+        assert "keeps at most 4 runs per visitor, probes too (you have 3, and this adds 2)" in str(refusal.value)
         assert 3 == len(api.runs.sweep(sweep_id).runs)
         api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
         api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))

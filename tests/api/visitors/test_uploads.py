@@ -11,7 +11,7 @@ from rankviz.references import PRIVATE
 from rankviz.shared.quota import Held
 from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
-from tests.catalog.test_result_files import result
+from tests.catalog.test_own_studies import result
 from tests.support.limits import limit
 from tests.support.web.visitors import ANN, BEN
 
@@ -61,7 +61,7 @@ def test_of_several_imports_of_one_upload_at_once_one_takes_it_in_and_nothing_is
 def test_a_file_of_ones_own_machine_is_never_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
     api = Api(home=tmp_path / "home", shared=False)
-    runs, study = tmp_path / "page" / "mine" / "runs.zip", tmp_path / "page" / "mine" / "study.json"
+    runs, study = tmp_path / "page" / "mine" / "runs.zip", tmp_path / "page" / "mine" / "study.csv"
     runs.parent.mkdir(parents=True)
     runs.write_bytes(a_zip("s"))
     study.write_text(result())

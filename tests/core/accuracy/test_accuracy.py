@@ -105,6 +105,8 @@ def test_what_a_program_did_depends_on_its_version():
     assert not habits(**triton, framework_version="transformers 4.46.0").rebinds_logits
     of_2024 = {"independent_group": "fms-a100_80gb_liger", "date": "2024-11..2025"}  # requirements.txt of that time
     assert habits(**triton, **of_2024).rebinds_logits
+    litgpt = {"framework": "litgpt", "checkpointing": "none"}
+    assert [False, True] == [habits(**litgpt, date=date).litgpt.keeps_previous_graph for date in ("2023-10", "2024")]
     unsloth = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused"}
     versions = ("unsloth 2024.8", "unsloth 2025.10.8 | transformers 4.55.4", "unsloth 2026.10.9")
     assert ["cut", "func-2025", "chunked"] == [habits(**unsloth, framework_version=v).unsloth_loss for v in versions]
@@ -149,7 +151,7 @@ def test_sources_that_were_not_seen_are_met_as_promised():
     assert max(source.mean_abs_error for source in unseen.origins) <= 0.12
     assert unseen.overall.inside_band >= 0.90
     assert min(source.inside_band for source in unseen.origins) >= 0.85
-    assert {"fitcheck", "fms-acceleration"} == report.sources_on_gpus
+    assert {"fitcheck", "fms-acceleration", "litgpt"} == report.sources_on_gpus
     assert unseen.time.inside_range >= 0.90
     assert 1.0 == min(score.inside_band for score in report.bounds)
 
@@ -220,6 +222,7 @@ def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_
     named = {
         "fitcheck-llm 0.3.1 sdist": "fitcheck",
         "scripts/benchmarks/refs/a100_80gb": "fms-acceleration",
+        "rows of litgpt": "litgpt",
     }
     read = {"weight-bytes-gptq-int4"}  # the format's own bytes, which RankViz offers to nobody
 
@@ -230,3 +233,12 @@ def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_
         if words in row.source and row.id not in read and origin not in dict(row.without)
     }
     assert set() == missing
+
+
+@pytest.mark.parametrize("row_id", ["litgpt-logit-bytes", "litgpt-quantized-head", "litgpt-unpacked-copies"])
+def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
+    row = measured_row(independent_group="litgpt-2023", framework="litgpt", precision="nf4", loss_path="unknown")
+    known, alone = CONSTANTS, CONSTANTS.with_rows([replace(CONSTANTS.row(row_id), without=())])
+
+    assert predict(row, known).predicted == predict(row, alone).predicted
+    assert predict(row, known.without("litgpt")).predicted != predict(row, alone.without("litgpt")).predicted

@@ -59,13 +59,6 @@ def test_the_use_case_gives_the_rank_whatever_the_data(name, r, examples):
     assert (r, r, ()) == (advice.r, advice.lora_alpha, advice.steps)
 
 
-def test_the_reason_is_what_half_and_twice_the_rank_did():
-    assert (
-        "on instruction tuning, r = 32 scored on average 0.4 points more than r = 16 in 6 publications, and r = 64 "
-        "scored on average 0.2 points less than r = 32 in 6 publications" == words.because(given())
-    )
-
-
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
     def kept(small, large):
         more = {"role": "forgetting", "metric": "kept", "higher_is_better": True}

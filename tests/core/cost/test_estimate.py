@@ -11,8 +11,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.estimate import estimate, estimate_as_json, fit, spare, usable_memory
-from rankviz.core.cost.predict import full_finetuning
+from rankviz.core.cost.estimate import estimate, estimate_as_json, fit, spare
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.cost.shapes import SINKS, WITHOUT_FLASH, WITHOUT_SDPA
@@ -59,15 +58,6 @@ def test_the_json_has_the_shape_that_scripts_rely_on():
     assert json.loads(json.dumps(answer)) == answer
 
 
-def test_no_gpu_gives_memory_and_a_reason_instead_of_time():
-    answer = estimate_as_json(estimate(TOY, question(), None, ASSUMPTIONS))
-
-    (row,) = answer["ranks"]
-    assert (None, None, None, None) == (answer["gpu"], row["seconds"], row["usd"], row["fit"])
-    assert row["memory_bytes"]["device"] > row["memory_bytes"]["allocated"]
-    assert any(note.startswith("No GPU chosen") for note in answer["notes"])
-
-
 def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
     slow = estimate_as_json(estimate(TOY, question(), gpu(bf16_flops_per_second=None), ASSUMPTIONS))
     unpriced = estimate_as_json(estimate(TOY, question(), gpu(prices=()), ASSUMPTIONS))
@@ -84,14 +74,6 @@ def test_fit_compares_the_band_with_usable_memory(high, verdict):
     left = spare(Range(high / 2, high * 0.8, high), usable)
 
     assert verdict == fit(left, usable, ASSUMPTIONS)
-
-
-def test_usable_memory_that_was_never_seen_is_a_range_and_makes_the_verdict_careful():
-    usable = usable_memory(gpu(usable_bytes=None), ASSUMPTIONS)
-
-    assert [21.84, 22.8, 23.784] == [round(end / 2**30, 3) for end in (usable.low, usable.expected, usable.high)]
-    left = spare(Range(20 * 2**30, 21 * 2**30, 23 * 2**30), usable)
-    assert "uncertain" == fit(left, usable, ASSUMPTIONS)
 
 
 @pytest.mark.parametrize(("model_id", "framework", "precision"), REAL)
@@ -145,32 +127,6 @@ def test_experts_of_another_rank_take_the_memory_and_the_time_of_that_rank(frame
     seconds = [each["step_seconds"]["expected"] for each in (eight, four, two, one, at(1, 1))]
     assert seconds == sorted(seconds, reverse=True)
     assert len(set(seconds)) == len(seconds)
-
-
-def full(card=None, **setup):
-    fields = {"framework": "trl", "optim": "adamw_torch", "gradient_checkpointing": "hf", "max_steps": 1}
-    return full_finetuning(TOY, TrainingSetup(**fields | setup), card or gpu(), 22 * 2**30, ASSUMPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("checkpointing", "ours", "adapters"),
-    [
-        # P = 4,608, head 16 · 100 = 1,600, attention over rows of 2 tokens 4 · 2 · 16 · 1 = 128, an adapter of r = 1
-        # on q 2 · 32 = 64: 8P + 4.5 att + 6HV against 6P + 8p + 4.5 att + 4HV.
-        ("hf", 36_864 + 576 + 9_600, 27_648 + 512 + 576 + 6_400),
-        # 6P + 3.5 att + 6HV against 4P + 6p + 3.5 att + 4HV.
-        ("none", 27_648 + 448 + 9_600, 18_432 + 384 + 448 + 6_400),
-    ],
-)
-def test_a_token_takes_2p_and_2hv_operations_more_than_with_a_frozen_base(checkpointing, ours, adapters):
-    slow = gpu(bf16_flops_per_second=1e-3)  # so that launching takes no share
-    setup = {"framework": "trl", "precision": "bf16", "max_length": 2, "max_steps": 1}
-    chosen = questions.question(ranks=(1,), target_modules=("q_proj",), gradient_checkpointing=checkpointing, **setup)
-
-    frozen = estimate(TOY, chosen, slow, ASSUMPTIONS).ranks[0].duration.step
-    trained = full(slow, gradient_checkpointing=checkpointing, max_length=2).duration.step
-
-    assert pytest.approx(ours / adapters) == trained.expected / frozen.expected
 
 
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)

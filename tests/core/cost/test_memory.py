@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.blocks import Block, loss_moment
-from rankviz.core.cost.memory import MemoryTerms
-from rankviz.core.cost.stack import Habits
+from rankviz.core.cost.blocks import Block, loss_moments
+from rankviz.core.cost.stack import Habits, Litgpt
 from rankviz.core.model.spec import UnslothCheckpoint
 from tests.core.cost.toy_cost import HELD, SEVEN, estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
@@ -152,12 +151,14 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
         ),
         ({"loss_path": "triton", "habits": Habits(triton_kernels=True)}, 10 * 512 * 100),
         ({"loss_path": "triton", "habits": Habits(triton_kernels=True, rebinds_logits=True)}, 8 * 512 * 100),
+        # softmax, gradients of one chunk
+        ({"loss_path": "chunked", "habits": Habits(litgpt=Litgpt(logit_bytes=4))}, (4 + 4 + 8 / 4) * 512 * 100),
     ],
 )
 def test_what_each_loss_holds(setup, logits):
     spec, asks = setup.get("spec", TOY), {name: value for name, value in setup.items() if name != "spec"}
 
-    assert logits == loss_moment(spec, stack("trl", **{"max_length": 512, **asks}), None).logits
+    assert logits == loss_moments(spec, stack("trl", **{"max_length": 512, **asks}), None)[0].logits
 
 
 def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_does_not():
@@ -209,11 +210,3 @@ def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_o
 
     assert [12_576, 12_576 - 2 * 100 * 16] == [roomy.base_weights, tight.base_weights]
     assert 12_576 == estimate(usable=0, **asks).base_weights  # a tied one is the head's too
-
-
-def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
-    forced = stack("unsloth", precision="fp16").with_habits(fp32_residual=True, fp32_embedding=True)
-    terms = MemoryTerms(TOY, shape_of(TOY), forced, None)
-
-    assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)
-    assert 6288 * 2 == terms.checkpoint_bytes

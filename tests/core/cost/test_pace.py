@@ -15,7 +15,6 @@ from rankviz.core.cost.pace import (
     Workload,
     calibrated_estimate,
     calibrated_memory,
-    machine_of,
     pace_of,
 )
 from rankviz.core.cost.setup import Device, TrainingSetup
@@ -95,14 +94,6 @@ def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
 )
 def test_the_sentence_says_what_the_time_rests_on(finished, words):
     assert words == pace_of(finished, HERE, ASSUMPTIONS).in_words
-
-
-def test_another_device_or_version_is_another_machine():
-    here = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0", "pandas": "3"}}
-
-    assert machine_of({**here, "versions": {"torch": "2.13.0"}}) == machine_of(here)
-    for other in ({"device": "cuda"}, {"device_name": "b"}, {"cpu_count": 4}, {"versions": {"torch": "2.14.0"}}):
-        assert machine_of({**here, **other}) != machine_of(here)
 
 
 ENVIRONMENT = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}

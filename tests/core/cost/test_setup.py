@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.setup import (
     Device,
@@ -16,11 +15,10 @@ from rankviz.core.cost.setup import (
     pads,
     token_range,
 )
-from rankviz.core.cost.shapes import model_shape
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question
-from tests.support.runs.toy import ASSUMPTIONS, MLP, TOY, adapted, gpu, layer, model
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu, model
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
 CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
@@ -101,10 +99,6 @@ def setup(data=CHATS, **more):
     return TrainingSetup(data=data, **more)
 
 
-def answer(data=None, **more):
-    return estimate(TOY, question(data=data, target_modules="all-linear", **more), gpu(), ASSUMPTIONS)
-
-
 def test_steps_are_full_passes_over_the_examples_rounded_up_unless_steps_or_tokens_are_given():
     endless = replace(CHATS, epochs=None)
 
@@ -142,13 +136,6 @@ def test_unsloth_pads_only_what_it_must():
         assert pads("unsloth", model(**other))
 
 
-def test_time_follows_the_mean_and_memory_the_longest_example():
-    of_data = answer(replace(CHATS, mean_tokens=512, longest_tokens=1024, epochs=1)).ranks[0]
-
-    assert answer(max_length=512, max_steps=625).ranks[0].duration == of_data.duration
-    assert answer(max_length=1024, max_steps=625).ranks[0].memory == of_data.memory
-
-
 def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     assumed, sentence = question(data=replace(CHATS, epochs=None)).with_assumed_length()
 
@@ -182,17 +169,3 @@ def test_tokens_are_weighted_characters_within_the_measured_range():
     assert pytest.approx((0.8 * 4.18, 4.18, 1.6 * 4.18)) == (english.low, english.expected, english.high)
     # 2 · 0.88 = 1.76, and 1.1 true tokens for an estimated one
     assert pytest.approx((0.7 * 1.76, 1.1 * 1.76, 2.8 * 1.76)) == (chinese.low, chinese.expected, chinese.high)
-
-
-def test_a_llama_block_keeps_2q_2k_3m_elements_a_token():
-    (kind,) = model_shape(TOY, adapted(TOY, "q_proj", "v_proj")).kinds
-
-    assert (2, 48, 96, 32, 16) == (kind.count, kind.attention, kind.mlp, kind.mlp_hidden, kind.attention_width)
-    assert (32, 2) == (kind.targeted_inputs, kind.targeted_modules)
-    fused = (
-        layer("attn.qkv_proj", 16, 32),
-        layer("attn.o_proj", 16, 16),
-        layer("mlp.gate_up_proj", 16, 64, part="mlp"),
-    )
-    (kind,) = model_shape(model((*fused, MLP[2])), []).kinds
-    assert (48, 96, 32) == (kind.attention, kind.mlp, kind.mlp_hidden)

@@ -14,7 +14,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import FORCED_FP32, Stack, forces_fp32, settled
-from rankviz.core.cost.weights import fp32_tensors, loading_bytes, unsloth_bytes
+from rankviz.core.cost.weights import fp32_tensors, unsloth_bytes
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question
@@ -144,17 +144,6 @@ def test_stacks_of_2_to_the_31_weights_lose_double_quantization():
 
     assert 0.5625 * (gate_up + down) == held
     assert 30.5 == round((held - (0.5 + 1 / 64 + 4 / 64 / 256) * (gate_up + down)) / 1e9, 1)
-
-
-def test_while_experts_load_two_stacks_in_16_bit_stand_beside_the_base_or_one_that_the_file_has_fused():
-    def loading(model_id):
-        model = as_loaded(API.models.get(model_id), text_only=False, unsloth_on_gpu=True)
-        stack = Stack(setup=TrainingSetup(), use_dora=False, assume=ASSUMPTIONS)
-        return loading_bytes(model, settled(stack, model, card(None)))
-
-    assert 2 * 2 * 128 * 1536 * 2048 == loading("Qwen/Qwen3-30B-A3B")
-    assert 1.25 * 2 * 128 * 1408 * 2816 == loading("google/gemma-4-26B-A4B")
-    assert 0 == loading("Qwen/Qwen3-8B") == loading("openai/gpt-oss-20b")
 
 
 USABLE = 15_636_902_182

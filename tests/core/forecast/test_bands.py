@@ -7,12 +7,6 @@ from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
 
 
-def test_a_rank_between_two_of_the_table_is_straight_in_log_r():
-    row = at_rank(band(median=(8, 7, 6, 4, 3, 2, 1, 0, -1)), 6)
-
-    assert 6 - 2 * 0.5849625 == pytest.approx(row.median)
-
-
 @pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
 def test_a_rank_is_extrapolated_where_no_line_has_it_or_one_of_its_neighbours_in_the_table(r, extrapolated):
     row = at_rank(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), r)

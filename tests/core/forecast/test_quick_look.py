@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.decision import decide, decision_json
+from rankviz.core.forecast.decision import decide
 from rankviz.core.forecast.quick_look import (
     BentRank,
     MeasuredRank,
@@ -162,21 +162,3 @@ def test_an_adapter_is_shipped_by_the_mean_over_its_seeds_and_said_to_be_the_bes
     first, why = decision.ship_sentences
     assert first.endswith("held-out loss 1.9000, the best of 2 seeds (mean 1.9100).")
     assert why.endswith("at 1.8000.")
-
-
-def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
-    bent = forecast(FALLING)
-    bent = replace(bent, ranks=tuple(replace(rank, measured=rank.median) for rank in bent.ranks))
-
-    decision = decide(quick_look_runs(1.9, 1.8), bent, settled=8)
-
-    assert 8 == decision.train.r == decision_json(decision)["train"]["verdict"]
-    assert decision.train_sentences[1].startswith("r = 8 is the smallest rank that these runs cannot distinguish")
-
-
-def test_the_json_holds_both_answers_apart():
-    result = decision_json(decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING, repeat_at=4), 0.02))
-
-    keys = ("r", "third_run", "repeat_at", "enough", "lora_alpha")
-    assert (16, None, 4, 16, 32) == tuple(result["train"][name] for name in keys)
-    assert (8, "truncated", 1.815) == tuple(result["ship"][name] for name in ("r", "made", "loss"))

@@ -69,7 +69,7 @@ def test_a_run_parts_from_the_curve_beyond_two_standard_errors_of_a_difference()
     near, far = (" ".join(sentences(run(2, loss, run_id="a"))) for loss in (1.696, 1.697))
 
     assert "alarm" not in near
-    assert "Step-size alarm at r = 2: a run of that rank reached a loss of 1.6970" in far
+    assert "At r = 2 a run reached a loss of 1.6970" in far
     assert "Judge low ranks by runs." in " ".join(sentences(run(2, 1.5, run_id="a")))
 
 

@@ -30,15 +30,6 @@ def test_a_line_is_never_joined_across(change):
     assert [(4,), (16,)] == [line.ranks for line in result]
 
 
-def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
-    (loss,) = evidence([point(4, 1.02), point(16, 1.0)]).lines
-    (accuracy,) = evidence([point(4, 40.0, higher_is_better=True), point(16, 50.0, higher_is_better=True)]).lines
-
-    assert 0.02 == pytest.approx(loss.short_of_best(1.02))
-    assert 0.2 == pytest.approx(accuracy.short_of_best(40.0))
-    assert 16 == accuracy.best.rank
-
-
 def test_the_learning_rate_beside_the_rank():
     """At r = 64 the reference rate's 1.05 is 5 % above 1.0; r = 4's 1.02 is 2 % above."""
     swept = [*SWEEP[:2], point(64, 1.0, reference_learning_rate=4e-5, value_at_reference_rate=1.05)]
@@ -104,10 +95,3 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
         ("kind", "the same kind of task"),
         ("nothing", "no nearer study is published"),
     ] == [(near.line.study.study_id, near.in_words) for near in result]
-
-
-def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
-    one = [point(16, 1.0)]
-
-    assert () == drawn_lines(evidence(one), ("lora",), FACETS)
-    assert 1 == len(drawn_lines(evidence(one, [study(own=True)]), ("dora",), FACETS))

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.explore import sections as studies
 from rankviz.ui.parts.question import DEFAULTS
-from tests.catalog.test_result_files import result
+from tests.catalog.test_own_studies import result
 from tests.support.runs.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -38,10 +38,10 @@ def test_values_are_short_of_the_best_rank_in_percent(api):
 
 
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):
-    (tmp_path / "mine.json").write_text(result())
+    (tmp_path / "mine.csv").write_text(result())
 
     assert not studies.shown_studies(api, **QUESTION).remove["visible"]
-    studies.added(api, [str(tmp_path / "mine.json")])
+    studies.added(api, [str(tmp_path / "mine.csv")])
     assert studies.shown_studies(api, **QUESTION).remove["visible"]
     assert "Removed 1 result file." == text_of(studies.removed(api))
     assert [] == list(api.studies.added())

@@ -9,9 +9,8 @@ from rankviz.ui.runs import view as of_sweep
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab
 from rankviz.visitor import acting_as
-from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.web.visitors import ADMIN, ANN, BEN
+from tests.support.web.visitors import ANN, BEN
 
 CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
 
@@ -89,20 +88,6 @@ def test_another_visitor_cannot_share_or_delete(api, anns):
     share(api, anns)
     with acting_as(BEN), pytest.raises(NotYoursError):
         of_sweep.delete(api, anns)
-
-
-def test_the_admin_sees_and_may_change_everything(api, anns):
-    with acting_as(ADMIN):
-        view = drawn(api, anns)
-
-    assert anns in view["table"]
-    assert {"add", "export", "share", "delete"} == offered(view)
-
-
-@pytest.fixture
-def waiting(api):
-    """A sweep of Ann's that waits."""
-    return api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
 
 
 def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(
