@@ -23,7 +23,7 @@ from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+    from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
@@ -139,14 +139,6 @@ class Estimates(Operations):
         if answer.attention_kernel in ("eager", "math"):
             training = replace(training, attn_implementation="eager")
         return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
-
-    def rests_on(self, question: Question, r: int) -> list[ReportRow]:
-        """Return the measured rows that are most like an estimate."""
-        from rankviz.core.accuracy.report import rests_on
-
-        answer = self.estimate(replace(question, ranks=(r,))).estimate
-        allocated, gpu = answer.ranks[0].memory.allocated, answer.gpu.name if answer.gpu else None
-        return rests_on(self._api.accuracy.shipped(), self._stack(answer), allocated, gpu)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
         """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest

@@ -28,7 +28,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.lora.config import lora_alpha
 from rankviz.errors import InvalidSettingError
-from rankviz.options import OPTIONS, lora_of, takes, training_of
+from rankviz.options import OPTIONS, TRAIN_OPTIONS, lora_of, takes, training_of
 from rankviz.units import NOT_KNOWN, counted
 from rankviz.units import rounded_percent as percent
 
@@ -214,19 +214,11 @@ def doctor(
         sys.exit(1)
 
 
-PROBE_OPTIONS = OPTIONS | {
-    each.name: each
-    for each in (
-        replace(OPTIONS["model"], help=MODEL_HELP),
-        replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
-        replace(OPTIONS["precision"], default="auto", help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16."),
-        replace(OPTIONS["framework"], help="unsloth, peft, and on a GPU trl."),
-        replace(OPTIONS["batch"], default=1),
-        replace(OPTIONS["accumulation"], default=1),
-        replace(OPTIONS["max_length"], default=256, help="Tokens per example (random tokens)."),
-        replace(OPTIONS["optim"], default="auto", help="auto, adamw_torch, sgd, and on a GPU adamw_8bit."),
-        replace(OPTIONS["checkpointing"], default="auto", help="auto, none, hf or unsloth."),
-    )
+PROBE_OPTIONS = TRAIN_OPTIONS | {
+    "model": replace(OPTIONS["model"], help=MODEL_HELP),
+    "r": replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
+    "alpha": OPTIONS["alpha"],
+    "batch": replace(OPTIONS["batch"], default=1),
 }
 PROBED = ("precision", "framework", "batch", "accumulation", "max_length", "optim", "checkpointing")
 

@@ -1,7 +1,6 @@
 """The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Filled when opened."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -11,7 +10,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.advice.advice import Mean
 from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
 from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
@@ -207,25 +206,3 @@ def details(report: AccuracyReport) -> View:
     )
     memory = chart_value(drawing, info.rows, file="validation", source=info.source)
     return View(memory=memory, tables=table + html.paragraphs(RANGES))
-
-
-def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
-    """Show under an estimate the sentence `summary` on its evidence, and the most similar measured rows."""
-    if not rows:
-        return html.paragraphs(summary)
-    cells = [
-        [
-            Cell(row.model_id, kind="wrap", sub=row.setting),
-            rounded(units.memory_size, row.measured_bytes, f"bytes, {row.measured_kind}; {row.source}"),
-            rounded(units.memory_size, row.predicted_bytes, "bytes"),
-            "at most" if row.bound else _signed(row.error),
-        ]
-        for row in rows
-    ]
-    headers = ["Measured setup", "Measured", "Predicted without its source", "Error"]
-    return html.paragraphs(summary) + html.table(headers, cells, label="Measured rows most like this estimate")
-
-
-def _signed(share: float) -> str:
-    text = f"{100 * share:+.1f} %"
-    return "0.0 %" if text[1:] == "0.0 %" else text.replace("-", "−")

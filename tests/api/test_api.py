@@ -90,7 +90,7 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
 def test_every_operation_on_one_rank_checks_it(api, r):
     asking = questions.question("Qwen/Qwen3-4B", gpu="L4")
 
-    for operation in (api.exports.write, api.estimates.fit, api.estimates.rests_on):
+    for operation in (api.exports.write, api.estimates.fit):
         with pytest.raises(InvalidSettingError, match="Rank must be a whole number from 1 to 1,024"):
             operation(asking, r)
 
@@ -119,10 +119,9 @@ def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_ow
 ):
     training = TrainingSetup(framework=framework, gradient_checkpointing="auto")
     question = Question(model_id=model_id, gpu=gpu, training=training, ranks=(16,))
-    answer, similar = Api().estimates.estimate(question), Api().estimates.rests_on(question, 16)
+    answer = Api().estimates.estimate(question)
 
     assert settings == (answer.basis.memory and answer.basis.memory.settings)
-    assert bool(settings) == bool(similar)
 
 
 def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs(api):

@@ -15,7 +15,6 @@ SECTIONS = {
     "Memory": "#memory .rv-plot[data-drawn]",
     "Modules": "#module-map .rv-plot[data-drawn]",
     "Studies": "#section-studies .rv-plot[data-drawn]",
-    "Accuracy": "#rests-on table",
     "Probe": "#probe-button",
     "Export": "#section-export .rv-code",
     "Compare": "#compare table",

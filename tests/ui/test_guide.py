@@ -1,11 +1,9 @@
 """The Guide tab: the rule of thumb with live numbers, how far off each number has been, and what estimates rest on."""
 
-from dataclasses import fields, replace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.accuracy.report import ReportRow
 from rankviz.core.advice.use_case import RANK_RULES
 from rankviz.ui import guide
 from rankviz.ui.parts.question import DEFAULTS
@@ -41,15 +39,3 @@ def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
     for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
         assert number in words
         assert f"<dt>{number}" in fold
-
-
-def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_were():
-    known = {"model_id": "a/<b>", "setting": "trl, bf16", "measured_kind": "allocated", "source": "somewhere"}
-    known |= {"measured_bytes": 2 * 2**30, "predicted_bytes": 3 * 2**30}
-    row = ReportRow(**dict.fromkeys(field.name for field in fields(ReportRow)) | known)
-
-    shown = guide.rests_on_html([row], "Rests on <this>.")
-
-    assert "Rests on &lt;this&gt;." in shown and "a/&lt;b&gt;" in shown
-    assert "+50.0 %" in shown
-    assert "at most" in guide.rests_on_html([replace(row, bound=True)], "")

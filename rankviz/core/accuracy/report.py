@@ -1,6 +1,5 @@
 """Report of how far off the estimates have been: by kind of setting, by source and by row."""
 
-import math
 from dataclasses import dataclass
 
 from rankviz.core.cost.assumptions import Assumption
@@ -192,20 +191,3 @@ class AccuracyReport:
     def sources_on_gpus(self) -> frozenset[str]:
         """Names of the sources of scored rows measured on GPUs."""
         return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")
-
-
-SHOWN = 5
-
-
-def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> list[ReportRow]:
-    """Return the rows of this kind of setting (kernels, checkpointing and attention) that are most similar: counted,
-    equally quantized, on the same card, with a prediction of similar size."""
-
-    def distance(row: ReportRow) -> tuple:
-        size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
-        return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
-
-    rows = [row for row in report.rows if row.predicted_bytes and row.kind == stack.kind != "cpu"]
-    # Repeats of one setting once.
-    nearest = {(row.model_id, row.setting): row for row in sorted(rows, key=distance, reverse=True)}
-    return sorted(nearest.values(), key=distance)[:SHOWN]

@@ -29,7 +29,6 @@ from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_fig
 from rankviz.options import DATA
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
-from rankviz.ui.guide import rests_on_html
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
@@ -160,13 +159,11 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             decided = sections.build_fit(w, asking)
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
-            memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
+            memory = {"chart": chart(title, height=SECTION_HEIGHT, elem_id="memory"), "basis": plain()}
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
             published = sections.build_studies(api, w)
-        with tab("Accuracy", "accuracy") as accuracy_tab:
-            rests_on = plain(elem_id="rests-on")
         with tab("Probe", "probe") as probe_tab:
             probing = sections.build_probe(api, w)
         with tab("Export", "export") as export_tab:
@@ -176,10 +173,9 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
         (fit_tab, view(sections.decisions, decisions=decided)),
-        (memory_tab, view(memory_picture, chart=memory)),
+        (memory_tab, view(memory_picture, **memory)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
-        (accuracy_tab, view(resting, words=rests_on)),
         (probe_tab, probing),
         (export_tab, exporting),
     ):
@@ -265,13 +261,14 @@ def uploaded(api: Api, *, file: str) -> View:
 
 
 def memory_picture(api: Api, **values: Any) -> View:
-    """Return the figure of memory by component at each rank."""
+    """Return the figure of memory by component at each rank, and the measurements that the estimate rests on."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
     info = memory_info(answer.estimate, chosen_r=values["r"])
-    basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {in_words(answer.basis)}"
+    basis = in_words(answer.basis)
+    source = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {basis}"
     drawing = memory_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="memory", source=basis))
+    return View(chart=chart_value(drawing, info.rows, file="memory", source=source), basis=html.paragraphs(basis))
 
 
 def modules_picture(api: Api, **values: Any) -> View:
@@ -279,13 +276,6 @@ def modules_picture(api: Api, **values: Any) -> View:
     info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
     drawing = parameters_figure.drawing(info, height=SECTION_HEIGHT)
     return View(chart=chart_value(drawing, info.rows, file="modules", source=info.source))
-
-
-def resting(api: Api, **values: Any) -> View:
-    """Return the basis of the estimate, and the measured rows most similar to the estimate."""
-    every_rank = question.ask(values)
-    rows = api.estimates.rests_on(every_rank, values["r"])
-    return View(words=rests_on_html(rows, in_words(api.estimates.estimate(every_rank).basis)))
 
 
 def ranks_of(api: Api, **values: Any) -> Table:
