@@ -36,7 +36,7 @@ from tests.exports.tools.test_axolotl import VALIDATE
 from tests.support.measured import measured, when_and_where
 from tests.support.models.tiny_models import KINDS, SHAPES, make_tiny, write_rows
 from tests.support.models.tool_wheels import AXOLOTL, LLAMAFACTORY, checked, unpacked
-from tests.support.processes.exports import counted_here, run_exports
+from tests.support.processes.exports import counted_here, run_exports, trained_steps
 
 QUESTIONS, SEED = 60, 24
 PAGE = Path(__file__).parents[1] / "docs" / "method.md"
@@ -147,7 +147,7 @@ def of_script(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
     return {
         "trained": parameters,
         "bytes": size,
-        "steps": made.trained_steps,
+        "steps": trained_steps(made),
         "rows": len(tokens) - math.ceil(HELD_OUT_SHARE * len(tokens)),
         "longest": max(len(each.input_ids) for each in tokens),
         "loss_tokens": sum(each.targets for each in tokens),
@@ -159,7 +159,7 @@ def of_llamafactory(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
     return {
         "trained": made.adapter_parameters,
         "bytes": made.adapter_bytes[0],
-        "steps": made.trained_steps,
+        "steps": trained_steps(made),
         "rows": len(tokens) - math.ceil(HELD_OUT_SHARE * len(tokens)),
         "length": made.training.max_length,
     }

@@ -1,7 +1,7 @@
 """Training steps of the real Unsloth on the simulated card: its FastLanguageModel, kernels, checkpointing and loss.
 
-Import it after `unsloth_card.import_unsloth`; `make truth` and a slow test use it. Only what would need weights or a
-tokenizer is replaced. All rows have max_length tokens, and every token but the last of each row is a target. Not
+Import it after `unsloth_card.import_unsloth`; `make truth` uses it. Only what would need weights or a tokenizer is
+replaced. All rows have max_length tokens, and every token but the last of each row is a target. Not
 covered: padding-free batches, xformers, families that go through FastModel, and memory blocks that loading a checkpoint
 leaves half used.
 """
@@ -33,7 +33,7 @@ from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.training import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.probe.depth import write_tokenizer
+from rankviz.worker.probe import write_tokenizer
 from rankviz.worker.simulate.card import SimulatedCard
 from rankviz.worker.simulate.step import SimulatedRun, materialize
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for

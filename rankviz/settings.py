@@ -221,7 +221,7 @@ class Settings(BaseSettings):
     )
     jobs_image: str = Field(
         JOBS_IMAGE,
-        description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
+        description="The image of a Hugging Face job, which has Unsloth",
     )
     ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
         "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"

@@ -15,7 +15,7 @@ from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.prices import STARTING, cost_range, seconds_left
+from rankviz.jobs.hub import STARTING, cost_range, seconds_left
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.jobs import Engine
     from rankviz.jobs.hf_jobs import HfJobs
-    from rankviz.jobs.hub import Hub
-    from rankviz.jobs.prices import Bill, Flavor
+    from rankviz.jobs.hub import Bill, Flavor, Hub
 
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."

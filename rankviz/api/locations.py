@@ -20,7 +20,7 @@ from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
 from rankviz.core.runs.words import Place, all_in_words, title
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Engine, Nodes, queue
-from rankviz.jobs.known import require
+from rankviz.jobs.engine import require
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED

@@ -247,7 +247,7 @@ class Workspace:
 
     @cached_property
     def supervisor(self) -> Supervisor:
-        from rankviz.jobs.known import engines
+        from rankviz.jobs.engine import engines
         from rankviz.jobs.supervisor import Supervisor
 
         limits = self.limits

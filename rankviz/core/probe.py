@@ -521,8 +521,6 @@ class Simulated:
     kernels: Mapping[str, int] = field(default_factory=dict)
     """Number of runs by attention kernel, including recomputed blocks."""
     trainable_parameters: int = 0
-    workspaces: int = 0
-    """Bytes of cuBLAS workspaces, included in every moment."""
 
     @property
     def allocated(self) -> int:

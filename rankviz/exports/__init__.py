@@ -1,7 +1,88 @@
 """Export of the chosen settings as a script, notebook or configuration file, and of tables as CSV and Parquet."""
 
-from rankviz.exports.formats import FORMATS, Written, write
-from rankviz.exports.recipe import LEARNING_RATE, Recipe, recipe
-from rankviz.exports.script import script
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
-__all__ = ["FORMATS", "LEARNING_RATE", "Recipe", "Written", "recipe", "script", "write"]
+from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.question import Question
+from rankviz.core.lora.config import Framework
+from rankviz.core.model.spec import ModelSpec
+from rankviz.errors import InvalidSettingError
+from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework
+from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
+from rankviz.exports.script import colab, notebook, script
+
+__all__ = ["FORMATS", "LEARNING_RATE", "Format", "Recipe", "Written", "recipe", "script", "write"]
+
+
+class Format(NamedTuple):
+    """One file format for an export. tool: empty where its name is the framework's."""
+
+    label: str
+    file_name: str
+    write: Callable[[Recipe], str]
+    trained_by: Framework | None = None
+    """Framework that the tool trains with, and so whose rules match names to modules; None for the chosen framework."""
+    tool: str = ""
+    extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
+    """Name and writer of each other file that the tool needs."""
+    trains: bool = True
+    """True where the file says how long to train, False where it only describes the adapter."""
+
+    def framework(self, model: ModelSpec, question: Question) -> Framework:
+        """Return the framework whose rules the tool trains by."""
+        if self.tool == NAMES_NO_EXPERTS:
+            return llamafactory_framework(model, question)
+        return self.trained_by or question.training.framework
+
+
+FORMATS = {
+    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, "unsloth"),
+    "script": Format("Script for the chosen framework", "train.py", script),
+    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook),
+    "unsloth": Format("Unsloth script", "train_unsloth.py", script, "unsloth"),
+    "trl": Format("TRL script", "train_trl.py", script, "trl"),
+    "peft": Format("PEFT script", "train_peft.py", script, "peft"),
+    "adapter-config": Format("PEFT adapter_config.json", "adapter_config.json", adapter_config, "peft", trains=False),
+    "axolotl": Format("Axolotl YAML", "axolotl.yaml", axolotl, "trl", "Axolotl"),
+    "llamafactory": Format(
+        "LLaMA-Factory YAML",
+        "llamafactory.yaml",
+        llamafactory,
+        tool=NAMES_NO_EXPERTS,
+        extra_files=(("dataset_info.json", dataset_info),),
+    ),
+}
+
+
+class Written(NamedTuple):
+    """Content of an exported file."""
+
+    text: str
+    file_name: str
+    notes: tuple[str, ...]
+    """Differences between the tool's training and the request, and notes of the estimate; also comments in the text,
+    where the format has comments."""
+    extra_files: tuple[tuple[str, str], ...] = ()
+    """Name and text of each other file that the tool needs in the same folder."""
+
+
+def write(
+    model: ModelSpec,
+    question: Question,
+    r: int,
+    format_name: str,
+    learning_rate: float = LEARNING_RATE,
+    notes: tuple[str, ...] = (),
+) -> Written:
+    """Return the question's adapter at rank r in a format of FORMATS. notes: sentences to put before the recipe's."""
+    if format_name not in FORMATS:
+        raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
+    chosen = FORMATS[format_name]
+    framework = chosen.framework(model, question)
+    made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
+    about_data = truncation(made.training) if chosen.trains else ""
+    made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
+    extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
+    return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

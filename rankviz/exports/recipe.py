@@ -1,10 +1,9 @@
 """The settings of an export before a format is chosen: model name, adapter, counts and notes."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
@@ -121,16 +120,12 @@ def _variants(
     scheme = wanted.scheme if model.has_experts else "default"
     # Unsloth keeps PEFT from rewriting targets.
     moe = "default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme
-    named = _by_names(requested, wanted, moe_scheme=moe, unsloth_class="FastLanguageModel")
+    settings = {"modules_to_save": wanted.modules_to_save, "moe_scheme": moe, "unsloth_class": "FastLanguageModel"}
+    named = replace(requested, **dict.fromkeys(FLAGS), **settings)  # names only, without Unsloth's flags
     # The plan for PEFT is without the names by which this scheme knows experts.
     requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
     for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
         yield replace(named, target_modules=names)
-
-
-def _by_names(lora: LoraConfig, plan: AdapterPlan, **more: Any) -> LoraConfig:
-    """Return the settings with names only, without Unsloth's flags."""
-    return replace(lora, modules_to_save=plan.modules_to_save, **dict.fromkeys(FLAGS), **more)
 
 
 def _trained(
@@ -217,15 +212,6 @@ class Recipe:
         """Full passes over the data; None where the length is set in steps or tokens."""
         data = self.training.data
         return data.epochs if data is not None and self.training.data_steps is not None else None
-
-    @property
-    def trained_steps(self) -> int:
-        """Number of optimizer steps without the held-out examples."""
-        if not self.epochs:
-            return self.max_steps
-        data = self.training.data
-        trained = max(1, data.examples - math.ceil(HELD_OUT_SHARE * data.examples))
-        return replace(data, examples=trained).steps(self.training.rows_per_step)
 
     @property
     def data(self) -> TrainingData:

@@ -40,16 +40,6 @@ def requirements(framework: Framework) -> tuple[str, ...]:
     return tuple(f"{name}=={version}" for name, version in PINNED.items() if name not in LEFT_OUT[framework])
 
 
-def above_script(framework: Framework) -> str:
-    """Return comment lines: the pip command, and the PEP 723 header from which `uv run` installs the same packages."""
-    listed = "".join(f'#     "{requirement}",\n' for requirement in requirements(framework))
-    return (
-        "# Install this first, or start this file with `uv run`, which installs it:\n"
-        f"# pip install {' '.join(requirements(framework))}\n"
-        f'#\n# /// script\n# requires-python = "{PYTHON}"\n# dependencies = [\n{listed}# ]\n# ///\n#\n'
-    )
-
-
 FORM_UNKNOWN = (
     'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
 )
@@ -58,10 +48,16 @@ TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
 
 
 def script(recipe: Recipe) -> str:
-    """Write a script with install instructions that trains, evaluates on held-out examples, saves adapter and
-    tokenizer, and shows answers from before and after training."""
-    above = above_script(recipe.training.framework) + commented(header(recipe))
-    return above + "\n" + "\n".join(code for _, code in parts(recipe))
+    """Write a script that trains, evaluates on held-out examples, saves adapter and tokenizer, and shows answers from
+    before and after training. Above it stand the pip command, and the PEP 723 header from which `uv run` installs."""
+    needed = requirements(recipe.training.framework)
+    listed = "".join(f'#     "{requirement}",\n' for requirement in needed)
+    return (
+        "# Install this first, or start this file with `uv run`, which installs it:\n"
+        f"# pip install {' '.join(needed)}\n"
+        f'#\n# /// script\n# requires-python = "{PYTHON}"\n# dependencies = [\n{listed}# ]\n# ///\n#\n'
+        f"{commented(header(recipe))}\n" + "\n".join(code for _, code in parts(recipe))
+    )
 
 
 def header(recipe: Recipe) -> tuple[str, ...]:

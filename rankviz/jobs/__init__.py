@@ -1,12 +1,12 @@
 """Choose the next queued run, start it on an engine, and record how it ended.
 
-supervisor  the one loop of a runs folder: poll engines, copy journals, end unwanted jobs, start the next ones
+supervisor  the one loop of a runs folder: poll engines, end unwanted jobs, start the next ones
 queue       the order in which visitors and sweeps start
-engine      the interface of an engine; `known` lists all engines
-local       worker processes of this machine (process)
+engine      the interface of an engine, and the list of all engines
+local       worker processes of this machine
 remote      jobs elsewhere: packed (bundle), submitted once, polled, copied, cancelled; on hf_jobs, ray, slurm
 inside      the program that runs inside a remote job and copies its files to a storage
-hub         calls to Hugging Face and the logins; `prices` has costs and spending limits
+hub         calls to Hugging Face, logins, costs and spending limits
 """
 
 from rankviz.core.runs.events import Attempt

@@ -4,15 +4,19 @@ A job is one base with its runs, one attempt of each, in one worker; or one prob
 everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and does not know the engine. A run's journal
 decides the run's state; the engine only reports whether the worker may still write to the journal.
 
-To add an engine that runs jobs elsewhere: a `Remote` (remote.py), a line in known.py, and its place in the fixture of
+To add an engine that runs jobs elsewhere: a `Remote` (remote.py), its place in `engines`, and in the fixture of
 tests/jobs/test_contract.py. Train, the command line and the endpoints then offer it.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from rankviz.core.runs.events import Attempt
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, Attempt
+from rankviz.errors import InvalidSettingError, quoted
+from rankviz.settings import Settings
+from rankviz.store import RunStore
 
 Kind = Literal["finetune", "probe"]
 
@@ -140,3 +144,43 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Drop all state in memory, since another supervisor may take over. Jobs go on."""
+
+
+KNOWN = (LOCAL, HF_JOBS, RAY, SLURM)
+
+
+def require(name: str, known: Collection[str] = KNOWN) -> str:
+    """Return `name` where an engine has this name; raise InvalidSettingError otherwise."""
+    if name not in known:
+        raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(known)}.")
+    return name
+
+
+def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
+    """Return all engines, the default one first. An engine that is not set up here reports this when it is used."""
+    from rankviz.jobs.hf_jobs import HfJobs
+    from rankviz.jobs.hub import Logins
+    from rankviz.jobs.local import Local
+    from rankviz.jobs.ray import Ray
+    from rankviz.jobs.remote import JobLimits
+    from rankviz.jobs.slurm import Slurm
+    from rankviz.machine import memory_bytes
+
+    def chosen(prefix: str, *names: str) -> dict:
+        return {name: getattr(settings, f"{prefix}_{name}") for name in names}
+
+    first, limits = require(settings.engine), JobLimits.of(settings.limits)
+    for name, value in (("RANKVIZ_RAY_ADDRESS", settings.ray_address), ("RANKVIZ_RAY_STORAGE", settings.ray_storage)):
+        if first == RAY and not value:
+            raise InvalidSettingError(f"RANKVIZ_ENGINE is ray, so {name} must be set.")
+    percent, logins = settings.limits.worker_memory_percent, Logins(of_machine=not settings.shared)
+    most = math.inf if percent is None else memory_bytes() * percent / 100
+    with_slurm = bool(settings.slurm_partition) or first == SLURM
+    ray = chosen("ray", "address", "resources", "labels", "storage")
+    made = [
+        Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness, memory_bytes=most),
+        HfJobs(store, logins, limits=limits, **chosen("jobs", "image", "spend", "flavor")),
+        Ray(store, sees_folders=settings.ray_same_folders, limits=limits, **ray),
+        Slurm(store, is_set_up=with_slurm, **chosen("slurm", "partition", "options", "python")),
+    ]
+    return sorted(made, key=lambda engine: engine.name != first)

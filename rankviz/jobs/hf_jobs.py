@@ -34,9 +34,22 @@ from rankviz.errors import (
 )
 from rankviz.jobs import bundle
 from rankviz.jobs.engine import End, Job, Live
-from rankviz.jobs.hub import IN, OUT, Hub, HubJob, Logins
+from rankviz.jobs.hub import (
+    IN,
+    MOST_USD,
+    OUT,
+    Bill,
+    Cost,
+    Flavor,
+    Hub,
+    HubJob,
+    Ledger,
+    Logins,
+    cost_so_far,
+    require_limit,
+    seconds_left,
+)
 from rankviz.jobs.local import describe_exit
-from rankviz.jobs.prices import MOST_USD, Bill, Cost, Flavor, Ledger, cost_so_far, require_limit, seconds_left
 from rankviz.jobs.remote import (
     OWN_LIMITS,
     READ_BYTES,
@@ -63,10 +76,14 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
 """Seconds until Hugging Face lists a job that it has started, at most."""
 NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
-"""Packages that the worker imports besides the trainer, by their names in requirements.txt."""
+"""Packages that the worker imports besides the trainer; a job gets the versions of this machine."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
 RESUME = "Resume the sweep to start what is left."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
+TIME_IS_UP = (
+    "Hugging Face ended the job for its time limit ({:.0f} minutes, which the spending limit pays for). Resume the "
+    "sweep with a higher limit or a faster machine."
+)
 SCHEDULED = "Hugging Face looks for a free machine."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
 NO_PLACE = "It waits for another job to end: of all visitors together, {} run at the same time."
@@ -86,24 +103,17 @@ SCRIPT = r"""
 set -e
 here=$(mktemp -d)
 for python in /opt/venv/bin/python python3 python; do
-  if "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("unsloth") is None)' 2>/dev/null
-  then break; else python=; fi
+  "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("unsloth") is None)' 2>/dev/null && break
 done
-if [ -n "$python" ]; then
-  "$python" -m zipfile -e "$1" "$here"
-  export PYTHONPATH="$here:$here/packages" PYTHONUNBUFFERED=1
-  "$python" -c 'import filelock, psutil, pydantic_settings, pynvml, threadpoolctl, yaml' 2>/dev/null ||
-    "$python" -m pip install --quiet --target "$here/packages" -r "$here/needed.txt"
-else
-  uv run --no-project python -m zipfile -e "$1" "$here"
-  export PYTHONPATH="$here" PYTHONUNBUFFERED=1
-  python="uv run --no-project --with-requirements $here/needed.txt --with-requirements $here/trainer.txt python"
-fi
+"$python" -m zipfile -e "$1" "$here"
+export PYTHONPATH="$here:$here/packages" PYTHONUNBUFFERED=1
+"$python" -c 'import filelock, psutil, pydantic_settings, pynvml, threadpoolctl, yaml' 2>/dev/null ||
+  "$python" -m pip install --quiet --target "$here/packages" -r "$here/needed.txt"
 shift
-exec $python -m rankviz.jobs.inside "$@"
+exec "$python" -m rankviz.jobs.inside "$@"
 """
-"""Shell script that starts the worker in a job's image. Unsloth's image has all packages in a virtual environment; a
-plain image has uv. The first argument is the archive of this package, the others are for `inside`."""
+"""Shell script that starts the worker in a job's image, which has Unsloth, in a virtual environment or not. The first
+argument is the archive of this package, the others are for `inside`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +156,7 @@ class HfJobs(Remote):
     """Engine that runs the jobs of one runs folder on Hugging Face.
 
     Args:
-        image: Container image with Unsloth, or with uv.
+        image: Container image with Unsloth.
         at_once: Number of jobs that run at the same time, of all owners together.
         spend, flavor: Default spending limit in US dollars, and default machine, of runs that name none.
         limits: Limits for the files that a job returns.
@@ -435,13 +445,7 @@ def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
     is_over = (seen.running_seconds or 0.0) >= terms.timeout_seconds and not had_failed
     if "timeout" in words or "timed out" in words or is_over:
-        return End(
-            why=(
-                f"Hugging Face ended the job for its time limit ({terms.timeout_seconds / 60:.0f} minutes, which the "
-                "spending limit pays for). Resume the sweep with a higher limit or a faster machine."
-            ),
-            is_final=True,
-        )
+        return End(why=TIME_IS_UP.format(terms.timeout_seconds / 60), is_final=True)
     if exit_code is not None:
         return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
     message = f" {seen.message.rstrip('.')}." if seen.message else ""
@@ -467,22 +471,6 @@ def archive() -> tuple[str, bytes]:
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and path.suffix not in LEFT_OUT and "__pycache__" not in path.parts:
                     write(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
-        page, trainer = _requirements("requirements.txt"), _requirements("requirements-train.txt", extra="train")
-        write("needed.txt", "\n".join(page[name.lower()] for name in NEEDED).encode())
-        # The embedded base is fetched by pip, which a uv environment lacks.
-        write("trainer.txt", "\n".join([*trainer.values(), "pip"]).encode())
+        write("needed.txt", "\n".join(f"{name}=={metadata.version(name)}" for name in NEEDED).encode())
     data = content.getvalue()
     return f"code/rankviz-{hashlib.sha256(data).hexdigest()[:16]}.zip", data
-
-
-def _requirements(name: str, extra: str = "") -> Mapping[str, str]:
-    """Map package names to requirement lines with version ranges, read from the file of a checkout or from the
-    installed package's metadata (`extra`: name of the extra)."""
-    file = IMPORT_ROOT / name
-    if file.exists():
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    else:
-        marked = [each.partition(";") for each in metadata.requires("rankviz") or []]
-        extras = [re.search(r"""extra\s*==\s*['"]([^'"]+)""", marker) for _, _, marker in marked]
-        lines = [each[0].strip() for each, of in zip(marked, extras, strict=True) if (of[1] if of else "") == extra]
-    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-"): line for line in lines}

@@ -6,11 +6,9 @@ supervisor tries a run again whose node was lost.
 """
 
 import contextlib
-import math
 import re
 import shlex
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -20,16 +18,13 @@ from rankviz import installed
 from rankviz.core.runs.events import RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 from rankviz.jobs import local
-from rankviz.jobs.engine import End, Job, Live, Nodes
+from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status, home_id, in_thread
+from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status, home_id
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
-CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
-GIVEN_UP_SECONDS = 120.0
-ACCELERATOR = "accelerator_type:"
-"""Prefix of a node's resource that names its GPU model."""
+AT_ONCE, CALL_SECONDS, GIVEN_UP_SECONDS = 8, 30.0, 120.0
 ARGUMENTS = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
 """Arguments of submit_job, by resource, for resources that have their own argument."""
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -56,6 +51,7 @@ class Ray(Remote):
 
     Args:
         sees_folders: True where nodes see the folders of this machine under the same paths.
+        at_once: Number of jobs in Ray at most, waiting jobs included.
         given_up_seconds: Seconds without an answer of the cluster after which a cancelled job is left to it.
         address: URL of the cluster's dashboard.
         storage: A folder, or a URI of fsspec, that this machine and all nodes can access.
@@ -76,6 +72,7 @@ class Ray(Remote):
         resources: Mapping[str, float] = RAY_RESOURCES,
         labels: Mapping[str, str] = NO_LABELS,
         sees_folders: bool = False,
+        at_once: int = AT_ONCE,
         given_up_seconds: float = GIVEN_UP_SECONDS,
         poll_seconds: float = 2.0,
         limits: JobLimits = OWN_LIMITS,
@@ -84,12 +81,9 @@ class Ray(Remote):
         self.sees_folders, self._address, self._storage = sees_folders, address, storage
         self._resources, self._labels, self._worker = dict(resources), dict(labels), tuple(worker)
         seconds = {"poll_seconds": poll_seconds, "given_up_seconds": given_up_seconds}
-        super().__init__(store, at_once=0, limits=limits, **seconds)
+        super().__init__(store, at_once=at_once, limits=limits, **seconds)
         self._client: Any = None
         self._lock = threading.Lock()
-        self._slots: int | None = None
-        self._known, self._looked_at = Nodes(), -math.inf
-        self._looking: Any = None
 
     @property
     def title(self) -> str:
@@ -166,31 +160,6 @@ class Ray(Remote):
     def unsend(self, job: RemoteJob) -> None:
         Storage(self._folder(job)).remove()
 
-    def _alive(self) -> tuple[Nodes, int]:
-        """Return the machines that fit a job, and how many jobs fit there; where none fits, `trouble` says what a job
-        needs and what the nodes have. Raise EngineUnavailableError where the cluster cannot be reached."""
-        from ray.util.state import list_nodes
-
-        try:
-            nodes = list_nodes(address=self._address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
-        except Exception as error:
-            raise self._unreached(error) from error
-        slots, models, has_gpu = 0, set(), "GPU" in self._resources
-        alive = [(node.resources_total or {}, node.labels or {}) for node in nodes if node.state == "ALIVE"]
-        for has, labels in alive:
-            fits = min(math.floor(has.get(name, 0) / amount) for name, amount in self._resources.items())
-            if fits > 0 and self._labels.items() <= labels.items():
-                slots += fits
-                models |= {name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR)}
-        if slots:
-            return Nodes(sorted(models) if has_gpu else [], has_gpu=has_gpu), slots
-        needs = [f"{name} {amount:g}" for name, amount in self._resources.items()]
-        needs += [f"the label {name}={value}" for name, value in self._labels.items()]
-        named = {f"{name} {amount:g}" for has, _ in alive for name, amount in has.items() if name[:5] != "node:"}
-        named |= {f"{name}={value}" for _, labels in alive for name, value in labels.items() if name[:7] != "ray.io/"}
-        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {', '.join(sorted(named))}."
-        return Nodes(has_gpu=has_gpu, trouble=trouble[:500]), 0
-
     def _connected(self) -> Any:
         """Return a client; raise EngineDeclinedError (nothing was submitted) where the cluster cannot be reached."""
         from ray.job_submission import JobSubmissionClient
@@ -233,35 +202,11 @@ class Ray(Remote):
             raise EngineUnavailableError(why) from error
 
     def nodes(self) -> Nodes:
-        if why_not := self.why_not():
-            return Nodes(trouble=why_not)
-        if time.monotonic() - self._looked_at >= KEPT_SECONDS:
-            self._look()
-        return self._known
+        return Nodes(has_gpu="GPU" in self._resources, trouble=self.why_not())
 
     def room(self) -> int:
-        """Return 0 until the nodes are known, and 1 where the cluster cannot be reached: `start` then says why."""
-        if self.why_not():
-            return 1
-        age = time.monotonic() - self._looked_at
-        if self._looking is None or (self._looking.done() and age >= (KEPT_SECONDS if self._slots else 5.0)):
-            self._looking = in_thread(self._look, "rankviz-ray-nodes")
-        if self._looked_at == -math.inf:
-            return 0
-        self._at_once = self._slots or 0
-        return super().room() if self._slots else 1
-
-    def start(self, job: Job) -> Live | None:
-        if not self.why_not() and not self._slots:
-            raise EngineUnavailableError(self._known.trouble or "Ray is asked for its nodes.")
-        return super().start(job)
-
-    def _look(self) -> None:
-        try:
-            self._known, self._slots = self._alive()
-        except EngineUnavailableError as error:
-            self._known, self._slots = Nodes(trouble=str(error)), None
-        self._looked_at = time.monotonic()
+        """Return 1 where Ray is not set up: `start` then says why."""
+        return 1 if self.why_not() else super().room()
 
 
 def end_of(state: str, exit_code: int | None, message: str) -> End | None:

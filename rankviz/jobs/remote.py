@@ -345,7 +345,7 @@ class RemoteJob:
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
         self._engine, self._store, self._limits = engine, engine.store, engine.limits
         self._reached_at, self._cancelled_at, self._missing_since = time.monotonic(), -math.inf, math.inf
-        self._is_sent = self._is_stopped = False
+        self._is_sent = self._is_stopped = self._at_cancelled = False
         self._looks = 0
         self._lines: Counter[str] = Counter()
         """Number of copied journal lines, by run id."""
@@ -486,7 +486,7 @@ class RemoteJob:
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
         """Copy what is new of the job's runs, which run one after the other. Return True where everything is here."""
-        has_all, self.is_at_cancelled = True, False
+        has_all, self._at_cancelled = True, False
         for attempt in self.job.attempts:
             try:
                 has_all = self._copy_run(attempt, is_last) and has_all
@@ -502,6 +502,7 @@ class RemoteJob:
                 has_all = False
             if not (has_all or is_final):
                 break
+        self.is_at_cancelled = self._at_cancelled
         return has_all
 
     def _copy_run(self, attempt: Attempt, is_last: bool) -> bool:
@@ -514,12 +515,14 @@ class RemoteJob:
                 return record.attempt > attempt.number
             if record.state is RunState.CANCELLED:
                 events = list(stamped(self._engine.read(self, path, 0, READ_BYTES), attempt, 0))
-                self.is_at_cancelled = bool(events) and not any(isinstance(event, LAST) for event in events)
+                self._at_cancelled = bool(events) and not any(isinstance(event, LAST) for event in events)
+            elif record.state is not RunState.QUEUED:
+                self._at_cancelled = False
             if record.state.ended:
                 return True
             data = self._engine.read(self, path, record.copied_bytes, READ_BYTES)
             events = list(stamped(data, attempt, record.copied_bytes))
-            self.is_at_cancelled = self.is_at_cancelled and not (events or record.copied_bytes)
+            self._at_cancelled = self._at_cancelled and not events
             end = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
             self._lines[attempt.run_id] += data.count(b"\n")
             most = self._limits

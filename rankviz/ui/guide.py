@@ -187,8 +187,7 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 def terms_html() -> str:
     """Explain each setting and each measure of an adapter in two sentences, with its source."""
     items = [html.markup("terms")] + [
-        f"<dt>{each.name} <i>of an adapter</i></dt><dd>{escape(each.meaning)}{linked(each.source)}</dd>"
-        for each in TERMS
+        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
     ]
     return f'<dl class="rv-how">{"".join(items)}</dl>'
 

@@ -13,7 +13,7 @@ from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.formats import FORMATS
+from rankviz.exports import FORMATS
 from rankviz.options import DATA, OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"

@@ -8,8 +8,8 @@ from rankviz import logs
 COMMANDS = {
     "introspect": "introspect.layers",
     "finetune": "finetune.main",
-    "probe": "probe.main",
-    "probe_depth": "probe.depth",
+    "probe": "probe",
+    "probe_depth": "probe:depth",
     "preflight": "preflight",
     "simulate": "simulate.card",
     "adapter": "reading:adapter",

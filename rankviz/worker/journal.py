@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rankviz.core.probe import ProbeRequest
 from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed, StageProgressed, StageReached
-from rankviz.core.runs.request import RunRequest, check_run, check_step, most_download_bytes
+from rankviz.core.runs.request import RunRequest, check_run, check_step
 from rankviz.errors import RankVizError, UnknownModelError
 from rankviz.logs import print_error
 from rankviz.machine import disk
@@ -125,29 +125,25 @@ def explain(error: Exception) -> str:
     return what
 
 
+def limits_of(store: RunStore, run_id: str) -> Limits:
+    """Return the limits of a run or a probe. One with an owner was made on a shared page and keeps that page's limits,
+    also if the page is no longer shared."""
+    owner = store.ownership(run_id).owner
+    return read(home=store.home, **({"shared": True} if owner else {})).limits
+
+
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
-    """Return the base and the data of a run after checking the request; raise UserError where it may not be trained. A
-    run with an owner was made on a shared page and gets that page's limits, also if the page is no longer shared."""
+    """Return the base and the data of a run after checking the request; raise UserError where it may not be trained."""
     request.validate()
-    owner = store.ownership(request.run_id).owner
-    check_run(request, _limits(store, owner))
-    known = References.of_runs(store.home, owner)
+    check_run(request, limits_of(store, request.run_id))
+    known = References.of_runs(store.home, store.ownership(request.run_id).owner)
     base, data = known.base(request.base), known.data(request.data)
     if base.kind == "hub" and Path(base.text).exists():  # loaders would prefer the folder, here in the runs folder
         raise UnknownModelError(base.text, reason="and a folder of the runs folder has this name")
     return base, data
 
 
-def most_to_fetch(store: RunStore, run_id: str) -> int | None:
-    """Return the bytes that may be fetched of a run's base; None for no limit."""
-    return most_download_bytes(_limits(store, store.ownership(run_id).owner))
-
-
 def admit_probe(store: RunStore, request: ProbeRequest) -> None:
     """Raise UserError for a probe that may not run here. Its model is the config.json in the probe's folder."""
     request.validate()
-    check_step(request.lora.r, request.training, _limits(store, store.ownership(request.run_id).owner))
-
-
-def _limits(store: RunStore, owner: str) -> Limits:
-    return read(home=store.home, **({"shared": True} if owner else {})).limits
+    check_step(request.lora.r, request.training, limits_of(store, request.run_id))

@@ -8,8 +8,7 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs.hub import LOGIN
-from rankviz.jobs.prices import Cost
+from rankviz.jobs.hub import LOGIN, Cost
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.api.sinks.publishing import everything_below

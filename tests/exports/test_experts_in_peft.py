@@ -26,11 +26,6 @@ def lines_of(text: str) -> str:
     return "\n".join(lines)
 
 
-def test_a_script_of_a_family_that_peft_rewrites_has_these_lines_and_others_have_not():
-    assert "Plain PEFT" in exported("Qwen/Qwen3-30B-A3B")
-    assert "Plain PEFT" not in exported("Qwen/Qwen3-4B")
-
-
 def test_these_lines_load_the_adapter_as_it_was_trained(tmp_path):
     import torch
     from peft import LoraConfig as PeftConfig

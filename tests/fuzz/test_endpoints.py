@@ -17,7 +17,7 @@ from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.request import MODE_RANKS, SHORT_TRAINING, SweepRequest
 from rankviz.endpoints import publish
-from rankviz.exports.formats import FORMATS
+from rankviz.exports import FORMATS
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS

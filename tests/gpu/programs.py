@@ -20,7 +20,7 @@ def plain_loss(home: Path, precision: str, adapter: str = "") -> dict[str, Any]:
     from rankviz.worker.base import embedded_folder
     from rankviz.worker.finetune.data import SweepData
     from rankviz.worker.finetune.measure import evaluate
-    from rankviz.worker.probe.depth import quantization
+    from rankviz.worker.probe import quantization
 
     folder, cuda = embedded_folder(home), torch.cuda.is_available()
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16

@@ -19,7 +19,6 @@ from rankviz.jobs.remote import RemoteJob
 from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
-from rankviz.store.removal import remove
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import (
@@ -73,9 +72,6 @@ class Broken(Elsewhere):
     def live(self):
         return self._or_stumble("live", super().live)
 
-    def room(self):
-        return self._or_stumble("room", super().room)
-
     def start(self, job):
         return self._or_stumble("start", lambda: super(Broken, self).start(job))
 
@@ -85,7 +81,7 @@ class Broken(Elsewhere):
         return answer()
 
 
-@pytest.mark.parametrize("where", ["live", "room", "start"])
+@pytest.mark.parametrize("where", ["live", "start"])
 def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_the_log_once(
     store, tmp_path, caplog, where
 ):
@@ -244,19 +240,10 @@ def test_a_run_that_is_resumed_while_its_sweep_is_being_cancelled_is_not_cancell
     assert ["cancelled", "completed"] == states(store, [first, last])
 
 
-def test_a_run_that_is_deleted_while_its_sweep_is_being_cancelled_is_in_nobody_s_way(at_the_first, store):
-    first, last, supervisor, engine = at_the_first
-    engine.meanwhile = lambda: remove(supervisor.store, [last])  # by its owner, on another page
-    supervisor.cancel_runs([first, last])
-
-    assert ["cancelled"] == states(store, [first])
-
-
 LATER = StageReached(time=3.0, stage="loading", attempt=1)
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("code, again", [(errno.EMFILE, False), (errno.EIO, True)])
 def test_while_the_journal_of_a_run_cannot_be_read_its_job_goes_on_and_others_start_and_end(
     supervise, store, code, again
 ):

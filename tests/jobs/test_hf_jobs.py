@@ -12,9 +12,8 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
-from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, Logins
+from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import STARTING, Cost, cost_of
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
@@ -51,6 +50,7 @@ def texts_below(folder):
 def test_a_job_carries_a_base_with_all_its_runs_within_its_limit_and_no_token_and_its_cost_is_kept(
     supervise, store, hub
 ):
+    hub.unpacks = True
     run_ids = sweep(store, 2, 4, flavor="t4-small", spend="1.5")
     supervisor = supervise()
 
@@ -82,7 +82,7 @@ def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_
     supervise, store, hub, logins, monkeypatch
 ):
     monkeypatch.setattr("rankviz.jobs.remote.NOTE_SECONDS", 0.0)
-    monkeypatch.setattr("rankviz.jobs.prices.FOLLOWED_SECONDS", 1.0)
+    monkeypatch.setattr("rankviz.jobs.hub.FOLLOWED_SECONDS", 1.0)
     (run_id,) = sweep(store, 4, flavor="l4x1")
     engine = supervise(HANG_IN_EACH).engines[0]
     sweep_id = store.get(run_id).request.sweep_id
@@ -127,47 +127,26 @@ def test_a_half_written_bucket_fails_the_run_and_not_the_losses(supervise, store
     assert [1] == [step.step for step in store.get(run_id).steps]
 
 
-def test_a_job_that_reaches_its_time_limit_is_not_started_again(supervise, store, hub):
+@pytest.mark.parametrize(
+    "stage, message, words",
+    [("ERROR", TIMEOUT, "which the spending limit pays for"), ("CANCELED", "", CANCELLED_THERE)],
+)
+def test_a_job_that_reaches_its_limit_or_is_cancelled_there_is_not_started_again_until_it_is_asked_for(
+    supervise, store, hub, stage, message, words
+):
     run_ids = sweep(store, 4, 8, spend="2")
     supervisor = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_ids[0]).steps)
 
-    hub.end(only_job(hub), "ERROR", TIMEOUT)
+    hub.end(only_job(hub), stage, message)
     supervisor.settle()
 
     assert ["failed"] * 2 == states(store, run_ids)
-    assert all("which the spending limit pays for" in store.get(run_id).error for run_id in run_ids)
+    assert all(words in store.get(run_id).error for run_id in run_ids)
     assert 1 == len(hub.jobs)
-
-
-def test_a_job_that_its_owner_cancels_on_hugging_face_is_not_started_again_until_it_is_asked_for(supervise, store, hub):
-    run_ids = sweep(store, 2, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    hub.end(only_job(hub), "CANCELED")
-    supervisor.settle()
-
-    assert ["failed"] * 2 == states(store, run_ids)
-    assert [CANCELLED_THERE] * 2 == [store.get(run_id).error for run_id in run_ids]
-    assert 1 == len(hub.jobs)
-    for run_id in run_ids:
-        store.requeue_all([run_id])
+    store.requeue_all([run_ids[1]])
     wait_for(lambda: len(hub.jobs) == 2)
-    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
-
-
-def test_without_its_owners_login_a_run_waits_and_says_so(supervise, store, hub, logins):
-    (run_id,) = sweep(store, 4, owner="ben")
-
-    supervisor = supervise()
-    wait_for(lambda: store.get(run_id).waits == LOGIN)
-    assert {} == hub.jobs
-    logins.give("ben", "hf_ben")
-    supervisor.settle()
-
-    assert ["completed"] == states(store, [run_id])
-    assert "ben" == only_job(hub).namespace
+    supervisor.cancel(run_ids[1])
 
 
 def test_a_login_that_ends_leaves_the_job_running_and_the_next_one_goes_on_with_it(
@@ -178,7 +157,8 @@ def test_a_login_that_ends_leaves_the_job_running_and_the_next_one_goes_on_with_
     wait_for(lambda: store.get(run_id).steps)
 
     logins.forget("ann")
-    wait_for(lambda: store.get(run_id).waits == LOGIN)
+    (other,) = sweep(store, 8)
+    wait_for(lambda: [store.get(each).waits for each in (run_id, other)] == [LOGIN] * 2)
     (tmp_path / "go").touch()
     wait_for(lambda: only_job(hub).ended)
     assert "running" == store.get(run_id).state
@@ -186,8 +166,8 @@ def test_a_login_that_ends_leaves_the_job_running_and_the_next_one_goes_on_with_
     logins.give("ann", "hf_new")
     supervisor.settle()
 
-    assert ["completed"] == states(store, [run_id])
-    assert (1, 1) == (store.get(run_id).attempt, len(hub.jobs))
+    assert ["completed"] * 2 == states(store, [run_id, other])
+    assert (1, 2) == (store.get(run_id).attempt, len(hub.jobs))
 
 
 def test_a_start_whose_answer_was_lost_is_found_by_its_labels_and_not_started_twice(supervise, store, hub):
@@ -247,13 +227,12 @@ def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(su
     assert (1, 1) == (hub.calls.count(START), len(hub.jobs))
 
 
-@pytest.mark.parametrize("call", [COMMIT, "GET /api/jobs/hardware"])
-def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are_cancelled(supervise, store, hub, call):
+def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are_cancelled(supervise, store, hub):
     (here,) = sweep(store, 2, owner="ben", engine="local")
     (there,) = sweep(store, 4)
-    hub.hangs.add(call)
+    hub.hangs.add(COMMIT)
     supervisor = supervise()
-    wait_for(lambda: any(each.startswith(call) for each in hub.calls) and store.get(here).steps)
+    wait_for(lambda: any(each.startswith(COMMIT) for each in hub.calls) and store.get(here).steps)
 
     supervisor.cancel(here)
 
@@ -273,21 +252,6 @@ def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, st
 
     assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(hub.jobs))
     assert 1 == sum("rankviz-jobs/preupload" in call for call in hub.calls)
-
-
-def test_jobs_of_the_account_that_are_not_rankviz_s_are_left_alone(supervise, store, hub):
-    hub.lists_all = True
-    other = {"dockerImage": "i", "command": ["sleep", "600"], "flavor": "a100-large", "volumes": []}
-    for labels in (None, {}, {"app": "rankviz"}, {"job": "1"}):
-        hub.start("alice", {**other, "labels": labels})
-    wait_for(lambda: all(job.stage == "RUNNING" for job in hub.jobs.values()))
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).steps)
-
-    supervisor.cancel(run_id)
-
-    assert ["RUNNING"] * 4 + ["CANCELED"] == [job.stage for job in hub.jobs.values()]
 
 
 def test_a_job_that_could_not_be_ended_is_ended_as_soon_as_it_can_be(supervise, store, hub):
@@ -396,19 +360,16 @@ def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another
     assert 0 == engine.bill(found.terms.sweep_id).jobs
 
 
-@pytest.mark.parametrize(
-    "file, content",
-    [
+def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):
+    for file, content in (
         ("job.json", b"{"),
         ("job.json", b'{"kind": "finetune", "attempts": ["../../x@1"]}'),
         ("submission.json", b'{"terms": {"flavor": "l4x1"}}'),
         ("request.json", b"[" * 9999),
-    ],
-)
-def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub, file, content):
-    hub.shows[file] = content
+    ):
+        hub.shows = {file: content}
 
-    assert [] == emptied[1].returning("ann")
+        assert [] == emptied[1].returning("ann")
 
 
 def test_a_sweep_whose_costs_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub):
@@ -460,6 +421,7 @@ def supervise(store, logins):
 
 @pytest.mark.torch
 def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, hub):
+    hub.unpacks = True
     logins = Logins(hub.url, of_machine=False)
     logins.give("", "hf_alice")
 

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs.engine import End
-from rankviz.jobs.prices import Cost, Ledger, cost_of, cost_so_far, seconds_left
+from rankviz.jobs.hub import Cost, Ledger, cost_of, cost_so_far, seconds_left
 from rankviz.jobs.remote import Submission
 
 

@@ -61,7 +61,6 @@ def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_
 
 def test_a_job_asks_for_the_resources_and_labels_of_the_settings(store, cluster, supervise):
     (run_id,) = sweep(store, 4)
-    cluster.node |= {"resources_total": {"GPU": 1.0, "CPU": 8.0, "memory": 9e9, "slot": 1.0}, "labels": {"gpu": "l4"}}
 
     supervise(resources={"GPU": 0.5, "CPU": 2, "memory": 1e6, "slot": 1}, labels={"gpu": "l4"}).settle()
 
@@ -69,18 +68,6 @@ def test_a_job_asks_for_the_resources_and_labels_of_the_settings(store, cluster,
     asked = {name.removeprefix("entrypoint_"): value for name, value in job.request.items()}
     assert (0.5, 2, 1_000_000) == (asked["num_gpus"], asked["num_cpus"], asked["memory"])
     assert ({"slot": 1}, {"gpu": "l4"}) == (asked["resources"], asked["label_selector"])
-    assert (["completed"], "node-0") == (states(store, [run_id]), store.get(run_id).where)
-
-
-def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-
-    supervisor = supervise(labels={"gpu": "h100"})
-
-    sentence = "No node of the Ray cluster has slot 1 and the label gpu=h100. Its nodes have: CPU 4, slot 2."
-    wait_for(lambda: store.get(run_id).waits == sentence)
-    cluster.node["labels"] = {"gpu": "h100"}
-    supervisor.settle()
     assert ["completed"] == states(store, [run_id])
 
 

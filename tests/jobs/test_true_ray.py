@@ -102,7 +102,13 @@ class OnTrueRay:
 
     def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
         storage = str(store.home.parent / "storage")
-        given = {"address": self._address, "storage": storage, "resources": {"slot": 1}, "poll_seconds": 0.3}
+        given = {
+            "address": self._address,
+            "storage": storage,
+            "resources": {"slot": 1},
+            "poll_seconds": 0.3,
+            "at_once": 2,
+        }
         return Ray(store, worker=command, sees_folders=True, **given)
 
     def processes(self, store: RunStore) -> list:

@@ -1,6 +1,5 @@
 """The Guide tab: the rule of thumb with live numbers, how far off each number has been, and what estimates rest on."""
 
-
 import pytest
 
 from rankviz.api import Api

@@ -20,3 +20,26 @@ def swept(tiny, tmp_path_factory):
     sweep_id = store.create(letters(tiny, data, 4, 8, 16, cut_ranks=(1, 4, 8), exact_match_examples=8))
     run_to_the_end(store)
     return store, store.sweep(sweep_id)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+@pytest.fixture(scope="session")
+def answering(tiny):
+    """A tiny Llama with larger weights, so that answers differ from prompt to prompt and some end."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.normal_(0, 0.3)
+        model.lm_head.weight[2] *= 1.5
+    return model

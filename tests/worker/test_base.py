@@ -6,14 +6,16 @@ import sys
 import time
 import zipfile
 
+import httpx
 import psutil
 import pytest
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from rankviz.core.runs.events import StageReached
 from rankviz.errors import UserError
 from rankviz.paths import IMPORT_ROOT, bytes_on_disk
 from rankviz.worker import base
-from rankviz.worker.base import Download, fetch_member
+from rankviz.worker.base import Base, Download, explain_failure, fetch_member
 from rankviz.worker.journal import Stages
 from tests.support.processes.workers import sweep
 
@@ -132,3 +134,28 @@ def test_a_download_is_stopped_at_its_limit_with_its_process_and_all_its_runs(st
         time.sleep(0.02)
     for run_id in run_ids:
         assert store.get(run_id).error.startswith("The download of this base was stopped at 6.0 MB")
+
+
+RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        (GatedRepoError("no", response=RESPONSE), "'owner/name' is gated or private on the Hub."),
+        (
+            RepositoryNotFoundError("no", response=RESPONSE),
+            "No model 'owner/name' in the catalogue, and none on the Hub.",
+        ),
+        (httpx.ConnectError("no route to host"), "'owner/name' could not be fetched from the Hub. Check the network"),
+        (OSError(28, "No space left on device"), None),
+        (None, "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
+    ],
+)
+def test_what_keeps_a_base_from_loading_is_told_by_its_cause(cause, sentence):
+    by_transformers, by_unsloth = OSError("a text of its own"), RuntimeError("Unsloth: Failed to load model.")
+    by_transformers.__cause__, by_unsloth.__cause__ = cause, by_transformers
+
+    explained = explain_failure(by_unsloth, Base(name="owner/name", is_local=False))
+
+    assert explained is None if sentence is None else str(explained).startswith(sentence)

@@ -76,7 +76,7 @@ runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
 runs |= {"nf4": run(four_bit, "L4")}
 trl = replace(four_bit, framework="trl", loss_path="fused")
 runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
-print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
+print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels)]
                   for name, run in runs.items()}))
 """
 

@@ -78,10 +78,9 @@ def in_words(basis: Basis) -> str:
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
-    sources = "source" if len(memory.groups) == 1 else "sources"
     return (
-        f"The memory range rests on {memory.settings} measured setups from {len(memory.groups)} {sources} with the "
-        "same kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
+        f"The memory range rests on {memory.settings} measured setups of {' and '.join(memory.groups)} with the same "
+        "kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
         f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
 
@@ -162,12 +161,6 @@ class ReportRow:
     """Peak extrapolated from two small depths."""
     two_depth_seconds: float | None
     source: str
-
-    @property
-    def error(self) -> float | None:
-        """Predicted minus measured memory, as a share of the measured."""
-        known = self.predicted_bytes and self.measured_bytes
-        return self.predicted_bytes / self.measured_bytes - 1 if known else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,6 @@ from rankviz.errors import InvalidSettingError
 
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text towers whose own class in transformers 5.17 finds no weights in the whole model's checkpoint."""
-NOT_ON_CPU = ("ministral3",)
-"""model_types of LOADED_WHOLE whose whole model has no AutoModelForCausalLM, so that Unsloth's CPU backend fails."""
 HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
 """model_types of whole models that Unsloth loads without other towers for text_only=True, since their text model has a
 class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""

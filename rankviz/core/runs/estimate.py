@@ -8,10 +8,10 @@ from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import file_bytes_on, plan_on
 from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.lora.config import UNSLOTH_VERSION, LoraConfig
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import WHOLE, ModelSpec
-from rankviz.core.model.towers import NOT_ON_CPU
+from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
@@ -147,10 +147,9 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
     plan = plan_on(model, lora, training, device)
     if model.tower != "text tower":
         return
-    if not device.cuda and model.model_type in NOT_ON_CPU:
+    if not device.cuda and model.model_type in LOADED_WHOLE:
         raise InvalidSettingError(
-            f"Unsloth {UNSLOTH_VERSION} cannot load {model.id} without a GPU, since its checkpoint is multimodal. "
-            "Choose another base."
+            f"A run without a GPU does not train {model.id}, since its checkpoint is multimodal. Choose another base."
         )
     if plan.model.is_whole and plan.route.kind == "model" and plan.route.flags.vision:
         raise InvalidSettingError(

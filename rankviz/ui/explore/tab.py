@@ -21,7 +21,7 @@ from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
-from rankviz.exports.formats import Written
+from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
@@ -159,7 +159,8 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             decided = sections.build_fit(w, asking)
         with tab("Memory", "memory") as memory_tab:
             title = "Memory by component and rank, estimated"
-            memory = {"chart": chart(title, height=SECTION_HEIGHT, elem_id="memory"), "basis": plain()}
+            memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
+            rests_on = plain(elem_id="rests-on")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
@@ -173,7 +174,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
         (fit_tab, view(sections.decisions, decisions=decided)),
-        (memory_tab, view(memory_picture, **memory)),
+        (memory_tab, view(memory_picture, chart=memory, words=rests_on)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
         (probe_tab, probing),
@@ -254,14 +255,14 @@ def uploaded(api: Api, *, file: str) -> View:
 
 
 def memory_picture(api: Api, **values: Any) -> View:
-    """Return the figure of memory by component at each rank, and the measurements that the estimate rests on."""
+    """Return the figure of memory by component at each rank, and what the estimate rests on."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
     info = memory_info(answer.estimate, chosen_r=values["r"])
-    basis = in_words(answer.basis)
-    source = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {basis}"
+    words = in_words(answer.basis)
+    basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
     drawing = memory_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="memory", source=source), basis=html.paragraphs(basis))
+    return View(chart=chart_value(drawing, info.rows, file="memory", source=basis), words=html.paragraphs(words))
 
 
 def modules_picture(api: Api, **values: Any) -> View:

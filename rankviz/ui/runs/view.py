@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -416,44 +417,26 @@ def detail_html(api: Api, run: RunRecord) -> str:
     )
 
 
-def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
-    """Return (name, value) pairs of the settings of one run or of a sweep's runs; differing values are listed."""
-    requests = [run.request for run in runs]
-    first, lora, training = requests[0], requests[0].lora, requests[0].training
-
-    def each(value: Callable[[Any], float]) -> str:
-        return ", ".join(dict.fromkeys(f"{value(request):g}" for request in requests))
-
-    lower = sorted(next((request.cut_ranks for request in requests if request.cut_ranks), ()))
-    facts = {
-        "Rank": each(lambda request: request.r),
-        "Truncated to": _listed(lower),
-        "Targets": _listed(lora.target_modules),
-        "Alpha": ", ".join((each(lambda request: request.lora.lora_alpha), *lora.variants)),
-        "Learning rate": each(lambda request: request.learning_rate),
-        "Seed": each(lambda request: request.seed),
-        "Steps": f"{first.max_steps:,}",
-        "Batch": f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}",
-        "Maximum tokens per example": f"{training.max_length:,}",
-        "Held-out examples": f"{first.held_out_examples:,}",
-        "Exact match on": f"{first.exact_match_examples:,} of them" if first.exact_match_examples else "",
-        "Precision": training.precision,
-        "Optimizer": training.optim,
-    }
-    return [(name, value) for name, value in facts.items() if value]
-
-
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
-    """Build the folded configuration and environment of runs, with one line per library."""
-    flat: dict[str, Any] = {}
-    for name, value in environment.items():
-        flat |= value if isinstance(value, Mapping) else {name.replace("_", " "): value}
-    machine = [(str(name), _listed(value)) for name, value in flat.items() if value not in (None, "")]
+    """Build the folded configuration and environment of one run or of a sweep's runs; differing values are listed."""
+    hidden = ("run_id", "sweep_id", "created_at", "base", "data")
+    settings = [{k: v for k, v in asdict(run.request).items() if k not in hidden} for run in runs]
     return "".join(
         html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
-        for title, pairs in (("Configuration", request_facts(runs)), ("Environment", machine))
+        for title, pairs in (("Configuration", _flat(*settings)), ("Environment", _flat(environment)))
         if pairs
     )
+
+
+def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Return names and the different values of these mappings and of those in them, without empty values."""
+    values: dict[str, dict[str, None]] = {}
+    for row in rows:
+        nested = [each for each in row.values() if isinstance(each, Mapping)]
+        for name, value in [*row.items(), *(pair for each in nested for pair in each.items())]:
+            if not isinstance(value, Mapping) and value is not False and value not in (None, "", ()):
+                values.setdefault(name.replace("_", " "), {})[_listed(value)] = None
+    return [(name, ", ".join(texts)) for name, texts in values.items()]
 
 
 def ship_label(ship: FinishedAdapter) -> str:

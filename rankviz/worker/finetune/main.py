@@ -12,13 +12,14 @@ import psutil
 from rankviz import dataset
 from rankviz.core.runs import events
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
+from rankviz.core.runs.request import most_download_bytes
 from rankviz.errors import LimitError, UserError
 from rankviz.machine import disk
 from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import base as bases
 from rankviz.worker import device
-from rankviz.worker.journal import Journal, admit, most_to_fetch, redirect_output, set_environment
+from rankviz.worker.journal import Journal, admit, limits_of, redirect_output, set_environment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +76,7 @@ def watched_download(journal: Journal, attempts: Sequence[Attempt]) -> bases.Dow
             child.kill()
         os._exit(1)
 
-    most = most_to_fetch(journal.store, journal.run_id)
+    most = most_download_bytes(limits_of(journal.store, journal.run_id))
     return bases.Download(journal.stages, cache_folder(), weight_bytes_to_fetch, most, stop)
 
 

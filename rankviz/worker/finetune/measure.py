@@ -139,6 +139,7 @@ def answers(
             max_new_tokens=min(most, longest + EXTRA_TOKENS),
             do_sample=False,
             repetition_penalty=1.0,  # a checkpoint's own generation_config may have another
+            disable_compile=True,  # for a few short answers
             eos_token_id=sorted(ends) or None,
             pad_token_id=tokenizer.pad_token_id,
         )

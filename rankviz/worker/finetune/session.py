@@ -1,7 +1,7 @@
 """Loads base and data with Unsloth, attaches an adapter, trains a run and detaches it. Importing it imports Unsloth."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,15 +19,13 @@ from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import UnslothCheckpoint
-from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs import events
 from rankviz.core.runs.record import readable
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
 from rankviz.dataset import Dataset
-from rankviz.errors import GatedModelError, HubUnavailableError, UnknownModelError
 from rankviz.worker import device
-from rankviz.worker.base import Base, Download
+from rankviz.worker.base import Base, Download, explain_failure
 from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
 from rankviz.worker.finetune.data import SweepData
@@ -74,43 +72,14 @@ def load_base(
     return model, tokenizer, loaded[-1]
 
 
-def explain_failure(error: Exception, base: Base) -> Exception | None:
-    """Return an error that explains why a base could not be fetched; None where the original error says it well
-    enough."""
-    from httpx import TransportError
-    from huggingface_hub import errors
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in device.causes(error))
-
-    if base.is_local or device.ran_out_of_memory(error):
-        return None
-    if caused_by(errors.GatedRepoError):
-        return GatedModelError(base.name)
-    if caused_by(errors.RepositoryNotFoundError):
-        return UnknownModelError(base.name, reason="and none on the Hub")
-    silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
-    if caused_by(*silent, errors.HfHubHTTPError, TransportError, ConnectionError, TimeoutError):
-        return HubUnavailableError(
-            f"{base.name!r} could not be fetched from the Hub. Check the network and try again, or choose a folder. "
-            "`rankviz doctor` says whether the Hub answers."
-        )
-    # transformers says so with an OSError that no system call has numbered.
-    if any(isinstance(cause, OSError) and cause.errno is None for cause in device.causes(error)):
-        return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
-    return None
-
-
-def attach(
-    model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings, left_out: Sequence[str] = ()
-) -> Any:
-    """Return the base with a new adapter attached by Unsloth. left_out: paths of towers that get no adapter."""
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: WorkerSettings) -> Any:
+    """Return the base with a new adapter attached by Unsloth."""
     lora = request.lora
     return getattr(unsloth, lora.unsloth_class).get_peft_model(
         model,
         r=lora.r,
         lora_alpha=lora.lora_alpha,
-        **unsloth_arguments(lora, plan, left_out),
+        **unsloth_arguments(lora, plan),
         lora_dropout=0,
         bias="none",
         use_rslora=lora.use_rslora,
@@ -157,11 +126,8 @@ class Session:
             **self.settings.facts,
         }
         # The checkpoint tells whether gpt-oss has a linear layer for each expert.
-        spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=UnslothCheckpoint(repository=loaded))
-        self.spec, self.left_out = spec, ()
-        if spec.tower == "whole model" and not self.settings.cuda:
-            # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
-            self.spec, self.left_out = text_part(spec), second_towers(spec)
+        checkpoint = UnslothCheckpoint(repository=loaded)
+        self.spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=checkpoint)
         self._hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in self.model.modules()}
         self._base_events: list[events.Evaluated | events.Answered] = []
         self.intact = True
@@ -178,7 +144,7 @@ class Session:
         stages.begin(events.ATTACHING)
         self.intact, adapter = False, None
         try:
-            adapter = attach(self.model, request, plan, self.settings, self.left_out)
+            adapter = attach(self.model, request, plan, self.settings)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, log, stages)
@@ -199,7 +165,12 @@ class Session:
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
-                self._remove_hooks()
+                # get_peft_model adds hooks to the input embedding, so that gradients reach checkpointed blocks, and
+                # PEFT's unload leaves them there.
+                for module, own in self._hooks.items():
+                    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                        for key in set(hooks) - own:
+                            del hooks[key]
                 self.intact = True
                 del adapter
         log(
@@ -212,14 +183,6 @@ class Session:
                 peak_reserved_bytes=peak_reserved_bytes,
             )
         )
-
-    def _remove_hooks(self) -> None:
-        """Remove the hooks added since the base was loaded. get_peft_model adds hooks to the input embedding, so that
-        gradients reach checkpointed blocks, and PEFT's unload leaves them there."""
-        for module, own in self._hooks.items():
-            for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for key in set(hooks) - own:
-                    del hooks[key]
 
     def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Log loss and answers of the base, measured once for all runs: with B = 0 an adapter changes nothing."""

@@ -2,7 +2,6 @@
 Importing this module imports neither torch, PEFT nor Unsloth."""
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -50,16 +49,13 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
     return peft.get_peft_model(model, config)
 
 
-def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the plan's modules and flags as arguments of Unsloth's get_peft_model. left_out: paths of towers that no
-    target name may reach (PEFT's exclude_modules). On a GPU, Unsloth adds the experts unless target_parameters is an
-    empty list; its CPU backend keeps PEFT's own rewrite of experts. tests/worker/finetune/test_experts.py compares
-    trained with counted parameters."""
+def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
+    """Return the plan's modules and flags as arguments of Unsloth's get_peft_model. On a GPU, Unsloth adds the experts
+    unless target_parameters is an empty list; its CPU backend keeps PEFT's own rewrite of experts.
+    tests/worker/finetune/test_experts.py compares trained with counted parameters."""
     arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []
-    if left_out:
-        arguments["exclude_modules"] = rf"({'|'.join(map(re.escape, left_out))})(\..*)?"
     return arguments
 
 

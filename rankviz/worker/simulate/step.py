@@ -24,7 +24,7 @@ from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
 from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
-from rankviz.worker.probe.depth import quantization
+from rankviz.worker.probe import quantization
 from rankviz.worker.simulate.card import become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
@@ -87,7 +87,6 @@ class SimulatedRun:
             reserved=allocator.peak_reserved,
             kernels=dict(tracker.attention.kernels),
             trainable_parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
-            workspaces=tracker.workspaces,
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:

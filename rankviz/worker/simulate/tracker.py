@@ -153,17 +153,15 @@ class Tracker(TorchDispatchMode):
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
 
-    @property
-    def workspaces(self) -> int:
-        """Bytes of cuBLAS's workspaces so far."""
-        return len(self._handles) * self.card.cublas_workspace_bytes
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             return self._answer(args[0])
-        if func in PRODUCTS:
-            self._cublas(args)
+        # The forward pass and autograd's thread have a cuBLAS handle each, with a workspace that stays.
+        thread = threading.get_ident()
+        if func in PRODUCTS and thread not in self._handles and any(isinstance(each, FakeTensor) for each in args):
+            self._handles.add(thread)
+            self.allocator.allocate(self.card.cublas_workspace_bytes)
         whole = WHOLE.get(func)
         result = whole(*args, **kwargs) if whole is not None else NotImplemented
         if result is NotImplemented:
@@ -184,13 +182,6 @@ class Tracker(TorchDispatchMode):
             self._blocks[key] = (self.allocator.allocate(size), size)
         if known < 0:
             weakref.finalize(storage, lambda: self.allocator.free(self._blocks.pop(key)[0]))
-
-    def _cublas(self, args: tuple) -> None:
-        """Allocate a lasting workspace per thread: the forward pass and autograd's thread have a cuBLAS handle each."""
-        thread = threading.get_ident()
-        if thread not in self._handles and any(isinstance(each, FakeTensor) for each in args):
-            self._handles.add(thread)
-            self.allocator.allocate(self.card.cublas_workspace_bytes)
 
 
 @functools.cache

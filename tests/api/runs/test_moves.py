@@ -8,9 +8,8 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
-from rankviz.jobs.hub import Logins
+from rankviz.jobs.hub import Cost, Logins
 from rankviz.jobs.local import Local
-from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
@@ -72,10 +71,8 @@ def engine_of(api):
     return next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))
 
 
-@pytest.mark.parametrize("first", ON)
-def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path, first):
-    store, order = three.workspace.store, [*ON, *ON]
-    second, third = order[order.index(first) + 1 : order.index(first) + 3]
+def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path):
+    store, (first, second, third) = three.workspace.store, ON
     sweep_id = three.engines.start(SweepRequest(ranks=(2, 4), seeds=(0,)), first, **ON[first])
     done, moves = store.run_ids(sweep_id)
 

@@ -9,9 +9,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows
-from rankviz.core.accuracy.predicted import TRAINED_COPIES, predict_row
+from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
-from rankviz.core.accuracy.summarize import half_width, left_out_predictions, summarize
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
@@ -27,7 +26,7 @@ def test_a_sentence_says_what_an_estimate_rests_on():
 
     sentence = in_words(basis_of(AccuracyByKind(static=(), memory=(kind,), time=()), stack("trl")))
 
-    assert "The memory range rests on 3 measured setups from 1 source with the same kernels" in sentence
+    assert "The memory range rests on 3 measured setups of lab-a with the same kernels" in sentence
     assert "without the measurements of its own source, a setup was 3.4 % off on average, and 67 %" in sentence
     assert "1.2 %" not in sentence
 

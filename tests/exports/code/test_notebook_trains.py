@@ -10,7 +10,7 @@ from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.exports import recipe
 from rankviz.exports.script import colab
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
-from tests.support.processes.exports import run_exports
+from tests.support.processes.exports import run_exports, trained_steps
 
 
 @pytest.mark.torch
@@ -32,7 +32,7 @@ def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(t
     result = run_exports("cuda", [str(place)])[str(place)]
 
     assert "error" not in result, result["error"]
-    assert (20, 20) == (result["steps"], made.trained_steps)
+    assert (20, 20) == (result["steps"], trained_steps(made))
     assert result["losses"][-1] < 0.9 * result["losses"][0]
     assert result["learned"].replace("\n", "").endswith("<|im_end|>")
     answers = re.findall(r"BEFORE   (.*)\nAFTER    (.*)", result["printed"])

@@ -57,18 +57,8 @@ class RayJobs:
         place: Of its storage and its temporary files.
     """
 
-    def __init__(self, place: Path, slots: int = 2, labels: dict[str, str] | None = None):
+    def __init__(self, place: Path, slots: int = 2):
         self.place, self.slots = place, slots
-        self.node = {
-            "node_id": "a1b2c3d4e5",
-            "node_name": "node-0",
-            "node_ip": "10.0.0.2",
-            "is_head_node": False,
-            "state": "ALIVE",
-            "state_message": None,
-            "resources_total": {"slot": float(slots), "CPU": 4.0},
-            "labels": labels or {},
-        }
         self.jobs: dict[str, RayJob] = {}
         self.faults: dict[str, tuple[int, str]] = {}
         """Status and text by the beginning of "METHOD /path"; 0 for a connection that is closed after it was done."""
@@ -85,6 +75,7 @@ class RayJobs:
             "resources": {"slot": 1},
             "sees_folders": True,
             "poll_seconds": 0.1,
+            "at_once": self.slots,
         }
         return Ray(store, worker=worker, **given | settings)
 
@@ -93,9 +84,6 @@ class RayJobs:
         with self._lock:
             if path.startswith("/api/version"):
                 return 200, {"version": "4", "ray_version": "2.60.0", "ray_commit": "stand-in"}
-            if path.startswith("/api/v0/nodes"):
-                found = {"total": 1, "num_after_truncation": 1, "num_filtered": 1, "result": [self.node]}
-                return 200, {"result": True, "msg": "", "data": {"result": found}}
             if method == "POST" and parts == ["api", "jobs"]:
                 return self._submit(body)
             job = self.jobs.get(parts[2]) if len(parts) > 2 else None

@@ -42,7 +42,6 @@ MARK = "STAND_IN_JOB"
 """Of the environment of everything that a job starts."""
 KILL_WAIT_SECONDS = 2.0
 TIMED_OUT = "Batch job submission failed: Socket timed out on send/recv operation"
-UNREACHABLE = "Unable to contact slurm controller (connect failure)"
 
 
 class Question(NamedTuple):
@@ -79,24 +78,16 @@ class BatchJob:
 
 
 class SlurmCluster:
-    """A cluster with so many nodes.
+    """A cluster with so many nodes."""
 
-    Args:
-        prints_lists: Whether squeue prints states as lists, as newer versions do.
-    """
-
-    def __init__(self, nodes: int = 2, *, prints_lists: bool = True):
+    def __init__(self, nodes: int = 2):
         self.place = Path(tempfile.mkdtemp(prefix="rv-"))  # short: a socket lies below it
-        self.nodes = {f"node-{number}": True for number in range(nodes)}
-        """Whether each is up."""
+        self.nodes = [f"node-{number}" for number in range(nodes)]
         self.jobs: list[BatchJob] = []
-        self.reason = ""
-        """While it is there, no job starts, for that reason."""
         self.faults: dict[str, Callable[[Callable[[], dict]], dict]] = {}
         """What happens instead of an answer, by command: it is given what would answer."""
         self.asked: list[tuple[str, Question]] = []
         """The commands that were run."""
-        self._prints_lists = prints_lists
         self._ids = count(101)
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -130,28 +121,11 @@ class SlurmCluster:
         with self._lock:
             for job in [job for job in self.jobs if job.state == "PENDING"]:
                 busy = {each.node for each in self.jobs if not each.has_ended}
-                free = [name for name, is_up in self.nodes.items() if is_up and name not in busy]
-                if self.reason or not free:
-                    job.reason = self.reason or "Resources"
-                else:
+                free = [name for name in self.nodes if name not in busy]
+                if free:
                     self._start(job, free[0])
-
-    def release(self) -> None:
-        """Jobs start again."""
-        self.reason = ""
-        self.schedule()
-
-    def lose(self, node: str) -> None:
-        """The node's machine stops, with what runs there."""
-        with self._lock:
-            self.nodes[node] = False
-            for job in [job for job in self.jobs if job.node == node and job.state == "RUNNING"]:
-                self._end(job, "NODE_FAIL", kill=True)
-
-    def end(self, job: BatchJob, state: str) -> None:
-        """As Slurm ends a job: SIGTERM, and what is left is killed."""
-        with self._lock:
-            self._end(job, state, kill=False)
+                else:
+                    job.reason = "Resources"
 
     def forget_ended(self) -> None:
         """Some minutes later (MinJobAge)."""
@@ -199,7 +173,7 @@ class SlurmCluster:
         for job in self.jobs:
             is_meant = (str(job.id), job.name) == (question.arguments[-1], question.option("name"))
             if is_meant and not job.has_ended:
-                self._end(job, "CANCELLED", kill=False)
+                self._end(job, "CANCELLED")
         return success("")
 
     def _row(self, job: BatchJob) -> dict:
@@ -208,7 +182,7 @@ class SlurmCluster:
             "job_id": job.id,
             "name": job.name,
             "user_id": os.getuid(),
-            "job_state": [job.state, *flags] if self._prints_lists else [job.state, *flags][-1],
+            "job_state": [job.state, *flags],
             "state_reason": job.reason,
             "nodes": job.node,
         }
@@ -247,13 +221,12 @@ class SlurmCluster:
             if not self._closed.is_set():
                 self.schedule()
 
-    def _end(self, job: BatchJob, state: str, *, kill: bool) -> None:
+    def _end(self, job: BatchJob, state: str) -> None:
         job.is_completing, job.state = job.process is not None, state
-        self._signal(job, signal.SIGKILL if kill else signal.SIGTERM)
-        if not kill:
-            timer = threading.Timer(KILL_WAIT_SECONDS, self._signal, (job, signal.SIGKILL))
-            timer.daemon = True
-            timer.start()
+        self._signal(job, signal.SIGTERM)
+        timer = threading.Timer(KILL_WAIT_SECONDS, self._signal, (job, signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
 
     def _signal(self, job: BatchJob, number: signal.Signals) -> None:
         for process in self.processes(job):

@@ -1,6 +1,7 @@
 """Starts tests/support/processes/run_scripts.py on folders with exported scripts or notebooks."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.exports import Recipe
+from rankviz.exports.recipe import HELD_OUT_SHARE
 from rankviz.paths import IMPORT_ROOT
 
 
@@ -23,6 +25,15 @@ def counted_here(made: Recipe) -> tuple[int, int]:
         plan = plan_on_cpu(plan.model, made.lora, plan, precision)
     r = made.lora.r
     return plan.parameters(r), plan.trained_bytes(r, framework, precision, cuda=False)
+
+
+def trained_steps(made: Recipe) -> int:
+    """Number of optimizer steps without the held-out examples."""
+    data = made.training.data
+    if not made.epochs:
+        return made.max_steps
+    trained = max(1, data.examples - math.ceil(HELD_OUT_SHARE * data.examples))
+    return replace(data, examples=trained).steps(made.training.rows_per_step)
 
 
 def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:

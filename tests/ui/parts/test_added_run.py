@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError
-from rankviz.jobs.prices import Cost
+from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import add_button, resume_button, waits_for_price
 from tests.support.engines.hub_jobs import page_on, stand_in_hub

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
-from rankviz.jobs.prices import Cost
+from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import place_html
 from tests.support.engines.hub_jobs import page_on

@@ -42,7 +42,7 @@ from rankviz.core.probe import PROBE_TRAINING
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.base import Base
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.probe.depth import write_random_base
+from rankviz.worker.probe import write_random_base
 from rankviz.worker.device import settle
 
 folder, configs, presets = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]

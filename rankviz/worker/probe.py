@@ -1,8 +1,9 @@
-"""Runs `python -m rankviz.worker probe_depth HOME PROBE_ID@ATTEMPT DEPTH FOLDER`: one depth of a probe.
-A new process keeps peaks and leftovers of malloc of one depth out of the next. It writes the journal while its parent
-process (main.py) watches its memory. The model is a few blocks with random weights in bf16, so that nothing is
-downloaded. "peft" is PEFT and transformers' Trainer. The path on a CUDA card is written from the installed sources and
-has never been run."""
+"""Measures memory and step time of a model with random weights: `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`.
+It loads no torch: for each depth it starts `probe_depth` as a process of its own, which writes the journal meanwhile,
+watches its memory, and ends it at a limit of time or memory. Running out of memory is a result; so is running out of
+time after two measured depths. A new process keeps peaks and leftovers of malloc of one depth out of the next. The
+model is a few blocks with random weights in bf16, so that nothing is downloaded. "peft" is PEFT and transformers'
+Trainer. The path on a CUDA card is written from the installed sources and has never been run."""
 
 import json
 import math
@@ -11,33 +12,134 @@ import random
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
+from rankviz import machine, units
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.model.config_check import parse_config, without_code
-from rankviz.core.probe import MOST_TIMED_STEPS, TIMED_SECONDS
-from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, RunStarted
+from rankviz.core.probe import FREE_MEMORY_SHARE, MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
+from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError
 from rankviz.store import RunStore
 from rankviz.worker.base import Base
 from rankviz.worker.device import Memory, causes, environment, has_cuda, settle
-from rankviz.worker.journal import Journal, set_environment
+from rankviz.worker.journal import Journal, admit_probe, redirect_output, set_environment
+
+COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
+POLL_SECONDS = 0.02
+"""Seconds between two checks of memory; what is allocated in between may exceed the limit."""
+
+
+class OutOfTime(UserError):
+    """The probe's time limit was reached."""
+
+
+def main(argv: Sequence[str]) -> int:
+    home, (probe_id, attempt) = Path(argv[0]).resolve(), Attempt.parse(argv[1])
+    store = RunStore(home)
+    if not store.begin(probe_id, attempt):
+        return 0
+    os.chdir(home)  # Unsloth writes its compiled cache into the working directory
+    journal = Journal(store, probe_id, attempt)
+    redirect_output(store.run_dir(probe_id) / "worker.log")
+    ended = {probe_id, *(probe.run_id for probe in store.probes() if probe.state.ended)}
+    for left in store.runs_dir.glob("*/base-*"):  # of a worker that was killed
+        if left.parent.name in ended:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        admit_probe(store, journal.request)
+        return measure_all(journal, argv[1])
+    except Exception as error:
+        return journal.fail(error)
+
+
+def measure_all(journal: Journal, attempt: str) -> int:
+    """Measure the depths in rising order, until one does not fit or time is over; return the exit code."""
+    request, store = journal.request, journal.store
+    limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
+    deadline = time.monotonic() + request.time_limit_seconds
+    for depth in request.depths:
+        try:
+            code = _watch(journal, attempt, depth, limit_bytes, deadline)
+        except OutOfTime as error:
+            if store.probe(request.probe_id).extrapolated is None:
+                raise
+            journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
+            break
+        if code:
+            return code
+        if store.probe(request.probe_id).did_not_fit:
+            break
+    journal.append(ProbeCompleted(time=time.time()))
+    return 0
+
+
+def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
+    """Return the bytes of this machine's own memory for one process. With a GPU the requested limit is that of the
+    card, which the process keeps itself, because torch for CUDA alone takes some GiB of this memory."""
+    free_bytes = min(psutil.virtual_memory().available, machine.memory_bytes())
+    return (None if cuda else request.memory_limit_bytes) or round(FREE_MEMORY_SHARE * free_bytes)
+
+
+def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadline: float) -> int:
+    """Let a process measure one depth and write the journal; return its exit code, or 0 where memory ran out."""
+    request, store = journal.request, journal.store
+    folder, seen_bytes = store.run_dir(request.probe_id) / f"base-{depth}", 0
+    child = subprocess.Popen([*COMMAND, str(store.home), attempt, str(depth), str(folder)], stdin=subprocess.DEVNULL)
+
+    def stage() -> str:
+        return store.probe(request.probe_id).stage.partition(": ")[2] or "starting"
+
+    def did_not_fit(limit: int, short: int, why: str) -> int:
+        values = {"depth": depth, "limit_bytes": limit, "short_bytes": short, "stage": stage(), "why": why}
+        journal.append(DepthDidNotFit(time=time.time(), **values))
+        return 0
+
+    try:
+        while (code := child.poll()) is None:
+            with suppress(psutil.Error):
+                seen_bytes = max(seen_bytes, psutil.Process(child.pid).memory_info().rss)
+            if seen_bytes > limit_bytes or time.monotonic() > deadline:
+                child.kill()  # first of all, so that one process writes the journal
+                child.wait()
+                if seen_bytes > limit_bytes:
+                    return did_not_fit(limit_bytes, seen_bytes - limit_bytes, "memory limit")
+                raise OutOfTime(
+                    f"The time limit of {units.duration(request.time_limit_seconds)} was reached with {depth} blocks "
+                    f"({stage()}): give more time, or a smaller batch or length."
+                )
+            time.sleep(POLL_SECONDS)
+    finally:
+        child.kill()
+        child.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    if code == -9:  # by the kernel, which ends the largest process when memory runs out
+        return did_not_fit(seen_bytes, 0, "system")
+    if code and not store.probe(request.probe_id).state.ended:
+        raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
+    return code
+
 
 BF16_BYTES = 2
 CHUNK_NUMBERS = 2**20
 
 
-def main(argv: Sequence[str]) -> int:
-    started, depth, folder = time.monotonic(), int(argv[2]), Path(argv[3])
+def depth(argv: Sequence[str]) -> int:
+    """Measure one depth: HOME PROBE_ID@ATTEMPT DEPTH FOLDER."""
+    started, blocks, folder = time.monotonic(), int(argv[2]), Path(argv[3])
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     store, attempt = RunStore(Path(argv[0])), Attempt.parse(argv[1])
@@ -46,17 +148,17 @@ def main(argv: Sequence[str]) -> int:
     def begin(name: str) -> None:
         nonlocal stage
         stage = name
-        journal.stages.begin(f"{depth} blocks: {name}")
+        journal.stages.begin(f"{blocks} blocks: {name}")
 
     try:
         config = parse_config((store.run_dir(journal.run_id) / "config.json").read_bytes())
-        values = measure(journal, config, depth, folder, begin)
+        values = measure(journal, config, blocks, folder, begin)
         took_seconds = time.monotonic() - started
-        journal.append(DepthMeasured(time=time.time(), depth=depth, took_seconds=took_seconds, **values))
+        journal.append(DepthMeasured(time=time.time(), depth=blocks, took_seconds=took_seconds, **values))
     except Exception as error:
         if (shortage := _shortage(error)) is None:
             return journal.fail(error)
-        journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=stage, **shortage))
+        journal.append(DepthDidNotFit(time=time.time(), depth=blocks, stage=stage, **shortage))
     return 0
 
 
@@ -231,8 +333,6 @@ def quantization(precision: str, compute: str) -> Any:
 def _shortage(error: Exception) -> dict[str, Any] | None:
     """Return limit_bytes, short_bytes (at least missing) and why ("GPU" or "system") where this error or a cause of it
     is a lack of memory; else None. torch has an exception class for a GPU's lack of memory, not for a CPU's."""
-    import psutil
-
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):

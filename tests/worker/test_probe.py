@@ -11,8 +11,7 @@ from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
-from rankviz.worker.probe.depth import write_random_base
-from rankviz.worker.probe.main import memory_limit
+from rankviz.worker.probe import memory_limit, write_random_base
 from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
