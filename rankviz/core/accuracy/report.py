@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.stack import Stack
 from rankviz.core.quantity import Range
+from rankviz.units import rounded_percent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +96,18 @@ class Score:
     worst_error: float
     inside_band: float
     mean_half_width: float
+
+    def texts(self) -> dict[str, str]:
+        """Return the row of a table, by heading."""
+        return {
+            "Source": self.group,
+            "Rows": f"{self.rows:,}",
+            "Setups": f"{self.settings:,}",
+            "Mean error": rounded_percent(self.mean_abs_error),
+            "Largest error": f"{100 * self.worst_error:+.1f} %",
+            "Inside the range": rounded_percent(self.inside_band),
+            "Range": f"±{rounded_percent(self.mean_half_width)}",
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
