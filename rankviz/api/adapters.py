@@ -57,8 +57,9 @@ class Opened:
         from rankviz.core.spectrum import truncations
         from rankviz.trained.resize import plan
 
-        offered = () if self.outline.not_resizable else truncations(self.spectrum)
-        return [plan(self.outline, self.spectrum, **each._asdict()) for each in offered]
+        with suppress(BadAdapterError):
+            return [plan(self.outline, self.spectrum, **each._asdict()) for each in truncations(self.spectrum)]
+        return []
 
     @cached_property
     def suggested(self) -> Ranks | None:

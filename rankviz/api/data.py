@@ -49,8 +49,6 @@ class MeasuredData:
     """The first rows as (prompt, completion)."""
     mean_characters: float
     longest_characters: int
-    mean_answer_characters: float
-    longest_answer_characters: int
     has_prompts: bool
     """True where a row has a prompt to answer."""
 
@@ -140,7 +138,7 @@ def measured(data: str, assets: Path) -> MeasuredData:
     sampled = examples[::step]
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
-    characters, answers = [len(prompt) + len(answer) for prompt, answer in pairs], [len(answer) for _, answer in pairs]
+    characters = [len(prompt) + len(answer) for prompt, answer in pairs]
     return MeasuredData(
         title=read.title,
         file_name=None if dataset.is_sample(data, assets) else read.title,
@@ -153,8 +151,6 @@ def measured(data: str, assets: Path) -> MeasuredData:
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
         mean_characters=sum(characters) / len(pairs),
         longest_characters=max(characters),
-        mean_answer_characters=sum(answers) / len(pairs),
-        longest_answer_characters=max(answers),
         has_prompts=any(example.has_prompt for example in examples),
     )
 

@@ -51,20 +51,14 @@ class MeasuredRuns(Operations):
             return any(not entry.name.startswith(".") for entry in entries)
         return False
 
-    def row_tokens(self, request: RunRequest, *, of_answers: bool = False) -> Range | None:
-        """Return the tokens of a padded example, or of a reference answer; None where the data cannot be read any
-        more. BadDataError where answers are wanted and no row has a prompt."""
+    def row_tokens(self, request: RunRequest) -> Range | None:
+        """Return the tokens of a padded example; None where the data cannot be read any more."""
         from rankviz.core.runs.estimate import row_tokens
 
-        try:
-            data = self._api.data.measure(request.data)
-        except RankVizError:
-            return None
-        if not of_answers:
-            return row_tokens(data.mean_characters, data.longest_characters, self._workspace.assumptions)
-        data.require_prompts()
-        ends = data.mean_answer_characters, data.longest_answer_characters
-        return row_tokens(*ends, self._workspace.assumptions)
+        with suppress(RankVizError):
+            held = self._api.data.measure(request.data)
+            return row_tokens(held.mean_characters, held.longest_characters, self._workspace.assumptions)
+        return None
 
     def memory(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]

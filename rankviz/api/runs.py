@@ -26,7 +26,7 @@ from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_sweep
 from rankviz.core.runs.run_time import DeviceTime, device_time
-from rankviz.core.runs.sweep_time import ExpectedSweep, answer_passes, progress_of, sweep_time
+from rankviz.core.runs.sweep_time import ExpectedSweep, progress_of, sweep_time
 from rankviz.core.runs.words import AFTER_OTHERS, Place, cancel_in_words, why_it_waits
 from rankviz.errors import (
     BadDataError,
@@ -368,12 +368,8 @@ class Runs(Operations):
     def _time(
         self, estimator: Estimator, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None
     ) -> SweepTime | None:
-        first, answering = runs[0], None
-        if first.exact_match_examples and (tokens := self._api.measured.row_tokens(first, of_answers=True)):
-            answering = answer_passes(tokens, cuda=environment.get("device") == "cuda")
         estimates = [estimator.estimate(run, environment, pace) for run in runs]
-        model, assume = self._api.models.get(first.base), self._workspace.assumptions
-        return sweep_time(model, runs, estimates, assume, pace, answering)
+        return sweep_time(self._api.models.get(runs[0].base), runs, estimates, self._workspace.assumptions, pace)
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """Return a run's estimate to compare with its measurements; None where its base model is not available.

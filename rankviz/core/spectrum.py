@@ -372,29 +372,20 @@ def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
     )
 
 
-class Term(NamedTuple):
-    """A term with its meaning in one or two sentences, and its source."""
-
-    name: str
-    meaning: str
-    source: str
-
-
 TERMS = (
-    Term(
+    (
         "Energy",
         "The squared singular values of the update, scale · B·A: how much of the change to the weights a rank keeps. "
-        "Truncation keeps the largest.",
-        "Eckart and Young 1936",
+        "Truncation keeps the largest. [Eckart and Young 1936]",
     ),
-    Term(
+    (
         "Effective rank",
-        "How many singular values share the update: the exponential of their entropy.",
-        "Roy and Vetterli 2007",
+        "How many singular values share the update: the exponential of their entropy. [Roy and Vetterli 2007]",
     ),
-    Term(
+    (
         "Stable rank",
-        "The energy of all singular values over that of the largest: 1 where one has all of it.",
-        "Rudelson and Vershynin 2007",
+        "The energy of all singular values over that of the largest: 1 where one has all of it. [Rudelson and "
+        "Vershynin 2007]",
     ),
 )
+"""Terms with their meaning and its source."""

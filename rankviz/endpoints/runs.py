@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
@@ -12,12 +11,11 @@ from rankviz.core.from_json import as_answer
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import device_time, thinned
 from rankviz.endpoints.gate import FileJSON, file, part
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
-NOT_KNOWN_NOW = "What it will take is not known just now."
 
 
 class RunStateJSON(TypedDict):
@@ -142,7 +140,7 @@ def _state(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
 
 def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
     place = api.runs.waiting(sweep_id)
-    return place and PlaceJSON(ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None)
+    return place and as_answer(PlaceJSON, place)
 
 
 def reading(api: Api) -> Sequence[Callable[..., Any]]:
@@ -202,17 +200,14 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         request = sweep_of({**options, "ranks": options["ranks"] or None})
         there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
+        expected = api.engines.check(request, **there).sentences
         sweep_id = api.engines.start(request, **there)
         sweep = api.runs.sweep(sweep_id)
-        try:
-            expected = list(api.engines.plan(request, **there).sentences)
-        except RankVizError:  # it is queued: who reads an error would start the same sweep once more
-            expected = [NOT_KNOWN_NOW]
         return StartedJSON(
             sweep_id=sweep_id,
             engine=api.engines.name(**there),
             run_ids=[each.run_id for each in sweep.runs],
-            expected=expected,
+            expected=list(expected),
             place=_place(api, sweep_id),
             waits=api.runs.why_sweep_waits(sweep) or None,
         )

@@ -185,7 +185,9 @@ def modules_figure(info: ModulesInfo, *, height: int = 340) -> Drawing:
         if layer.is_dead:
             return f"{escape(layer.name)}<br>no update"
         needs = ", ".join(f"{percent(share, 0)} needs r = {layer.rank_for(share)}" for share in SHARES[::-1])
-        return f"{escape(layer.name)}<br>r = {info.r} keeps {share_text(layer.energy_kept(info.r))}<br>{needs}"
+        measures = f"effective rank {layer.effective_rank:.1f}, stable rank {layer.stable_rank:.1f}"
+        kept = share_text(layer.energy_kept(info.r))
+        return f"{escape(layer.name)}, r = {layer.r}<br>r = {info.r} keeps {kept}<br>{needs}<br>{measures}"
 
     shapes, traces = [], []
     if info.chosen is not None:

@@ -95,20 +95,6 @@ def hub_base(request: RunRequest, given: str = "") -> str:
     )
 
 
-def without_paths(value: Any) -> Any:
-    """Return the value with each text that is a path reduced to its last part, at any depth."""
-    if isinstance(value, Mapping):
-        return {str(name): without_paths(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_paths(each) for each in value]
-    return Path(value).name if _is_path(value) else value
-
-
-def environment(run: RunRecord) -> Mapping[str, Any]:
-    """Return the environment of a run without paths of the machine; loaded_from may name a private folder."""
-    return without_paths({name: value for name, value in run.environment.items() if name != "loaded_from"})
-
-
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~/", "\\"))
 
@@ -294,10 +280,8 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
             names[name] = f"{name}.{kind}"
             write_rows(chain([first], rows), columns, folder / names[name])
     own = {"base": sweep.base_model, "data": sweep.data}
-    details = {
-        run.run_id: {"request": {**asdict(run.request), **own}, "environment": environment(run)} for run in sweep.runs
-    }
-    (folder / "requests.json").write_text(json.dumps(details, indent=1), encoding="utf-8")
+    requests = {run.run_id: {"request": {**asdict(run.request), **own}} for run in sweep.runs}
+    (folder / "requests.json").write_text(json.dumps(requests, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
 
 
@@ -310,8 +294,7 @@ def _step_rows(run: RunRecord) -> Iterator[Mapping[str, Any]]:
 
 def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:
     """Return a run's settings, estimate, measurements and cost as Trackio's configuration."""
-    verdict = " ".join(sweep.verdict[:1])
-    return {"made_by": "RankViz", **sweep.row(run), "verdict": verdict, "environment": environment(run)}
+    return {"made_by": "RankViz", **sweep.row(run), "verdict": " ".join(sweep.verdict[:1])}
 
 
 def trackio_steps(run: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:

@@ -25,11 +25,8 @@ MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
 MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
-MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
 """Processor seconds for matching all names of one adapter with its patterns."""
-MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
 """Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
 
@@ -119,18 +116,13 @@ def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dic
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
         raw = json.loads(data)
+        json.dumps(raw, indent=2)  # what is nested too deep could not be written again
     except (ValueError, RecursionError) as error:
         raise BadAdapterError(f"{name} is not JSON ({error}): give the {CONFIG} that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the {CONFIG} that PEFT saved.")
     if raw["peft_type"] != "LORA":
         raise BadAdapterError(f"{name} has peft_type {shown(raw['peft_type'])}: RankViz reads LoRA adapters only.")
-    level: list[Any] = [raw]
-    for _ in range(MAX_DEPTH):
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
-    if level:  # it could not be written again as it was read
-        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
     for setting in OWN_ARITHMETIC:
         if raw.get(setting):
             raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
@@ -144,9 +136,8 @@ FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<
 PREFIX = "base_model.model."
 NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
-OF_A_MODULE = re.compile(r"\.(weight|bias|modules_to_save)\b")
-MAX_KINDS = 10
-"""Most kinds of unchanged tensors that a note names."""
+MAX_KINDS = 5
+"""Most unchanged tensors that a note names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +163,11 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Facts on an adapter without its numbers: enough to predict a resized file to the byte. not_resizable: reason why
-    it cannot be resized; empty where it can. tensors: (dtype, shape) by tensor name."""
+    """Facts on an adapter without its numbers: enough to predict a resized file to the byte. tensors: (dtype,
+    shape) by tensor name."""
 
     name: str
     raw_config: Mapping[str, Any]
-    not_resizable: str
     modules: tuple[Module, ...]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     metadata: Mapping[str, str]
@@ -261,17 +251,10 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     with bounded_matching():
         parameters = _parameters(file, config, factors)
         modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
-    init, not_resizable = raw.get("init_lora_weights"), ""
-    if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
-        not_resizable = (
-            f"init_lora_weights is {shown(init)}, with which PEFT changes the base by a part of rank {config.r} when "
-            "it loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
-        )
     return Adapter(
         outline=Outline(
             name=located.name,
             raw_config=raw,
-            not_resizable=not_resizable,
             modules=tuple(modules),
             tensors={name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()},
             metadata=file.metadata,
@@ -280,7 +263,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         config=config,
         file=file,
         kept=tuple(kept),
-        notes=tuple(_notes(config, kept, not_resizable)),
+        notes=tuple(_notes(config, kept)),
         unpacked=located.unpacked,
     )
 
@@ -370,19 +353,12 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
     return parameters
 
 
-def _notes(config: AdapterConfig, kept: Sequence[str], not_resizable: str) -> Iterator[str]:
+def _notes(config: AdapterConfig, kept: Sequence[str]) -> Iterator[str]:
     if config.use_dora:
         yield (
             "DoRA: the magnitudes are not changed. They were trained with the whole update, and a truncated update "
             "changes the norm of W + B·A a little, so a resized DoRA adapter is approximate."
         )
-    named = (
-        "biases of the factors" if ".lora_" in name else OF_A_MODULE.sub("", name.removeprefix(PREFIX)).split(".")[-1]
-        for name in kept
-        if "lora_magnitude" not in name
-    )
-    if others := sorted(set(named)):
+    if others := [name.removeprefix(PREFIX) for name in kept if "lora_magnitude" not in name]:
         more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
         yield f"Not changed: {', '.join(others[:MAX_KINDS])}{more}."
-    if not_resizable:
-        yield f"This adapter cannot be resized: {not_resizable}"

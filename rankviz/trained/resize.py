@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from rankviz.core.bounds import shown
 from rankviz.core.spectrum import LayerSpectrum, Ranks, Spectrum, Truncation, by_module, in_peft, wanted_ranks
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, encode, file_bytes, write
 from rankviz.trained.read import Adapter, Module, Outline
 from rankviz.trained.svd import decompose, singular_values, truncate_all
+
+MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,12 @@ def plan(
     """
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
-    if adapter.not_resizable:
-        raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.not_resizable}")
+    if str(init := adapter.raw_config.get("init_lora_weights")).startswith(MOVES_THE_BASE):
+        raise BadAdapterError(
+            f"{adapter.name} cannot be resized: init_lora_weights is {shown(init)}, with which PEFT changes the base "
+            f"by a part of rank {spectrum.r} when it loads this adapter: first save it with "
+            "path_initial_model_for_weight_conversion, then resize it."
+        )
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     layout = dict(adapter.tensors)
     for module in adapter.modules:

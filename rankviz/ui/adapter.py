@@ -20,9 +20,7 @@ from rankviz.core.spectrum import (
     FEW_STEPS,
     MOST,
     NEARLY_ALL,
-    SHARES,
     TERMS,
-    LayerSpectrum,
     Ranks,
     Spectrum,
     Truncation,
@@ -52,12 +50,8 @@ OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) =
 """Script: paths of the uploaded files as a JSON list. Removing files from the box keeps the current source."""
 MAX_DIGITS = 10
 """Maximum digits of the number in a clicked id."""
-ROWS_SHOWN = 200
-"""Maximum rows of the module table; a larger adapter shows the modules that need the highest ranks."""
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
 ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 340, 250, 320
-HEADERS = ("Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank")
-HEADERS += ("Norm", "Truncated to", "Energy kept")
 
 
 def build(api: Api) -> View:
@@ -92,11 +86,10 @@ def build(api: Api) -> View:
                         busy_line("resize-busy")
                         made = plain(html.paragraphs(CAUTION), elem_id="adapter-made")
                 w["heat"] = chart("Modules by block", height=HEAT_HEIGHT, elem_id="adapter-heat")
-                title = "Details: singular values, all modules, ranks for a new training"
+                title = "Details: singular values, ranks for a new training"
                 with gr.Accordion(title, open=False) as more:
                     looks = {"height": VALUES_HEIGHT, "elem_id": "adapter-values", "optional": True}
                     w["values"] = chart("Singular values of one module", **looks)
-                    w["table"] = pickable(elem_id="adapter-table")
                     w["pattern"] = copyable(elem_id="adapter-pattern")
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
     inputs = {"source": source, "choice": choice, "cell": cell}
@@ -118,9 +111,8 @@ def build(api: Api) -> View:
     picked = of_click(lambda name: name)
     for offers in (w["choices"], w["energy_chart"]):
         offers.select(picked, None, choice, **clicked()).then(**drawing)
-    for modules in (w["heat"], w["table"]):
-        selected = modules.select(picked, None, cell, **clicked()).then(**drawing)
-        selected.then(lambda: gr.Accordion(open=True), None, more, **quiet())
+    selected = w["heat"].select(picked, None, cell, **clicked()).then(**drawing)
+    selected.then(lambda: gr.Accordion(open=True), None, more, **quiet())
     w["make"].click(**busy("resize-busy", "Resizing…"))
     resizing = {"inputs": [source, choice], "outputs": [zipped, made], **action(partial(zip_of, api))}
     w["make"].click(**resizing).then(**done("resize-busy")).success(**handed(zipped))
@@ -248,7 +240,6 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
         make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
         heat=_chart(modules_figure, heat, HEAT_HEIGHT, "adapter-modules"),
         values=_chart(spectrum_figure, values, VALUES_HEIGHT, "singular-values"),
-        table=table_html(spectrum, ranks, chosen),
         pattern=pattern_html(pattern) if pattern else "",
     )
 
@@ -312,7 +303,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     return (
         f"{html.paragraphs(Cell(words, title=exact(spectrum.file_bytes, 'bytes')))}{html.figures(row)}"
         f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>'
-        f"{html.paragraphs(*(f'{term.name}: {term.meaning} [{term.source}]' for term in TERMS))}"
+        f"{html.paragraphs(*(f'{name}: {meaning}' for name, meaning in TERMS))}"
     )
 
 
@@ -356,35 +347,6 @@ def choices_html(
 def _ranks(plan: "ResizePlan") -> str:
     low, high = min(plan.by_module.values()), max(plan.by_module.values())
     return f"r = {low}" if low == high else f"r = {low} – {high}"
-
-
-def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
-    """List all modules, or the ROWS_SHOWN that need the highest ranks. ranks: rank after truncation, by module."""
-
-    def cells(layer: LayerSpectrum) -> Sequence[Cell | str]:
-        k = ranks.get(layer.name)
-        if layer.is_dead:
-            return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
-        needs = (str(layer.rank_for(share)) for share in SHARES)
-        measures = ((layer.effective_rank, "{:.1f}"), (layer.stable_rank, "{:.2f}"), (layer.norm, "{:.3g}"))
-        numbers = (rounded(form.format, value, "") for value, form in measures)
-        return (
-            layer.name,
-            str(layer.r),
-            *needs,
-            *numbers,
-            str(k or "–"),
-            share_text(layer.energy_kept(k) if k else None),
-        )
-
-    layers, more = spectrum.layers, ""
-    if len(layers) > ROWS_SHOWN:
-        highest = sorted(layers, key=lambda layer: layer.rank_for(NEARLY_ALL), reverse=True)[:ROWS_SHOWN]
-        names = {layer.name for layer in (*highest, chosen)}
-        more = f"{len(names)} of {len(layers):,} modules: those that need the highest ranks."
-        layers = [layer for layer in layers if layer.name in names]
-    rows = [Row(cells(layer), pick=layer.name, chosen=layer is chosen) for layer in layers]
-    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more)
 
 
 def pattern_html(ranks: Ranks) -> str:

@@ -7,8 +7,6 @@ pydantic.
 import subprocess
 import sys
 
-import pytest
-
 READ_EVERYTHING = """
 import sys
 from pathlib import Path
@@ -27,16 +25,3 @@ def test_reading_every_table_imports_no_pydantic():
     imported = set(answer.stdout.split())
     assert "rankviz.catalog.studies" in imported
     assert not {"pydantic", "pydantic_core", "numpy", "pandas", "torch"} & imported
-
-
-@pytest.mark.parametrize("command", ["estimate Qwen/Qwen3-4B -r 16 --gpu T4 --json", "advise Qwen/Qwen3-4B --json"])
-def test_a_command_imports_no_schema(command):
-    answer = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "rankviz", *command.split()], capture_output=True, text=True
-    )
-
-    assert 0 == answer.returncode, answer.stderr[-2000:]
-    imported = {line.rsplit("|", 1)[-1].strip() for line in answer.stderr.splitlines() if "import time:" in line}
-    assert "rankviz.catalog.hardware" in imported
-    assert not {name for name in imported if name.startswith("rankviz.catalog") and name.endswith("schema")}
-    assert not {"numpy", "torch", "gradio"} & imported

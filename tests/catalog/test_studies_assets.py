@@ -1,4 +1,4 @@
-"""The evidence that ships: complete, strict, with sources that arrive, and the counts that are made of it."""
+"""The evidence and measured rows that ship: complete, strict, with sources that arrive, and counts made of them."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from rankviz.api import ASSETS, Api
 from rankviz.catalog.models import load_model
 from rankviz.catalog.studies import load_evidence
 from rankviz.errors import AssetError
-from tools.asset_schema import check_studies
+from tools.asset_schema import check_measurements, check_studies
 from tools.forecast.counts import rate_by_rank, read_learning_rates
 
 
@@ -20,8 +20,15 @@ def copied(tmp_path):
     return tmp_path
 
 
-def test_all_rows_are_as_the_schema_wants_them():
+def test_all_rows_are_as_the_schema_wants_them(tmp_path):
     check_studies(ASSETS)
+    assert 227 == check_measurements(ASSETS)
+
+    shutil.copytree(ASSETS / "validation", tmp_path / "validation")
+    file = next(file for file in (tmp_path / "validation").glob("*.csv") if ",nf4-dq," in file.read_text())
+    file.write_text(file.read_text().replace(",nf4-dq,", ",nf5,", 1))
+    with pytest.raises(AssetError, match=r"validation row .*precision"):
+        check_measurements(tmp_path)
 
 
 def rows_in_the_files():

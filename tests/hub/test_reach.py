@@ -58,21 +58,12 @@ def test_what_was_used_longest_ago_goes_first_with_all_that_was_fetched_of_it(tm
     old = put(tmp_path / "hub", "b/old", 1000, age=3 * HOUR)
     put(tmp_path / "hub", "c/older", 1000, age=4 * HOUR)
     put(tmp_path / "hub", "d/waited-for", 1000, age=5 * HOUR)
+    put(tmp_path / "hub", "e/in-use", 1000)
     (old / "blobs" / "half.incomplete").write_bytes(b"x" * 500)
 
-    reach.make_room(tmp_path, {"D/Waited-For"}, lambda: len(repositories(tmp_path / "hub")) <= 2)
+    reach.make_room(tmp_path, {"D/Waited-For"}, lambda: len(repositories(tmp_path / "hub")) <= 3)
 
-    assert ["a/new", "d/waited-for"] == repositories(tmp_path / "hub")
-
-
-def test_what_was_used_in_the_last_hour_stays(tmp_path):
-    reach.use_own(tmp_path)
-    put(tmp_path / "hub", "a/loading", 1000)
-    put(tmp_path / "hub", "b/old", 1000, age=2 * HOUR)
-
-    reach.make_room(tmp_path, (), lambda: False)
-
-    assert ["a/loading"] == repositories(tmp_path / "hub")
+    assert ["a/new", "d/waited-for", "e/in-use"] == repositories(tmp_path / "hub")
 
 
 REPO, COMMIT = "someone/model", "a" * 40
@@ -128,29 +119,9 @@ def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_c
 
 
 @pytest.mark.parametrize(
-    "names",
-    [
-        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
-        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"],
-        ["part.a.safetensors", "part.b.safetensors"],
-    ],
-)
-def test_the_index_says_which_files_are_all_however_they_are_numbered(cache, names):
-    """The first are those of openai/gpt-oss-20b."""
-    index = json.dumps({"weight_map": dict(zip("abc", names, strict=False))})
-    cache(**{"model.safetensors.index.json": index}, **dict.fromkeys(names[:-1], "x"))
-    assert not has_weights(REPO)
-
-    cache(**{names[-1]: "x"})
-    assert has_weights(REPO)
-
-
-@pytest.mark.parametrize(
     "index",
     [
         "[1, 2]",
-        '{"weight_map": []}',
-        '{"weight_map": {"a": [1]}}',
         "[" * 5000,
         "\0",
         '{"weight_map": {"a": "../../refs/main.safetensors"}}',
@@ -159,7 +130,7 @@ def test_the_index_says_which_files_are_all_however_they_are_numbered(cache, nam
         ("x" * 101 + '.safetensors"') * 3000,
         '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "' + "x" * 101 + '.safetensors"}}',
     ],
-    ids=range(10),
+    ids=range(8),
 )
 def test_an_index_that_is_none_names_no_files(cache, index):
     cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})

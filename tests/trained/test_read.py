@@ -106,7 +106,7 @@ def test_embeddings_convolutions_and_what_is_kept(tmp_path):
     assert {f"{prefix}embed.lora_magnitude_vector", f"{prefix}lm_head.weight"} == set(adapter.kept)
     message = " ".join(adapter.notes)
     assert "a resized DoRA adapter is approximate" in message
-    assert "Not changed: lm_head." in message
+    assert "Not changed: lm_head.weight." in message
 
 
 def test_fused_experts_are_one_update_each(tmp_path):
@@ -164,21 +164,13 @@ NAMES = [
 USUAL = [
     "q_proj",
     "proj",
-    "self_attn.q_proj",
-    "model.layers.0.self_attn.q_proj",
     "^model.layers.(0|31).self_attn.q_proj",
-    r"model\.layers\.[0-9]+\.mlp\.down_proj",
     r".*\.gate_up_proj",
-    r".*(q|o)_proj",
-    r"layers\.(\d|1\d)\..*",
     r"^model\.layers\.\d{1,2}\.self_attn\.(?:q_proj|o_proj)$",
     r"(.*?(?:language).*?(?:self_attn|mlp).*?(?:q_proj|down_proj).*?)",
     r"(?:model\.layers\.(?:0|1)\.self_attn\.(?:q_proj))|(?:\bnever)",
     r"(?=model)model.*(?<!down)_proj",
     r"(?P<part>layers\.1)\..*o_proj",
-    "lm_head|embed_tokens",
-    "[^.]*_proj",
-    "layers.{}.mlp",
     "a{2}b?",
     "",
     "(|a)b",

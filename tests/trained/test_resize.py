@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import plan, resize, spectrum
+from rankviz.trained.resize import as_json, outline_from, plan, plan_from, resize, spectrum, spectrum_from
 from tests.support.models.saved_adapters import CONFIG, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"
@@ -126,3 +126,14 @@ def test_an_unknown_dtype_and_values_that_do_not_fit_are_refused(tmp_path):
 def test_an_adapter_that_moves_its_base_when_loaded_is_refused(tmp_path):
     with pytest.raises(BadAdapterError, match="first save it with path_initial_model_for_weight_conversion"):
         planned(two_blocks(tmp_path, init_lora_weights="pissa_niter_4"), r=2)
+
+
+def test_what_is_read_and_planned_arrives_as_it_was_made(tmp_path):
+    adapter = read_adapter([two_blocks(tmp_path / "mine")])
+    read, sent = spectrum(adapter), json.loads(json.dumps(as_json(adapter.outline)))
+    assert read == spectrum_from(json.loads(json.dumps(as_json(read))))
+    assert adapter.outline == outline_from(sent)
+
+    planned = plan(adapter.outline, read, energy=0.9, dtype="bf16")
+
+    assert planned == plan_from(json.loads(json.dumps(vars(planned))))

@@ -114,8 +114,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("options", [{"r": 3}, {"energy": 0.9}])
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [*((case, {"r": 3}) for case in CASES), *((case, {"energy": 0.9}) for case in ("patterns", "gpt2", "gpt_oss"))],
+)
 def test_peft_loads_the_truncated_product_and_gives_its_outputs(case, options, tmp_path):
     import torch
 

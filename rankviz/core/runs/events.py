@@ -100,27 +100,13 @@ class Environment(TypedDict, total=False):
     device: Literal["cuda", "cpu"]
     device_name: Word | None
     device_memory_bytes: Bytes | None
-    driver: Word | None
     cuda: Word | None
-    capability: Word | None
-    block_compile: bool
     cpu_count: Processors | None
     cpu_bf16: bool | None
-    threads: Processors
-    python: Word
-    platform: Word
     rankviz: Word
     versions: dict[Word, Word | None]
-    base: Word
-    loaded_from: Word
-    base_dtype: Word
     model_fingerprint: Word
     data_fingerprint: Word
-    total_parameters: Count
-    train_examples: Count
-    held_out_examples: Count
-    precision: Word
-    optim: Word
     target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
 
 

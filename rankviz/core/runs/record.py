@@ -330,13 +330,6 @@ class Sweep:
         return tuple(run for run in self.runs if run.state in (RunState.FAILED, RunState.CANCELLED))
 
     @property
-    def share_done(self) -> float:
-        """Share of the steps of all runs that is done; an ended run counts as fully done, however it ended."""
-        total = sum(run.request.max_steps for run in self.runs)
-        done = sum(run.request.max_steps if run.state.ended else run.steps_done for run in self.runs)
-        return done / total if total else 0.0
-
-    @property
     def seconds_in_runs(self) -> float:
         """Seconds within ended runs, without the pauses between runs."""
         spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]

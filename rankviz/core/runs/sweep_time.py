@@ -18,11 +18,9 @@ from rankviz.core.runs.request import RunRequest
 
 EVALUATION_SHARE = 0.5
 """Time of a forward pass over a row, in training steps per row without recomputation: 2P of 4P operations."""
-ONE_TOKEN_PASS = Range(0.05, 0.15, 0.5)
-"""Cost of one further token of an answer on a CPU, in forward passes over its row: a KV cache reads all weights for
-one token of each row. Measured 0.13 to 0.26 with SmolLM2-135M on one thread (26 November 2026)."""
-MORE_TOKENS = 8
-"""An answer is cut off this many tokens after the longest reference in its batch (the worker's EXTRA_TOKENS)."""
+ANSWER_PASSES = Range(1.0, 3.0, 20.0)
+"""Cost of one greedy answer, in forward passes over its row. Measured 1.8 to 3.3 with SmolLM2-135M on one thread
+(26 November 2026); on a GPU, and for long answers, a token may cost a pass."""
 SHOWN_TOKENS = 64
 """Token limit of one answer that is kept to be read."""
 SHOWN_SECONDS = 20.0
@@ -101,47 +99,36 @@ class ExpectedSweep:
         return tuple(filter(None, (*lines, self.warning)))
 
 
-def answer_passes(answer_tokens: Range, *, cuda: bool) -> Range:
-    """Return the cost of one greedy answer, in forward passes over a whole row: on a CPU one, plus ONE_TOKEN_PASS per
-    token; on CUDA one per token. Tokens are those of the reference, plus MORE_TOKENS except at the low end.
-    answer_tokens: tokens of a reference, between the mean and the longest one."""
-    decoded = answer_tokens.plus(Range(0, MORE_TOKENS, MORE_TOKENS))
-    return decoded if cuda else Range(1, 1, 1).plus(decoded.multiplied(ONE_TOKEN_PASS))
-
-
 def sweep_time(
     model: ModelSpec,
     runs: Sequence[RunRequest],
     estimates: Sequence[RunEstimate],
     assumptions: Assumptions,
     pace: Pace | None = None,
-    answering: Range | None = None,
 ) -> SweepTime | None:
     """Estimate the time of a sweep: the base is loaded and evaluated once, each run trains and is evaluated, and each
     truncation trains its recovery steps and is evaluated. estimates: of each run, from estimate_run; None is returned
-    if one has no time. answering: cost of an answer in forward passes over a row (answer_passes); None where unknown
-    or not requested."""
+    if one has no time."""
     training, other, longest = NOTHING, NOTHING, NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:
             return None
         recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
         train = estimate.seconds.times(1 + recovery)
-        alone = _other(run, estimate.seconds, pace, answering, evaluations=2)
+        alone = _other(run, estimate.seconds, pace, evaluations=2)
         longest = longest.reached_by(train.plus(alone))
         training = training.plus(train)
-        other = other.plus(_other(run, estimate.seconds, pace, answering, evaluations=1) if place else alone)
+        other = other.plus(_other(run, estimate.seconds, pace, evaluations=1) if place else alone)
     load = load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
     return SweepTime(load=load, training=training, other=other, longest_run=longest)
 
 
-def _other(run: RunRequest, training: Range, pace: Pace | None, answering: Range | None, *, evaluations: int) -> Range:
+def _other(run: RunRequest, training: Range, pace: Pace | None, *, evaluations: int) -> Range:
     """Return seconds of evaluations, answers and the rest of one run. evaluations: 2 for the first run of a worker,
     which evaluates the base too; else 1."""
     passes, one = evaluations + len(run.cut_ranks), evaluation_of_one(run, training)
-    rows = one.times(passes * run.held_out_examples)
-    if answering:
-        rows = rows.plus(one.multiplied(answering).times(passes * min(run.exact_match_examples, run.held_out_examples)))
+    answered = min(run.exact_match_examples, run.held_out_examples)
+    rows = one.times(passes * run.held_out_examples).plus(one.multiplied(ANSWER_PASSES).times(passes * answered))
     if run.shown_answers:
         rows = rows.plus(SHOWN_TIME.times(evaluations))
     rest = pace.rest if pace and pace.rest else 0.0

@@ -56,11 +56,6 @@ def data_name(data: str) -> str:
     return rest if rest and len(digest) == 16 else name
 
 
-def run_label(run: RunRecord, sweep: Sweep) -> str:
-    """Return the rank, with the learning rate and seed where they differ within the sweep."""
-    return run_labels(sweep, [run])[run.run_id]
-
-
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
     """Return labels by run id. runs: those to label; None labels the whole sweep."""
     rate = ", lr {learning_rate:g}" if len({run.request.learning_rate for run in sweep.runs}) > 1 else ""

@@ -14,7 +14,7 @@ from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.words import run_label, sweep_title, title
+from rankviz.core.runs.words import run_labels, sweep_title, title
 from rankviz.errors import (
     RankVizError,
     UserError,
@@ -57,8 +57,9 @@ def _how_far(api: Api, sweep: Sweep) -> str:
         "Tokens per second": f"{pace:,.0f}" if pace else "",
         "Memory in use": rounded(units.memory_size, last.memory_bytes, "bytes") if last else "",
     }
-    share = None if progress.trouble else sweep.share_done if progress.share is None else progress.share
-    return html.progress(share, label="Share of the sweep") + html.stats([pair for pair in known.items() if pair[1]])
+    return html.progress(progress.share, label="Share of the sweep") + html.stats(
+        [pair for pair in known.items() if pair[1]]
+    )
 
 
 def state_of(sweep: Sweep) -> str:
@@ -74,7 +75,8 @@ def state_of(sweep: Sweep) -> str:
         return f"{recorded}{ended}{by_admin}{time}."
     if running is None:
         return "Queued."
-    return f"Run {runs.index(running) + 1} of {len(runs)}, {run_label(running, sweep)}: {running.stage or 'starting'}."
+    label, doing = run_labels(sweep)[running.run_id], running.stage or "starting"
+    return f"Run {runs.index(running) + 1} of {len(runs)}, {label}: {doing}."
 
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -306,7 +307,7 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
     known = [(sweep, verdict) for sweep, verdict in judged if verdict]
-    curve, caption = charts.tradeoff_chart(known, x=x, height=HEIGHT)
+    curve, caption = charts.sweep_chart(known, x=x, metric=METRICS[shown_y], height=HEIGHT)
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
@@ -369,7 +370,9 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_table(shown.verdict) if compares else "",
-        tradeoff=charts.tradeoff_chart([(sweep, shown.verdict)], x="adapter", height=HEIGHT)[0] if compares else "",
+        tradeoff=charts.sweep_chart([(sweep, shown.verdict)], x="adapter", metric=by, height=HEIGHT)[0]
+        if compares
+        else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details,
         facts=facts_html(sweep.runs, environment),
@@ -416,44 +419,26 @@ def detail_html(api: Api, run: RunRecord) -> str:
     )
 
 
-def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
-    """Return (name, value) pairs of the settings of one run or of a sweep's runs; differing values are listed."""
-    requests = [run.request for run in runs]
-    first, lora, training = requests[0], requests[0].lora, requests[0].training
-
-    def each(value: Callable[[Any], float]) -> str:
-        return ", ".join(dict.fromkeys(f"{value(request):g}" for request in requests))
-
-    lower = sorted(next((request.cut_ranks for request in requests if request.cut_ranks), ()))
-    facts = {
-        "Rank": each(lambda request: request.r),
-        "Truncated to": _listed(lower),
-        "Targets": _listed(lora.target_modules),
-        "Alpha": ", ".join((each(lambda request: request.lora.lora_alpha), *lora.variants)),
-        "Learning rate": each(lambda request: request.learning_rate),
-        "Seed": each(lambda request: request.seed),
-        "Steps": f"{first.max_steps:,}",
-        "Batch": f"{training.per_device_train_batch_size}, accumulation {training.gradient_accumulation_steps}",
-        "Maximum tokens per example": f"{training.max_length:,}",
-        "Held-out examples": f"{first.held_out_examples:,}",
-        "Exact match on": f"{first.exact_match_examples:,} of them" if first.exact_match_examples else "",
-        "Precision": training.precision,
-        "Optimizer": training.optim,
-    }
-    return [(name, value) for name, value in facts.items() if value]
-
-
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
-    """Build the folded configuration and environment of runs, with one line per library."""
-    flat: dict[str, Any] = {}
-    for name, value in environment.items():
-        flat |= value if isinstance(value, Mapping) else {name.replace("_", " "): value}
-    machine = [(str(name), _listed(value)) for name, value in flat.items() if value not in (None, "")]
+    """Build the folded configuration and environment of one run or of a sweep's runs; differing values are listed."""
+    hidden = ("run_id", "sweep_id", "created_at", "base", "data")
+    settings = [{k: v for k, v in asdict(run.request).items() if k not in hidden} for run in runs]
     return "".join(
         html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
-        for title, pairs in (("Configuration", request_facts(runs)), ("Environment", machine))
+        for title, pairs in (("Configuration", _flat(*settings)), ("Environment", _flat(environment)))
         if pairs
     )
+
+
+def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Return names and the different values of these mappings and of those in them, without empty values."""
+    values: dict[str, dict[str, None]] = {}
+    for row in rows:
+        nested = [each for each in row.values() if isinstance(each, Mapping)]
+        for name, value in [*row.items(), *(pair for each in nested for pair in each.items())]:
+            if not isinstance(value, Mapping) and value is not False and value not in (None, "", ()):
+                values.setdefault(name.replace("_", " "), {})[_listed(value)] = None
+    return [(name, ", ".join(texts)) for name, texts in values.items()]
 
 
 def ship_label(ship: FinishedAdapter) -> str:

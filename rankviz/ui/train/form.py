@@ -441,11 +441,11 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     name, device = base_name(request.base), api.workspace.here()
     api.workspace.references.base(request.base)
     api.models.get(request.base)
-    api.data.measure(request.data)
+    measured = api.data.measure(request.data)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
-    cut = truncation(replace(request.training, data=api.data.measure(request.data).training_data()))
+    cut = truncation(replace(request.training, data=measured.training_data()))
     plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
     room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())

@@ -71,10 +71,8 @@ def engine_of(api):
     return next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))
 
 
-@pytest.mark.parametrize("first", ON)
-def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path, first):
-    store, order = three.workspace.store, [*ON, *ON]
-    second, third = order[order.index(first) + 1 : order.index(first) + 3]
+def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path):
+    store, (first, second, third) = three.workspace.store, ON
     sweep_id = three.engines.start(SweepRequest(ranks=(2, 4), seeds=(0,)), first, **ON[first])
     done, moves = store.run_ids(sweep_id)
 

@@ -16,25 +16,17 @@ CHAT = (
     "meta-llama/Llama-3.1-8B-Instruct",
     "Qwen/Qwen3-4B",
     "openai/gpt-oss-20b",
-    "microsoft/phi-4",
     "unsloth/phi-4",
     "HuggingFaceTB/SmolLM3-3B",
-    "LiquidAI/LFM2-1.2B",
-    "ibm-granite/granite-4.1-3b",
-    "meta-models/Muse-Glimmer-30B",
     "HuggingFaceH4/zephyr-7b-beta",
-    "Qwen/QwQ-32B",
-    "NousResearch/Hermes-3-Llama-3.1-8B",
 )
 
 BASE = (
     "meta-llama/Llama-3.1-8B",
     "Qwen/Qwen3-8B-Base",
-    "Qwen/Qwen2.5-0.5B",
     "google/gemma-4-26B-A4B:whole",
     "mistralai/Mixtral-8x7B-v0.1",
     "openai-community/gpt2-medium",
-    "HuggingFaceTB/SmolLM3-3B-Base",
     "unsloth/llama-2-7b-bnb-4bit",
     "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
     "GPT-2 Medium",
@@ -60,7 +52,6 @@ def pattern_of(name):
     ("name", "blocks", "prefix", "period", "depths"),
     [
         ("HuggingFaceTB/SmolLM2-135M", 30, 0, 1, (4, 12)),
-        ("HuggingFaceTB/SmolLM2-360M", 32, 0, 1, (4, 12)),
         # one full attention block in four; 4 + 2 · 4
         ("Qwen/Qwen3-Next-80B-A3B-Instruct", 48, 0, 4, (4, 12)),
         # alternating
