@@ -249,16 +249,12 @@ def sweep(
 
 
 def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
-    """Write a figure of quality by adapter size; for a fast curve or quick look, of loss by rank with its forecast."""
+    """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
-    from rankviz.core.runs.words import sweep_title
 
     result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
     judged = [(sweep, result.verdict if result else None)]
-    if any(run.cuts for run in sweep.runs):
-        info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
-    else:
-        info = figures.sweep_info(judged, x="adapter")
+    info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
     write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
 
 

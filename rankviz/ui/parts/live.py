@@ -125,11 +125,8 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, A
         return gr.update(visible=False)
     if api.engines.why_not(api.locations.destination(sweep.runs).engine):
         return gr.update(visible=False)
-    estimate = api.runs.expected_added(sweep.sweep_id, r)
-    time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""
     price = job_price(api, sweep.sweep_id, lambda: api.moves.check_added(sweep.sweep_id, r))
-    takes = ", ".join(filter(None, [time, price]))
-    return gr.update(value=f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+    return gr.update(value=f"Add a repeat at r = {r}" + (f" ({price})" if price else ""), visible=True)
 
 
 def waits_for_price(*buttons: dict[str, Any]) -> bool:
