@@ -401,14 +401,15 @@ def detail_html(api: Api, run: RunRecord) -> str:
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    estimate = api.runs.expected_run(run)
+    estimate, place = api.runs.expected_run(run), live.telling(api, api.locations.in_words(run))
+    place = f"Place: {place}." if place else ""
     basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
     log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
     shown = f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else ""
     return (
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}">'
         f"<h2>{escape(f'r = {request.r}: {base_name(request.base)} on {data_name(request.data)}')}</h2>"
-        f"{html.paragraphs(when, live.place_in_sentences(api, run), basis)}{notice_html(run.error, kind='error')}"
+        f"{html.paragraphs(when, place, api.runs.why_waits(run), basis)}{notice_html(run.error, kind='error')}"
         f"{shown}{facts_html([run], run.environment)}</section>"
     )
 
