@@ -306,18 +306,9 @@ NOISE_SHARE = 0.1
 """Share of a step's time above which its standard error is reported."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeSummary:
-    """A probe with its estimate."""
-
-    record: ProbeRecord
-    estimate: ProbeEstimate | None
-    """None where the model is no longer available."""
-
-
-def as_json(summary: ProbeSummary) -> dict[str, Any]:
-    """Return the probe as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see peak_kind."""
-    record, estimate = summary.record, summary.estimate
+def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
+    """Return the probe with its estimate as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see
+    peak_kind."""
     request, full, training = record.request, record.full, record.request.training
     computed = ("peak_bytes", "step_seconds", "step_noise_seconds", "tokens_per_second")
     measured = [
@@ -401,9 +392,9 @@ def sentences(record: ProbeRecord) -> list[str]:
     return notes
 
 
-def table(summary: ProbeSummary) -> tuple[list[str], list[tuple[str, str, str, str]]]:
+def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str], list[tuple[str, str, str, str]]]:
     """Return headings and rows: measured depths, line through them, and whole model by extrapolation and estimate."""
-    record, estimate, memory = summary.record, summary.estimate, units.memory_size
+    memory = units.memory_size
     extrapolated, whole, rows = record.extrapolated, f"All {record.request.total_depth} blocks", []
 
     def time(seconds: float) -> str:
