@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,10 +26,9 @@ from rankviz.cli.shared import (
     table,
     write_plot,
 )
-from rankviz.core.accuracy.report import Score
 from rankviz.core.lora.config import lora_alpha
 from rankviz.errors import InvalidSettingError
-from rankviz.options import OPTIONS, lora_of, takes, training_of
+from rankviz.options import OPTIONS, TRAIN_OPTIONS, lora_of, takes, training_of
 from rankviz.units import NOT_KNOWN, counted
 from rankviz.units import rounded_percent as percent
 
@@ -41,7 +39,6 @@ Adapter = Annotated[
     str,
     typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id, a Hub id, or sample."),
 ]
-NOT_DISTINGUISHABLE = "cannot be distinguished"
 
 
 def validate(
@@ -60,9 +57,10 @@ def validate(
     if as_json:
         return print_json(asdict(report))
     if unseen := report.left_out:
-        _print_scores("Peak memory: each source predicted without its own rows", [*unseen.origins, unseen.overall])
-    overall = [report.overall] if report.overall else []
-    _print_scores("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), [*report.groups, *overall])
+        scores = (*unseen.origins, unseen.overall)
+        table("Peak memory: each source predicted without its own rows", [score.texts() for score in scores])
+    rows = [score.texts() for score in (*report.groups, *([report.overall] if report.overall else []))]
+    table("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), rows)
     for title, time in (("Time, each source unseen", unseen and unseen.time), ("Time", report.time)):
         if time:
             print(
@@ -72,22 +70,6 @@ def validate(
     if missing := [row for row in report.rows if row.reason and row.predicted_bytes is None]:
         rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
         table(f"{counted(len(rows), 'row')} without a prediction", rows)
-
-
-def _print_scores(title: str, scores: Sequence[Score]) -> None:
-    rows = [
-        {
-            "Source": score.group,
-            "Rows": str(score.rows),
-            "Setups": str(score.settings),
-            "Mean error": percent(score.mean_abs_error),
-            "Largest error": f"{100 * score.worst_error:+.1f} %",
-            "Inside the range": percent(score.inside_band),
-            "Range": f"±{percent(score.mean_half_width)}",
-        }
-        for score in scores
-    ]
-    table(title, rows)
 
 
 def verdict(
@@ -133,7 +115,7 @@ def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
     low, high = rank.above_best_low, rank.above_best_high
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")  # one more than sentences have of a loss
     span = NOT_KNOWN if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
-    call = NOT_DISTINGUISHABLE if rank.call == CANT_TELL else rank.call
+    call = "cannot be distinguished" if rank.call == CANT_TELL else rank.call
     return {
         "Rank": str(rank.r),
         metric.noun.capitalize(): metric.text(result.read(rank.loss)),
@@ -232,19 +214,11 @@ def doctor(
         sys.exit(1)
 
 
-PROBE_OPTIONS = OPTIONS | {
-    each.name: each
-    for each in (
-        replace(OPTIONS["model"], help=MODEL_HELP),
-        replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
-        replace(OPTIONS["precision"], default="auto", help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16."),
-        replace(OPTIONS["framework"], help="unsloth, peft, and on a GPU trl."),
-        replace(OPTIONS["batch"], default=1),
-        replace(OPTIONS["accumulation"], default=1),
-        replace(OPTIONS["max_length"], default=256, help="Tokens per example (random tokens)."),
-        replace(OPTIONS["optim"], default="auto", help="auto, adamw_torch, sgd, and on a GPU adamw_8bit."),
-        replace(OPTIONS["checkpointing"], default="auto", help="auto, none, hf or unsloth."),
-    )
+PROBE_OPTIONS = TRAIN_OPTIONS | {
+    "model": replace(OPTIONS["model"], help=MODEL_HELP),
+    "r": replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
+    "alpha": OPTIONS["alpha"],
+    "batch": replace(OPTIONS["batch"], default=1),
 }
 PROBED = ("precision", "framework", "batch", "accumulation", "max_length", "optim", "checkpointing")
 

@@ -12,11 +12,11 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
@@ -187,19 +187,12 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """Return label and id of each catalogue row; other names can be typed, as a list of all 583 slows every event."""
-    rows = {row.id: row for row in api.models.all()}
-    return [(model_label(row, rows.get(row.id + WHOLE)), row.id) for row in rows.values()]
 
+    def label(row: ModelRow) -> str:
+        about = [units.count(row.total_parameters), *([] if row.tower == "text" else [row.tower])]
+        return f"{row.id} · {', '.join(about)}" + ("" if row.verified else ", total unverified")
 
-def model_label(row: Any, whole: Any = None) -> str:
-    """Return a model's id with its number of parameters. whole: row of the whole checkpoint, for a text tower. The
-    label has both sizes, as the framework decides which of the two is loaded."""
-    size = units.count(row.total_parameters)
-    if whole:
-        size = f"{units.count(whole.total_parameters)}, text alone {size}"
-    elif row.tower != "text":
-        size = f"{size}, {row.tower}"
-    return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
+    return [(label(row), row.id) for row in api.models.all()]
 
 
 def followed(api: Api, **values: Any) -> View:
