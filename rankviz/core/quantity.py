@@ -48,10 +48,6 @@ class Range:
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
-    def including(self, value: float) -> "Range":
-        """Return the range widened to include the value."""
-        return Range(min(self.low, value), self.expected, max(self.high, value))
-
     def reached_by(self, other: "Range") -> "Range":
         """Return the larger of both ranges at each of low, expected and high."""
         return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))

@@ -179,8 +179,3 @@ class AccuracyReport:
     evidence: AccuracyByKind
     left_out: LeftOut | None = None
     """None for a file of your own, whose rows are all unknown to the formulas."""
-
-    @property
-    def sources_on_gpus(self) -> frozenset[str]:
-        """Names of the sources of scored rows measured on GPUs."""
-        return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")

@@ -150,7 +150,7 @@ def test_sources_that_were_not_seen_are_met_as_promised():
     assert max(source.mean_abs_error for source in unseen.origins) <= 0.12
     assert unseen.overall.inside_band >= 0.90
     assert min(source.inside_band for source in unseen.origins) >= 0.85
-    assert {"fitcheck", "fms-acceleration", "litgpt"} == report.sources_on_gpus
+    assert {"fitcheck", "fms-acceleration", "litgpt"} < {source.group for source in unseen.origins}
     assert unseen.time.inside_range >= 0.90
     assert 1.0 == min(score.inside_band for score in report.bounds)
 
