@@ -394,7 +394,7 @@ class Runs(Operations):
         """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
         sweep chooses its machine."""
         name = engine or self._workspace.settings.engine
-        return None if name == HF_JOBS else self._api.locations.environment(name, look=False)
+        return None if name == HF_JOBS else self._api.locations.environment(name)
 
     # Whether runs could start, and starting them.
 
