@@ -253,14 +253,13 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     from rankviz import figures
     from rankviz.core.runs.words import sweep_title
 
-    result = api.verdicts.of_sweep(sweep.sweep_id)
+    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+    judged = [(sweep, result.verdict if result else None)]
     if any(run.cuts for run in sweep.runs):
-        decision = api.decisions.of(sweep.sweep_id)
-        forecast = decision.forecast if decision else None
-        info = figures.rank_curve_info(sweep, result.verdict if result else None, forecast=forecast)
-        return write_plot(plot, figures.rank_curve_figure(info), sweep_title(sweep), info.source)
-    info = figures.tradeoff_info([(sweep, result.verdict)] if result else [])
-    write_plot(plot, figures.tradeoff_figure(info), sweep_title(sweep), " ".join(info.notes))
+        info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
+    else:
+        info = figures.sweep_info(judged, x="adapter")
+    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
 
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")

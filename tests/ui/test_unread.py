@@ -1,13 +1,10 @@
 """What is kept of answers that nobody fetches."""
 
 import asyncio
-from types import SimpleNamespace
 
-import pytest
 from gradio.server_messages import ProcessCompletedMessage
-from starlette.exceptions import HTTPException
 
-from rankviz.ui.blocks import READ, TOO_LATE, Unread
+from rankviz.ui.blocks import TOO_LATE, Unread
 
 
 def answer(text):
@@ -19,8 +16,8 @@ def read(messages):
     return message.output.get("data", message.output)
 
 
-def unread_of(*sessions, events=None, running=(), **most):
-    unread = Unread({} if events is None else events, dict(running), **most)
+def unread_of(*sessions, events=None, **most):
+    unread = Unread({} if events is None else events, **most)
     for session in sessions:
         unread[session] = asyncio.Queue()
     return unread
@@ -58,21 +55,3 @@ def test_of_more_messages_of_one_session_than_there_is_room_for_the_oldest_goes_
     assert [["2"], ["3"]] == [read(unread["ann"]), read(unread["ann"])]
     assert unread["ann"].empty()
     assert {"ann": {"2", "3"}} == events
-
-
-def test_one_waits_for_an_event_that_is_still_to_answer_alone():
-    running = {name: SimpleNamespace(alive=name != "given up") for name in ("queued", "read", "given up")}
-    events = {"ann": {"queued"}, "ben": set(), "eve": {"given up", "ended"}}
-    unread = unread_of(*events, events=events, running=running)
-    unread["eve"].put_nowait(answer("hers"))
-
-    async def read_all():
-        waiting = asyncio.ensure_future(unread["ann"].get())
-        assert {"data": ["hers"]} == (await unread["eve"].get()).output
-        for session in ("ben", "eve"):
-            with pytest.raises(HTTPException, match=READ):
-                await unread[session].get()
-        unread["ann"].put_nowait(answer("at last"))
-        return (await waiting).output
-
-    assert {"data": ["at last"]} == asyncio.run(read_all())

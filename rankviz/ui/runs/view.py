@@ -307,7 +307,7 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
     known = [(sweep, verdict) for sweep, verdict in judged if verdict]
-    curve, caption = charts.tradeoff_chart(known, x=x, height=HEIGHT)
+    curve, caption = charts.sweep_chart(known, x=x, metric=METRICS[shown_y], height=HEIGHT)
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
@@ -370,7 +370,9 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         by_rank=shown.chart if evaluated else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_table(shown.verdict) if compares else "",
-        tradeoff=charts.tradeoff_chart([(sweep, shown.verdict)], x="adapter", height=HEIGHT)[0] if compares else "",
+        tradeoff=charts.sweep_chart([(sweep, shown.verdict)], x="adapter", metric=by, height=HEIGHT)[0]
+        if compares
+        else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details,
         facts=facts_html(sweep.runs, environment),
