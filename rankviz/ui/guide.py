@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.advice.advice import Mean
 from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
-from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
+from rankviz.core.advice.words import BY_TASK, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
@@ -130,7 +130,7 @@ def evidence_html(api: Api) -> str:
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
         f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}. "
-        f"For the recommended rank, each publication is left out in turn. {aim_in_words(record)} The rule itself was "
+        f"For the recommended rank, each publication is left out in turn. The rule itself was "
         "found on these publications, so new ones may do worse; near full fine-tuning and continued pretraining were "
         "not tested in this way. Always r = 64 failed most where alpha stayed at 16: scale alpha with r."
     )

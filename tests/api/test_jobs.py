@@ -11,7 +11,7 @@ from rankviz.api.engines import LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.jobs.remote import Submission
+from rankviz.jobs.bundle import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
