@@ -289,7 +289,6 @@ class Runs(Operations):
             "strangers": [] if owner.admin else owner.ids,
             "limits": [
                 most_bytes,
-                limits.runs_per_import,
                 limits.events_per_run,
                 limits.values_per_import,
                 limits.record_kb and limits.record_kb * 1000,
@@ -395,7 +394,7 @@ class Runs(Operations):
         """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
         sweep chooses its machine."""
         name = engine or self._workspace.settings.engine
-        return None if name == HF_JOBS else self._api.locations.environment(name, look=False)
+        return None if name == HF_JOBS else self._api.locations.environment(name)
 
     # Whether runs could start, and starting them.
 
