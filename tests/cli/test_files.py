@@ -100,7 +100,7 @@ def test_an_adapter_has_the_contracts_keys_a_sentence_and_is_resized(tmp_path):
     assert (4, 4) == (result["r"], len(result["layers"]))
     assert {"0.9", "0.99"} == result["rank_for_energy"].keys() == result["layers"][0]["rank_for_energy"].keys()
     assert ["model.layers.1.self_attn.v_proj"] == result["dead"]
-    assert text.startswith("Trained with r = 4. 99 % of the update's energy needs the full rank; r = 2 keeps 90 %.")
+    assert text.startswith("Trained with r = 4; r = 4 keeps 99 % of the update's energy, r = 2 keeps 90 %.")
     assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in text.splitlines() if "q_proj" in line)
     assert (2, 4, 160) == (resized["r"], resized["lora_alpha"], resized["adapter_parameters"])
     assert (tmp_path / "new" / "adapter_model.safetensors").stat().st_size == resized["adapter_bytes"]
