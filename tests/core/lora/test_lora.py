@@ -291,9 +291,7 @@ ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_mod
 
 def test_unsloths_own_families_save_embedding_head_and_norms_only():
     for names in (("lm_head", "score"), ("o_proj",), ("mlp",)):
-        with pytest.raises(
-            InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"
-        ):
+        with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
             plan_of(NORMED, framework="unsloth", modules_to_save=names)
     assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
     assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
