@@ -24,16 +24,6 @@ LEARNING_RATE = 2e-4
 """Default of Unsloth's notebooks, for callers without a recommended rate."""
 STEPS = 60
 """Length of a training for which neither steps nor tokens are given."""
-SEED = 3407
-"""Default of Unsloth's notebooks."""
-SCHEDULER = "linear"
-WEIGHT_DECAY = 0.0
-"""Scheduler and weight decay of RankViz's own runs, so that an exported training can be compared with them."""
-HELD_OUT_SHARE = 0.05
-"""Share of the examples that is held out for evaluation."""
-EVAL_STEPS = 0.25
-"""Interval of evaluations as a share of all steps, as transformers and Axolotl accept it."""
-LOGGING_STEPS = 10
 
 
 def published(model_id: str) -> Published | None:
