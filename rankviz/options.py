@@ -187,10 +187,6 @@ TRAIN_OPTIONS = OPTIONS | {
 """Options of a sweep, with SweepRequest's defaults."""
 
 
-def _argument(option: Option) -> Parameter:
-    return Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, default=option.default, annotation=option.kind)
-
-
 def takes(
     *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -200,12 +196,10 @@ def takes(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}
-        build = make or _argument
+        kind = Parameter.KEYWORD_ONLY if make else Parameter.POSITIONAL_OR_KEYWORD
+        build = make or (lambda each: Parameter(each.name, kind, default=each.default, annotation=each.kind))
         parameters = [own.pop(name) if name in own else build(table[name]) for name in names]
-        parameters = [
-            each.replace(kind=Parameter.POSITIONAL_OR_KEYWORD if make is None else Parameter.KEYWORD_ONLY)
-            for each in (*parameters, *own.values())
-        ]
+        parameters = [each.replace(kind=kind) for each in (*parameters, *own.values())]
         whole = signature(function).replace(parameters=parameters)
 
         @wraps(function)

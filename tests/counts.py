@@ -16,9 +16,9 @@ from typing import Any
 
 from docs.generate.markdown import replace_block
 from rankviz.catalog.hardware import load_assumptions
+from rankviz.core.cost.memory import component_of, unsloth_bytes
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import Stack, settled
-from rankviz.core.cost.weights import component_of, unsloth_bytes
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec

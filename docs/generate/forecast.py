@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docs.generate.markdown import percent, table
-from rankviz.core.advice.advice import record_of
 from rankviz.core.advice.words import KINDS as KINDS_OF_TASK
-from rankviz.core.advice.words import aim_in_words
 from rankviz.core.forecast.bands import (
     ANY,
     ENOUGH_INSIDE,
@@ -189,7 +187,7 @@ def regret(forecast: Mapping[str, Any]) -> str:
         f"{KINDS_OF_TASK[kind]} {', '.join(f'r = {r} ({n})' for r, n in counts.items())}"
         for kind, counts in forecast["advice"]["chosen"].items()
     )
-    return f"{rows}\n\n{aim_in_words(record_of(forecast['advice']))} Chosen for left-out publications: {chosen}."
+    return f"{rows}\n\nChosen for left-out publications: {chosen}."
 
 
 def quick_look(check: Mapping[str, Any]) -> str:

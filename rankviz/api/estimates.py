@@ -54,8 +54,8 @@ class Accuracy(Operations):
         """Compute the shipped report again, in three passes: first the errors, then all rows with ranges as wide as
         these errors, then each row predicted without its source."""
         from rankviz.catalog.measurements import shipped_rows
+        from rankviz.core.accuracy.predicted import left_out_predictions
         from rankviz.core.accuracy.report import widths
-        from rankviz.core.accuracy.summarize import left_out_predictions
 
         rows = shipped_rows(self._workspace.assets)
         constants = hardware.load_constants(self._workspace.assets)
@@ -68,7 +68,7 @@ class Accuracy(Operations):
     ) -> AccuracyReport:
         from datetime import date
 
-        from rankviz.core.accuracy.summarize import summarize
+        from rankviz.core.accuracy.predicted import summarize
 
         return summarize([self._predict(row, assume) for row in rows], date.today().isoformat(), left_out)
 

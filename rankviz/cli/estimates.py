@@ -33,7 +33,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit import FittingCard, Knob, Limit, Method
+    from rankviz.core.fit import FittingCard, Knob, Method
 
 
 def models(as_json: Json = False) -> None:
@@ -122,9 +122,18 @@ def fit(
         fits = (
             f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
         )
-        loading = units.memory_size(memory.while_loading) if memory.fuller_while_loading else ""
-        while_loading = {"Largest value that fits": "While loading", "Certain": "", "Expected": loading}
-        table(f"{name}: {fits}", [*map(_limit_row, decisions.limits), *([while_loading] if loading else [])])
+        rows = [
+            {
+                "Largest value that fits": {"r": "Rank", "batch": "Batch", "max_length": "Max length"}[limit.option],
+                "Certain": "none" if limit.surely is None else f"{limit.surely:,}",
+                "Expected": "none" if limit.expected is None else f"{limit.expected:,}",
+                "Note": limit.note,
+            }
+            for limit in decisions.limits
+        ]
+        if memory.fuller_while_loading:
+            notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
+        table(f"{name}: {fits}", rows)
     table(f"{name}: effect of one change (same tokens)", map(_knob_row, decisions.knobs), texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
@@ -142,12 +151,6 @@ def _prices(options: list[str]) -> dict[str, float]:
         except ValueError:
             raise InvalidSettingError(f"Write a price as GPU=USD per hour, such as L4=0.75 (got {text!r}).") from None
     return prices
-
-
-def _limit_row(limit: "Limit") -> dict[str, str]:
-    sure, expected = ("none" if value is None else f"{value:,}" for value in (limit.surely, limit.expected))
-    name = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}[limit.option]
-    return {"Largest value that fits": name, "Certain": sure, "Expected": expected, "Note": limit.note}
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:

@@ -34,7 +34,7 @@ from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
+from rankviz.core.runs.words import still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
@@ -166,15 +166,9 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
-    failed, labels = {}, run_labels(sweep)
-    for run in sweep.runs:
-        if run.state == "failed":
-            failed.setdefault(run.error, []).append(labels[run.run_id])
-    return [
-        f"{units.counted(len(names), 'run')} failed ({'; '.join(names)}): {one_line(' '.join(error.split()))}"
-        for error, names in failed.items()
-    ]
+    """Return each different error of a sweep's failed runs in one line."""
+    errors = dict.fromkeys(run.error for run in sweep.runs if run.state == "failed")
+    return [f"Failed: {one_line(' '.join(error.split()))}" for error in errors]
 
 
 def _print_curves(curves: Sequence["FastCurve"]) -> None:
@@ -249,18 +243,13 @@ def sweep(
 
 
 def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
-    """Write a figure of quality by adapter size; for a fast curve or quick look, of loss by rank with its forecast."""
+    """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
-    from rankviz.core.runs.words import sweep_title
 
-    result = api.verdicts.of_sweep(sweep.sweep_id)
-    if any(run.cuts for run in sweep.runs):
-        decision = api.decisions.of(sweep.sweep_id)
-        forecast = decision.forecast if decision else None
-        info = figures.rank_curve_info(sweep, result.verdict if result else None, forecast=forecast)
-        return write_plot(plot, figures.rank_curve_figure(info), sweep_title(sweep), info.source)
-    info = figures.tradeoff_info([(sweep, result.verdict)] if result else [])
-    write_plot(plot, figures.tradeoff_figure(info), sweep_title(sweep), " ".join(info.notes))
+    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+    judged = [(sweep, result.verdict if result else None)]
+    info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
+    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
 
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")

@@ -48,10 +48,6 @@ class Range:
     def times(self, factor: float) -> "Range":
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
-    def including(self, value: float) -> "Range":
-        """Return the range widened to include the value."""
-        return Range(min(self.low, value), self.expected, max(self.high, value))
-
     def reached_by(self, other: "Range") -> "Range":
         """Return the larger of both ranges at each of low, expected and high."""
         return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))
@@ -87,15 +83,6 @@ def middle(values: Sequence[float]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
-def median_error(values: Sequence[float]) -> float:
-    """Return the standard error of the median, from the median absolute deviation (1.48 times it is a normal standard
-    deviation, and 1.25 times that over the root of the count the median's error); 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    centre = middle(values)
-    return 1.25 * 1.48 * middle([abs(value - centre) for value in values]) / len(values) ** 0.5
 
 
 Level = Literal["info", "warning"]

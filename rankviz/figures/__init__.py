@@ -4,7 +4,7 @@
 
     sweep = Api().runs.sweeps()[0]
     judged = Api().verdicts.of_sweep(sweep.sweep_id)
-    figures.rank_curve_figure(figures.rank_curve_info(sweep, judged.verdict)).show()
+    figures.sweep_figure(figures.sweep_info([(sweep, judged.verdict)])).show()
 
 Only this package uses Plotly, and imports it when the first figure is drawn. A colour has one meaning everywhere
 (style.py). The page's stylesheet sets the colours of text, grid and hover, so a change of theme needs no new drawing.
@@ -23,7 +23,7 @@ from rankviz.figures.cost import memory_figure, memory_info, parameters_figure, 
 from rankviz.figures.hero import X_LABELS, hero_figure, hero_info
 from rankviz.figures.studies import studies_figure, studies_info
 from rankviz.figures.style import plot_file, write_figure
-from rankviz.figures.sweep import COST_AXES, rank_curve_figure, rank_curve_info, tradeoff_figure, tradeoff_info
+from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info
 from rankviz.figures.training import training_figure, training_info
 
 __all__ = [
@@ -42,14 +42,12 @@ __all__ = [
     "parameters_figure",
     "parameters_info",
     "plot_file",
-    "rank_curve_figure",
-    "rank_curve_info",
     "spectrum_figure",
     "spectrum_info",
     "studies_figure",
     "studies_info",
-    "tradeoff_figure",
-    "tradeoff_info",
+    "sweep_figure",
+    "sweep_info",
     "training_figure",
     "training_info",
     "write_figure",

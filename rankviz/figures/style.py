@@ -212,12 +212,6 @@ def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | line
 
 
-def named_band(low: float, high: float, name: str) -> dict[str, Any]:
-    """Return a horizontal grey band over the whole width of a figure, with its name in the legend."""
-    look = {"fillcolor": rgba(NEUTRAL, 0.13), "line": {"width": 0}, "layer": "below", "name": name, "showlegend": True}
-    return {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high} | look
-
-
 WIDTH, HEIGHT = 960, 560
 INK = "#1e293b"
 SOURCE_CHARACTERS = 145

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
-NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "reservation", "wckey")
-"""Options of sbatch whose values are names of the cluster's site."""
-SENTENCE_ENDS = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
-FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b")
-"""Pattern that marks a sentence with advice that only the owner of the server can follow."""
 TEXTS = ("error", "log_tail", "lost", "waits", "where")
 """Fields of a run or an event in which an engine may name its machines."""
 
@@ -63,16 +58,14 @@ def hidden(item: Any, settings: Settings) -> Any:
 
 
 def without_private(text: str, settings: Settings) -> str:
-    """Return a text without addresses and names of the owner's clusters, and without advice to the owner."""
-    lines = (SENTENCE_ENDS.split(line) for line in text.split("\n"))
-    text = "\n".join(" ".join(each for each in line if not FOR_OWNER.search(each)) for line in lines)
+    """Return a text without addresses and names of the owner's clusters."""
     names = [settings.slurm_partition]
     if settings.ray_address:
         text, address = text.replace(f" at {settings.ray_address}", ""), urlsplit(settings.ray_address)
         names += [settings.ray_address, address.netloc, address.hostname or "", settings.ray_storage]
     for option in settings.slurm_options:
-        name, _, value = option.partition("=")
-        names += [option, value] if value and name.lstrip("-") in NAMING else []
+        value = option.partition("=")[2]
+        names += [option, value] if len(value) > 3 else []  # a number may be part of any sentence
     if names := sorted(filter(None, {*names}), key=len, reverse=True):
         text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)

@@ -1,5 +1,5 @@
 """The page as Gradio Blocks: functions run as the current visitor, and server memory for open pages and answers is
-limited. All uses of Gradio's internals are here, in five parts (tests/ui/test_private_parts.py names the version):
+limited. All uses of Gradio's internals are here, in five parts (tests/ui/test_blocks.py names the version):
 BlocksConfig, the queue's unread messages, functions that fetch URLs, upload progress, and the MCP server (ui.mcp)."""
 
 import asyncio
@@ -17,7 +17,6 @@ import orjson
 import safehttpx
 from gradio import processing_utils, routes
 from gradio.blocks import BlocksConfig
-from starlette.exceptions import HTTPException
 
 from rankviz.errors import UserError
 from rankviz.shared import gate
@@ -34,7 +33,6 @@ LARGE_BYTES = 50_000
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
-READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
 class Newest(OrderedDict[str, Any]):
@@ -63,21 +61,19 @@ class Unread(Newest):
 
     Args:
         events: Gradio's ids of unread events by session.
-        running: Gradio's events that are queued or running, by id. An event stays briefly after its answer.
         answers, size, sessions, messages: Limits.
     """
 
     def __init__(
         self,
         events: dict[str, set[str]],
-        running: Mapping[str, Any],
         answers: int = MAX_ANSWERS,
         size: int = MAX_BYTES,
         sessions: int = MAX_SESSIONS,
         messages: int = MAX_MESSAGES,
     ):
         super().__init__(sessions)
-        self.events, self._running, self.messages = events, running, messages
+        self.events, self.messages = events, messages
         self._most, self._most_bytes, self._bytes = answers, size, 0
         self._answers: OrderedDict[int, tuple[Any, int]] = OrderedDict()
 
@@ -109,14 +105,6 @@ class Unread(Newest):
         """Stop counting a message; does nothing for a message that is not a counted answer."""
         self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
 
-    def has_more(self, session: str, besides: str | None = None) -> bool:
-        """Return True where an event of this session, whose messages are all read, will still send a message. Forget
-        events that will not, since Gradio would wait for them forever. besides: id of an event that Gradio forgets."""
-        unread = self.events.get(session, set())
-        living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
-        unread &= living | {besides}
-        return bool(living)
-
 
 class Messages(asyncio.Queue):
     """Message queue of one session."""
@@ -124,15 +112,6 @@ class Messages(asyncio.Queue):
     def __init__(self, unread: Unread, session: str):
         super().__init__()
         self._unread, self._session = unread, session
-
-    async def get(self) -> Any:
-        """Return the next message; raise HTTPException where none will come, since Gradio would wait forever."""
-        if self.empty() and not self._unread.has_more(self._session):
-            raise HTTPException(404, READ)
-        message = await super().get()
-        if self.empty():
-            self._unread.has_more(self._session, message.event_id)
-        return message
 
     def _put(self, item: Any) -> None:
         if self.qsize() >= self._unread.messages:
@@ -291,7 +270,7 @@ class PageBlocks(gr.Blocks):
         super().queue(*args, **options)
         queue = self._queue
         queue.push = partial(gate.push, queue.push)
-        queue.pending_messages_per_session = Unread(queue.pending_event_ids_session, queue.event_ids_to_events)
+        queue.pending_messages_per_session = Unread(queue.pending_event_ids_session)
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:

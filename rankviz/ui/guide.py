@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.advice.advice import Mean
 from rankviz.core.advice.use_case import DEFAULT, LORA, RANK_RULES, USE_CASES
-from rankviz.core.advice.words import BY_TASK, aim_in_words, rule_evidence
+from rankviz.core.advice.words import BY_TASK, rule_evidence
 from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
@@ -130,7 +130,7 @@ def evidence_html(api: Api) -> str:
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
         f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}. "
-        f"For the recommended rank, each publication is left out in turn. {aim_in_words(record)} The rule itself was "
+        f"For the recommended rank, each publication is left out in turn. The rule itself was "
         "found on these publications, so new ones may do worse; near full fine-tuning and continued pretraining were "
         "not tested in this way. Always r = 64 failed most where alpha stayed at 16: scale alpha with r."
     )
@@ -197,28 +197,11 @@ def details(report: AccuracyReport) -> View:
     predicted with that source left out, and of all sources together."""
     info, unseen = accuracy_info(report), report.left_out
     drawing = accuracy_figure.drawing(info, height=HEIGHT)
-    rows = [
-        [
-            score.group,
-            f"{score.rows:,}",
-            f"{score.settings:,}",
-            percent(score.mean_abs_error),
-            _signed(score.worst_error),
-            percent(score.inside_band),
-            f"±{percent(score.mean_half_width)}",
-        ]
-        for score in (*unseen.origins, unseen.overall)
-    ]
-    rows[-1] = Row(rows[-1], chosen=True)
-    headers = ["Source", "Rows", "Setups", "Mean error", "Largest error", "Inside the range", "Range"]
+    rows = [score.texts() for score in (*unseen.origins, unseen.overall)]
+    cells = [Row([*row.values()], chosen=row is rows[-1]) for row in rows]
     table = html.titled(
         "Sources, each predicted without its own measurements",
-        html.table(headers, rows, label="Error by unseen source"),
+        html.table([*rows[0]], cells, label="Error by unseen source"),
     )
     memory = chart_value(drawing, info.rows, file="validation", source=info.source)
     return View(memory=memory, tables=table + html.paragraphs(RANGES))
-
-
-def _signed(share: float) -> str:
-    text = f"{100 * share:+.1f} %"
-    return "0.0 %" if text[1:] == "0.0 %" else text.replace("-", "−")

@@ -110,7 +110,6 @@ def _next(verdict: Verdict) -> Iterable[str]:
     if not ways:
         about = f"more than {SEEDS[-1]} seeds per rank would be needed to confirm it: choose the smaller rank."
     yield f"If the observed gap of {gap} between r = {pair.r} and r = {pair.s} is real, {about}"
-    yield f"These {verdict.metric.nouns} do not show how large the gap is after more training steps."
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:

@@ -168,7 +168,8 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("config", first_quick(CONFIGS))
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS)
 def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_path, config):
     answer = during(lambda: opened(ann, adapter_zip(tmp_path, **CONFIGS[config])))
 
@@ -176,6 +177,7 @@ def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_
     assert "root:" not in answer
 
 
+@pytest.mark.slow
 def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
     deep = '{"peft_type":"LORA","r":4,"x":' + "[" * 100_000 + "]" * 100_000 + "}"
 
@@ -184,9 +186,10 @@ def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ref",
-    first_quick(["~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]),
+    ["~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"],
 )
 def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
     answer = during(lambda: " ".join(each.text for each in ann.run("adapter-ref", "submit", adapter_source=ref)))
@@ -207,7 +210,8 @@ LEAVING = {
 }
 
 
-@pytest.mark.parametrize("kind", first_quick(["AdapterSaved", "AdapterCut"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["AdapterSaved", "AdapterCut"])
 def test_an_imported_path_that_leaves_the_runs_folder_gives_no_adapter(during, ann, space, name, kind):
     """Opened, resized and downloaded, at every door: an adapter of the server itself, and one in another's run."""
     secret = two_blocks(space.home / "secret-adapter")

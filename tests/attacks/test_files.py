@@ -64,7 +64,8 @@ INFINITE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", first_quick(INFINITE))
+@pytest.mark.slow
+@pytest.mark.parametrize("value", INFINITE)
 def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
     """In each number's place in turn."""
     cells = ROWS[0].split(",")

@@ -69,7 +69,8 @@ def test_a_zip_that_is_long_to_read_brings_nothing(during, ann, name, much):
     assert name not in ann.endpoint("runs").text
 
 
-@pytest.mark.parametrize("much", first_quick(LARGE_TO_KEEP))
+@pytest.mark.slow
+@pytest.mark.parametrize("much", LARGE_TO_KEEP)
 def test_a_run_that_is_large_to_keep_is_not_imported(during, ann, name, much):
     """0.9 MB of the page's memory for each run."""
     data = one_run(name, LARGE_TO_KEEP[much])

@@ -150,7 +150,6 @@ def encoded(tokenizer, monkeypatch):
     "row",
     [
         Example(completion="word " * MB),
-        Example(prompt="word " * MB, completion="yes"),
         Example(messages=(("user", "word " * MB), ("assistant", "yes"))),
     ],
 )

@@ -135,7 +135,8 @@ BODIES += [
 ]
 
 
-@pytest.mark.parametrize("name", first_quick(["answer", "words", "compare"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["answer", "words", "compare"])
 def test_any_body_is_answered(during, ann, name):
     replies = during(lambda: [ann.http.post(f"/rankviz/{name}", content=body).status_code for body in BODIES])
 

@@ -17,8 +17,8 @@ VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id).verdict
 @pytest.mark.parametrize(
     ("figure", "info"),
     [
-        (figures.rank_curve_figure, figures.rank_curve_info(SWEEP, VERDICT)),
-        (figures.tradeoff_figure, figures.tradeoff_info([(SWEEP, VERDICT)])),
+        (figures.sweep_figure, figures.sweep_info([(SWEEP, VERDICT)])),
+        (figures.sweep_figure, figures.sweep_info([(SWEEP, VERDICT)], x="adapter")),
         (figures.training_figure, figures.training_info([SWEEP])),
         (figures.memory_figure, MemoryInfo()),
     ],

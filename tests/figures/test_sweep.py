@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import TOKEN_ACCURACY
-from rankviz.figures import rank_curve_figure, rank_curve_info, tradeoff_figure, tradeoff_info
+from rankviz.figures import sweep_figure, sweep_info
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast
@@ -31,15 +31,15 @@ def test_each_rank_lies_at_its_cost_and_mean_loss():
     sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))
     verdict = verdict_of(sweep)
 
-    (group,) = tradeoff_info([(sweep, verdict)]).groups
-    info = rank_curve_info(sweep, verdict)
+    (group,) = sweep_info([(sweep, verdict)], x="adapter").groups
+    info = sweep_info([(sweep, verdict)])
 
     assert [(4, 4.0, 2), (16, 16.0, 2)] == [(p.r, p.cost, p.runs) for p in group.points]
     assert [2.05, 1.55] == pytest.approx([p.value for p in group.points])
     assert 0.1 / 2**0.5 == pytest.approx(group.points[0].spread)
     assert "learning rate 0.001, 2 seeds, bar is one standard deviation" in group.points[0].text
     assert list(group.points) == list(group.front)
-    assert [4, 16] == list(info.ranks)
+    assert [4, 16] == [p.cost for p in info.groups[0].points]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
         (row["kind"], row["r"], row["runs"]) for row in info.rows
     ]
@@ -48,7 +48,7 @@ def test_each_rank_lies_at_its_cost_and_mean_loss():
 def test_the_front_joins_points_of_one_sweep_only():
     sweeps = [replace(plain_sweep({4: 2.0, 16: 1.5, 64: 1.6}), sweep_id=name) for name in ("one", "two")]
 
-    figure = tradeoff_figure(tradeoff_info([(sweep, verdict_of(sweep)) for sweep in sweeps]))
+    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep)) for sweep in sweeps], x="adapter"))
 
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [(4.0, 16.0)] * 2 == [line.x for line in lines]  # r = 64 costs more and is worse
@@ -66,23 +66,22 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     ]
     sweep = replace(sweep, runs=tuple(runs))
 
-    info = tradeoff_info([(sweep, verdict_of(sweep, metric=TOKEN_ACCURACY))])
+    info = sweep_info([(sweep, verdict_of(sweep, metric=TOKEN_ACCURACY))], x="adapter", metric=TOKEN_ACCURACY)
 
     (group,) = info.groups
     assert [(4, 61.0), (16, 81.0)] == [(p.r, p.value) for p in group.points]
     assert list(group.points) == list(group.front)
-    (band,) = tradeoff_figure(info).layout.shapes
-    assert band.y0 <= 80.0 and 81.0 == band.y1
+    assert 16 == group.smallest.r
     assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
-    assert "r = 16" in info.notes[0] and "Learning rate not tuned (0.001)" in info.notes[0]
+    assert "r = 16 is best" in info.source and "Learning rate not tuned (0.001)" in info.source
 
 
 def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
     sweep = truncated(plain_sweep({64: 1.6}), {8: 1.61, 2: 1.7})
 
-    info = rank_curve_info(sweep, verdict_of(sweep))
+    info = sweep_info([(sweep, verdict_of(sweep))])
 
-    line = rank_curve_figure(info).data[0]
+    line = sweep_figure(info).data[0]
     assert ("fast curve", (2, 8, 64), (1.7, 1.61, 1.6)) == (line.name, line.x, line.y)
     assert "truncated, about 2.0 MB" in line.hovertext[0] and "trained, 64.0 MB" in line.hovertext[-1]
     assert 8 == info.picked
@@ -92,7 +91,7 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
     sweep = plain_sweep({4: 2.5, 16: 1.5, 64: 1.5}, seeds=(0, 1, 2))
 
-    figure = rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep)))
+    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep))]))
 
     assert {
         "measured: best rank": ("diamond", (16,)),
@@ -105,8 +104,8 @@ def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
 def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
 
-    info = rank_curve_info(sweep, verdict_of(sweep), forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6}))
-    figure = rank_curve_figure(info)
+    info = sweep_info([(sweep, verdict_of(sweep))], forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6}))
+    figure = sweep_figure(info)
 
     assert ["estimated, 80 % band", "50 % band", "fast curve", "measured runs"] == [
         trace.name for trace in figure.data if trace.showlegend is not False
@@ -117,5 +116,5 @@ def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     assert (1.57, 1.93) == pytest.approx((min(wide.y), max(wide.y)))
     assert (1.585, 1.915) == pytest.approx((min(narrow.y), max(narrow.y)))
     assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
-    assert [4, 8, 16, 64] == list(info.ranks) == list(figure.layout.xaxis.tickvals)
+    assert [4, 8, 16, 64] == list(figure.layout.xaxis.tickvals)
     assert "nothing is forecast below the lowest run" in info.source

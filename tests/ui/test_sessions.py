@@ -82,25 +82,6 @@ def test_an_event_is_read_by_who_called_it_alone(visitor, session, named):
     assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
 
 
-def ended(stream):
-    """What a stream gives until it ends, or says twice that it still waits."""
-    lines = []
-    for line in stream.iter_lines():
-        lines.append(line)
-        assert 2 > sum("heartbeat" in each for each in lines)
-    return "\n".join(lines)
-
-
-@pytest.mark.parametrize("again", ["/call/secret/{event}", "/queue/data?session_hash={session}"])
-def test_an_answer_that_was_read_is_not_waited_for(visitor, session, again):
-    ann = visitor("ann")
-    event = call(ann, session)
-    assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
-
-    with ann.stream("GET", again.format(event=event, session=session)) as stream:
-        assert "404: " in ended(stream)
-
-
 def test_mcp_calls_as_a_visitor_and_reads_as_itself(visitor, session):
     ann, ben, mcp = visitor("ann"), visitor("ben"), visitor("")
     ann.headers["x-gradio-user"] = mcp.headers["x-gradio-user"] = "mcp"

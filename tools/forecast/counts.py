@@ -16,15 +16,11 @@ from rankviz.core.studies.lines import (
     Alpha,
     Evidence,
     Line,
-    RateAgainstRank,
     RateByRank,
     RatesTuned,
     TargetsAgainstRank,
     drawn_lines,
 )
-
-SWEPT_TO = 64
-"""A tuned sweep of losses reaches at least this rank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,43 +51,14 @@ def read_learning_rates(assets: Path) -> list[BestRate]:
 
 def counts(evidence: Evidence, rates: Sequence[BestRate]) -> dict[str, Any]:
     """Return all counts as JSON; None where no line has them."""
-    rate, targets = rate_against_rank(evidence.published), targets_against_rank(evidence.published)
+    targets = targets_against_rank(evidence.published)
     drawn = [x for x in drawn_lines(evidence, ("lora",), FACETS) if not x.study.own and x.study.task_kind != RL]
     tuned = rates_tuned(drawn, FIRST_RANK)
     return {
-        "rate_against_rank": rate and rate._asdict(),
         "targets_against_rank": targets and targets._asdict(),
         "rates_tuned": tuned and tuned._asdict(),
         "rate_by_rank": [each._asdict() for each in rate_by_rank(rates)],
     }
-
-
-def tuned_losses(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Held-out losses whose learning rate was tuned at each rank, one line a model, swept up to SWEPT_TO or higher."""
-    return tuple(
-        line
-        for line in lines
-        if line.first.role == "main"
-        and line.first.method == "lora"
-        and line.study.learning_rate_tuned_per_rank
-        and line.first.is_loss
-        and max(line.ranks) >= SWEPT_TO
-        and len(line.points) > 1
-    )
-
-
-def rate_against_rank(lines: Sequence[Line]) -> RateAgainstRank | None:
-    """How far an untuned rate is from the best rate (at the largest rank), and the smallest rank from the best rank."""
-    tuned = [line for line in tuned_losses(lines) if line.points[-1].value_at_reference_rate is not None]
-    if not tuned:
-        return None
-    largest = [line.points[-1] for line in tuned]
-    return RateAgainstRank(
-        rate=statistics.median(point.value_at_reference_rate / point.value - 1 for point in largest),
-        rank=statistics.median(line.points[0].value / line.best.value - 1 for line in tuned),
-        models=len(tuned),
-        reference_learning_rate=statistics.median(point.reference_learning_rate for point in largest),
-    )
 
 
 def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.stack import Stack
 from rankviz.core.quantity import Range
+from rankviz.units import rounded_percent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +97,18 @@ class Score:
     inside_band: float
     mean_half_width: float
 
+    def texts(self) -> dict[str, str]:
+        """Return the row of a table, by heading."""
+        return {
+            "Source": self.group,
+            "Rows": f"{self.rows:,}",
+            "Setups": f"{self.settings:,}",
+            "Mean error": rounded_percent(self.mean_abs_error),
+            "Largest error": f"{100 * self.worst_error:+.1f} %",
+            "Inside the range": rounded_percent(self.inside_band),
+            "Range": f"±{rounded_percent(self.mean_half_width)}",
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeScore:
@@ -166,8 +179,3 @@ class AccuracyReport:
     evidence: AccuracyByKind
     left_out: LeftOut | None = None
     """None for a file of your own, whose rows are all unknown to the formulas."""
-
-    @property
-    def sources_on_gpus(self) -> frozenset[str]:
-        """Names of the sources of scored rows measured on GPUs."""
-        return frozenset(row.origin for row in self.rows if row.scored and row.kind != "cpu")

@@ -88,7 +88,6 @@ class Record(NamedTuple):
     """Results by rule, first the advice; each publication was left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
     """Points gained by doubling a rank, over publications with both; by kind of task ("all": every) and rank."""
-    rate_or_rank: counts.RateAgainstRank | None = None
     targets: counts.TargetsAgainstRank | None = None
     rates: counts.RatesTuned | None = None
     """Best learning rates near FIRST_RANK, over all tuned sweeps."""
@@ -129,7 +128,6 @@ def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingPr
             for score in [row["score"]]
         ),
         {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
-        rate_or_rank=one("rate_against_rank", counts.RateAgainstRank),
         targets=one("targets_against_rank", counts.TargetsAgainstRank),
         rates=one("rates_tuned", counts.RatesTuned),
     )

@@ -10,7 +10,6 @@ from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForec
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
-from rankviz.units import rounded_percent as percent
 
 KINDS: dict[TaskKind | str, str] = {
     "simple": "simple tasks",
@@ -23,8 +22,6 @@ CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
-AIM = (0.78, 1.2)
-"""Regret that the advice was designed to stay below: points for scores, and % of the loss."""
 FEW_EPOCHS = 3
 """Most epochs that Unsloth's guide advises."""
 FILE_WORDS = {
@@ -117,14 +114,6 @@ def confidence_in_words(advice: RankAdvice) -> str:
     )
 
 
-def aim_in_words(record: Record) -> str:
-    """Say whether the regret of the advice met its aim."""
-    ours = record.regret("advice")
-    regrets = zip((ours.score.mean, ours.loss.mean), AIM, ("points", "% of the loss"), strict=True)
-    each = [f"{mean:.2f} {unit} (aim: {aim:g}, {'met' if mean <= aim else 'missed'})" for mean, aim, unit in regrets]
-    return f"The regret of the advice is {' and '.join(each)}."
-
-
 def rule_evidence(record: Record, rule: RankRule) -> str:
     """Say what published scores show about one line of the rule of thumb."""
     shown, known, interval = _doubling(record, rule.kind, rule.r), "Not measured", ""
@@ -150,7 +139,10 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
         yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
         yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
-    yield Reason("rate", _rate(advice), case.learning_rate_source)
+    text = rate_first(advice)
+    if rates := advice.rates:
+        text += f" Best rates tried for {rates.of} at r = {listed(map(str, rates.ranks))}: {_best_rates(advice)}."
+    yield Reason("rate", text, case.learning_rate_source)
     text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
     if targets and 2 * targets.more_by_targets > targets.comparisons:
         text += (
@@ -224,20 +216,6 @@ def capacity_in_words(advice: RankAdvice) -> str:
     )
 
 
-def _rate(advice: RankAdvice) -> str:
-    moved, rates, text = advice.record.rate_or_rank, advice.rates, rate_first(advice)
-    if moved and moved.rate > moved.rank and not advice.case.r_range:
-        text += (
-            f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
-            f"that of the best rate, and at the smallest rank {percent(moved.rank)} above that of the best rank "
-            f"(medians of {moved.models} models)."
-        )
-    if rates:
-        ranks = listed(map(str, rates.ranks))
-        text += f" Best rates tried for {rates.of} at r = {ranks}: {_best_rates(advice)}."
-    return text
-
-
 def would_change(advice: RankAdvice) -> tuple[str, ...]:
     """Say what would change the advice."""
     if advice.case.r_range:
@@ -247,7 +225,7 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
         "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     )
     forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
-    return own, FILE_WORDS[advice.r], *(forgetting if advice.retention and not advice.goal.forgetting else ())
+    return own, *(forgetting if advice.retention and not advice.goal.forgetting else ())
 
 
 def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:

@@ -14,10 +14,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup, card, pads
 from rankviz.core.cost.shapes import (
     BROADCASTS_KEYS,
-    WIDEST_FLASH,
-    WITHOUT_FLASH,
     caps_compiled,
-    head_dim,
     heaviest,
 )
 from rankviz.core.cost.stack import (
@@ -251,15 +248,12 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where flash attention is requested but refused, or where blocks hold the attention matrix, or
-    would with unpadded batches, although eager attention was not requested."""
+    """Return a caution where blocks hold the attention matrix, or would with unpadded batches, although eager attention
+    was not requested."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
-    if stack.habits.on_cpu or attention is None or setup.attn_implementation == "eager":
+    if stack.habits.on_cpu or attention is None or setup.attn_implementation != "sdpa":
         return []
-    if setup.attn_implementation == "flash":
-        why = _refused(predicted)
-        return [Caution(f"FlashAttention 2 does not run here: {why}. Choose sdpa attention.")] if why else []
     equal = replace(stack, setup=replace(setup, data=None))
 
     def size(stack: Stack) -> str:
@@ -286,15 +280,3 @@ def attention_notes(predicted: Prediction) -> list[str]:
             )
         ]
     return []
-
-
-def _refused(predicted: Prediction) -> str:
-    """Return why FlashAttention 2 refuses this model or dtype, empty where it runs; card_notes checks the card."""
-    model, stack = predicted.plan.model, predicted.stack
-    widest = max(head_dim(kind, model) for kind in predicted.shape.kinds)
-    if model.model_type.startswith(WITHOUT_FLASH):
-        return f"transformers does not offer it for {model.model_type}"
-    if widest > WIDEST_FLASH:
-        return f"it takes at most {WIDEST_FLASH} elements per head, and this model has heads of {widest}"
-    in_fp32 = stack.attention_bytes == 4 and not stack.habits.unsloth_kernels
-    return "it needs fp16 or bf16, and attention is computed in fp32" if in_fp32 else ""

@@ -231,7 +231,6 @@ OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
-AUTO_FIELDS = ("precision", "optim", "gradient_checkpointing", "loss_path")
 CPU_PRECISIONS = ("fp32", "bf16")
 CPU_OPTIMIZERS = ("adamw_torch", "sgd")
 MAX_BATCH = 4096

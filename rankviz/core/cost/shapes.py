@@ -208,11 +208,6 @@ WITHOUT_SDPA = (
     *SINKS, "bloom", "codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "gptj", "mpt", "openai-gpt", "xglm",
 )
 """model_types for which transformers has no SDPA and runs eager attention (no _supports_sdpa in their classes)."""
-WITHOUT_FLASH = (
-    "bloom", "codegen", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_neox_japanese", "hy_v4", "llama4",
-    "minimax_m3_vl", "mpt", "qwen4_exp", "xglm",
-)
-"""Beginnings of model_types that transformers does not load with FlashAttention 2 (no _supports_flash_attn)."""
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that give SDPA their one key head without copies, and always a mask (modeling_falcon.py)."""

@@ -270,15 +270,6 @@ NEAR_RANKS = 4
 """Ratio of ranks up to which the ranks of a line share their learning rates."""
 
 
-class RateAgainstRank(NamedTuple):
-    """Changes of the loss caused by the learning rate and by the rank, as shares of the loss; medians over models."""
-
-    rate: float
-    rank: float
-    models: int
-    reference_learning_rate: float
-
-
 class TargetsAgainstRank(NamedTuple):
     """Comparisons of narrow and wide targets on one base and task; in some, targets gained more than rank."""
 

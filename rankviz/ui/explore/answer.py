@@ -22,7 +22,6 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.studies import CANNOT_READ
-from rankviz.api.workspace import EMBEDDED
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import few, is_number, one_of, plain_text
@@ -35,7 +34,6 @@ from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Range, by_level
 from rankviz.core.runs.metric import METRICS
-from rankviz.core.runs.words import base_name
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
@@ -206,7 +204,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    note = measure_note(api, estimate, values["use_case"])
+    note = measure_note(estimate, values["use_case"])
     return {
         "address": link.write(values),
         "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
@@ -219,17 +217,13 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     }
 
 
-def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
-    """Return a note for the buttons that measure: limits of held-out loss, or why another model is trained; else ""."""
+def measure_note(estimate: Estimate | None, use_case: str) -> str:
+    """Return a note for the buttons that measure: limits of held-out loss, or of this model; else ""."""
     if use_case == RL:
         return "Both train on examples and measure held-out loss. That does not tell the reward."
     if estimate is None:
         return "This model cannot be read here, so it cannot be trained here: choose another base on Train."
-    most = api.workspace.limits.base_parameters if api.workspace.shared else None
-    if most is None or estimate.model.total_parameters <= most:
-        return ""
-    small = base_name(EMBEDDED)
-    return f"This page trains bases of at most {units.count(most)} parameters: the runs train {small} instead."
+    return ""
 
 
 def gpu_note(estimate: Estimate | None) -> str:

@@ -86,7 +86,8 @@ def verdict_html(result: FitAnswer) -> str:
     if start.row.fit:
         spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
         usable = html.tag("span", rounded_span(memory_span, start.answer.usable_bytes, "bytes"))
-        lead = f"{html.fit_chip(start.row.fit)} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
+        chip = f'<span class="rv-fit rv-fit-{start.row.fit}">{FITS[start.row.fit]}</span>'
+        lead = f"{chip} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
     return html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
 
@@ -368,7 +369,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        heads, rows = table(api.probes.summary(record.run_id))
+        heads, rows = table(record, api.probes.estimate(record))
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))

@@ -12,14 +12,13 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
-from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
 from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
@@ -106,9 +105,6 @@ def build(api: Api) -> View:
     fitting, following = (wire(partial(view, api), inputs=by, outputs=of, silent=True) for view in (fitted, followed))
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
-    # The quick look is the main button, except where its held-out loss does not tell the reward.
-    main = {"inputs": w["use_case"], "outputs": measure["quick"], **quiet()}
-    w["use_case"].change(lambda case: gr.Button(variant="secondary" if case == RL else "primary"), **main)
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
@@ -187,19 +183,12 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """Return label and id of each catalogue row; other names can be typed, as a list of all 583 slows every event."""
-    rows = {row.id: row for row in api.models.all()}
-    return [(model_label(row, rows.get(row.id + WHOLE)), row.id) for row in rows.values()]
 
+    def label(row: ModelRow) -> str:
+        about = [units.count(row.total_parameters), *([] if row.tower == "text" else [row.tower])]
+        return f"{row.id} · {', '.join(about)}" + ("" if row.verified else ", total unverified")
 
-def model_label(row: Any, whole: Any = None) -> str:
-    """Return a model's id with its number of parameters. whole: row of the whole checkpoint, for a text tower. The
-    label has both sizes, as the framework decides which of the two is loaded."""
-    size = units.count(row.total_parameters)
-    if whole:
-        size = f"{units.count(whole.total_parameters)}, text alone {size}"
-    elif row.tower != "text":
-        size = f"{size}, {row.tower}"
-    return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
+    return [(label(row), row.id) for row in api.models.all()]
 
 
 def followed(api: Api, **values: Any) -> View:

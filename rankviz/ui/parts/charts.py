@@ -18,7 +18,7 @@ from rankviz.core.runs.words import still_training
 from rankviz.endpoints.gate import finite
 from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
-from rankviz.figures import rank_curve_figure, rank_curve_info, tradeoff_figure, tradeoff_info
+from rankviz.figures import sweep_figure, sweep_info
 from rankviz.figures.style import Drawing
 from rankviz.figures.sweep import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
@@ -62,12 +62,11 @@ def json_text(value: object, **how: object) -> str:
         return json.dumps(finite(value), allow_nan=False, **how)
 
 
-def tradeoff_chart(judged: Sequence[tuple[Sweep, Verdict]], *, x: str, height: int) -> tuple[str, str]:
-    """Return a trade-off figure as a chart's value, and its notes as plain text. Arguments as for tradeoff_info."""
-    info = tradeoff_info(judged, x=x)
-    caption = " ".join(info.notes)
-    drawing = tradeoff_figure.drawing(info, height=height)
-    return chart_value(drawing, info.rows, file="tradeoff", source=caption), caption
+def sweep_chart(judged: Sequence[tuple[Sweep, Verdict | None]], *, height: int, **how: Any) -> tuple[str, str]:
+    """Return a figure of sweeps as a chart's value, and its source as plain text. Arguments as for sweep_info."""
+    info = sweep_info(judged, **how)
+    drawing = sweep_figure.drawing(info, height=height)
+    return chart_value(drawing, info.rows, file="quality", source=info.source), info.source
 
 
 def table_download(
@@ -135,12 +134,11 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     ]
     picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
     forecast = decision.forecast if decision else None
-    info = rank_curve_info(sweep, verdict, metric=metric, forecast=forecast, picked=picked)
-    drawing = rank_curve_figure.drawing(info, height=height)
+    chart, _ = sweep_chart([(sweep, verdict)], height=height, metric=metric, forecast=forecast, picked=picked)
     steps = min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0)
     rate = api.decisions.rate(sweep.sweep_id)
     return View(
-        chart=chart_value(drawing, info.rows, file="rank-curve", source=info.source),
+        chart=chart,
         summary=_summary(sweep, summary(verdict, decision, reading, steps=steps, rate=rate, score=score)),
         details="".join(reversed(details) if judged_by_seeds else details),
         verdict=verdict if compares else None,

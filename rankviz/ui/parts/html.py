@@ -173,10 +173,6 @@ def verdict(body: str) -> str:
     return f'<div class="rv-verdict">{body}</div>'
 
 
-def fit_chip(fit: str | None) -> str:
-    return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
-
-
 def prose(text: str) -> str:
     """Return a sentence of RankViz as HTML, with `commands` as code."""
     return COMMAND.sub(r"<code>\1</code>", escape(text))

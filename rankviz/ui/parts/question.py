@@ -1,6 +1,6 @@
 """The left column of settings (model, rank, training, data, GPU), and the question that its values make."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.core.bounds import whole
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import Gpu, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
 from rankviz.options import question_of
@@ -189,21 +189,10 @@ def length_note(question: Question) -> str:
     else:
         seen = f"{units.counted(data.examples, 'example')} × {units.counted(data.epochs, 'epoch')}"
         text = f"Time and cost are for {seen}: {steps}."
-    cut = truncation(training)
-    return (html.notice_html(cut) if cut else "") + html.paragraphs(text, *_lengths(training, data))
-
-
-def _lengths(training: TrainingSetup, data: TrainingData | None) -> Iterator[str]:
-    """Yield sentences on assumed or estimated lengths of examples, and on the measured file."""
-    if data is None:
-        return
-    if data.mean_tokens is None:
+    if data is not None and data.mean_tokens is None:
         longest = min(training.max_length, data.longest_tokens or training.max_length)
-        yield f"Each example counts as {longest:,} tokens, because tokens per example are not given."
-    if data.longest_is_upper:
-        yield f"Longest example: {data.longest_tokens:,} tokens is the upper estimate."
-    if data.file_name:
-        yield f"The exported script reads {data.file_name} ({data.form})."
+        text += f" Each example counts as {longest:,} tokens, because tokens per example are not given."
+    return html.notice_html(truncation(training)) + html.paragraphs(text)
 
 
 def rank_of(values: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.estimate import estimate, estimate_as_json, fit, spare
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
-from rankviz.core.cost.shapes import SINKS, WITHOUT_FLASH, WITHOUT_SDPA
+from rankviz.core.cost.shapes import SINKS, WITHOUT_SDPA
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.quantity import Range
 from rankviz.paths import ASSETS
@@ -229,24 +229,3 @@ def test_the_models_without_sdpa_are_those_that_the_installed_transformers_decla
     assert {name.removesuffix("-gpt") for name in WITHOUT_SDPA} <= without
     catalogue = {load_model(ASSETS, row.id).model_type for row in load_index(ASSETS)}
     assert catalogue & without <= set(WITHOUT_SDPA)
-    refuse = {name for name, text in texts.items() if "_supports_flash_attn = True" not in text}
-    assert set(WITHOUT_FLASH) <= refuse
-    families = {name.removesuffix("_text") for name in catalogue}
-    assert {name for name in families if name.startswith(WITHOUT_FLASH)} == families & refuse
-
-
-@pytest.mark.parametrize(
-    ("model_id", "setup", "why"),
-    [
-        ("google/gemma-4-E2B", {}, "at most 256 elements per head, and this model has heads of 512"),
-        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {}, "transformers does not offer it for llama4"),
-        (LLAMA, {"precision": "fp32"}, "it needs fp16 or bf16, and attention is computed in fp32"),
-        (LLAMA, {}, ""),
-    ],
-)
-def test_flash_attention_that_is_refused_is_said(model_id, setup, why):
-    notes = on_card(model_id, "A100-80GB (SXM)", attn_implementation="flash", **setup).notes
-
-    cautions = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
-    assert bool(why) == bool(cautions)
-    assert all(why in note and note.endswith("Choose sdpa attention.") for note in cautions)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.cost.memory import fp32_tensors, unsloth_bytes
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import FORCED_FP32, Stack, forces_fp32, settled
-from rankviz.core.cost.weights import fp32_tensors, unsloth_bytes
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question

@@ -13,7 +13,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,6 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.training import unsloth_arguments
-from rankviz.worker.introspect.layers import layers_of
 from tests.support.models.shallow import as_built, config_of, shallow
 from tests.support.runs.toy import ASSETS
 
@@ -222,47 +220,3 @@ def test_counts_that_were_published_or_wrong_once():
     assert 120_913_920 == count("meta-llama/Llama-4-Scout-17B-16E-Instruct:whole", "unsloth")
     assert count("openai-community/gpt2", "all-linear") is None
     assert count("Qwen/Qwen3-30B-A3B", "mlp") is None
-
-
-OPT = {"model_type": "opt", "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-LLAMA = {"model_type": "llama", **TOWER, "vocab_size": 203}
-BLIP = {
-    "vision_config": {**TOWER, "image_size": 28, "patch_size": 14},
-    "qformer_config": {**TOWER, "encoder_hidden_size": 32, "vocab_size": 203},
-    "text_config": {**OPT, "vocab_size": 203, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
-    "image_token_index": 202,
-}
-LLAVA = {
-    "model_type": "llava",
-    "architectures": ["LlavaForConditionalGeneration"],
-    "vision_config": {**TOWER, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14},
-    "image_token_index": 202,
-}
-WRAPPERS = {
-    "blip-2": {"model_type": "blip-2", "architectures": ["Blip2ForConditionalGeneration"], **BLIP},
-    "instructblip": {"model_type": "instructblip", "architectures": ["InstructBlipForConditionalGeneration"], **BLIP},
-    "llava-tied": {**LLAVA, "tie_word_embeddings": True, "text_config": {**LLAMA, "tie_word_embeddings": True}},
-    "llava-untied": {**LLAVA, "tie_word_embeddings": False, "text_config": {**LLAMA, "tie_word_embeddings": False}},
-}
-"""Language models inside others. BLIP's have embedding and head tied, and no word of it at the top of config.json."""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_embedding_and_head_of_wrapped_language_models_are_one_where_the_config_says_so(tmp_path):
-    asking = []
-    for name, config in WRAPPERS.items():
-        path = tmp_path / f"{name}.full.json"
-        path.write_text(json.dumps(config))
-        model = replace(layers_of(config), id=name)
-        targets = [("q_proj", *ends) for ends in (("embed_tokens", "lm_head"), ("lm_head",), ("model.embed_tokens",))]
-        asking.append((model, path, False, [Case(LoraConfig(target_modules=each)) for each in targets]))
-
-    for model, case, answer in ask_unsloth(asking):
-        plan = case.plan(model)
-        assert (answer["count"], answer["bytes"]) == (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
-
-    # Two text blocks of 4 · (32 + 32) for q_proj (OPT's, and Llama's), and tables of 203 · 32.
-    both = {model.id: cases[0].plan(model).parameters(R) for model, *_, cases in asking}
-    assert {"blip-2": 13504, "instructblip": 13504, "llava-tied": 7008, "llava-untied": 13504} == both

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.studies.lines import FACETS, drawn_lines, kept_by_rank, nearest
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
-from tools.forecast.counts import rate_against_rank, targets_against_rank
+from tools.forecast.counts import targets_against_rank
 
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 
@@ -28,15 +28,6 @@ def test_a_line_is_never_joined_across(change):
     result = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
 
     assert [(4,), (16,)] == [line.ranks for line in result]
-
-
-def test_the_learning_rate_beside_the_rank():
-    """At r = 64 the reference rate's 1.05 is 5 % above 1.0; r = 4's 1.02 is 2 % above."""
-    swept = [*SWEEP[:2], point(64, 1.0, reference_learning_rate=4e-5, value_at_reference_rate=1.05)]
-
-    result = rate_against_rank(evidence(swept).lines)
-
-    assert (0.05, 0.02, 1, 4e-5) == pytest.approx(result)
 
 
 def test_wide_targets_at_the_smallest_rank_against_narrow_ones_at_their_best():

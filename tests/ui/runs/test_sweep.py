@@ -133,7 +133,7 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert [[81.0], [61.0]] == [trace["y"] for trace in by_rank["data"]]  # the best, then what is worse
     assert "token accuracy on held-out tokens, % (higher is better)" == by_rank["layout"]["yaxis"]["title"]["text"]
     assert "Below r = 16, points" in text_of(view.above_best) and "+20.0" in text_of(view.above_best)
-    assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
+    assert [[81.0], [61.0]] == [trace["y"] for trace in tradeoff["data"] if "text" in trace]
     assert "Worse than r = 16 by more than the noise" in text_of(view.words)
     assert "(points, or 2% of the gain over the base)" in view.tolerance.label
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
