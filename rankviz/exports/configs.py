@@ -14,6 +14,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import chat
 from rankviz.exports.recipe import Recipe
+from rankviz.exports.towers import composite
 from rankviz.exports.words import (
     FILE_NAME,
     require_readable,
@@ -117,13 +118,7 @@ def dataset_info(recipe: Recipe) -> str:
 
 
 def llamafactory(recipe: Recipe) -> str:
-    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently. Raise
-    InvalidSettingError for a multimodal checkpoint, whose modules it chooses by a rule of its own."""
-    if recipe.plan.model.tower != "text":
-        raise InvalidSettingError(
-            "LLaMA-Factory chooses the modules of a multimodal model by a rule of its own. Use a script, a notebook or "
-            "Axolotl."
-        )
+    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
     require_readable(recipe, "LLaMA-Factory", "uneven")
     through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
@@ -135,15 +130,20 @@ def llamafactory(recipe: Recipe) -> str:
         recipe.data.form or "prompt-completion",
         version=LLAMAFACTORY_VERSION,
         unsloth=recipe.training.framework == "unsloth",
+        # By default the names reach the text tower alone (model/model_utils/visual.py).
+        has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
+        is_composite=composite(recipe.plan.model) is not None,
         template=template,
     )
 
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:
     """Return the framework by whose rules LLaMA-Factory trains: Unsloth where use_unsloth applies (in 8 bit it would
-    load 16 bit) and Unsloth accepts the adapter; else TRL, because plain PEFT has the same rules."""
+    load 16 bit) and Unsloth accepts the adapter; else, and for multimodal models, TRL, because plain PEFT has the same
+    rules."""
     training = question.training.without_auto(card(None))
-    if training.framework != "unsloth" or training.precision not in ("nf4", "nf4-dq", "bf16", "fp16"):
+    applies = training.framework == "unsloth" and training.precision in ("nf4", "nf4-dq", "bf16", "fp16")
+    if composite(model) is not None or not applies:
         return "trl"
     try:
         resolve(model, question.lora, "unsloth", precision=training.precision)
