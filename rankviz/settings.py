@@ -51,8 +51,6 @@ class Limits:
     run_minutes: int | None = None
     worker_memory_percent: int | None = None
     """Percent of the memory of this machine, or of its container, that trainings may take together."""
-    attempts: int = 2
-    """Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried."""
     runs_kept: int | None = None
     runs_in_total: int | None = None
     days_kept: int | None = None
@@ -65,7 +63,6 @@ class Limits:
     """Result files (added to the studies) that are kept for one visitor."""
     import_mb: int = 200
     """Unpacked size of one imported zip of runs."""
-    runs_per_import: int = 2048
     events_per_run: int = 2_000_000
     values_per_import: int | None = None
     """Values in the events of one imported zip."""
@@ -80,10 +77,7 @@ class Limits:
     """Adapters, data files, imports and large sweeps that are read at once; as many models may be laid out at once."""
     child_seconds: int = 120
     child_memory_mb: int = 16_000
-    sends: int = 2
-    """Sweeps and runs that are published at once."""
     send_seconds: int = 900
-    hub_lookups: int = 4
     download_seconds: int = 3600
     """Time for fetching one adapter from the Hub."""
     adapter_mb: int = 64_000
@@ -115,7 +109,6 @@ SHARED_LIMITS = Limits(
     adapters_mb_per_visitor=2_000,
     result_files=50,
     import_mb=50,
-    runs_per_import=60,
     events_per_run=20_000,
     values_per_import=1_000_000,
     record_kb=200,
@@ -126,7 +119,6 @@ SHARED_LIMITS = Limits(
     child_seconds=60,
     child_memory_mb=4_000,
     send_seconds=300,
-    hub_lookups=2,
     download_seconds=60,
     adapter_mb=1_000,
     adapter_values=100_000,

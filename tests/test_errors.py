@@ -5,8 +5,7 @@ import pickle
 import pytest
 
 from rankviz.children import remade
-from rankviz.core import from_json
-from rankviz.core.bounds import printable
+from rankviz.core.bounds import printable, shown
 from rankviz.errors import (
     LONGEST,
     BadAdapterError,
@@ -25,7 +24,7 @@ CUTS = {
     "quoted": quoted,
     "printable": lambda text: printable(text, 100),
     "shortened": lambda text: shortened(text, 100),
-    "from_json": from_json.quoted,
+    "shown": shown,
     "message": lambda text: str(UserError(text + "x" * (LONGEST - 100))),
 }
 

@@ -16,8 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rankviz.catalog.files import read_json
-from rankviz.catalog.models import CHECKPOINTS, every_name
+from rankviz.catalog.models import CHECKPOINTS
+from rankviz.core.model.spec import WHOLE
 from rankviz.paths import ASSETS
+
+
+def every_name(models: Path) -> tuple[str, ...]:
+    """Return every Hub id in the index of this folder, aliases included."""
+    rows = read_json(models / "index.json")["models"]
+    names = (name.removesuffix(WHOLE) for row in rows for name in (row["id"], *row.get("aliases", ())))
+    return tuple(dict.fromkeys(names))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

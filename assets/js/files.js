@@ -12,14 +12,16 @@ window.RankVizFiles = (() => {
 
   const isOnThisComputer = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 
-  /* The address to give away. Inside a Space the page is in a frame: the Space's own. */
+  /* The address to give away. Inside a Space the page is in a frame: the Space's own. Where the page listens in the
+     network and is open under a name that only this computer has: the one of the network. */
   function address() {
-    const { space } = script.dataset;
-    return space ? "https://huggingface.co/spaces/" + space + location.search : location.href;
+    const { space, room } = script.dataset;
+    if (space) return "https://huggingface.co/spaces/" + space + location.search;
+    return room && isOnThisComputer() ? new URL(location.search, room).href : location.href;
   }
 
   function isForThisComputerOnly() {
-    return !script.dataset.space && isOnThisComputer();
+    return !script.dataset.space && !script.dataset.room && isOnThisComputer();
   }
 
   function download(name, href) {

@@ -36,9 +36,24 @@ window.RankVizPresent = (() => {
   function compare(element, trigger) {
     const words = element.querySelector(".rv-pins");
     async function draw() {
+      const { x, y } = explore.state;
       const offline = { notice: "The server does not answer. Reload the page." };
-      const answer = await explore.post("compare", { pins, y: explore.state.y }).catch(() => offline);
+      const answer = await explore.post("compare", { pins, x, y }).catch(() => offline);
       words.innerHTML = answer.html || answer.notice;
+      const panels = element.querySelector(".rv-panels");
+      panels.replaceChildren();
+      for (const chart of answer.charts || []) {
+        const figure = document.createElement("figure");
+        figure.className = "rv-chart";
+        figure.innerHTML = '<figcaption><h2></h2></figcaption><div class="rv-plot" role="group" style="height:320px"></div>';
+        figure.querySelector("h2").textContent = chart.title;
+        figure.querySelector(".rv-plot").setAttribute("aria-label", chart.title);
+        panels.append(figure);
+        const P = await window.RankViz.plotly;
+        const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false, responsive: true };
+        const host = figure.querySelector(".rv-plot");
+        await window.RankViz.withoutBase(() => P.react(host, chart.data, chart.layout, CONFIG));
+      }
     }
     element.addEventListener("click", (event) => {
       const unpin = event.target.closest("[data-unpin]");

@@ -292,7 +292,7 @@ window.RankViz = (() => {
   }
 
   const THIS_COMPUTER_ONLY =
-    "This address works on this computer only. After `rankviz serve --host 0.0.0.0`, open the page by this computer's address in your network.";
+    "This address works on this computer only. Start with `rankviz serve --host 0.0.0.0` to share it in your network.";
 
   /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
      made for the restored model when it is opened. */

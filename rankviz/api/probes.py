@@ -8,9 +8,10 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rankviz import installed
 from rankviz.api.workspace import EMBEDDED, Operations, writes
@@ -22,7 +23,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
-from rankviz.core.probe import ProbeSummary, Simulated, SimulatedProbe, estimate_probe, settle
+from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.hub import reach
@@ -32,18 +33,13 @@ from rankviz.machine import cards, cpu_bf16, cpu_name, software
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
+    from rankviz.core.probe import ProbeEstimate, ProbeQuestion, ProbeRecord
 
 
 BYTES_PER_PARAMETER = 2
 """Bytes per parameter of a published checkpoint (bf16)."""
 FOUR_BIT = ("auto", "nf4", "nf4-dq")
 """Precisions that load a 4-bit base on a GPU."""
-
-
-class Diagnosis(NamedTuple):
-    facts: Facts
-    checks: tuple[Check, ...]
 
 
 class Preflight(Operations):
@@ -84,11 +80,11 @@ class Preflight(Operations):
         """Return sentences to read before this training starts."""
         return [check.sentence for check in warnings(self.before(training, base))]
 
-    def diagnose(self, *, trial: bool = True) -> Diagnosis:
+    def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
         """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
-        return Diagnosis(facts, checks(facts))
+        return facts, checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
         """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
@@ -209,17 +205,13 @@ class Probes(Operations):
         self._workspace.rights.require_sight(probe_id)
         return record
 
-    def summary(self, probe_id: str) -> ProbeSummary:
-        """Return one probe with its measurements, the extrapolation to the whole model, and the estimate."""
-        record = self.get(probe_id)
-        try:
-            model = self._api.models.get(record.request.model_id)
-            estimate = estimate_probe(
-                model, record.request, self._workspace.device(record.environment), self._workspace.assumptions
-            )
-        except RankVizError:
-            estimate = None  # an uploaded config.json that has gone since
-        return ProbeSummary(record=record, estimate=estimate)
+    def estimate(self, record: ProbeRecord) -> ProbeEstimate | None:
+        """Return the estimate by the formulas of what a probe measures; None where its model has gone since."""
+        request, here = record.request, self._workspace.device(record.environment)
+        with suppress(RankVizError):
+            model = self._api.models.get(request.model_id)
+            return estimate_probe(model, request, here, self._workspace.assumptions)
+        return None
 
     def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """Yield the probe repeatedly until it has ended."""

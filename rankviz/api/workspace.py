@@ -40,6 +40,9 @@ blocks a thread of the page, so their sum must stay below the number of threads.
 OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
 """Limits of the lines `starts` and `changes`: operations at once, operations that wait, longest wait in seconds."""
 
+AT_ONCE, ATTEMPTS = 2, 2
+"""Look-ups on the Hub, and publications, at once; and attempts of a run whose worker, node or job is lost."""
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -169,7 +172,7 @@ class Workspace:
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        return self._children(work, self.limits.send_seconds, self.limits.sends, MAX_WAITING, variables=ASKING)
+        return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=ASKING)
 
     def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
         from rankviz.children import Children
@@ -198,7 +201,7 @@ class Workspace:
         bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
         copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
         shared = {"each": 1, "copies": copies} if self.shared else {"each": None, "copies": None}
-        return open_door(limits.hub_lookups, download_bounds=bounds, folder=self.work, **shared)
+        return open_door(AT_ONCE, download_bounds=bounds, folder=self.work, **shared)
 
     @cached_property
     def starts(self) -> FairLine:
@@ -255,7 +258,7 @@ class Workspace:
             self.store,
             engines=engines(self.store, self.settings),
             run_minutes=limits.run_minutes,
-            max_attempts=limits.attempts,
+            max_attempts=ATTEMPTS,
         )
 
     def work_queue(self) -> None:

@@ -1,14 +1,12 @@
-"""Reads asset files; a file or row that cannot be read raises an AssetError that names it.
+"""Reads asset files; a file that cannot be read raises an AssetError that names it.
 Other content is trusted, because `tools.asset_schema` checks it in the tests."""
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rankviz.errors import AssetError
 
-Row = TypeVar("Row")
 RESTORE = "repair or restore it"
 
 
@@ -28,14 +26,3 @@ def read_rows(path: Path, key: str) -> list[dict]:
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise AssetError(f"{path.name}: not a JSON object with a list {key!r}; {RESTORE}.")
     return content[key]
-
-
-def made(make: Callable[[Mapping[str, Any]], Row], row: Any, file: str, key: str = "id") -> Row:
-    """Make an object of a row; raise AssetError with file and row where that fails."""
-    try:
-        return make(row)
-    except (KeyError, TypeError, ValueError) as error:
-        name = row.get(key, "?") if isinstance(row, dict) else row
-        raise AssetError(
-            f"{file}: row {name!r} cannot be read ({error}); give it the fields that its neighbours have."
-        ) from None

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import made, read_rows
+from rankviz.catalog.files import read_rows
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
@@ -30,7 +30,7 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
         prices = tuple(Price(**price) for price in row["prices"])
         return Gpu(**{**row, "prices": prices, "device_names": tuple(row["device_names"])})
 
-    return tuple(made(gpu, row, GPUS_FILE) for row in read_rows(assets / GPUS_FILE, "gpus"))
+    return tuple(gpu(row) for row in read_rows(assets / GPUS_FILE, "gpus"))
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +49,7 @@ def load_constants(assets: Path) -> Assumptions:
         return Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
 
     rows = read_rows(assets / ASSUMPTIONS_FILE, "assumptions")
-    return Assumptions({row["id"]: made(assumption, row, ASSUMPTIONS_FILE) for row in rows})
+    return Assumptions({row["id"]: assumption(row) for row in rows})
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:

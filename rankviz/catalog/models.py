@@ -86,13 +86,6 @@ def load_checkpoints(assets: Path) -> Checkpoints:
     )
 
 
-def every_name(models: Path) -> tuple[str, ...]:
-    """Return every Hub id in the index of this folder, aliases included."""
-    rows = read_json(models / "index.json")["models"]
-    names = (name.removesuffix(WHOLE) for row in rows for name in (row["id"], *row.get("aliases", ())))
-    return tuple(dict.fromkeys(names))
-
-
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     """Return the model with this id or alias, or with this part after the slash if only one has it; case is ignored."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:

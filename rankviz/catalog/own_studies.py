@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model, is_known
-from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
-from rankviz.core.from_json import build, quoted
+from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable, shown
+from rankviz.core.from_json import build
 from rankviz.core.studies.lines import (
     FULL,
     LABEL_LENGTH,
@@ -124,7 +124,7 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         try:
             given[name] = parse(text) if text or name in NEEDED else None
         except (ValueError, KeyError, OverflowError):
-            raise BadDataError(f"{where}, {name}: {quoted(text)} is not {what}: correct it.") from None
+            raise BadDataError(f"{where}, {name}: {shown(text)} is not {what}: correct it.") from None
     full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
     names = ("task", "metric", "value", "base_value", "standard_error", "learning_rate", "lora_alpha")
     return QualityPoint(

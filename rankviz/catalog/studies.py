@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import RESTORE, made, read_rows
+from rankviz.catalog.files import RESTORE, read_rows
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
 
@@ -32,8 +32,8 @@ def load_evidence(assets: Path) -> Evidence:
     """Return all published studies that RankViz ships, with their base models and points."""
     folder = assets / FOLDER
     rows = read_rows(folder / STUDIES_FILE, "studies"), read_rows(folder / MODELS_FILE, "models")
-    studies = [made(lambda row: Study(**row), row, STUDIES_FILE, "study_id") for row in rows[0]]
-    models = [made(lambda row: StudiedModel(**row), row, MODELS_FILE, "base_model") for row in rows[1]]
+    studies = [Study(**row) for row in rows[0]]
+    models = [StudiedModel(**row) for row in rows[1]]
     evidence = Evidence(studies, models, read_points(folder / POINTS_FILE))
     for line, point in enumerate(evidence.points, start=2):
         if point.study_id not in evidence.studies:

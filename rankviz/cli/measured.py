@@ -29,11 +29,11 @@ from rankviz.cli.shared import (
 from rankviz.core.lora.config import lora_alpha
 from rankviz.errors import InvalidSettingError
 from rankviz.options import OPTIONS, TRAIN_OPTIONS, lora_of, takes, training_of
-from rankviz.units import NOT_KNOWN, counted
+from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
-    from rankviz.verdict import RankLoss, Verdict
+    pass
 
 Adapter = Annotated[
     str,
@@ -105,25 +105,17 @@ def verdict(
     if as_json:
         return print_json(verdict_json(result))
     title = f"{losses.name}: {counted(result.seeds, 'seed')}, {counted(result.examples, 'example')}"
-    table(title, [_verdict_row(rank, result) for rank in result.ranks], notes=sentences(result))
-
-
-def _verdict_row(rank: "RankLoss", result: "Verdict") -> dict[str, str]:
-    from rankviz.verdict import CANT_TELL
-
-    rate, tried, metric, is_best = rank.learning_rate, rank.learning_rates_tried, result.metric, rank.r == result.best
-    low, high = rank.above_best_low, rank.above_best_high
-    digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")  # one more than sentences have of a loss
-    span = NOT_KNOWN if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
-    call = "cannot be distinguished" if rank.call == CANT_TELL else rank.call
-    return {
-        "Rank": str(rank.r),
-        metric.noun.capitalize(): metric.text(result.read(rank.loss)),
-        "Learning rate": "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else ""),
-        "Runs": str(len(rank.run_losses)),
-        f"{side} the best ({metric.units})": "" if is_best else span,
-        "Compared with the best": metric.superlative if is_best else call,
-    }
+    metric, rows = result.metric, []
+    for rank in result.ranks:
+        row = {"Rank": str(rank.r), metric.noun.capitalize(): metric.text(result.read(rank.loss))}
+        row |= {
+            "Runs": str(len(rank.run_losses)),
+            "Compared with the best": metric.superlative if rank.r == result.best else rank.call,
+        }
+        rate, tried = rank.learning_rate, rank.learning_rates_tried
+        row["Learning rate"] = "" if rate is None else f"{rate:g}" + (f" (best of {tried})" if tried > 1 else "")
+        rows.append(row)
+    table(title, rows, notes=sentences(result))
 
 
 def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
@@ -199,17 +191,16 @@ def doctor(
     """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
     from rankviz.core import preflight as checks
 
-    diagnosis = Api().preflight.diagnose(trial=not quick)
-    problems = checks.problems(diagnosis.checks)
+    facts, found = Api().preflight.diagnose(trial=not quick)
+    problems = checks.problems(found)
     if as_json:
-        print_json(checks.as_json(*diagnosis))
+        print_json(checks.as_json(facts, found))
     else:
-        grid([check.state, check.name, check.sentence] for check in diagnosis.checks)
-        where = f"the GPU {diagnosis.facts.card.name}" if checks.uses_gpu(diagnosis.facts) else "the CPU"
+        grid([check.state, check.name, check.sentence] for check in found)
+        where = f"the GPU {facts.card.name}" if checks.uses_gpu(facts) else "the CPU"
         untried = " The libraries were not tried: leave out --quick for that." * quick
-        many = "s" * (len(problems) > 1)
         ready = f"Ready to train on {where}.{untried}"
-        print(f"\nNot ready: {len(problems)} problem{many} to solve first." if problems else f"\n{ready}")
+        print(f"\nNot ready: {counted(len(problems), 'problem')} to solve first." if problems else f"\n{ready}")
     if problems:
         sys.exit(1)
 
@@ -263,13 +254,12 @@ def probe(
         if status != shown:
             print(status, file=sys.stderr)
         shown = status
-    result = api.probes.summary(probe_id)
-    record = result.record
+    estimate = api.probes.estimate(record)
     if as_json:
-        print_json(core.as_json(result))
+        print_json(core.as_json(record, estimate))
     else:
         title = f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}"
-        heads, rows = core.table(result)
+        heads, rows = core.table(record, estimate)
         table(title, [dict(zip(heads, row, strict=True)) for row in rows], notes=core.sentences(record))
     if record.state != "completed":
         fail(record.error or f"The probe was {record.state}.", 1)

@@ -164,11 +164,13 @@ def shown(value: object) -> str:
     """Return the value as an error message quotes it, shortened."""
     if value is None:
         return "nothing"
+    if isinstance(value, str):
+        return repr(shortened(value, SHOWN))
     if isinstance(value, int) and abs(value) >= 10**SHOWN:
         return f"a number of more than {SHOWN} digits"
     return f"{value:,}".removesuffix(".0") if is_number(value) else _SHORT.repr(value)
 
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = SHOWN
+_SHORT.maxother = SHOWN
 _SHORT.maxlevel = 2

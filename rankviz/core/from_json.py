@@ -30,13 +30,12 @@ from rankviz.core.bounds import (
     OrNan,
     Prose,
     printable,
+    shown,
 )
 from rankviz.core.quantity import Range
-from rankviz.errors import shortened
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
-QUOTED = 60
 
 
 class Misfit(ValueError):
@@ -48,15 +47,6 @@ def build(kind: type[T], row: object) -> T:
     return _of_dataclass(kind)(row)
 
 
-def quoted(value: object) -> str:
-    """Return the value as an error message quotes it, shortened."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_NUMBER:
-        return f"a number of {math.floor(math.log10(abs(value))) + 1} digits"
-    if isinstance(value, list | dict):
-        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
-    return shortened(ascii(shortened(value, QUOTED)) if isinstance(value, str) else str(value), QUOTED)
-
-
 @functools.cache
 def _of_dataclass(kind: type) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
@@ -66,7 +56,7 @@ def _of_dataclass(kind: type) -> Reader:
 
     def read(row: object) -> Any:
         if not isinstance(row, dict):
-            raise Misfit(f"must be an object (got {quoted(row)})")
+            raise Misfit(f"must be an object (got {shown(row)})")
         values = {}
         for name, reader in readers:
             if name in row:
@@ -92,7 +82,7 @@ def _of_typed_dict(kind: type) -> Reader:
 
     def read(row: object) -> dict[str, Any]:
         if not isinstance(row, dict) or len(row) > MAX_KEYS:
-            raise Misfit(f"must be an object of at most {MAX_KEYS} entries (got {quoted(row)})")
+            raise Misfit(f"must be an object of at most {MAX_KEYS} entries (got {shown(row)})")
         values = {}
         for name, value in row.items():
             if (reader := readers.get(name)) is None:
@@ -103,7 +93,7 @@ def _of_typed_dict(kind: type) -> Reader:
             try:
                 values[name] = reader(value)
             except Misfit as misfit:
-                raise Misfit(f"{quoted(name)} {misfit}") from None
+                raise Misfit(f"{shown(name)} {misfit}") from None
         return values
 
     return read
@@ -120,89 +110,71 @@ def _reader(hint: Any) -> Reader:
     if origin is Literal:
         return _one_of(options)
     if origin is tuple:
-        item = _reader(options[0])
-        return _sized(list, "a list", "items", bounds.get(Items, Items(0, MAX_ITEMS)), lambda v: tuple(map(item, v)))
+        item, items = _reader(options[0]), bounds.get(Items, Items(0, MAX_ITEMS))
+        return _sized(list, "a list", "items", items, lambda values: tuple(map(item, values)))
     if origin is dict:
         key, item = map(_reader, options)
         items = bounds.get(Items, Items(0, MAX_KEYS))
-        return _sized(
-            dict, "an object", "entries", items, lambda v: {key(name): item(each) for name, each in v.items()}
-        )
+        return _sized(dict, "an object", "entries", items, lambda row: {key(k): item(v) for k, v in row.items()})
     if is_typeddict(hint):
         return _of_typed_dict(hint)
     if is_dataclass(hint):
         return _of_dataclass(hint)
+    if hint is str and (prose := bounds.get(Prose)):
+        words, text = "a text", lambda value: printable(value, prose.most, controls=prose.controls)
+        return _checked(lambda value: type(value) is str, words, text)
     if hint is str:
-        return _prose(bounds[Prose]) if Prose in bounds else _text(bounds.get(Letters, Letters(MAX_TEXT)))
+        return _text(bounds.get(Letters, Letters(MAX_TEXT)))
     if hint is bool:
-        return _exactly(bool, "true or false")
+        return _checked(lambda value: type(value) is bool, "true or false")
     if hint in (int, float):
         return _number(hint, bounds)
     raise TypeError(f"no JSON value is read as {hint}")
 
 
-def _number(kind: type, bounds: Mapping[type, Any]) -> Reader:
-    low, high = bounds.get(Between) or bounds.get(OrNan) or (-MAX_NUMBER, MAX_NUMBER)
-    kinds, what = ((int,), "a whole number") if kind is int else ((float, int), "a number")
+def _checked(fits: Callable[[Any], bool], words: str, make: Reader = lambda value: value) -> Reader:
+    """Return a reader that makes the values that fit, and says of others what they must be."""
 
-    def read(value: object) -> float:
-        # By type, not isinstance: true and false are no numbers. nan lies between no two numbers.
-        if type(value) in kinds:
-            if low <= value <= high:
-                return value
-            if OrNan in bounds:
-                return math.nan
-        raise Misfit(f"must be {what} from {low:,} to {high:,} (got {quoted(value)})")
-
-    return read
-
-
-def _text(letters: Letters) -> Reader:
-    most, pattern = letters
-
-    def read(value: object) -> str:
-        if type(value) is not str or len(value) > most or UNPRINTABLE.search(value):
-            raise Misfit(f"must be a text of at most {most} printable characters (got {quoted(value)})")
-        if pattern is not None and not pattern.fullmatch(value):
-            raise Misfit(f"must be a plain name of letters, digits, '.', '_' and '-' (got {quoted(value)})")
-        return value
-
-    return read
-
-
-def _prose(prose: Prose) -> Reader:
-    text = _exactly(str, "a text")
-    return lambda value: printable(text(value), prose.most, controls=prose.controls)
-
-
-def _exactly(kind: type, words: str) -> Reader:
     def read(value: object) -> Any:
-        if type(value) is not kind:
-            raise Misfit(f"must be {words} (got {quoted(value)})")
-        return value
-
-    return read
-
-
-def _one_of(options: tuple[str, ...]) -> Reader:
-    def read(value: object) -> str:
-        if type(value) is not str or value not in options:
-            raise Misfit(f"must be one of {', '.join(options)} (got {quoted(value)})")
-        return value
-
-    return read
-
-
-def _sized(kind: type, what: str, parts: str, items: Items, make: Reader) -> Reader:
-    def read(value: object) -> Any:
-        if type(value) is not kind or not items.least <= len(value) <= items.most:
-            raise Misfit(f"must be {what} of {items.least} to {items.most:,} {parts} (got {quoted(value)})")
+        if not fits(value):
+            raise Misfit(f"must be {words} (got {shown(value)})")
         return make(value)
 
     return read
 
 
-_nothing = _exactly(NoneType, "null")
+def _number(kind: type, bounds: Mapping[type, Any]) -> Reader:
+    low, high = bounds.get(Between) or bounds.get(OrNan) or (-MAX_NUMBER, MAX_NUMBER)
+    kinds, what = ((int,), "a whole number") if kind is int else ((float, int), "a number")
+    words = f"{what} from {low:,} to {high:,}"
+    if OrNan in bounds:
+        return _checked(lambda v: type(v) in kinds, words, lambda v: v if low <= v <= high else math.nan)
+    # By type, not isinstance: true and false are no numbers. nan lies between no two numbers.
+    return _checked(lambda value: type(value) in kinds and low <= value <= high, words)
+
+
+def _text(letters: Letters) -> Reader:
+    most, pattern = letters
+    plain = _checked(
+        lambda value: type(value) is str and len(value) <= most and not UNPRINTABLE.search(value),
+        f"a text of at most {most} printable characters",
+    )
+    if pattern is None:
+        return plain
+    words = "a plain name of letters, digits, '.', '_' and '-'"
+    return _checked(lambda value: pattern.fullmatch(plain(value)) is not None, words)
+
+
+def _one_of(options: tuple[str, ...]) -> Reader:
+    return _checked(lambda value: type(value) is str and value in options, f"one of {', '.join(options)}")
+
+
+def _sized(kind: type, what: str, parts: str, items: Items, make: Reader) -> Reader:
+    words = f"{what} of {items.least} to {items.most:,} {parts}"
+    return _checked(lambda value: type(value) is kind and items.least <= len(value) <= items.most, words, make)
+
+
+_nothing = _checked(lambda value: value is None, "null")
 
 
 def _either(options: tuple[Any, ...]) -> Reader:

@@ -172,8 +172,6 @@ class Extrapolation:
     load_peak_bytes: float
     step: DepthLine
     """Seconds per step; the intercept is independent of depth, the slope is per block."""
-    step_noise_seconds: float
-    """Standard error of step_seconds, from the spread of timed steps at each depth."""
     trainable_parameters: int
     total_parameters: int
 
@@ -201,16 +199,12 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
     if names and all(each.counts_exactly for each in measured):
         moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
     moment = max(moments, key=lambda name: moments[name].at(depth))
-    mean = sum(depths) / len(depths)
-    spread = sum((d - mean) ** 2 for d in depths)
-    weights = [1 / len(depths) + (depth - mean) * (d - mean) / spread for d in depths]
     return Extrapolation(
         depth=depth,
         moment=moment,
         peak=moments[moment],
         load_peak_bytes=line("load_peak_bytes").at(depth),
         step=line("step_seconds"),
-        step_noise_seconds=sum((w * e.step_noise_seconds) ** 2 for w, e in zip(weights, measured, strict=True)) ** 0.5,
         trainable_parameters=round(line("trainable_parameters").at(depth)),
         total_parameters=round(line("total_parameters").at(depth)),
     )
@@ -302,24 +296,11 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
     )
 
 
-NOISE_SHARE = 0.1
-"""Share of a step's time above which its standard error is reported."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeSummary:
-    """A probe with its estimate."""
-
-    record: ProbeRecord
-    estimate: ProbeEstimate | None
-    """None where the model is no longer available."""
-
-
-def as_json(summary: ProbeSummary) -> dict[str, Any]:
-    """Return the probe as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see peak_kind."""
-    record, estimate = summary.record, summary.estimate
+def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
+    """Return the probe with its estimate as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see
+    peak_kind."""
     request, full, training = record.request, record.full, record.request.training
-    computed = ("peak_bytes", "step_seconds", "step_noise_seconds", "tokens_per_second")
+    computed = ("peak_bytes", "step_seconds", "tokens_per_second")
     measured = [
         asdict(each) | _named(each, *computed) | {"reserved_bytes": each.peak_reserved_bytes}
         for each in record.measured
@@ -353,7 +334,7 @@ def _extrapolated(record: ProbeRecord) -> dict[str, Any] | None:
     if (each := record.extrapolated) is None:
         return None
     return {
-        **_named(each, "depth", "moment", "step_noise_seconds", "trainable_parameters", "total_parameters"),
+        **_named(each, "depth", "moment", "trainable_parameters", "total_parameters"),
         "peak_bytes": round(each.peak_bytes),
         "load_peak_bytes": round(each.load_peak_bytes),
         "step_seconds": _positive(each.step_seconds),
@@ -387,23 +368,17 @@ def _errors(record: ProbeRecord) -> tuple[float, float | None] | None:
 
 
 def sentences(record: ProbeRecord) -> list[str]:
-    """Return notes on the figures: depths that did not fit or were skipped, and the uncertainty of the time."""
+    """Return notes on the figures: depths that did not fit or were skipped, and a peak while loading."""
     notes = [_did_not_fit(each, record) for each in record.did_not_fit]
     notes += [each.reason for each in record.skipped]
-    extrapolated = record.extrapolated
-    if extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
-        noise = units.duration(extrapolated.step_noise_seconds)
-        notes.append(
-            f"Steps took different times: the step time of the whole model is uncertain by at least ± {noise}."
-        )
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
         notes.append("Loading the base model took more memory than training: a run has its peak there.")
     return notes
 
 
-def table(summary: ProbeSummary) -> tuple[list[str], list[tuple[str, str, str, str]]]:
+def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str], list[tuple[str, str, str, str]]]:
     """Return headings and rows: measured depths, line through them, and whole model by extrapolation and estimate."""
-    record, estimate, memory = summary.record, summary.estimate, units.memory_size
+    memory = units.memory_size
     extrapolated, whole, rows = record.extrapolated, f"All {record.request.total_depth} blocks", []
 
     def time(seconds: float) -> str:

@@ -85,15 +85,6 @@ def middle(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def median_error(values: Sequence[float]) -> float:
-    """Return the standard error of the median, from the median absolute deviation (1.48 times it is a normal standard
-    deviation, and 1.25 times that over the root of the count the median's error); 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    centre = middle(values)
-    return 1.25 * 1.48 * middle([abs(value - centre) for value in values]) / len(values) ** 0.5
-
-
 Level = Literal["info", "warning"]
 
 

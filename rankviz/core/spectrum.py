@@ -146,16 +146,9 @@ def in_words(spectrum: Spectrum) -> str:
             "trained."
         )
     low, high = (spectrum.rank_for(share) for share in SHARES)
-    if low >= spectrum.r:
-        used = ". Even 90 % of the update's energy needs the full rank."
-    elif high >= spectrum.r:
-        used = f". 99 % of the update's energy needs the full rank; r = {low} keeps 90 %."
-    else:
-        lower = "" if low == high else f", r = {low} keeps 90 %"
-        used = (
-            f"; r = {high} keeps 99 % of the update's energy{lower}. At r = {high} every module keeps at least "
-            f"{floor(1e4 * spectrum.weakest(high)) / 100:.2f} % of its own energy."
-        )
+    used = f"r = {high} keeps 99 % of the update's energy" + (f", r = {low} keeps 90 %" if low < high else "")
+    weakest = floor(1e4 * spectrum.weakest(high)) / 100
+    used += f". At r = {high} every module keeps at least {weakest:.2f} % of its own energy."
     caution = ""
     if spectrum.training_steps is None:
         caution = (
@@ -167,7 +160,7 @@ def in_words(spectrum: Spectrum) -> str:
             f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
             "ranks mostly reflect the random start. They do not say which rank the task needs."
         )
-    return f"Trained with r = {spectrum.r}{used}{caution}"
+    return f"Trained with r = {spectrum.r}; {used}{caution}"
 
 
 class Truncation(NamedTuple):

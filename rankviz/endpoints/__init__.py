@@ -15,6 +15,6 @@ from rankviz.endpoints.gate import checked
 
 def publish(api: Api) -> None:
     """Register all endpoints, without limits on concurrent calls: the operations limit what is heavy."""
-    kinds = (planning.costs, planning.quality, runs.reading, runs.changing, planning.adapters)
+    kinds = (planning.planning, runs.reading, runs.changing)
     for operation in chain.from_iterable(kind(api) for kind in kinds):
         gr.api(checked(operation), api_name=operation.__name__, queue=True, concurrency_limit=None)

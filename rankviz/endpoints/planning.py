@@ -135,9 +135,9 @@ class ResizedJSON(TypedDict):
     adapter_bytes_before: int
 
 
-def costs(api: Api) -> Sequence[Callable[..., Any]]:
-    """Return the endpoints for costs and advice. A missing model defaults to an empty text, so that the error is a
-    sentence: Gradio answers a missing argument without one."""
+def planning(api: Api) -> Sequence[Callable[..., Any]]:
+    """Return the endpoints. A missing model defaults to an empty text, so that the error is a sentence: Gradio answers
+    a missing argument without one."""
 
     @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
     def estimate(**options: Any) -> EstimateAnswerJSON:
@@ -178,12 +178,6 @@ def costs(api: Api) -> Sequence[Callable[..., Any]]:
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
-    return estimate, fit, advise, forecast, export
-
-
-def quality(api: Api) -> Sequence[Callable[..., Any]]:
-    """Return the endpoints for models, studies and verdicts."""
-
     @takes("limit", "offset", table=TABLE)
     def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
         """The base models of the catalogue, with parameter counts from their real layers."""
@@ -205,12 +199,6 @@ def quality(api: Api) -> Sequence[Callable[..., Any]]:
             raise InvalidSettingError(f"{why} Ask again later.")
         return {"sweep_id": sweep_id, **verdict_json(answer), "in_words": sentences(answer)}
 
-    return models, studies, verdict
-
-
-def adapters(api: Api) -> Sequence[Callable[..., Any]]:
-    """Return the endpoints for trained adapters."""
-
     @takes("adapter", "limit", "offset", table=TABLE)
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
         """Ranks that a trained adapter really uses: the singular values of its updates, and what they say."""
@@ -224,7 +212,7 @@ def adapters(api: Api) -> Sequence[Callable[..., Any]]:
         planned = api.adapters.plan_resize(adapter, r=r, **options)
         return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
 
-    return spectrum, resize
+    return estimate, fit, advise, forecast, export, models, studies, verdict, spectrum, resize
 
 
 def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:

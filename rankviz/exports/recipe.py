@@ -279,8 +279,6 @@ def recipe(
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
     notes += way.trained.notes if way.trained is not None else ()  # what the estimate says of this adapter
-    # What is written names layers, so the plan made of it knows of no preset.
-    notes += [note for note in wanted.flag_notes if note not in notes]
     notes += about_stored
     return Recipe(
         model_id=model_id,

@@ -22,7 +22,6 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.hub import reach, remote
-from rankviz.hub.remote import HubConfig
 from rankviz.paths import is_hub_id
 
 LOOKUP_SECONDS = 15
@@ -58,12 +57,12 @@ class HubDoor:
         self._known: dict[str, tuple[float, Any]] = {}
 
     @contextmanager
-    def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[HubConfig]:
-        """Yield a model's config.json, which exists within the block only, and the Hub's other facts on the model."""
+    def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[Path]:
+        """Yield the path of a model's config.json, which exists within the block only."""
         with self._lookups.folder() as folder:
             request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
-            yield HubConfig(**{**reply, "path": Path(reply["path"])})
+            yield Path(reply["path"])
 
     def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
         """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rankviz import installed
 from rankviz.children import Bounds, Children
@@ -42,16 +42,6 @@ TIMEOUT_S = 5
 """Seconds between two bytes of an answer; door.py limits the whole request."""
 
 
-class HubConfig(NamedTuple):
-    """The Hub's facts on a model: the path of its config.json, and the count of numbers in its safetensors headers."""
-
-    path: Path
-    revision: str | None
-    stored_parameters: int | None
-    licence: str | None
-    gated: bool | None
-
-
 def find_model(
     ref: str | Path,
     *,
@@ -74,24 +64,13 @@ def find_model(
     if isinstance(ref, Path):
         facts = introspect_config(config_in(ref), cache=cache, children=children)
         where = ref.resolve()
-        about = {"name": where.name, "source": f"config.json in {where}" if ref.is_dir() else str(where)}
-        stored = None
+        name, source = where.name, f"config.json in {where}" if ref.is_dir() else str(where)
     else:
-        with door.config(ref, suggestions) as found:
-            facts = introspect_config(found.path, cache=cache, children=children)
-        revision = f" at {found.revision[:12]}" if found.revision else ""
-        about = {"name": ref.split("/")[-1], "source": f"config.json of {ref} on the Hub{revision}"}
-        about |= {"licence": found.licence, "gated": found.gated}
-        stored = found.stored_parameters
-    counted, note = facts["total_parameters"], ""
-    if stored is not None and stored != counted:
-        note = (
-            f"The Hub's safetensors headers hold {stored:,} numbers, but the model built here has {counted:,} "
-            "parameters. Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra "
-            "heads."
-        )
-    about |= {"verified": stored == counted, "checked": datetime.date.today().isoformat(), "note": note}
-    return model_from_json({**facts, "id": str(ref), **about})
+        with door.config(ref, suggestions) as config:
+            facts = introspect_config(config, cache=cache, children=children)
+        name, source = ref.split("/")[-1], f"config.json of {ref} on the Hub"
+    checked = datetime.date.today().isoformat()
+    return model_from_json({**facts, "id": str(ref), "name": name, "source": source, "checked": checked})
 
 
 def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
@@ -100,7 +79,7 @@ def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
     if isinstance(ref, Path):
         return read_config(config_in(ref))
     with door.config(ref) as config:
-        return read_config(config.path)
+        return read_config(config)
 
 
 def config_in(path: Path) -> Path:
@@ -169,8 +148,8 @@ def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizE
         raise HubSilentError(unavailable) from error
 
 
-def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> HubConfig:
-    """Fetch a model's config.json, and return it with the Hub's other facts on the model.
+def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> Path:
+    """Fetch a model's config.json, and return its path.
 
     Args:
         repo_id: The model's id on the Hub.
@@ -190,15 +169,7 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         if _sizes(info).get("config.json", 0) > MAX_CONFIG_BYTES:
             raise BadConfigError(too_large("config.json"))
-        path = Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
-    card = getattr(info, "card_data", None)
-    return HubConfig(
-        path=path,
-        revision=info.sha,
-        stored_parameters=getattr(getattr(info, "safetensors", None), "total", None),
-        licence=card.get("license") if card is not None else None,
-        gated=bool(info.gated) if getattr(info, "gated", None) is not None else None,
-    )
+        return Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
 
 
 def _sizes(info: Any) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """A job packed as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
 
-    job.json                        kind and attempts
+    job.json                        kind, attempts, and state on the cluster
     runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
     runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
     runs/RUN_ID/config.json         only of a probe
@@ -18,18 +18,18 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from rankviz.core.runs.events import Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import EngineError
-from rankviz.jobs.engine import Job, Kind
+from rankviz.jobs.engine import End, Job, Kind
 from rankviz.references import References
 from rankviz.store import RunStore
-from rankviz.store.durable import digest_of, write_durably
+from rankviz.store.durable import digest_of, replace_durably
 from rankviz.store.journal import append_events, request_text
 
 JOB_FILE = "job.json"
@@ -54,7 +54,6 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_events(target / "events.jsonl", [placed])
-    write_job(folder, job)
 
 
 def _with_data(
@@ -80,15 +79,39 @@ def _with_data(
     return replace(request, data=str(sent[data]))
 
 
-def write_job(folder: Path, job: Job) -> None:
-    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
-    write_durably(folder / JOB_FILE, json.dumps(content))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """State of a job elsewhere, as stored in its folder."""
+
+    submitted: bool = False
+    """True where the cluster may have the job; it is then never submitted again."""
+    handle: str = ""
+    """The job's id on the cluster; empty until known."""
+    cancelled: bool = False
+    """True where RankViz has cancelled the job."""
+    end: End | None = None
+    seconds: float | None = None
+    """Billed seconds so far, on machines that cost money; None where not known."""
+    seconds_at: float = 0.0
+    """Time at which `seconds` was read, unix seconds."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """Terms of the job, such as machine and price; set by its engine."""
 
 
-def read_job(folder: Path) -> Job:
-    """Read a packed job; raise EngineError where job.json is damaged, and OSError where a retry may help."""
+def write_job(folder: Path, job: Job, submission: Submission) -> None:
+    """Write job.json, durably; raise OSError where this fails."""
+    content = asdict(replace(submission, end=None)) | {"kind": job.kind, "attempts": [*map(str, job.attempts)]}
+    end = submission.end._asdict() if submission.end else None
+    replace_durably(folder / JOB_FILE, json.dumps(content | {"end": end}))
+
+
+def read_job(folder: Path) -> tuple[Job, Submission]:
+    """Read job.json; raise EngineError where it is damaged, and OSError where a retry may help."""
     try:
-        return job_of(json.loads((folder / JOB_FILE).read_bytes()))
+        content = json.loads((folder / JOB_FILE).read_bytes())
+        known = {name: content[name] for name in Submission.__dataclass_fields__}
+        end = End(**known["end"]) if known["end"] else None
+        return job_of(content), Submission(**known | {"end": end, "terms": dict(known["terms"])})
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise EngineError(f"{JOB_FILE} is missing or damaged") from None
 

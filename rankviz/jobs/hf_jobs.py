@@ -33,6 +33,7 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
+from rankviz.jobs.bundle import Submission
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import (
     IN,
@@ -53,15 +54,10 @@ from rankviz.jobs.local import describe_exit
 from rankviz.jobs.remote import (
     OWN_LIMITS,
     READ_BYTES,
-    SUBMISSION,
     JobLimits,
     Remote,
     RemoteJob,
     Status,
-    Submission,
-    home_id,
-    read_submission,
-    write_submission,
 )
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
@@ -94,10 +90,6 @@ ANOTHER_ACCOUNT = (
 USED_UP = (
     "The spending limit of its sweep does not pay for another job. Resume the sweep with a higher limit, which is that "
     "of the whole sweep."
-)
-DAMAGED = (
-    "What is written down of its job cannot be read. Look at https://huggingface.co/settings/jobs whether the job "
-    "still runs, and end it there."
 )
 SCRIPT = r"""
 set -e
@@ -133,12 +125,9 @@ class JobTerms:
     """True where the job was restored from its account after this runs folder had been emptied."""
 
 
-def terms_of(submission: Submission) -> JobTerms | None:
-    """Return the terms of a submission; None where they cannot be read."""
-    try:
-        return build(JobTerms, dict(submission.terms))
-    except ValueError:
-        return None
+def terms_of(submission: Submission) -> JobTerms:
+    """Return the terms of a submission; raise ValueError where they cannot be read."""
+    return build(JobTerms, dict(submission.terms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +194,9 @@ class HfJobs(Remote):
         held = {attempt.run_id for live in self.live() if not live.end for attempt in live.job.attempts}
         return None if held & run_ids else super().start(job)
 
+    def check(self, terms: Mapping[str, Any]) -> None:
+        build(JobTerms, dict(terms))
+
     def terms(self, job: Job) -> Mapping[str, Any]:
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
@@ -232,9 +224,9 @@ class HfJobs(Remote):
     def forget(self, live: Live) -> None:
         """Add the job's cost to the ledger and remove its folder. The job's files stay in the owner's bucket."""
         folder = bundle.folder_of(live.job, self.place)
-        submission = read_submission(folder)
-        if terms := terms_of(submission):
-            self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
+        submission = bundle.read_job(folder)[1]
+        terms = terms_of(submission)
+        self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
         with (self.place / "forgotten").open("a") as file:  # its runs may be deleted here, and do not return
             file.write(f"{folder.name}\n")
         super().forget(live)
@@ -267,10 +259,9 @@ class HfJobs(Remote):
     def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
         """Yield folder name, submission and terms of each readable job with a folder here. Thread-safe."""
         for folder in bundle.folders_in(self.place):
-            with contextlib.suppress(OSError):
-                submission = read_submission(folder)
-                if terms := terms_of(submission):
-                    yield folder.name, submission, terms
+            with contextlib.suppress(OSError, EngineError, ValueError):
+                submission = bundle.read_job(folder)[1]
+                yield folder.name, submission, terms_of(submission)
 
     def returning(self, owner: str) -> Sequence[Returning]:
         """Return the newest jobs of an owner's account whose sweeps are not here, each with the runs that no newer job
@@ -299,8 +290,8 @@ class HfJobs(Remote):
         try:
             aside.mkdir()
             attempts = (first, *(each for each in others if each.run_id in wanted))
-            bundle.write_job(aside, replace(found.job, attempts=attempts))
-            write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(terms)))
+            state = Submission(submitted=True, handle=found.handle, terms=asdict(terms))
+            bundle.write_job(aside, replace(found.job, attempts=attempts), state)
             if folder.exists():
                 raise EngineError("This job is here already.")
             there = WantedEngine(HF_JOBS, {"flavor": terms.flavor, "spend": f"{terms.limit_usd:g}"})
@@ -325,9 +316,9 @@ class HfJobs(Remote):
             return hub.read(path, 0, READ_BYTES) or hub.sent(path, READ_BYTES)
 
         try:
-            job = bundle.job_of(json.loads(text(bundle.JOB_FILE)))
+            content = json.loads(text(bundle.JOB_FILE))
+            job, terms = bundle.job_of(content), build(JobTerms, content["terms"])
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
-            terms = build(JobTerms, json.loads(text(SUBMISSION))["terms"])
             requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return None
@@ -348,10 +339,10 @@ class HfJobs(Remote):
         for file in sorted(job.folder.rglob("*")):
             if file.is_file():
                 files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(_terms(job)).send(files, f"Job {job.name}")
+        self._hub(terms_of(job.submission)).send(files, f"Job {job.name}")
 
     def submit(self, job: RemoteJob) -> str:
-        terms, path = _terms(job), archive()[0]
+        terms, path = terms_of(job.submission), archive()[0]
         try:
             hub = self._hub(terms)
             if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
@@ -369,8 +360,6 @@ class HfJobs(Remote):
 
     def poll(self, job: RemoteJob) -> Status | None:
         terms = terms_of(job.submission)
-        if terms is None:
-            return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
         hub = self._hub(terms)
         seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
         if seen is None:
@@ -389,22 +378,22 @@ class HfJobs(Remote):
         )
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        return self._hub(_terms(job)).read(f"{job.name}/{path}", offset, most)
+        return self._hub(terms_of(job.submission)).read(f"{job.name}/{path}", offset, most)
 
     def end(self, job: RemoteJob) -> None:
-        hub = self._hub(_terms(job))
+        hub = self._hub(terms_of(job.submission))
         for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
             hub.cancel(job_id)
 
     def unsend(self, job: RemoteJob) -> None:
-        self._hub(_terms(job)).unsend(job.name)
+        self._hub(terms_of(job.submission)).unsend(job.name)
 
     def labels(self, name: str = "") -> Mapping[str, str]:
         """Return the labels that find a job of this runs folder in its account; without a name, the labels that find
         all of its jobs. A restart empties the disk of a Space, so there the Space's name identifies the folder."""
         space = os.environ.get("SPACE_ID")
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
-        known = {"app": "rankviz", "home": home or home_id(self.store.home / "hf-jobs.id", self.store.home)}
+        known = {"app": "rankviz", "home": home or self.home_id}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
 
     def _newest(self, hub: Hub, name: str) -> HubJob | None:
@@ -422,13 +411,6 @@ class HfJobs(Remote):
         if hub.name != terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
         return hub
-
-
-def _terms(job: RemoteJob) -> JobTerms:
-    terms = terms_of(job.submission)
-    if terms is None:
-        raise EngineError(DAMAGED)
-    return terms
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:

@@ -30,7 +30,8 @@ from rankviz.errors import (
     RankVizError,
     redacted,
 )
-from rankviz.jobs.remote import Submission, in_thread
+from rankviz.jobs.bundle import Submission
+from rankviz.jobs.remote import in_thread
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)

@@ -2,12 +2,11 @@
 
 SENT is the packed job (bundle.py), BACK the place for its results: paths, or URIs that fsspec reads. The worker runs
 on a copy on the machine's own disk, since journals grow by appending and object storage holds whole files. This
-program copies journals to BACK every second, a run's files with a list of them (remote.MANIFEST) once the run has
-ended, and `exit_code` last. Failed copies are tried again for minutes.
+program copies journals to BACK every second, a run's files once the run has ended, and `exit_code` last. Failed copies
+are tried again for minutes.
 """
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
@@ -19,13 +18,12 @@ from pathlib import Path, PurePosixPath
 from rankviz import logs
 from rankviz.core.runs.events import LAST, Attempt
 from rankviz.jobs import bundle, local
-from rankviz.jobs.remote import MANIFEST
 from rankviz.store.journal import parse_lines
 
 LOOK_SECONDS = 1.0
 LAST_SECONDS = 300.0
 """Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
-SMALL = ("job.json", "submission.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
+SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
 """Names of files that are copied while they grow; other files are copied once their run has ended."""
 
 
@@ -87,21 +85,18 @@ class Carrier:
         """Size and time of each copied file."""
 
     def look(self) -> bool:
-        """Copy all files of runs that have just ended, with a list of them, and all small files that have changed.
-        Return True where every copy succeeded."""
+        """Copy all files of runs that have just ended, and all small files that have changed. Return True where every
+        copy succeeded."""
         is_whole = True
         for run_id, offset in self._read.items():
             folder = self._work / "runs" / run_id
             new = bundle.read_plain(folder / "events.jsonl", offset)
             new = new[: new.rfind(b"\n") + 1]
-            if any(isinstance(event, LAST) for event in parse_lines(new)):
-                files = [file for file in bundle.files_in(folder) if file.name != MANIFEST]
-                sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
-                (folder / MANIFEST).write_text(json.dumps({path: size for path, size in sizes.items() if size}))
-                if not (all([self._write(file) for file in files]) and self._write(folder / MANIFEST)):
-                    is_whole = False
-                    continue
-            self._read[run_id] = offset + len(new)
+            has_ended = any(isinstance(event, LAST) for event in parse_lines(new))
+            if has_ended and not all([self._write(file) for file in bundle.files_in(folder)]):
+                is_whole = False
+            else:
+                self._read[run_id] = offset + len(new)
         return all([self._write(file) for file in bundle.files_in(self._work) if file.name in SMALL]) and is_whole
 
     def _write(self, file: Path) -> bool:
@@ -122,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         work = Path(scratch) / "job"
         Storage(sent).read_all(work)
-        job = bundle.read_job(work)
+        job, _ = bundle.read_job(work)
         worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
         started = subprocess.Popen(
             [*worker, str(work), *map(str, job.attempts)],

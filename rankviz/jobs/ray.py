@@ -20,7 +20,7 @@ from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableEr
 from rankviz.jobs import local
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status, home_id
+from rankviz.jobs.remote import OWN_LIMITS, JobLimits, Remote, RemoteJob, Status
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
@@ -183,8 +183,7 @@ class Ray(Remote):
 
     def _submission_id(self, job: RemoteJob) -> str:
         """Return the job's id in Ray, which Ray accepts only once."""
-        home = home_id(self.store.home / "ray.id", self.store.home.absolute())
-        return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
+        return f"rankviz-{self.home_id}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:
         text = _in_a_line(error)
@@ -202,7 +201,7 @@ class Ray(Remote):
             raise EngineUnavailableError(why) from error
 
     def nodes(self) -> Nodes:
-        return Nodes(has_gpu="GPU" in self._resources, trouble=self.why_not())
+        return Nodes(has_gpu="GPU" in self._resources)
 
     def room(self) -> int:
         """Return 1 where Ray is not set up: `start` then says why."""

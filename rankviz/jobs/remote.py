@@ -19,12 +19,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from rankviz import units
-from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.events import (
     LAST,
     AdapterCut,
@@ -46,22 +46,19 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
+from rankviz.jobs.bundle import Submission, read_job, write_job
 from rankviz.jobs.engine import End, Engine, Job, Live
 from rankviz.machine import disk
 from rankviz.settings import Limits
 from rankviz.store import RunStore
-from rankviz.store.durable import aside_of, replace_durably
+from rankviz.store.durable import aside_of
 from rankviz.store.journal import parse_event
 
-MANIFEST = "files.json"
-"""File on the cluster next to an ended run's journal: sizes of the run's files, by path."""
-SUBMISSION = "submission.json"
 EVENT_BYTES = 500
 """Bytes per event in a journal with many events."""
 READ_BYTES, CHUNK_BYTES, LOG_BYTES = 2**22, 2**26, 2**20
-"""Bytes per read of a journal and of any other file, and bytes copied of a worker's log."""
-MAX_FILES = 2000
-"""Number of files that a run's adapters may have, truncated ones included."""
+"""Bytes per read of a journal and of any other file, and bytes copied of a log or a config at most."""
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 """Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
 NOTE_SECONDS = 10.0
@@ -76,44 +73,9 @@ NEVER = "It was not answered whether the job was started, and the job is not lis
 GONE = "The job is not known there any more, and its worker left no exit code."
 UNEXPECTED = "RankViz could not follow the job because of an error of its own ({}). It tries again."
 TOO_LONG = "The journal of this run is longer than this server accepts ({:,} MB or {:,} lines)."
-TOO_LARGE = "Its adapters have {:,} files of {:,.0f} MB, more than this server accepts ({:,} files, {:,.0f} MB)."
+TOO_LARGE = "Its adapters have {:,.0f} MB, more than this server accepts ({:,.0f} MB)."
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Submission:
-    """State of a job elsewhere, as stored in its folder."""
-
-    submitted: bool = False
-    """True where the cluster may have the job; it is then never submitted again."""
-    handle: str = ""
-    """The job's id on the cluster; empty until known."""
-    cancelled: bool = False
-    """True where RankViz has cancelled the job."""
-    end: End | None = None
-    seconds: float | None = None
-    """Billed seconds so far, on machines that cost money; None where not known."""
-    seconds_at: float = 0.0
-    """Time at which `seconds` was read, unix seconds."""
-    terms: Mapping[str, Any] = field(default_factory=dict)
-    """Terms of the job, such as machine and price; set by its engine."""
-
-
-def read_submission(folder: Path) -> Submission:
-    """Read a job's submission; submitted=True without a valid file. Raise OSError where a retry may help."""
-    try:
-        content = json.loads((folder / SUBMISSION).read_bytes())
-        end = content["end"]
-        return Submission(**content | {"end": End(**end) if end else None, "terms": dict(content["terms"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-        return Submission(submitted=True)
-
-
-def write_submission(folder: Path, submission: Submission) -> None:
-    """Write the submission into the job's folder, durably; raise OSError where this fails."""
-    end = submission.end._asdict() if submission.end else None
-    replace_durably(folder / SUBMISSION, json.dumps(asdict(replace(submission, end=None)) | {"end": end}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +135,7 @@ OWN_LIMITS = JobLimits.of(Limits())
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
 
-    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send`, `unsend` and `files`. Each may take minutes,
+    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes,
     is called from several threads, and may raise EngineUnavailableError: then it is called again later.
 
     Args:
@@ -221,10 +183,6 @@ class Remote(Engine):
     def read(self, job: "RemoteJob", path: str, offset: int, most: int) -> bytes:
         """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
 
-    def files(self, job: "RemoteJob", run_id: str) -> Mapping[str, Any]:
-        """Return the sizes in bytes of an ended run's files, by path in the run's folder; ValueError if invalid."""
-        return json.loads(self.read(job, f"runs/{run_id}/{MANIFEST}", 0, READ_BYTES) or b"{}")
-
     @abstractmethod
     def end(self, job: "RemoteJob") -> None:
         """Ask the cluster to end a job, found by its handle, or by its name without one."""
@@ -235,6 +193,17 @@ class Remote(Engine):
     def terms(self, job: Job) -> Mapping[str, Any]:
         """Return the terms of a new job, such as machine and price; raise as `start` where the job must wait."""
         return {}
+
+    def check(self, terms: Mapping[str, Any]) -> None:
+        """Raise ValueError where the terms of a job cannot be read."""
+
+    @cached_property
+    def home_id(self) -> str:
+        """Id of the runs folder, which differs from the id of any copy of the folder at another place."""
+        file = self.store.home / f"{self.name}.id"
+        with contextlib.suppress(FileExistsError), file.open("x") as new:
+            new.write(secrets.token_hex(8))
+        return hashlib.sha256(f"{self.place} {file.read_text()}".encode()).hexdigest()[:12]
 
     def room(self) -> int:
         return self._at_once - sum(self.is_live(folder) for folder in bundle.folders_in(self.place))
@@ -252,7 +221,7 @@ class Remote(Engine):
             submission, aside = Submission(terms=self.terms(job)), aside_of(folder)
             try:
                 bundle.pack(self.store, job, aside, engine=self.name, sees_folders=self.sees_folders)
-                write_submission(aside, submission)
+                write_job(aside, job, submission)
                 os.replace(aside, folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -271,7 +240,7 @@ class Remote(Engine):
     def forget(self, live: Live) -> None:
         """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
         folder = bundle.folder_of(live.job, self.place)
-        job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, live.job, read_submission(folder))
+        job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, *read_job(folder))
         job.stop()
 
         def clean() -> None:
@@ -313,8 +282,9 @@ class Remote(Engine):
         cannot be read: the job may still run, and submitting it again could cost twice."""
         if folder.name not in self._followed:
             try:
-                job = RemoteJob(self, folder, bundle.read_job(folder), read_submission(folder))
-            except (OSError, EngineError) as error:
+                job = RemoteJob(self, folder, *read_job(folder))
+                self.check(job.submission.terms)
+            except (OSError, EngineError, ValueError) as error:
                 raise EngineUnavailableError(
                     f"The files of a job cannot be read ({folder}: {error}). Its runs wait, since it may go on. Mend "
                     "that folder, or end the job where it runs and remove the folder."
@@ -471,7 +441,7 @@ class RemoteJob:
         with self._writing():
             submission = replace(self.submission, **news)
             try:
-                write_submission(self.folder, submission)
+                write_job(self.folder, self.job, submission)
             except OSError:
                 if must:
                     raise
@@ -551,16 +521,11 @@ class RemoteJob:
             for each in self._store.events(run_id)
             if isinstance(each, AdapterSaved | AdapterCut) and each.path and each.attempt == attempt.number
         }
-        try:
-            known = self._engine.files(self, run_id)
-            files = {path: max(0, int(size)) for path, size in known.items() if is_in(path, saved)}
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            files = {}
         self._fetch_log(attempt)
-        self._sizes[run_id] = total = sum(files.values())
+        self._sizes[run_id] = total = sum(size or 0 for size in saved.values())
         most = min(self._limits.adapter_bytes, self._limits.job_bytes - sum(self._sizes.values()) + total)
-        if total > most or len(files) > MAX_FILES:
-            problem = TOO_LARGE.format(len(files), total / 1e6, MAX_FILES, max(0, most) / 1e6)
+        if total > most:
+            problem = TOO_LARGE.format(total / 1e6, max(0, most) / 1e6)
             return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
         for relative, size in saved.items():
             if not ADAPTER.fullmatch(relative):
@@ -568,9 +533,8 @@ class RemoteJob:
                 continue
             aside = aside_of(folder / "adapter")
             try:
-                for path, bytes_ in files.items():
-                    if (part := PurePosixPath(path)).is_relative_to(relative):
-                        self._fetch(attempt, path, aside / part.relative_to(relative), bytes_)
+                for name, bytes_ in ((WEIGHTS, most if size is None else size), (CONFIG, LOG_BYTES)):
+                    self._fetch(attempt, f"{relative}/{name}", aside / name, bytes_)
                 if trouble := incomplete(aside, size):
                     problem = f"{relative}/{trouble} did not arrive whole."
                     continue
@@ -619,16 +583,9 @@ def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:
             yield replace(event, attempt=attempt.number, offset=offset)
 
 
-def is_in(path: str, folders: Mapping[str, Any]) -> bool:
-    """Return True where a path without ".." or unusual characters lies in one of these folders."""
-    pure = PurePosixPath(path)
-    is_plain = INSIDE.fullmatch(path) and ".." not in pure.parts
-    return bool(is_plain) and not folders.keys().isdisjoint(map(str, pure.parents))
-
-
 def incomplete(adapter: Path, size: int | None) -> str:
     """Return the name of an adapter's file that is missing or damaged, or "". size: Bytes of the weights."""
-    weights, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    weights, config = adapter / WEIGHTS, adapter / CONFIG
     if not weights.is_file() or (size is not None and weights.stat().st_size != size):
         return weights.name
     try:
@@ -637,14 +594,6 @@ def incomplete(adapter: Path, size: int | None) -> str:
     except (ValueError, RecursionError):
         return config.name
     return ""
-
-
-def home_id(file: Path, place: Path) -> str:
-    """Return the id of a runs folder, which differs from the id of any copy of the folder at another place. file: File
-    with the random part of the id, created at the first call. place: Path that is the other part of the id."""
-    with contextlib.suppress(FileExistsError), file.open("x") as new:
-        new.write(secrets.token_hex(8))
-    return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
 
 
 def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:

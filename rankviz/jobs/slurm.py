@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, local
 from rankviz.jobs.engine import End, Nodes
-from rankviz.jobs.remote import Remote, RemoteJob, Status, home_id
+from rankviz.jobs.remote import Remote, RemoteJob, Status
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
@@ -153,7 +152,7 @@ class Slurm(Remote):
     def nodes(self) -> Nodes:
         gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
         models = [match["model"].upper() for match in gpus if match["model"]]
-        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
+        return Nodes(gpus=models, has_gpu=bool(gpus))
 
     def why_not(self) -> str:
         path = self._environment.get("PATH")
@@ -196,10 +195,6 @@ class Slurm(Remote):
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(job.folder / path, offset, most)
-
-    def files(self, job: RemoteJob, run_id: str) -> Mapping[str, int]:
-        folder = job.folder / "runs" / run_id
-        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in bundle.files_in(folder)}
 
     def end(self, job: RemoteJob) -> None:
         """Cancel a job by number and name, since job numbers start again where a cluster is set up anew."""
@@ -268,11 +263,7 @@ class Slurm(Remote):
         )
 
     def _name(self, job: RemoteJob) -> str:
-        return f"rankviz-{self._home_id}-{job.name}"
-
-    @cached_property
-    def _home_id(self) -> str:
-        return home_id(self.store.home.absolute() / "slurm.id", self.place)
+        return f"rankviz-{self.home_id}-{job.name}"
 
     def is_live(self, folder: Path) -> bool:
         """Return False also where the worker has ended though Slurm does not report it yet."""

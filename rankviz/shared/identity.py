@@ -116,15 +116,16 @@ class Visitors:
 
     def of(self, scope: Mapping[str, Any]) -> Visitor:
         """Return the visitor who sent a request. A header takes precedence: programs send no cookies."""
-        if (by_header := self.by_header(scope)) is not None:
-            return by_header
+        if (token := Headers(scope=scope).get(HEADER)) is not None:
+            return Visitor(self.id_in(token))
         if is_foreign(scope):
             return NOBODY
         cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
-        if profile := self._profile(scope):
-            name, login = profile
-            return Visitor(self.login_id(scope), name, admin, also=cookie_id, login=login)
-        return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
+        info, login_id = _oauth_info(scope), self.login_id(scope)
+        if not login_id or (ends := info.get("expires_at", math.inf)) < time.time():
+            return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
+        token, name = str(info.get("access_token") or ""), str(info["userinfo"].get("preferred_username") or "")[:80]
+        return Visitor(login_id, name, admin, also=cookie_id, login=Login(token, ends) if token else None)
 
     def login_id(self, scope: Mapping[str, Any]) -> str:
         """Return the id of the account that is logged in in the sender's browser, also after the login has expired;
@@ -132,30 +133,11 @@ class Visitors:
         sub = (_oauth_info(scope).get("userinfo") or {}).get("sub") if self.logins else ""
         return f"hf:{sub}" if sub and isinstance(sub, str) else ""
 
-    def by_header(self, scope: Mapping[str, Any]) -> Visitor | None:
-        """Return the visitor that a header names; None for no header or a Hub token, which the Space itself checks."""
-        headers = Headers(scope=scope)
-        if (token := headers.get(HEADER)) is not None:
-            return Visitor(self.id_in(token))
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        visitor = Visitor(self.id_in(token.strip()))
-        return visitor if visitor.id else None
-
     def _is_admin(self, proof: str) -> bool:
         try:
             return bool(self.admin_token and proof) and b"admin" == self._admins.unsign(proof, max_age=ADMIN_SECONDS)
         except BadSignature:
             return False
-
-    def _profile(self, scope: Mapping[str, Any]) -> tuple[str, Login | None] | None:
-        """Return name and login of the Hugging Face account that is logged in; None without a valid login."""
-        info = _oauth_info(scope)
-        if not self.login_id(scope) or (ends := info.get("expires_at", math.inf)) < time.time():
-            return None
-        token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
-        return str(name or "")[:80], Login(token, ends) if token else None
 
 
 def visitors_of(api: Api) -> Visitors:
@@ -223,7 +205,7 @@ class Identified:
         gives = is_page(scope) and not is_foreign(scope)
         login = self.visitors.login_id(scope)
         inner = scope
-        if self.visitors.by_header(scope) is not None or is_foreign(scope):  # browsers send the session cookie too
+        if HEADER in Headers(scope=scope) or is_foreign(scope):  # browsers send the session cookie too
             inner = {**scope}
             if "session" in scope:  # as of a browser that has none; what is written into it is not kept
                 inner["session"] = type(scope["session"])()

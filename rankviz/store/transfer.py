@@ -14,9 +14,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from rankviz.core.bounds import name_alone
+from rankviz.core.bounds import name_alone, shown
 from rankviz.core.cells import csv_text
-from rankviz.core.from_json import Misfit, as_answer, quoted
+from rankviz.core.from_json import Misfit, as_answer
 from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
@@ -182,7 +182,6 @@ class ImportLimits(NamedTuple):
     """Limits for one imported zip; None for no limit."""
 
     unpacked_bytes: int = 200 * 10**6
-    runs: int = MAX_ENTRIES
     events: int = 2_000_000
     """Number of lines of one journal."""
     values: int | None = None
@@ -214,7 +213,7 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
     is no export, and LimitError where it is too large. A shared page calls this in a process with bounds, since a zip's
     table of contents is read whole."""
     if not source.is_file():
-        raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
+        raise InvalidSettingError(f"There is no file {shown(str(source))}.")
     if source.stat().st_size > MAX_ARCHIVE_BYTES:
         raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
     try:
@@ -250,9 +249,7 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
         run_id, name = match.groups() if match else ("", "")
         is_packed_as_ours = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         if not is_packed_as_ours or not run_id or name in folders.setdefault(run_id, {}):
-            raise InvalidSettingError(f"The zip holds {quoted(member.filename)}, which no RankViz export does.")
-        if len(folders) > limits.runs:
-            raise LimitError(f"The zip holds more than {limits.runs:,} runs, the most that are imported at once.")
+            raise InvalidSettingError(f"The zip holds {shown(member.filename)}, which no RankViz export does.")
         most = min(left, MAX_REQUEST_BYTES) if name == "request.json" else left
         with archive.open(member) as file:
             data = file.read(most + 1)  # the header may give a wrong size

@@ -1,9 +1,11 @@
-"""HTTP addresses besides Gradio's: health, visitor token, admin sign-in."""
+"""HTTP addresses besides Gradio's: health, visitor token, admin sign-in; and the page's address in the network."""
 
 import hmac
+import socket
 from collections import Counter
 from contextlib import suppress
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -81,11 +83,27 @@ def identity_routes(visitors: Visitors) -> list[Route]:
     return [Route("/rankviz/visitor", token, methods=["GET"]), *admin]
 
 
-def announcement(host: str) -> list[str]:
+def room_url(host: str, port: int) -> str:
+    """Return the page's URL for other machines in the network; empty for a loopback host, without a network, and inside
+    a container, whose own address nobody else reaches."""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return ""
+    if host in ("", "0.0.0.0", "::"):
+        host = ""
+        if not Path("/.dockerenv").exists() and not Path("/run/.containerenv").exists():
+            with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.connect(("192.0.2.1", 9))  # an address that no machine has (RFC 5737); this sends nothing
+                host = probe.getsockname()[0]
+    return host and f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def announcement(host: str, port: int) -> list[str]:
     """Return lines for the terminal on a page that other machines can reach; empty for a loopback host."""
     if host in ("localhost", "::1") or host.startswith("127."):
         return []
+    url = room_url(host, port) or f"the address of this machine (or of the host of this container), port {port}."
     return [
+        f"Address in your network: {url}",
         "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
         "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
         "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "

@@ -40,7 +40,7 @@ def serve() -> None:
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)
     if not api.workspace.shared:
-        for line in addresses.announcement(host):
+        for line in addresses.announcement(host, port):
             print(line, flush=True)
     Retention(api.workspace, api.quota.make_room_on_disk).keep_clean()
     read_ahead(api)

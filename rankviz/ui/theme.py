@@ -81,11 +81,12 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head() -> str:
-    """Return tags that load our scripts, in order. plotly.js is preloaded but runs only for a figure."""
+def head(room: str = "") -> str:
+    """Return tags that load our scripts, in order. plotly.js is preloaded but runs only for a figure. room: the page's
+    URL for other machines in the network."""
     plotly = _plotly_url().lstrip("/")
     data = {
-        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", "")},
+        "files": {"plotly": plotly, "space": os.environ.get("SPACE_ID", ""), "room": room},
         "rankviz": {"plotly": plotly},
         "explore": {"fields": ",".join(DEFAULTS)},
         "first": {"figures": json.dumps(FIGURES)},
@@ -156,7 +157,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(Bodies),
                 Middleware(Mcp),
                 Middleware(UploadMiddleware, workspace=api.workspace),
-                Middleware(MadeOnce, tags=head()),
+                Middleware(MadeOnce, tags=head(addresses.room_url(host, port))),
             ],
         },
         "state_session_capacity": OPEN_PAGES,

@@ -150,8 +150,8 @@ def _of_hub(work: Path, what: str, **request: Any) -> Reply:
     from rankviz.hub import reach, remote
 
     if what == "config":
-        config = remote.fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
-        return {**config._asdict(), "path": str(config.path)}
+        place, names = Path(request["folder"]), request["suggestions"]
+        return {"path": str(remote.fetch_config(request["repo_id"], place, suggestions=names))}
     if what == "adapter":
         return {"folder": str(remote.fetch_adapter(**request, work=work))}
     return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}

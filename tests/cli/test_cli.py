@@ -34,14 +34,10 @@ def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
     ("args", "sentence"),
     [
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
-        (("estimate", "gpt2"), "Linear layers here: c_attn, c_proj, c_fc"),
-        (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
         (("fit", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r once"),
-        (("advise", "Qwen/Qwen3-4B", "--use-case", "poetry"), "There is no use case 'poetry'"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
         (("frobnicate",), "frobnicate"),
-        (("serve", "--host", "1.2.3.4"), "cannot be served at 1.2.3.4, port 7860"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(args, sentence, tmp_path):
@@ -84,16 +80,12 @@ def test_a_port_in_use_is_named(tmp_path):
 def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
     arguments = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
     assumed, given = (json.loads(rankviz("estimate", *arguments, *more).stdout) for more in ((), ("--steps", "1000")))
-    fit_assumed, fit_given = (
-        json.loads(rankviz("fit", *arguments, *more).stdout) for more in ((), ("--steps", "1000"))
-    )
+    fit = json.loads(rankviz("fit", *arguments).stdout)
 
     sentence = "Time and cost assume 1,000 optimizer steps: no epochs, steps or tokens were given."
     assert given["ranks"] == assumed["ranks"]
     assert [sentence, *given["notes"]] == assumed["notes"]
-    assert {**fit_given, "notes": [sentence]} == fit_assumed
-    assert [] == fit_given["notes"]
-    assert sentence in rankviz("fit", *arguments[:-1]).stdout
+    assert [sentence] == fit["notes"]
 
 
 def test_advise_gives_the_contracts_keys():

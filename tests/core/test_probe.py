@@ -5,7 +5,6 @@ import pytest
 from rankviz.children import Children
 from rankviz.core.probe import (
     ProbeRecord,
-    ProbeSummary,
     as_json,
     extrapolate,
 )
@@ -93,9 +92,7 @@ def test_a_record_is_the_fold_of_its_events_and_ends_once():
     assert 606 * MIB == record.full.peak_bytes
     # 300 + 10 d
     assert 600 * MIB == record.extrapolated.peak_bytes
-    assert -6 / 606 == pytest.approx(
-        as_json(ProbeSummary(record=record, estimate=None))["error_of_extrapolation"]["peak"]
-    )
+    assert -6 / 606 == pytest.approx(as_json(record, None)["error_of_extrapolation"]["peak"])
 
 
 RUN = {

@@ -69,7 +69,7 @@ EVENTS = (
     RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident"),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
-SHOWN = {"showing": "runs", "text": "", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
+SHOWN = {"showing": "runs", "text": "", "x": "adapter", "metric": "loss", "tolerance": ""}
 SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 

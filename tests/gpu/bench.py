@@ -119,5 +119,5 @@ class Bench:
 
 def expected_bytes(bench: Bench, record: ProbeRecord) -> tuple[float, float]:
     """The estimate's range of what this probe measured."""
-    memory = bench.api.probes.summary(record.run_id).estimate.memory_bytes
+    memory = bench.api.probes.estimate(record).memory_bytes
     return memory.low, memory.high

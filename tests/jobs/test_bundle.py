@@ -7,7 +7,7 @@ import pytest
 from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import folders_in, pack, read_job
+from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
 from rankviz.store import RunStore
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
@@ -25,6 +25,7 @@ def data(tmp_path):
 def packed(store, run_ids, folder, **settings):
     job = Job(attempts=tuple(Attempt(run_id, 2) for run_id in run_ids))
     pack(store, job, folder, engine="far", **settings)
+    write_job(folder, job, Submission())
     return job
 
 
@@ -59,7 +60,7 @@ def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_
     record = RunStore(tmp_path / "sent").get(run_ids[0])
 
     assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
-    assert job == read_job(tmp_path / "sent")
+    assert (job, Submission()) == read_job(tmp_path / "sent")
 
 
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):

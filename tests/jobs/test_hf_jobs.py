@@ -364,7 +364,7 @@ def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):
     for file, content in (
         ("job.json", b"{"),
         ("job.json", b'{"kind": "finetune", "attempts": ["../../x@1"]}'),
-        ("submission.json", b'{"terms": {"flavor": "l4x1"}}'),
+        ("job.json", b'{"kind": "finetune", "attempts": ["x@1"], "terms": {"flavor": "l4x1"}}'),
         ("request.json", b"[" * 9999),
     ):
         hub.shows = {file: content}

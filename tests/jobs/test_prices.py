@@ -3,9 +3,9 @@ import time
 import pytest
 
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.jobs.bundle import Submission
 from rankviz.jobs.engine import End
 from rankviz.jobs.hub import Cost, Ledger, cost_of, cost_so_far, seconds_left
-from rankviz.jobs.remote import Submission
 
 
 def test_a_minute_that_has_begun_is_paid_whole():

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from rankviz.catalog.models import CHECKPOINTS, every_name, load_model
+from rankviz.catalog.models import CHECKPOINTS, load_model
 from rankviz.paths import IMPORT_ROOT
 from tests.support.runs.toy import ASSETS
+from tools.names import every_name
 
 pytestmark = pytest.mark.torch
 

@@ -24,7 +24,7 @@ ADDRESSES = {
     "/?tab=train": "#status .rv-empty, #status .rv-caption",
     "/?model=foo/bar": "#slot-notice [role=alert]",
     f"/?tab=train&sweep={SWEEP}": "#train-words .rv-figure",
-    f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail table",
+    f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail .rv-detail",
     "/?tab=adapter&adapter=sample": "#adapter-energy-kept .rv-plot[data-drawn]",
     "/?tab=guide": "#rules table",
 }

@@ -109,10 +109,11 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_the_terminal_warns_of_a_page_that_others_reach_that_paths_of_the_machine_can_be_opened():
-    (warning,) = announcement("0.0.0.0")
+    address, warning = announcement("192.0.2.7", 7860)
 
+    assert "Address in your network: http://192.0.2.7:7860/" == address
     assert warning.startswith("Warning: everyone in the network can use this page.") and "by their paths" in warning
-    assert [] == [line for host in ("127.0.0.1", "127.0.0.2", "localhost", "::1") for line in announcement(host)]
+    assert [] == [line for host in ("127.0.0.1", "127.0.0.2", "localhost", "::1") for line in announcement(host, 7860)]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -76,16 +76,14 @@ def test_without_unsloth_the_same_adapter_is_trained_and_unsloth_is_not_imported
 
 
 def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
-    api, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
+    _, record = probe(tmp_path, memory_limit_bytes=64 * 2**20, framework="peft")
 
     assert RunState.COMPLETED is record.state, record.error + record.log_tail
     assert () == record.measured
     (unfit,) = record.did_not_fit
     assert (2, "memory limit", 64 * 2**20) == (unfit.depth, unfit.why, unfit.limit_bytes)
     assert unfit.short_bytes > 0
-    assert (
-        "does not fit the memory limit of 64 MiB, by at least" in sentences(api.probes.summary(record.run_id).record)[0]
-    )
+    assert "does not fit the memory limit of 64 MiB, by at least" in sentences(record)[0]
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 

@@ -5,10 +5,10 @@ A caution says that something is not trained, or is trained in another way than 
 
 from collections.abc import Iterator
 
-from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, LoraConfig
 from rankviz.core.lora.experts import expert_parameters
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, Route, listed, names_that_exist
+from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.quantity import Caution
@@ -19,8 +19,12 @@ EXPERT_ALIASES = {"gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "w2", "gat
 """Names of transformers 4 that reach the experts' fused parameters."""
 
 
-def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route: Route) -> Iterator[str]:
-    """Yield notes on Unsloth's flags. ignored: flags that have no effect here."""
+def notes(
+    plan: AdapterPlan, lora: LoraConfig, *, requested: Names, moved: tuple[str, ...], ignored: tuple[str, ...]
+) -> Iterator[str]:
+    """Yield the notes on a plan, the most consequential first. requested: the names that the preset of `lora` stands
+    for. moved: those that Unsloth trains in full. ignored: Unsloth's flags that have no effect here."""
+    preset, route = lora.target_modules, plan.route
     if ignored:
         program = "Unsloth's CPU backend" if route.kind == "cpu" else route.framework.upper()
         yield f"{listed(ignored)}: these settings are Unsloth's on a GPU; {program} ignores them."
@@ -29,21 +33,14 @@ def flag_notes(preset: Names, requested: Names, ignored: tuple[str, ...], route:
             f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its exports name "
             f"the layers instead: {listed(requested)}."
         )
-
-
-def notes(
-    plan: AdapterPlan, *, preset: Names, requested: Names, moved: tuple[str, ...], expert_rank: int | str
-) -> Iterator[str]:
-    """Yield all other notes on a plan, the most consequential first. preset, expert_rank: as given. requested: the
-    names that the preset stands for. moved: those that Unsloth trains in full."""
-    if expert_rank != "r" and not plan.trains_experts:
+    if lora.expert_rank != "r" and not plan.trains_experts:
         why = "this model has no experts" if plan.scheme == "dense" else "these experts carry no LoRA"
         yield Caution(f"expert_rank has no effect here: {why}.")
     yield from _experts(plan)
     yield from _missed(plan, requested)
     if preset == "qv" and requested != ("q_proj", "v_proj"):
         yield f"qv is {listed(requested)} here: this model has no q_proj and v_proj of its own."
-    route, reached = plan.route, {(a.layer.path, a.blocks) for a in plan.adapted}
+    reached = {(a.layer.path, a.blocks) for a in plan.adapted}
     if route.kind == "model" and plan.scheme != "peft-remap" and requested == ALL_LINEAR:
         linear = (layer for layer in plan.model.layers if layer.kind in LINEAR_KINDS)
         left = dict.fromkeys(layer.name for layer in linear if (layer.path, layer.blocks) not in reached)

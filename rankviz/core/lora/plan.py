@@ -211,7 +211,6 @@ class AdapterPlan:
     """Expert rank of the LoraConfig; "r" where no experts carry LoRA."""
     route: Route
     notes: tuple[str, ...] = ()
-    flag_notes: tuple[str, ...] = ()
 
     @property
     def target_names(self) -> tuple[str, ...]:

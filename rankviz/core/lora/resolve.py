@@ -9,7 +9,7 @@ from rankviz.core.bounds import one_of
 from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.experts import Targets
-from rankviz.core.lora.notes import flag_notes, notes
+from rankviz.core.lora.notes import notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan, SavedModule
 from rankviz.core.lora.targets import (
     ALL_LINEAR,
@@ -205,11 +205,10 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
         scheme=scheme,
         expert_rank=expert_rank if with_experts else "r",
         route=route,
-        flag_notes=tuple(flag_notes(target_modules, requested, ignored, route)),
     )
     moved = saved_names[len(modules_to_save) :]
-    about = notes(plan, preset=target_modules, requested=requested, moved=moved, expert_rank=expert_rank)
-    return replace(plan, notes=(*plan.flag_notes, *about))
+    about = notes(plan, lora, requested=requested, moved=moved, ignored=ignored)
+    return replace(plan, notes=tuple(about))
 
 
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 from rankviz import units
 from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, Moment, PathInside, Prose, Seconds, Word
-from rankviz.core.quantity import median_error, middle
+from rankviz.core.quantity import middle
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
@@ -167,11 +167,6 @@ class DepthMeasured(AttemptEvent):
     def step_seconds(self) -> float:
         """Median of the timed steps."""
         return middle(self.timed_steps)
-
-    @property
-    def step_noise_seconds(self) -> float:
-        """Standard error of the median of the timed steps."""
-        return median_error(self.timed_steps)
 
     @property
     def tokens_per_second(self) -> float:

@@ -1,4 +1,4 @@
-"""Compares up to four pinned configurations: settings and figures side by side.
+"""Compares up to four pinned configurations: settings and figures side by side, and a trade-off chart for each.
 
 A pin is the query string of an address, so a comparison is part of the page's own address.
 """
@@ -9,16 +9,21 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
+from rankviz.core.bounds import one_of
 from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS
 from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.figures import X_LABELS, hero_figure, hero_info
+from rankviz.figures.style import CHOSEN, vertical_line
 from rankviz.ui import link
-from rankviz.ui.explore.answer import FIGURES, FORECAST, question_of, records
+from rankviz.ui.explore.answer import FIGURES, FORECAST, X_DEFAULT, question_of, records
 from rankviz.ui.parts import html
+from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask
 
 MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
+HEIGHT = 320
 PROBLEM = "Cannot be shown"
 TITLES = {"gpu": "GPU", "usd": "$ per hour", "rslora": "rsLoRA", "dora": "DoRA", "moe": "Experts"}
 """Titles of settings whose names in an address are not suitable as titles."""
@@ -29,16 +34,19 @@ EMPTY = (
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the comparison's markup as `html`. body: `pins`, a list of query strings; `y`, the quality axis."""
+    """Return the comparison's markup and a chart for each configuration. body: `pins`, a list of query strings; `x`
+    and `y`, the axes of the trade-off chart."""
     pins = body.get("pins")
     if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
         raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
     if len(pins) > MAX_PINS:
         raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
     if not pins:
-        return {"html": html.empty(EMPTY)}
+        return {"html": html.empty(EMPTY), "charts": []}
+    x = body.get("x") or X_DEFAULT
+    one_of(x, "Cost axis", tuple(X_LABELS))
     quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
-    columns = []
+    columns, charts = [], []
     for letter, pin in zip(LETTERS, pins, strict=False):
         values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
         title = f"{letter}: {values['model'].rsplit('/', 1)[-1]}, r = {values['r']}"
@@ -49,8 +57,14 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         except RankVizError as error:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
+        info, r = hero_info(tradeoff, x=x), values["r"]
+        drawing = hero_figure.drawing(info, height=HEIGHT)
+        if r <= len(info.xs) and (place := info.xs[r - 1]) is not None:
+            drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
+        source = " ".join(info.sentences)
+        charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
         columns.append((title, pin, _cells(values, records(tradeoff)[str(values["r"])])))
-    return {"html": _table(columns)}
+    return {"html": _table(columns), "charts": charts}
 
 
 def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:

@@ -369,7 +369,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        heads, rows = table(api.probes.summary(record.run_id))
+        heads, rows = table(record, api.probes.estimate(record))
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))

@@ -19,7 +19,6 @@ from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
-from rankviz.core.studies.lines import RL
 from rankviz.errors import RankVizError
 from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
@@ -106,9 +105,6 @@ def build(api: Api) -> View:
     fitting, following = (wire(partial(view, api), inputs=by, outputs=of, silent=True) for view in (fitted, followed))
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
-    # The quick look is the main button, except where its held-out loss does not tell the reward.
-    main = {"inputs": w["use_case"], "outputs": measure["quick"], **quiet()}
-    w["use_case"].change(lambda case: gr.Button(variant="secondary" if case == RL else "primary"), **main)
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)

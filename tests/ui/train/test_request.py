@@ -3,15 +3,12 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import measuring, mode_chosen, request_of, values_of
-from tests.support.runs import questions
+from rankviz.ui.train.form import measuring, mode_chosen, request_of
 from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
-SAMPLES = ("phonemes", "syllables", "pairs")
 
 
 @pytest.fixture
@@ -70,29 +67,6 @@ def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
 
     assert [3, 1, 1, 1] == [mode.seeds.value for mode in chosen]
     assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        quick_look(questions.sweep(alpha="16", data="pairs", max_steps=12, r=1), (2, 24), repeat=False),
-        questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
-        questions.sweep(ranks=(64,), cut_ranks=(1, 4, 8)),
-        questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
-        questions.sweep(ranks=(16,), base="owner/model", target_modules=("q_proj", "v_proj"), use_dora=True),
-        questions.sweep(
-            ranks=(4, 16), precision="bf16", optim="sgd", max_length=64, finetune_mlp_modules=False,
-            finetune_vision_layers=False, finetune_language_layers=True, finetune_attention_modules=True,
-        ),
-        questions.sweep(ranks=(4, 8), data="/data/letters.jsonl", use_rslora=True, shown_answers=0),
-    ],
-)  # fmt: skip
-def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
-    runs = request_.runs(sweep_id="s", created_at=0.0)
-
-    again = request_of(values_of(runs, SAMPLES)).runs(sweep_id="s", created_at=0.0)
-
-    assert sorted(runs, key=repr) == sorted(again, key=repr)
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
