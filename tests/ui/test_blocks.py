@@ -1,15 +1,28 @@
-"""Every function of the page runs as the visitor who called it, and an open page keeps little."""
+"""Every function of the page runs as the visitor who called it, an open page keeps little, what is kept of answers that
+nobody fetches, and what the page takes from inside Gradio (seen on gradio 6.31, safehttpx 0.1 and uvicorn 0.54)."""
 
+import ast
+import asyncio
 import json
 
 import gradio as gr
 import httpx
 import pytest
+from gradio import routes
+from gradio.blocks import BlocksConfig
+from gradio.route_utils import secure_url_stream_response
+from gradio.server_messages import ProcessCompletedMessage
+from gradio.state_holder import SessionState
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from rankviz import visitor
 from rankviz.api import Api
+from rankviz.paths import IMPORT_ROOT
 from rankviz.shared.identity import HEADER, visitors_of
+from rankviz.ui.blocks import MOST_UPLOADS, TOO_LATE, PageBlocks, PageConfig, Unread
 from rankviz.ui.page import build_app
+from tests.support.web.outside import outside
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Events
 
@@ -112,3 +125,134 @@ def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, pag
     assert 422 == reply.status_code
     assert "must be a number or empty (got 'x')" in reply.json()["error"]
     assert "Traceback" not in capfd.readouterr().err
+
+
+INSIDE = {"gradio.blocks.BlocksConfig", "gradio.processing_utils", "gradio.routes"}
+INSIDE |= {"uvicorn.protocols.http.auto", "uvicorn.protocols.http.h11_impl.H11Protocol"}
+ADDRESS = "https://hf.co/a-file"
+"""Of a name that Gradio fetches from without asking where it is."""
+
+
+def test_nothing_more_is_taken_from_inside_of_gradio_and_uvicorn():
+    taken = set()
+    for path in (IMPORT_ROOT / "rankviz").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and module.split(".")[0] in ("gradio", "gradio_client", "uvicorn"):
+                taken |= {f"{module}.{each.name}" for each in node.names}
+
+    assert INSIDE == taken
+
+
+@pytest.fixture
+def small():
+    with PageBlocks(analytics_enabled=False) as page:
+        gr.File()
+    return page
+
+
+def test_an_open_page_is_a_copy_of_the_pages_configuration(small):
+    opened = SessionState(small)
+
+    assert isinstance(small.default_config, PageConfig) and issubclass(PageConfig, BlocksConfig)
+    assert isinstance(opened.blocks_config, PageConfig) and {} == dict(opened.blocks_config.blocks)
+    assert not any(opened.config_values.values())
+
+
+def test_unread_messages_are_ours(small):
+    small.queue()
+
+    assert isinstance(small._queue.pending_messages_per_session, Unread)
+    assert small._queue.pending_messages_per_session.events is small._queue.pending_event_ids_session
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    with outside() as (environment, requests):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield requests
+
+
+def test_no_address_is_fetched_and_nothing_of_it_is_left_on_the_disk(small, requests, tmp_path):
+    (widget,) = small.blocks.values()
+    widget.GRADIO_CACHE = str(tmp_path)
+    for fetch in (
+        lambda: asyncio.run(widget.async_move_resource_to_block_cache(ADDRESS)),
+        lambda: widget.move_resource_to_block_cache(ADDRESS),
+        lambda: widget.postprocess(ADDRESS),
+    ):
+        with pytest.raises(gr.Error, match="fetches no addresses"):
+            fetch()
+    request = Request({"type": "http", "method": "GET", "headers": [], "path": "/"})
+    with pytest.raises(HTTPException, match="403"):
+        asyncio.run(secure_url_stream_response("http://100.64.0.1:9/a-file", request))
+
+    assert [] == requests
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_progress_of_the_newest_uploads_alone_is_kept(small):
+    statuses = routes.file_upload_statuses
+    statuses.append("mine", "a.csv", b"12")
+    assert statuses._signals["mine"].is_set()
+    for number in range(MOST_UPLOADS):
+        statuses.track(f"came {number}")
+        assert not statuses._signals[f"asked {number}"].is_set()
+    assert MOST_UPLOADS == len(statuses._signals) == len(statuses._statuses)
+
+    statuses.append("mine", "a.csv", b"345")  # whose place was taken meanwhile
+
+    assert 3 == statuses.pop("mine").chunk_size
+    statuses.set_done("mine")
+    assert statuses.is_done("mine")
+
+
+def answer(text):
+    return ProcessCompletedMessage(output={"data": [text]}, success=True)
+
+
+def read(messages):
+    message = messages.get_nowait()
+    return message.output.get("data", message.output)
+
+
+def unread_of(*sessions, events=None, **most):
+    unread = Unread({} if events is None else events, **most)
+    for session in sessions:
+        unread[session] = asyncio.Queue()
+    return unread
+
+
+def test_of_more_unread_answers_than_there_is_room_for_the_oldest_says_that_it_is_gone():
+    unread = unread_of("ann", "ben", answers=2)
+    for session, text in (("ann", "1"), ("ben", "2"), ("ben", "3")):
+        unread[session].put_nowait(answer(text))
+
+    assert {"error": TOO_LATE} == read(unread["ann"])
+    assert [["2"], ["3"]] == [read(unread["ben"]), read(unread["ben"])]
+
+
+def test_large_answers_make_room_earlier_and_the_newest_stays_whatever_its_size():
+    unread = unread_of("ann", "ben", size=1000)
+    for session, text in (("ann", "a" * 400), ("ann", "b" * 400), ("ben", "c" * 400)):
+        unread[session].put_nowait(answer(text))
+
+    assert {"error": TOO_LATE} == read(unread["ann"])
+    assert ["b" * 400] == read(unread["ann"])
+
+    unread["ann"].put_nowait(answer("d" * 4000))
+
+    assert {"error": TOO_LATE} == read(unread["ben"])
+    assert ["d" * 4000] == read(unread["ann"])
+
+
+def test_of_more_messages_of_one_session_than_there_is_room_for_the_oldest_goes_with_its_event():
+    events = {"ann": {"1", "2", "3"}}
+    unread = unread_of("ann", events=events, messages=2)
+    for number in ("1", "2", "3"):
+        unread["ann"].put_nowait(ProcessCompletedMessage(event_id=number, output={"data": [number]}, success=True))
+
+    assert [["2"], ["3"]] == [read(unread["ann"]), read(unread["ann"])]
+    assert unread["ann"].empty()
+    assert {"ann": {"2", "3"}} == events
