@@ -16,7 +16,6 @@ from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs.hub import STARTING, cost_range, seconds_left
-from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine
 
 if TYPE_CHECKING:
@@ -135,11 +134,6 @@ class Jobs(Operations):
         bill = self._engine.bill(runs[0].sweep_id)
         timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
         return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
-
-    def require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
-        """Raise LimitError where this server has no room for the adapters and files that these runs will save."""
-        ranks = offer.expected.ranks
-        self._engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
         """Store the spending limit of a sweep, which applies to all its later jobs. Raise OSError where that fails."""
@@ -273,34 +267,26 @@ class Engines(Operations):
         """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start."""
         there = self.destination(engine, flavor, spend)
         self._api.runs.check(request, there)
-        return self.plan_of(self._api.runs.planned(request), there, checks=True)
+        return self.plan_of(self._api.runs.planned(request), there)
 
-    def plan(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a sweep without checking whether it can start."""
-        return self.plan_of(self._api.runs.planned(request), self.destination(engine, flavor, spend))
-
-    def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine, *, checks: bool = False) -> Plan:
-        """Return the plan of runs of one sweep. checks: True to require room for adapters of a rented machine, and to
-        add warnings about this machine."""
+    def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
+        """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
         expected = self._api.runs.expected_of
         engine = self._api.locations.engine(there.engine)
         if engine.name == HF_JOBS:
             offer = self._api.jobs.offer(runs, there)
-            if checks:
-                self._api.jobs.require_room(runs, offer)
+            ranks = offer.expected.ranks
+            engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
             return Plan(expected=offer.expected, offer=offer)
         if engine.name == LOCAL:
-            notes = self._api.preflight.warnings(runs[0].training, runs[0].base) if checks else ()
-            return Plan(expected=expected(runs), notes=notes)
+            return Plan(expected=expected(runs), notes=self._api.preflight.warnings(runs[0].training, runs[0].base))
         environment = self._api.locations.environment(engine.name)
-        trouble = rights.shown_text(self._workspace, engine.nodes().trouble)
-        notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
-            return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(engine.name).title))
+            return Plan(expected=None, not_known=NOT_KNOWN.format(title=self.place(engine.name).title))
         minutes = self._workspace.limits.run_minutes if engine.is_limited else None
         parts = self._workspace.supervisor.parts(engine.name, len(runs))
         result = replace(expected(runs, environment), parts=parts, run_minutes=minutes)
-        return Plan(expected=result, notes=notes, not_known="" if result.time else NO_SPEED)
+        return Plan(expected=result, not_known="" if result.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:
         """Check and queue a sweep on an engine; return the sweep's id."""
@@ -377,7 +363,7 @@ class Moves(Operations):
         if there.engine == HF_JOBS and self._api.runs.owner_of(sweep_id):
             raise InvalidSettingError(NOT_THE_PAYER)
         self._api.runs.check_runs(runs, there)
-        return self._api.engines.plan_of(runs, there, checks=True)
+        return self._api.engines.plan_of(runs, there)
 
     def _note_limit(self, sweep_id: str, plan: Plan) -> None:
         """Store the limit of a rented machine. Call it before runs are queued: a job may start right after that."""

@@ -19,7 +19,7 @@ from rankviz.core.runs.events import HF_JOBS, LOCAL, queued_at
 from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
 from rankviz.core.runs.words import Place, all_in_words, title
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs import Engine, Nodes, queue
+from rankviz.jobs import Engine, queue
 from rankviz.jobs.engine import require
 from rankviz.shared import rights
 from rankviz.store.ownership import WantedEngine, read_destination
@@ -57,16 +57,15 @@ class Locations(Operations):
         last = max(runs, key=queued_at)
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
-    def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
+    def environment(self, name: str) -> Mapping[str, Any] | None:
         """Return the environment that a run on an engine will find: that of the newest run completed there, or what
-        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed.
-        look: False to make no request to the engine, which may take seconds."""
+        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed."""
         if self.is_here(name):
             from rankviz import machine
 
             return machine.here()
         engine = self.engine(name)
-        nodes, last = engine.nodes() if look else Nodes(), self._last_on(engine.name)
+        nodes, last = engine.nodes(), self._last_on(engine.name)
         rows = [gpu for model in nodes.gpus for gpu in hardware.gpus_of_model(self._workspace.gpus, model)]
         if last and (not rows or self._workspace.gpu_of(last) in rows):
             return last

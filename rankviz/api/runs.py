@@ -394,7 +394,7 @@ class Runs(Operations):
         """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
         sweep chooses its machine."""
         name = engine or self._workspace.settings.engine
-        return None if name == HF_JOBS else self._api.locations.environment(name, look=False)
+        return None if name == HF_JOBS else self._api.locations.environment(name)
 
     # Whether runs could start, and starting them.
 
@@ -478,13 +478,6 @@ class Runs(Operations):
             sweep_id = store.create(request, owner.id, destination, data=file)
         self._workspace.work_queue()
         return sweep_id
-
-    def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
-        """Return memory and training time of one more run; None where its base or data is not available."""
-        environment = next((run.environment for run in self.sweep(sweep_id).runs if run.environment), {})
-        with contextlib.suppress(BadDataError):
-            return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
-        return None
 
     def added_request(self, sweep_id: str, r: int) -> RunRequest:
         """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at

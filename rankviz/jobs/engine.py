@@ -77,8 +77,6 @@ class Nodes(NamedTuple):
     """GPU models, as names in the table of GPUs begin: "L4", "A100"."""
     has_gpu: bool = False
     """True where each job gets a GPU; False also where this is not known."""
-    trouble: str = ""
-    """Reason why no job would start now, as a sentence; empty where jobs can start."""
 
 
 class Engine(Protocol):
@@ -114,7 +112,7 @@ class Engine(Protocol):
         return ""
 
     def nodes(self) -> Nodes:
-        """Return the machines of an engine elsewhere. May take seconds."""
+        """Return the machines of an engine elsewhere."""
         return Nodes()
 
     def room(self) -> int:

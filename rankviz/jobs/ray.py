@@ -201,7 +201,7 @@ class Ray(Remote):
             raise EngineUnavailableError(why) from error
 
     def nodes(self) -> Nodes:
-        return Nodes(has_gpu="GPU" in self._resources, trouble=self.why_not())
+        return Nodes(has_gpu="GPU" in self._resources)
 
     def room(self) -> int:
         """Return 1 where Ray is not set up: `start` then says why."""

@@ -152,7 +152,7 @@ class Slurm(Remote):
     def nodes(self) -> Nodes:
         gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
         models = [match["model"].upper() for match in gpus if match["model"]]
-        return Nodes(gpus=models, has_gpu=bool(gpus), trouble=self.why_not())
+        return Nodes(gpus=models, has_gpu=bool(gpus))
 
     def why_not(self) -> str:
         path = self._environment.get("PATH")

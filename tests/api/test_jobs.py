@@ -47,7 +47,7 @@ def test_without_a_login_it_is_said_what_to_do(tmp_path, hub, shared):
 
 
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
-    offer = own.engines.plan(REQUEST, "hf-jobs", "l4x1", 5.0).offer
+    offer = own.engines.check(REQUEST, "hf-jobs", "l4x1", 5.0).offer
 
     # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
     assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high

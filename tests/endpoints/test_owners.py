@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunFailed
-from rankviz.errors import EngineUnavailableError, RankVizError
+from rankviz.errors import RankVizError
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -115,19 +115,6 @@ DONE = [("cancel", "probe"), ("delete", "probe"), ("export_runs", "recorded")]
 
 def _files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_who_has_started_a_sweep_is_told_so_whatever_is_not_known_of_its_cost_then(call, api, monkeypatch):
-    def plan(*args, **kwargs):
-        raise EngineUnavailableError("Hugging Face does not answer. Try again in a moment.")
-
-    monkeypatch.setattr(api.engines, "plan", plan)
-    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
-
-    started = call(ANN, "start_sweep", mode="quick", steps=2)
-
-    assert started["run_ids"] == [row["run_id"] for row in call(ANN, "runs")]
-    assert ["What it will take is not known just now."] == started["expected"]
 
 
 def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(call, refuses, busy):

@@ -54,7 +54,7 @@ def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_
     with pytest.raises(EngineUnavailableError, match="RANKVIZ_RAY_ADDRESS"):
         engine.start(Job(attempts=(Attempt(run_id, 1),)))
 
-    assert NO_ADDRESS == engine.why_not() == engine.nodes().trouble
+    assert NO_ADDRESS == engine.why_not()
     assert NO_STORAGE == Ray(store, address="http://10.0.0.1:8265").why_not()
     assert not (store.home / "ray-jobs").exists()
 

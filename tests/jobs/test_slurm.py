@@ -135,11 +135,10 @@ def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatc
     assert not any("quiet" in text for text in (log, str(cluster.asked), cluster.jobs[0].question.script))
 
 
-@pytest.mark.parametrize("is_hanging", [False, True])
-def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(store, cluster, supervise, is_hanging):
+def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(store, cluster, supervise):
     def loses(answer):
         answer()
-        while is_hanging and not cluster.is_closed:
+        while not cluster.is_closed:
             time.sleep(0.02)
         return failure("sbatch", TIMED_OUT)
 
@@ -147,7 +146,7 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(sto
     cluster.faults["sbatch"] = loses
     go = store.home.parent / "go"
 
-    supervisor = supervise(waiting_for(go), seconds=3.0 if is_hanging else 60.0)
+    supervisor = supervise(waiting_for(go), seconds=3.0)
     wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
     go.touch()
     supervisor.settle()
