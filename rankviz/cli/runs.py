@@ -131,11 +131,11 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         print("", *decision.ship_sentences, "", sep="\n")
     for metric in api.verdicts.metrics(sweep_id):
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
-        if result and len(result.verdict.ranks) > 1:
+        if result and len(result.ranks) > 1:
             if metric is not LOSS:
                 score = api.decisions.score(sweep_id, metric)
                 print(f"\n{metric.label}, higher is better:", *(score.sentences if score else ()), sep="\n")
-            print(*sentences(result.verdict), sep="\n")
+            print(*sentences(result), sep="\n")
 
 
 def runs_table(api: Api, sweep: "Sweep") -> None:
@@ -247,7 +247,7 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     from rankviz import figures
 
     result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
-    judged = [(sweep, result.verdict if result else None)]
+    judged = [(sweep, result)]
     info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
     write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
 

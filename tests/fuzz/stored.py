@@ -8,7 +8,6 @@ from random import Random
 
 from rankviz.api import Api
 from rankviz.api.runs import run_json
-from rankviz.api.verdicts import verdict_json
 from rankviz.cli.runs import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -29,6 +28,7 @@ from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train.tab import answers_html
+from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
 
