@@ -206,12 +206,8 @@ class Remote(Engine):
         return hashlib.sha256(f"{self.place} {file.read_text()}".encode()).hexdigest()[:12]
 
     def room(self) -> int:
-        return self._at_once - sum(self.is_live(folder) for folder in bundle.folders_in(self.place))
-
-    def is_live(self, folder: Path) -> bool:
-        """Return True unless the job of a folder is known to have ended."""
-        job = self._followed.get(folder.name)
-        return job is None or job.submission.end is None
+        ended = [name for name, job in self._followed.items() if job.submission.end]
+        return self._at_once - sum(folder.name not in ended for folder in bundle.folders_in(self.place))
 
     def start(self, job: Job) -> Live | None:
         folder = bundle.folder_of(job, self.place)
