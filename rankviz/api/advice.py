@@ -114,11 +114,11 @@ class Advice(Operations):
             return ""
         from rankviz.verdict import headline
 
-        judged = None
+        verdict = None
         with suppress(LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict
-            judged = self._api.verdicts.of_sweep(sweep.sweep_id)
+            verdict = self._api.verdicts.of_sweep(sweep.sweep_id)
         whose = "A recorded sweep" if sweep.recorded else "Your newest sweep"
-        return f"{whose} of this model ({made_of(sweep)}): {headline(judged.verdict) if judged else 'no verdict yet.'}"
+        return f"{whose} of this model ({made_of(sweep)}): {headline(verdict) if verdict else 'no verdict yet.'}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
         """Return preset and plan of all linear layers of a model; the question's targets if no preset is allowed."""

@@ -479,13 +479,6 @@ class Runs(Operations):
         self._workspace.work_queue()
         return sweep_id
 
-    def expected_added(self, sweep_id: str, r: int) -> RunEstimate | None:
-        """Return memory and training time of one more run; None where its base or data is not available."""
-        environment = next((run.environment for run in self.sweep(sweep_id).runs if run.environment), {})
-        with contextlib.suppress(BadDataError):
-            return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
-        return None
-
     def added_request(self, sweep_id: str, r: int) -> RunRequest:
         """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at
         the highest rank, with the next seed if rank r has such a run. BadDataError where the data is gone."""

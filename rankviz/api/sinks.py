@@ -132,7 +132,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         base_model=hub_base(records[0].request, destination.base_model),
         runs=records,
         estimates={record.run_id: api.runs.expected_run(record) for record in records},
-        verdict=verdict.sentences(judged.verdict) if judged and len(judged.verdict.ranks) > 1 else (),
+        verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
         time=spent.time,
         rent=spent.rent and replace(spent.rent, limit_usd=None),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from rankviz.core.runs.fast_curve import read
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric, measured_metrics
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
-from rankviz.verdict import Verdict, VerdictJSON
+from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -34,25 +33,6 @@ MANY_NUMBERS = 50_000
 """Held-out losses above which a comparison waits in a line; fewer take hundredths of a second."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepVerdict:
-    """The verdict on the ranks of a sweep."""
-
-    sweep_id: str
-    verdict: Verdict
-
-
-class SweepVerdictJSON(VerdictJSON):
-    """Verdict on the ranks of a sweep. Differences, `within` and the noise are in `unit`."""
-
-    sweep_id: str
-
-
-def verdict_json(answer: SweepVerdict) -> SweepVerdictJSON:
-    """Return the verdict as JSON."""
-    return {"sweep_id": answer.sweep_id, **verdicts.verdict_json(answer.verdict)}
-
-
 class Verdicts(Operations):
     """Comparisons of ranks by their losses."""
 
@@ -60,9 +40,7 @@ class Verdicts(Operations):
         super().__init__(api)
         self._known: OrderedDict[tuple, tuple[Sequence[Any], Verdict | None]] = OrderedDict()
 
-    def of_sweep(
-        self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
-    ) -> SweepVerdict | None:
+    def of_sweep(self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss") -> Verdict | None:
         """Return the verdict on the evaluated runs of a sweep; None without any, or while the sweep trains.
 
         Args:
@@ -85,7 +63,7 @@ class Verdicts(Operations):
         result = self._known[key][1]
         while len(self._known) > MOST_VERDICTS:
             self._known.popitem(last=False)
-        return result and SweepVerdict(sweep_id=sweep_id, verdict=result)
+        return result
 
     def _is_known(self, key: tuple, compared: Sequence[Any]) -> bool:
         known = self._known.get(key, ((), None))[0]
@@ -122,8 +100,8 @@ class Verdicts(Operations):
             return None
         noise = {"run_sd": None}
         with suppress(LimitError):  # the curve can be read without
-            if judged := self.of_sweep(sweep_id, tolerance):
-                noise = {"run_sd": judged.verdict.run_sd, "tolerance": judged.verdict.within}
+            if verdict := self.of_sweep(sweep_id, tolerance):
+                noise = {"run_sd": verdict.run_sd, "tolerance": verdict.within}
         return read(curve, sweep.runs, **noise)
 
     def of_table(
@@ -175,8 +153,7 @@ class Decisions(Operations):
             forecast = self._api.forecasts.bent(sweep_id)
         except RankVizError:
             return None
-        judged = self._api.verdicts.of_sweep(sweep_id, tolerance)
-        verdict = judged and judged.verdict
+        verdict = self._api.verdicts.of_sweep(sweep_id, tolerance)
         # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
         tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)
         settled = verdict.smallest_indistinguishable if tested else None

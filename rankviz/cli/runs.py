@@ -34,7 +34,7 @@ from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
+from rankviz.core.runs.words import still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
@@ -131,11 +131,11 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         print("", *decision.ship_sentences, "", sep="\n")
     for metric in api.verdicts.metrics(sweep_id):
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
-        if result and len(result.verdict.ranks) > 1:
+        if result and len(result.ranks) > 1:
             if metric is not LOSS:
                 score = api.decisions.score(sweep_id, metric)
                 print(f"\n{metric.label}, higher is better:", *(score.sentences if score else ()), sep="\n")
-            print(*sentences(result.verdict), sep="\n")
+            print(*sentences(result), sep="\n")
 
 
 def runs_table(api: Api, sweep: "Sweep") -> None:
@@ -166,15 +166,9 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
-    failed, labels = {}, run_labels(sweep)
-    for run in sweep.runs:
-        if run.state == "failed":
-            failed.setdefault(run.error, []).append(labels[run.run_id])
-    return [
-        f"{units.counted(len(names), 'run')} failed ({'; '.join(names)}): {one_line(' '.join(error.split()))}"
-        for error, names in failed.items()
-    ]
+    """Return each different error of a sweep's failed runs in one line."""
+    errors = dict.fromkeys(run.error for run in sweep.runs if run.state == "failed")
+    return [f"Failed: {one_line(' '.join(error.split()))}" for error in errors]
 
 
 def _print_curves(curves: Sequence["FastCurve"]) -> None:
@@ -249,16 +243,12 @@ def sweep(
 
 
 def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
-    """Write a figure of quality by adapter size; for a fast curve or quick look, of loss by rank with its forecast."""
+    """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
-    from rankviz.core.runs.words import sweep_title
 
     result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
-    judged = [(sweep, result.verdict if result else None)]
-    if any(run.cuts for run in sweep.runs):
-        info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
-    else:
-        info = figures.sweep_info(judged, x="adapter")
+    judged = [(sweep, result)]
+    info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
     write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
 
 

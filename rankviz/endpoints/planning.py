@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
 from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
-from rankviz.api.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.fit import FitJSON
@@ -22,6 +21,7 @@ from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import DATA, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
+from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
 _ANY_MODEL = "Any name; the model need not be readable."
@@ -77,9 +77,10 @@ class ExportJSON(TextFileJSON):
     beside: list[TextFileJSON]
 
 
-class VerdictAnswerJSON(SweepVerdictJSON):
+class VerdictAnswerJSON(VerdictJSON):
     """Verdict on the ranks of a sweep, `in_words` in sentences. Differences, `within` and the noise are in `unit`."""
 
+    sweep_id: str
     in_words: list[str]
 
 
@@ -192,13 +193,11 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes("sweep_id", "tolerance", "metric", table=TABLE | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
         """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best."""
-        from rankviz.verdict import sentences
-
         answer = api.verdicts.of_sweep(sweep_id, options["tolerance"], options["metric"])
         if answer is None:
             why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
             raise InvalidSettingError(f"{why} Ask again later.")
-        return {**verdict_json(answer), "in_words": sentences(answer.verdict)}
+        return {"sweep_id": sweep_id, **verdict_json(answer), "in_words": sentences(answer)}
 
     @takes("adapter", "limit", "offset", table=TABLE)
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:

@@ -3,8 +3,8 @@
     from rankviz import Api, figures
 
     sweep = Api().runs.sweeps()[0]
-    judged = Api().verdicts.of_sweep(sweep.sweep_id)
-    figures.sweep_figure(figures.sweep_info([(sweep, judged.verdict)])).show()
+    verdict = Api().verdicts.of_sweep(sweep.sweep_id)
+    figures.sweep_figure(figures.sweep_info([(sweep, verdict)])).show()
 
 Only this package uses Plotly, and imports it when the first figure is drawn. A colour has one meaning everywhere
 (style.py). The page's stylesheet sets the colours of text, grid and hover, so a change of theme needs no new drawing.

@@ -13,9 +13,9 @@ from rankviz.api import Api
 from rankviz.api.advice import advice_json
 from rankviz.api.estimates import estimate_json
 from rankviz.api.runs import run_json
-from rankviz.api.verdicts import verdict_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
+from rankviz.verdict import verdict_json
 
 QUESTION = Question(model_id="Qwen/Qwen2.5-1.5B", ranks=(4, 8, 16), gpu="l4")
 UNTYPED = re.compile(r"dict\[str, Any\]|list\[dict\b|\bdict$")
@@ -63,5 +63,5 @@ def test_json_of_answers_is_plain(api):
         run_json(api.runs.summary(sweep.runs[0].run_id)),
     )
 
-    assert ["model_id", "model_id", "sweep_id", "run_id"] == [next(iter(answer)) for answer in answers]
+    assert ["model_id", "model_id", "metric", "run_id"] == [next(iter(answer)) for answer in answers]
     assert all(json.loads(json.dumps(answer)) for answer in answers)

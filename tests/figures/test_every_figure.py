@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.figures.cost import MemoryInfo
 
 SWEEP = Api().runs.recorded()[0]
-VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id).verdict
+VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id)
 
 
 @pytest.mark.parametrize(

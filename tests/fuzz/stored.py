@@ -8,7 +8,6 @@ from random import Random
 
 from rankviz.api import Api
 from rankviz.api.runs import run_json
-from rankviz.api.verdicts import verdict_json
 from rankviz.cli.runs import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -29,6 +28,7 @@ from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train.tab import answers_html
+from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
 
@@ -69,7 +69,7 @@ EVENTS = (
     RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident"),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
-SHOWN = {"showing": "runs", "text": "", "x": "adapter", "y": "loss", "metric": "loss", "tolerance": ""}
+SHOWN = {"showing": "runs", "text": "", "x": "adapter", "metric": "loss", "tolerance": ""}
 SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api.verdicts import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
-from rankviz.verdict import losses_of, read_table
+from rankviz.verdict import losses_of, read_table, verdict_json
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 
@@ -100,7 +99,7 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
     with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
         table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
 
-    assert api.verdicts.of_sweep(sweep_id).verdict == table
+    assert api.verdicts.of_sweep(sweep_id) == table
 
 
 def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import studentized_range
 
 from rankviz.api import Api
-from rankviz.api.verdicts import verdict_json
+from rankviz.verdict import verdict_json
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 

@@ -10,7 +10,7 @@ from tests.support.runs.verdict_tables import table
 
 
 def answers(api, sweep, **more):
-    verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
+    verdict = api.verdicts.of_sweep(sweep.sweep_id)
     return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None, **more)}
 
 

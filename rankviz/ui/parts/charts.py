@@ -119,9 +119,8 @@ def curve(
 
 
 def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, metric: Metric) -> View:
-    judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
+    verdict = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None)
-    verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
     ship = shipped(verdict, decision, reading)

@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.core.runs.record import RunState, Sweep
 from rankviz.core.runs.words import run_labels, sweep_title, title
 from rankviz.errors import (
     RankVizError,
@@ -125,11 +125,8 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, A
         return gr.update(visible=False)
     if api.engines.why_not(api.locations.destination(sweep.runs).engine):
         return gr.update(visible=False)
-    estimate = api.runs.expected_added(sweep.sweep_id, r)
-    time = f"training {units.time_span(estimate.seconds)}" if estimate and estimate.seconds else ""
     price = job_price(api, sweep.sweep_id, lambda: api.moves.check_added(sweep.sweep_id, r))
-    takes = ", ".join(filter(None, [time, price]))
-    return gr.update(value=f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+    return gr.update(value=f"Add a repeat at r = {r}" + (f" ({price})" if price else ""), visible=True)
 
 
 def waits_for_price(*buttons: dict[str, Any]) -> bool:
@@ -162,15 +159,6 @@ def telling(api: Api, place: str) -> str:
     """Return the place unchanged, but "" for this machine where the visitor can train nowhere else."""
     others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
     return place if others or place != title(LOCAL) else ""
-
-
-def place_in_sentences(api: Api, run: RunRecord) -> str:
-    """Return where a run is or was, and why it waits."""
-    sweep = api.runs.sweep(run.request.sweep_id)
-    if sweep.recorded:
-        return ""
-    place = telling(api, api.locations.in_words(run))
-    return " ".join(filter(None, [f"Place: {place}." if place else "", api.runs.why_waits(run)]))
 
 
 def not_here(api: Api, run_or_sweep_id: str) -> str:

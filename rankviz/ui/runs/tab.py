@@ -50,13 +50,11 @@ def build(api: Api) -> View:
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         w["selected_title"] = plain()
         with gr.Row(elem_classes="rv-bar"):
-            axis = {"interactive": True, "min_width": 150}
-            w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", **axis)
-            w["y"] = gr.Dropdown([(LOSS.label, LOSS.key)], value=LOSS.key, label="Quality axis", **axis)
+            w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
             w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
             clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
         with gr.Row(elem_classes="rv-charts"):
-            w["curve"] = chart("Quality against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
+            w["curve"] = chart("Loss against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
             w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
         w["caption"] = plain()
     zipped = file_button("runs-zip")
@@ -70,11 +68,11 @@ def build(api: Api) -> View:
     selected, showing = selection(SELECTION_LINE), hidden(elem_id="runs-showing")
     w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
     shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "showing": showing}
-    own = {name: w[name] for name in ("x", "y", "metric", "tolerance", "seen")}
+    own = {name: w[name] for name in ("x", "metric", "tolerance", "seen")}
     outputs = {name: widget for name, widget in w.items() if name not in NOT_DRAWN}
     drawing = wire(partial(view.runs_view, api), inputs={**filters, **shown, **own}, outputs=outputs)
     w["timer"].tick(**drawing)
-    on_any(text.change, w["x"].change, w["y"].change, w["tolerance"].input).then(**drawing)
+    on_any(text.change, w["x"].change, w["tolerance"].input).then(**drawing)
     # Nats say nothing of points, so another metric has its own tolerance again.
     judged = w["metric"].select(None, None, w["tolerance"], js="() => ''")
     judged.then(**drawing)

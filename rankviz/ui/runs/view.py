@@ -218,7 +218,6 @@ def runs_view(
     showing: str,
     text: str,
     x: str,
-    y: str,
     selected: Sequence[str],
     sweep_id: str,
     run_id: str,
@@ -252,7 +251,7 @@ def runs_view(
             (text, ticked, sweep_id, tuple(unreadable), prints, reading, uploads),
             lambda: _list(api, sweeps, reading, text=text, selected=ticked, sweep_id=sweep_id, unreadable=unreadable),
         ),
-        "overlaid": ((x, y, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x, y)),
+        "overlaid": ((x, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x)),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
         "results": ((sweep_id, run_id, ticked, of_it), results),
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
@@ -287,34 +286,29 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
     }
 
 
-def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str, y: str) -> dict[str, Any]:
-    """Draw the selected runs on one chart of quality against cost and one of loss by step. x, y: axes of the former;
-    the loss replaces a quality that was not measured in these runs."""
+def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str) -> dict[str, Any]:
+    """Draw the selected runs on one chart of loss against cost, whose axis is x, and one of loss by step."""
     if not selected:
         return {"selected_box": gr.Column(visible=False)}
     selected = frozenset(selected)  # each run of the folder is looked up in it
-    drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
-    runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
-    qualities = [(metric.label, metric.key) for metric in measured_metrics(runs)]
-    shown_y = y if y in dict(qualities).values() else LOSS.key
+    chosen = [(sweep, [run for run in sweep.runs if run.run_id in selected]) for sweep in sweeps]
+    drawn = [(sweep, runs) for sweep, runs in chosen if runs]
+    shown = {"selected_box": gr.Column(visible=True)}
     try:
-        judged = [
-            (sweep, api.verdicts.of_runs([run for run in sweep.runs if run.run_id in selected], METRICS[shown_y]))
-            for sweep in drawn
-        ]
+        judged = [(sweep, api.verdicts.of_runs(runs, LOSS)) for sweep, runs in drawn]
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
-        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
+        return {**shown, **nothing, "caption": notice, "is_busy": is_busy}
     known = [(sweep, verdict) for sweep, verdict in judged if verdict]
-    curve, caption = charts.sweep_chart(known, x=x, metric=METRICS[shown_y], height=HEIGHT)
+    curve, caption = charts.sweep_chart(known, x=x, metric=LOSS, height=HEIGHT)
+    count = counted(sum(len(runs) for _, runs in drawn), "selected run")
     return {
-        "selected_box": gr.Column(visible=True),
-        "selected_title": html.titled(f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}", ""),
+        **shown,
+        "selected_title": html.titled(f"{count} of {counted(len(drawn), 'sweep')}", ""),
         "curve": curve,
-        "selected_loss": live.loss_chart(drawn, selected),
+        "selected_loss": live.loss_chart([sweep for sweep, _ in drawn], selected),
         "caption": html.paragraphs(caption),
-        "y": gr.Dropdown(choices=qualities, **({} if shown_y == y else {"value": shown_y})),
     }
 
 
@@ -407,14 +401,15 @@ def detail_html(api: Api, run: RunRecord) -> str:
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    estimate = api.runs.expected_run(run)
+    estimate, place = api.runs.expected_run(run), live.telling(api, api.locations.in_words(run))
+    place = f"Place: {place}." if place else ""
     basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
     log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
     shown = f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else ""
     return (
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}">'
         f"<h2>{escape(f'r = {request.r}: {base_name(request.base)} on {data_name(request.data)}')}</h2>"
-        f"{html.paragraphs(when, live.place_in_sentences(api, run), basis)}{notice_html(run.error, kind='error')}"
+        f"{html.paragraphs(when, place, api.runs.why_waits(run), basis)}{notice_html(run.error, kind='error')}"
         f"{shown}{facts_html([run], run.environment)}</section>"
     )
 

@@ -69,8 +69,8 @@ def judged(api, sweep_id, *arguments, visitor=ANN):
 
 def test_one_on_many_takes_a_turn_and_is_kept_until_a_run_changes(api, turns):
     sweep_id = sweep_of(api, 4)
-    first = judged(api, sweep_id).verdict
-    assert [first] == [judged(api, sweep_id).verdict] == [judged(api, sweep_id, None, "loss").verdict]
+    first = judged(api, sweep_id)
+    assert [first] == [judged(api, sweep_id)] == [judged(api, sweep_id, None, "loss")]
     assert 1 == len(turns)
 
     judged(api, sweep_id, 0.5)

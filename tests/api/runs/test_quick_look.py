@@ -56,12 +56,3 @@ def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
             api.workspace.store.append(run.run_id, event)
 
     assert 1e-3 == api.runs.added_request(sweep_id, 16).learning_rate
-
-
-def test_the_time_of_an_added_run_is_estimated_before_it_is_queued(api):
-    sweep_id = quick(api, r4=2.0, r64=1.9)
-
-    estimate = api.runs.expected_added(sweep_id, 16)
-
-    assert 305_280 * 16 == estimate.adapter_parameters
-    assert 2 == len(api.workspace.store.sweep(sweep_id).runs)

@@ -27,7 +27,7 @@ def anns(api):
 
 
 def drawn(api, sweep_id, **more):
-    texts = {"text": "", "x": "adapter", "y": "loss", "run_id": ""}
+    texts = {"text": "", "x": "adapter", "run_id": ""}
     judged = {"metric": "loss", "tolerance": ""}
     return runs_view(
         api, showing="yes", selected=(), sweep_id=sweep_id, **{**texts, **judged, "seen": "", **more}

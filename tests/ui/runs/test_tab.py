@@ -32,7 +32,6 @@ EVERYTHING = {
     "showing": "showing",
     "text": "",
     "x": "adapter",
-    "y": "loss",
     "selected": (),
     "sweep_id": "",
     "run_id": "",
@@ -99,7 +98,6 @@ def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
     assert {"seen", "timer"} == set(vars(again))
     assert {"seen", "timer", "table", "empty_box", "selected_box", "selected_title", "curve", "selected_loss"} | {
         "caption",
-        "y",
         "results",
         "uploads",
     } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
