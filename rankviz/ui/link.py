@@ -3,12 +3,12 @@ out. A wrong parameter keeps its default and gives a sentence."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any
 
 from rankviz.core.advice import use_case
-from rankviz.core.bounds import UNPRINTABLE, one_of
+from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.cost.setup import Form, TrainingData, Trait, is_file_name
+from rankviz.core.cost.setup import TrainingData
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
@@ -43,13 +43,11 @@ def file_in(text: str) -> TrainingData:
     older addresses also have lengths. Raise InvalidSettingError for other text."""
     form, longest, name, *_ = [*text.split(":", 3), "", ""]
     form, *traits = form.split(".")
-    one_of(form, "Form of the data", get_args(Form))
-    for trait in traits:
-        one_of(trait, "Trait of the data", get_args(Trait))
-    readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
-    if not (readable and longest.isascii() and longest.isdigit() and len(longest) < 10):
+    if not (name.lower().endswith(SUFFIXES) and longest.isascii() and longest.isdigit() and len(longest) < 10):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    return TrainingData(longest_tokens=int(longest), form=form, traits=tuple(traits), file_name=name)
+    data = TrainingData(longest_tokens=int(longest), form=form, traits=tuple(traits), file_name=name)
+    data.validate()
+    return data
 
 
 CHOICES: dict[str, list[tuple[str, str]]] = {
@@ -72,7 +70,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
     ],
     "expert_rank": [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")],
     "parts": PARTS,
-    "unsloth_class": [(name, name) for name in OPTIONS["unsloth_class"].choices],
+    **{option: [(name, name) for name in OPTIONS[option].choices] for option in ("unsloth_class", "optim")},
     "framework": [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")],
     "precision": [
         ("NF4, double quantization (QLoRA)", "nf4-dq"),
@@ -82,7 +80,6 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
         ("fp16", "fp16"),
         ("fp32", "fp32"),
     ],
-    "optim": [(name, name) for name in OPTIONS["optim"].choices],
     "checkpointing": [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")],
     "loss_path": [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")],
     "length_unit": [("steps", "steps"), ("tokens", "tokens")],
