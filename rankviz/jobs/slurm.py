@@ -265,10 +265,6 @@ class Slurm(Remote):
     def _name(self, job: RemoteJob) -> str:
         return f"rankviz-{self.home_id}-{job.name}"
 
-    def is_live(self, folder: Path) -> bool:
-        """Return False also where the worker has ended though Slurm does not report it yet."""
-        return super().is_live(folder) and read_exit_code(folder) is None
-
 
 def check_options(options: Sequence[str]) -> Sequence[str]:
     """Return the options unchanged; raise InvalidSettingError that names the first option that may not be set."""

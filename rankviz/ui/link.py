@@ -8,7 +8,7 @@ from typing import Any
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.cost.setup import TrainingData
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
@@ -34,18 +34,24 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 
 def file_text(data: TrainingData) -> str:
-    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl"."""
-    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name))
+    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
+    lengths = ".".join(map(str, data.lengths))
+    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
 
 
 def file_in(text: str) -> TrainingData:
-    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, and name;
-    older addresses also have lengths. Raise InvalidSettingError for other text."""
-    form, longest, name, *_ = [*text.split(":", 3), "", ""]
+    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
+    lengths (empty in older addresses). Raise InvalidSettingError for other text."""
+    form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
     form, *traits = form.split(".")
-    if not (name.lower().endswith(SUFFIXES) and longest.isascii() and longest.isdigit() and len(longest) < 10):
+    numbers = [longest, *(lengths.split(".") if lengths else ())]
+    whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
+    if not (whole and name.lower().endswith(SUFFIXES) and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    data = TrainingData(longest_tokens=int(longest), form=form, traits=tuple(traits), file_name=name)
+    longest_tokens, *shares = map(int, numbers)
+    data = TrainingData(
+        longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
+    )
     data.validate()
     return data
 
