@@ -11,7 +11,6 @@ from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.lora.config import Framework, LoraConfig
-from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.references import EMBEDDED, Reference
@@ -83,10 +82,6 @@ class Models(Operations):
         from rankviz.hub import remote
 
         return remote.find_config(reference.path or reference.text, door=self._workspace.hub)
-
-    def modules(self, model: ModelSpec) -> Sequence[ModuleChoice]:
-        """Return each name that target_modules can select in this model, with the number of modules it selects."""
-        return module_choices(model)
 
     def usual_setting(self, model: ModelSpec) -> tuple[Framework, str]:
         """Return the first framework and preset of USUAL_SETTINGS with which this model can be trained."""

@@ -99,12 +99,6 @@ def test_json_has_the_keys_that_others_script_against():
     assert [4.0, 3.0, 0.0] == json.loads(json.dumps(printed))["layers"][0]["singular_values"]
 
 
-def test_ranks_by_energy_are_each_layers_own_and_1_where_there_is_no_update():
-    spectrum = adapter(Q, layer("even", 1.0, 1.0, 1.0), layer("dead", 0.0, 0.0))
-
-    assert {"model.layers.0.q": 2, "even": 3, "dead": 1} == wanted_ranks(spectrum, energy=0.9)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,24 +1,18 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from tempfile import TemporaryDirectory
-from threading import Event
 
 import pytest
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.errors import (
-    BusyError,
     HubSilentError,
     HubUnavailableError,
-    LimitError,
     UnknownModelError,
 )
 from rankviz.hub.door import Copies, HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS
-from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.web import played_hub
 
@@ -35,13 +29,6 @@ def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None
 def config_of(some: HubDoor, repo_id: str):
     with some.config(repo_id, ("a/close",)) as found:
         return found, found.read_text()
-
-
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 600
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -86,29 +73,6 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
             some.adapter("someone/adapter", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
         assert connected == len(connections)
-
-
-def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monkeypatch):
-    some, go_on, ask = door(each=1), Event(), Children.ask
-    monkeypatch.setattr(Children, "ask", lambda *given, **named: go_on.wait(600) and ask(*given, **named))
-
-    def look(name: str, number: int):
-        with acting_as(Visitor(name)):
-            try:
-                return config_of(some, f"someone/{name}-{number}")
-            except (LimitError, HubUnavailableError) as error:
-                return error
-
-    with played_hub.silent(monkeypatch), ThreadPoolExecutor(21) as pool:
-        many = [pool.submit(look, "many", number) for number in range(20)]
-        wait_until(lambda: 16 == sum(each.done() for each in many))
-        other = pool.submit(look, "other", 0)
-        wait_until(lambda: 5 == some.lines[0].length)
-        go_on.set()
-        kinds = [type(each.result()) for each in many]
-
-    assert 16 == kinds.count(BusyError)
-    assert HubSilentError is type(other.result())
 
 
 def test_offline_nothing_is_asked(monkeypatch):

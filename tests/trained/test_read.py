@@ -83,32 +83,6 @@ def test_half_precision_is_read_as_the_numbers_it_holds(tmp_path, dtype):
         np.testing.assert_array_equal(tensors[name].view(torch.int16).numpy(), encode(mine, dtype).view(np.int16))
 
 
-def test_embeddings_convolutions_and_what_is_kept(tmp_path):
-    """An embedding of 30 tokens, a 3 × 3 convolution, DoRA magnitudes and a head saved in full."""
-    draw = np.random.default_rng(0)
-
-    def some(*shape):
-        return draw.standard_normal(shape).astype(np.float32)
-
-    prefix = "base_model.model."
-    tensors = {
-        f"{prefix}embed.lora_embedding_A": some(4, 30),
-        f"{prefix}embed.lora_embedding_B": some(8, 4),
-        f"{prefix}conv.lora_A.weight": some(4, 5, 3, 3),
-        f"{prefix}conv.lora_B.weight": some(7, 4, 1, 1),
-        f"{prefix}embed.lora_magnitude_vector": some(8),
-        f"{prefix}lm_head.weight": some(30, 8),
-    }
-
-    adapter = read_adapter([save(tmp_path, tensors, CONFIG | {"use_dora": True})])
-
-    assert {"conv": (45, 7), "embed": (30, 8)} == {m.name: (m.in_features, m.out_features) for m in adapter.modules}
-    assert {f"{prefix}embed.lora_magnitude_vector", f"{prefix}lm_head.weight"} == set(adapter.kept)
-    message = " ".join(adapter.notes)
-    assert "a resized DoRA adapter is approximate" in message
-    assert "Not changed: lm_head.weight." in message
-
-
 def test_fused_experts_are_one_update_each(tmp_path):
     """Two experts of rank 4 in PEFT's layout: A's rows expert by expert, B's columns rank by rank."""
     pairs = [factors(6, 4, 12, seed=seed) for seed in (0, 1)]

@@ -73,6 +73,7 @@ def test_what_is_no_factor_stays_as_it_is_and_so_does_the_rest_of_the_config(tmp
     )
     assert {"format": "pt"} == after.file.metadata
     assert (folder / WEIGHTS).stat().st_size == what.file_bytes
+    assert ("Not changed: lm_head.weight, steps.",) == before.notes
     assert head.tobytes() == after.file.raw("base_model.model.lm_head.weight").tobytes()
     assert 7 == int(after.file.raw("base_model.model.steps").view(np.int64)[0])
 
@@ -86,10 +87,14 @@ def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
         "embed.lora_embedding_B": (8, 4),
     }
     tensors = {f"base_model.model.{n}": draw.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-    before, what = planned(save(tmp_path / "old", tensors), r=2)
+    tensors["base_model.model.embed.lora_magnitude_vector"] = np.ones(8, np.float32)
+    before, what = planned(save(tmp_path / "old", tensors, CONFIG | {"use_dora": True}), r=2)
 
     after = read_adapter([resize(before, what, tmp_path / "new")])
 
+    assert {"conv": (45, 7), "embed": (30, 8)} == {m.name: (m.in_features, m.out_features) for m in before.modules}
+    assert "a resized DoRA adapter is approximate" in " ".join(before.notes)
+    del after.file.tensors["base_model.model.embed.lora_magnitude_vector"]
     assert {
         "conv.lora_A.weight": (2, 5, 3, 3),
         "conv.lora_B.weight": (7, 2, 1, 1),

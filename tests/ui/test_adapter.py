@@ -10,7 +10,7 @@ import pytest
 from rankviz.api import Api, adapters
 from rankviz.children import FairLine
 from rankviz.core.spectrum import proposed_rank
-from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
 from rankviz.ui.page import build_app
@@ -81,25 +81,6 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
     assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
     with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved, or the run was imported"):
         api.adapters.spectrum(without.run_id)
-
-
-def test_a_shared_page_reads_uploads_and_its_runs_and_nothing_else(tmp_path, monkeypatch):
-    api = Api(home=tmp_path / "home", assets=ASSETS, shared=True)
-    private = two_blocks(tmp_path / "private")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    with acting_as(ANN):
-        (run,) = finished(api, {4: 1.0}).runs
-    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
-
-    for source in (str(private), [str(private / "adapter_model.safetensors"), str(private / "adapter_config.json")]):
-        with pytest.raises(InvalidSettingError, match="This page is shared"):
-            api.adapters.spectrum(source)
-    upload = sorted(two_blocks(tmp_path / "uploads" / "mine").iterdir())
-    for path in upload:
-        api.workspace.temp.own(path, ANN.id)
-    with acting_as(ANN):
-        assert 4 == api.adapters.spectrum([str(path) for path in upload]).r
-        assert 4 == api.adapters.spectrum(run.run_id).r
 
 
 def test_names_from_the_file_are_shown_as_text(api, tmp_path):

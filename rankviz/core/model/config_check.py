@@ -5,10 +5,9 @@ whether transformers can build the model, under limits of time and memory.
 """
 
 import json
-import re
 from typing import Any
 
-from rankviz.core.bounds import UNPRINTABLE, shown
+from rankviz.core.bounds import HALVES, UNPRINTABLE, shown
 from rankviz.errors import BadConfigError
 from rankviz.units import MB
 
@@ -27,7 +26,6 @@ MAX_LIST = 10_000
 MAX_VALUES = 50_000
 MAX_DEPTH = 20
 MAX_TEXT = 20_000
-HALVES = re.compile("[\ud800-\udfff]")
 
 LAYER_KEYS = frozenset(
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth", "depths", "encoder_layers", "decoder_layers")
@@ -85,7 +83,8 @@ def too_large(name: str) -> str:
 
 
 def _check(config: dict[str, Any], name: str) -> None:
-    most, layers, values = {"layers": 1, "experts": 1}, 0, 0
+    layers = experts = 1
+    values = layers_in_all = 0
     left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
     while left:
         key, value, depth = left.pop()
@@ -94,41 +93,36 @@ def _check(config: dict[str, Any], name: str) -> None:
             raise BadConfigError(f"{name} has more values, or deeper ones, than any model's config.json.")
         if len(key) > MAX_LIST or UNPRINTABLE.search(key):
             raise BadConfigError(f"{name} has a key that is no name.")
-        match value:
-            case dict() if key in WHOLE_KEYS:
-                raise BadConfigError(f"{name}: {key} is an object; it should be a whole number.")
-            case dict():
-                left.extend((inner, each, depth + 1) for inner, each in value.items())
-            case list() if len(value) > MAX_LIST:
+        if type(value) is int:
+            _check_size(key, value, name)
+            layers = max(layers, value) if key in LAYER_KEYS or key.endswith("layers") else layers
+            experts = max(experts, value) if key in EXPERT_KEYS or key.endswith("experts") else experts
+            layers_in_all += value if key in LAYER_KEYS else 0
+        elif isinstance(value, list):
+            if len(value) > MAX_LIST:
                 raise BadConfigError(f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}.")
-            case list():
-                left.extend((key, each, depth + 1) for each in value)
-            case str() if key not in WHOLE_KEYS:
-                if len(value) > MAX_TEXT or HALVES.search(value):
-                    raise BadConfigError(f"{name}: {key} is no text that a model's config.json has.")
-            case _:
-                _check_number(key, value, name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            for part, keys in (("layers", LAYER_KEYS), ("experts", EXPERT_KEYS)):
-                if key in keys or key.endswith(part):
-                    most[part] = max(most[part], value)
-            layers += value if key in LAYER_KEYS else 0
-    if layers > MAX_LAYERS_IN_ALL:
-        raise BadConfigError(f"{name} has {layers:,} layers in all; RankViz takes at most {MAX_LAYERS_IN_ALL:,}.")
-    if most["layers"] * most["experts"] > MAX_EXPERT_LAYERS:
+            left.extend((key, each, depth + 1) for each in value)
+        elif key in WHOLE_KEYS and value is not None:
+            what = "an object" if isinstance(value, dict) else shown(value)
+            raise BadConfigError(f"{name}: {key} is {what}; it should be a whole number.")
+        elif isinstance(value, dict):
+            left.extend((inner, each, depth + 1) for inner, each in value.items())
+        elif isinstance(value, str) and (len(value) > MAX_TEXT or HALVES.search(value)):
+            raise BadConfigError(f"{name}: {key} is no text that a model's config.json has.")
+        elif value != value:
+            raise BadConfigError(f"{name}: {key} is not a number.")
+    if layers_in_all > MAX_LAYERS_IN_ALL:
         raise BadConfigError(
-            f"{name} has {most['layers']:,} layers and {most['experts']:,} experts; RankViz takes at most "
-            f"{MAX_EXPERT_LAYERS:,} of both together."
+            f"{name} has {layers_in_all:,} layers in all; RankViz takes at most {MAX_LAYERS_IN_ALL:,}."
+        )
+    if layers * experts > MAX_EXPERT_LAYERS:
+        raise BadConfigError(
+            f"{name} has {layers:,} layers and {experts:,} experts; RankViz takes at most {MAX_EXPERT_LAYERS:,} of "
+            "both together."
         )
 
 
-def _check_number(key: str, value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        if key in WHOLE_KEYS and value is not None:
-            raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be a whole number.")
-        if value != value:
-            raise BadConfigError(f"{name}: {key} is not a number.")
-        return
+def _check_size(key: str, value: int, name: str) -> None:
     most = MAX_COUNT if key.startswith(("num_", "n_")) and key not in SIZE_KEYS else MAX_SIZE
     if key in LAYER_KEYS or key.endswith("layers"):
         most = MAX_LAYERS

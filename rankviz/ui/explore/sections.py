@@ -75,13 +75,6 @@ def decisions(api: Api, **values: Any) -> View:
     asked = question.ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
-    sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
-    halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
-    return View(decisions=f'<div class="rv-decisions">{verdict_html(result)}{halves}{cards}</div>')
-
-
-def verdict_html(result: FitAnswer) -> str:
-    """Return fit and margin on the selected GPU, then the recommended change."""
     start, lead = result.setting, escape(result.sentence)
     if start.row.fit:
         spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
@@ -89,7 +82,10 @@ def verdict_html(result: FitAnswer) -> str:
         chip = f'<span class="rv-fit rv-fit-{start.row.fit}">{FITS[start.row.fit]}</span>'
         lead = f"{chip} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
-    return html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+    verdict = html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+    sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
+    halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
+    return View(decisions=f'<div class="rv-decisions">{verdict}{halves}{cards}</div>')
 
 
 def knobs_html(result: FitAnswer) -> str:

@@ -16,7 +16,7 @@ from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
-from rankviz.core.lora.targets import names_in
+from rankviz.core.lora.targets import module_choices, names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.errors import RankVizError
@@ -227,7 +227,7 @@ def fitted(
     # What is hidden must not count.
     parts = parts if has_parts and parts is not None else DEFAULTS["parts"]
     unsloth_class = unsloth_class if own_class else DEFAULTS["unsloth_class"]
-    choices = api.models.modules(spec)
+    choices = module_choices(spec)
     lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **flags_of(parts))
     training = TrainingSetup(framework=framework, precision=precision)
     chosen = (*(modules or ()), *names_in(names))
