@@ -1,7 +1,7 @@
 """Sections of Explore: fit and changes, published studies, and the probe."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -31,7 +31,7 @@ from rankviz.core.probe import (
 from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
-from rankviz.figures.studies import StudiesInfo, shapes_of
+from rankviz.figures.studies import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
@@ -167,6 +167,10 @@ def cards_html(result: FitAnswer) -> str:
 
 
 HEIGHT = 440
+LINES = (
+    "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
+    "same line can be compared."
+)
 SHOWN = 4
 """Maximum number of published studies in a figure; all of the user's own are drawn too."""
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
@@ -219,35 +223,19 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
-    infos = {
-        name: studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
-        for name, studies in near.items()
-    }
     charts = {}
-    for name, info in infos.items():
+    for name, studies in near.items():
+        info = studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
         drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
         charts[name] = chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
     remove = gr.update(visible=bool(api.studies.added()))
-    return View(**charts, summary=_summary(api, list(infos.values())), studies=_studies(every), remove=remove)
+    summary = html.paragraphs(" ".join((LINES, *(each.in_words for each in api.studies.rate_by_rank()))))
+    return View(**charts, summary=summary, studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
     own = [each for each in near if each.line.study.own]
     return [*[each for each in near if not each.line.study.own][:SHOWN], *own]
-
-
-def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
-    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
-    return html.paragraphs(
-        " ".join(
-            (
-                "One line is one study, base model, task, length and run date. Lines never join studies, and only "
-                "ranks on the same line can be compared.",
-                *(each.in_words for each in api.studies.rate_by_rank()),
-                f"Left out, because a distance from 0 has no percentage: {without_shares}." if without_shares else "",
-            )
-        )
-    )
 
 
 def _studies(near: Sequence[Near]) -> str:
