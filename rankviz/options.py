@@ -246,6 +246,8 @@ def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) ->
     start = measured or TrainingData()
     if "longest_tokens" in given:
         given["longest_is_upper"] = False
+    if given.keys() & {"mean_tokens", "longest_tokens"}:
+        given["lengths"] = ()
     data = replace(start, **given)
     return None if data == TrainingData() else data
 

@@ -47,7 +47,7 @@ def test_a_question_of_options():
 
 
 def test_given_numbers_come_before_those_of_a_measured_file():
-    measured = TrainingData(examples=9, mean_tokens=100, longest_tokens=200, longest_is_upper=True)
+    measured = TrainingData(examples=9, mean_tokens=100, longest_tokens=200, longest_is_upper=True, lengths=(1, 2))
 
     assert replace(measured, examples=5) == data_of({"examples": 5, "epochs": None}, measured)
     assert TrainingData(examples=9, mean_tokens=100, longest_tokens=150) == data_of({"longest_tokens": 150}, measured)

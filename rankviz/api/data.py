@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.setup import TrainingData, Trait, token_range
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, token_range
 from rankviz.core.cost.setup import characters as by_kind
 from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError
@@ -42,6 +42,8 @@ class MeasuredData:
     mean_tokens: Range
     """Mean tokens per example, including the chat template."""
     longest_tokens: Range
+    lengths: tuple[int, ...] = ()
+    """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
@@ -72,6 +74,7 @@ class MeasuredData:
             traits=self.traits,
             file_name=self.file_name,
             longest_is_upper=True,
+            lengths=self.lengths,
         )
 
     @property
@@ -139,13 +142,18 @@ def measured(data: str, assets: Path) -> MeasuredData:
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
     characters = [len(prompt) + len(answer) for prompt, answer in pairs]
+    mean_tokens = _token_range(sampled, assume).times(share)
+    ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
         file_name=None if dataset.is_sample(data, assets) else read.title,
         format=read.format,
         examples=len(examples),
-        mean_tokens=_token_range(sampled, assume).times(share),
+        mean_tokens=mean_tokens,
         longest_tokens=_token_range((longest,), assume),
+        lengths=tuple(
+            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
+        ),
         traits=read.traits,
         notes=read.notes,
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
@@ -174,5 +182,5 @@ def _tokens(tokens: Range) -> str:
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
     """Return the data that a child has measured, from JSON."""
     tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {"notes": tuple(row["notes"]), "traits": tuple(row["traits"]), "first": tuple(map(tuple, row["first"]))}
-    return MeasuredData(**{**row, **tokens, **lists})
+    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
+    return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})

@@ -276,7 +276,7 @@ class Engines(Operations):
         if engine.name == HF_JOBS:
             offer = self._api.jobs.offer(runs, there)
             ranks = offer.expected.ranks
-            engine.limits.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
+            engine.limits.require(sum(saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
             return Plan(expected=offer.expected, offer=offer)
         if engine.name == LOCAL:
             return Plan(expected=expected(runs), notes=self._api.preflight.warnings(runs[0].training, runs[0].base))

@@ -22,7 +22,7 @@ from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, Wanted, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, checks, problems, uses_gpu, warnings
 from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -54,8 +54,7 @@ class Preflight(Operations):
         if model is not None and not reach.has_weights(repository or base):
             facts = replace(facts, hub=self._workspace.hub.reached())
             download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters
-        setup = {name: getattr(training, name) for name in ("precision", "optim", "framework")}
-        return checks(facts, Wanted(**setup, has_experts=has_experts, download_bytes=download))
+        return checks(facts, training, has_experts=has_experts, download_bytes=download)
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """Raise InvalidSettingError where a quick check says that this training cannot run here."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rankviz import units
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import PACKING_UNSLOTH_ZOO
 
 State = Literal["ok", "warning", "problem", "not needed"]
@@ -118,19 +119,6 @@ class Facts:
     trial: Trial | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """Requirements of a training, as far as the machine matters; the default is any training."""
-
-    precision: str = "auto"
-    optim: str = "auto"
-    framework: str = "unsloth"
-    has_experts: bool = True
-    """True if the base is, or may be, a mixture of experts."""
-    download_bytes: int = 0
-    """Bytes of disk that downloading the base may take; 0 without a download."""
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """Result of checking one requirement of training."""
@@ -176,15 +164,28 @@ def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:
-    """Return all checks, in the order in which a training depends on them."""
-    missing = facts.software.missing
-    installed = f"The trainer is installed, with torch {facts.software.torch}."
+ANY_TRAINING = TrainingSetup(precision="auto", optim="auto")
+
+
+def checks(
+    facts: Facts, training: TrainingSetup = ANY_TRAINING, *, has_experts: bool = True, download_bytes: int = 0
+) -> tuple[Check, ...]:
+    """Return all checks, in the order in which a training depends on them.
+
+    Args:
+        facts: What is known of the machine.
+        training: The training that is to run.
+        has_experts: True if the base is, or may be, a mixture of experts.
+        download_bytes: Bytes of disk that downloading the base may take; 0 without a download.
+    """
+    software, missing = facts.software, facts.software.missing
+    installed = f"The trainer is installed, with torch {software.torch}."
     found: list[Check | None] = [Check("trainer", "problem" if missing else "ok", missing or installed), _device(facts)]
     if uses_gpu(facts):
-        found += [_driver(facts), _generation(facts), _memory(facts.card), _compiler(facts.software)]
-        found += [_bitsandbytes(facts.software, wanted), _experts(facts.software, wanted)]
-    found += [_bf16(facts, wanted), *(_disk(disk, wanted) for disk in facts.disks), _hub(facts.hub, wanted)]
+        found += [_driver(facts), _generation(facts), _memory(facts.card), _compiler(software)]
+        found += [_bitsandbytes(software, training), _experts(software, training) if has_experts else None]
+    found += [_bf16(facts, training.precision == "bf16"), *(_disk(disk, download_bytes) for disk in facts.disks)]
+    found.append(_hub(facts.hub, download_bytes) if facts.hub else None)
     if facts.trial is not None:
         remedy = "" if facts.trial.ok else "Training would fail here too. Mend this first."
         found.append(Check("trial", "ok" if facts.trial.ok else "problem", f"{facts.trial.found}.", remedy))
@@ -243,8 +244,8 @@ def _memory(card: Card) -> Check:
     return Check("GPU memory", "warning", found, remedy)
 
 
-def _bf16(facts: Facts, wanted: Wanted) -> Check:
-    is_wanted, on_gpu = wanted.precision == "bf16", uses_gpu(facts)
+def _bf16(facts: Facts, is_wanted: bool) -> Check:
+    on_gpu = uses_gpu(facts)
     if facts.card.capability >= BF16_CAPABILITY if on_gpu else facts.cpu_bf16:
         return Check("bf16", "ok", f"This {'GPU' if on_gpu else 'CPU'} has bf16.")
     if on_gpu:
@@ -267,13 +268,13 @@ def _compiler(software: Software) -> Check:
     return Check("compiler", "problem", f"{lacks}, and Triton compiles before the first kernel runs.", remedy)
 
 
-def _bitsandbytes(software: Software, wanted: Wanted) -> Check:
+def _bitsandbytes(software: Software, training: TrainingSetup) -> Check:
     version, cuda = software.bitsandbytes, software.torch_cuda
     # bitsandbytes takes the nearest library of the same major version (cextension.get_cuda_bnb_library_path).
     if any(built[0] == cuda[0] for built in software.bitsandbytes_cuda):
         return Check("bitsandbytes", "ok", f"bitsandbytes {version} has a native library for CUDA {cuda[0]}.")
-    quantized = wanted.precision in ("auto", "nf4", "nf4-dq", "int8")
-    is_needed = quantized or wanted.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
+    quantized = training.precision in ("auto", "nf4", "nf4-dq", "int8")
+    is_needed = quantized or training.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
     built = ", ".join(map(dotted, software.bitsandbytes_cuda)) or "no CUDA"
     has = f"bitsandbytes {version} is built for {built}, torch for CUDA {dotted(cuda)}"
     found = f"{has if version else 'bitsandbytes is not installed'}: 4-bit and 8-bit bases and optimizers need it."
@@ -281,11 +282,11 @@ def _bitsandbytes(software: Software, wanted: Wanted) -> Check:
     return Check("bitsandbytes", "problem" if is_needed else "not needed", found, remedy)
 
 
-def _experts(software: Software, wanted: Wanted) -> Check | None:
+def _experts(software: Software, training: TrainingSetup) -> Check | None:
     """Return a warning where the installed Unsloth keeps experts in 16 bit, while an estimate assumes 4 bit."""
     zoo, transformers = software.unsloth_zoo, software.transformers
     in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
-    is_wanted = wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq")
+    is_wanted = training.framework == "unsloth" and training.precision in ("auto", "nf4", "nf4-dq")
     if not (in_16_bit and is_wanted):
         return None
     found = (
@@ -296,12 +297,12 @@ def _experts(software: Software, wanted: Wanted) -> Check | None:
     return Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
-def _disk(disk: Disk, wanted: Wanted) -> Check:
+def _disk(disk: Disk, download_bytes: int) -> Check:
     where = f"{disk.path} ({disk.what})" if disk.path else f"The disk for {disk.what}"
     found, is_full = f"{where} has {units.file_size(disk.free_bytes)} free", disk.free_bytes < LEAST_DISK_BYTES
-    is_too_small = disk.what == HUB_DISK and wanted.download_bytes > disk.free_bytes
+    is_too_small = disk.what == HUB_DISK and download_bytes > disk.free_bytes
     if is_too_small:
-        found += f"; this base may take {units.file_size(wanted.download_bytes)}"
+        found += f"; this base may take {units.file_size(download_bytes)}"
     if not (is_full or is_too_small):
         return Check("disk", "ok", f"{found}.")
     state: State = "problem" if is_full else "warning"
@@ -311,15 +312,13 @@ def _disk(disk: Disk, wanted: Wanted) -> Check:
     return Check("disk", state, f"{found}.", "Try later." if is_full else "Choose a smaller base.")
 
 
-def _hub(hub: HubAnswer | None, wanted: Wanted) -> Check | None:
-    if hub is None:
-        return None
+def _hub(hub: HubAnswer, download_bytes: int) -> Check:
     if hub.reached:
         return Check("Hub", "ok", f"The Hugging Face Hub answers ({hub.endpoint}).")
     local = "Bases that are in the cache, folders and the embedded base train without it."
     if hub.offline:
         found, remedy = "The Hub is switched off (HF_HUB_OFFLINE).", f"{local} Unset HF_HUB_OFFLINE to fetch others."
-        return Check("Hub", "warning" if wanted.download_bytes else "ok", found, remedy)
+        return Check("Hub", "warning" if download_bytes else "ok", found, remedy)
     found = f"The Hugging Face Hub does not answer ({hub.endpoint}: {hub.reason})."
     return Check("Hub", "warning", found, f"{local} For others, check the network and HTTPS_PROXY.")
 

@@ -4,23 +4,20 @@ The tools' names for settings are in assets/exports.json, the files themselves i
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import Form, Trait, card
+from rankviz.core.cost.setup import Form, card
 from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import chat
-from rankviz.exports.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SCHEDULER, SEED, WEIGHT_DECAY, Recipe
+from rankviz.exports.recipe import Recipe
+from rankviz.exports.towers import composite
 from rankviz.exports.words import (
     FILE_NAME,
-    HELD_OUT,
-    NAMES,
     require_readable,
-    row_of,
     sources,
     templates,
     title,
@@ -28,36 +25,12 @@ from rankviz.exports.words import (
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
 """Releases of the tools with whose schemas the keys agree."""
-CONSTANTS = {
-    "held_out_share": HELD_OUT_SHARE,
-    "eval_steps": EVAL_STEPS,
-    "logging_steps": LOGGING_STEPS,
-    "scheduler": SCHEDULER,
-    "weight_decay": WEIGHT_DECAY,
-    "seed": SEED,
-}
 
 
 def adapter_config(recipe: Recipe) -> str:
     """Write JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: notes are only in recipe.notes."""
-    modules = recipe.target_modules
-    settings = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": recipe.model_id,
-        "r": recipe.lora.r,
-        "lora_alpha": recipe.lora_alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": modules if isinstance(modules, str) else list(modules),
-        "target_parameters": list(recipe.target_parameters) or None,
-        **recipe.patterns,
-        "modules_to_save": list(recipe.plan.modules_to_save) or None,
-        "use_rslora": recipe.lora.use_rslora,
-        "use_dora": recipe.lora.use_dora,
-        "inference_mode": False,
-    }
-    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    text = templates().get_template("adapter_config.json.jinja").render(recipe=recipe, lora=recipe.lora)
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
 
 
 def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
@@ -74,9 +47,8 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    shared |= {"form": form, "row": row_of(form, recipe.data.traits), "held_out": HELD_OUT, **CONSTANTS}
     named = chat.data()["settings"][name]
-    return templates().get_template(f"{name}.yaml.jinja").render(**shared, named=named, **values)
+    return templates().get_template(f"{name}.yaml.jinja").render(**shared, form=form, named=named, **values)
 
 
 def axolotl(recipe: Recipe) -> str:
@@ -94,26 +66,15 @@ def axolotl(recipe: Recipe) -> str:
     )
 
 
-HEADINGS = (
-    "{% for turn in messages %}### {{ turn['role'] | capitalize }}:\n{{ turn['content'] }}"
-    "{% if turn['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
-    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
-)
-"""Chat template for a base model, which has none: as in the scripts, but with the end token after each answer."""
-
-
 def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
     name = recipe.data.file_name or FILE_NAME
     ending = name.rpartition(".")[2].lower()
-    read = chat.data()["settings"]["axolotl"]["form"][form]
-    row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **read}
-    if read["type"] != "chat_template":
+    named = chat.data()["settings"]["axolotl"]
+    row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **named["form"][form]}
+    if row["type"] != "chat_template":
         return {"datasets": [row]}
-    role, content, *_ = NAMES[form]
-    if role != "role":  # of the roles it knows both names
-        row["message_property_mappings"] = {"role": role, "content": content}
-    if not recipe.is_chat:
-        return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
+    if not recipe.is_chat:  # a base model has no template: as in the scripts, but with the end token after each answer
+        return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": named["headings"]}]}
     end = chat.end_of_turn(recipe.model_id, recipe.model_type)
     return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
 
@@ -143,36 +104,21 @@ PLAIN_TEXT = "fewshot"
 and the tokenizer's end token. With "empty" there would be no end token, and the model would never learn to stop."""
 
 
-def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
-    """Return the entry of dataset_info.json for examples of this form. traits: details of a file that was read."""
-    if form == "prompt-completion":
-        return {"columns": {"prompt": "prompt", "response": "completion"}}
-    if form == "instruction":
-        query = {} if "no-input" in traits else {"query": "input"}
-        return {"columns": {"prompt": "instruction", **query, "response": "output"}}
-    if form == "text":
-        return {"columns": {"prompt": "text"}}
-    tags = dict(zip(("role_tag", "content_tag", "user_tag", "assistant_tag"), NAMES[form], strict=True))
-    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**tags, "system_tag": "system"}}
-
-
 def dataset_info(recipe: Recipe) -> str:
     """Write dataset_info.json for the examples of a known form; for an unknown form, with one entry for prompt and
     completion and one for chats."""
-    known = {"train": entry(recipe.data.form, recipe.data.traits)} if recipe.data.form else {}
-    entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
-    file = {"file_name": recipe.data.file_name or FILE_NAME}
-    return json.dumps({name: file | each for name, each in entries.items()}, indent=2, ensure_ascii=False) + "\n"
+    forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
+    entries = {}
+    for name, form in forms.items():
+        described = chat.data()["settings"]["llamafactory"]["form"][form]
+        missing = "query" if "no-input" in recipe.data.traits else None
+        columns = {column: field for column, field in described["columns"].items() if column != missing}
+        entries[name] = {"file_name": recipe.data.file_name or FILE_NAME, **described, "columns": columns}
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
-    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently. Raise
-    InvalidSettingError for a multimodal checkpoint, whose modules it chooses by a rule of its own."""
-    if recipe.plan.model.tower != "text":
-        raise InvalidSettingError(
-            "LLaMA-Factory chooses the modules of a multimodal model by a rule of its own. Use a script, a notebook or "
-            "Axolotl."
-        )
+    """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
     require_readable(recipe, "LLaMA-Factory", "uneven")
     through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
@@ -184,15 +130,20 @@ def llamafactory(recipe: Recipe) -> str:
         recipe.data.form or "prompt-completion",
         version=LLAMAFACTORY_VERSION,
         unsloth=recipe.training.framework == "unsloth",
+        # By default the names reach the text tower alone (model/model_utils/visual.py).
+        has_vision=any(adapted.layer.part == "vision" for adapted in (recipe.trained or recipe.plan).adapted),
+        is_composite=composite(recipe.plan.model) is not None,
         template=template,
     )
 
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:
     """Return the framework by whose rules LLaMA-Factory trains: Unsloth where use_unsloth applies (in 8 bit it would
-    load 16 bit) and Unsloth accepts the adapter; else TRL, because plain PEFT has the same rules."""
+    load 16 bit) and Unsloth accepts the adapter; else, and for multimodal models, TRL, because plain PEFT has the same
+    rules."""
     training = question.training.without_auto(card(None))
-    if training.framework != "unsloth" or training.precision not in ("nf4", "nf4-dq", "bf16", "fp16"):
+    applies = training.framework == "unsloth" and training.precision in ("nf4", "nf4-dq", "bf16", "fp16")
+    if composite(model) is not None or not applies:
         return "trl"
     try:
         resolve(model, question.lora, "unsloth", precision=training.precision)

@@ -17,6 +17,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.chat import is_chat_model
+from rankviz.exports.towers import composite, reached
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 
@@ -24,16 +25,6 @@ LEARNING_RATE = 2e-4
 """Default of Unsloth's notebooks, for callers without a recommended rate."""
 STEPS = 60
 """Length of a training for which neither steps nor tokens are given."""
-SEED = 3407
-"""Default of Unsloth's notebooks."""
-SCHEDULER = "linear"
-WEIGHT_DECAY = 0.0
-"""Scheduler and weight decay of RankViz's own runs, so that an exported training can be compared with them."""
-HELD_OUT_SHARE = 0.05
-"""Share of the examples that is held out for evaluation."""
-EVAL_STEPS = 0.25
-"""Interval of evaluations as a share of all steps, as transformers and Axolotl accept it."""
-LOGGING_STEPS = 10
 
 
 def published(model_id: str) -> Published | None:
@@ -89,18 +80,24 @@ def best_way(
 ) -> Way:
     """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
     first = refused = None
+    by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
+    vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
     for lora in _variants(model, requested, wanted, chosen, training.framework):
         try:
             plan = resolve(model, lora, training.framework, precision=training.precision)
         except InvalidSettingError as error:
             refused = refused or error
-            continue
+            plan = replace(wanted, target_modules=lora.target_modules)
+            if not (by_paths and reached(plan.model, plan, vision=vision)):
+                continue  # else the tool keeps these names from the modules that PEFT refuses
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
-            if not model.has_experts or (each.target_parameters and tool != NAMES_NO_EXPERTS):
+            paths = reached(each.model, each, vision=vision) if by_paths else None
+            named = each.target_parameters and tool != NAMES_NO_EXPERTS
+            if paths is None and (named or not model.has_experts):
                 way = Way(lora, each, each)
             else:
-                way = Way(lora, each, *_trained(model, lora, training, each, tool))
+                way = Way(lora, each, *_trained(model, lora, training, each, tool, paths))
             first = first or way
             if way.trained is not None and way.trained.parameters(lora.r) == wanted.parameters(lora.r):
                 return way
@@ -129,13 +126,18 @@ def _variants(
 
 
 def _trained(
-    model: ModelSpec, lora: LoraConfig, training: TrainingSetup, plan: AdapterPlan, tool: str
+    model: ModelSpec,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    plan: AdapterPlan,
+    tool: str,
+    paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
     """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
-    refuses it."""
+    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
     as_written = replace(
         lora,
-        target_modules=plan.target_modules,
+        target_modules=plan.target_modules if paths is None else paths,
         modules_to_save=plan.modules_to_save,
         moe_scheme="default",
         expert_rank=plan.expert_rank,

@@ -14,9 +14,8 @@ from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.dataset import rows
 from rankviz.exports.chat import data
-from rankviz.exports.configs import CONSTANTS
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
-from rankviz.exports.words import FILE_NAME, HELD_OUT, commented, row_of, sources, templates, title
+from rankviz.exports.words import FILE_NAME, commented, sources, templates, title
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -113,8 +112,6 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "lora": lora,
         "plan": plan,
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
-        "row_of": row_of,
-        "held_out": HELD_OUT,
         "file": json.dumps(recipe.data.file_name or FILE_NAME, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
         "text_only": lora.text_only and plan.model.tower == "text tower",
@@ -142,7 +139,6 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "new_tokens": 128,
         "tokens": TOKENS,
         "counted": counted and f" RankViz counts {counted}.",
-        **CONSTANTS,
     }
 
 

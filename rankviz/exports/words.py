@@ -7,10 +7,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rankviz import __version__
-from rankviz.core.cost.setup import Form, Trait
+from rankviz.core.cost.setup import Trait
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.recipe import HELD_OUT_SHARE, Recipe
+from rankviz.exports.chat import data
+from rankviz.exports.recipe import Recipe
 from rankviz.paths import ASSETS
 
 if TYPE_CHECKING:
@@ -19,35 +20,17 @@ if TYPE_CHECKING:
 WIDTH = 100
 FILE_NAME = "train.jsonl"
 """Name in an export where the user's file is unknown."""
-HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
-
-
-NAMES: dict[str, tuple[str, str, str, str]] = {
-    "messages": ("role", "content", "user", "assistant"),
-    "conversations": ("from", "value", "human", "gpt"),
+USUAL: dict[str, set[Trait]] = {
+    "messages": {"role", "user", "assistant"},
+    "conversations": {"from", "human", "gpt"},
 }
-"""Names in chats of these forms: the two keys of a message, and the two roles."""
-
-
-def row_of(form: Form, traits: Sequence[Trait] = ()) -> str:
-    """Return an example of this form as JSON."""
-    rows = {
-        "prompt-completion": '{"prompt": "…", "completion": "…"}',
-        "instruction": '{"instruction": "…", "input": "… (optional)", "output": "…"}',
-        "text": '{"text": "…"}',
-    }
-    if "no-input" in traits:
-        rows["instruction"] = '{"instruction": "…", "output": "…"}'
-    if form in rows:
-        return rows[form]
-    role, content, *people = NAMES[form]
-    return json.dumps({form: [{role: name, content: "…"} for name in people]}, ensure_ascii=False)
+"""Key and roles of the messages in chats of these forms."""
 
 
 def require_readable(recipe: Recipe, tool: str, *more: Trait) -> None:
     """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this tool
     does not read."""
-    names = {name for each in NAMES.values() for name in each} - {*NAMES.get(recipe.data.form or "", ())}
+    names = set.union(*USUAL.values()) - USUAL.get(recipe.data.form or "", set())
     if {*recipe.data.traits} & {"numbers", "lists", "json", *more, *names}:
         raise InvalidSettingError(
             f"{tool} cannot train on all rows of {recipe.data.file_name or 'this file'}: some have numbers, lists of "
@@ -87,7 +70,8 @@ def _yaml(value: Any) -> str:
 
 @cache
 def templates() -> "Environment":
-    """Return the environment of assets/templates with its filters: repr, json, commas, yaml, comment."""
+    """Return the environment of assets/templates with its filters (repr, json, commas, yaml, comment), and
+    the constants of all exports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -97,6 +81,9 @@ def templates() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    constants = data()["constants"]
+    held_out = f"{100 * constants['held_out_share']:g} % of the rows are held out; their loss shows when to stop."
+    made.globals |= {**constants, "row_of": data()["rows"], "held_out": held_out}
     made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
     made.filters["comment"] = lambda sentences: commented(sentences).rstrip("\n")
     return made

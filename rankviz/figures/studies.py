@@ -35,13 +35,12 @@ POINT_COLUMNS = (
 
 class StudiesInfo(NamedTuple):
     """Content of the figure of published studies. shapes: marker by study. empty: a sentence that replaces the lines
-    where there are none. without_shares: labels of studies with lines left out, because their best value is 0."""
+    where there are none. Lines whose best value is 0 are left out: they have no distance from it in percent."""
 
     lines: Sequence[Line]
     shapes: Mapping[str, str]
     chosen_r: int | None = None
     empty: str = ""
-    without_shares: Sequence[str] = ()
     source: str = ""
     rows: Rows = ()
 
@@ -67,14 +66,12 @@ def studies_info(
         shapes: Marker by study, for figures side by side; by default one is chosen for each.
     """
     drawn = [(each, line) for each in near for line in each.lines if line.has_shares]
-    no_shares = "The best value is 0, so no value has a distance from it in percent."
     cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)
     return StudiesInfo(
         lines=[line for _, line in drawn],
         shapes=shapes or shapes_of([each.line.study.study_id for each in near]),
         chosen_r=chosen_r,
-        empty=no_shares if near else "No published study has these targets.",
-        without_shares=[x.line.study.label for x in near if not all(line.has_shares for line in x.lines)],
+        empty="" if drawn else "No published study has these targets.",
         source="; ".join(cited),
         rows=[row for each, line in drawn for row in _rows(line, parameters(line), each)],
     )

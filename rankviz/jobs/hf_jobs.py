@@ -361,7 +361,7 @@ class HfJobs(Remote):
     def poll(self, job: RemoteJob) -> Status | None:
         terms = terms_of(job.submission)
         hub = self._hub(terms)
-        seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
+        seen = hub.job(job.handle) if job.handle else next(reversed(hub.find(self.labels(job.name))), None)
         if seen is None:
             return None
         end = None
@@ -395,15 +395,6 @@ class HfJobs(Remote):
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
         known = {"app": "rankviz", "home": home or self.home_id}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
-
-    def _newest(self, hub: Hub, name: str) -> HubJob | None:
-        """Return the newest job of a name, or None. Cancel older jobs of this name that have not ended."""
-        *twins, newest = hub.find(self.labels(name)) or [None]
-        for twin in twins:
-            if not twin.ended:
-                with contextlib.suppress(EngineError):  # it has ended meanwhile
-                    hub.cancel(twin.id)
-        return newest
 
     def _hub(self, terms: JobTerms) -> Hub:
         """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""

@@ -100,33 +100,24 @@ class JobLimits:
     journal_bytes: int
     journal_lines: int
     adapter_bytes: int
-    """Bytes of one run's adapter and its truncated copies together."""
-    job_bytes: int
-    """Bytes of the adapters of all runs."""
+    """Bytes of the adapters of all runs, with their truncated copies."""
 
     @classmethod
     def of(cls, limits: Limits) -> "JobLimits":
-        """Return limits from those of imports. All truncated adapters of a run are about as large as its adapter."""
-        adapter = limits.adapter_mb * 10**6
+        """Return limits from those of imports: ten times the largest adapter."""
         journal = max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES)
         return cls(
-            journal_bytes=journal,
-            journal_lines=limits.events_per_run,
-            adapter_bytes=2 * adapter,
-            job_bytes=10 * adapter,
+            journal_bytes=journal, journal_lines=limits.events_per_run, adapter_bytes=10 * limits.adapter_mb * 10**6
         )
 
-    def require(self, adapters: Sequence[int]) -> None:
-        """Raise LimitError where the adapters, in bytes of each run, are larger than accepted."""
-        for size, most, whose, advice in (
-            (max(adapters), self.adapter_bytes, "run", "Choose a lower rank or fewer target modules."),
-            (sum(adapters), self.job_bytes, "sweep", "Choose fewer or lower ranks, learning rates or seeds."),
-        ):
-            if size > most:
-                raise LimitError(
-                    f"The adapters of one {whose} take {units.file_size(size)}, and this server takes at most "
-                    f"{units.file_size(most)} from a job. {advice}"
-                )
+    def require(self, adapter_bytes: int) -> None:
+        """Raise LimitError where the adapters of all runs together, in bytes, are larger than accepted."""
+        if adapter_bytes > self.adapter_bytes:
+            raise LimitError(
+                f"The adapters of this sweep take {units.file_size(adapter_bytes)}, and this server takes at most "
+                f"{units.file_size(self.adapter_bytes)} from a job. Choose lower ranks, fewer target modules or fewer "
+                "runs."
+            )
 
 
 OWN_LIMITS = JobLimits.of(Limits())
@@ -206,12 +197,8 @@ class Remote(Engine):
         return hashlib.sha256(f"{self.place} {file.read_text()}".encode()).hexdigest()[:12]
 
     def room(self) -> int:
-        return self._at_once - sum(self.is_live(folder) for folder in bundle.folders_in(self.place))
-
-    def is_live(self, folder: Path) -> bool:
-        """Return True unless the job of a folder is known to have ended."""
-        job = self._followed.get(folder.name)
-        return job is None or job.submission.end is None
+        ended = [name for name, job in self._followed.items() if job.submission.end]
+        return self._at_once - sum(folder.name not in ended for folder in bundle.folders_in(self.place))
 
     def start(self, job: Job) -> Live | None:
         folder = bundle.folder_of(job, self.place)
@@ -523,7 +510,7 @@ class RemoteJob:
         }
         self._fetch_log(attempt)
         self._sizes[run_id] = total = sum(size or 0 for size in saved.values())
-        most = min(self._limits.adapter_bytes, self._limits.job_bytes - sum(self._sizes.values()) + total)
+        most = self._limits.adapter_bytes - sum(self._sizes.values()) + total
         if total > most:
             problem = TOO_LARGE.format(total / 1e6, max(0, most) / 1e6)
             return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)

@@ -31,8 +31,6 @@ from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
 
-RESERVED = ("array", "chdir", "export", "job-name", "open-mode", "output", "requeue", "wrap")
-"""Options of sbatch that RankViz sets itself or cannot follow."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
@@ -100,7 +98,8 @@ class Slurm(Remote):
 
     Args:
         partition: Partition of the cluster; empty for its default.
-        options: More options of sbatch.
+        options: More options of sbatch; those that RankViz sets itself have no effect, and --array must not be among
+            them.
         python: Command that starts Python on a node; empty for the page's Python under the same path.
         at_once: Number of jobs in Slurm at most, waiting jobs included.
         is_set_up: True where the owner of this server offers Slurm. If False, no job is submitted.
@@ -130,8 +129,12 @@ class Slurm(Remote):
         worker: Sequence[str] = (),
     ):
         super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-        self._partition, self._python, self._worker = partition, shlex.split(python), worker
-        self._options = [*([f"--partition={partition}"] if partition else []), *check_options(options)]
+        self._partition, self._worker = partition, worker
+        try:
+            self._python = shlex.split(python)
+        except ValueError as error:
+            raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(python)}: {error}.") from None
+        self._options = [*([f"--partition={partition}"] if partition else []), *options]
         self._is_set_up, self._seconds = is_set_up, seconds
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
         if search_path:
@@ -264,21 +267,6 @@ class Slurm(Remote):
 
     def _name(self, job: RemoteJob) -> str:
         return f"rankviz-{self.home_id}-{job.name}"
-
-    def is_live(self, folder: Path) -> bool:
-        """Return False also where the worker has ended though Slurm does not report it yet."""
-        return super().is_live(folder) and read_exit_code(folder) is None
-
-
-def check_options(options: Sequence[str]) -> Sequence[str]:
-    """Return the options unchanged; raise InvalidSettingError that names the first option that may not be set."""
-    for option in options:
-        if not option.startswith("--") or option.removeprefix("--").partition("=")[0] in RESERVED:
-            raise InvalidSettingError(
-                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, and none of "
-                f"{', '.join(RESERVED)}."
-            )
-    return tuple(options)
 
 
 def read_exit_code(folder: Path) -> int | None:

@@ -138,8 +138,6 @@ class Supervisor:
         """Last events of runs, by run id, not written yet because the disk was full."""
         self._settled: set[tuple[str, str]] = set()
         """Names, and here process ids, of settled jobs: an engine may still list one for a while."""
-        self._declined: set[Attempt] = set()
-        """Attempts that an engine certainly did not start; the next start uses the same attempt number."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
         """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
         self._barren: Counter[str] = Counter()
@@ -309,7 +307,7 @@ class Supervisor:
 
     def _release(self) -> None:
         with self._mutex:
-            for known in (self._jobs, self._placed, self._declined, self._watched):
+            for known in (self._jobs, self._placed, self._watched):
                 known.clear()
             self._served = None
             for name, engine in self._engines.items():
@@ -588,13 +586,11 @@ class Supervisor:
                 because = "" if isinstance(error, EngineError) else NOT_STARTED
                 self._give_up(batch.records, End(why=f"{because}{str(error).rstrip('.')}."))
                 return False
-            self._declined.update(job.attempts)
             is_known = isinstance(error, EngineUnavailableError)
             self._place(engine.name, job.attempts, waits=str(error) if is_known else f"{NOT_STARTED}{error}")
             if is_known or isinstance(error, OSError):
                 return False
             raise
-        self._declined.difference_update(job.attempts)
         if live is not None:
             self._jobs.setdefault(engine.name, []).append(live)
             self._place(engine.name, live.job.attempts, live.where, live.handle, live.waits)
@@ -602,12 +598,9 @@ class Supervisor:
 
     def _next_attempt(self, record: Record) -> Attempt:
         """Return the attempt to start, with a new number where the earlier attempt may still run elsewhere."""
-        current = Attempt(record.run_id, record.attempt)
-        engine = self._engines.get(record.engine)
-        may_live = bool(record.engine) and (engine is None or not engine.shares_disk)
-        return (
-            Attempt(record.run_id, following(record.attempt)) if may_live and current not in self._declined else current
-        )
+        engine, has_job = self._engines.get(record.engine), bool(record.place and record.place.job)
+        may_live = has_job and (engine is None or not engine.shares_disk)
+        return Attempt(record.run_id, following(record.attempt) if may_live else record.attempt)
 
     # Troubles
 

@@ -8,8 +8,6 @@ from rankviz.errors import StorageError
 
 LEAST_FREE_BYTES = 2**20
 """Free bytes below which a disk counts as full: a run could not even record how it ended."""
-LEAST_FREE_FILES = 64
-"""Files and folders that can still be made, below which a disk counts as full."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -36,8 +34,7 @@ def is_full(folder: Path) -> bool:
         room = os.statvfs(_nearest_existing(folder))
     except OSError:
         return False
-    has_files = room.f_favail >= LEAST_FREE_FILES or room.f_files == 0  # which is said where nothing bounds them
-    return room.f_bavail * room.f_frsize < LEAST_FREE_BYTES or not has_files
+    return room.f_bavail * room.f_frsize < LEAST_FREE_BYTES
 
 
 def trouble(folder: Path) -> str:

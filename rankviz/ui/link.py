@@ -3,12 +3,12 @@ out. A wrong parameter keeps its default and gives a sentence."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, get_args
+from typing import Any
 
 from rankviz.core.advice import use_case
-from rankviz.core.bounds import UNPRINTABLE, one_of
+from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.cost.setup import Form, TrainingData, Trait, is_file_name
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
@@ -34,22 +34,26 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 
 def file_text(data: TrainingData) -> str:
-    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl"."""
-    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name))
+    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
+    lengths = ".".join(map(str, data.lengths))
+    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
 
 
 def file_in(text: str) -> TrainingData:
-    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, and name;
-    older addresses also have lengths. Raise InvalidSettingError for other text."""
-    form, longest, name, *_ = [*text.split(":", 3), "", ""]
+    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
+    lengths (empty in older addresses). Raise InvalidSettingError for other text."""
+    form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
     form, *traits = form.split(".")
-    one_of(form, "Form of the data", get_args(Form))
-    for trait in traits:
-        one_of(trait, "Trait of the data", get_args(Trait))
-    readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
-    if not (readable and longest.isascii() and longest.isdigit() and len(longest) < 10):
+    numbers = [longest, *(lengths.split(".") if lengths else ())]
+    whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
+    if not (whole and name.lower().endswith(SUFFIXES) and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    return TrainingData(longest_tokens=int(longest), form=form, traits=tuple(traits), file_name=name)
+    longest_tokens, *shares = map(int, numbers)
+    data = TrainingData(
+        longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
+    )
+    data.validate()
+    return data
 
 
 CHOICES: dict[str, list[tuple[str, str]]] = {
@@ -72,7 +76,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
     ],
     "expert_rank": [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")],
     "parts": PARTS,
-    "unsloth_class": [(name, name) for name in OPTIONS["unsloth_class"].choices],
+    **{option: [(name, name) for name in OPTIONS[option].choices] for option in ("unsloth_class", "optim")},
     "framework": [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")],
     "precision": [
         ("NF4, double quantization (QLoRA)", "nf4-dq"),
@@ -82,7 +86,6 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
         ("fp16", "fp16"),
         ("fp32", "fp32"),
     ],
-    "optim": [(name, name) for name in OPTIONS["optim"].choices],
     "checkpointing": [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")],
     "loss_path": [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")],
     "length_unit": [("steps", "steps"), ("tokens", "tokens")],

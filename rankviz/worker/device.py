@@ -44,12 +44,6 @@ def has_bf16() -> bool:
     return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
 
 
-def forces_fp32() -> bool:
-    """Tell whether Unsloth trains the last loaded model without autocast: models of its FORCE_FLOAT32 list, in fp16 or
-    on a card without bf16 (unsloth/models/loader.py)."""
-    return os.environ.get("UNSLOTH_FORCE_FLOAT32", "0") == "1"
-
-
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield the error, then its cause, then the cause of that cause, and so on."""
     while error is not None:
@@ -235,8 +229,8 @@ class WorkerSettings:
         base is loaded: on a GPU, Unsloth trains an fp32 base under bf16 autocast where the card has bf16
         (models/rl.py). tests/worker/test_emulated_cuda.py compares it with the trainer's own arguments."""
         on_unsloth = self.cuda and self.training.framework == "unsloth"
-        if on_unsloth and forces_fp32():
-            return None
+        if on_unsloth and os.environ.get("UNSLOTH_FORCE_FLOAT32", "0") == "1":
+            return None  # a model of its FORCE_FLOAT32 list, in fp16 or on a card without bf16 (models/loader.py)
         if self.training.quantized:
             return self.compute_dtype
         if self.training.precision != "fp32":

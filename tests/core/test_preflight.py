@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.preflight import (
     HUB_DISK,
     Card,
@@ -12,7 +13,6 @@ from rankviz.core.preflight import (
     Facts,
     HubAnswer,
     Software,
-    Wanted,
     as_json,
     checks,
     problems,
@@ -52,8 +52,8 @@ def cpu(**facts) -> Facts:
     return replace(gpu(), **{"driver": None, "card": None, "software": without, **facts})
 
 
-def sentence(facts: Facts, name: str, wanted: Wanted | None = None) -> str:
-    return "; ".join(check.sentence for check in checks(facts, wanted or Wanted()) if check.name == name)
+def sentence(facts: Facts, name: str, **wanted) -> str:
+    return "; ".join(check.sentence for check in checks(facts, **wanted) if check.name == name)
 
 
 def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
@@ -82,7 +82,7 @@ def test_a_card_that_is_too_old_for_the_kernels_is_a_problem():
 
     assert ["generation"] == [check.name for check in problems(checks(old))]
     assert "Unsloth's kernels need 7.0" in sentence(old, "generation")
-    assert not problems(checks(gpu(T4))) and problems(checks(gpu(T4), Wanted(precision="bf16")))
+    assert not problems(checks(gpu(T4))) and problems(checks(gpu(T4), TrainingSetup(precision="bf16")))
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_what_triton_and_quantized_bases_need_is_a_problem_where_it_is_missing(l
 def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
     runs, models = Disk(what="runs", path="/runs", free_bytes=GB // 2), Disk(what=HUB_DISK, path="", free_bytes=9 * GB)
     facts = cpu(disks=(runs, models))
-    wanted = Wanted(download_bytes=16 * GB)
+    found = checks(facts, download_bytes=16 * GB)
 
-    assert ["/runs (runs) has 500.0 MB free."] == [check.found for check in problems(checks(facts, wanted))]
+    assert ["/runs (runs) has 500.0 MB free."] == [check.found for check in problems(found)]
     assert ["The disk for models from the Hub has 9.00 GB free; this base may take 16.00 GB."] == [
-        check.found for check in warnings(checks(facts, wanted))
+        check.found for check in warnings(found)
     ]
 
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
     ],
 )
 def test_a_hub_out_of_reach_is_a_warning_since_cached_bases_train_without_it(hub, download, state):
-    found = checks(cpu(hub=hub), Wanted(download_bytes=download))
+    found = checks(cpu(hub=hub), download_bytes=download)
 
     assert [state] == [check.state for check in found if check.name == "Hub"]
 
@@ -145,16 +145,16 @@ def test_as_json_it_says_whether_it_is_ready_and_on_what():
 @pytest.mark.parametrize(
     ("zoo", "transformers", "wanted", "warns"),
     [
-        ("2026.6.1", "5.2.0", Wanted(), True),
-        ("2026.6.2", "5.2.0", Wanted(), False),
-        ("2026.6.1", "4.57.3", Wanted(), False),
-        ("2026.6.1", "5.2.0", Wanted(has_experts=False), False),
-        ("2026.6.1", "5.2.0", Wanted(precision="bf16"), False),
-        ("2026.6.1", "5.2.0", Wanted(framework="trl"), False),
+        ("2026.6.1", "5.2.0", {}, True),
+        ("2026.6.2", "5.2.0", {}, False),
+        ("2026.6.1", "4.57.3", {}, False),
+        ("2026.6.1", "5.2.0", {"has_experts": False}, False),
+        ("2026.6.1", "5.2.0", {"training": TrainingSetup(precision="bf16", optim="auto")}, False),
+        ("2026.6.1", "5.2.0", {"training": TrainingSetup(framework="trl", precision="auto")}, False),
     ],
 )
 def test_versions_of_unsloth_that_keep_experts_in_16_bit_are_warned_of(zoo, transformers, wanted, warns):
     facts = gpu(software=replace(INSTALLED, unsloth_zoo=zoo, transformers=transformers))
 
-    assert warns is ("experts of mixture-of-experts models in 16 bit" in sentence(facts, "experts", wanted))
-    assert not problems(checks(facts, wanted))
+    assert warns is ("experts of mixture-of-experts models in 16 bit" in sentence(facts, "experts", **wanted))
+    assert not problems(checks(facts, **wanted))

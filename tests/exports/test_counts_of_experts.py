@@ -42,7 +42,7 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
     model = BY_FAMILY[family]
     question = questions.question(model.id, target_modules=targets, expert_rank=rank)
     if (family, targets) == ("gemma4", "unsloth"):  # its vision tower wraps linear layers of these names
-        with pytest.raises(InvalidSettingError, match=r"PEFT cannot put LoRA on model\.vision_tower"):
+        with pytest.raises(InvalidSettingError, match=r"model\.vision_tower"):
             write(model, question, R, "peft")
         return
     files = {name: write(model, question, R, name) for name in FORMATS}

@@ -36,11 +36,9 @@ def test_pictures_that_cannot_be_drawn_here_are_refused_and_html_is_not(tmp_path
     assert tmp_path / "loss.html" == plot_file(tmp_path / "loss.html", image_problem=problem)
 
 
-@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])
 @pytest.mark.skipif(bool(image_problem()), reason=image_problem())
-def test_png_and_svg_are_drawn_by_the_browser_of_this_machine(tmp_path, ending, start):
-    path = write_figure(FIGURE, tmp_path / f"loss.{ending}", title="Loss", source="Measured here.")
+def test_a_picture_is_drawn_by_the_browser_of_this_machine(tmp_path):
+    path = write_figure(FIGURE, tmp_path / "loss.svg", title="Loss", source="Measured here.")
 
     content = path.read_bytes()
-    assert content.startswith(start)
-    assert "svg" != ending or b"Measured here." in content
+    assert content.startswith(b"<svg") and b"Measured here." in content

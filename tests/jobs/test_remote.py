@@ -28,7 +28,7 @@ STEP = line_of(StepLogged(time=1.0, step=1, loss=1.0, learning_rate=1e-4, tokens
 SECOND = line_of(StepLogged(time=2.0, step=2, loss=1.0, learning_rate=1e-4, tokens=20, seconds=2.0, memory_bytes=1))
 SAVED = line_of(AdapterSaved(time=1.0, path="adapter", file_bytes=4))
 DONE = line_of(RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident"))
-BOUNDS = JobLimits(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6, job_bytes=10**6)
+BOUNDS = JobLimits(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6)
 LOSS = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
 
 
@@ -157,7 +157,6 @@ def test_a_job_ends_though_a_file_of_it_never_comes_whole_and_its_run_fails(sett
         (replace(BOUNDS, journal_lines=2), "journal of this run is longer"),
         (replace(BOUNDS, journal_bytes=300), "journal of this run is longer"),
         (replace(BOUNDS, adapter_bytes=3), "adapters have 0 MB, more than"),
-        (replace(BOUNDS, job_bytes=3), "adapters have 0 MB, more than"),
     ],
 )
 def test_a_run_that_writes_more_than_is_accepted_fails(setting, limits, words):

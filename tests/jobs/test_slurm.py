@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from rankviz.errors import InvalidSettingError
 from rankviz.jobs.engine import engines
-from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
+from rankviz.jobs.slurm import Slurm, SlurmJob, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.settings import read
 from rankviz.store import RunStore
@@ -202,12 +201,6 @@ def test_a_job_has_not_ended_while_processes_of_it_may_be_left(state):
     assert end_of(seen(state, "COMPLETING"), 0) is None
     assert end_of(seen("COMPLETING"), 0) is None
     assert end_of(seen(state), 0) is not None
-
-
-@pytest.mark.parametrize("option", ["--wrap=rm -rf ~", "--job-name=x", "-p", "--requeue", "--array=1-9"])
-def test_an_option_by_which_the_engine_finds_its_job_is_refused(option):
-    with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_OPTIONS cannot have '-"):
-        check_options(["--time=5", option])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from tests.support.engines.true_slurm import TrueSlurm
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
-    HANG_IN_EACH,
     lost_reasons,
     processes_of,
     states,
@@ -98,40 +97,6 @@ def test_a_node_that_fails_costs_a_run_one_attempt_and_slurm_itself_repeats_noth
     assert ["Slurm ended the job: NODE_FAIL."] == lost_reasons(store, run_ids[0])
     assert ["completed"] * 2 == states(store, run_ids)
     assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
-
-
-def test_a_job_that_is_preempted_costs_a_run_one_attempt(run, slurm, store):
-    run_ids = sweep(store, 4, 8)
-    supervisor = run(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 2")
-    supervisor.settle(240)
-
-    assert ["Slurm ended the job: PREEMPTED."] == lost_reasons(store, run_ids[0])
-    assert ["completed"] * 2 == states(store, run_ids)
-
-
-def test_a_job_that_reaches_its_time_limit_fails_its_run(run, store):
-    """A minute is Slurm's shortest."""
-    run_ids = sweep(store, 4, 8)
-
-    run(FIRST_HANGS, options=["--time=1"]).settle(400)
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert "Slurm ended the job: TIMEOUT. Use fewer steps." in store.get(run_ids[0]).error
-
-
-def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
-    (run_id,) = sweep(store, 4)
-    slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600")
-    supervisor = run(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
-
-    supervisor.cancel(run_id, timeout_seconds=120)
-
-    assert ["cancelled"] == states(store, [run_id])
-    assert "CANCELLED" in slurm.run("squeue", "--me", "--states=CANCELLED", "--noheader", "--format=%T")
 
 
 def test_a_folder_of_any_name_is_a_runs_folder(slurm, tmp_path):

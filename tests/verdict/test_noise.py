@@ -17,7 +17,7 @@ from rankviz.verdict.noise import (
 )
 from tests.support.runs.verdict_tables import planted, table
 
-FREEDOMS = (1, 2, 5, 14, 127, 1e4)
+FREEDOMS = (1, 5, 1e4)
 CLOSE = 1e-7
 
 
@@ -104,13 +104,11 @@ NOISES = {
     "runs and nothing else": {"rank_by_example_sd": 0.0, "rest_sd": 0.01},
     "examples": {"rank_by_example_sd": 0.3},
     "rest": {"rest_sd": 0.3},
-    "seeds shared": {"shared_seed_sd": 0.05},
-    "no noise between runs": {"run_sd": 0.0},
     "few examples": {"examples": 8},
 }
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seeds", [2, 3])
 def test_intervals_of_three_ranks_all_hold_their_truth_in_95_of_100_sweeps(seeds):
     """Three standard deviations of 600 trials are 0.027."""
 
@@ -147,7 +145,7 @@ def share_of(says, chances, times=300, **noise):
     return sum(says(judge(each, metric=EXACT_MATCH)) for each in runs) / times
 
 
-@pytest.mark.parametrize("chance", [0.01, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("chance", [0.01, 0.5])
 @pytest.mark.parametrize("run_sd", [0.0, 0.4])
 def test_equal_ranks_are_called_different_in_at_most_one_of_ten_sweeps(chance, run_sd):
     assert share_of(no_pair_differs, dict.fromkeys((4, 16, 64), chance), run_sd=run_sd) >= 0.9
@@ -167,16 +165,7 @@ def test_equal_accuracies_at_a_bound_have_an_interval_that_narrows_with_examples
     assert 0 < half_width(1000, (4, 16)) < 1
 
 
-@pytest.mark.parametrize("losses", [{4: 1.8, 16: 1.8}, {2: 1.8, 4: 1.8, 8: 1.8, 16: 1.8, 64: 1.8}], ids=[2, 5])
+@pytest.mark.parametrize("losses", [{4: 1.8, 16: 1.8}, dict.fromkeys((2, 4, 8, 16, 64), 1.8)], ids=[2, 5])
 @pytest.mark.parametrize("noise", NOISES)
 def test_equal_ranks_with_three_seeds_are_told_apart_in_at_most_one_of_ten_sweeps(losses, noise):
     assert share(losses, no_pair_differs, **NOISES[noise]) >= 0.9
-
-
-@pytest.mark.parametrize("others", [{}, {2: 1.8, 8: 1.8, 64: 1.8}], ids=["2 ranks", "5 ranks"])
-def test_a_gap_of_0_2_is_always_seen_with_three_seeds(others):
-    def seen(verdict):
-        return verdict.pair(4, 16).call == DIFFERENT and 4 not in verdict.indistinguishable_from_best
-
-    assert 1.0 == share({4: 2.0, 16: 1.8, **others}, seen)
-    assert share({4: 2.0, 16: 1.8, **others}, seen, shared_seed_sd=0.02) >= 0.99

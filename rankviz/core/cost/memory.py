@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
+from rankviz.core.lora.resolve import LEFT_IN_16_BIT
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
@@ -21,11 +22,7 @@ FP32_NORMS = (
 (UNSLOTH_HIGH_PRECISION_LAYERNORM), or because they multiply in fp32 (unsloth_zoo/compiler.py)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
 """Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
-KEPT_IN_16_BIT = (
-    *("lm_head", "score", "classifier", "qa_outputs", "multi_modal_projector", "merger", "modality_projection"),
-    *("mm_projector", "router", "mlp.gate", "block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower"),
-    *("vision_tower", "visual", "vision_embedder", "embed_vision", "embed_audio"),
-)
+KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
 """Names anywhere in a module's path that no quantizer touches under Unsloth, in place of transformers' own list
 (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
 ALSO_KEPT_IN_16_BIT = {

@@ -1,5 +1,6 @@
 """Writes the notes of an estimate: facts behind its numbers that could surprise someone."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -46,10 +47,13 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     data, limit = setup.data, setup.max_length
     if data is None or not data.truncates(limit):
         return None
+    named = zip(data.truncated_shares(limit), ("the examples", "all tokens"), strict=True)
+    shares = [f"{math.ceil(100 * share - 1e-9)} % of {name}" for share, name in named if share < 1]
+    which = f", up to {' and '.join(shares)}" if shares else ""
     longest = f"the longest has {data.longest_tokens:,}" if data.longest_tokens else f"the mean is {data.mean_tokens:,}"
     return Caution(
-        f"Examples above the maximum length of {limit:,} tokens are truncated; {longest}. To learn them whole, raise "
-        "the maximum length, which needs more memory, or split them."
+        f"Examples above the maximum length of {limit:,} tokens are truncated{which}; {longest}. To learn them whole, "
+        "raise the maximum length, which needs more memory, or split them."
     )
 
 

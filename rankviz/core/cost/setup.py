@@ -104,6 +104,8 @@ MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
 MAX_FILE_NAME = 200
+LENGTH_SHARES = tuple(step / 20 for step in range(21))
+"""Shares of the examples, sorted from short to long, at which the lengths of a measured file are stored."""
 LENGTH_STEP = 64
 """Multiple, in tokens, to which a length computed from data is rounded up."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
@@ -129,6 +131,8 @@ class TrainingData:
     """Name of the file without folders, for an export that reads it."""
     longest_is_upper: bool = False
     """True where longest_tokens is the upper end of an estimate."""
+    lengths: tuple[int, ...] = ()
+    """Estimated tokens of the examples at LENGTH_SHARES; empty where no file was measured."""
 
     def validate(self) -> None:
         """Raise InvalidSettingError, which says which value to change and its limits, for an invalid value."""
@@ -164,6 +168,19 @@ class TrainingData:
     def truncates(self, max_length: int) -> bool:
         """Return True where some example is known to be longer than max_length."""
         return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
+
+    def truncated_shares(self, max_length: int) -> tuple[float, float]:
+        """Return the highest share of examples that may be longer than max_length M, and of all tokens that may be cut
+        off, 0 to 1; 1 where too little is known. Without measured lengths, with mean m and longest L: m / M (Markov's
+        inequality), and (L − M) / L, since each example x loses no more than x · (L − M) / L."""
+        if not self.lengths:
+            tokens = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1.0
+            return min(1.0, (self.mean_tokens or max_length) / max_length), tokens if self.mean_tokens else 1.0
+        within = [share for share, length in zip(LENGTH_SHARES, self.lengths, strict=True) if length <= max_length]
+        steps = len(self.lengths) - 1
+        mean = self.mean_tokens or (sum(self.lengths[1:]) + sum(self.lengths[:-1])) / (2 * steps)
+        cut = sum(max(0, length - max_length) for length in self.lengths[1:]) / steps
+        return 1 - within[-1] if within else 1.0, min(1.0, cut / mean)
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
         """Return the mean tokens per example that a step computes. padded: True where the trainer may pad; the range

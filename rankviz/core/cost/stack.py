@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
+from rankviz.core.lora.resolve import PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file
 from rankviz.core.model.spec import ModelSpec
 
@@ -210,9 +211,6 @@ UNCOMPILED = ("gpt_oss",)
 """model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
 """First version of unsloth_zoo whose 4-bit loads pack stacks of experts (PR #659)."""
-PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
-"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
-(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
 UNHANDLED_EXPERTS = ("longcat_flash",)
 """model_types with stacks of experts whose forward pass Unsloth leaves alone (_expert_forward_is_handled)."""
 

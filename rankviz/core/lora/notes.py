@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, LoraConfig
 from rankviz.core.lora.experts import expert_parameters
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.saved import hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
@@ -140,11 +141,16 @@ def _embeddings(plan: AdapterPlan, moved: tuple[str, ...]) -> Iterator[str]:
         yield f"Unsloth trains {listed(moved)} in full (modules_to_save) instead of by LoRA."
     ends = tuple(filter(None, (model.input_embedding, model.output_embedding)))
     for name in plan.modules_to_save:
-        if not any(end.endswith(name) for end in ends):
-            yield f"modules_to_save names {name}, which this model lacks. Embedding and head are {listed(ends)}."
+        if next(hits(model, (name,)), None) is None:
+            yield f"modules_to_save names {name}, which has no parameters here. Embedding and head are {listed(ends)}."
     if frozen := [module.name for module in saved if module.frozen_copy]:
         yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
-    trained = [module for module in saved if not module.frozen_copy]
+    if idle := {m.name: 0 for m in saved if not (m.trained or m.frozen_copy or m.path in ends)}:
+        yield Caution(
+            f"Unsloth {UNSLOTH_VERSION} saves {listed(idle)} in full without training: it freezes modules that have no "
+            "tensor called weight."
+        )
+    trained = [module for module in saved if not module.frozen_copy and module.path in ends]
     if model.tie_word_embeddings and trained:
         if len(trained) == 2 and not all(module.trained for module in trained):
             yield "Embedding and head are tied: Unsloth trains one set of weights and saves it twice."

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.lora.saved import SavedModule
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LinearLayer, ModelSpec
 
@@ -167,32 +168,6 @@ class Adapted:
                 yield Tensor(f"{place}.lora_magnitude_vector", "F32", magnitude)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SavedModule:
-    """An embedding or a head that is saved in full beside the adapter."""
-
-    layer: LinearLayer
-    trained: int
-    """Parameters trained; 0 for a frozen copy, or for the second of a tied pair."""
-    frozen_copy: bool = False
-    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
-
-    @property
-    def path(self) -> str:
-        return self.layer.path
-
-    @property
-    def name(self) -> str:
-        return self.layer.name
-
-    def tensors(self, dtype: str) -> Iterator[Tensor]:
-        """Yield the tensors, named as PEFT names them after `path`."""
-        weight, within = (self.layer.out_features, self.layer.in_features), ".base_layer" * self.frozen_copy
-        yield Tensor(f"{within}.weight", dtype, weight[::-1] if self.layer.kind == "embedding" else weight)
-        if self.layer.bias:
-            yield Tensor(f"{within}.bias", dtype, weight[:1])
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdapterPlan:
     """One adapter configuration on one model, for any rank."""
@@ -300,7 +275,9 @@ class AdapterPlan:
                 rank = experts if each.is_expert else None
                 yield each.module, each.blocks, each.tensors(dtype, rank, dora=self.use_dora)
             for module in self.saved:
-                yield module.path, (), module.tensors(frozen if module.frozen_copy else saved)
+                kind = frozen if module.frozen_copy else saved
+                tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
+                yield module.path, module.blocks, tensors
 
         inside: dict[str, Group] = {}
         outside: list[Group] = []
@@ -343,7 +320,7 @@ class AdapterPlan:
             for a in self.adapted
             for dora in [a.magnitudes if self.use_dora else 0]
         ]
-        each += [(f"{m.name} (in full)", m.layer.part, (), m.trained) for m in self.saved if m.trained]
+        each += [(f"{m.name} (in full)", m.part, m.blocks, m.trained) for m in self.saved if m.trained]
         for name, part, blocks, parameters in each:
             cells = grid.setdefault(name, {})
             for place in [(int(part == "vision"), block) for block in blocks] or [(2, 0)]:

@@ -1,7 +1,8 @@
 """Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, without the model."""
 
 import functools
-from collections.abc import Collection, Iterator
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NoReturn
 
@@ -10,7 +11,8 @@ from rankviz.core.lora import experts as moe
 from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.experts import Targets
 from rankviz.core.lora.notes import notes
-from rankviz.core.lora.plan import Adapted, AdapterPlan, SavedModule
+from rankviz.core.lora.plan import Adapted, AdapterPlan
+from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
 from rankviz.core.lora.targets import (
     ALL_LINEAR,
     ALL_ON,
@@ -25,13 +27,9 @@ from rankviz.core.lora.targets import (
     route_of,
     with_plain_linears,
 )
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
-
-ENDS = frozenset({"embed_tokens", "lm_head"})
-"""PEFT's EMBEDDING_LAYER_NAMES."""
-PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a module
 
 
 def _refuse(what: str, model: ModelSpec, choose: str = "") -> NoReturn:
@@ -65,48 +63,58 @@ def _refuse_targets(
             )
 
 
-def _ends(model: ModelSpec) -> dict[str, LinearLayer]:
-    """Return the input embedding and the head by path, in the model's order."""
-    return {each.path: each for each in model.layers if each.path in (model.input_embedding, model.output_embedding)}
+LEFT_IN_16_BIT = (
+    *("multi_modal_projector", "merger", "modality_projection", "mm_projector", "router", "mlp.gate"),
+    *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
+    *("embed_vision", "embed_audio"),
+)
+"""Beginnings and ends of paths of linear layers that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
+SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
+PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
+"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
+(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
+
+ADDED_BY_PEFT = (
+    *("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"),
+    *("lora_magnitude_vector", "default"),
+)
+"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), which exist before PEFT looks for modules to save."""
 
 
-def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route) -> None:
-    """Raise InvalidSettingError for modules_to_save other than the embedding and the head. PEFT trains a copy of each
-    module whose path ends with a name, whole components or not (peft 0.21.2, utils/other.py, _set_trainable)."""
-    ends = _ends(model)
-    every = {each.path for each in (*model.layers, *model.plain_modules)}.union(model.other_modules) if names else ()
+def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
+    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that Unsloth's FastLanguageModel
+    refuses in its families (_norm_modules_to_save), or that RankViz does not count. packed: True where the base's
+    linear layers are in 4 or 8 bit."""
+    why, modules = "", dict[str, str]()
     for name in names:
-        hit = {path for path in every if path.endswith(name)}
-        partly = hit and not any(f".{path}".endswith(f".{name}") for path in hit)
-        foreign = route.kind == "own" and name.rsplit(".", 1)[-1] not in ENDS  # _norm_modules_to_save
-        if hit - set(ends) or partly or foreign:
-            own = listed(end.rsplit(".", 1)[-1] for end in ends)
-            raise InvalidSettingError(
-                f"modules_to_save can only name the embedding and the head, here {own} (got {name}). Train other "
-                "modules by LoRA."
+        reached = tuple(hits(model, (name,)))
+        norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
+        every = {hit.module for hit in reached} | {path for path in model.other_modules if path.endswith(name)}
+        is_end = name.rsplit(".", 1)[-1] in EMBEDDING_NAMES
+        if any(part.endswith(name) for part in ADDED_BY_PEFT):
+            why = f"{name}, which also hits modules that PEFT adds to each adapted layer. Give a longer name"
+        elif route.kind == "own" and not is_end and not (reached and norms >= every):
+            why = (
+                f"{name}, and Unsloth's FastLanguageModel takes only embed_tokens, lm_head and normalization layers of "
+                f"{model.model_type} models. Leave it out, or choose the Unsloth class FastModel"
             )
+    for hit in hits(model, names):
+        where, outer = _shown(hit.module), modules.setdefault(hit.holder.path, hit.module)
+        if hit.holder.path.startswith(hit.module + ".{}"):
+            why = why or f"{where}, a list of blocks, which PEFT cannot save. Name modules inside it"
+        elif outer != hit.module:
+            why = why or f"both {_shown(outer)} and {where} inside it, which RankViz does not count. Give a longer name"
+        elif packed and _is_packed(hit.holder, route):
+            why = why or f"{where}, packed in a 4-bit or 8-bit base. Leave it out, or load the base in 16 bit"
+    if why:
+        raise InvalidSettingError(f"modules_to_save hits {why}.")
 
 
-def _saved_modules(
-    model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
-) -> tuple[SavedModule, ...]:
-    """Return the modules that the file holds in full: those of modules_to_save, and the frozen weight that PEFT saves
-    of a LoRA target named exactly "embed_tokens" or "lm_head" (utils/save_and_load.py, save_embedding_layers="auto").
-    Tied embedding and head are two copies; Unsloth asks PEFT to keep them tied where config.json says so
-    (ensure_weight_tying): one set of parameters, saved twice. target_names: as PEFT has them in the end."""
-    pair = route.unsloth_on_gpu and model.config_ties and {name.rsplit(".", 1)[-1] for name in names} >= ENDS
-    saved = []
-    for path, layer in _ends(model).items():
-        if not path.endswith(names or ("\n",)):
-            continue
-        is_second = pair and path == model.output_embedding
-        if not is_second or model.tie_word_embeddings:  # else dropped for PEFT to tie, with nothing to tie it to
-            parameters = layer.in_features * layer.out_features + layer.bias * layer.out_features
-            saved.append(SavedModule(layer=layer, trained=0 if is_second else parameters))
-    if not ENDS.isdisjoint(target_names):
-        frozen = (layer for path, layer in _ends(model).items() if path in adapted_paths)
-        saved += [SavedModule(layer=layer, trained=0, frozen_copy=True) for layer in frozen]
-    return tuple(saved)
+def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
+    if isinstance(holder, PlainModule):
+        return route.unsloth_on_gpu and {tensor.name for tensor in holder.tensors} >= PACKED_EXPERTS
+    left = holder.path.startswith(LEFT_IN_16_BIT) or holder.path.endswith(LEFT_IN_16_BIT)
+    return holder.kind in ("linear", "conv1d") and not (route.unsloth_on_gpu and left)
 
 
 def _shown(path: str) -> str:
@@ -141,11 +149,12 @@ def resolve(
         model = moe.with_unsloths_rewrite(model)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
-    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored)
+    packed = bool(lora.modules_to_save) and precision in QUANTIZED
+    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored, packed)
 
 
 @functools.lru_cache(maxsize=512)
-def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...]) -> AdapterPlan:
+def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...], packed: bool) -> AdapterPlan:
     target_modules, modules_to_save, moe_scheme = lora.target_modules, lora.modules_to_save, lora.moe_scheme
     use_dora, expert_rank = lora.use_dora, lora.expert_rank
     one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
@@ -165,7 +174,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     names, saved_names = requested, modules_to_save
     if requested != ALL_LINEAR:
         names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
-    _refuse_saved(model, saved_names, route)
+    _refuse_saved(model, saved_names, route, packed=packed)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
@@ -184,6 +193,13 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
             f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of experts. Turn DoRA off, or choose "
             "the MoE scheme linear-only."
         )
+    for hit, each in itertools.product(hits(model, saved_names), adapted):
+        inside = f"{each.module}.".startswith(f"{hit.module}.")
+        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
+            raise InvalidSettingError(
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
+                "of the two lists."
+            )
     with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
         raise InvalidSettingError(
@@ -197,7 +213,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     plan = AdapterPlan(
         model=model,
         adapted=adapted,
-        saved=_saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
+        saved=saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
         use_dora=use_dora,
         target_modules=names,
         target_parameters=target_parameters,
@@ -229,7 +245,7 @@ def _embeddings_to_save(
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
-    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in ENDS)
+    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES)
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(

@@ -150,8 +150,6 @@ class DepthMeasured(AttemptEvent):
     """Peak of torch's caching allocator; None on a CPU."""
     attn_implementation: Word = ""
     """Attention that Transformers chose: "sdpa", "eager", ..."""
-    busy_elsewhere: Annotated[float, Between(0, 1)] = 0.0
-    """Share of the machine's CPU time that other processes used while steps were timed."""
 
     @property
     def peak_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """Sections of Explore: fit and changes, published studies, and the probe."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -31,7 +31,7 @@ from rankviz.core.probe import (
 from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
-from rankviz.figures.studies import StudiesInfo, shapes_of
+from rankviz.figures.studies import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
@@ -75,13 +75,6 @@ def decisions(api: Api, **values: Any) -> View:
     asked = question.ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
-    sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
-    halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
-    return View(decisions=f'<div class="rv-decisions">{verdict_html(result)}{halves}{cards}</div>')
-
-
-def verdict_html(result: FitAnswer) -> str:
-    """Return fit and margin on the selected GPU, then the recommended change."""
     start, lead = result.setting, escape(result.sentence)
     if start.row.fit:
         spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
@@ -89,7 +82,10 @@ def verdict_html(result: FitAnswer) -> str:
         chip = f'<span class="rv-fit rv-fit-{start.row.fit}">{FITS[start.row.fit]}</span>'
         lead = f"{chip} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
-    return html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+    verdict = html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+    sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
+    halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
+    return View(decisions=f'<div class="rv-decisions">{verdict}{halves}{cards}</div>')
 
 
 def knobs_html(result: FitAnswer) -> str:
@@ -171,6 +167,10 @@ def cards_html(result: FitAnswer) -> str:
 
 
 HEIGHT = 440
+LINES = (
+    "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
+    "same line can be compared."
+)
 SHOWN = 4
 """Maximum number of published studies in a figure; all of the user's own are drawn too."""
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
@@ -223,35 +223,19 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
-    infos = {
-        name: studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
-        for name, studies in near.items()
-    }
     charts = {}
-    for name, info in infos.items():
+    for name, studies in near.items():
+        info = studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
         drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
         charts[name] = chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
     remove = gr.update(visible=bool(api.studies.added()))
-    return View(**charts, summary=_summary(api, list(infos.values())), studies=_studies(every), remove=remove)
+    summary = html.paragraphs(" ".join((LINES, *(each.in_words for each in api.studies.rate_by_rank()))))
+    return View(**charts, summary=summary, studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
     own = [each for each in near if each.line.study.own]
     return [*[each for each in near if not each.line.study.own][:SHOWN], *own]
-
-
-def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
-    without_shares = ", ".join(dict.fromkeys(label for info in infos for label in info.without_shares))
-    return html.paragraphs(
-        " ".join(
-            (
-                "One line is one study, base model, task, length and run date. Lines never join studies, and only "
-                "ranks on the same line can be compared.",
-                *(each.in_words for each in api.studies.rate_by_rank()),
-                f"Left out, because a distance from 0 has no percentage: {without_shares}." if without_shares else "",
-            )
-        )
-    )
 
 
 def _studies(near: Sequence[Near]) -> str:

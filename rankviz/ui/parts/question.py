@@ -174,6 +174,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
         longest_tokens=values["longest_tokens"],
         epochs=values["epochs"] if values["length"] is None else None,
         longest_is_upper=as_measured,
+        lengths=file.lengths if as_measured else (),
     )
     return None if data == TrainingData() else data
 

@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.setup import (
+    LENGTH_SHARES,
     Device,
     TrainingData,
     TrainingSetup,
@@ -148,7 +149,16 @@ def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
     ("data", "words"),
     [
         (TrainingData(longest_tokens=8000), "are truncated; the longest has 8,000."),
+        (
+            TrainingData(mean_tokens=400, longest_tokens=8000),
+            "truncated, up to 40 % of the examples and 88 % of all tokens; the longest",
+        ),
         (TrainingData(mean_tokens=4000), "are truncated; the mean is 4,000."),
+        (
+            TrainingData(longest_tokens=2000, lengths=tuple(100 * n for n in range(len(LENGTH_SHARES)))),
+            # 100 + 200 + … + 1,000 of 20 steps, of a mean of 1,000
+            "truncated, up to 50 % of the examples and 28 % of all tokens; the longest has 2,000.",
+        ),
     ],
 )
 def test_a_note_says_what_is_known_of_truncation(data, words):

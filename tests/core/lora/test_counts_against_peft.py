@@ -25,6 +25,7 @@ DENSE = (
     (16, LoraConfig(target_modules="all-linear")),
     (8, LoraConfig(target_modules="unsloth")),
     (2, LoraConfig(target_modules="attention", use_dora=True, modules_to_save=("lm_head", "embed_tokens"))),
+    (6, LoraConfig(target_modules="attention", modules_to_save=("norm", "mlp"))),
     (12, LoraConfig(target_modules=("o_proj", "c_proj", "dense", "out_proj", "lm_head", "embed_tokens", "wte"))),
     (3, LoraConfig(target_modules=("proj", "patch_embedding", "patch_conv", "v_proj"), use_dora=True)),
 )

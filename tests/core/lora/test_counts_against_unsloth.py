@@ -76,6 +76,8 @@ def cases(model: ModelSpec, *, smallest: bool = True, quick: bool = False) -> It
     for targets in ("all-linear", "mlp", (dotted, own[-1])) if quick else (*presets, (dotted, own[-1])):
         yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
     yield Case(LoraConfig(target_modules=(*QKVO, "lm_head", "embed_tokens"), use_dora=True))
+    if smallest:
+        yield from saving_cases(model, own)
     if model.has_experts:
         for targets in EXPERT_LISTS:
             yield Case(LoraConfig(target_modules=targets))
@@ -89,7 +91,7 @@ def cases(model: ModelSpec, *, smallest: bool = True, quick: bool = False) -> It
     if model.model_type in OWN_FAMILIES:
         yield Case(LoraConfig(target_modules=("self_attn.q_proj", *UNSLOTH_SEVEN)), "int8")
         yield Case(LoraConfig(target_modules="all-linear"), "int8")
-        for saves in (("lm_head", "score"), ("lm_head",)):
+        for saves in (("lm_head", "score"), ("norm",), ("input_layernorm", "embed_tokens"), ("mlp",)):
             yield Case(LoraConfig(target_modules="unsloth", modules_to_save=saves))
     if model.model_type in SPLIT_FAMILIES:
         # Thousands of modules for PEFT to wrap: the larger one only once.
@@ -105,6 +107,23 @@ def cases(model: ModelSpec, *, smallest: bool = True, quick: bool = False) -> It
         lists = ("unsloth", own, "all-linear") if smallest and not quick else (own,)
         for flags, targets in itertools.product(COMBINATIONS, lists):
             yield Case(LoraConfig(target_modules=targets, **dict(zip(FLAGS, flags, strict=True))))
+
+
+def saving_cases(model: ModelSpec, own: tuple[str, ...]) -> Iterator[Case]:
+    """modules_to_save beyond embedding and head: one of each kind of module that is there.
+
+    Not names that end another layer's name ("attn", and "c_attn" inside it), nor modules whose experts carry LoRA
+    (Nemotron's "mixer"): RankViz refuses these where Unsloth counts.
+    """
+    attention = next(layer for layer in model.layers if layer.part == "attention" and layer.kind in LINEAR_KINDS)
+    holder = attention.path.split(".")[-2]
+    kinds = {module.tensors[0].name: module.path.rsplit(".", 1)[-1] for module in model.plain_modules}
+    ends = {layer.name for layer in model.layers}
+    around_experts = {part for layer in model.layers if layer.kind == "experts" for part in layer.path.split(".")[:-1]}
+    for name in dict.fromkeys((attention.name, holder, "layers", "dropout", *kinds.values())):
+        if name == "{}" or name in around_experts - {"layers"} or any(end.endswith(name) for end in ends - {name}):
+            continue
+        yield Case(LoraConfig(target_modules=own, modules_to_save=(name,), unsloth_class="FastModel"))
 
 
 def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, Any]:

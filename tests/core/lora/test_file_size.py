@@ -60,7 +60,7 @@ def test_an_adapter_saved_by_trl_qlora_is_bf16_but_for_doras_magnitudes(model_ty
 @pytest.mark.parametrize("targets", ("attention", ("embed_tokens", "q_proj")))
 def test_on_a_card_without_bf16_the_exported_script_raises_that_adapter_to_fp32(targets, compute, tmp_path):
     """All that trains. PEFT saves the frozen embed_tokens in the base's own dtype."""
-    lora = LoraConfig(target_modules=targets, modules_to_save=("lm_head",))
+    lora = LoraConfig(target_modules=targets, modules_to_save=("norm",))
     plan = resolve(_spec("llama"), lora, "trl")
 
     count, size = _save("llama", plan, lora, 6, tmp_path, dtype=compute, cast_as_trl=True, raised=True)
@@ -108,6 +108,7 @@ def _configurations(model_type: str):
     yield 100, lora()
     yield 3, lora("attention", use_dora=True)
     yield 7, lora("attention", modules_to_save=("lm_head",))
+    yield 5, lora("attention", modules_to_save=("norm", "layers.1.mlp", "ln_f"))
     if model_type in ("llama", "gemma3_text"):
         yield 16, lora("unsloth", use_dora=True, modules_to_save=BOTH_ENDS)
         yield 5, lora((*BOTH_ENDS, "down_proj"))
@@ -120,6 +121,7 @@ def _configurations(model_type: str):
         yield 40, lora("all-linear", moe_scheme="target-parameters")
         yield 12, lora("all-linear", expert_rank=5)
         yield 3, lora("attention", moe_scheme="target-parameters", expert_rank=40)
+        yield 2, lora("attention", modules_to_save=("gate", "router", "experts"))
 
 
 def _model(model_type: str, **settings):

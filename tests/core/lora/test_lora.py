@@ -264,17 +264,85 @@ def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
     assert any("frozen weight of embed_tokens" in note for note in peft.notes)
 
 
-NORM = PlainModule(path="model.norm", tensors=(OwnTensor(name="weight", shape=(16,)),), is_norm=True)
-NORMED = replace(UNTIED, id="toy/normed", plain_modules=(NORM,), other_modules=("model", "model.layers", NORM.path))
+def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
+    return tuple(OwnTensor(name=name, shape=shape) for name, shape in shapes.items())
 
 
-@pytest.mark.parametrize("framework", ["peft", "unsloth"])
-def test_embedding_and_head_can_be_saved_in_full_and_nothing_else(framework):
-    assert 512 + 1600 == plan_of(NORMED, framework=framework, modules_to_save=("lm_head",)).parameters(1)
-    for names in (("norm",), ("lm_head", "layers"), ("o_proj",), ("model",), ("head",)):
-        with pytest.raises(InvalidSettingError, match="can only name the embedding and the head, here embed_tokens"):
-            plan_of(NORMED, framework=framework, modules_to_save=names)
-    assert any("which this model lacks" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
+LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
+GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
+
+FUSED = PlainModule(
+    path="model.layers.{}.mlp.experts",
+    tensors=tensors(gate_up_proj=(4, 16, 16), down_proj=(4, 16, 8)),
+    part="mlp",
+    blocks=(0, 1),
+)
+
+NORMED = replace(
+    UNTIED,
+    id="toy/normed",
+    plain_modules=(NORM, LAST_NORM),
+    other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
+)
+
+ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
+
+
+def test_unsloths_own_families_save_embedding_head_and_norms_only():
+    for names in (("lm_head", "score"), ("o_proj",), ("mlp",)):
+        with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
+            plan_of(NORMED, framework="unsloth", modules_to_save=names)
+    assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
+    assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
+    assert any("has no parameters here" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+
+
+def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
+    # 512 a rank for all seven; q_proj, saved in full, leaves 32 a block and takes 16 · 16.
+    for names, parameters in (
+        (("norm",), 512 + 3 * 16),
+        (("model.norm",), 512 + 16),
+        (("layers.1.input_layernorm",), 512 + 16),
+        (("q_proj",), 512 - 64 + 2 * 256),
+        (("mlp",), 512 - 2 * 144 + 2 * 3 * 512),
+    ):
+        plan = plan_of(NORMED, modules_to_save=names)
+        assert parameters == plan.parameters(1), names
+        assert parameters == sum(sum(cells.values()) for cells in plan.by_block(1).values()), names
+
+
+def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no_weight():
+    saved = {"target_modules": ("q_proj",), "modules_to_save": ("gate", "experts")}
+    peft = resolve(ROUTED, LoraConfig(**saved), "peft")
+    unsloth = resolve(ROUTED, LoraConfig(**saved), "unsloth")
+
+    # 64 a rank for q_proj; 68 a gate; 4 · 16 · (16 + 8) in the experts of a block.
+    assert 64 + 2 * 68 + 2 * 1536 == peft.parameters(1)
+    assert 64 + 2 * 68 == unsloth.parameters(1)
+    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert any("saves experts in full without training" in note for note in unsloth.notes)
+
+
+def test_what_cannot_be_saved_in_full_is_refused():
+    def refusal(
+        spec: ModelSpec, names: tuple[str, ...], framework="peft", precision="bf16", targets=("q_proj",)
+    ) -> str:
+        with pytest.raises(InvalidSettingError) as refused:
+            resolve(spec, LoraConfig(target_modules=targets, modules_to_save=names), framework, precision=precision)
+        return str(refused.value)
+
+    assert "model.layers, a list of blocks" in refusal(NORMED, ("layers",))
+    assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
+    assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
+    lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
+    assert "which RankViz does not count. Give a longer name" in refusal(lfm2, ("conv",))
+    assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
+    assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
+    assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
+    for spec, names, framework in ((NORMED, ("norm", "lm_head"), "peft"), (ROUTED, ("experts",), "trl")):
+        lora = LoraConfig(target_modules=("q_proj",), modules_to_save=names)
+        assert resolve(spec, lora, framework, precision="nf4").saved
 
 
 OTHER = model(

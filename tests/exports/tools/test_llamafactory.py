@@ -6,14 +6,12 @@ import json
 import pytest
 import yaml
 
-from rankviz.catalog.models import load_index, load_model
+from rankviz.catalog.models import load_index
 from rankviz.core.cost.setup import TrainingData
-from rankviz.errors import InvalidSettingError
-from rankviz.exports import chat, write
+from rankviz.exports import chat
 from rankviz.exports.configs import LLAMAFACTORY_VERSION, PLAIN_TEXT, dataset_info, llamafactory
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
-from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
 PARSE = """
@@ -161,13 +159,6 @@ def test_what_it_has_no_word_for_is_said_in_a_comment(changes, sentence):
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
     assert sentence in comments
     assert "not of LLaMA-Factory" in comments
-
-
-def test_a_multimodal_model_is_refused_with_what_to_use_instead():
-    question = questions.question("google/gemma-3-4b-it")
-
-    with pytest.raises(InvalidSettingError, match=r"by a rule of its own\. Use a script"):
-        write(load_model(ASSETS, question.model_id), question, 8, "llamafactory")
 
 
 def data_of(kind):

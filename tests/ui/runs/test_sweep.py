@@ -7,7 +7,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.ui.page import restore
 from rankviz.ui.parts.charts import curve
 from rankviz.ui.runs import view as page
 from tests.support.runs import questions
@@ -137,19 +136,3 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert "Worse than r = 16 by more than the noise" in text_of(view.words)
     assert "(points, or 2% of the gain over the base)" in view.tolerance.label
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
-
-
-@pytest.mark.parametrize(
-    "params",
-    [{"tab": "runs", "metric": "token_accuracy", "tolerance": "2"}, {"tab": "runs"}, {"tab": "runs", "run": ""}],
-)
-def test_addresses_of_either_tab_open_the_sweep_and_its_run(api, params):
-    sweep = counted(api, {4: 60, 16: 80})
-    run = sweep.runs[1].run_id
-    named = {"run": run} if "run" in params else {"sweep": sweep.sweep_id}
-
-    restored = restore(api, {**params, **named})
-
-    assert ("runs", "showing", "") == (restored.tabs.selected, restored.showing_runs, restored.notice)
-    assert (sweep.sweep_id, named.get("run", "")) == (restored.sweep, restored.run)
-    assert (params.get("metric", "loss"), "tolerance" in params) == (restored.metric, restored.details.open)
