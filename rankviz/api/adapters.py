@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Operations
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.spectrum import NEARLY_ALL, Ranks, Spectrum, suggested, truncations
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
 from rankviz.paths import named_in
+from rankviz.store import RunStore
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.core.spectrum import Ranks, Spectrum
-    from rankviz.store import RunStore
     from rankviz.trained.read import Outline
     from rankviz.trained.resize import ResizePlan
 
@@ -54,7 +54,6 @@ class Opened:
     @cached_property
     def truncations(self) -> Sequence[ResizePlan]:
         """Plans of useful truncations (ranks, bytes, energy); none if the adapter cannot be resized."""
-        from rankviz.core.spectrum import truncations
         from rankviz.trained.resize import plan
 
         with suppress(BadAdapterError):
@@ -65,8 +64,6 @@ class Opened:
     def suggested(self) -> Ranks | None:
         """PEFT settings for a new training, where each module gets the rank that keeps 99 % of its energy; None where
         the adapter was trained for few steps only."""
-        from rankviz.core.spectrum import NEARLY_ALL, suggested
-
         return suggested(self.spectrum, NEARLY_ALL)
 
 
@@ -92,8 +89,6 @@ class Adapters(Operations):
 
     @cached_property
     def _sample_store(self) -> RunStore:
-        from rankviz.store import RunStore
-
         return RunStore(self._workspace.assets / "sample_adapter")
 
     def truncated_losses(self, adapter: Ref) -> Mapping[int, float]:

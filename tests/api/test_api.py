@@ -61,9 +61,8 @@ def test_exact_match_on_rows_without_prompts_is_refused_before_anything_is_queue
     data.write_text('{"text": "a"}\n{"text": "b"}\n')
     request = questions.sweep(data=str(data), exact_match_examples=2)
 
-    for ask in (api.runs.start, api.runs.expected):
-        with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
-            ask(request)
+    with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
+        api.runs.start(request)
 
     assert [] == list(api.runs.sweeps())
 
