@@ -315,6 +315,8 @@ class Runs(Operations):
         runs = self.planned(request)
         self._api.quota.check_base(request.base)
         check_sweep(runs, self._workspace.limits)
+        if request.exact_match_examples:
+            self._api.data.measure(request.data).require_prompts()
         expected = self.expected_of(runs)
         self.require_minutes(runs, LOCAL)
         return expected
