@@ -402,8 +402,13 @@ class Runs(Operations):
     def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
-        self._usable(destination)
-        self.check_limits(request, paid=not self._api.locations.engine(destination.engine).is_limited)
+        is_paid = not self._usable(destination).is_limited
+        limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
+        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
+        request.validate()
+        self._workspace.references.base(request.base)
+        if not is_paid:
+            self._api.quota.check_base(request.base)  # first: no other setting would help
         self.check_runs(self.planned(request), destination)
 
     def _usable(self, destination: WantedEngine) -> Engine:
@@ -415,18 +420,6 @@ class Runs(Operations):
         if not is_here and (message := locations.why_not(engine.name)):
             raise InvalidSettingError(message)
         return engine
-
-    def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued; for a
-        base without weights, raise the error of `References.base`. paid: True where the visitor pays for the
-        machine."""
-        limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
-        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
-        request.validate()
-        self._workspace.references.base(request.base)
-        if not paid:
-            self._api.quota.check_base(request.base)  # first: no other setting would help
-        check_sweep(request.runs(sweep_id="expected", created_at=0.0), limits)
 
     def check_runs(self, runs: Sequence[RunRequest], destination: WantedEngine = ANYWHERE) -> None:
         """Check that runs could start at a destination, as `check` does. The runs may be resumed, added or imported,

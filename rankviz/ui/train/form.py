@@ -492,8 +492,6 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
     """Return why this machine cannot train the form's sweep; empty where it can, or may be able to soon."""
     try:
-        request = request_of(values)
-        api.runs.check_limits(request)
-        return _local_plan(api, request)[1]
+        return _local_plan(api, request_of(values))[1]
     except RankVizError as error:
         return "" if isinstance(error, MAY_PASS) else str(error)
