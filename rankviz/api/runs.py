@@ -20,7 +20,7 @@ from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
-from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_base
+from rankviz.core.runs.estimate import RunEstimate, refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
@@ -346,7 +346,6 @@ class Runs(Operations):
             time=self._time(estimator, runs, here, pace),
             pace=pace,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
-            warning=precision_warning(first, device, self._workspace.assumptions),
             run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 

@@ -460,7 +460,7 @@ def _show(shown: View, plan: Plan, notice: str = "") -> None:
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     expected = plan.expected
     takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
-    shown.expected = cost + notice_html(*plan.notes, expected.warning if expected else "") + takes
+    shown.expected = cost + notice_html(*plan.notes) + takes
     shown.notice = notice_html(notice, kind="error")
 
 
