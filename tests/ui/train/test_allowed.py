@@ -14,7 +14,6 @@ from tests.support.runs.finished_runs import text_of
 from tests.support.web.visitors import ANN
 
 LLAMA = "meta-llama/Llama-3.1-8B"
-ASKED_LLAMA = {**DEFAULTS, "model": LLAMA}
 
 
 def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_it(tmp_path, monkeypatch):
