@@ -21,7 +21,7 @@ from rankviz.catalog.studies import (
     RATES_FILE,
     STUDIES_FILE,
     load_evidence,
-    read_points,
+    read_table,
 )
 from rankviz.core.accuracy.predicted import KINDS, MeasuredRow
 from rankviz.core.cost.assumptions import Assumption
@@ -459,7 +459,7 @@ def check_studies(assets: Path) -> None:
     folder = assets / FOLDER
     check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), STUDY, "study_id")
     check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BASE_MODEL, "base_model")
-    _check_table(POINTS_FILE, POINT, read_points(folder / POINTS_FILE))
+    _check_table(POINTS_FILE, POINT, read_table(QualityPoint, folder / POINTS_FILE))
     _check_table(RATES_FILE, BEST_RATE, read_learning_rates(assets))
     evidence = load_evidence(assets)
     for line in evidence.lines:

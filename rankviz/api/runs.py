@@ -20,7 +20,7 @@ from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
-from rankviz.core.runs.estimate import RunEstimate, precision_warning, refuse_base
+from rankviz.core.runs.estimate import RunEstimate, refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
@@ -315,6 +315,8 @@ class Runs(Operations):
         runs = self.planned(request)
         self._api.quota.check_base(request.base)
         check_sweep(runs, self._workspace.limits)
+        if request.exact_match_examples:
+            self._api.data.measure(request.data).require_prompts()
         expected = self.expected_of(runs)
         self.require_minutes(runs, LOCAL)
         return expected
@@ -344,7 +346,6 @@ class Runs(Operations):
             time=self._time(estimator, runs, here, pace),
             pace=pace,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
-            warning=precision_warning(first, device, self._workspace.assumptions),
             run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 
@@ -401,8 +402,13 @@ class Runs(Operations):
     def check(self, request: SweepRequest, destination: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
-        self._usable(destination)
-        self.check_limits(request, paid=not self._api.locations.engine(destination.engine).is_limited)
+        is_paid = not self._usable(destination).is_limited
+        limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
+        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
+        request.validate()
+        self._workspace.references.base(request.base)
+        if not is_paid:
+            self._api.quota.check_base(request.base)  # first: no other setting would help
         self.check_runs(self.planned(request), destination)
 
     def _usable(self, destination: WantedEngine) -> Engine:
@@ -414,18 +420,6 @@ class Runs(Operations):
         if not is_here and (message := locations.why_not(engine.name)):
             raise InvalidSettingError(message)
         return engine
-
-    def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """Raise LimitError where a sweep exceeds this server's limits for one sweep, whatever else is queued; for a
-        base without weights, raise the error of `References.base`. paid: True where the visitor pays for the
-        machine."""
-        limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
-        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
-        request.validate()
-        self._workspace.references.base(request.base)
-        if not paid:
-            self._api.quota.check_base(request.base)  # first: no other setting would help
-        check_sweep(request.runs(sweep_id="expected", created_at=0.0), limits)
 
     def check_runs(self, runs: Sequence[RunRequest], destination: WantedEngine = ANYWHERE) -> None:
         """Check that runs could start at a destination, as `check` does. The runs may be resumed, added or imported,

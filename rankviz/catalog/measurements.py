@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.catalog.files import read_json
 from rankviz.core.accuracy.report import AccuracyByKind
-from rankviz.core.from_json import Misfit, build
-from rankviz.errors import AssetError, BadDataError
+from rankviz.core.from_json import build
+from rankviz.errors import BadDataError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow
@@ -22,7 +22,6 @@ NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_le
 MAX_FILE_BYTES = 20_000_000
 RESULT_FILE = "validation.json"
 TRUTH_FILE = "truth.json"
-Part = TypeVar("Part")
 
 
 class RangeEvidence(NamedTuple):
@@ -63,7 +62,8 @@ def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
 @lru_cache(maxsize=4)
 def load_range_evidence(assets: Path) -> RangeEvidence:
     """Return the measurements that the ranges of estimates rest on."""
-    return _part(assets, lambda value: RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"]))
+    value = read_json(assets / RESULT_FILE, "run make validate")
+    return RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"])
 
 
 @lru_cache(maxsize=4)
@@ -71,17 +71,10 @@ def load_validation(assets: Path) -> AccuracyReport:
     """Return the whole result of `make validate`."""
     from rankviz.core.accuracy.report import AccuracyReport
 
-    return _part(assets, partial(build, AccuracyReport))
+    return build(AccuracyReport, read_json(assets / RESULT_FILE, "run make validate"))
 
 
 def load_truth(assets: Path) -> Mapping[str, float]:
     """Return mean_error and worst_error of simulated peak memory, as shares of the measured peaks."""
     value = read_json(assets / TRUTH_FILE, "run make truth")
     return {name: value[name] for name in ("mean_error", "worst_error")}
-
-
-def _part(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:
-    try:
-        return part(read_json(assets / RESULT_FILE, "run make validate"))
-    except (KeyError, TypeError, Misfit) as error:
-        raise AssetError(f"{RESULT_FILE}: not a report of this version ({error}); run make validate.") from None

@@ -34,7 +34,7 @@ def load_evidence(assets: Path) -> Evidence:
     rows = read_rows(folder / STUDIES_FILE, "studies"), read_rows(folder / MODELS_FILE, "models")
     studies = [Study(**row) for row in rows[0]]
     models = [StudiedModel(**row) for row in rows[1]]
-    evidence = Evidence(studies, models, read_points(folder / POINTS_FILE))
+    evidence = Evidence(studies, models, read_table(QualityPoint, folder / POINTS_FILE))
     for line, point in enumerate(evidence.points, start=2):
         if point.study_id not in evidence.studies:
             raise AssetError(f"{POINTS_FILE}: row {line}, study_id: no {point.study_id!r} in {STUDIES_FILE}; add it.")
@@ -43,11 +43,6 @@ def load_evidence(assets: Path) -> Evidence:
                 f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}; add it."
             )
     return evidence
-
-
-def read_points(path: Path) -> list[QualityPoint]:
-    """Return the rows of points.csv."""
-    return read_table(QualityPoint, path)
 
 
 def read_table(kind: type, path: Path) -> list[Any]:

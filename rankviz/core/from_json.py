@@ -174,18 +174,14 @@ def _sized(kind: type, what: str, parts: str, items: Items, make: Reader) -> Rea
     return _checked(lambda value: type(value) is kind and items.least <= len(value) <= items.most, words, make)
 
 
-_nothing = _checked(lambda value: value is None, "null")
-
-
 def _either(options: tuple[Any, ...]) -> Reader:
     if all(get_origin(option) is Literal for option in options):
         return _one_of(tuple(word for option in options for word in get_args(option)))
-    readers = [_nothing if option is NoneType else _reader(option) for option in options]
-    if len(readers) == 2 and _nothing in readers:
-        (known,) = (reader for reader in readers if reader is not _nothing)
-        return lambda value: None if value is None else known(value)
+    optional, readers = NoneType in options, [_reader(option) for option in options if option is not NoneType]
 
     def read(value: object) -> Any:
+        if optional and value is None:
+            return None
         for reader in readers:
             try:
                 return reader(value)
@@ -196,7 +192,7 @@ def _either(options: tuple[Any, ...]) -> Reader:
     return read
 
 
-_PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: _nothing}
+_PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: lambda value: None}
 
 
 @functools.cache

@@ -144,7 +144,6 @@ USUAL = [
     r"(.*?(?:language).*?(?:self_attn|mlp).*?(?:q_proj|down_proj).*?)",
     r"(?:model\.layers\.(?:0|1)\.self_attn\.(?:q_proj))|(?:\bnever)",
     r"(?=model)model.*(?<!down)_proj",
-    r"(?P<part>layers\.1)\..*o_proj",
     "a{2}b?",
     "",
     "(|a)b",

@@ -3,11 +3,8 @@
 The truncated product is made apart, by dense SVD of what PEFT itself calls the adapter's delta weight.
 """
 
-import json
-
 import pytest
 
-from rankviz.core.spectrum import proposed_rank
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import plan, resize, spectrum
 
@@ -165,28 +162,3 @@ def test_a_dora_adapter_loads_with_its_magnitudes(tmp_path):
     far = {r: (logits(resized(model, tmp_path / str(r), r=r)[0]) - before).abs().max().item() for r in (1, 7)}
 
     assert 0 < far[7] < 0.1 * far[1]
-
-
-def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
-    """A folder that PEFT saved is looked at on the tab, resized by its button, unpacked, and loaded by PEFT."""
-    import shutil
-
-    import torch
-    from peft import PeftModel
-
-    from rankviz.api import Api
-    from rankviz.ui import adapter
-
-    model = trained("llama", **CASES["llama"])
-    model.save_pretrained(tmp_path / "mine")
-    api = Api(home=tmp_path / "home", shared=False)
-    source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
-    r = proposed_rank(api.adapters.spectrum([str(source)])) - 1
-
-    path, _ = adapter.zip_of(api, json.dumps([str(source)]), f"r{r}")
-    shutil.unpack_archive(path, tmp_path / "unpacked")
-    (folder,) = (tmp_path / "unpacked").iterdir()
-    loaded = PeftModel.from_pretrained(base("llama"), folder).eval()
-
-    what = api.adapters.plan_resize([source], r=r)
-    torch.testing.assert_close(logits(loaded), outputs_of_truncated(model, what), atol=2e-5, rtol=1e-4)

@@ -96,17 +96,6 @@ def workload_of(model: ModelSpec, request: RunRequest, device: Device) -> Worklo
     return Workload(base=model.id, parameters=model.total_parameters, kernels=settings)
 
 
-def precision_warning(request: RunRequest, device: Device, assumptions: Assumptions) -> str:
-    """Return a warning where bf16 is known to be far slower on this CPU than fp32; empty otherwise."""
-    if device.cuda or device.cpu_bf16 is not False or request.training.precision != "bf16":
-        return ""
-    times = 1 / assumptions.range("cpu-bf16-speed-up-without").expected
-    return (
-        f"This processor has no instructions for bf16. On a similar one, a step with a bf16 base took {times:.0f} "
-        "times as long as in fp32. Choose fp32 unless memory is too small for it."
-    )
-
-
 def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:
     """Estimate the tokens of a row after padding from its characters. Low end: the mean row, with many characters a
     token; high end: the longest row, with few."""

@@ -59,8 +59,6 @@ class ExpectedSweep:
     pace: Pace | None = None
     parts: int = 1
     """Number of workers that may train the sweep at once on that engine; 1 where it is not known."""
-    warning: str = ""
-    """Sentence on a setting that makes the run needlessly slow on this device; empty where there is none."""
     run_minutes: int | None = None
     """Minutes after which the server ends a run; None without a limit."""
 
@@ -96,7 +94,7 @@ class ExpectedSweep:
             ]
         calibrated = any(run.calibrated_by for run in self.ranks.values())
         lines.append("Memory is calibrated by probes of this base model on this machine." if calibrated else "")
-        return tuple(filter(None, (*lines, self.warning)))
+        return tuple(filter(None, lines))
 
 
 def sweep_time(

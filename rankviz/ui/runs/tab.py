@@ -93,8 +93,7 @@ def build(api: Api) -> View:
     deleted.then(**drawing)
     if "uploads" in w:
         w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
-    for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
-        button.click(inputs=of, **action(partial(view.cancel, api))).then(**drawing)
+    w["cancel"].click(inputs=sweep_id, **action(partial(view.cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, view.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: view.zip_of(api, [sweep_id]), [sweep_id]),
@@ -160,7 +159,6 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
     w["summary"] = plain(elem_id="sweep-summary")
     w["results"] = pickable(elem_id="sweep-results")
     w["detail"] = plain(elem_id="run-detail")
-    button("cancel_run", "Cancel this run", "cancel-run", visible=False)
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
         written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}", "elem_id": "sweep-tolerance"}
         w["tolerance"] = gr.Textbox("", label=view.tolerance_label(LOSS), **written)

@@ -384,15 +384,10 @@ def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) 
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:
-    detail, can_end = "", False
     try:
-        if run_id:
-            run = api.runs.get(run_id)
-            can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.are_unwanted([run])
-            detail = detail_html(api, run)
+        return {"detail": detail_html(api, api.runs.get(run_id)) if run_id else ""}
     except RankVizError as error:
-        detail, can_end = notice_html(str(error), kind="error"), False
-    return {"detail": detail, "cancel_run": gr.Button(visible=can_end)}
+        return {"detail": notice_html(str(error), kind="error")}
 
 
 def detail_html(api: Api, run: RunRecord) -> str:

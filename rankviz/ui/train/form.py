@@ -460,7 +460,7 @@ def _show(shown: View, plan: Plan, notice: str = "") -> None:
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     expected = plan.expected
     takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
-    shown.expected = cost + notice_html(*plan.notes, expected.warning if expected else "") + takes
+    shown.expected = cost + notice_html(*plan.notes) + takes
     shown.notice = notice_html(notice, kind="error")
 
 
@@ -492,8 +492,6 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
 def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
     """Return why this machine cannot train the form's sweep; empty where it can, or may be able to soon."""
     try:
-        request = request_of(values)
-        api.runs.check_limits(request)
-        return _local_plan(api, request)[1]
+        return _local_plan(api, request_of(values))[1]
     except RankVizError as error:
         return "" if isinstance(error, MAY_PASS) else str(error)

@@ -172,8 +172,7 @@ RUNS_ON = "runs_on"
 def build(api: Api) -> View:
     """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
     from its address, empty without a shown sweep); `draw` draws the sweep, and the events `opened` draw the rest when
-    the tab is opened. `fill_from` is a function from values of form.DEFAULTS and a notice on replaced values to updates
-    of `form`."""
+    the tab is opened."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -216,9 +215,6 @@ def build(api: Api) -> View:
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
 
-    def fill_from(values: Mapping[str, Any], replaced: str = "") -> dict[Any, Any]:
-        return put({**train_form.filled(values, samples), "replaced": replaced}, fillable)
-
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
     outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
@@ -240,7 +236,6 @@ def build(api: Api) -> View:
         draw=drawing,
         opened=(previewing, choosing, estimating),
         form=fillable,
-        fill_from=fill_from,
         engine=place["engine"],
         started=started,
         curve=right["curve"],
@@ -272,11 +267,13 @@ def measuring(
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep. The
     embedded model replaces a model that this machine would train and cannot."""
 
+    samples = [(sample.title, sample.id) for sample in api.runs.samples()]
+
     def fill(**values: Any) -> dict[Any, Any]:
         engine = values.pop(RUNS_ON)
-        form = trainable(api, train_form.measuring(api, values, engine, mode), engine)
+        form, replaced = trainable(api, train_form.measuring(api, values, engine, mode), engine)
         at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
-        return training.fill_from(*form) | at
+        return put({**train_form.filled(form, samples), "replaced": replaced}, training.form) | at
 
     return {
         "inputs_kwargs": {**question, RUNS_ON: training.engine},

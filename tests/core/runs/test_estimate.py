@@ -13,7 +13,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run, precision_warning, refuse_base
+from rankviz.core.runs.estimate import estimate_run, refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
 from rankviz.core.runs.sweep_time import sweep_time
 from rankviz.errors import InvalidSettingError
@@ -37,18 +37,6 @@ def test_resident_memory_of_a_cpu_run_is_as_measured(max_length, measured_mib):
     assert "process resident" == estimate.memory_kind
     assert estimate.memory_bytes.low <= measured_mib * MIB <= estimate.memory_bytes.high
     assert 0.9 <= estimate.memory_bytes.expected / (measured_mib * MIB) <= 1.1
-
-
-def test_a_bf16_base_is_warned_of_only_where_the_processor_is_not_made_for_it():
-    def warning(precision, **device):
-        return precision_warning(request(precision=precision), Device(cpu_count=2, **device), ASSUMPTIONS)
-
-    assert "Choose fp32" in warning("bf16", cpu_bf16=False)
-    assert not warning("bf16", cpu_bf16=True)
-    assert not warning("bf16")
-    assert not warning("fp32", cpu_bf16=False)
-    assert not warning("auto", cpu_bf16=False)
-    assert not warning("bf16", cpu_bf16=False, cuda=True)
 
 
 def test_the_cuts_of_a_fast_curve_take_an_evaluation_each_and_low_ones_a_few_steps():

@@ -58,7 +58,7 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
 
     with acting_as(ANN):
         form, replaced = before.trainable(api, values)
-        api.runs.check_limits(request_of(form))
+        api.runs.expected(request_of(form))
 
     assert changed.items() <= form.items()
     assert limit in text_of(replaced)
