@@ -68,7 +68,7 @@ def test_estimates_and_sweeps_are_plotted(tmp_path):
     assert ["base weights", "adapter", "gradients"] == [trace["name"] for trace in traces][:3]
     assert "Memory by component and rank: Qwen/Qwen3-4B" in layout["title"]["text"]
     traces, layout = figure_of(tmp_path / "sweep.html")
-    assert 2 == len(next(trace["x"] for trace in traces if trace["mode"] == "markers+text"))
+    assert 2 == len(next(trace["x"] for trace in traces if trace["mode"] == "markers"))
 
 
 @pytest.mark.parametrize(

@@ -401,22 +401,15 @@ def logins(hub):
 
 
 @pytest.fixture
-def supervise(store, logins):
+def supervise(store, logins, started):
     """Starts a supervisor that rents from the stand-in, and trains on this machine too, where runs hang."""
-    started = []
 
-    def start(command=COMPLETE_ALL, logins=logins, **settings):
+    def start(command=COMPLETE_ALL, **settings):
         here = RunStore(store.home)
         engine = HfJobs(here, logins, worker=command, poll_seconds=0.1, **settings)
-        local = Local(here.home, commands={"finetune": HANG_IN_EACH}, grace_seconds=0.2)
-        supervisor = Patient(here, engines=[engine, local], poll_seconds=0.05, max_attempts=2)
-        supervisor.start()
-        started.append(supervisor)
-        return supervisor
+        return started(here, engine, Local(here.home, commands={"finetune": HANG_IN_EACH}, grace_seconds=0.2))
 
-    yield start
-    for supervisor in started:
-        supervisor.stop()
+    return start
 
 
 @pytest.mark.torch

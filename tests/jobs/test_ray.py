@@ -31,20 +31,12 @@ def cluster(tmp_path):
 
 
 @pytest.fixture
-def supervise(store, cluster):
-    """Starts a supervisor with an engine of the cluster; all are stopped."""
-    started = []
-
-    def start(command=COMPLETE_ALL, engine=None, **settings) -> Patient:
+def supervise(store, cluster, started):
+    def start(command=COMPLETE_ALL, **settings) -> Patient:
         here = RunStore(store.home)
-        engines = [engine or cluster.engine(here, command, **settings)]
-        started.append(Patient(here, engines=engines, poll_seconds=0.05, max_attempts=2, split_runs=3))
-        started[-1].start()
-        return started[-1]
+        return started(here, cluster.engine(here, command, **settings))
 
-    yield start
-    for supervisor in started:
-        supervisor.stop()
+    return start
 
 
 def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_to_set(store):

@@ -30,47 +30,20 @@ ME, SOMEBODY = 1000, 1001
 
 
 @pytest.fixture
-def make_cluster():
-    """Makes stand-ins; all are closed."""
-    made = []
-
-    def make(nodes: int, **settings) -> SlurmCluster:
-        made.append(SlurmCluster(nodes, **settings))
-        return made[-1]
-
-    yield make
-    for cluster in made:
-        cluster.close()
+def cluster():
+    """A stand-in with two nodes."""
+    cluster = SlurmCluster(2)
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
-def cluster(make_cluster):
-    """Of two nodes."""
-    return make_cluster(2)
-
-
-@pytest.fixture
-def supervise(store, cluster):
-    """Starts a supervisor with an engine of the cluster; all are stopped."""
-    started = []
-
-    def start(command=COMPLETE_ALL, *, cluster=cluster, **settings) -> Patient:
+def supervise(store, cluster, started):
+    def start(command=COMPLETE_ALL, **settings) -> Patient:
         here = RunStore(store.home)
-        engine = cluster.engine(here, command, **settings)
-        supervisor = Patient(
-            here,
-            engines=[engine],
-            poll_seconds=0.05,
-            max_attempts=2,
-            split_runs=3,
-        )
-        supervisor.start()
-        started.append(supervisor)
-        return supervisor
+        return started(here, cluster.engine(here, command, **settings))
 
-    yield start
-    for supervisor in started:
-        supervisor.stop()
+    return start
 
 
 def questions_to(cluster, name):
