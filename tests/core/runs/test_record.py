@@ -94,13 +94,6 @@ def test_an_attempt_that_never_began_is_not_counted():
     assert 2 == once.after_all([again, placed(3), begun(3)]).begun_attempts
 
 
-def test_earlier_attempts_are_counted_with_their_time_by_engine():
-    tries = [[placed(n), begun(n), RunRequeued(time=3.0)] for n in range(1, 61)]
-    record = ASKED.after_all([event for events in tries for event in events])
-
-    assert (61, 60) == (record.attempt, record.begun_attempts)
-
-
 def answer(place, text, prompt="p", ended=True):
     return GreedyAnswer(place=place, prompt=prompt, reference="ref", text=text, ended=ended)
 
