@@ -1,6 +1,5 @@
 """Spectra of adapters, worked by hand, and the ranks that follow."""
 
-import json
 from math import exp, log, sqrt
 
 import pytest
@@ -81,17 +80,6 @@ def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_sta
 
     assert in_words(spectrum).endswith(end)
     assert steps == as_json(spectrum)["training_steps"]
-
-
-def test_json_has_the_keys_that_others_script_against():
-    printed = as_json(adapter(Q))
-
-    assert {"r", "layers", "rank_for_energy"} <= printed.keys()
-    assert {"0.9": 2, "0.99": 2} == printed["rank_for_energy"]
-    assert {"name", "singular_values", "effective_rank", "stable_rank", "rank_for_energy"} <= printed["layers"][
-        0
-    ].keys()
-    assert [4.0, 3.0, 0.0] == json.loads(json.dumps(printed))["layers"][0]["singular_values"]
 
 
 @pytest.mark.parametrize(

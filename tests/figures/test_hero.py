@@ -24,20 +24,6 @@ def test_each_rank_lies_at_its_exact_cost(api):
     assert by_rank[16].cost.usd.expected == money[15]
 
 
-def test_the_nearest_study_of_the_model_hangs_at_its_highest_rank_on_the_median(api):
-    tradeoff = api.tradeoffs.of(QWEN, quality="percent")
-    info = figures.hero_info(tradeoff)
-
-    line = info.lines[0]
-    assert "Qwen3-8B (Tinker SFT sweep)" == line.label
-    median = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
-    assert median[line.points[-1].r] == line.points[-1].y
-    # 0.5458 and 0.5382 nats at r = 4 and 64, as published: 100 ln(0.5458 / 0.5382) = 1.40 % apart.
-    assert [4, 16, 64, 128] == [point.r for point in line.points] or [4, 16, 64] == [p.r for p in line.points]
-    by_rank = {point.r: point.y for point in line.points}
-    assert 1.40 == pytest.approx(by_rank[4] - by_rank[64], abs=0.01)
-
-
 def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
     """Tinker's r = 32 on Qwen3-30B-A3B is 32 · 15,440,256 parameters: Unsloth's, of 40,157,184 a rank, at r = 12.3."""
     question = Question(model_id="Qwen/Qwen3-30B-A3B")

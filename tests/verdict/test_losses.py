@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
+from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import losses_of, read_table, verdict_json
@@ -55,64 +55,24 @@ def test_a_mistake_is_named_by_file_row_and_column(text, message, tmp_path):
 COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")
 
 
-def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), read="", **settings):
-    """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
-    each of the four examples. read: the fingerprint of its data; empty where its runs have said none."""
-    sweep_id = api.workspace.store.create(
-        questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **settings)
-    )
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        r, seed = run.request.r, run.request.seed
-        where = {"data_fingerprint": read} if read else {}
-        api.workspace.store.append(run.run_id, RunStarted(time=0.5, environment=where))
-        each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
-        for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
-            api.workspace.store.append(
-                run.run_id,
-                Evaluated(
-                    time=1.0,
-                    when=when,
-                    loss=9.9,
-                    tokens=9,
-                    examples=4,
-                    seconds=1.0,
-                    example_losses=mine,
-                    example_tokens=tokens,
-                ),
-            )
-        api.workspace.store.append(run.run_id, COMPLETED)
-    return sweep_id
-
-
-@pytest.mark.parametrize(("tokens", "base_loss"), [((), 8.0), ((1, 2, 2, 3), 8.25)])
-def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path, tokens, base_loss):
-    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5}, tokens=tokens)
-    for run in api.runs.sweep(sweep_id).runs:
-        done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
-        api.workspace.store.append(run.run_id, done)
-
-    with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
-        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
-
-    assert api.verdicts.of_sweep(sweep_id) == table
-
-
-def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
+def counted_sweep(api, hits, *, seeds=(0, 1, 2)):
     """A sweep with four held-out examples of 1, 2, 2 and 3 target tokens, three of them answered. hits: of a rank, how
     many tokens of each example are correct; the base has none."""
     sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(hits), seeds=seeds, exact_match_examples=3))
     for run in api.workspace.store.sweep(sweep_id).runs:
         for when, correct in (("before", (0, 0, 0, 0)), ("after", hits[run.request.r])):
             counts = (1, 2, 2, 3)
+            r, seed = run.request.r, run.request.seed
+            losses = tuple(8 / r + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
             matches = [int(mine == tokens) for mine, tokens in zip(correct, counts, strict=True)]
             event = Evaluated(
                 time=1.0,
                 when=when,
-                loss=loss,
+                loss=9.9,
                 tokens=8,
                 examples=4,
                 seconds=1.0,
-                example_losses=(loss,) * 4,
+                example_losses=(7.5, 7.5, 7.5, 9.5) if when == "before" else losses,
                 correct_tokens=sum(correct),
                 example_tokens=counts,
                 example_correct_tokens=correct,
@@ -121,6 +81,16 @@ def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
             api.workspace.store.append(run.run_id, event)
         api.workspace.store.append(run.run_id, COMPLETED)
     return sweep_id
+
+
+def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path):
+    """The base's mean loss by tokens: five of 7.5 and three of 9.5."""
+    sweep_id = counted_sweep(api, {4: (0, 0, 0, 0), 16: (1, 2, 2, 3)})
+
+    with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
+        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.25)
+
+    assert api.verdicts.of_sweep(sweep_id) == table
 
 
 def test_an_examples_errors_weigh_as_many_tokens_as_it_has(api):

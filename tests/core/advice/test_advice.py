@@ -93,15 +93,3 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert (2000, True, 0.25) == (held.holds_tokens, held.enough, held.filled)
     assumed = given(data=data_of(Goal(), STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)
-
-
-@pytest.mark.parametrize(
-    ("goal", "training", "data"),
-    [
-        (Goal(), STEPS, (16_384_000, True, None, None)),
-        (Goal(examples=500, example_tokens=100), STEPS, (50_000, False, 16.0, 500)),
-        (Goal(examples=80_000, example_tokens=100), STEPS, (800_000, False, 0.1, 8000)),
-    ],
-)
-def test_only_different_tokens_that_the_training_sees_count(goal, training, data):
-    assert data == data_of(goal, training)

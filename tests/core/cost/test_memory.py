@@ -7,7 +7,6 @@ import pytest
 
 from rankviz.core.cost.blocks import Block, loss_moments
 from rankviz.core.cost.stack import Habits, Litgpt
-from rankviz.core.model.spec import UnslothCheckpoint
 from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
@@ -144,34 +143,3 @@ def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_do
     assert [2 * (up + down + down), 2 * (up + up), 2 * (down + down)] == merged
     unsloth = estimate(TOY_MOE, names=both, framework="unsloth", loss_path="fused")
     assert 2 * 32_768 * 8 * 2 == unsloth.other  # its tables alone
-
-
-UNSLOTH_4_BIT = {"framework": "unsloth", "precision": "nf4-dq"}
-
-
-def checkpoint(name, **more):
-    return replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository=f"unsloth/toy-{name}bnb-4bit", **more))
-
-
-def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_more():
-    linear = 2432  # 4,608 weights, half a byte each, and maxima of 64 in whole blocks for each of 14 tensors
-    plain = linear + 1680 * 2
-    known, unknown, plainly, on_the_fly, seen = (
-        estimate(spec, **UNSLOTH_4_BIT)
-        for spec in (
-            checkpoint("unsloth-", file_bytes=6000),
-            checkpoint("unsloth-"),
-            checkpoint(""),
-            TOY,
-            checkpoint("unsloth-", at_most_bytes=6000),  # an eighth of 2,432 more would be 6,096
-        )
-    )
-
-    bases = [each.base_weights for each in (known, unknown, plainly, on_the_fly, seen)]
-    assert [6000, plain + linear // 8, plain, plain, 6000] == bases
-    above = [each.allocated_band.high - each.allocated for each in (unknown, on_the_fly, seen)]
-    compiled = 0.05 * 0.125 * linear
-    assert pytest.approx((0.175 - 0.125) * linear + compiled, abs=1) == above[0] - above[1]
-    assert above[1] == pytest.approx(above[2])
-    by_trl = estimate(checkpoint("unsloth-", file_bytes=6000), framework="trl", precision="nf4-dq")
-    assert 2377 + 1680 * 2 == by_trl.base_weights

@@ -13,13 +13,12 @@ from rankviz.core.cost.setup import (
     TrainingSetup,
     card,
     characters,
-    pads,
     token_range,
 )
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question
-from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu, model
+from tests.support.runs.toy import ASSUMPTIONS, gpu
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
 CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
@@ -113,17 +112,6 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
         one = TrainingData(mean_tokens=mean, longest_tokens=longest).computed_tokens(1, 1024, padded=True)
         kept = pytest.approx(mean if longest <= 1024 else mean * 1024 / longest)
         assert (kept, pytest.approx(mean)) == (one.low, one.high)
-
-
-def test_unsloth_pads_only_what_it_must():
-    assert not pads("unsloth", TOY)
-    assert pads("trl", TOY) and pads("peft", TOY)
-    for other in (
-        {"model_type": "gpt_oss"},
-        {"tower": "whole model"},
-        {"layer_types": ("linear_attention", "full_attention")},
-    ):
-        assert pads("unsloth", model(**other))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
@@ -148,50 +148,6 @@ def test_a_wrong_expert_rank_is_refused(wrong):
         LoraConfig(expert_rank=wrong).validate()
 
 
-OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
-"""A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
-
-
-@pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastModel"])
-def test_linear_only_hands_unsloth_names_that_reach_no_expert(unsloth_class):
-    plan = plan_of(OTHER_MOE, "unsloth", "unsloth", moe_scheme="linear-only", unsloth_class=unsloth_class)
-
-    # A bare gate_proj would make FastModel train the experts, too.
-    expected = {
-        "FastLanguageModel": UNSLOTH_SEVEN,
-        "FastModel": (*UNSLOTH_SEVEN[:4], *(f"shared_expert.{name}" for name in UNSLOTH_SEVEN[4:])),
-    }
-    assert expected[unsloth_class] == plan.target_modules
-    assert 224 + 288 == plan.parameters(1)
-
-
-SPLIT = replace(
-    TOY_MOE,
-    model_type="gpt_oss",
-    id="toy/gpt-oss",
-    unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/gpt-oss-unsloth-bnb-4bit"),
-)
-"""In 4 bit each expert's gate_up_proj and down_proj are linear layers. Attention 224, experts 256 + 192."""
-
-
-def split_plan(targets, **settings) -> AdapterPlan:
-    return resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
-
-
-@pytest.mark.parametrize(
-    ("targets", "scheme", "sentence"),
-    (
-        (("q_proj", "down_projs"), "default", r"experts\.down_projs, a list of experts, or one of it"),
-        (("q_proj", "0"), "default", "or one of it"),
-    ),
-)
-def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them(targets, scheme, sentence):
-    unsloth_class = "FastModel" if "down_projs.0" in targets else "FastLanguageModel"
-
-    with pytest.raises(InvalidSettingError, match=sentence):
-        split_plan(targets, moe_scheme=scheme, unsloth_class=unsloth_class)
-
-
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
     both = ("lm_head", "embed_tokens")
     peft = plan_of(WITH_HEAD, ("q_proj",), modules_to_save=both)
@@ -200,16 +156,6 @@ def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
     assert 64 + 3200 == peft.parameters(1)
     assert 64 + 1600 == unsloth.parameters(1)
     assert peft.file_bytes(1) == unsloth.file_bytes(1)
-
-
-def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
-    names = ("q_proj", "embed_tokens")
-    peft, unsloth = plan_of(UNTIED, names), plan_of(UNTIED, names, "unsloth")
-
-    assert 64 + 116 == peft.parameters(1)
-    assert 64 + 1600 == unsloth.parameters(1)
-    assert ("q_proj",) == unsloth.target_modules
-    assert ("embed_tokens",) == unsloth.modules_to_save
 
 
 def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
@@ -235,15 +181,6 @@ NORMED = replace(
 )
 
 ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
-
-
-def test_unsloths_own_families_save_embedding_head_and_norms_only():
-    for names in (("lm_head", "score"), ("o_proj",), ("mlp",)):
-        with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
-            plan_of(NORMED, framework="unsloth", modules_to_save=names)
-    assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
-    assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
-    assert any("has no parameters here" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
 
 
 def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():

@@ -4,11 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
-from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import added_run, quick_look
 from rankviz.errors import InvalidSettingError
-from tests.support.runs import questions
 from tests.support.runs.questions import sweep
 
 
@@ -50,23 +47,6 @@ def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
 def test_a_sweep_that_cannot_be_trained_says_why(settings, message):
     with pytest.raises(InvalidSettingError, match=message):
         sweep(**settings).runs(sweep_id="s", created_at=0.0)
-
-
-def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():
-    (request,) = questions.sweep(ranks=(8,)).runs(sweep_id="s", created_at=0.0)
-    steps = [
-        StepLogged(time=n, step=n, loss=1.0, learning_rate=1e-3, tokens=n, seconds=float(n), memory_bytes=1)
-        for n in range(1, 6)
-    ]
-    done = RunCompleted(time=9, train_seconds=8, peak_memory_bytes=1, peak_memory_kind="process resident")
-    events = [*steps[:2], RunStarted(time=0.0, environment={}), *steps[2:4], done, steps[4]]
-
-    one_by_one = RunRecord(request=request)
-    for event in events:
-        one_by_one = one_by_one.after(event)
-
-    assert one_by_one == RunRecord(request=request).after_all(events)
-    assert (1, 2, 3, 4) == tuple(step.step for step in one_by_one.steps)
 
 
 def test_a_quick_look_trains_two_ranks_repeats_the_lower_and_truncates_the_higher_one():
