@@ -11,7 +11,6 @@ from rankviz.core.forecast.quick_look import (
     MeasuredRank,
     Noise,
     between,
-    noise_of,
     pick_of,
     rate_look,
     score_pick,
@@ -44,12 +43,6 @@ def test_the_band_of_a_measured_rank_is_that_of_one_more_run():
     assert (
         pytest.approx(3.0777 * 0.01 * math.sqrt(1.5), rel=1e-4) == low.high_80 - low.median == low.median - low.low_80
     )
-
-
-def test_noise_is_pooled_over_ranks_and_unknown_without_a_repeat():
-    assert noise_of([(None, 1), (None, 1)]) is None
-    assert (0.3, 1) == noise_of([(0.3, 2), (None, 1)])
-    assert (pytest.approx(math.sqrt((2 * 0.09 + 0.01) / 3)), 3) == noise_of([(0.3, 3), (0.1, 2)])
 
 
 def test_the_pick_is_the_lowest_rank_within_a_quarter_percent():

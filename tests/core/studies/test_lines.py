@@ -12,12 +12,9 @@ SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
     "change",
     [
         {"task": "another"},
-        {"metric": "accuracy"},
-        {"method": "dora"},
         {"target_modules": "q,k,v,o"},
         {"duration": "2 epochs"},
         {"table": "Table 2"},
-        {"run_date": "2026-01-01"},
         {"base_model": "toy/Large-70B"},
     ],
 )
