@@ -75,18 +75,6 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     assert "r = 16 is best" in info.source and "Learning rate not tuned (0.001)" in info.source
 
 
-def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
-    sweep = truncated(plain_sweep({64: 1.6}), {8: 1.61, 2: 1.7})
-
-    info = sweep_info([(sweep, verdict_of(sweep))])
-
-    line = sweep_figure(info).data[0]
-    assert ("fast curve", (2, 8, 64), (1.7, 1.61, 1.6)) == (line.name, line.x, line.y)
-    assert "truncated, about 2.0 MB" in line.hovertext[0] and "trained, 64.0 MB" in line.hovertext[-1]
-    assert 8 == info.picked
-    assert "independent runs show that." in info.source
-
-
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
     sweep = plain_sweep({4: 2.5, 16: 1.5, 64: 1.5}, seeds=(0, 1, 2))
 

@@ -62,22 +62,14 @@ def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_it
     assert 2 * 8192 * 8 * 4 == gemma.other  # tables of 8,192 rows in fp32
 
 
-SETTINGS = [
-    {
-        "framework": framework,
-        "precision": precision,
-        "gradient_checkpointing": checkpointing,
-        "loss_path": loss,
-        "optim": o,
-    }
-    for framework, precision, checkpointing, loss, o in itertools.product(
-        ("unsloth", "trl", "peft"),
-        ("bf16", "fp32", "nf4-dq"),
-        ("unsloth", "hf", "none"),
-        ("fused", "fused-func", "triton", "full"),
-        ("adamw_torch", "adamw_8bit"),
-    )
-]
+VALUES = {
+    "framework": ("unsloth", "trl", "peft"),
+    "precision": ("bf16", "fp32", "nf4-dq"),
+    "gradient_checkpointing": ("unsloth", "hf", "none"),
+    "loss_path": ("fused", "fused-func", "triton", "full"),
+    "optim": ("adamw_torch", "adamw_8bit"),
+}
+SETTINGS = [dict(zip(VALUES, values, strict=True)) for values in itertools.product(*VALUES.values())]
 
 
 @pytest.mark.parametrize("spec", [TOY, TOY_MOE], ids=["dense", "experts"])

@@ -151,14 +151,9 @@ def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
 
 
 def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
+    static = {"base_weights": 1000, "adapter": 100, "gradients": 100, "optimizer": 200}
     memory = MemoryEstimate(
-        base_weights=1000,
-        adapter=100,
-        gradients=100,
-        optimizer=200,
-        activations=400,
-        logits=200,
-        other=0,
+        **{**static, "activations": 400, "logits": 200, "other": 0},
         loading_band=Range(0, 0, 0),
         allocated_band=Range(1500, 2000, 2500),
         reserved_band=Range(1500, 2200, 3000),
