@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import TOKEN_ACCURACY
 from rankviz.figures import sweep_figure, sweep_info
 from rankviz.verdict import judge, losses_of
@@ -13,16 +12,6 @@ from tests.support.runs.finished_runs import plain_sweep
 
 def verdict_of(sweep, **more):
     return judge(losses_of(sweep.runs, *more.values()), **more)
-
-
-def truncated(sweep, losses):
-    """The sweep, its last run truncated to these ranks."""
-    *others, last = sweep.runs
-    events = [
-        AdapterCut(time=9.0, r=r, loss=loss, tokens=1, examples=1, seconds=1.0, example_losses=())
-        for r, loss in losses.items()
-    ]
-    return replace(sweep, runs=(*others, replace(last, cuts=tuple(events))))
 
 
 def test_each_rank_lies_at_its_cost_and_mean_loss():

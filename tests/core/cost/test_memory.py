@@ -5,15 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.blocks import Block, loss_moments
+from rankviz.core.cost.blocks import loss_moments
 from rankviz.core.cost.stack import Habits, Litgpt
-from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
+from tests.core.cost.toy_cost import SEVEN, estimate, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
-
-
-def block(spec=TOY, names=("q_proj", "v_proj"), framework="peft", **setup):
-    (kind,) = shape_of(spec, names).kinds
-    return Block(kind, spec, stack(framework, **setup))
 
 
 def test_plain_peft_in_16_bit_peaks_at_the_loss():
