@@ -17,7 +17,6 @@ from rankviz.errors import (
     shortened,
 )
 
-NAMES = ("alice/hf_SmolLM2InstructRanks16x", "my-hf_SmolLM2InstructRanks16x", "shelf_SmolLM2InstructRanks16x")
 TOKEN = "hf_alicesOwnToken0123456789"
 SAID = f"The Hub says: bad token {TOKEN}"
 CUTS = {

@@ -11,15 +11,9 @@ import pytest
 from rankviz.children import FairLine
 from rankviz.errors import BusyError
 from rankviz.visitor import Visitor, acting_as
+from tests.support.processes.workers import wait_for
 
 BUSY = "One at a time. Try again in a minute."
-
-
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 60
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Played:
@@ -35,7 +29,7 @@ class Played:
         refused."""
         before, self.leave[name] = self.line.length, Event()
         future = self.pool.submit(self._through, name)
-        wait_until(lambda: self.line.length > before or future.done())
+        wait_for(lambda: self.line.length > before or future.done())
         time.sleep(0.1)  # one that is let in is in `order` by then
         return future
 
@@ -46,7 +40,7 @@ class Played:
 
     def let_all_through(self) -> list[str]:
         """The order in which they were in."""
-        wait_until(lambda: [self.leave[name].set() for name in self.order] and not self.line.length)
+        wait_for(lambda: [self.leave[name].set() for name in self.order] and not self.line.length)
         return self.order
 
 

@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
 from pathlib import Path
@@ -14,9 +12,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-from tests.support.models.saved_adapters import two_blocks
-from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 HOW_TO_ADD = "needs the trainer, which is not installed: run pip install '.[train]' in the RankViz folder to add it."
@@ -67,28 +62,6 @@ def light(tmp_path_factory) -> Environment:
     before = bytes_in(folder)
     subprocess.run([*pip, "--python", folder / "bin" / "python", "install", wheel], check=True)
     return Environment(folder=folder, wheel=wheel, installed_bytes=bytes_in(folder) - before)
-
-
-@pytest.fixture(scope="module")
-def page(light) -> Iterator[str]:
-    """Where `rankviz serve` answers."""
-    port = free_port()
-    command = [light.folder / "bin" / "rankviz", "serve", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=light.folder, env=light.variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines: list[str] = []
-    try:
-        for line in process.stdout:
-            lines.append(line)
-            if "Running on local URL" in line:
-                break
-        else:
-            raise AssertionError("rankviz serve ended: " + "".join(lines))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=120)
 
 
 def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):
@@ -163,25 +136,3 @@ def test_what_needs_the_trainer_says_how_to_add_it(light, command, activity):
     run = light.run("rankviz", *command)
 
     assert (2, f"{activity} {HOW_TO_ADD}\n") == (run.returncode, run.stderr)
-
-
-def test_an_adapter_is_read_and_resized(light, tmp_path):
-    adapter = two_blocks(tmp_path / "adapter")
-
-    spectrum = light.run("rankviz", "spectrum", str(adapter), "--json")
-    resized = light.run("rankviz", "resize", str(adapter), "-r", "1", "-o", str(tmp_path / "smaller"))
-
-    assert (0, "") == (spectrum.returncode, spectrum.stderr)
-    assert (0, "") == (resized.returncode, resized.stderr)
-    assert 1 == json.loads((tmp_path / "smaller" / "adapter_config.json").read_text())["r"]
-
-
-def test_the_page_is_served_and_train_says_how_to_add_the_trainer(page):
-    with urllib.request.urlopen(page) as answer:
-        assert 200 == answer.status
-
-    with urllib.request.urlopen(f"{page}/config") as answer:
-        components = [each["props"] for each in json.load(answer)["components"]]
-    by_id = {props["elem_id"]: props for props in components if props.get("elem_id")}
-    assert "pip install &#x27;.[train]&#x27; in the RankViz folder" in by_id["train-trainer"]["value"]
-    assert by_id["train-button"]["interactive"] is False

@@ -1,7 +1,6 @@
 """The table of options: what it makes of values, texts and defaults."""
 
 from dataclasses import replace
-from inspect import signature
 
 import pytest
 
@@ -10,7 +9,7 @@ from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, OPTIONS, SETUP, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of, takes
+from rankviz.options import DATA, OPTIONS, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of
 
 
 def test_options_that_are_left_out_have_the_defaults_of_the_table():
@@ -108,22 +107,3 @@ def test_a_text_of_an_address_is_read(name, text, value):
 def test_a_wrong_text_of_an_address_says_what_it_must_be(name, text, message):
     with pytest.raises(ValueError, match=message):
         OPTIONS[name].read(text)
-
-
-def test_a_function_takes_options_with_their_help():
-    @takes("model", "prices", *SETUP)
-    def operation(prices: int = 3, last: str = "", **options):
-        """Summary.
-
-        Args:
-            prices: Of GPUs.
-            batch: Of rows.
-            last: One more.
-        """
-        return prices, last, options
-
-    assert ["model", "prices", *SETUP, "last"] == list(signature(operation).parameters)
-    assert "    model: A catalogue id, an alias of one, or a Hub id.\n    prices: Of GPUs.\n" in operation.__doc__
-    assert "    batch: Of rows.\n" in operation.__doc__
-    prices, last, options = operation("m", batch=5)
-    assert (3, "", 5, "nf4-dq") == (prices, last, options["batch"], options["precision"])

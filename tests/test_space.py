@@ -24,8 +24,6 @@ DROPPED_LOOP = re.compile(
     r"Exception ignored in: <function BaseEventLoop.__del__.*?Invalid file descriptor: -1\n", re.S
 )
 """Gradio makes event loops that nobody closes; Python prints this when it collects one."""
-MOST_BINARY_BYTES = 10**6
-"""The Hub refuses a larger binary file that is pushed without LFS or Xet."""
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "someone/rankviz", "GRADIO_SERVER_NAME": "0.0.0.0"}
 
 

@@ -94,16 +94,6 @@ def test_every_operation_on_one_rank_checks_it(api, r):
             operation(asking, r)
 
 
-def test_a_check_before_the_start_refuses_what_the_start_refuses_and_writes_nothing(tmp_path):
-    api = Api(home=tmp_path)
-
-    api.runs.check(questions.sweep())
-    with pytest.raises(InvalidSettingError, match="Steps must be a whole number"):
-        api.runs.check(questions.sweep(max_steps=0))
-
-    assert [] == list(api.runs.sweeps())
-
-
 @pytest.mark.parametrize(
     ("model_id", "gpu", "framework", "settings"),
     [

@@ -5,9 +5,6 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import NotInstalledError
-from rankviz.visitor import HOST, acting_as
-from tests.support.web.visitors import ANN
 
 
 @pytest.fixture
@@ -49,12 +46,3 @@ def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(ap
     data = api.data.measure(written(tmp_path / "chats.jsonl", rows)).training_data(epochs=3)
 
     assert (2, 18, 126, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.epochs)
-
-
-def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_before(api, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.installed.has", lambda *libraries: False)
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
-
-    for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):
-        with acting_as(visitor), pytest.raises(NotInstalledError, match=advice):
-            api.data.measure(str(tmp_path / "rows.parquet"))

@@ -9,33 +9,10 @@ from rankviz.core.forecast.quick_look import measured_cells
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import finished, plain_sweep
 
-KEYS = {
-    "unit",
-    "kind",
-    "reference_rank",
-    "studies",
-    "lines",
-    "coverage_80_left_out",
-    "validated",
-    "ranks",
-    "heading",
-    "facts",
-    "sentences",
-}
-
 
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
-
-
-def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
-    assert "" == api.forecasts.why_no_counts("Qwen/Qwen3-4B")
-    assert api.forecasts.why_no_counts("", 125e6).startswith(
-        "Parameters, file, memory, time and cost of an adapter need"
-    )
-    why = api.forecasts.why_no_counts("roberta-base")
-    assert why.startswith("No model 'roberta-base' in the catalogue.") and "or a config.json" in why
 
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "HuggingFaceTB/SmolLM2-135M"])

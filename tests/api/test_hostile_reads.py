@@ -1,8 +1,6 @@
 """What visitors bring is read in child processes, so that who waits for it keeps nobody else waiting."""
 
-import json
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,19 +9,12 @@ from rankviz import children
 from rankviz.api import Api
 from rankviz.children import MAX_OF_A_VISITOR, Bounds, Children
 from rankviz.core.cost.question import Question
-from rankviz.errors import BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
+from rankviz.errors import BusyError, InvalidSettingError, RankVizError, WorkerError
 from rankviz.visitor import Visitor, acting_as
-from tests.support.limits import limit
 from tests.support.models.saved_adapters import two_blocks
+from tests.support.processes.workers import wait_for
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
-
-
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 60
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
@@ -46,8 +37,8 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
     with ThreadPoolExecutor(20) as pool:
         reading = [pool.submit(read, folder) for folder in folders]
         try:
-            wait_until(begun.exists)
-            wait_until(lambda: sum(each.done() for each in reading) == 20 - MAX_OF_A_VISITOR)
+            wait_for(begun.exists)
+            wait_for(lambda: sum(each.done() for each in reading) == 20 - MAX_OF_A_VISITOR)
             with acting_as(BEN):
                 answer = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8,)))
             assert [8] == [row.r for row in answer.estimate.ranks]
@@ -57,15 +48,6 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
 
     kinds = [type(each.result()) for each in reading]
     assert (MAX_OF_A_VISITOR, 20 - MAX_OF_A_VISITOR) == (kinds.count(WorkerError), kinds.count(BusyError))
-
-
-def test_a_reader_that_needs_too_much_memory_is_a_sentence(tmp_path, monkeypatch):
-    limit(monkeypatch, child_memory_mb=256)
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"text": "x" * 400}) + "\n" + (json.dumps({"text": "x" * 400}) + "\n") * 450_000)
-
-    with pytest.raises(BadDataError, match="more memory than RankViz allows"):
-        Api(home=tmp_path / "home").data.measure(str(rows))
 
 
 def counting(api, monkeypatch) -> list[str]:

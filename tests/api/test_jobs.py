@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.engines import LOG_IN, SET_TOKEN, STILL_COSTS
+from rankviz.api.engines import STILL_COSTS
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled
 from rankviz.core.runs.request import SweepRequest
-from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.jobs.bundle import Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
@@ -32,17 +32,6 @@ def own(tmp_path, hub):
 def shared(tmp_path, hub):
     with page_on(hub, tmp_path / "home", shared=True) as api:
         yield api
-
-
-def test_without_a_login_it_is_said_what_to_do(tmp_path, hub, shared):
-    own = Api(home=tmp_path / "own", shared=False)
-    use(own, hub)
-
-    with acting_as(BEN):
-        assert LOG_IN == shared.jobs.why_not()
-        with pytest.raises(EngineUnavailableError):
-            shared.jobs.flavors()
-    assert SET_TOKEN == own.jobs.why_not()
 
 
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):

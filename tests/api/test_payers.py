@@ -11,8 +11,7 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.hub import LOGIN, Cost
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.api.sinks.publishing import everything_below
-from tests.support.engines.hub_jobs import only_job, page_on
+from tests.support.engines.hub_jobs import page_on
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
@@ -123,12 +122,3 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
         assert 3.0 == shared.spending.of_sweep(shared.runs.sweep(sweep_id)).rent.limit_usd
 
     assert [int(60 * 2.5 / 0.013333 - 600)] == [job.spec["timeoutSeconds"] for job in hub.jobs.values()]
-
-
-def test_a_job_that_a_login_pays_for_leaves_its_token_in_no_file(shared, hub, tmp_path):
-    with acting_as(ALICE):
-        shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
-        wait_for(lambda: hub.jobs)
-
-    assert only_job(hub)
-    assert ALICE.login.token.encode() not in everything_below(tmp_path)

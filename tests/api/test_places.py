@@ -1,7 +1,6 @@
 """Who waits for whom on a shared page: starts of one visitor keep nobody from starting, and no start keeps anybody from
 ending, deleting or sharing what is theirs."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -14,6 +13,7 @@ from rankviz.children import MAX_OF_A_VISITOR
 from rankviz.errors import LimitError
 from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
+from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.support.web import played_hub
@@ -43,13 +43,6 @@ def held(api, monkeypatch):
     go_on.set()
 
 
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 60
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def start(api, visitor):
     with acting_as(visitor):
         return api.runs.start(questions.sweep(ranks=(4,)))
@@ -58,9 +51,9 @@ def start(api, visitor):
 def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, held):
     with ThreadPoolExecutor(31) as pool:
         many = [pool.submit(start, api, ANN) for _ in range(30)]
-        wait_until(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
+        wait_for(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
         others = pool.submit(start, api, BEN)
-        wait_until(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR + 1)
+        wait_for(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR + 1)
         refused = [each for each in many if each.done()]
         held.set()
 
@@ -90,7 +83,7 @@ def test_who_waits_for_a_model_to_be_read_keeps_nobody_from_starting(api, monkey
         for number in range(crowd):
             pool.submit(start_a_large_one, number)
         try:
-            wait_until(lambda: len(reading) == crowd)
+            wait_for(lambda: len(reading) == crowd)
             assert start(api, BEN)
         finally:
             go_on.set()
@@ -102,7 +95,7 @@ def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):
     with ThreadPoolExecutor(10) as pool:
         for _ in range(MAX_OF_A_VISITOR):
             pool.submit(start, api, BEN)
-        wait_until(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR)
+        wait_for(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR)
 
         with acting_as(BEN):
             api.runs.open_to_all(sweep_id, True)
@@ -127,7 +120,7 @@ def test_nine_visitors_with_models_to_lay_out_keep_nobody_from_reading_runs_data
     go_on = Event()
     with ThreadPoolExecutor(9) as pool:
         nine = [pool.submit(lay_out, number) for number in range(9)]
-        wait_until(lambda: api.workspace.layouts.line.length == 3 and 6 == sum(each.done() for each in nine))
+        wait_for(lambda: api.workspace.layouts.line.length == 3 and 6 == sum(each.done() for each in nine))
         with acting_as(BEN), api.workspace.children.turn(patient=False):
             go_on.set()
 

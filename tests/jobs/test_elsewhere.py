@@ -9,7 +9,6 @@ import pytest
 
 from rankviz.core.runs.events import (
     Attempt,
-    AttemptPlaced,
     RunFailed,
     StageReached,
 )
@@ -31,36 +30,6 @@ from tests.support.processes.workers import (
     wait_for,
 )
 from tests.support.runs import questions
-
-
-class Refusing(Elsewhere):
-    """Starts nothing as long as it has a reason."""
-
-    reason = "Its cluster does not answer."
-
-    def start(self, job):
-        if self.reason:
-            raise EngineUnavailableError(self.reason)
-        return super().start(job)
-
-
-def test_a_run_that_is_refused_again_and_again_stays_one_attempt_and_says_why_once(store, tmp_path):
-    (run_id,) = sweep(store, 4)
-    engine = Refusing(store, tmp_path / "elsewhere", COMPLETE_ALL)
-    supervisor = Supervisor(store, engines=[engine])
-
-    for number in range(5):
-        supervisor.tick()
-        engine.reason = f"It does not answer (request {number})."  # other words are written a minute later
-
-    record = store.get(run_id)
-    assert (1, "Its cluster does not answer.") == (record.attempt, record.waits)
-    assert 1 == sum(isinstance(event, AttemptPlaced) for event in store.events(run_id))
-    engine.reason = ""
-    supervisor.settle()
-    supervisor.stop()
-    assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
-    assert "" == store.get(run_id).waits
 
 
 class Broken(Elsewhere):
@@ -108,35 +77,6 @@ class Slow(Elsewhere):
 
     def cancel(self, live):
         return super().cancel(live) if self.ends_now else None
-
-
-def test_whoever_cancels_waits_a_while_and_is_told_and_the_run_is_cancelled_later(supervise, store):
-    (run_id,) = sweep(store, 4)
-    supervisor, engine = supervise(make=Slow)
-    supervisor.start()
-    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
-
-    with pytest.raises(EngineUnavailableError, match="has not ended yet"):
-        supervisor.cancel(run_id, timeout_seconds=0.1)
-    assert ["running"] == states(store, [run_id])
-    engine.ends_now = True
-
-    supervisor.settle()
-    assert ["cancelled"] == states(store, [run_id])
-
-
-def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store):
-    (run_id,) = sweep(store, 4)
-    supervisor, engine = supervise()
-    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
-    store.ask_to_cancel(run_id)
-    supervisor.stop()
-    engine.kill_all()
-
-    later, _ = supervise()
-    later.settle()
-
-    assert ["cancelled"] == states(store, [run_id])
 
 
 @pytest.mark.parametrize("why", ["cancelled", "too long"])
@@ -206,35 +146,6 @@ def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_th
 
     assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
     assert (0, "") == (store.get(last).lost_attempts, store.get(last).lost)
-
-
-@pytest.fixture
-def at_the_first(supervise, store):
-    """Two runs of a sweep, whose job holds the first, with a supervisor; the engine ends a job when it is asked thrice,
-    and calls `meanwhile` at first."""
-    first, last = sweep(store, 4, 8)
-    supervisor, engine = supervise(FIRST_HANGS)
-    wait_for(lambda: supervisor.tick() or store.get(first).steps)
-    asked = []
-
-    def cancel(live):
-        asked.append(live)
-        if len(asked) == 1:
-            engine.meanwhile()
-        return Elsewhere.cancel(engine, live) if len(asked) >= 3 else None
-
-    engine.cancel = cancel
-    return first, last, supervisor, engine
-
-
-def test_a_run_that_is_resumed_while_its_sweep_is_being_cancelled_is_not_cancelled_again(at_the_first, store):
-    first, last, supervisor, engine = at_the_first
-    engine.meanwhile = lambda: supervisor.store.requeue_all([last])  # by its owner, on another page
-    supervisor.cancel_runs([first, last])
-    assert ["cancelled", "queued"] == states(store, [first, last])
-
-    supervisor.settle()
-    assert ["cancelled", "completed"] == states(store, [first, last])
 
 
 LATER = StageReached(time=3.0, stage="loading", attempt=1)

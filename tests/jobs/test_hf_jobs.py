@@ -12,7 +12,7 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
-from rankviz.jobs.hub import BUCKET, LOGIN, NO_CREDIT, STARTING, Cost, Logins, cost_of
+from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
@@ -27,20 +27,9 @@ from tests.support.processes.workers import (
     states,
     wait_for,
     waiting_for,
-    worker,
 )
 
 COMMIT, START = "POST /api/datasets/alice/rankviz-jobs/commit", "POST /api/jobs/alice"
-SAVES_AN_ADAPTER = worker(
-    "for run_id in run_ids:\n"
-    "    if begin(run_id):\n"
-    "        folder = store.run_dir(run_id) / 'adapter'\n"
-    "        folder.mkdir()\n"
-    "        (folder / 'adapter_model.safetensors').write_bytes(b'12345678')\n"
-    "        write(run_id, AdapterSaved(time=time.time(), path='adapter', file_bytes=8))\n"
-    "        complete(run_id)"
-)
-WEIGHTS = "adapter/adapter_model.safetensors"
 
 
 def texts_below(folder):
@@ -116,17 +105,6 @@ def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_l
     supervisor.cancel(second)
 
 
-def test_a_half_written_bucket_fails_the_run_and_not_the_losses(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.shows[WEIGHTS] = b"1234"
-
-    supervise(SAVES_AN_ADAPTER).settle()
-
-    assert ["failed"] == states(store, [run_id])
-    assert "its adapter is not here" in store.get(run_id).error
-    assert [1] == [step.step for step in store.get(run_id).steps]
-
-
 @pytest.mark.parametrize(
     "stage, message, words",
     [("ERROR", TIMEOUT, "which the spending limit pays for"), ("CANCELED", "", CANCELLED_THERE)],
@@ -178,15 +156,6 @@ def test_a_start_whose_answer_was_lost_is_found_by_its_labels_and_not_started_tw
 
     assert ["completed"] == states(store, [run_id])
     assert 1 == len(hub.jobs)
-
-
-def test_an_account_without_credit_fails_the_runs_with_what_to_do(supervise, store, hub):
-    run_ids = sweep(store, 2, 4)
-    hub.refuses["POST /api/jobs/"] = (402, "Payment required")
-
-    supervise().settle()
-
-    assert [("failed", NO_CREDIT, 1)] * 2 == [(run.state, run.error, run.attempt) for run in map(store.get, run_ids)]
 
 
 def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervise, store, hub):
@@ -255,18 +224,6 @@ def test_while_hugging_face_does_not_answer_a_start_runs_elsewhere_start_and_are
     hub.hangs.clear()
     supervisor.settle()
     assert ["completed"] == states(store, [there])
-
-
-def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, store, hub):
-    (run_id,) = sweep(store, 4)
-    hub.refuses[START] = (429, "busy")
-    supervisor = supervise()
-    wait_for(lambda: "busy" in store.get(run_id).waits)
-    hub.refuses.clear()
-    supervisor.settle()
-
-    assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(hub.jobs))
-    assert 1 == sum("rankviz-jobs/preupload" in call for call in hub.calls)
 
 
 def test_a_job_that_could_not_be_ended_is_ended_as_soon_as_it_can_be(supervise, store, hub):

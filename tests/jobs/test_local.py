@@ -28,11 +28,6 @@ def running(store):
     return [record.run_id for record in store.all() if record.state == "running"]
 
 
-def gpus_of(store, run_ids):
-    logs = [(store.run_dir(run_id) / "worker.log") for run_id in run_ids]
-    return sorted({line for log in logs if log.exists() for line in log.read_text().splitlines()})
-
-
 def test_a_sweep_alone_is_divided_among_the_gpus(store):
     run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
 
@@ -90,22 +85,6 @@ def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):
     for live in later.live():
         later.cancel(live)
     assert [] == processes_of(store.home)
-
-
-def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):
-    run_ids = sweep(store, 1, 2)
-    dead = (
-        "for run_id in run_ids:\n"
-        "    if begin(run_id):\n"
-        "        if os.environ['CUDA_VISIBLE_DEVICES'] == '0': os._exit(75)\n"
-        "        complete(run_id)\n"
-    )
-    supervisor = supervise(store, dead, ("0", "1"), max_attempts=2)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert {"GPU 1"} == {store.get(run_id).where for run_id in run_ids}
 
 
 def test_a_worker_whose_app_died_before_it_wrote_its_runs_down_is_killed(store):

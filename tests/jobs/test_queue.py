@@ -21,11 +21,6 @@ def queued(store, owner, *ranks):
     return store.run_ids(store.create(questions.sweep(ranks=ranks or (4,)), owner))
 
 
-def order_of(*owners, served=None):
-    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate(owners)]
-    return [batch.sweep_id for batch in in_turn(waiting, served or {})]
-
-
 def started(store, run_ids):
     """These runs in the order in which they began."""
     return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
@@ -41,10 +36,6 @@ def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhe
     supervisor.stop()
 
     assert ["queued", "completed"] == states(store, [there, here])
-
-
-def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
-    assert ["c2", "b1", "a0", "b3"] == order_of("a", "b", "c", "b", served={"a": 9.0, "b": 5.0})
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ import time
 
 import pytest
 
-from rankviz.jobs.engine import engines
 from rankviz.jobs.slurm import Slurm, SlurmJob, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.settings import read
 from rankviz.store import RunStore
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.slurm_cluster import TIMED_OUT, SlurmCluster, failure
@@ -191,25 +189,6 @@ def test_the_gpu_of_a_job_is_what_its_options_ask_for(store, options, gpus, has_
     nodes = Slurm(store, options=options).nodes()
 
     assert (gpus, has_gpu) == (nodes.gpus, nodes.has_gpu)
-
-
-def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    def slurm(**variables):
-        for name in ("RANKVIZ_SLURM_PARTITION", "RANKVIZ_ENGINE"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        return next(engine for engine in engines(store, read()) if engine.name == "slurm")
-
-    assert slurm(RANKVIZ_SLURM_PARTITION="gpu").why_not().startswith("There is no sbatch on this machine.")
-    for name in ("sbatch", "squeue", "scancel"):
-        (tmp_path / name).touch(mode=0o755)
-    assert slurm().why_not().startswith("Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION")
-    assert "" == slurm(RANKVIZ_ENGINE="slurm").why_not()
-    offered = slurm(RANKVIZ_SLURM_PARTITION="gpu")
-    assert ("", "Slurm cluster, partition gpu") == (offered.why_not(), offered.title)
 
 
 @pytest.mark.torch

@@ -15,7 +15,7 @@ from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.workers import (
     COMPLETE_ALL,
@@ -155,25 +155,6 @@ def test_on_a_full_disk_nothing_starts_and_with_room_the_queue_goes_on():
         assert "" == disk.trouble(store.home)
 
 
-def test_in_a_read_only_folder_the_supervisor_complains_once():
-    with read_only_folder() as home:
-        ran = without_rights(
-            "import sys, time\n"
-            "from pathlib import Path\n"
-            "from rankviz.store import RunStore\n"
-            "from rankviz.jobs.supervisor import Supervisor\n"
-            "supervisor = Supervisor(RunStore(Path(sys.argv[1])), poll_seconds=0.02)\n"
-            "looks, tick = [], supervisor.tick\n"
-            "supervisor.tick = lambda: (looks.append(1), tick())\n"
-            "supervisor.start()\n"
-            "while len(looks) < 5: time.sleep(0.02)\n"
-            "supervisor.stop()",
-            home,
-        )
-
-    assert [f"Runs wait. {disk.READ_ONLY_SENTENCE}"] == ran.stderr.splitlines()
-
-
 def test_a_journal_cut_at_any_byte_is_read_ended_once_and_goes_on(store):
     (run_id,) = sweep(store, 4)
     for event in finished_events(store.get(run_id).request, 2.0)[:-1]:
@@ -213,18 +194,6 @@ def test_a_job_that_is_lost_before_its_first_run_costs_that_run_an_attempt_and_t
 
     assert ["completed"] * 3 == states(store, run_ids)
     assert [2, 0, 0] == [len(lost_reasons(store, run_id)) for run_id in run_ids]
-
-
-def test_jobs_that_are_always_lost_before_their_first_run_end(store):
-    run_ids = sweep(store, 4, 8, 16, 32)
-
-    supervisor = Supervisor(store, command=lost_so_often(store, 99), poll_seconds=0.02, max_attempts=2)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["failed"] * 4 == states(store, run_ids)
-    assert 4 == len((store.home.parent / "tries").read_text())
-    assert store.get(run_ids[3]).error.startswith("Not started: 2 workers in a row completed no run")
 
 
 def test_a_wish_to_cancel_outlives_the_app_and_the_worker(store):
@@ -324,13 +293,3 @@ def test_a_look_at_runs_of_which_nothing_was_written_opens_no_file(busy):
         supervisor.tick()
 
     assert [] == opened
-
-
-def test_a_wish_to_cancel_among_many_runs_is_seen_at_the_next_look(busy):
-    store, _, supervisor = busy
-    last = store.records()[-1].run_id
-    RunStore(store.home).ask_to_cancel(last)
-
-    supervisor.tick()
-
-    assert "cancelled" == store.get(last).state

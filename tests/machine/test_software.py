@@ -59,11 +59,3 @@ def test_a_trial_says_what_became_of_its_process(program, ok, found):
     seconds = 1.0 if "sleep" in program else 600.0
 
     assert Trial(ok=ok, found=found) == software.run(command=(sys.executable, "-c", program), timeout_s=seconds)
-
-
-@pytest.mark.torch
-def test_on_this_machine_the_true_trial_imports_what_training_uses():
-    trial = software.run()
-
-    assert trial.ok, trial
-    assert trial.found.startswith("torch 2.") and "; Unsloth " in trial.found

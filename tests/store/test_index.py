@@ -2,7 +2,9 @@
 
 import errno
 import os
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -227,6 +229,23 @@ def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store):
         )
         assert (2 / 3, 15_000) == (after.exact_match, after.answered)
     assert 8 == journal._read_again.cache_info().currsize
+
+
+def test_a_journal_that_many_ask_for_at_once_is_read_once(store, monkeypatch):
+    (run_id,) = queued(store, 1)
+    store.append(run_id, evaluated())
+    store.append(run_id, RunCancelled(time=2.0))
+    losses, fold, reads = store.get(run_id).loss_after.example_losses, journal.JournalReader._fold, []
+
+    def slow(reader):
+        reads.append(time.sleep(0.2))
+        fold(reader)
+
+    monkeypatch.setattr(journal.JournalReader, "_fold", slow)
+    journal._read_again.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        assert [LOSSES] * 8 == list(threads.map(tuple, [losses] * 8))
+    assert 1 == len(reads)
 
 
 def too_many_open(path):

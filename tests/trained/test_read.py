@@ -242,6 +242,7 @@ def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, message
         (json.dumps(CONFIG | {"target_parameters": ["a b"]}), "target_parameters must be a plain name"),
         (json.dumps(CONFIG | {"lora_alpha": "8"}), "lora_alpha must be a number from"),
         (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), r"The pattern '\(' is not a regular expression"),
+        (json.dumps(CONFIG)[:-1] + f', "x": {"[" * 900 + "]" * 900}}}', "is nested deeper than PEFT nests it"),
         (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not B·A alone"),
     ],
 )

@@ -1,17 +1,12 @@
 """Verdicts on runs with many held-out examples: one visitor makes one at a time, each is made once, and there is an
 end of what is compared."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event
 
 import pytest
 
-from rankviz import verdict
 from rankviz.api import Api, verdicts
-from rankviz.children import MAX_OF_A_VISITOR
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
@@ -80,38 +75,6 @@ def test_one_on_many_takes_a_turn_and_is_kept_until_a_run_changes(api, turns):
         api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
     judged(api, sweep_id)
     assert 3 == len(turns)
-
-
-def test_of_one_visitors_verdicts_one_is_made_at_a_time_and_many_at_once_are_refused(api, monkeypatch):
-    sweep_id, few = sweep_of(api, 3), sweep_of(api, 2)
-    go_on, judging, judge = Event(), [], verdict.judge
-
-    def held(*arguments, **named):
-        judging.append(named["tolerance"])
-        assert go_on.wait(60)
-        return judge(*arguments, **named)
-
-    with ThreadPoolExecutor(31) as pool:
-        with monkeypatch.context() as patch:
-            patch.setattr(verdict, "judge", held)
-            many = [pool.submit(judged, api, sweep_id, 0.001 * (i + 1)) for i in range(30)]
-            wait_until(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
-            wait_until(lambda: judging)
-            refused = [each for each in many if each.done()]
-            assert 1 == len(judging)
-            go_on.set()
-            assert MAX_OF_A_VISITOR == sum(each.exception() is None for each in many)
-        for each in refused:
-            with pytest.raises(LimitError, match="Try again in a minute"):
-                each.result()
-    assert judged(api, few)
-
-
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 300
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api):

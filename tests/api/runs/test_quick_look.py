@@ -14,17 +14,6 @@ def api(tmp_path):
     return Api(home=tmp_path, shared=False)
 
 
-def quick(api, **losses):
-    """Finished up to these of its runs: r4, r64."""
-    request = questions.sweep(ranks=(4, 64), max_steps=2)
-    sweep_id = api.workspace.store.create(request)
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        if (loss := losses.get(f"r{run.request.r}")) is not None:
-            for event in finished_events(run.request, loss):
-                api.workspace.store.append(run.run_id, event)
-    return sweep_id
-
-
 def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):
     sweep_id = api.workspace.store.create(quick_look(questions.sweep(max_steps=2)))
     for run, loss in zip(api.workspace.store.sweep(sweep_id).runs, (2.0, 1.5, 2.01), strict=True):

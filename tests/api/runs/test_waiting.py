@@ -7,7 +7,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunStarted
 from rankviz.core.runs.words import AFTER_OTHERS
-from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
@@ -96,15 +95,3 @@ def test_a_sweep_says_step_by_step_why_it_has_not_begun(api, elsewhere, tmp_path
         sweep = api.runs.sweep(sweep_id)
         assert ("", AFTER_OTHERS) == tuple(api.runs.why_waits(run) for run in sweep.runs)
         assert "" == api.runs.why_sweep_waits(sweep)
-
-
-def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
-    def away():
-        raise EngineUnavailableError("The network is down.")
-
-    elsewhere.live = away
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id, WantedEngine("there"))
-
-    with acting_as(ANN):
-        api.workspace.work_queue()
-        wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")

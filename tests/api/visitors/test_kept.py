@@ -74,31 +74,6 @@ def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_
     assert [] == store.records()
 
 
-def test_what_an_import_takes_is_held_while_it_is_read(shared, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    api = shared(files_mb_per_visitor=1, temp_mb=1, record_kb=1000)
-    room, ask = api.workspace.room, api.workspace.children.ask
-    exported = upload_of(of_much_journal(ended(api.workspace.store, BEN.id, 4), api.workspace.store), api, tmp_path)
-    left, meanwhile, replies = room.left_bytes(ANN), [], []
-
-    def watched(*asked, **said):
-        meanwhile.append(left - room.left_bytes(ANN))
-        held = Held(BEN, is_upload=True)
-        room.hold(held, 900_000)
-        room.release(held)
-        replies.append(ask(*asked, **said))
-        return replies[-1]
-
-    monkeypatch.setattr(api.workspace.children, "ask", watched)
-    with acting_as(ANN):
-        (run_id,) = api.runs.import_(exported)
-
-        assert [left] == meanwhile and 600_000 < replies[0]["takes"] < left
-        assert 300_000 < room.left_bytes(ANN) < left - 600_000
-        api.runs.delete(run_id)
-    assert left == room.left_bytes(ANN)
-
-
 def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, uploaded):
     api = shared(files_mb_per_visitor=1, sweeps_per_visitor=9)
     first = uploaded(api, ANN, 400)

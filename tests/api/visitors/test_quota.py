@@ -70,17 +70,6 @@ def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place
         api.runs.start(questions.sweep(**SMALL))
 
 
-def test_the_queue_of_all_visitors_is_bounded(shared):
-    api = shared(sweeps=3, first_sweeps=3)
-    for number in range(3):
-        api.workspace.store.create(questions.sweep(**SMALL), f"visitor {number}")
-
-    for visitor in (ANN, ADMIN):
-        with acting_as(visitor), pytest.raises(LimitError) as refusal:
-            api.runs.start(questions.sweep(**SMALL))
-        assert "allows 3 sweeps queued or running in total, and 3 are" in str(refusal.value)
-
-
 def test_who_has_no_sweep_in_a_full_queue_gets_one_place(shared):
     api = shared(sweeps=4, first_sweeps=6)
     for number in range(4):

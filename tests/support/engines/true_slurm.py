@@ -77,7 +77,7 @@ class TrueSlurm:
             (self.place / "bin" / name).chmod(0o755)
         self._daemons: dict[str, subprocess.Popen] = {}
         try:
-            self.start_controller()
+            self._start("slurmctld")
             self.start_node()
         except BaseException:
             self.close()
@@ -97,14 +97,6 @@ class TrueSlurm:
     def run(self, *command: str) -> str:
         """What a command of Slurm's prints."""
         return subprocess.run([*self._enter, *command], capture_output=True, text=True, check=False).stdout
-
-    def start_controller(self) -> None:
-        self._start("slurmctld")
-
-    def stop_controller(self) -> None:
-        """It writes down what it knows, for the next."""
-        self._daemons["slurmctld"].terminate()
-        self._daemons["slurmctld"].wait()
 
     def start_node(self) -> None:
         """Start the node, and wait until it takes jobs."""

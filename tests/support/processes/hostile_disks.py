@@ -7,8 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,13 +41,6 @@ def fill(folder: Path, free_bytes: int = 0) -> Path:
             except OSError:
                 break
     return filler
-
-
-def fill_with_files(folder: Path) -> None:
-    """Leave room, but for no other file."""
-    with suppress(OSError):
-        for number in count():
-            (folder / f"file-{number}").touch()
 
 
 @contextmanager
