@@ -76,3 +76,13 @@ def test_own_runs_are_filled_and_published_ones_open(api):
     assert "circle" == own.marker.symbol and study.marker.symbol.endswith("-open")
     assert own.error_y.visible and own.customdata[0][1]
     assert "markers" == own.mode
+
+
+def test_a_newest_sweep_with_one_rank_or_ranks_beyond_the_chart_leaves_the_older_one_drawn(api):
+    for losses in ({4: 2.0, 16: 1.5}, {64: 1.4}, {16: 1.5, 512: 1.3}):
+        finished(api, losses)
+
+    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
+
+    assert [[4, 16]] == [[point.r for point in line.points] for line in info.lines if line.kind == "runs"]
+    assert {"forecast", "published", "runs"} == {row["kind"] for row in info.rows if row["value"] != ""}

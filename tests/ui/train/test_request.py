@@ -69,6 +69,19 @@ def test_a_sweep_is_offered_with_three_seeds_and_other_modes_with_one():
     assert [True, True, True, False] == [mode.seeds.visible for mode in chosen]
 
 
+def test_ranks_that_one_ticked_stay_in_another_mode_and_a_modes_default_ranks_do_not():
+    assert "value" not in mode_chosen(mode="sweep", ranks=["8", "32"]).ranks
+    assert ["16"] == mode_chosen(mode="single", ranks=["64", "4"]).ranks.value
+
+
+@pytest.mark.parametrize(
+    "field", ("steps", "seeds", "batch", "accumulation", "max_length", "held_out", "exact_match", "answers")
+)
+def test_an_emptied_number_is_refused_not_replaced_by_the_default(field):
+    with pytest.raises(InvalidSettingError, match="must be"):
+        request_of({**FORM, field: None})
+
+
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
     asked = {**ASKED, "model": "Qwen/Qwen3-4B", "preset": "attention", "rslora": True, "batch": 1}
 
