@@ -6,6 +6,7 @@ from rankviz import figures
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from tests.support.runs.finished_runs import finished
 
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
 

@@ -1,5 +1,7 @@
 """The advice: which rank a use case gets, what moves it, and what it says."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api

@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import measuring, request_of
+from rankviz.ui.train.form import measuring, mode_chosen, request_of
 from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
