@@ -10,7 +10,7 @@ import pytest
 from rankviz.api import Api, adapters
 from rankviz.children import FairLine
 from rankviz.core.spectrum import proposed_rank
-from rankviz.errors import BadAdapterError
+from rankviz.errors import BadAdapterError, BusyError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
 from rankviz.ui.page import build_app
@@ -19,6 +19,7 @@ from tests.support.models.saved_adapters import Q, factors, save, two_blocks
 from tests.support.processes.workers import wait_for
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.toy import ASSETS
+from tests.support.web.endpoints import functions_of
 from tests.support.web.visitors import ANN, BEN
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
@@ -171,6 +172,16 @@ def test_a_redraw_of_many_modules_waits_for_others_in_the_line(api, large):
 
     assert waited
     assert "Resize to r = 1" in redrawn.result().make.value
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda *asked: adapter.choice_of(*asked, ""), lambda api, large: functions_of(api)["spectrum"](large)]
+)
+def test_a_rank_is_proposed_and_a_spectrum_answered_of_many_modules_in_the_line(api, large, ask):
+    api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=0)
+
+    with api.workspace.children.line.turn(), pytest.raises(BusyError):
+        ask(api, large)
 
 
 def test_where_there_is_no_place_the_page_says_so_and_stays_as_it_is(api, large):
