@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api
+from rankviz.api import Api, adapters
+from rankviz.children import FairLine
 from rankviz.core.spectrum import proposed_rank
-from rankviz.errors import BadAdapterError
+from rankviz.errors import BadAdapterError, BusyError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
 from tests.support.models.saved_adapters import Q, factors, save, two_blocks
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.toy import ASSETS
+from tests.support.web.endpoints import functions_of
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
 
@@ -109,3 +111,15 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
     assert "Resize to r = 2 and" in view.make.value and "secondary" == view.make.variant
     assert [2] == [plan.truncation.r for plan in api.adapters.open(run.run_id).truncations]
     assert "" == view.pattern
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda *asked: adapter.choice_of(*asked, ""), lambda api, ref: functions_of(api)["spectrum"](ref)]
+)
+def test_a_rank_is_proposed_and_a_spectrum_answered_of_many_modules_in_the_line(api, tmp_path, monkeypatch, ask):
+    monkeypatch.setattr(adapters, "MANY_MODULES", 3)
+    api.adapters.spectrum(folder := str(two_blocks(tmp_path / "mine")))
+    api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=0)
+
+    with api.workspace.children.line.turn(), pytest.raises(BusyError):
+        ask(api, folder)

@@ -35,7 +35,7 @@ def test_a_file_name_cannot_write_into_the_page(api):
         api.workspace.store.append(run_id, event)
 
     sweep = api.runs.sweep(sweep_id)
-    drawn = charts.sweep_chart([(sweep, api.verdicts.of_runs(sweep.runs, LOSS))], x="adapter", height=300)
+    drawn = charts.sweep_chart([(sweep, *api.verdicts.of_runs([sweep.runs], LOSS))], x="adapter", height=300)
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
 
