@@ -12,12 +12,6 @@ from tools.asset_schema import check_measurements, check_studies
 from tools.forecast.counts import rate_by_rank, read_learning_rates
 
 
-@pytest.fixture
-def copied(tmp_path):
-    shutil.copytree(ASSETS / "evidence", tmp_path / "evidence")
-    return tmp_path
-
-
 def test_all_rows_are_as_the_schema_wants_them(tmp_path):
     check_studies(ASSETS)
     assert 227 == check_measurements(ASSETS)
@@ -53,13 +47,6 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
             assert load_model(ASSETS, model.model_id).has_experts is model.has_experts
 
 
-def broken(folder, file, old, new):
-    path = folder / "evidence" / file
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
 @pytest.mark.parametrize(
     ("file", "old", "new", "sentence"),
     [
@@ -74,11 +61,14 @@ def broken(folder, file, old, new):
         ("learning_rates.csv", ",fixed,0.0001,", ",fixed,-1,", "row 2, best_learning_rate: input should be"),
     ],
 )
-def test_a_broken_row_is_named_with_file_row_field_and_remedy(copied, file, old, new, sentence):
-    broken(copied, file, old, new)
+def test_a_broken_row_is_named_with_file_row_field_and_remedy(tmp_path, file, old, new, sentence):
+    path = shutil.copytree(ASSETS / "evidence", tmp_path / "evidence") / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
 
     with pytest.raises(AssetError) as raised:
-        check_studies(copied)
+        check_studies(tmp_path)
 
     assert str(raised.value).startswith(file)
     assert sentence in str(raised.value)

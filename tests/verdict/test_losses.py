@@ -36,6 +36,8 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
     [
         ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
         (HEAD, "losses.csv has no rows"),
+        ("rank,seed,example,loss,loss \n4,0,a,1,2\n", "losses.csv has a column twice"),
+        (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
         (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "row 3, column rank: 'four' is not a whole number from 1 to 65,536."),
         (HEAD + "4,0,a,1e300\n", "column loss: '1e300' is not a number up to 1,000,000,000; write nan"),
         (HEAD + "".join(f"{r},0,a,1.5\n" for r in range(1, 400)), "has 399 ranks, at most 200 are compared"),

@@ -70,6 +70,10 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
             "Lower the batch size or the length.",
         ),
         ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
+        (
+            {"data": {"mean_tokens": 500, "longest_tokens": 400}},
+            "The longest example has 400 tokens, fewer than the mean",
+        ),
         ({"data": {"examples": 5, "epochs": 2}, "max_steps": 9}, "Steps and epochs are both given. Give only one"),
     ],
     ids=lambda value: str(value)[:40],
@@ -112,6 +116,14 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
         one = TrainingData(mean_tokens=mean, longest_tokens=longest).computed_tokens(1, 1024, padded=True)
         kept = pytest.approx(mean if longest <= 1024 else mean * 1024 / longest)
         assert (kept, pytest.approx(mean)) == (one.low, one.high)
+
+
+def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
+    assumed, sentence = question(data=replace(CHATS, epochs=None)).with_assumed_length()
+
+    assert 625 == assumed.training.total_steps
+    assert "Time and cost assume 1 epoch: no epochs, steps or tokens were given." == sentence
+    assert 1000 == question(data=TrainingData(mean_tokens=400)).with_assumed_length()[0].training.total_steps
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS, LoraConfig
+from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
@@ -78,6 +78,8 @@ def test_names_match_whole_components_from_the_end():
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             plan_of(TOY, nothing)
+    with pytest.raises(InvalidSettingError, match=r"mlp is not a linear layer"):
+        plan_of(NORMED, ("q_proj", "mlp"))
 
 
 def test_experts_multiply_the_pair_by_their_number():
@@ -133,6 +135,43 @@ def test_a_wrong_expert_rank_is_refused(wrong):
         InvalidSettingError, match="expert_rank, unless it is one of r, r/active, r/all, must be a whole"
     ):
         LoraConfig(expert_rank=wrong).validate()
+
+
+OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
+"""A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
+
+
+def test_linear_only_hands_unsloth_names_that_reach_no_expert():
+    """A bare gate_proj would make FastModel train the experts, too."""
+    plan = plan_of(OTHER_MOE, "unsloth", "unsloth", moe_scheme="linear-only", unsloth_class="FastModel")
+
+    assert (*UNSLOTH_SEVEN[:4], *(f"shared_expert.{name}" for name in UNSLOTH_SEVEN[4:])) == plan.target_modules
+    assert 224 + 288 == plan.parameters(1)
+
+
+CHECKPOINT = UnslothCheckpoint(repository="unsloth/gpt-oss-unsloth-bnb-4bit")
+SPLIT = replace(TOY_MOE, model_type="gpt_oss", unsloth_checkpoint=CHECKPOINT)
+"""In 4 bit each expert's gate_up_proj and down_proj are linear layers."""
+
+
+def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them():
+    def refusal(targets, **settings):
+        with pytest.raises(InvalidSettingError) as refused:
+            resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
+        return str(refused.value)
+
+    assert "target-parameters names nothing" in refusal("attention", moe_scheme="target-parameters")
+    assert "experts.down_projs, a list of experts, or one of it" in refusal(("q_proj", "down_projs"))
+
+
+def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
+    dense = model((*ATTENTION, *MLP), id="toy/dense-moe", model_type="toy", peft_remap="qwen2_moe")
+
+    # The MLP's names leave target_modules; Unsloth puts them back.
+    assert 224 == plan_of(dense).parameters(1)
+    assert 512 == plan_of(dense, framework="unsloth", unsloth_class="FastModel").parameters(1)
+    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
+        plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
 
 
 def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
@@ -198,6 +237,7 @@ def test_what_cannot_be_saved_in_full_is_refused():
     lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
     assert "which RankViz does not count. Give a longer name" in refusal(lfm2, ("conv",))
     assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
+    assert "takes only embed_tokens, lm_head and normalization" in refusal(NORMED, ("o_proj",), "unsloth")
     assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
     assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
     for spec, names, framework in ((NORMED, ("norm", "lm_head"), "peft"), (ROUTED, ("experts",), "trl")):

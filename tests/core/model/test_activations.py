@@ -30,17 +30,6 @@ SMALL = {
     "use_cache": False,
 }
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
-MLA = {
-    "first_k_dense_replace": 1,
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 96,
-    "kv_lora_rank": 32,
-    "q_lora_rank": 48,
-    "qk_rope_head_dim": 16,
-    "qk_nope_head_dim": 16,
-    "v_head_dim": 32,
-}
 NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 """A CPU's masks are wider than a GPU's."""
 CONFIGS = {
@@ -49,7 +38,6 @@ CONFIGS = {
     "gpt2": {"model_type": "gpt2", "vocab_size": 64, "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 64}
     | NO_DROPOUT,
     "experts": SMALL | EXPERTS | {"model_type": "qwen3_moe"},
-    "mla": SMALL | MLA | {"model_type": "deepseek_v2"},
 }
 
 
@@ -110,7 +98,6 @@ TARGETS = {
     "gemma3": SEVEN,
     "gpt2": ("c_attn",),
     "experts": ATTENTION,
-    "mla": ("q_a_proj", "q_b_proj", "kv_b_proj", "o_proj"),
 }
 
 

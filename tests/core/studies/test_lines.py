@@ -38,22 +38,15 @@ def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():
 
 
 def near_pairs():
-    others = [study("size", task_kind="simple"), study("kind"), study("nothing", task_kind="simple")]
-    studies = [study(), study("family"), study("large"), *others]
+    others = [study("size", task_kind="simple"), study("nothing", task_kind="simple")]
+    studies = [study(), study("family"), *others]
     models = [
         base(),
         base("toy/Other-1B", model_id=None),
-        base("toy/Huge-100B", model_id=None, parameters=10**11),
         base("other/Mid-2B", model_id=None, family="Other", parameters=2 * 10**9),
         base("other/Big-50B", model_id=None, family="Other", parameters=5 * 10**10),
     ]
-    of = {
-        "family": "toy/Other-1B",
-        "large": "toy/Huge-100B",
-        "size": "other/Mid-2B",
-        "kind": "other/Big-50B",
-        "nothing": "other/Big-50B",
-    }
+    of = {"family": "toy/Other-1B", "size": "other/Mid-2B", "nothing": "other/Big-50B"}
     points = [*SWEEP]
     for study_id, name in of.items():
         points += [point(r, 1.0, study_id=study_id, base_model=name) for r in (4, 16)]
@@ -66,8 +59,6 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
     assert [
         ("tuned", "the same model, the same kind of task"),
         ("family", "the same family (Toy), a similar size (1.00 B), the same kind of task"),
-        ("large", "the same family (Toy), the same kind of task"),
         ("size", "a similar size (2.00 B)"),
-        ("kind", "the same kind of task"),
         ("nothing", "no nearer study is published"),
     ] == [(near.line.study.study_id, near.in_words) for near in result]
