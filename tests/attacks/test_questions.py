@@ -129,10 +129,7 @@ BODIES = [
     b'{"values": {"ranks": null, "model": 5}}',
     b"x" * 200_000,
 ]
-BODIES += [
-    b'{"values": {"model": "\\ud800"}}',
-    b'{"search": "' + b"?r=1&" * 15_000 + b'"}',
-]
+BODIES += [b'{"values": {"model": "\\ud800"}}', b'{"search": "' + b"?r=1&" * 15_000 + b'"}']
 
 
 @pytest.mark.slow

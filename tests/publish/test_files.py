@@ -108,11 +108,7 @@ def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_module
     folder = adapter(tmp_path, facts(), target_modules=r".*\.q_proj", revision=FOLDER)
 
     saved = json.loads((folder / CONFIG).read_text())
-    assert (BASE, r".*\.q_proj", None) == (
-        saved["base_model_name_or_path"],
-        saved["target_modules"],
-        saved["revision"],
-    )
+    assert (BASE, r".*\.q_proj", None) == (saved["base_model_name_or_path"], saved["target_modules"], saved["revision"])
 
 
 def run(base) -> RunRequest:

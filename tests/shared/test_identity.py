@@ -9,15 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.shared.identity import (
-    ADMIN_COOKIE,
-    COOKIE,
-    HEADER,
-    Identified,
-    Visitors,
-    cookie,
-    visitor_of,
-)
+from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Identified, Visitors, cookie, visitor_of
 from rankviz.ui.addresses import identity_routes
 from rankviz.visitor import NOBODY
 
@@ -58,14 +50,6 @@ def test_what_proves_an_admin_proves_no_visitor_and_the_other_way_round(visitors
     swapped = f"{COOKIE}={visitors.admin_proof()}; {ADMIN_COOKIE}={visitors.token('admin')}"
 
     assert NOBODY == visitors.of(scope(cookie=swapped))
-
-
-@pytest.mark.parametrize(
-    ("root_path", "path"),
-    [("", "/"), ("/team/rankviz", "/team/rankviz"), ("https://example.org/rankviz", "/rankviz")],
-)
-def test_a_cookie_is_for_our_own_path_only(root_path, path):
-    assert f"; Path={path};" in cookie(scope() | {"root_path": root_path}, COOKIE, "a", 1)
 
 
 @pytest.mark.parametrize(
@@ -201,17 +185,6 @@ class Site:
 @pytest.fixture
 def site():
     return Site()
-
-
-def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
-    a, b = site.client(), site.client()
-
-    a.get("/"), b.get("/")
-
-    (first, _), (again, _) = a.get("/").json(), a.get("/").json()
-    assert first == again == site.visitors.id_in(a.cookies[COOKIE])
-    assert first
-    assert first != b.get("/").json()[0]
 
 
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):

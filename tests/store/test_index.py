@@ -7,12 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.core.runs.events import (
-    Evaluated,
-    RunCancelled,
-    RunFailed,
-    StepLogged,
-)
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError

@@ -4,9 +4,10 @@ import ast
 import importlib.util
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from rankviz.exports import script
+from rankviz.exports.script import notebook, requirements, script
 from tests.support.models.recipes import made
 
 HANDED_ON = {"use_dora"}
@@ -65,6 +66,20 @@ def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_s
     assert not any(raised("peft", precision=precision) for precision in ("nf4", "bf16"))
     assert not raised("peft", precision="nf4", **copies)
     assert not raised("trl", precision="fp32", **copies)
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
+    recipe = made(framework=framework, notes=("Something is otherwise.",))
+
+    book = nbformat.reads(notebook(recipe), as_version=4)
+    nbformat.validate(book)
+    first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert f"%pip install --quiet {' '.join(requirements(framework))}" == first
+    assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
+    assert "Something is otherwise." in book.cells[0].source
+    for code in rest:
+        compile(code, "cell", "exec")
 
 
 @pytest.mark.torch
