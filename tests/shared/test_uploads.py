@@ -168,13 +168,3 @@ def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
     assert [] == left(workspace)
     assert 200 == stream(client, "anna", [*part("a.csv", *[MB] * 2), *part("b.csv", *[MB] * 2)])[0]
     assert ["a.csv", "b.csv"] == left(workspace)
-
-
-def test_a_part_that_is_no_file_is_refused_after_others_have_come(shared):
-    client, workspace = shared()
-    field = b'--boundary\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
-
-    status, text, _ = stream(client, "anna", [*part("a.csv", MB), field, MB, b"\r\n"])
-
-    assert (400, True) == (status, text.startswith(NO_UPLOAD))
-    assert [] == left(workspace)
