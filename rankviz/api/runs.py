@@ -289,6 +289,7 @@ class Runs(Operations):
             "strangers": [] if owner.admin else owner.ids,
             "limits": [
                 most_bytes,
+                limits.runs_per_import,
                 limits.events_per_run,
                 limits.values_per_import,
                 limits.record_kb and limits.record_kb * 1000,

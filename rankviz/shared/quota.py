@@ -1,4 +1,5 @@
-"""Quotas: the most that a visitor may have at once, of queued sweeps, runs, adapters, base models and disk space."""
+"""Quotas: the most that a visitor may have at once, of queued sweeps, runs, adapters, base models and disk space. The
+size of one run is checked in core/runs/request.py."""
 
 from __future__ import annotations
 

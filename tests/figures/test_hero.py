@@ -6,6 +6,7 @@ from rankviz import figures
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from tests.support.runs.finished_runs import finished
 
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
 
@@ -40,3 +41,13 @@ def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
     assert "another MoE scheme" in line.points[0].text
     assert "Qwen3-30B-A3B (Tinker SFT sweep, experts share a factor)" == line.label
     assert [point.r for point in line.points] == [point.x for point in by_rank.points]
+
+
+def test_a_newest_sweep_with_one_rank_or_ranks_beyond_the_chart_leaves_the_older_one_drawn(api):
+    for losses in ({4: 2.0, 16: 1.5}, {64: 1.4}, {16: 1.5, 512: 1.3}):
+        finished(api, losses)
+
+    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
+
+    assert [[4, 16]] == [[point.r for point in line.points] for line in info.lines if line.kind == "runs"]
+    assert {"forecast", "published", "runs"} == {row["kind"] for row in info.rows if row["value"] != ""}

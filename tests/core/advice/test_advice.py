@@ -1,5 +1,7 @@
 """The advice: which rank a use case gets, what moves it, and what it says."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api
@@ -68,5 +70,8 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert "1.00 M tokens, 1562 % of that." in words.capacity_in_words(full)
     held = capacity(16, 1000, 500, False, ASSUMPTIONS)
     assert (2000, True, 0.25) == (held.holds_tokens, held.enough, held.filled)
+    assert "1.00 k tokens, under 1 % of that." in words.capacity_in_words(
+        replace(full, capacity=capacity(16, 100_000, 1000, False, ASSUMPTIONS))
+    )
     assumed = given(data=data_of(Goal(), STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)

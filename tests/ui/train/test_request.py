@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import measuring, request_of
+from rankviz.ui.train.form import measuring, mode_chosen, request_of
 from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
@@ -44,6 +44,19 @@ def test_unsloths_class_and_parts_become_flags_where_they_are_not_the_classs_own
 def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         request_of({**FORM, **settings})
+
+
+def test_ranks_that_one_ticked_stay_in_another_mode_and_a_modes_default_ranks_do_not():
+    assert "value" not in mode_chosen(mode="sweep", ranks=["8", "32"]).ranks
+    assert ["16"] == mode_chosen(mode="single", ranks=["64", "4"]).ranks.value
+
+
+@pytest.mark.parametrize(
+    "field", ("steps", "seeds", "batch", "accumulation", "max_length", "held_out", "exact_match", "answers")
+)
+def test_an_emptied_number_is_refused_not_replaced_by_the_default(field):
+    with pytest.raises(InvalidSettingError, match="must be"):
+        request_of({**FORM, field: None})
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
