@@ -127,9 +127,7 @@ def test_every_module_but_the_worker_is_imported_without_the_trainer(light):
     ("command", "activity"),
     [
         (("sweep", "embedded", "--data", "phonemes"), "Training"),
-        (("probe", "Qwen/Qwen3-4B"), "A probe"),
         (("estimate", "someone/something"), "Reading a model that is not in the catalogue"),
-        (("estimate", "."), "Reading a model that is not in the catalogue"),
     ],
 )
 def test_what_needs_the_trainer_says_how_to_add_it(light, command, activity):
