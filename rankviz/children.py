@@ -207,7 +207,8 @@ def run(
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-            output, tail = _read(out, 0), _read(log, max(0, _size(log) - 4 * LOG_TAIL))
+            output = b"" if stopped else _read(out, 0)  # it may have written on at its old place
+            tail = _read(log, max(0, _size(log) - 4 * LOG_TAIL))
             tail = after_first_word(tail) if len(tail) == 4 * LOG_TAIL else tail
     finally:
         os.close(reads)
@@ -380,7 +381,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
         raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
         reply = json.loads(ended.output)
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
         may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)

@@ -73,7 +73,9 @@ def test_an_error_of_ours_comes_out_as_it_went_in():
         ask(running(code))
 
 
-@pytest.mark.parametrize("code", ("import os; os.abort()", "print('hello')", "print('[1]')", "1 / 0"))
+@pytest.mark.parametrize(
+    "code", ("import os; os.abort()", "print(1 / 2)", "print('[1]')", "print('[' * 9**5)", "1 / 0")
+)
 def test_a_child_without_an_answer_is_one_sentence(code):
     with pytest.raises(WorkerError, match=r"reads mine\.zip ended with code .* and no answer"):
         ask(running(code))

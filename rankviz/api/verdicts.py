@@ -69,10 +69,10 @@ class Verdicts(Operations):
         known = self._known.get(key, ((), None))[0]
         return len(known) == len(compared) and all(map(is_, known, compared))
 
-    def of_runs(self, runs: Sequence[RunRecord], metric: Metric) -> Verdict | None:
-        """Return the verdict on some runs of one sweep; None where none has a finite value."""
-        with self._turn(runs):
-            return _judged(runs, metric, None)
+    def of_runs(self, runs_by_sweep: Sequence[Sequence[RunRecord]], metric: Metric) -> Sequence[Verdict | None]:
+        """Return the verdict on some runs of each sweep; None where none has a finite value."""
+        with self._turn([run for runs in runs_by_sweep for run in runs]):
+            return [_judged(runs, metric, None) for runs in runs_by_sweep]
 
     def _turn(self, runs: Sequence[RunRecord]) -> AbstractContextManager[None]:
         """Return a context for comparing runs by their held-out examples. With more than MANY_NUMBERS of them, the

@@ -204,7 +204,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         """Ranks that a trained adapter really uses: the singular values of its updates, and what they say."""
         part((), limit, offset)
         opened = api.adapters.spectrum(adapter)
-        return {**spectrum_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
+        with api.adapters.looking(opened):
+            return {**spectrum_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
 
     @takes("adapter", "r", "energy", "dtype", table=TABLE)
     def resize(adapter: str = "", r: int | None = None, **options: Any) -> ResizedJSON:

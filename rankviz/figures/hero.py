@@ -160,16 +160,18 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, in % of
-    the mean loss of its highest rank."""
+    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, the first
+    with two ranks, in % of the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
+
+    def is_drawn(measured: Mapping[int, Any]) -> bool:
+        return len(measured) > 1 and max(measured) in median if is_shortfall else bool(measured)
+
     every = ((sweep, _by_rank(sweep.runs, metric)) for sweep in tradeoff.sweeps)
-    sweep, measured = next((each for each in every if each[1]), (None, {}))
-    top = max(measured, default=0)
+    sweep, measured = next((each for each in every if is_drawn(each[1])), (None, {}))
     if tradeoff.quality == SHORTFALL_SCORE or not measured:
         return []
-    if is_shortfall and (len(measured) < 2 or top not in median):
-        return []
+    top = max(measured)
     highest = fmean(value for value, _ in measured[top])
 
     def y(value: float) -> float:
@@ -322,16 +324,17 @@ def _band_label(tradeoff: Tradeoff) -> str:
 
 
 def _rows(info: "HeroInfo", costs: Mapping[int, RankEstimate]) -> list[dict[str, object]]:
-    names, rows = ("median", "low_50", "high_50", "low_80", "high_80"), []
+    names, rows = ("low_50", "high_50", "low_80", "high_80"), []
     for point in (point for point in info.band if point.r in DRAWN_RANKS):
-        row = {"kind": "forecast", "source": "", "r": point.r} | {name: getattr(point, name) for name in names}
+        row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
+        row |= {name: getattr(point, name) for name in names}
         if cost := costs.get(point.r):
             row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
             row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
             row |= {"usd": cost.cost and cost.cost.usd.expected}
         rows.append(row)
     rows += [
-        {"kind": line.kind, "source": line.label, "r": point.r, "median": point.y}
+        {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
         for line in info.lines
         for point in line.points
     ]

@@ -80,7 +80,8 @@ def studies_info(
 def _rows(line: Line, parameters: Sequence[int | None], near: Near) -> Rows:
     about = {"study": line.study.study_id, "source": line.study.where, "why_near": near.in_words}
     about |= {"learning_rate_policy": line.study.learning_rate_label}
-    values = [about | {name: getattr(point, name) for name in POINT_COLUMNS} for point in line.points]
+    columns = {"r" if name == "rank" else name: name for name in POINT_COLUMNS}
+    values = [about | {shown: getattr(point, name) for shown, name in columns.items()} for point in line.points]
     rows = [row | {"trainable_parameters": size} for row, size in zip(values, parameters, strict=True)]
     return [{name: "" if value is None else value for name, value in row.items()} for row in rows]
 

@@ -63,9 +63,9 @@ def without_private(text: str, settings: Settings) -> str:
     if settings.ray_address:
         text, address = text.replace(f" at {settings.ray_address}", ""), urlsplit(settings.ray_address)
         names += [settings.ray_address, address.netloc, address.hostname or "", settings.ray_storage]
-    for option in settings.slurm_options:
-        value = option.partition("=")[2]
-        names += [option, value] if len(value) > 3 else []  # a number may be part of any sentence
+    for word in " ".join(settings.slurm_options).split():  # "--account=lab", "-Alab" or, as one text or two, "-A lab"
+        value = word[2:] if re.match("-[^-]", word) else word if word[0] != "-" else word.partition("=")[2]
+        names += [word, value] if not re.fullmatch(r"[\W\d]*", value) else []  # a number may be part of any sentence
     if names := sorted(filter(None, {*names}), key=len, reverse=True):
         text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)

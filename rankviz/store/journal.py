@@ -232,7 +232,8 @@ class OnDisk(Sequence):
     __hash__ = None
 
     def _values(self) -> Sequence:
-        value = _read_again(self.part).record
+        with _reading_again:  # lru_cache does not join those who ask for the same at once
+            value = _read_again(self.part).record
         for name in self.path:
             value = value[name] if isinstance(name, int) else getattr(value, name)
         return value
@@ -272,6 +273,9 @@ def _lists_in(event: RunEvent | None) -> Mapping[str, Sequence]:
     if isinstance(event, HeldOut):
         return {each.name: getattr(event, each.name) for each in fields(event) if each.name.startswith("example_")}
     return {"answers": event.answers} if isinstance(event, Answered) else {}
+
+
+_reading_again = Lock()
 
 
 @lru_cache(maxsize=8)

@@ -254,7 +254,7 @@ class RunStore(RunIndex):
                 durable.copy(data, kept)  # now, so that no run that goes meanwhile takes it along
 
         folders = {each.run_id: {"request.json": request_text(each), **destination.files} for each in requests}
-        self.publish(folders, ownership, prepare)
+        self.publish(folders, ownership, prepare, joins=requests)
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe on this machine, with the config.json of its model."""
@@ -266,9 +266,11 @@ class RunStore(RunIndex):
         folders: Mapping[str, Mapping[str, str | bytes]],
         ownership: Ownership = NO_ONES,
         require: Callable[[], object] = lambda: None,
+        joins: Sequence[RunRequest] = (),
     ) -> None:
         """Create run folders from {run id: {file name: content}}, all of them or none: written aside, then renamed.
-        require: Called just before the rename, while nobody else publishes; its exception cancels everything."""
+        require: Called just before the rename, while nobody else publishes; its exception cancels everything. joins:
+        Requests whose sweep may exist: each gets the visibility of the owner's other runs of the sweep."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
             for run_id, files in folders.items():
@@ -281,6 +283,12 @@ class RunStore(RunIndex):
                 for run_id in folders:
                     if self.run_dir(run_id).exists():
                         raise InvalidSettingError(f"Run {run_id!r} is here already.")
+                for sweep_id in {each.sweep_id for each in joins}:
+                    others = [self.ownership(each.run_id) for each in self._of_sweep(sweep_id)]
+                    shared = {each.is_open for each in others if each.owner == ownership.owner} == {True}
+                    for each in joins if shared != ownership.is_open else ():
+                        if each.sweep_id == sweep_id:
+                            write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
                 durable.bring(self.runs_dir, Path(aside), list(folders))
                 self._changed(folders)
 

@@ -115,8 +115,8 @@ class TempHome:
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """Return the bytes left for uploads and downloads, besides `coming_bytes` that are arriving; infinity where
-        `most_mb` is None. The oldest files are deleted to make room, but no upload that has just arrived. Raise
-        LimitError, and delete nothing, where this is not enough."""
+        `most_mb` is None. The oldest downloads are deleted to make room, then the oldest uploads, but none that
+        has just arrived. Raise LimitError, and delete nothing, where this is not enough."""
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
@@ -127,12 +127,14 @@ class TempHome:
                 each for each in files if self._is_upload(each) and written_at(each) < time.time() - FRESH_SECONDS
             ]
             old = [*filter(self.is_download, files), *uploads]
-            if (stays := sum(map(_size, old)) + left) < 0:
+            if sum(map(_size, old)) + left < 0:
                 raise LimitError(
                     f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. The older "
                     "ones make room: try again in some minutes."
                 )
-            for path in _surplus(old, size=stays):
+            for path in sorted(old, key=lambda path: (not self.is_download(path), written_at(path))):
+                if left >= 0:
+                    break
                 left += _size(path)
                 self._discard(path, Visitor(""))
         return left

@@ -325,6 +325,7 @@ def take_in(
         {run.request.run_id: {**run.files, IMPORTED: ""} for run in runs},
         ownership,
         require=lambda: _require_new_names(requests, store, list(shipped), ownership),
+        joins=requests,
     )
     return [request.run_id for request in requests]
 

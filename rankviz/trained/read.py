@@ -25,6 +25,7 @@ MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
 MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
+MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
 """Processor seconds for matching all names of one adapter with its patterns."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
@@ -116,13 +117,18 @@ def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dic
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
         raw = json.loads(data)
-        json.dumps(raw, indent=2)  # what is nested too deep could not be written again
     except (ValueError, RecursionError) as error:
         raise BadAdapterError(f"{name} is not JSON ({error}): give the {CONFIG} that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the {CONFIG} that PEFT saved.")
     if raw["peft_type"] != "LORA":
         raise BadAdapterError(f"{name} has peft_type {shown(raw['peft_type'])}: RankViz reads LoRA adapters only.")
+    level: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+    if level:  # it could not be written again as it was read
+        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
     for setting in OWN_ARITHMETIC:
         if raw.get(setting):
             raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")

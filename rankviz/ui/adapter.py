@@ -177,7 +177,9 @@ def choice_of(api: Api, source: str | list[str], choice: str) -> Truncation:
         return Truncation(r=int(number))
     if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
         return Truncation(energy=float(number) / 100)
-    return Truncation(r=proposed_rank(api.adapters.spectrum(source)))
+    spectrum = api.adapters.spectrum(source)
+    with api.adapters.looking(spectrum):
+        return Truncation(r=proposed_rank(spectrum))
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
@@ -202,8 +204,9 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
     if opened is None:
         top = empty_html(api.adapters.sample())
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
-    spectrum, wanted, plan, refused = opened.spectrum, choice_of(api, ref, choice), None, ""
+    spectrum, plan, refused = opened.spectrum, None, ""
     try:
+        wanted = choice_of(api, ref, choice)
         try:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:

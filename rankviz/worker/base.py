@@ -209,14 +209,18 @@ class Download:
             )
         if not self._is_on and self._come >= LEAST_BYTES and self._seen > last:
             self._is_on = True
-            with suppress(Exception):  # whoever downloads finds out what is wrong with the Hub, and says it
-                self._size = self._size_of(self.repository)
+            (asks := threading.Thread(target=self._ask_size, daemon=True)).start()
+            asks.join(EVERY_SECONDS)
             self._stages.begin(DOWNLOADING)
         elif self._is_on and not any(self._cache.rglob("*.incomplete")):
             self._is_on = False
             self._stages.begin(LOADING)
         if self._is_on:
             self._stages.progress(self._come, self._size, "bytes")
+
+    def _ask_size(self) -> None:
+        with suppress(Exception):  # whoever downloads finds out what is wrong with the Hub, and says it
+            self._size = self._size_of(self.repository)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -225,7 +229,8 @@ class Download:
 
         def watch() -> None:
             while not ended.wait(EVERY_SECONDS):
-                self.look()
+                with suppress(Exception):  # such as a full disk or a folder that vanished: the limit holds on
+                    self.look()
 
         thread = threading.Thread(target=watch, name="download", daemon=True)
         thread.start()

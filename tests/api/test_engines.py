@@ -1,11 +1,15 @@
 """Where a sweep may run: what is offered to whom, and what it takes there by the GPU there and by its runs."""
 
+import json
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted
 from rankviz.errors import NotInstalledError
 from rankviz.jobs import Nodes
+from rankviz.settings import Settings
+from rankviz.shared.rights import without_private
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
@@ -57,6 +61,16 @@ def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses
         offered = shared.engines.offered()
         assert ["This machine", "Ray cluster", "Slurm cluster"] == [place.title for place in offered]
         assert not [word for word in PRIVATE for place in offered if word in place.title + place.about]
+
+
+@pytest.mark.parametrize("options", [["--account=bio", "--mem=4G"], ["-A bio", "-N 2"], ["-A", "bio"], ["-Abio"]])
+def test_a_name_of_the_site_is_hidden_however_its_option_is_written_and_no_number_is(options, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", json.dumps(options))
+
+    shown = without_private(f"Account bio may not use 2 of 4 nodes ({' '.join(options)})", Settings())
+
+    assert shown.startswith("Account … may not use 2 of 4 nodes (")
+    assert "bio" not in shown
 
 
 def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):

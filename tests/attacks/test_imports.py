@@ -171,35 +171,6 @@ def resumed(stranger, sweep_id):
     return stranger.press("sweep-resume").error
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [50_000, 300_000])
-def test_an_import_of_endless_steps_is_bounded(during, ann, name, steps):
-    def many(lines):
-        row = json.loads(lines[4])
-        return [*lines[:4], *(json.dumps(row | {"step": i + 1}) for i in range(steps)), *lines[6:]]
-
-    answer = during(lambda: imported(ann, poisoned(name, None, many)))
-
-    assert len(answer) < 2 * 10**6
-    assert len(ann.endpoint("runs").text) < 10**6
-
-
-@pytest.mark.slow
-def test_many_runs_within_the_limits_are_bounded_together(during, ann, name):
-    """60 runs of 1,200 steps."""
-
-    def many(lines):
-        row = json.loads(lines[4])
-        return [*lines[:4], *(json.dumps(row | {"step": i + 1}) for i in range(1200)), *lines[6:]]
-
-    runs = [(f"{name}-{i}", run_files(f"{name}-{i}", f"{name}-sweep", events=many)) for i in range(60)]
-
-    answer = during(lambda: imported(ann, runs_zip(*runs)))
-
-    assert "more than 1,000,000 values together" in answer
-    assert name not in ann.endpoint("runs").text
-
-
 def measured(name, runs, **lists):
     """A sweep of so many runs, three of each rank, with these lists of held-out examples."""
     (examples,) = {len(each) for each in lists.values()}

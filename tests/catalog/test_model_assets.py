@@ -37,9 +37,6 @@ def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     "file",
     (
         "Qwen__Qwen3-0.6B.json",
-        "google__gemma-2-2b.json",
-        "openai-community__gpt2.json",
-        "tiiuae__falcon-7b.json",
         "deepseek-ai__DeepSeek-V2-Lite.json",
         "openai__gpt-oss-20b.json",
     ),
@@ -55,18 +52,7 @@ def test_the_activations_are_what_the_classes_hold(file):
     )
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "sentence"),
-    (
-        ("total_params_expected", "134515009", "total_parameters is 134515009, but the model built has 134515008"),
-        (
-            "architecture",
-            "GPT2LMHeadModel",
-            "architecture is GPT2LMHeadModel, but the model built has LlamaForCausalLM",
-        ),
-    ),
-)
-def test_a_row_that_its_model_contradicts_stops_the_build(field, value, sentence, tmp_path):
+def test_a_row_that_its_model_contradicts_stops_the_build(tmp_path):
     from tools.models import build_models
 
     file = "HuggingFaceTB__SmolLM2-135M.json"
@@ -77,9 +63,10 @@ def test_a_row_that_its_model_contradicts_stops_the_build(field, value, sentence
     with (tmp_path / "INDEX.csv").open("w", newline="") as index:
         writer = csv.DictWriter(index, rows[0])
         writer.writeheader()
-        writer.writerow(rows[0] | {field: value})
+        writer.writerow(rows[0] | {"total_params_expected": "134515009"})
 
     with pytest.raises(AssetError) as caught:
         build_models(tmp_path, tmp_path / "models")
 
-    assert f"INDEX.csv: row {file}: {sentence}" in str(caught.value)
+    told = f"INDEX.csv: row {file}: total_parameters is 134515009, but the model built has 134515008"
+    assert told in str(caught.value)

@@ -63,7 +63,6 @@ def test_an_unknown_name_gets_suggestions():
     ("break_it", "field"),
     (
         (lambda row: row.pop("source"), "source"),
-        (lambda row: row["layers"][1].pop("blocks"), "layers.1"),
         (lambda row: row["layers"][1].update(out_features=10**9), "the row"),
     ),
 )

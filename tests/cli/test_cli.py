@@ -77,31 +77,6 @@ def test_a_port_in_use_is_named(tmp_path):
     assert 2 == run.returncode
 
 
-def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
-    arguments = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
-    assumed, given = (json.loads(rankviz("estimate", *arguments, *more).stdout) for more in ((), ("--steps", "1000")))
-    fit = json.loads(rankviz("fit", *arguments).stdout)
-
-    sentence = "Time and cost assume 1,000 optimizer steps: no epochs, steps or tokens were given."
-    assert given["ranks"] == assumed["ranks"]
-    assert [sentence, *given["notes"]] == assumed["notes"]
-    assert [sentence] == fit["notes"]
-
-
-def test_advise_gives_the_contracts_keys():
-    run = rankviz("advise", "meta-llama/Llama-3.1-8B", "--gpu", "L4", "--steps", "1000", "--json")
-
-    result = json.loads(run.stdout)
-    assert (32, 32, 3e-4, "unsloth") == (
-        result["r"],
-        result["lora_alpha"],
-        result["learning_rate"],
-        result["target_modules"],
-    )
-    assert 4 * 41_943_040 == result["capacity"]["holds_tokens"]
-    assert "fits" == result["fit"]
-
-
 def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 16)

@@ -2,20 +2,17 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.cli.runs import plot_sweep
-from rankviz.paths import ASSETS
 from tests.cli.command import rankviz
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.finished_runs import finished
 
 EXPORT = ("export", "Qwen/Qwen3-4B", "-r", "8")
-ROWS = "".join(json.dumps({"prompt": "a" * n, "completion": "b"}) + "\n" for n in range(1, 9))
 
 
 def test_an_export_writes_its_files_and_replaces_others_only_when_told_to(tmp_path):
@@ -33,12 +30,12 @@ def test_an_export_writes_its_files_and_replaces_others_only_when_told_to(tmp_pa
     assert "lf.yaml" in file.read_text() and "llamafactory.yaml" not in file.read_text()
 
 
-def test_a_notebook_is_filled_from_a_data_file_and_the_ending_says_the_kind(tmp_path):
+def test_a_notebook_in_the_callers_folder_is_filled_from_a_data_file_there_and_the_ending_says_the_kind(tmp_path):
     rows = [{"instruction": "Say the letter.", "input": letter, "output": letter * 3} for letter in "abcdefgh"]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = ("--data", str(tmp_path / "mine.jsonl"), "--epochs", "3", "-o")
+    files = ("--data", "mine.jsonl", "--epochs", "3", "-o", "train.ipynb")
 
-    rankviz(*EXPORT, *data, str(tmp_path / "train.ipynb"), home=tmp_path / "home")
+    rankviz(*EXPORT, *files, home=tmp_path / "home", cwd=tmp_path)
     refused = rankviz(*EXPORT, "--format", "colab", "-o", str(tmp_path / "x.py"))
 
     cells = json.loads((tmp_path / "train.ipynb").read_text())["cells"]
@@ -75,7 +72,6 @@ def test_estimates_and_sweeps_are_plotted(tmp_path):
     ("name", "sentence"),
     [
         ("plot.pdf", "The name of a plot file ends in .html, .png or .svg (got plot.pdf)."),
-        ("nowhere/plot.html", "does not exist. Create it first."),
         ("mine.html", "mine.html is there already. Choose another name or folder, or add --force to replace it."),
     ],
 )
@@ -104,30 +100,3 @@ def test_an_adapter_has_the_contracts_keys_a_sentence_and_is_resized(tmp_path):
     assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in text.splitlines() if "q_proj" in line)
     assert (2, 4, 160) == (resized["r"], resized["lora_alpha"], resized["adapter_parameters"])
     assert (tmp_path / "new" / "adapter_model.safetensors").stat().st_size == resized["adapter_bytes"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The caller's folder, with one file of each kind in a folder below it."""
-    there = tmp_path_factory.mktemp("caller")
-    mine = there / "mine"
-    mine.mkdir()
-    (mine / "rows.jsonl").write_text(ROWS)
-    shutil.copy(ASSETS / "validation" / "cpu_probes.csv", mine / "measured.csv")
-    (mine / "llama").mkdir()
-    shutil.copy(ASSETS / "configs" / "HuggingFaceTB__SmolLM2-135M.json", mine / "llama" / "config.json")
-    return there
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "export Qwen/Qwen3-4B --data mine/../mine/rows.jsonl -o train.py",
-        "estimate mine/llama --json --plot memory.html",
-        "validate mine/measured.csv -o report.json",
-    ],
-)
-def test_a_path_is_relative_to_the_callers_folder(folder, tmp_path, words):
-    run = rankviz(*words.split(), home=tmp_path / "home", cwd=folder, HF_HUB_OFFLINE="1")
-
-    assert (0, "") == (run.returncode, run.stderr if run.returncode else "")

@@ -9,9 +9,8 @@ from typer.testing import CliRunner
 from rankviz.api import Api
 from rankviz.cli import shared
 from rankviz.cli.commands import app
-from rankviz.cli.runs import errors_in_words, facts, print_sweep, runs_show, sweep_json, training, watch
+from rankviz.cli.runs import facts, print_sweep, runs_show, sweep_json, watch
 from rankviz.core.runs import events
-from rankviz.core.runs.record import RunRecord
 from rankviz.paths import ASSETS
 from tests.cli.command import rankviz
 from tests.support.engines.hub_jobs import stand_in_hub
@@ -127,20 +126,6 @@ def test_a_table_shows_cells_as_they_are_and_gives_a_terminal_no_commands(capsys
     assert "\x1b" not in printed and printed.splitlines()[-1].endswith("word word")
 
 
-def test_the_same_error_of_several_runs_is_said_once(api, capsys):
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(2, 4)))
-    for run_id in store.run_ids(sweep_id):
-        store.append(run_id, events.AttemptPlaced(time=1.0, attempt=1, engine="slurm", where="node-1"))
-        store.append(run_id, events.RunFailed(time=2.0, error="No\x1b[2J\nwheel."))
-
-    print_sweep(api, sweep_id)
-
-    (error,) = errors_in_words(api.runs.sweep(sweep_id))
-    assert error.startswith("Failed: No") and error.endswith("wheel.") and "\x1b" not in error
-    assert "Slurm cluster, node-1" in capsys.readouterr().out
-
-
 def test_accuracies_have_a_verdict_facts_and_keys(api, capsys):
     print_sweep(api, counted(api, {4: 60, 16: 80}).sweep_id)
     text = " ".join(capsys.readouterr().out.split())
@@ -171,18 +156,6 @@ def test_a_run_is_shown_with_its_folder_and_its_answers(api, capsys):
     assert [r"Prompt Spell:\ncat \x1b[2J", "Reference K AE T", "Base The cat … (cut off)", "Trained K AE T"] == lines[
         -4:
     ]
-
-
-def test_a_run_that_trains_says_its_step_loss_pace_and_memory():
-    first, last = (
-        events.StepLogged(time=n, step=n, loss=2.5, learning_rate=0, tokens=100 * n, seconds=n, memory_bytes=2**30)
-        for n in (1, 10)
-    )
-    run = RunRecord(request=questions.run(max_steps=40, r=4))
-    begun = run.after_all([events.StageReached(time=0.0, stage="training"), first, last])
-
-    assert "r = 4, seed 0: step 10 of 40, loss 2.500, 100 tokens/s, 1.00 GiB" == training(begun)
-    assert "" == training(run)
 
 
 def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(api, monkeypatch, capsys):

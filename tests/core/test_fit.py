@@ -3,8 +3,6 @@
 Cards are made to measure from the estimate's own figures, so that nothing here depends on a constant's value.
 """
 
-import json
-
 import pytest
 
 from rankviz.api import Api
@@ -12,9 +10,8 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Price, TrainingSetup
-from rankviz.core.fit import as_json, changed, decide, fit_in_words, limits, setting
+from rankviz.core.fit import changed, decide, fit_in_words, limits, setting
 from rankviz.core.quantity import Range, by_level
-from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS, gpu, layer, model
@@ -22,12 +19,11 @@ from tests.support.runs.toy import ASSUMPTIONS, gpu, layer, model
 API = Api()
 WIDE = model(
     (
-        layer("self_attn.q_proj", 2048, 2048),
-        layer("self_attn.k_proj", 2048, 512),
-        layer("self_attn.v_proj", 2048, 512),
-        layer("self_attn.o_proj", 2048, 2048),
-        layer("mlp.gate_proj", 2048, 8192, part="mlp"),
-        layer("mlp.up_proj", 2048, 8192, part="mlp"),
+        *(
+            layer(f"self_attn.{name}_proj", 2048, width)
+            for name, width in zip("qkvo", (2048, 512, 512, 2048), strict=True)
+        ),
+        *(layer(f"mlp.{name}_proj", 2048, 8192, part="mlp") for name in ("gate", "up")),
         layer("mlp.down_proj", 8192, 2048, part="mlp"),
     ),
     hidden_size=2048,
@@ -95,26 +91,6 @@ def test_a_knob_costs_what_asking_again_gives():
     assert "fits" == knob.fit
 
 
-@pytest.mark.parametrize(
-    ("given", "labels", "not_labels"),
-    [
-        ({"target_modules": "attention"}, {"add MLP targets"}, {"attention targets only"}),
-        ({}, {"attention targets only"}, {"add MLP targets"}),
-        ({"training": {"loss_path": "full"}}, {"fused loss"}, set()),
-        ({"training": {"optim": "adamw_torch"}}, {"8-bit AdamW"}, {"AdamW with full states (adamw_torch)"}),
-        ({"training": {"gradient_checkpointing": "none"}}, {"Hugging Face checkpointing"}, {"no checkpointing"}),
-        ({"ranks": (24,)}, {"r = 16", "r = 32"}, set()),
-        ({"training": {"per_device_train_batch_size": 1}}, {"batch 2, accumulation 2"}, {"batch 0, accumulation 8"}),
-    ],
-    ids=lambda each: str(sorted(each) if isinstance(each, set) else each),
-)
-def test_only_knobs_that_apply_are_offered(given, labels, not_labels):
-    offered = {knob.label for knob in on(question(**given), gpu()).knobs}
-
-    assert labels <= offered
-    assert not not_labels & offered
-
-
 def test_three_methods_at_the_same_rank_and_batch():
     qlora, lora, full = on(question(), gpu()).methods
 
@@ -124,17 +100,6 @@ def test_three_methods_at_the_same_rank_and_batch():
     assert qlora.device_bytes.expected < lora.device_bytes.expected < full.device_bytes.expected
     assert lora.seconds.expected < full.seconds.expected
     assert [True, False, False] == [m.chosen for m in (qlora, lora, full)]
-
-
-def test_the_json_is_plain_and_whole():
-    result = as_json(on(question(), gpu()))
-
-    assert result == json.loads(json.dumps(result))
-    assert {"r", "batch", "max_length"} == set(result["limits"])
-    assert {"surely", "expected", "ceiling", "note"} <= set(result["limits"]["r"])
-    assert {"label", "change", "device_bytes", "seconds", "usd", "fit"} <= set(result["knobs"][0])
-    assert ("Toy cloud", "2026-11-25") == (result["gpus"][0]["provider"], result["gpus"][0]["price_checked"])
-    assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
 
 
 def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
@@ -159,15 +124,6 @@ def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     assert "Choose precision fp16" in decided.cards[-1].reason
 
 
-@pytest.mark.parametrize("price", [-0.5, float("nan"), float("inf"), "cheap", True])
-def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
-    with pytest.raises(InvalidSettingError) as error:
-        on(question(), gpu(), prices={"toy-card": price})
-
-    message = f"The price per hour of the Toy card must be a number from 0 to 1,000,000 (got {price!r})."
-    assert message == str(error.value)
-
-
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
 
 
@@ -182,49 +138,15 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
     assert decided.sentence.startswith("Smallest change that makes it fit: fused loss (")
 
 
-@pytest.mark.parametrize(
-    ("change", "label"),
-    [
-        ({"r": 64}, "r = 64"),
-        ({"targets": "attention"}, "attention targets only"),
-        ({"precision": "nf4-dq"}, "4-bit base (NF4)"),
-    ],
-)
-def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
-    """One row of one token, so that only weights count."""
-    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "bf16", "optim": "adamw_8bit"}
-    chosen = question(ranks=(256 if "r" in change else 1,), training=tiny)
-
-    decided = on(chosen, card_for(changed(chosen, change)))
-
-    assert label == decided.smallest.label
-    assert not decided.smallest.same_result
-
-
-def test_where_nothing_is_enough_the_cheapest_gpu_that_fits_is_named():
-    dear = gpu(id="dear", name="Dear card", usable_bytes=2**40, prices=(priced(9.0),))
-    cheap = gpu(id="cheap", name="Cheap card", usable_bytes=2**40, prices=(priced(2.0),))
-    small = gpu(id="small", usable_bytes=2**20)
-
-    decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
-
-    assert decided.smallest is None
-    assert decided.sentence.startswith("No single change makes it fit; ")
-    assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
-
-
 def of_catalogue(model, card, r, **training):
     asked = Question(model_id=model, ranks=(r,), gpu=card, training=TrainingSetup(**training))
     card = find_gpu(load_gpus(ASSETS), card)
     return setting(load_model(ASSETS, model), asked, card, load_assumptions(ASSETS))
 
 
-@pytest.mark.parametrize(
-    ("model", "length"), [("mistralai/Mistral-Small-24B-Base-2501", 512), ("Qwen/Qwen3-30B-A3B", 128)]
-)
-def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model, length):
+def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
     """Loading decides the verdict on a T4, so no sentence quotes the training step, which would fit."""
-    start = of_catalogue(model, "t4", 8, max_length=length, per_device_train_batch_size=1)
+    start = of_catalogue("Qwen/Qwen3-30B-A3B", "t4", 8, max_length=128, per_device_train_batch_size=1)
     start = start.with_change({"targets": "attention"})
     loading = f"{start.row.memory.while_loading / 2**30:.2f} GiB"
 
@@ -238,7 +160,7 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model
 
 
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)
-MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B", "meta-llama/Llama-3.1-8B")
+MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B")
 CARDS = ("T4", "L4")
 
 

@@ -63,25 +63,6 @@ def test_the_documented_estimate_by_curl(address):
     assert [16_515_072, 33_030_144] == [row["adapter_parameters"] for row in answer["ranks"]]
 
 
-def by_place(address, name, values):
-    """Gradio's own call, with the arguments in a list."""
-    data = json.dumps({"data": values}).encode()
-    asked = urllib.request.Request(f"{address}/gradio_api/call/{name}", data, {"Content-Type": "application/json"})
-    event = json.load(urllib.request.urlopen(asked))["event_id"]
-    answer = urllib.request.urlopen(f"{address}/gradio_api/call/{name}/{event}").read().decode()
-    event, data = re.search(r"event: (complete|error)\ndata: (.*)", answer).groups()
-    return event, json.loads(data)
-
-
-def test_a_call_by_place_may_give_the_first_arguments_alone(address):
-    event, (answer,) = by_place(address, "estimate", ["Qwen/Qwen3-4B", [8]])
-
-    assert ("complete", [16_515_072]) == (event, [row["adapter_parameters"] for row in answer["ranks"]])
-    for values, words in (([], "Model must be a name"), ([1] * 50, "estimate has 22 arguments (got 50)")):
-        event, answer = by_place(address, "estimate", values)
-        assert "error" == event and words in answer["error"]
-
-
 def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(address):
     token = token_of(address)
     block = documented('"steps": 20', address).replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token)

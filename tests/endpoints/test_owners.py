@@ -5,11 +5,10 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import RankVizError
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.visitor import acting_as
-from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.quick import chosen_quick
 from tests.support.runs import questions
@@ -138,40 +137,13 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
 
 
-def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
-    api, _ = page_with_elsewhere(tmp_path, shared=True)
-    functions, store = functions_of(api), api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
-    (run_id,) = store.run_ids(sweep_id)
-    store.append(run_id, RunFailed(time=1.0, error="no luck"))
-
-    with acting_as(BEN), pytest.raises(RankVizError, match="No run or sweep"):
-        functions["resume"](sweep_id, engine="elsewhere")
-    with acting_as(ANN), pytest.raises(RankVizError, match=r"flavor and spend need the engine hf-jobs\."):
-        functions["resume"](sweep_id, engine="elsewhere", spend=5.0)
-    with acting_as(ANN):
-        assert [run_id] == functions["resume"](sweep_id, engine="elsewhere")["run_ids"]
-    api.workspace.supervisor.settle()
-    api.workspace.supervisor.stop()
-
-    assert ("completed", "elsewhere", 2) == tuple(
-        getattr(store.get(run_id), name) for name in ("state", "engine", "attempt")
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
-        (
-            {"mode": "sweep", "ranks": [4, 8], "independent": [4]},
-            "Independent runs belong to a fast curve (got ",
-        ),
         ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
-        ({"engine": "moon"}, "There is no engine 'moon'."),
         ({"engine": "hf-jobs"}, "Log in with Hugging Face"),
         ({"flavor": "l4x1"}, "flavor and spend need the engine hf-jobs."),
-        ({"spend": 5.0}, "flavor and spend need the engine hf-jobs."),
     ],
 )
 def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, sentence):

@@ -9,7 +9,6 @@ from rankviz.core.runs.metric import TOKEN_ACCURACY
 from rankviz.figures import sweep_figure, sweep_info
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import plain_sweep
-from tests.support.web.quick_looks import forecast
 
 
 def verdict_of(sweep, **more):
@@ -99,22 +98,3 @@ def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
         "measured: equal within the tolerance": ("square", (64,)),
     } == {trace.name: (trace.marker.symbol, trace.x) for trace in figure.data}
     assert ["r = 16: smallest rank to consider"] == [line.name for line in figure.layout.shapes if line.showlegend]
-
-
-def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
-    sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
-
-    info = sweep_info([(sweep, verdict_of(sweep))], forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6}))
-    figure = sweep_figure(info)
-
-    assert ["estimated, 80 % band", "50 % band", "fast curve", "measured runs"] == [
-        trace.name for trace in figure.data if trace.showlegend is not False
-    ]
-    wide, narrow, median = figure.data[:3]
-    assert (4, 16, 64) == median.x
-    assert {4, 16, 64} == set(wide.x) == set(narrow.x)
-    assert (1.57, 1.93) == pytest.approx((min(wide.y), max(wide.y)))
-    assert (1.585, 1.915) == pytest.approx((min(narrow.y), max(narrow.y)))
-    assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
-    assert [4, 8, 16, 64] == list(figure.layout.xaxis.tickvals)
-    assert "nothing is forecast below the lowest run" in info.source

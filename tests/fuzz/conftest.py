@@ -96,12 +96,13 @@ def outcome(read, given):
 def fuzz(request):
     """fuzz(make, read): `make(rng)` gives the input of a case, `read(input)` is tried on it. A case passes if it
     returns or raises a RankVizError within 2 s of processor time and 500 MB. refuses: False of a reader that takes
-    everything, such as one that leaves out what it cannot read; least: the share of cases that must give a result."""
+    everything, such as one that leaves out what it cannot read; least: the share of cases that must give a result;
+    share: of the cases of a reader, the part that is tried."""
 
-    def run(make, read, *, refuses=True, least=LEAST):
-        seed = f"{SEED}:{request.node.name}"
+    def run(make, read, *, refuses=True, least=LEAST, share=1.0):
+        seed, cases = f"{SEED}:{request.node.name}", round(share * CASES)
         with bounded():
-            outcomes = [outcome(read, make(Random(f"{seed}:{index}"))) for index in range(CASES)]
+            outcomes = [outcome(read, make(Random(f"{seed}:{index}"))) for index in range(cases)]
         counts = Counter(kind for kind, _ in outcomes)
         if path := os.environ.get("RANKVIZ_FUZZ_REPORT"):
             with Path(path).open("a") as file:
@@ -114,9 +115,9 @@ def fuzz(request):
                 broken.setdefault(cause, f"case {index}: {kind} {detail}\n  {given}")
         if broken:
             shown = "\n".join([*broken.values()][:SHOWN])
-            pytest.fail(f"{dict(counts)} of {CASES} cases, seed {seed}\n{shown}", pytrace=False)
+            pytest.fail(f"{dict(counts)} of {cases} cases, seed {seed}\n{shown}", pytrace=False)
         # A generator that no longer reaches the reader would pass for ever.
-        assert counts["result"] >= least * CASES, dict(counts)
+        assert counts["result"] >= least * cases, dict(counts)
         assert counts["refused"] or not refuses, dict(counts)
 
     return run

@@ -7,6 +7,7 @@ A reader's cases start from a valid sample, so that they get past its first chec
 import copy
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping
 from random import Random
@@ -164,26 +165,11 @@ def zip_bytes(members: Mapping[str, bytes], rng: Random) -> bytes:
             info.compress_type = archive.compression
             if rng.random() < 0.05:
                 info.external_attr = 0o120777 << 16  # a symbolic link
-            _write(archive, info, data)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of names that come twice
+                archive.writestr(info, data)
     data = out.getvalue()
     return data if rng.random() < 0.7 else file_bytes(data, rng)
-
-
-def zip_of(members: Mapping[str, bytes]) -> bytes:
-    """A sound zip of the members."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return out.getvalue()
-
-
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that come twice
-        archive.writestr(info, data)
 
 
 def _places(root: list) -> list[tuple[Any, Any]]:

@@ -16,27 +16,10 @@ from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 from tests.support.processes.code_errors import none_logged
 
-IDS = (
-    "r16",
-    "20261125-015906-370c-001-r1",
-    "gpu=l4",
-    "csv",
-    "m0-q_proj",
-    "r²",
-    "e²",
-    "r" + "9" * 5000,
-    "e" + "9" * 400,
-)
+IDS = ("r16", "20261125-015906-370c-001-r1", "gpu=l4", "m0-q_proj", "r²", "e²", "r" + "9" * 5000, "e" + "9" * 400)
 CLICKS = (*({"id": each} for each in IDS), {"id": "l4", "text": "0.5"})
 SWEEP = "20261125-015906-370c"
-SCOPE = {
-    "type": "http",
-    "method": "POST",
-    "path": "/",
-    "headers": [],
-    "query_string": b"tab=runs&r=32",
-    MARK: Visitor("ann"),
-}
+SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b"tab=runs&r=32"}
 SERVERS_OWN = {"": ("", SWEEP, f"{SWEEP}-001-r1", "sample"), (): ([], [f"{SWEEP}-001-r1"])}
 """What a State holds by what it starts with: never what a browser sends."""
 

@@ -1,4 +1,4 @@
-"""Broken addresses, and broken bodies of Explore's requests: an answer, or a sentence in place of it."""
+"""Broken addresses, bodies of Explore's requests and messages to the MCP server: an answer, or a sentence."""
 
 import json
 from functools import partial
@@ -7,10 +7,11 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from rankviz.api import Api
+from rankviz.errors import UserError
 from rankviz.references import References
 from rankviz.ui import link
 from rankviz.ui.explore.answer import answer, question_of, reply
-from rankviz.ui.explore.compare import compare
+from rankviz.ui.mcp import parsed
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
@@ -73,12 +74,26 @@ def test_an_answer(fuzz, api):
     fuzz(broken_body, answering(partial(answer, api)), refuses=False)
 
 
-def test_a_comparison(fuzz, api):
-    def make(rng):
-        pins = [urlencode(broken_address(rng), errors="surrogatepass") for _ in range(rng.choice((1, 2)))]
-        return mutate.json_bytes({"pins": pins, "x": "file", "y": "loss"}, rng)
+MESSAGES = (
+    {"jsonrpc": "2.0", "id": 7, "method": "tools/call",
+     "params": {"name": "estimate", "arguments": {"model": "Qwen/Qwen3-4B", "ranks": [8], "epochs": 2.5}}},
+    {"jsonrpc": "2.0", "id": "a", "method": "tools/list", "params": {}},
+    {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}},
+    {"jsonrpc": "2.0", "id": 3, "result": {}},
+)  # fmt: skip
 
-    fuzz(make, answering(partial(compare, api)), refuses=False)
+
+def test_a_message_to_the_mcp_server(fuzz):
+    """As it is read before the server's library reads it."""
+
+    def read(body):
+        try:
+            message = parsed(body)
+        except (ValueError, RecursionError) as error:
+            raise UserError(str(error)) from None
+        json.dumps(message, ensure_ascii=False, allow_nan=False).encode()  # as it is answered
+
+    fuzz(lambda rng: mutate.json_bytes(rng.choice(MESSAGES), rng), read)
 
 
 def test_a_reference(fuzz, tmp_path):

@@ -16,13 +16,7 @@ from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.support.runs.measured_rows import CELLS
 
-QUESTION = {
-    "model": "HuggingFaceTB/SmolLM2-135M",
-    "use_case": "instruction",
-    "r": 16,
-    "dora": False,
-    "rslora": True,
-}
+QUESTION = {"model": "HuggingFaceTB/SmolLM2-135M", "use_case": "instruction", "r": 16, "dora": False, "rslora": True}
 
 
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):

@@ -13,6 +13,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, import_runs
 from rankviz.store.journal import parse_lines, parse_request
+from tests.attacks.payloads import zip_of
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.fuzz.stored import ROWS, SHOWS, broken_journal, broken_request, request_row, write_run
@@ -42,7 +43,7 @@ def test_an_imported_zip_is_taken_whole_or_refused(fuzz):
     def make(rng):
         members = {"runs/a/request.json": broken_request(rng, "a", "s"), "runs/a/events.jsonl": broken_journal(rng)}
         members |= {f"runs/b/{name}": data for name, data in _sound("b").items()}
-        return mutate.zip_bytes(members, rng) if rng.random() < 0.5 else mutate.zip_of(members)
+        return mutate.zip_bytes(members, rng) if rng.random() < 0.5 else zip_of(members)
 
     def read(data):
         with tempfile.TemporaryDirectory() as folder:

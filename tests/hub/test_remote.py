@@ -1,7 +1,7 @@
 """Models and adapters from outside the catalogue: laid out by a worker within limits, or refused with one sentence."""
 
 import json
-import shutil
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -27,9 +27,37 @@ from rankviz.hub.remote import (
     introspect_config,
 )
 from rankviz.units import GIB
-from tests.hub.layouts import LLAMA, answering, config_file
-from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.toy import TOY
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": True,
+}
+
+
+def config_file(folder, config=LLAMA):
+    path = folder / "config.json"
+    path.write_text(config if isinstance(config, str) else json.dumps(config))
+    return path
+
+
+def answering(code):
+    """Children that run this code instead of the worker."""
+    return Children(Bounds(seconds=60, memory_bytes=GIB), worker=(sys.executable, "-c", code))
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
+    folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
+    return folder, cache, find_model(config_file(folder), cache=cache)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +139,6 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     assert "took more than" in str(caught.value)
 
 
-# On the Hub
-
-
 class Hub:
     """Answers like HfApi."""
 
@@ -171,37 +196,6 @@ def test_a_hub_model_says_where_it_is_from(laid_out):
     assert ("a/b", "b", "config.json of a/b on the Hub") == (model.id, model.name, model.source)
 
 
-class FakeHub:
-    """Answers like HfApi for one repository that lies in a folder."""
-
-    def __init__(self, folder, sizes=None, error=None):
-        self.folder, self.error, self.fetched = folder, error, []
-        self.sizes = sizes if sizes is not None else {path.name: path.stat().st_size for path in folder.iterdir()}
-
-    def model_info(self, repo_id, files_metadata, timeout):
-        if self.error:
-            raise self.error
-        files = [SimpleNamespace(rfilename=name, size=size) for name, size in self.sizes.items()]
-        return SimpleNamespace(sha="abc", siblings=files)
-
-    def hf_hub_download(self, repo_id, file, revision, local_dir, etag_timeout):
-        assert "abc" == revision
-        self.fetched.append(file)
-        if local_dir is None:
-            return str(self.folder / file)
-        local_dir.mkdir(parents=True, exist_ok=True)
-        return str(shutil.copy(self.folder / file, local_dir))
-
-
-def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
-    folder = two_blocks(tmp_path)
-    (folder / "training_args.bin").write_bytes(b"\x80")
-    api = FakeHub(folder)
-
-    assert folder == fetch_adapter("owner/name", max_bytes=10**6, api=api)
-    assert [CONFIG, WEIGHTS] == api.fetched
-
-
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -214,9 +208,9 @@ def test_config_and_weights_are_fetched_and_nothing_else(tmp_path):
         ({CONFIG: 500, WEIGHTS: 5_000_000}, "has 5,000,000 bytes of weights, more than the 1,000,000"),
     ],
 )
-def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_path, sizes, message):
-    api = FakeHub(tmp_path, sizes)
+def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(sizes, message):
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+    api = SimpleNamespace(model_info=lambda *_, **__: SimpleNamespace(sha="abc", siblings=files))  # gives no file
 
     with pytest.raises(BadAdapterError, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=api)
-    assert [] == api.fetched

@@ -366,8 +366,6 @@ class TestEnvelopes:
 
             assert 422 == reply.status_code, address
 
-    IN_ADDRESSES = (f"queue/data?session_hash={LONG}", "queue/data?session_hash=a%0ab", f"heartbeat/{LONG}")
-
     @pytest.mark.parametrize(("name", "arguments"), [("thrice", {}), ("twice", {"x": 1}), ("twice", {})])
     def test_an_endpoint_or_argument_that_there_is_not_is_a_sentence(self, client, name, arguments):
         reply = client.post(f"/gradio_api/call/v2/{name}", json=arguments)

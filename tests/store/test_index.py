@@ -2,17 +2,15 @@
 
 import errno
 import os
-import tracemalloc
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rankviz.core.runs.events import (
-    Answered,
     Evaluated,
-    GreedyAnswer,
     RunCancelled,
     RunFailed,
-    StageReached,
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
@@ -29,7 +27,6 @@ from tests.support.processes.opened_files import opened_files
 from tests.support.processes.slow_store import READ, SlowStore
 from tests.support.runs import questions
 
-LATER = StageReached(time=3.0, stage="loading")
 COUNT = 20_000
 LOSSES = tuple(2.0 + place / 7 for place in range(COUNT))
 
@@ -156,32 +153,6 @@ def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
     assert [] == opened
 
 
-def test_a_long_run_that_has_ended_takes_a_few_kilobytes(store):
-    run_ids = queued(store, 1, 2, 4, 8)
-    long = "word " * 100
-    answers = tuple(
-        GreedyAnswer(place=place, prompt=long, reference=long, text=long, ended=True) for place in range(20)
-    )
-    lists = {"example_losses": (1.5,) * 900, "example_tokens": (2,) * 900}
-    for run_id in run_ids:
-        evaluated = Evaluated(time=2.0, when="after", loss=1.5, tokens=1800, examples=900, seconds=1.0, **lists)
-        answered = Answered(time=2.5, when="after", answers=answers, seconds=1.0)
-        for event in (STARTED, *map(step, range(1, 2001)), evaluated, answered, DONE):
-            store.append(run_id, event)
-    reader = RunStore(store.home)
-
-    tracemalloc.start()
-    reader.record(run_ids[0])
-    before = tracemalloc.get_traced_memory()[0]
-    for run_id in run_ids[1:]:
-        reader.record(run_id)
-    each = (tracemalloc.get_traced_memory()[0] - before) / len(run_ids[1:])
-    tracemalloc.stop()
-
-    assert each < 20_000
-    assert answers == reader.get(run_ids[1]).answered_after.answers
-
-
 def test_tables_charts_and_estimates_of_ended_runs_read_no_journal(store):
     (run_id,) = queued(store, 4)
     values = tuple([1, 0] * 20)
@@ -229,8 +200,21 @@ def test_long_lists_of_an_ended_run_are_exact_and_few_are_in_memory(store):
     assert 8 == journal._read_again.cache_info().currsize
 
 
-def too_many_open(path):
-    raise OSError(errno.EMFILE, "Too many open files")
+def test_a_journal_that_many_ask_for_at_once_is_read_once(store, monkeypatch):
+    (run_id,) = queued(store, 1)
+    store.append(run_id, evaluated())
+    store.append(run_id, RunCancelled(time=2.0))
+    losses, fold, reads = store.get(run_id).loss_after.example_losses, journal.JournalReader._fold, []
+
+    def slow(reader):
+        reads.append(time.sleep(0.2))
+        fold(reader)
+
+    monkeypatch.setattr(journal.JournalReader, "_fold", slow)
+    journal._read_again.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        assert [LOSSES] * 8 == list(threads.map(tuple, [losses] * 8))
+    assert 1 == len(reads)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])

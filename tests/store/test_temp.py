@@ -151,6 +151,14 @@ def test_the_oldest_uploads_make_room_and_what_has_just_come_stays(temp):
     assert [files[0], files[2]] == there(files)
 
 
+def test_newer_downloads_make_room_before_older_uploads(temp, made):
+    older = upload(temp, "older", ANNA, 400_000, age=500)
+    downloads = [made(BEN, 300_000), made(CARL, 200_000)]
+
+    assert 0 <= temp.require_room(1, coming_bytes=400_000)
+    assert [older, downloads[1]] == there([older, *downloads])
+
+
 def test_nothing_outside_of_the_uploads_makes_room(temp, tmp_path):
     outside = tmp_path / "outside" / "rows.csv"
     outside.parent.mkdir()

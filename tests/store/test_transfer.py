@@ -173,6 +173,18 @@ def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_pa
     assert ["theirs"] == [record.run_id for record in store.all()]
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
+    store = RunStore(tmp_path)
+    import_runs(store, made(tmp_path, ("a", "s"), ("c", "other")), ownership=Ownership("ann"))
+    store.open_to_all("s", is_open)
+    store.open_to_all("other", not is_open)
+
+    import_runs(store, made(tmp_path, ("b", "s"), ("d", "other"), ("e", "new")), ownership=Ownership("ann"))
+
+    assert {"b": is_open, "d": not is_open, "e": False} == {name: store.ownership(name).is_open for name in "bde"}
+
+
 @pytest.mark.parametrize("runs", [[("a", "s"), ("A", "s")], [("a", "s"), ("b", "S")], [("a", "s"), ("s", "t")]])
 def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
     with pytest.raises(InvalidSettingError, match="nothing was imported"):

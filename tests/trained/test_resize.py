@@ -30,18 +30,6 @@ def truncated(matrix: np.ndarray, k: int) -> np.ndarray:
     return u[:, :k] * s[:k] @ vt[:k]
 
 
-@pytest.mark.parametrize("config", [{}, {"use_rslora": True}, {"alpha_pattern": {"v_proj": 3}}])
-@pytest.mark.parametrize("options", [{"r": 2}, {"energy": 0.9}])
-def test_each_update_is_the_truncated_one_at_its_old_scale(tmp_path, config, options):
-    before, what = planned(two_blocks(tmp_path / "old", **config), **options)
-
-    after = read_adapter([resize(before, what, tmp_path / "new")])
-
-    for name in before.pairs:
-        expected = truncated(update(before, name), what.by_module[name])
-        np.testing.assert_allclose(update(after, name), expected, atol=1e-5 * np.abs(expected).max())
-
-
 @pytest.mark.parametrize("dtype", [None, "fp32", "bf16", "fp16"])
 def test_the_file_has_the_size_that_was_promised_to_the_byte(tmp_path, dtype):
     before, what = planned(two_blocks(tmp_path / "old"), r=1, dtype=dtype)

@@ -2,9 +2,7 @@
 
 import pytest
 
-from rankviz.api import Api
-from tests.support.runs.finished_runs import counted
-from tests.support.web.pages import LLAMA, choose_rank, chromium, figure, open_section, restored
+from tests.support.web.pages import chromium
 from tests.support.web.serving import serving
 
 WAIT_MILLISECONDS = 300_000
@@ -15,15 +13,6 @@ WAIT_MILLISECONDS = 300_000
 def home(tmp_path_factory):
     """The app's folder of runs."""
     return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture
-def counted_sweep(home):
-    """A sweep with accuracies, gone again afterwards: other tests share the runs folder."""
-    api = Api(home=home)
-    sweep = counted(api, {4: 60, 16: 80})
-    yield sweep.sweep_id
-    api.runs.delete(sweep.sweep_id)
 
 
 @pytest.fixture(scope="session")
@@ -52,44 +41,12 @@ def context(browser, address):
     context.close()
 
 
-class Watched:
-    """A wide page, and what its browser console calls an error."""
-
-    def __init__(self, context):
-        self.page = context.new_page()
-        self.errors = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-
-
 @pytest.fixture
 def page(context):
     """A wide page that fails the test if the browser console says error."""
-    watched = Watched(context)
-    yield watched.page
-    watched.page.close()
-    assert [] == watched.errors
-
-
-@pytest.fixture(scope="module")
-def llama_loaded(context):
-    watched = Watched(context)
-    watched.page.goto(LLAMA)
-    watched.page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-    watched.page.locator("#ranks tr.rv-chosen").wait_for()
-    restored(watched.page)
-    open_section(watched.page, "Memory")
-    watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
-    yield watched
-    watched.page.close()
-
-
-@pytest.fixture
-def llama(llama_loaded):
-    """Llama 3.1 8B at r = 16, loaded once for the tests of a file that change no more of it than the rank."""
-    page = llama_loaded.page
-    if "16" != page.get_by_label("Rank r").input_value():
-        choose_rank(page, 16)
-    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     yield page
-    assert [] == llama_loaded.errors
+    page.close()
+    assert [] == errors

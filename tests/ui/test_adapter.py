@@ -2,7 +2,6 @@
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,13 @@ import pytest
 from rankviz.api import Api, adapters
 from rankviz.children import FairLine
 from rankviz.core.spectrum import proposed_rank
-from rankviz.errors import BadAdapterError
+from rankviz.errors import BadAdapterError, BusyError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
-from rankviz.ui.page import build_app
-from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import Q, factors, save, two_blocks
-from tests.support.processes.workers import wait_for
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.toy import ASSETS
-from tests.support.web.visitors import ANN, BEN
+from tests.support.web.endpoints import functions_of
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
 
@@ -31,20 +27,6 @@ def api(tmp_path):
 
 def shown(api, source, *, choice="r2", cell=""):
     return adapter.shown(api, source=source, choice=choice, cell=cell)
-
-
-def test_the_page_is_built_without_reading_an_adapter_and_the_tab_tells_of_the_sample_when_it_is_opened(api, tmp_path):
-    others = tmp_path / "assets"
-    others.mkdir()
-    for each in ASSETS.iterdir():
-        if each.name != "sample_adapter":
-            (others / each.name).symlink_to(each)
-
-    build_app(Api(home=tmp_path / "home", assets=others, shared=False))
-    choices, top = adapter.run_choices(api), shown(api, "").top
-
-    assert [("Sample: r = 16, SmolLM2-135M-Instruct on phonemes", "sample")] == choices.choices
-    assert "r = 16, 400 steps on phonemes" in text_of(top)
 
 
 def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
@@ -62,15 +44,6 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     assert (["0", "1"], ["q_proj", "v_proj"]) == (heat["x"], heat["y"])
     assert [["", ""], ["", "×"]] == heat["text"]
     assert "rank_pattern={" in view.pattern.replace("&quot;", '"')
-
-
-def test_what_is_no_adapter_gives_a_notice_and_the_one_before_is_gone(api, tmp_path):
-    (tmp_path / "adapter_model.bin").write_bytes(b"\x80\x04.")
-
-    view = shown(api, json.dumps([str(tmp_path / "adapter_model.bin")]))
-
-    assert "pickle files can run code" in text_of(view.notice)
-    assert (True, False) == (view.sample.visible, view.parts.visible)
 
 
 def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
@@ -111,14 +84,6 @@ def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
     )
 
 
-def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path):
-    view = shown(api, str(two_blocks(tmp_path / "mine")), choice="r4")
-
-    assert "a resize only lowers the rank: give a rank from 1 to 3" in text_of(view.choices)
-    assert not view.make.interactive
-    assert "Trained with r = 4" in text_of(view.top)
-
-
 def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
     view = shown(api, "sample", choice="r3")
 
@@ -148,35 +113,13 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
     assert "" == view.pattern
 
 
-@pytest.fixture
-def large(api, tmp_path, monkeypatch):
-    """One of four modules, which are many here; its spectrum is in memory."""
-    monkeypatch.setattr(adapters, "MANY_MODULES", 3, raising=False)
-    folder = str(two_blocks(tmp_path / "mine"))
-    api.adapters.spectrum(folder)
-    return folder
-
-
-def test_a_redraw_of_many_modules_waits_for_others_in_the_line(api, large):
-    line = api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=600)
-
-    def redraw():
-        with acting_as(ANN):
-            return shown(api, large, choice="r1")
-
-    with ThreadPoolExecutor(1) as pool, acting_as(BEN), line.turn():
-        redrawn = pool.submit(redraw)
-        wait_for(lambda: line.length == 2 or redrawn.done())
-        waited = not redrawn.done()
-
-    assert waited
-    assert "Resize to r = 1" in redrawn.result().make.value
-
-
-def test_where_there_is_no_place_the_page_says_so_and_stays_as_it_is(api, large):
+@pytest.mark.parametrize(
+    "ask", [lambda *asked: adapter.choice_of(*asked, ""), lambda api, ref: functions_of(api)["spectrum"](ref)]
+)
+def test_a_rank_is_proposed_and_a_spectrum_answered_of_many_modules_in_the_line(api, tmp_path, monkeypatch, ask):
+    monkeypatch.setattr(adapters, "MANY_MODULES", 3)
+    api.adapters.spectrum(folder := str(two_blocks(tmp_path / "mine")))
     api.workspace.children.line = FairLine(1, busy="Busy with others.", seconds=0)
-    with ThreadPoolExecutor(1) as pool, acting_as(BEN), api.workspace.children.line.turn():
-        view = pool.submit(shown, api, large, choice="r1").result()
 
-    assert "Busy with others." in text_of(view.notice)
-    assert ["notice"] == list(vars(view))
+    with api.workspace.children.line.turn(), pytest.raises(BusyError):
+        ask(api, folder)

@@ -26,9 +26,6 @@ from tests.support.web.outside import outside
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Events
 
-STATE_KILOBYTES = 200
-"""Of an open page."""
-
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):

@@ -7,16 +7,13 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.store import RunStore
-from rankviz.store.index import viewing
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.slow_store import SlowStore
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import text_of
 from tests.support.web.serving import launched
 from tests.support.web.stranger import Stranger
-from tests.ui.runs.test_tab import drawn
 
 
 @pytest.fixture
@@ -42,18 +39,6 @@ def test_a_page_opened_meanwhile_is_answered_with_all_that_it_loads(api, visitor
     assert 200 == visitor.ask().status_code
 
     assert api.workspace.store.reading
-
-
-def test_the_list_is_drawn_anew_once_all_runs_are_read(api):
-    with viewing():
-        seen = drawn(api).seen
-    api.workspace.store.goes_on.set()
-    api.workspace.store.update(waits=True)
-
-    table = text_of(drawn(api, seen=seen).table)
-
-    assert "100 queued" in table
-    assert "being read" not in table
 
 
 def test_an_app_has_read_the_runs_before_anybody_asks(tmp_path):

@@ -13,8 +13,6 @@ from starlette.testclient import TestClient
 from rankviz.shared.identity import Identified, Visitors
 from rankviz.shared.page_cache import MadeOnce
 
-PLAIN = {"accept-encoding": "identity"}
-
 
 class Gradio:
     """Makes an answer for each request, and counts them."""

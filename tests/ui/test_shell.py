@@ -4,29 +4,21 @@ import json
 import time
 import urllib.request
 from collections import Counter
-from html import unescape
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
-from rankviz.shared.identity import is_page
-from rankviz.shared.page_cache import MadeOnce
 from rankviz.ui import addresses, page
-from rankviz.ui.addresses import announcement
 from rankviz.ui.mcp import Mcp
 from rankviz.ui.page import build_app
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import Visitor
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import text_of
-from tests.support.web.visitors import ADMIN, ANN
 
 
 def test_the_page_is_short_and_endpoints_are_told_to_those_who_call_them_alone(address):
@@ -55,34 +47,6 @@ def test_no_event_has_two_answers_that_wait_for_themselves(tmp_path):
     assert [] == [(named[component], event) for (component, event), count in waiting.items() if count > 1]
 
 
-PAGE = "<head><script>window.gradio_config = {};</script></head>"
-PLAIN = {"accept-encoding": "identity"}
-TAGS = '<script defer src="é.js"></script>'
-
-
-def test_the_tags_stand_before_gradios_first_script():
-    routes = [Route("/", lambda request: HTMLResponse(PAGE)), Route("/config", lambda request: JSONResponse({}))]
-    answer = TestClient(Starlette(routes=routes, middleware=[Middleware(MadeOnce, tags=TAGS)])).get("/", headers=PLAIN)
-
-    assert PAGE.replace("<script>", f"{TAGS}<script>", 1) == answer.text
-    assert str(len(answer.content)) == answer.headers["content-length"]
-
-
-@pytest.mark.parametrize(
-    ("path", "root_path", "expected"),
-    [
-        ("/", "", True),
-        ("/", "/team/rankviz", True),
-        ("/team/rankviz/", "/team/rankviz", True),
-        ("/team/rankviz/", "/team/rankviz/", True),
-        ("/team/rankviz/config", "/team/rankviz", False),
-        ("/config", "", False),
-    ],
-)
-def test_the_page_is_known_below_a_path_whether_or_not_the_proxy_takes_it_off(path, root_path, expected):
-    assert expected is is_page({"type": "http", "method": "GET", "path": path, "root_path": root_path})
-
-
 def health_of(api):
     answer = TestClient(Starlette(routes=addresses.health_routes(api))).get("/rankviz/health")
     assert 200 == answer.status_code
@@ -101,21 +65,6 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
-    (tmp_path / "file").write_text("")
-
-    for home in (tmp_path / "file" / "home", Path("/proc/home")):
-        assert health_of(Api(home=home))["home_writable"] is False
-
-
-def test_the_terminal_warns_of_a_page_that_others_reach_that_paths_of_the_machine_can_be_opened():
-    address, warning = announcement("192.0.2.7", 7860)
-
-    assert "Address in your network: http://192.0.2.7:7860/" == address
-    assert warning.startswith("Warning: everyone in the network can use this page.") and "by their paths" in warning
-    assert [] == [line for host in ("127.0.0.1", "127.0.0.2", "localhost", "::1") for line in announcement(host, 7860)]
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", ["mcp", "mcp/", "mcp/http", "mcp/http/", "mcp/sse"])
 def test_no_stream_of_mcp_is_held_open_of_which_nothing_will_come(name, method):
@@ -127,15 +76,6 @@ def test_no_stream_of_mcp_is_held_open_of_which_nothing_will_come(name, method):
     assert (405, "POST") == (answer.status_code, answer.headers["allow"])
 
 
-def test_each_kind_of_visitor_reads_what_belongs_to_them():
-    assert page.ANONYMOUS in unescape(text_of(page.who_html(ANN, has_admin=False)))
-    assert page.UNKNOWN in text_of(page.who_html(NOBODY, has_admin=False))
-    assert page.ADMIN in text_of(page.who_html(ADMIN, has_admin=False))
-    assert "Admin" in text_of(page.who_html(NOBODY, has_admin=True))
-    assert "You are ann." in text_of(page.who_html(Visitor("hf:1", "ann"), has_admin=False))
-    assert "<img" not in page.who_html(Visitor("hf:1", "<img src=x>"), has_admin=False)
-
-
 def test_who_one_is_stands_on_a_shared_page_only_and_no_login_where_nobody_could_be_believed(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "the token of the admin")
     monkeypatch.delenv("OAUTH_CLIENT_SECRET", raising=False)
@@ -144,3 +84,4 @@ def test_who_one_is_stands_on_a_shared_page_only_and_no_login_where_nobody_could
 
     assert "who" in shared_ids and not {"who", "login"} & own_ids
     assert "login" not in shared_ids
+    assert "<img" not in page.who_html(Visitor("hf:1", "<img src=x>"), has_admin=False)

@@ -17,12 +17,12 @@ from rankviz.verdict.noise import (
 )
 from tests.support.runs.verdict_tables import planted, table
 
-FREEDOMS = (1, 5, 1e4)
+FREEDOMS = (1, 1e4)
 CLOSE = 1e-7
 
 
 @pytest.mark.parametrize("freedom", FREEDOMS)
-@pytest.mark.parametrize(("p", "k"), [(0.95, 3), (0.975, 7), (0.95, 20)])
+@pytest.mark.parametrize(("p", "k"), [(0.95, 3), (0.975, 20)])
 def test_the_quantile_of_the_range(p, k, freedom):
     quantile = studentized_range_quantile(p, k, freedom)
 
@@ -49,8 +49,8 @@ def noise(ranks, seeds):
 
 @pytest.mark.parametrize(
     ("ranks", "seeds", "gap", "tolerance"),
-    [(2, 3, 0.1, 0.02), (2, 5, 0.06, 0.02), (3, 5, 0.05, 0.02), (3, 6, 0.0, 0.06)],
-    ids=["two ranks", "more seeds", "three ranks", "to show them equal"],
+    [(2, 3, 0.1, 0.02), (3, 5, 0.05, 0.02), (3, 6, 0.0, 0.06)],
+    ids=["two ranks", "three ranks", "to show them equal"],
 )
 def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seeds, gap, tolerance):
     generator, times = np.random.default_rng(5), 300
@@ -103,8 +103,6 @@ NOISES = {
     "as measured": {},
     "runs and nothing else": {"rank_by_example_sd": 0.0, "rest_sd": 0.01},
     "examples": {"rank_by_example_sd": 0.3},
-    "rest": {"rest_sd": 0.3},
-    "few examples": {"examples": 8},
 }
 
 

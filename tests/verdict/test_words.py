@@ -3,7 +3,7 @@
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
 from rankviz.ui.parts.charts import curve
-from rankviz.verdict import CANT_TELL, judge, sentences, summary
+from rankviz.verdict import judge, sentences, summary
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of
 from tests.support.runs.verdict_tables import table
@@ -12,19 +12,6 @@ from tests.support.runs.verdict_tables import table
 def answers(api, sweep, **more):
     verdict = api.verdicts.of_sweep(sweep.sweep_id)
     return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None, **more)}
-
-
-def test_the_sentences_name_each_rank_once_and_what_would_decide():
-    verdict = judge(table({4: [[1.88], [1.80], [1.90]], 16: [[1.84], [1.82], [1.82]], 64: [[2.4], [2.42], [2.38]]}))
-
-    first, *others = sentences(verdict)
-
-    assert "r = 16 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 4." == first
-    need = verdict.needed
-    assert verdict.pair(4, 16) is verdict.undecided and CANT_TELL == verdict.undecided.call
-    words = " ".join(others)
-    assert "Worse than r = 16 by more than the noise, in nats (above 0 is worse): r = 64 +0." in words
-    assert f"between r = 4 and r = 16 is real, about {need.seeds} seeds per rank ({need.seeds - 3} more) " in words
 
 
 def all_right(examples=64, more=()):

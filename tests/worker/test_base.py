@@ -1,10 +1,12 @@
 """Where a run's base comes from, how its download is followed, and how it is stopped at its limit."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
 import zipfile
+from threading import Event
 
 import httpx
 import psutil
@@ -134,6 +136,25 @@ def test_a_download_is_stopped_at_its_limit_with_its_process_and_all_its_runs(st
         time.sleep(0.02)
     for run_id in run_ids:
         assert store.get(run_id).error.startswith("The download of this base was stopped at 6.0 MB")
+
+
+def test_a_download_is_stopped_at_its_limit_whatever_else_fails_or_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "EVERY_SECONDS", 0.01)
+    stopped, failed = Event(), Event()
+
+    def full_disk(event):
+        failed.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def size_of(repository):
+        assert not stopped.wait(20)
+
+    download = Download(Stages(full_disk), tmp_path, size_of, 20 * MB, lambda error: stopped.set())
+    with download.watched():
+        (tmp_path / "1.incomplete").write_bytes(b"x" * 10 * MB)
+        assert failed.wait(10)
+        (tmp_path / "2").write_bytes(b"x" * 20 * MB)
+        assert stopped.wait(10)
 
 
 RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub"))

@@ -5,7 +5,6 @@ speed), is said in tests/support/engines/emulated_cuda.py. Each process here is 
 the test.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -152,82 +151,3 @@ def test_a_card_that_has_failed_ends_its_worker_and_the_next_one_goes_on(faulty)
     assert "illegal memory access" in kernel.error
     assert RunState.COMPLETED is last.state, last.error + last.log_tail
     assert 75 == GPU_LOST
-
-
-IN_FP32 = """
-import json, sys
-from pathlib import Path
-from tests.support.engines import emulated_cuda
-emulated_cuda.install()
-from rankviz import dataset
-from rankviz.store import RunStore
-from rankviz.worker.base import Base, resolve
-from rankviz.worker.finetune import training
-from rankviz.worker.finetune.session import Session, load_base
-from rankviz.worker.journal import Stages, admit, explain
-
-home, run_id = Path(sys.argv[1]), sys.argv[2]
-store = RunStore(home)
-request = store.get(run_id).request
-result = {}
-
-build = training.build_trainer
-def remembering(*args, **kwargs):
-    trainer = build(*args, **kwargs)
-    result["trainer"] = {"bf16": trainer.args.bf16, "fp16": trainer.args.fp16}
-    return trainer
-training.build_trainer = remembering
-
-session = Session(request, resolve(admit(store, request)[0], home), dataset.read(request.data), Stages(print))
-session.run(request, lambda event: None, store.run_dir(run_id))
-result["environment"] = session.environment
-
-import torch, unsloth
-def too_large(*args, **kwargs):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-unsloth.FastLanguageModel.from_pretrained = too_large
-try:
-    load_base(Base(name="owner/large", is_local=False), session.settings)
-except Exception as error:
-    result["too large"] = explain(error)
-(home / "result.json").write_text(json.dumps(result))
-"""
-
-
-@pytest.fixture(scope="module")
-def result(tiny, tmp_path_factory):
-    """What one process with an fp32 base says of itself."""
-    store = RunStore(tmp_path_factory.mktemp("fp32"))
-    data = write_tiny_data(store.home / "letters.jsonl")
-    settings = {**ON_A_GPU, "precision": "fp32", "max_length": 512}
-    run_id = store.run_ids(store.create(letters(tiny, data, 4, **settings)))[0]
-    done = subprocess.run(
-        [sys.executable, "-c", IN_FP32, str(store.home), run_id],
-        cwd=store.home,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr[-3000:]
-    return json.loads((store.home / "result.json").read_text()) | {"printed": done.stdout}
-
-
-@pytest.mark.slow
-def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(result):
-    assert {"bf16": True, "fp16": False} == result["trainer"]
-    assert ("fp32", "float32", "bfloat16") == tuple(
-        result["environment"][name] for name in ("precision", "base_dtype", "mixed_precision")
-    )
-
-
-@pytest.mark.slow
-def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(result):
-    assert "unsloth" == result["environment"]["gradient_checkpointing"]
-    assert OFFLOADING in result["printed"]
-
-
-@pytest.mark.slow
-def test_a_base_that_is_too_large_for_the_card_is_memory_that_ran_out(result):
-    assert result["too large"].startswith("Out of memory. Lower the batch size or max_length, choose precision nf4-dq")

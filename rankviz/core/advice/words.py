@@ -208,7 +208,8 @@ def capacity_in_words(advice: RankAdvice) -> str:
     data = "The size of your data is not known."
     if cap.tokens is not None:
         of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
-        most, filled = "at most " if cap.at_most else "", f"{max(0.01, cap.filled):.0%}".replace("%", " %")
+        most = "at most " if cap.at_most else ""
+        filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
         data = f"{of} has {most}{units.count(cap.tokens)} tokens, {filled} of that."
     return (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "

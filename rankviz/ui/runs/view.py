@@ -295,12 +295,12 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
     drawn = [(sweep, runs) for sweep, runs in chosen if runs]
     shown = {"selected_box": gr.Column(visible=True)}
     try:
-        judged = [(sweep, api.verdicts.of_runs(runs, LOSS)) for sweep, runs in drawn]
+        judged = api.verdicts.of_runs([runs for _, runs in drawn], LOSS)
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {**shown, **nothing, "caption": notice, "is_busy": is_busy}
-    known = [(sweep, verdict) for sweep, verdict in judged if verdict]
+    known = [(sweep, verdict) for (sweep, _), verdict in zip(drawn, judged, strict=True) if verdict]
     curve, caption = charts.sweep_chart(known, x=x, metric=LOSS, height=HEIGHT)
     count = counted(sum(len(runs) for _, runs in drawn), "selected run")
     return {

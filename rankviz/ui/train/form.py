@@ -47,7 +47,8 @@ OWN = (
     *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
     *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
 )
-"""Widgets that hold the option of their name."""
+"""Widgets that hold the option of their name; those of the adapter come first and fall back to their default where they
+are empty."""
 DEFAULTS: dict[str, Any] = {
     **{name: TRAIN_OPTIONS[name].default for name in OWN},
     "data": TRAIN_OPTIONS["data"].default,
@@ -173,11 +174,14 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def mode_chosen(*, mode: str) -> View:
-    """Return default ranks and seeds of the mode, and its other updates."""
-    return View(
-        **_mode_updates({**DEFAULTS, "mode": mode, "ranks": map(str, FORM_RANKS[mode]), "seeds": usual_seeds(mode)})
-    )
+def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
+    """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
+    visitor chose them."""
+    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": usual_seeds(mode)}
+    updates = _mode_updates({**DEFAULTS, "mode": mode, **usual})
+    if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
+        updates["ranks"] = gr.skip()
+    return View(**updates)
 
 
 def _mode_updates(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +223,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
         )
     fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
-    own = {name: DEFAULTS[name] if values[name] == "" or values[name] is None else values[name] for name in OWN}
+    own = {name: DEFAULTS[name] if name in OWN[1:6] and values[name] in ("", None) else values[name] for name in OWN}
     request = sweep_of(
         {
             **own,
@@ -232,7 +236,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             "repeat": values["repeat"],
             "alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"],
             "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
-            "seeds": 1 if mode == "quick" else values["seeds"],
+            "seeds": 1 if mode == "quick" else values["seeds"] or 0,
             "targets": values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
         }
     )

@@ -9,6 +9,7 @@ import pytest
 from rankviz.api import Api, verdicts
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import LimitError
+from rankviz.ui.runs.view import overlay
 from rankviz.visitor import acting_as
 from tests.support.limits import limit
 from tests.support.runs import questions
@@ -84,3 +85,17 @@ def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api
         judged(api, sweep_id)
     with acting_as(ANN), pytest.raises(LimitError), api.verdicts._turn(api.runs.sweep(sweep_id).runs):
         pass
+
+
+def test_of_runs_of_several_sweeps_in_one_chart_all_examples_count_together(api, turns):
+    def drawn(count):
+        with acting_as(ANN):
+            sweeps = api.runs.sweeps()[:count]
+            return overlay(api, sweeps, [run.run_id for sweep in sweeps for run in sweep.runs], "adapter")
+
+    for _ in range(7):
+        sweep_of(api, 1)
+
+    assert (True, []) == (bool(drawn(2)["curve"]), turns)
+    assert (True, ["turn"]) == (bool(drawn(3)["curve"]), turns)
+    assert "have 140 numbers" in drawn(7)["caption"]

@@ -13,7 +13,6 @@ from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError, UnknownModelError
 from tests.core.cost.toy_cost import stack
 from tests.support.runs.measured_rows import CELLS, measured_row
@@ -56,9 +55,6 @@ def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
     [
         ({"framework": "megatron"}, "program 'megatron': no formula"),
         ({"gpu": "2 x A100"}, "several GPUs"),
-        ({"measured_bytes": "", "notes": "OOM; dropout 0.05"}, "stopped out of memory"),
-        ({"use_peak": "no", "notes": "maximum includes evaluation: no peak"}, "maximum includes evaluation"),
-        ({"targets": ""}, "target modules not stated"),
         ({"targets": "nothing_proj"}, "nothing_proj matches nothing in this model"),
     ],
 )
@@ -67,15 +63,6 @@ def test_a_row_that_cant_be_used_says_why(cells, reason):
 
     assert row.predicted is None
     assert reason in row.reason
-
-
-def test_each_kind_of_peak_is_compared_with_its_own_total():
-    allocated, reserved, device, unknown = (
-        predicted(measured_kind=kind).predicted for kind in ("allocated", "reserved", "device", "unknown")
-    )
-
-    assert allocated.expected < reserved.expected < device.expected
-    assert (allocated.low, reserved.expected, device.high) == (unknown.low, unknown.expected, unknown.high)
 
 
 def test_the_half_width_is_students_t_times_the_spread_between_sources():
@@ -95,28 +82,10 @@ def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():
     assert (2, 0.5, ()) == (bounds.rows, bounds.inside_band, report.not_scored)
 
 
-def test_what_a_program_did_depends_on_its_version():
-    def habits(**cells):
-        return predicted(**cells).stack.habits
-
-    triton = {"framework": "fms-foak", "loss_path": "triton"}
-    assert habits(**triton, framework_version="transformers 4.45.2").rebinds_logits
-    assert not habits(**triton, framework_version="transformers 4.46.0").rebinds_logits
-    of_2024 = {"independent_group": "fms-a100_80gb_liger", "date": "2024-11..2025"}  # requirements.txt of that time
-    assert habits(**triton, **of_2024).rebinds_logits
-    litgpt = {"framework": "litgpt", "checkpointing": "none"}
-    assert [False, True] == [habits(**litgpt, date=date).litgpt.keeps_previous_graph for date in ("2023-10", "2024")]
-    unsloth = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused"}
-    versions = ("unsloth 2024.8", "unsloth 2025.10.8 | transformers 4.55.4", "unsloth 2026.10.9")
-    assert ["cut", "func-2025", "chunked"] == [habits(**unsloth, framework_version=v).unsloth_loss for v in versions]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no column"),
         ("model_id,precision\nx,bf16\n", "has no column framework, r, targets, batch, seq_len"),
-        (",".join(CELLS) + "\n", "has no rows"),
         (",".join(CELLS) + "\n" + ",".join(CELLS.values()).replace(",2,", ",two,", 1) + "\n", "Line 2, column"),
     ],
 )
@@ -174,12 +143,6 @@ def rows_of(*groups):
     return [measured_row(row_id=f"{group} {n}", independent_group=group) for n, group in enumerate(groups)]
 
 
-def taught(row_id, origin, otherwise):
-    row = CONSTANTS.row(row_id)
-    value = Range(otherwise, otherwise, otherwise)
-    return CONSTANTS.with_rows([replace(row, without=((origin, value),))])
-
-
 def width_of(prediction):
     return prediction.stack.assume.value("width-hf", "width-unmeasured")
 
@@ -193,20 +156,6 @@ def test_a_source_has_the_width_that_the_others_give():
     error = abs(40_000 - a.predicted.expected) / a.working_bytes
     assert error == pytest.approx(width_of(b))  # lab-a's one error, larger than the width of unmeasured kinds
     assert UNMEASURED == width_of(a)  # 6.3 times lab-b's small error would be more
-
-
-def test_the_report_counts_errors_over_these_predictions():
-    rows = rows_of("lab-a", "lab-b")
-    unseen = left_out_predictions(rows, predict, taught("logits-bytes-full", "lab-a", 20), "2026-11-26")
-
-    report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", unseen)
-
-    errors = [abs(p.error) for p in unseen]
-    assert sum(errors) / 2 == pytest.approx(report.left_out.overall.mean_abs_error)
-    assert set(errors) == {score.mean_abs_error for score in report.left_out.origins}
-    (evidence,) = report.evidence.memory
-    assert sum(errors) / 2 == pytest.approx(evidence.left_out_error)
-    assert [p.predicted.expected for p in unseen] == [row.predicted_bytes for row in report.rows]
 
 
 def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_it():
@@ -224,12 +173,3 @@ def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_
         if words in row.source and row.id not in read and origin not in dict(row.without)
     }
     assert set() == missing
-
-
-@pytest.mark.parametrize("row_id", ["litgpt-logit-bytes", "litgpt-quantized-head", "litgpt-unpacked-copies"])
-def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
-    row = measured_row(independent_group="litgpt-2023", framework="litgpt", precision="nf4", loss_path="unknown")
-    known, alone = CONSTANTS, CONSTANTS.with_rows([replace(CONSTANTS.row(row_id), without=())])
-
-    assert predict(row, known).predicted == predict(row, alone).predicted
-    assert predict(row, known.without("litgpt")).predicted != predict(row, alone.without("litgpt")).predicted

@@ -47,7 +47,7 @@ def estimated_moved(**settings):
     return work_of(spec, model_shape(spec, plan.adapted), stack).bytes_moved
 
 
-@pytest.mark.parametrize("targets", [QV, ATTENTION, SEVEN], ids=["qv", "attention", "seven"])
+@pytest.mark.parametrize("targets", [QV, SEVEN], ids=["qv", "seven"])
 @pytest.mark.parametrize("checkpointing", ["hf", "none"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_block_holds_what_autograd_holds_and_moves_what_its_operators_move(program, checkpointing, targets):

@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -25,10 +24,8 @@ ROOT = Path(__file__).parents[3]
 API = Api()
 CARD = gpu()
 REAL = [
-    ("HuggingFaceTB/SmolLM2-135M", "unsloth", "bf16"),
     ("meta-llama/Llama-3.1-8B", "trl", "nf4-dq"),
     ("Qwen/Qwen3-30B-A3B", "peft", "nf4-dq"),
-    ("Qwen/Qwen3.5-4B", "trl", "bf16"),
 ]
 
 
@@ -39,23 +36,6 @@ def question(**more):
 
 def ranks(spec=TOY, card=CARD, **more):
     return estimate_as_json(estimate(spec, question(**more), card, ASSUMPTIONS))["ranks"]
-
-
-def test_the_json_has_the_shape_that_scripts_rely_on():
-    answer = estimate_as_json(estimate(TOY, question(ranks=(16,), alpha="2r"), CARD, ASSUMPTIONS))
-
-    (row,) = answer["ranks"]
-    assert ("toy/toy-16", 6288, "Toy card") == (answer["model_id"], answer["total_parameters"], answer["gpu"])
-    assert (16, 32, 2.0, 1792) == (row["r"], row["lora_alpha"], row["scale"], row["adapter_parameters"])
-    assert pytest.approx(100 * 1792 / 6288) == row["adapter_percent"]
-    assert ["q_proj", "v_proj"] == row["targets"]
-    memory = row["memory_bytes"]
-    parts = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
-    assert memory["allocated"] == sum(memory[part] for part in parts)
-    assert {*parts, "allocated", "reserved", "device", "low", "high", "while_loading"} == set(memory)
-    assert {"low", "expected", "high"} == set(row["seconds"]) == set(row["usd"])
-    assert "fits" == row["fit"]
-    assert json.loads(json.dumps(answer)) == answer
 
 
 def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
@@ -107,10 +87,9 @@ def test_every_assumption_is_used_by_some_formula():
     assert [] == [row.id for row in ASSUMPTIONS if not known.fullmatch(row.id)]
 
 
-@pytest.mark.parametrize("framework", ["unsloth", "peft"])
-def test_experts_of_another_rank_take_the_memory_and_the_time_of_that_rank(framework):
+def test_experts_of_another_rank_take_the_memory_and_the_time_of_that_rank():
     def at(r, expert_rank):
-        setup = {"framework": framework, "moe_scheme": "unsloth", "target_modules": "unsloth"}
+        setup = {"framework": "peft", "moe_scheme": "unsloth", "target_modules": "unsloth"}
         (rank,) = ranks(TOY_MOE, ranks=(r,), expert_rank=expert_rank, gradient_checkpointing="none", **setup)
         return rank
 
@@ -134,7 +113,7 @@ TRUNCATED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=9000)
 DORA = {"precision": "bf16", "use_dora": True, "gradient_accumulation_steps": 1}
 
 
-LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiuae/falcon-7b"
+LLAMA, GPT_OSS = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b"
 
 
 def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear", use_dora=False, **setup):
@@ -161,17 +140,11 @@ def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear
         ("meta-llama/Llama-2-7b-hf", "T4", {}, "efficient"),  # as many key heads as query heads
         (LLAMA, "T4", {"framework": "unsloth"}, "efficient"),
         (LLAMA, "T4", {"data": MIXED}, "efficient"),  # a mask: transformers copies keys to all heads
-        (LLAMA, "T4", {"data": MIXED, "per_device_train_batch_size": 1}, "math"),
         (LLAMA, "T4", {"data": TRUNCATED}, "math"),  # all of one length, so no mask is made
-        (LLAMA, "A100-80GB (SXM)", {"precision": "fp32"}, "math"),
         ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {}, "efficient"),  # from its window of 4,096 on
         ("google/gemma-4-E2B", "A100-80GB (SXM)", {"max_length": 256}, "efficient"),  # heads of 512
-        (FALCON, "A100-80GB (SXM)", {}, "math"),
-        (GPT_OSS, "A100-80GB (SXM)", {}, "eager"),
         (GPT_OSS, "A100-80GB (SXM)", {"framework": "unsloth"}, "flex"),
         ("google/gemma-2-9b", "L4", {"framework": "unsloth"}, "eager"),  # a soft cap, and no flash-attn
-        (LLAMA, "B200", {"framework": "unsloth"}, "flash"),
-        (LLAMA, "B200", {}, "cudnn"),
         ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
     ],
 )
@@ -183,7 +156,6 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
     ("model_id", "gpu", "setup", "simulated_gib"),
     [
         (LLAMA, "T4", {}, 24.35),
-        (LLAMA, "T4", {"data": MIXED}, 9.82),
         (GPT_OSS, "A100-80GB (SXM)", {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 8192}, 72.8),
         (
             "swiss-ai/Apertus-8B-Instruct-2509",  # hidden states become fp32
@@ -192,9 +164,7 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
             11.02,
         ),
         ("google/gemma-2-9b", "A100-80GB (SXM)", {"framework": "peft", "precision": "bf16", "max_length": 2048}, 32.61),
-        ("openai-community/gpt2-large", "L4", {"per_device_train_batch_size": 4, "max_length": 1024}, 1.92),
         # DoRA: fullest where the norm of the projection down is made, and in the backward pass
-        ("Qwen/Qwen3-4B", "A100-80GB (SXM)", {**DORA, "max_length": 2048}, 10.4532),
         ("meta-llama/Llama-3.2-1B", "A100-80GB (SXM)", {**DORA, "max_length": 2048}, 4.0837),
     ],
 )
@@ -203,16 +173,6 @@ def test_the_estimate_is_what_a_simulated_step_allocates(model_id, gpu, setup, s
     memory = on_card(model_id, gpu, optim="adamw_8bit", **setup).ranks[0].memory
 
     assert simulated_gib * 2**30 == pytest.approx(memory.allocated, rel=0.02)
-
-
-def test_llama_does_not_fit_a_t4_where_sdpa_runs_its_math_kernel_and_a_note_says_why():
-    alone, padded = on_card(LLAMA, "T4"), on_card(LLAMA, "T4", data=MIXED)
-
-    assert ["does_not_fit", "fits"] == [each.ranks[0].fit for each in (alone, padded)]
-    (note,) = [note for note in alone.notes if "math kernel" in note]
-    assert "16.00 GiB in one block. Unsloth, torch 2.14 or newer, or padded batches avoid it." in note
-    (note,) = [note for note in padded.notes if "math kernel" in note]
-    assert note.startswith("The estimate assumes padded batches")
 
 
 def test_the_models_without_sdpa_are_those_that_the_installed_transformers_declares():

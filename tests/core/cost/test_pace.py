@@ -51,22 +51,12 @@ def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_to_four_
     assert seconds.high / seconds.low <= 4
 
 
-@pytest.mark.parametrize(
-    ("other", "differs", "widths"),
-    [
-        (replace(HERE, base="b"), "another base model", ["here-base-width"]),
-        (
-            replace(HERE, kernels=("unsloth", "bf16")),
-            "another precision or training setup",
-            ["here-base-width", "here-kernels-width"],
-        ),
-    ],
-)
-def test_what_differs_widens_the_range(other, differs, widths):
-    pace = pace_of(timings(2.0, 2.0, 2.0, workload=other), HERE, ASSUMPTIONS)
+def test_what_differs_widens_the_range():
+    pace = pace_of(timings(2.0, 2.0, 2.0, workload=replace(HERE, kernels=("unsloth", "bf16"))), HERE, ASSUMPTIONS)
 
-    assert differs == pace.differs
-    assert math.log(NOISE) + sum(map(ASSUMPTIONS.value, widths)) == pytest.approx(math.log(pace.spread))
+    assert "another precision or training setup" == pace.differs
+    wider = ASSUMPTIONS.value("here-base-width") + ASSUMPTIONS.value("here-kernels-width")
+    assert math.log(NOISE) + wider == pytest.approx(math.log(pace.spread))
 
 
 def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
@@ -76,24 +66,6 @@ def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
 
     assert (2.0, 5.0, "") == (pytest.approx(pace.factor), pace.rest, pace.differs)
     assert pace_of(timings(2.0, workload=replace(HERE, parameters=10**10)), HERE, ASSUMPTIONS) is None
-
-
-@pytest.mark.parametrize(
-    ("finished", "words"),
-    [
-        (timings(1.0), "from 1 finished run here"),
-        (timings(1.0, 1.0, 1.0, 1.0), "from 3 finished runs here"),
-        (timings(1.0, kind="probe"), "from 1 finished probe here"),
-        ([replace(each, is_here=False) for each in timings(1.0, 1.0)], "from 2 finished runs"),
-        ([*timings(1.0, 1.0), *timings(1.0, kind="probe")], "from 2 finished runs and 1 probe here"),
-        (
-            timings(1.0, workload=replace(HERE, base="b")),
-            "from 1 finished run here with another base model, so the range is wider",
-        ),
-    ],
-)
-def test_the_sentence_says_what_the_time_rests_on(finished, words):
-    assert words == pace_of(finished, HERE, ASSUMPTIONS).in_words
 
 
 ENVIRONMENT = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
@@ -116,23 +88,6 @@ def estimated(static_mib=100, working_mib=200, seconds=2.0):
     )
 
 
-def calibration(*factors_of_400_mib, steps=(3.0,)):
-    """From probes whose whole model took 100 + 200 · factor MiB."""
-    probes = [
-        (record(measured(30, forward=100 + 200 * factor, steps=steps), full=True), estimated())
-        for factor in factors_of_400_mib
-    ]
-    return calibrate(probes, ASSUMPTIONS)
-
-
-def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_approximate():
-    calibrated = calibration(1.5)
-
-    assert (1.5, 600 * MIB) == (calibrated.working_factor, calibrated.process_bytes)
-    # 600 for the process, 50 known, 1.5 · 400
-    assert 1250 * MIB == calibrated.memory(50 * MIB, 400 * MIB).expected
-
-
 def run(**more):
     return questions.run(**{"base": "embedded", "data": "phonemes", "r": 64, "lora_alpha": 64, **more})
 
@@ -150,9 +105,7 @@ def test_a_probe_speaks_of_the_same_model_setting_device_and_versions_at_any_ran
     assert applies(probe, *of_run(), 512 * reach, ENVIRONMENT, ASSUMPTIONS)
     for other in (
         (probe, *of_run("HuggingFaceTB/SmolLM2-360M"), 512, ENVIRONMENT),
-        (probe, *of_run(precision="bf16"), 512, ENVIRONMENT),
         (probe, *of_run(use_dora=True), 512, ENVIRONMENT),
-        (probe, *of_run(device=Device(cpu_count=2, cuda=True)), 512, ENVIRONMENT),
         (probe, *of_run(), 513 * reach, ENVIRONMENT),
         (probe, *of_run(), 512, {**ENVIRONMENT, "cpu_count": 4}),
         (probe, *of_run(), 512, {**ENVIRONMENT, "versions": {"torch": "2.14.0"}}),

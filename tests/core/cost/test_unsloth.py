@@ -66,13 +66,7 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
             "Unsloth loads unsloth/Qwen3-14B-unsloth-bnb-4bit in place of this model. It is dynamic 4-bit, 1.11 GiB "
             "more than plain NF4.",
         ),
-        ("unsloth/Qwen3-14B-bnb-4bit", "Unsloth loads unsloth/Qwen3-14B-bnb-4bit. It is plain NF4."),
         ("Qwen/Qwen3-8B", "It is dynamic 4-bit, 427 MiB more than plain NF4 (up to 598 MiB)."),
-        (
-            "Qwen/Qwen3-30B-A3B",
-            "Unsloth loads unsloth/Qwen3-30B-A3B in place of this model. It is in 16 bit, and Unsloth quantizes it as "
-            "it loads it.",
-        ),
         (
             "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
             "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
@@ -84,13 +78,12 @@ def test_the_notes_name_what_is_loaded_and_say_what_was_done_about_its_size(mode
     assert sentences in notes_of(model_id, "A100-80GB (SXM)")
 
 
-@pytest.mark.parametrize("gpu_name", ["T4", "L4"])
-def test_memory_of_every_model_grows_up_to_rank_1024_but_where_the_embedding_moves(gpu_name):
+def test_memory_of_every_model_grows_up_to_rank_1024_but_where_the_embedding_moves():
     """Where it moves, the expected value and the low end may fall, by no more than it takes."""
     moves = 0
     for row in API.models.all():
         ranks = (1, 16, 64, 128, 256, 300, 400, 512, 700, 1024)
-        asked = question(row.id, ranks=ranks, gpu=gpu_name, precision="nf4-dq", target_modules="all-linear")
+        asked = question(row.id, ranks=ranks, gpu="T4", precision="nf4-dq", target_modules="all-linear")
         try:
             each = [rank.memory for rank in API.estimates.estimate(asked).estimate.ranks]
         except InvalidSettingError:  # Unsloth refuses some of the models
@@ -116,15 +109,12 @@ def parts_of(model_id, *, text_only=False, **setup):
     ("model_id", "gib"),
     [
         ("Qwen/Qwen3-30B-A3B", 15.55),
-        ("Qwen/Qwen3-Next-80B-A3B-Instruct", 39.21),
         ("Qwen/Qwen3.5-35B-A3B", 18.92),
         ("google/gemma-4-26B-A4B", 14.23),
         ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 55.09),
-        ("mistralai/Mixtral-8x7B-v0.1", 22.80),
         ("deepseek-ai/DeepSeek-V2-Lite", 8.13),
         ("openai/gpt-oss-20b", 11.66),
         ("google/gemma-4-E2B", 6.91),
-        ("google/gemma-3-4b-it", 3.57),
         ("mistralai/Ministral-3-3B-Instruct-2512", 2.99),
     ],
 )

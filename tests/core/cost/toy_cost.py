@@ -4,7 +4,6 @@ from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
-from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from tests.support.runs.toy import ASSUMPTIONS, TOY, adapted
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -30,12 +29,3 @@ def shape_of(model, names=("q_proj", "v_proj")):
 
 def estimate(model=TOY, r=2, parameters=100, saved=0, usable=None, names=("q_proj", "v_proj"), **more):
     return MemoryTerms(model, shape_of(model, names), stack(**more), usable).at(r, parameters, saved)
-
-
-HELD = BlockActivations(
-    blocks=(0, 1),
-    bf16=ActivationBytes(kept=500, gradients=300, own_input=32),
-    autocast=ActivationBytes(kept=700, gradients=350),
-    fp32=ActivationBytes(kept=900, gradients=600, own_input=64),
-)
-"""A Llama block of the toy's widths keeps 416 in 16 bit, 64 + 576 in fp32, and comes to 240 gradients."""

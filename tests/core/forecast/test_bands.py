@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import at_rank, fact_words, forecast
+from rankviz.core.forecast.bands import at_rank, forecast
 from rankviz.errors import InvalidSettingError
-from tests.support.runs.forecasts import band, bands, held, left_out
+from tests.support.runs.forecasts import band, bands, left_out
 
 
 @pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
@@ -25,9 +25,7 @@ def test_a_rank_outside_the_table_is_refused(r):
     [
         ({}, True),
         ({"inside_80": 0.74}, False),
-        ({"inside_80_by_publication": 0.74}, False),
         ({"publications": 4}, False),
-        ({"points": 19}, False),
         ({"crps": 1.01}, False),
     ],
 )
@@ -48,12 +46,3 @@ def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
     assert "was 1.00" in words
     assert "Not validated: no publication of this kind" in other and "CRPS" not in other
     assert any(text.startswith("Not validated: ") and "held 47 % of 20 points" in text for text in missed)
-
-
-def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_scores_elsewhere():
-    table = bands(holds=[("low_within_point", held()), ("low_within_point", held("simple", share=0.5, publications=6))])
-
-    (simple,), (other,) = fact_words(table, "simple"), fact_words(table, "math-code")
-
-    assert simple.startswith("r = 16 scored within one point of the best rank in 50 % of 6 publications on simple")
-    assert "in 90 % of 10 publications (40 lines; " in other and "left out was 13 percentage points off" in other

@@ -84,13 +84,10 @@ def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [
-        (adapter_dtype("peft", "bf16"), "fp32"),
         (adapter_dtype("unsloth", "nf4-dq"), "fp32"),
         (adapter_dtype("trl", "nf4-dq"), "bf16"),
         (adapter_dtype("trl", "nf4-dq", compute="fp16"), "fp32"),
         (saved_dtype("unsloth", "nf4-dq"), "bf16"),
-        (saved_dtype("unsloth", "fp16"), "fp32"),
-        (saved_dtype("peft", "fp16"), "fp32"),
         (saved_dtype("peft", "fp16", trained=False), "fp16"),
         (saved_dtype("peft", "nf4-dq"), "fp32"),
     ],

@@ -73,19 +73,10 @@ def test_a_run_parts_from_the_curve_beyond_two_standard_errors_of_a_difference()
     assert "Judge low ranks by runs." in " ".join(sentences(run(2, 1.5, run_id="a")))
 
 
-def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
-    first, rules_out, steps = sentences()
-
-    assert first.startswith("This adapter was trained at r = 64 and needs at most r = 8: truncated to that rank")
-    assert rules_out.startswith("This does not rule out r = 2")
-    assert "Truncated adapters below r = 8 were trained for a few more steps, 2 in total." == steps
-
-
 @pytest.mark.parametrize(
     ("cuts", "saved", "r"),
     [
         ({32: 1.601, 8: 1.615, 2: 1.640}, True, 8),
-        ({8: 1.601, 2: 1.602}, True, 2),
         ({8: 1.601, 2: 1.602}, False, 8),  # 2 would do after training on, but that adapter was not kept
         ({32: 1.9}, True, None),
     ],

@@ -1,5 +1,7 @@
 """The record of a run and of a sweep: attempts, stages, shares and answers, from events alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.core.runs.events import (
@@ -11,10 +13,12 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunRequeued,
     RunStarted,
+    StageReached,
     StepLogged,
 )
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS
+from rankviz.core.runs.words import AFTER_OTHERS, why_it_waits
 from tests.support.runs import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
@@ -94,13 +98,6 @@ def test_an_attempt_that_never_began_is_not_counted():
     assert 2 == once.after_all([again, placed(3), begun(3)]).begun_attempts
 
 
-def test_earlier_attempts_are_counted_with_their_time_by_engine():
-    tries = [[placed(n), begun(n), RunRequeued(time=3.0)] for n in range(1, 61)]
-    record = ASKED.after_all([event for events in tries for event in events])
-
-    assert (61, 60) == (record.attempt, record.begun_attempts)
-
-
 def answer(place, text, prompt="p", ended=True):
     return GreedyAnswer(place=place, prompt=prompt, reference="ref", text=text, ended=ended)
 
@@ -121,3 +118,18 @@ def test_answers_from_elsewhere_are_bounded_and_can_be_shown():
     assert MAX_SHOWN_ANSWERS == len(shown)
     assert MAX_ANSWER_CHARACTERS == len(shown[0].after.text)
     assert "half ? of a pair" == shown[0].prompt
+
+
+def why(*events, others=(), has_job=False):
+    run, other = ASKED.after_all(events), RunRecord(request=questions.run(run_id="other")).after_all(others)
+    return " ".join(filter(None, why_it_waits(run, Sweep(sweep_id="s", runs=(run, other)), has_job=has_job)))
+
+
+def test_a_lost_attempt_is_told_with_its_reason_until_the_next_one_begins():
+    loading = StageReached(time=5.0, stage="loading the base")
+    told = "The last attempt was lost: The node has gone."
+
+    assert told == why(loading, LOST)
+    assert f"{told} {AFTER_OTHERS}" == why(loading, LOST, others=[loading])
+    assert f"{told} Its worker is starting on node-4." == why(loading, LOST, placed(2, where="node-4"), has_job=True)
+    assert "" == why(loading, LOST, placed(2), replace(loading, attempt=2))

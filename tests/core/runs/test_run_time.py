@@ -1,7 +1,5 @@
 """Measured times of runs, and what they have cost so far."""
 
-from itertools import accumulate
-
 import pytest
 
 from rankviz.core.cost.pace import Workload
@@ -54,26 +52,11 @@ def record(*events):
     return RunRecord(request=run()).after_all(events)
 
 
-def steps(*seconds):
-    """One step after another, each of these many seconds."""
-    return [
-        StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=total, memory_bytes=1)
-        for n, total in enumerate(accumulate(seconds), 1)
-    ]
-
-
 def test_a_run_tells_its_pace_and_what_it_took_beside_training_and_evaluation():
     """61 s from its start: 48 of training, twice the formulas, and 40 evaluated rows at twice 0.1 s."""
     timing = timing_of(record(*FIRST), HERE, 24.0, 0.1)
 
     assert (2.0, pytest.approx(61 - 48 - 8)) == (timing.ratio, timing.rest)
-
-
-@pytest.mark.parametrize("later", [0, 1, 4])
-def test_a_run_too_short_to_tell_its_pace_from_its_first_step_says_nothing(later):
-    events = [event for event in FIRST if not isinstance(event, StepLogged)]
-
-    assert timing_of(record(*events[:-1], *steps(30.0, *[0.5] * later), events[-1]), HERE, 24.0, 0.5) is None
 
 
 ASKED = RunRecord(request=questions.run(run_id="r"))

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.quantity import Range
-from rankviz.core.runs.events import AdapterCut, RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.events import AdapterCut, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import SweepTime, progress_of
 from rankviz.paths import ASSETS
@@ -85,17 +85,6 @@ def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_
     assert work / 4 == pytest.approx(progress.seconds_left)
     spent = 130 + 4 * 21
     assert spent / (spent + work) == pytest.approx(progress.share)
-
-
-def test_a_stage_is_told_with_its_progress():
-    events = [
-        StageReached(time=1.0, stage="evaluating the base"),
-        StageProgressed(time=2, done=16, total=64, unit="examples"),
-    ]
-
-    assert far(record(*events), now=2.0, time=None).sentence == (
-        "Run 1 of 1: evaluating the base, 16 of 64 examples. Time left: not known."
-    )
 
 
 def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_inside_a_range_of_four_times_its_low_end():

@@ -4,7 +4,6 @@ import pytest
 
 from rankviz.core.studies.lines import FACETS, drawn_lines, kept_by_rank, nearest
 from tests.support.runs.studies_toy import base, evidence, point, study, subject
-from tools.forecast.counts import targets_against_rank
 
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 
@@ -13,12 +12,9 @@ SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
     "change",
     [
         {"task": "another"},
-        {"metric": "accuracy"},
-        {"method": "dora"},
         {"target_modules": "q,k,v,o"},
         {"duration": "2 epochs"},
         {"table": "Table 2"},
-        {"run_date": "2026-01-01"},
         {"base_model": "toy/Large-70B"},
     ],
 )
@@ -28,17 +24,6 @@ def test_a_line_is_never_joined_across(change):
     result = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
 
     assert [(4,), (16,)] == [line.ranks for line in result]
-
-
-def test_wide_targets_at_the_smallest_rank_against_narrow_ones_at_their_best():
-    narrow = [point(8, 0.475, higher_is_better=True), point(64, 0.504, higher_is_better=True)]
-    wide = {"target_modules": "all layers", "facet": "attention and mlp", "higher_is_better": True}
-
-    better = targets_against_rank(evidence([*narrow, point(8, 0.508, **wide)]).lines)
-    worse = targets_against_rank(evidence([*narrow, point(8, 0.5, **wide)]).lines)
-
-    assert ((1, 1), (0, 1)) == (better, worse)
-    assert targets_against_rank(evidence(narrow).lines) is None
 
 
 def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():

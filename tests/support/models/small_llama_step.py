@@ -27,7 +27,7 @@ PROGRAMS = {
 }
 
 
-def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
+def run_step(watch, *, habits, precision, targets, checkpointing, vocab, blocks=BLOCKS):
     """Forward and backward inside `watch`, a torch dispatch mode. It ignores the tensors that were there before."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -42,7 +42,7 @@ def run_step(watch, *, habits, precision, targets, checkpointing, vocab, attenti
         vocab_size=vocab,
         use_cache=False,
     )
-    base = LlamaForCausalLM._from_config(config, attn_implementation=attention)
+    base = LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
     base = base.to(torch.bfloat16 if precision == "bf16" else torch.float32)
     train_once(watch, base, habits=habits, targets=targets, checkpointing=checkpointing)
 
@@ -70,19 +70,16 @@ def train_once(watch, base, *, habits, targets, checkpointing):
         loss.backward()
 
 
-def formula_inputs(*, habits, precision, targets, checkpointing, vocab, attention="sdpa", blocks=BLOCKS):
+def formula_inputs(*, habits, precision, targets, checkpointing, vocab, blocks=BLOCKS):
     """The same model, plan and stack for the formulas."""
     in_blocks = {"blocks": tuple(range(blocks))}
-    layers = (
-        layer("self_attn.q_proj", HIDDEN, QUERIES, **in_blocks),
-        layer("self_attn.k_proj", HIDDEN, KEYS, **in_blocks),
-        layer("self_attn.v_proj", HIDDEN, KEYS, **in_blocks),
-        layer("self_attn.o_proj", QUERIES, HIDDEN, **in_blocks),
-        layer("mlp.gate_proj", HIDDEN, MLP, part="mlp", **in_blocks),
-        layer("mlp.up_proj", HIDDEN, MLP, part="mlp", **in_blocks),
-        layer("mlp.down_proj", MLP, HIDDEN, part="mlp", **in_blocks),
+    shapes = {"q": (HIDDEN, QUERIES), "k": (HIDDEN, KEYS), "v": (HIDDEN, KEYS), "o": (QUERIES, HIDDEN)}
+    attention = [layer(f"self_attn.{name}_proj", *shape, **in_blocks) for name, shape in shapes.items()]
+    shapes = {"gate": (HIDDEN, MLP), "up": (HIDDEN, MLP), "down": (MLP, HIDDEN)}
+    mlp = [layer(f"mlp.{name}_proj", *shape, part="mlp", **in_blocks) for name, shape in shapes.items()]
+    spec = toy_model(
+        (*attention, *mlp), hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=blocks, num_attention_heads=4
     )
-    spec = toy_model(layers, hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=blocks, num_attention_heads=4)
     plan = resolve(spec, LoraConfig(target_modules=targets), "peft")
     setup = TrainingSetup(
         framework="trl",
@@ -91,7 +88,6 @@ def formula_inputs(*, habits, precision, targets, checkpointing, vocab, attentio
         max_length=LENGTH,
         gradient_checkpointing=checkpointing,
         loss_path="full",
-        attn_implementation=attention,
     )
     stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
     return spec, plan, stack

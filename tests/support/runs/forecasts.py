@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from rankviz.core.forecast.bands import GRID, LEVELS, BandRecord
-from rankviz.core.forecast.quick_look import BentForecast, MeasuredRank, bent_forecast
+from rankviz.core.forecast.quick_look import MeasuredRank
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
 
@@ -42,18 +42,6 @@ def held(kind="any", **values) -> dict:
     """A statement that held in 9 of 10 publications."""
     row = {"publications": 10, "lines": 40, "share": 0.9, "share_of_lines": 0.8, "left_out_error": 0.13}
     return {"kind": kind, **row, **values}
-
-
-HELD = {"lines": 65, "inside_80": 0.86, "width_in_ranges": 0.85, "within": 0.976, "within_of_all_ranks": 0.87}
-"""A check of the quick look as assets/forecast.json has it."""
-
-
-def look(losses: dict[int, float], *, repeat_sd: float | None = None, **more) -> BentForecast:
-    """The forecast of one run a rank, and with repeat_sd of one repeat of the lowest."""
-    runs = measured(losses)
-    if repeat_sd is not None:
-        runs[0] = runs[0]._replace(sd=repeat_sd, runs=2)
-    return bent_forecast("s1", runs, HELD, **more)
 
 
 def measured(losses: dict[int, float], **more) -> list[MeasuredRank]:

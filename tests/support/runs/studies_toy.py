@@ -1,7 +1,5 @@
 """Two small studies by hand: one with its learning rate tuned at each rank, one without."""
 
-from rankviz.core.cost.assumptions import Assumption, Assumptions
-from rankviz.core.quantity import Range
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study, Subject
 
 
@@ -73,18 +71,4 @@ def subject(*, model_id="toy/Small-1B", family="Toy", parameters=10**9, task_kin
         family=family,
         parameters=parameters,
         task_kinds=task_kinds,
-    )
-
-
-def assumptions(per_parameter=2.0, per_token=1.0):
-    return Assumptions(
-        {
-            row_id: Assumption(
-                id=row_id, value=Range(v, v, v), unit="bits", meaning="by hand", source="by hand", checked="2026-11-24"
-            )
-            for row_id, v in (
-                ("capacity-bits-per-parameter", per_parameter),
-                ("capacity-bits-per-token", per_token),
-            )
-        }
     )

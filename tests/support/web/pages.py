@@ -33,22 +33,6 @@ def open_section(page, label):
     page.locator("#sections").get_by_role("tab", name=label, exact=True).click()
 
 
-def asked(page):
-    """What a page sends from now on, without what its timers do: these may tick at any time. A list that grows."""
-    timers = page.evaluate(
-        "window.gradio_config.dependencies.filter(each => each.targets[0]?.[1] === 'tick').map(each => each.id)"
-    )
-    requests = []
-
-    def note(request):
-        ticks = "/run/predict" in request.url and request.post_data_json["fn_index"] in timers
-        if request.method == "POST" and not ticks:
-            requests.append(request)
-
-    page.on("request", note)
-    return requests
-
-
 def chromium(playwright):
     """The system's own, started without a window."""
     return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_FLAGS)

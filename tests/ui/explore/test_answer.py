@@ -1,21 +1,17 @@
 """What Explore's script gets: all ranks with their costs, the chart, the recommendation, and pinned configurations."""
 
-import re
-
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz import visitor
-from rankviz.api import EMBEDDED, Api
-from rankviz.core.advice.use_case import NAMES
+from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.shared.identity import HEADER, Identified, Visitors
-from rankviz.ui.explore.answer import answer, routes, words
+from rankviz.ui.explore.answer import answer, routes
 from rankviz.ui.explore.compare import compare
-from rankviz.ui.parts.question import DEFAULTS, ask
-from rankviz.units import GIB
+from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
 
 SCREENS = ("meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "google/gemma-3-4b-it:whole", "openai-community/gpt2")
@@ -25,24 +21,6 @@ LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 @pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("model", "gpu"), [("Qwen/Qwen3-8B", "l4"), ("meta-llama/Llama-3.1-70B", "a100-80gb"), ("Qwen/Qwen3-14B", "t4")]
-)
-def test_the_margin_is_what_the_memory_leaves_of_the_card(api, model, gpu):
-    shown = answer(api, {"values": {**LLAMA, "model": model, "gpu": gpu}})["records"]["16"]["figures"][2]
-    low, high = (float(end) for end in re.findall(r"[\d.]+", shown[0]))
-    usable = api.estimates.estimate(ask({**LLAMA, "gpu": gpu})).estimate.usable_bytes
-
-    left = (usable.low / GIB - high, usable.high / GIB - low)
-
-    words = shown[2].split(": ")[1]
-    signs = [-1 if "short" in words.split(" to ")[0] or "short" == words.split()[-1] else 1]
-    signs.append(1 if "spare" in words else -1)
-    ends = [float(end) for end in re.findall(r"[\d.]+", words)]
-    ends = ends if signs[0] == 1 or signs[1] == 1 else ends[::-1]
-    assert left == pytest.approx([sign * end for sign, end in zip(signs, ends, strict=True)], abs=0.06)
 
 
 def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_what_its_counts_need(api):
@@ -63,23 +41,15 @@ def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_wha
     "body",
     [
         {},
-        {"values": []},
         {"values": {"model": 3}},
-        {"values": {"r": "16"}},
-        {"values": {"r": None}},
         {"values": {"r": 10**6}},
-        {"values": {"modules": [1]}},
-        {"values": {"dora": "yes"}},
         {"values": {"batch": {"a": 1}}},
         {"values": LLAMA, "x": "weight"},
-        {"values": LLAMA, "y": "taste"},
         {"values": LLAMA, "x": ["file"]},
         {"values": {**LLAMA, "examples": 10**400}},
         {"values": {**LLAMA, "alpha_fixed": float("nan")}},
-        {"values": {**LLAMA, "alpha_fixed": float("inf")}},
         {"values": {**LLAMA, "model": "x" * 3000}},
         {"values": {**LLAMA, "model": "\ud800"}},
-        {"values": {**LLAMA, "usd_per_hour": "cheap"}},
         {"values": {**LLAMA, "use_case": "fun"}},
     ],
 )
@@ -104,31 +74,6 @@ def test_a_sweep_of_the_model_offers_its_own_metrics(api):
 
     assert {"loss", "token_accuracy"} <= {key for key, _ in shown["qualities"]}
     assert any(trace["name"].startswith("recorded runs") for trace in shown["chart"]["data"])
-
-
-def card(api, **values):
-    """What is in view, and what is folded."""
-    markup = words(api, {**DEFAULTS, **values})["slots"]["advice"]
-    shown, details = markup.split("<details", 1)
-    return text_of(shown), text_of(f"<details{details}")
-
-
-def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
-    shown, details = card(api, model="google/gemma-3-4b-it", gpu="t4")
-
-    assert re.search(r"Warning: On T4, which has no bf16, [^.]*fp32\.$", shown)
-    assert details.startswith("Details Warnings On T4, which has no bf16")
-
-
-LONG = {"gpu": "t4", "examples": 5000, "example_tokens": 400, "longest_tokens": 6683}
-"""A chat file with an example that is truncated, on a card that some models warn of."""
-
-
-@pytest.mark.parametrize("use_case", NAMES)
-def test_at_most_three_sentences_stand_before_the_details(api, use_case):
-    for model in (EMBEDDED, "Qwen/Qwen3-8B", "google/gemma-3-4b-it"):
-        shown = card(api, model=model, use_case=use_case, **LONG)[0].split(" all linear layers ")[1]
-        assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
 
 
 def test_a_mistake_is_a_notice_with_its_text_escaped(api):
@@ -178,7 +123,7 @@ def test_each_has_a_chart_with_its_rank_on_axes_of_its_own(api):
     assert first["layout"]["height"] == second["layout"]["height"]
 
 
-@pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])
+@pytest.mark.parametrize("pins", [None, [1], ["?r=8"] * 5])
 def test_what_no_page_pins_is_refused(api, pins):
     with pytest.raises(InvalidSettingError):
         compare(api, {"pins": pins})
@@ -191,14 +136,6 @@ def test_a_pin_that_cannot_be_shown_says_why_beside_the_others_and_can_be_unpinn
     text = text_of(shown["html"])
     assert "41.94 M" in text and "Cannot be shown" in text
     assert 2 == shown["html"].count("data-unpin")
-
-
-@pytest.mark.parametrize("axis", [[], {}, 3])
-def test_an_axis_that_is_no_text_is_refused_or_passed_over(api, axis):
-    assert "41.94 M" in text_of(compare(api, {"pins": [PINNED], "y": axis})["html"])
-    if axis:
-        with pytest.raises(InvalidSettingError, match="Cost axis"):
-            compare(api, {"pins": [PINNED], "x": axis})
 
 
 def test_a_pin_cannot_write_into_the_page(api):

@@ -8,25 +8,28 @@ pytestmark = pytest.mark.browser
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
 
 
-def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(llama):
-    figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
-    llama.locator("#memory .rv-plot[data-drawn]").wait_for()
-    plot = llama.locator("#memory .nsewdrag").first
+def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_the_zoom(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    restored(page)
+    open_section(page, "Memory")
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    plot = page.locator("#memory .nsewdrag").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
-    llama.mouse.move(box["x"] + 60, box["y"] + 60)
-    llama.mouse.down()
-    llama.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
-    llama.mouse.up()
-    zoomed = llama.evaluate(Y_RANGE)
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 64, box["y"] + 160, steps=4)
+    page.mouse.up()
+    zoomed = page.evaluate(Y_RANGE)
 
-    choose_rank(llama, 24)
+    choose_rank(page, 24)
 
-    figure(llama, "Trainable parameters").locator(".rv-value[title='62,914,560 parameters']").wait_for()
-    assert "62.91 M" in llama.locator("#ranks .rv-chosen").text_content()
-    llama.wait_for_url("**r=24**")
-    llama.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
-    assert zoomed == llama.evaluate(Y_RANGE)
+    figure(page, "Trainable parameters").locator(".rv-value[title='62,914,560 parameters']").wait_for()
+    assert "62.91 M" in page.locator("#ranks .rv-chosen").text_content()
+    page.wait_for_url("**r=24**")
+    page.wait_for_function("document.querySelector('#memory .rv-plot').data[0].x.includes('<b>24</b>')")
+    assert zoomed == page.evaluate(Y_RANGE)
     assert zoomed[0] > 0
 
 
@@ -71,40 +74,6 @@ def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_p
     page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1&file=prompt-completion%3A3%3Arows.jsonl**")
 
 
-def test_the_handle_of_the_chart_is_the_rank(llama):
-    grip = llama.get_by_role("slider", name="Rank on the trade-off chart")
-    grip.focus()
-
-    llama.keyboard.press("ArrowRight")
-
-    figure(llama, "Trainable parameters").locator(".rv-value[title='83,886,080 parameters']").wait_for()
-    assert ("32", "r = 32") == (grip.get_attribute("aria-valuenow"), grip.inner_text())
-    assert "32" == llama.get_by_label("Rank r").input_value()
-    assert grip.get_attribute("aria-valuetext").startswith("r = 32: ")
-    llama.keyboard.press("Shift+ArrowLeft")
-    assert "31" == grip.get_attribute("aria-valuenow")
-
-
-def test_pinned_configurations_are_compared_and_in_the_address(page):
-    page.goto(LLAMA)
-    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-
-    page.get_by_role("button", name="Pin to compare").click()
-    choose_rank(page, 64)
-    page.wait_for_url("**r=64**")
-    page.locator("[data-pin]").click()
-    open_section(page, "Compare")
-
-    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
-    assert 2 == page.url.count("pin=")
-    page.reload()
-    open_section(page, "Compare")
-    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
-    page.get_by_role("button", name="Unpin A: Llama-3.1-8B").click()
-    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for(state="detached")
-    assert 1 == page.url.count("pin=")
-
-
 def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     page.goto(LLAMA)
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
@@ -125,3 +94,17 @@ def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     assert "64" == page.get_by_label("Rank r").input_value()
     page.locator("#slot-advice", has_text="selected: r = 64").wait_for()
     assert "r=64" in page.url
+
+
+def test_a_typed_address_of_the_hub_is_that_model_and_no_suggestion(page):
+    typed = "https://huggingface.co/microsoft/phi-4/tree/main"
+    page.goto(LLAMA)
+    restored(page)
+
+    page.locator("#model input").click()
+    page.keyboard.type(typed)
+    page.wait_for_timeout(200)
+    page.keyboard.press("Enter")
+
+    figure(page, "Trainable parameters").locator(".rv-value[title='21,299,200 parameters']").wait_for()
+    assert typed == page.locator("#model input").input_value().partition(" · ")[0]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import ProbeCompleted, RunStarted, StageReached
+from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.explore import sections
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
@@ -59,18 +59,6 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
             record.request.training.optim,
             record.request.training.gradient_checkpointing,
         )
-
-
-def test_a_running_probe_says_where_it_stands(api):
-    queued(api)
-    assert "Queued. Next in the queue." in text_of(panel(api).panel)
-    api.workspace.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
-
-    shown = panel(api)
-
-    assert "4 blocks: training." in text_of(shown.panel)
-    assert shown.timer.active
-    assert shown.cancel.visible
 
 
 def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(api):

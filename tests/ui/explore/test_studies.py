@@ -6,11 +6,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.ui.explore import sections as studies
-from rankviz.ui.parts.question import DEFAULTS
 from tests.catalog.test_own_studies import result
 from tests.support.runs.finished_runs import text_of
 
-LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 QUESTION = {
     "model": "meta-llama/Llama-3.1-8B",
     "use_case": "instruction",

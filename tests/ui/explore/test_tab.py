@@ -25,22 +25,6 @@ def api(tmp_path):
     return Api(home=tmp_path)
 
 
-def test_a_whole_multimodal_model_offers_unsloths_flags_and_a_text_model_its_class(api):
-    values = {"preset": "attention", "modules": [], "parts": ["vision", "attention"], "unsloth_class": "FastModel"}
-    whole = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="unsloth", **values)
-    text = explore.fitted(api, model="google/gemma-3-4b-it", framework="unsloth", **values)
-    trl = explore.fitted(api, model="google/gemma-3-4b-it:whole", framework="trl", **values)
-
-    assert (True, False) == (whole.parts.visible, whole.unsloth_class.visible)
-    assert ["vision", "attention"] == whole.parts.value
-    # The vision tower has q_proj, k_proj and v_proj; its output projection has another name.
-    assert ["k_proj", "v_proj", "q_proj"] == whole.modules.value
-    assert (False, True) == (text.parts.visible, text.unsloth_class.visible)
-    assert (False, False) == (trl.parts.visible, trl.unsloth_class.visible)
-    # What is hidden has its default, and counts for nothing.
-    assert (DEFAULTS["parts"], DEFAULTS["unsloth_class"]) == (text.parts.value, whole.unsloth_class.value)
-
-
 def test_a_file_name_cannot_write_into_the_page(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), data="/data/<img src=x>.jsonl"))
     run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
@@ -51,7 +35,7 @@ def test_a_file_name_cannot_write_into_the_page(api):
         api.workspace.store.append(run_id, event)
 
     sweep = api.runs.sweep(sweep_id)
-    drawn = charts.sweep_chart([(sweep, api.verdicts.of_runs(sweep.runs, LOSS))], x="adapter", height=300)
+    drawn = charts.sweep_chart([(sweep, *api.verdicts.of_runs([sweep.runs], LOSS))], x="adapter", height=300)
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn[1])
 

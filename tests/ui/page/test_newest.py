@@ -8,18 +8,16 @@ pytestmark = pytest.mark.browser
 class Late:
     """The next question that is no timer's, kept from the server until it shall arrive.
 
-    of: the part of the page (an elem_id) that it is about; with_value: which it sends.
+    of: the part of the page (an elem_id) that it is about.
     """
 
-    def __init__(self, page, of=None, with_value=None):
-        self.page, self.held, self.with_value = page, [], with_value
+    def __init__(self, page, of):
+        self.page, self.held = page, []
         self.events = events_of(page, of)
         page.route("**/run/predict*", self._hold)
 
     def _hold(self, route):
-        question = route.request.post_data_json
-        is_it = question["fn_index"] in self.events and self.with_value in [None, *question["data"]]
-        if self.held or not is_it:
+        if self.held or route.request.post_data_json["fn_index"] not in self.events:
             route.continue_()
         else:
             self.held.append(route)
@@ -37,12 +35,12 @@ class Late:
 
 
 def events_of(page, part):
-    """The numbers of the events that draw this part, or any, without those of a timer."""
+    """The numbers of the events that draw this part, without those of a timer."""
     return page.evaluate(
         """part => {
           const { components, dependencies } = window.gradio_config;
           const id = components.find(each => each.props.elem_id === part)?.id;
-          const drawing = dependencies.filter(each => !part || each.outputs.includes(id));
+          const drawing = dependencies.filter(each => each.outputs.includes(id));
           return drawing.filter(each => each.targets[0]?.[1] !== "tick").map(each => each.id);
         }""",
         part,

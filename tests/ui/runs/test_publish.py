@@ -4,8 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.sinks import Publication
-from rankviz.errors import UserError
-from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
@@ -67,13 +66,3 @@ def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, start
     assert "Published (private): ann/ranks" == text_of(status).strip()
     assert 'href="https://hub/ann/ranks"' in status
     assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
-
-
-def test_an_adapter_is_of_the_run_that_is_open(api, sweep, started):
-    run = sweep.runs[0].run_id
-    with acting_as(ANN):
-        with pytest.raises(UserError, match="Select a run of this sweep first"):
-            press(api, sweep, to=ADAPTER)
-        press(api, sweep, to=ADAPTER, run_id=run)
-
-    assert [run] == [call[0] for call in started]

@@ -100,21 +100,3 @@ def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its
         assert f"Run '{first}' cannot be read: " in text_of(drawn(api, first)["message"]).replace("&#x27;", "'")
         assert {first, second} == set(api.runs.delete(anns))
         assert {} == api.runs.unreadable()
-
-
-def test_uploads_are_listed_until_their_owner_deletes_them(api, anns, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
-    with acting_as(ANN):
-        before = drawn(api, anns)
-        path = tmp_path / "page" / "1a" / "chats.jsonl"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"x" * 1500)
-        api.workspace.temp.own(path, ANN.id)
-
-        view = drawn(api, anns, seen=before["seen"])
-        assert (True, "Delete my uploads (1 file, 1.5 kB)") == (view["uploads"].visible, view["uploads"].value)
-        assert not of_sweep.delete_uploads(api).visible
-        assert not drawn(api, anns, seen=view["seen"])["uploads"].visible
-    assert not before["uploads"].visible
-    with acting_as(BEN):
-        assert not drawn(api, "")["uploads"].visible

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
-from rankviz.errors import LimitError, UserError
+from rankviz.errors import UserError
 from rankviz.ui.runs.view import (
     MOST_ROWS,
     Choice,
@@ -14,9 +14,7 @@ from rankviz.ui.runs.view import (
     detail_html,
     imported,
     list_html,
-    matching_of,
     runs_view,
-    shipped_adapter,
     zip_of,
 )
 from tests.support.runs import questions
@@ -62,15 +60,6 @@ def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
     assert "Traceback &lt;b&gt;" in shown
 
 
-def test_sweeps_are_filtered_by_words_of_their_runs_and_by_state(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    for text in ("smollm", "completed", "smollm r=16"):
-        assert f'data-pick="{sweep.sweep_id}"' in listed([sweep], text=text)
-    assert "No run matches the filter." in listed([sweep], text="failed")
-    assert ["16"] == [str(run.request.r) for run in matching_of(sweep, "smollm r=16")]
-
-
 def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, sweep_id = sweep.runs[0].run_id, sweep.sweep_id
@@ -84,23 +73,6 @@ def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
         f'data-tick="{first}" aria-label="Show r = 4" checked'
         in drawn(api, sweep_id=sweep_id, selected=[first]).results
     )
-
-
-def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
-    sweep = finished(api, {4: 2.0})
-
-    hidden = drawn(api, showing="", sweep_id=sweep.sweep_id)
-    first = drawn(api, sweep_id=sweep.sweep_id)
-    again = drawn(api, sweep_id=sweep.sweep_id, seen=first.seen)
-
-    assert {"timer"} == set(vars(hidden))
-    assert not hidden.timer.active
-    assert {"seen", "timer"} == set(vars(again))
-    assert {"seen", "timer", "table", "empty_box", "selected_box", "selected_title", "curve", "selected_loss"} | {
-        "caption",
-        "results",
-        "uploads",
-    } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
 
 
 def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
@@ -141,21 +113,3 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     assert "shipped" in table
     assert "Not listed: 2 older sweeps. Use the filter to find them." in table
     assert "Not listed" not in listed(many[2:])
-
-
-def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    def busy(*runs):
-        raise LimitError("This server is busy.")
-
-    monkeypatch.setattr(api.verdicts, "_turn", busy)
-    view = drawn(api, sweep_id=sweep.sweep_id, selected=[run.run_id for run in sweep.runs])
-
-    assert "This server is busy." in view.summary
-    assert "This server is busy." in view.caption
-    assert ("", "", True) == (view.by_rank, view.curve, view.selected_box.visible)
-    assert "1.5" in text_of(view.results)
-    with pytest.raises(UserError, match="This server is busy"):
-        shipped_adapter(api, sweep.sweep_id)
-    assert sweep.sweep_id in view.table

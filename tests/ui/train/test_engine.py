@@ -29,13 +29,6 @@ def test_the_cost_stands_before_the_button_as_a_range(api):
     assert "" == shown.notice
 
 
-def test_a_limit_that_pays_for_nothing_is_said_before_the_button(api):
-    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=0.01, **FORM)
-
-    assert "does not pay for a job" in text_of(shown.notice)
-    assert not shown.start.interactive
-
-
 def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
     answers, check = Event(), api.engines.check
     monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))

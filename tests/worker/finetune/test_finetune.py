@@ -1,20 +1,14 @@
 """Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
-from rankviz.store import RunStore
 from rankviz.trained.read import read_adapter
-from tests.support.runs import questions
-from tests.support.runs.tiny_runs import run_to_the_end
 
 pytestmark = pytest.mark.torch
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def parameters(r: int) -> int:
@@ -117,20 +111,3 @@ def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_
     written = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(written) >= 3
     assert not any(str(tiny).encode() in content for content in written)
-
-
-@pytest.mark.slow
-def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path):
-    store = RunStore(tmp_path / "home")
-    sweep_id = store.create(questions.sweep(base="embedded", data="phonemes", ranks=(4, 16), max_steps=6))
-
-    run_to_the_end(store, 500)
-
-    runs = store.sweep(sweep_id).runs
-    assert [RunState.COMPLETED] * 2 == [run.state for run in runs], [run.error + run.log_tail for run in runs]
-    # 30 blocks × r × (in + out) over q, o 576+576, k, v 576+192, gate, up, down 576+1536
-    assert [30 * r * (2 * 1152 + 2 * 768 + 3 * 2112) for r in (4, 16)] == [run.trainable_parameters for run in runs]
-    assert 134_515_008 == runs[0].environment["total_parameters"]
-    assert all(run.loss_after.loss < run.loss_before.loss - 1 for run in runs)
-    config = json.loads((tmp_path / "home" / "models" / "SmolLM2-135M-Instruct" / "config.json").read_text())
-    assert "quantization_config" not in config
