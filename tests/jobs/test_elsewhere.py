@@ -35,18 +35,13 @@ class Broken(Elsewhere):
     """With a mistake in its code."""
 
     name = "broken"
-    where = ""
+    where = "start"
 
     def live(self):
-        return self._or_stumble("live", super().live)
+        return super().live() if self.where != "live" else 1 // 0
 
     def start(self, job):
-        return self._or_stumble("start", lambda: super(Broken, self).start(job))
-
-    def _or_stumble(self, where, answer):
-        if self.where == where:
-            raise ZeroDivisionError
-        return answer()
+        return super().start(job) if self.where != "start" else 1 // 0
 
 
 @pytest.mark.parametrize("where", ["live", "start"])
