@@ -7,7 +7,8 @@ import pytest
 from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import Submission, folders_in, pack, write_job
+from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
+from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
 ROWS = '{"prompt": "a", "completion": "b"}\n'
