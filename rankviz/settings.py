@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -63,6 +63,7 @@ class Limits:
     """Result files (added to the studies) that are kept for one visitor."""
     import_mb: int = 200
     """Unpacked size of one imported zip of runs."""
+    runs_per_import: int | None = None
     events_per_run: int = 2_000_000
     values_per_import: int | None = None
     """Values in the events of one imported zip."""
@@ -109,6 +110,7 @@ SHARED_LIMITS = Limits(
     adapters_mb_per_visitor=2_000,
     result_files=50,
     import_mb=50,
+    runs_per_import=60,
     events_per_run=20_000,
     values_per_import=1_000_000,
     record_kb=200,
@@ -267,7 +269,7 @@ def read(**given: object) -> Settings:
         first = error.errors()[0]
         field, *inside = map(str, first["loc"])
         place = f" ({', '.join(inside)})" if inside else ""
-        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {first['msg']}")) from None
+        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {_reason(first)}")) from None
     for field, value in settings:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -276,6 +278,30 @@ def read(**given: object) -> Settings:
             why = f"so short: it must have at least {MIN_SECRET} letters; `openssl rand -hex 32` makes one"
             raise InvalidSettingError(_wrong(field, why))
     return settings
+
+
+REASONS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
+    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
+    "greater_than": "it must be more than {gt:g}",
+    "greater_than_equal": "it must be at least {ge:g}",
+    "string_pattern_mismatch": "it has a letter that cannot stand there",
+    "string_too_long": "it may have {max_length} letters",
+    "too_short": "it must have an entry",
+}
+"""Reasons in plain words by type of pydantic's error; other errors keep pydantic's own words."""
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return words.format(**error.get("ctx", {}))
+
+
+def why_refused(error: BaseException | None) -> str:
+    """Return why pydantic refuses a value; empty for any other error."""
+    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""
 
 
 def _wrong(field: str, what: str) -> str:

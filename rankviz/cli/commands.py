@@ -68,8 +68,9 @@ def run() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)
             sys.exit(error.exit_code)
-        if errors := getattr(error.__cause__, "errors", None):  # pydantic's
-            error.message = errors()[0]["msg"]
+        from rankviz.settings import why_refused
+
+        error.message = why_refused(error.__cause__) or error.message
         fail(error.format_message(), error.exit_code)
     except typer.Abort:
         fail("Stopped.", 130)

@@ -19,6 +19,8 @@ Version = tuple[int, int]
 BF16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = (7, 0)
 """Lowest compute capability supported by Triton's kernels, and so by Unsloth."""
+CUDA_OF_BLACKWELL = (12, 8)
+"""First CUDA version that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
 """Oldest Linux driver for all versions of a CUDA major version (NVIDIA, CUDA minor version compatibility)."""
 BUSY_SHARE = 0.1
@@ -226,10 +228,14 @@ def _driver(facts: Facts) -> Check:
 
 def _generation(facts: Facts) -> Check:
     has = f"{facts.card.name} has compute capability {dotted(facts.card.capability)}"
-    if facts.card.capability >= LEAST_CAPABILITY:
-        return Check("generation", "ok", f"{has}.")
-    needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
-    return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
+    if facts.card.capability < LEAST_CAPABILITY:
+        needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
+        return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
+    if facts.card.capability >= (10, 0) and (cuda := facts.software.torch_cuda) < CUDA_OF_BLACKWELL:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(cuda)}."
+        remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
+        return Check("generation", "problem", found, remedy)
+    return Check("generation", "ok", f"{has}.")
 
 
 def _memory(card: Card) -> Check:

@@ -182,6 +182,7 @@ class ImportLimits(NamedTuple):
     """Limits for one imported zip; None for no limit."""
 
     unpacked_bytes: int = 200 * 10**6
+    runs: int | None = None
     events: int = 2_000_000
     """Number of lines of one journal."""
     values: int | None = None
@@ -250,6 +251,8 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
         is_packed_as_ours = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         if not is_packed_as_ours or not run_id or name in folders.setdefault(run_id, {}):
             raise InvalidSettingError(f"The zip holds {shown(member.filename)}, which no RankViz export does.")
+        if limits.runs is not None and len(folders) > limits.runs:
+            raise LimitError(f"The zip holds more than {limits.runs:,} runs, the most that are imported at once.")
         most = min(left, MAX_REQUEST_BYTES) if name == "request.json" else left
         with archive.open(member) as file:
             data = file.read(most + 1)  # the header may give a wrong size

@@ -84,6 +84,15 @@ def test_a_card_that_is_too_old_for_the_kernels_is_a_problem():
     assert not problems(checks(gpu(T4))) and problems(checks(gpu(T4), TrainingSetup(precision="bf16")))
 
 
+def test_a_blackwell_card_needs_a_torch_for_cuda_12_8():
+    card = replace(L4, name="NVIDIA GeForce RTX 5090", capability=(12, 0))
+    old = gpu(card, software=replace(INSTALLED, torch_cuda=(12, 6)))
+
+    assert "it needs a torch for CUDA 12.8 or newer, and this one is for 12.6" in sentence(old, "generation")
+    assert ["generation"] == [check.name for check in problems(checks(old))]
+    assert not problems(checks(gpu(card)))
+
+
 @pytest.mark.parametrize(
     ("lacks", "name", "words"),
     [

@@ -63,6 +63,16 @@ def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_
     assert (job, Submission()) == read_job(tmp_path / "sent")
 
 
+def test_the_state_of_a_job_is_read_where_an_earlier_version_wrote_it(store, tmp_path):
+    folder = tmp_path / "sent"
+    job = packed(store, sweep(store, 4), folder)
+    new = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({name: new.pop(name) for name in ("kind", "attempts")}))
+    (folder / "submission.json").write_text(json.dumps(new | {"submitted": True, "handle": "7"}))
+
+    assert (job, Submission(submitted=True, handle="7")) == read_job(folder)
+
+
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     base = tmp_path / "weights"
     base.mkdir()

@@ -182,6 +182,21 @@ def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise,
     assert NEVER == store.get(run_id).error
 
 
+def test_of_two_jobs_with_one_label_the_older_is_cancelled(supervise, store, hub):
+    (run_id,) = sweep(store, 4)
+    hub.holds.set()
+    hub.loses_answers, hub.lists_nothing = 1, True
+    supervise(HANG_IN_EACH, missing_seconds=600)
+    wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits)
+    first = only_job(hub)
+    newest = hub.start(first.namespace, first.spec)
+
+    hub.lists_nothing = False
+
+    wait_for(lambda: first.ended)
+    assert ("CANCELED", "SCHEDULING") == (first.stage, newest.stage)
+
+
 def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     hub.hangs.add(START)
@@ -315,6 +330,16 @@ def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another
     store.publish({run_id: {"request.json": request_text(request)}}, Ownership("ben"))
     assert [] == engine.returning("ann")
     assert 0 == engine.bill(found.terms.sweep_id).jobs
+
+
+def test_a_job_that_comes_back_without_a_spending_limit_can_be_settled(emptied):
+    _, engine, _ = emptied
+    (found,) = engine.returning("ann")
+
+    engine.take(replace(found, terms=replace(found.terms, limit_usd=0.0)), "ann")
+
+    engine.forget(engine.live()[0])
+    assert 1 == engine.bill(found.terms.sweep_id).jobs
 
 
 def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):

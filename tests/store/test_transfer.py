@@ -194,6 +194,8 @@ def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
 def test_each_limit_of_an_import_is_named(tmp_path):
     store, two = RunStore(tmp_path), made(tmp_path, ("a", "s"), ("b", "s"), journal=CANCELLED * 3)
 
+    with pytest.raises(LimitError, match="more than 1 runs"):
+        import_runs(store, two, limits=ImportLimits(runs=1))
     with pytest.raises(LimitError, match="3 events; at most 2"):
         import_runs(store, two, limits=ImportLimits(events=2))
     with pytest.raises(LimitError, match="unpacks to more than 0 MB"):

@@ -451,8 +451,6 @@ DOWNLOADING = "downloading the base"
 UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
-MODULES = "Python modules"
-"""Unit of the progress of imports. The total is the number of modules usually loaded, so it is approximate."""
 
 
 def counting_exact(prompts: int) -> str:

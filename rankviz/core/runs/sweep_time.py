@@ -199,8 +199,7 @@ def stage_in_words(run: RunRecord) -> str:
     if progress.unit == "bytes":
         of = f" of {units.file_size(progress.total)}" if progress.total else ""
         return f"{run.stage}, {units.file_size(progress.done)}{of}"
-    about = "about " if progress.unit == events.MODULES else ""
-    of = f" of {about}{progress.total:,}" if progress.total else ""
+    of = f" of {progress.total:,}" if progress.total else ""
     return f"{run.stage}, {progress.done:,}{of} {progress.unit}"
 
 

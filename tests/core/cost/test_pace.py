@@ -18,7 +18,7 @@ from rankviz.core.cost.pace import (
     pace_of,
 )
 from rankviz.core.cost.setup import Device, TrainingSetup
-from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate, estimate_probe, timing_of
+from rankviz.core.probe import ProbeRecord, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
@@ -87,16 +87,6 @@ def record(*depths, environment=ENVIRONMENT, **settings):
     return ProbeRecord(request=request(**settings)).after_all(events)
 
 
-def estimated(static_mib=100, working_mib=200, seconds=2.0):
-    whole = static_mib * MIB + working_mib * MIB
-    return ProbeEstimate(
-        static_bytes=static_mib * MIB,
-        working_bytes=working_mib * MIB,
-        memory_bytes=Range(whole, whole, whole),
-        step_seconds=Range(seconds / 4, seconds, 4 * seconds),
-    )
-
-
 def run(**more):
     return questions.run(**{"base": "embedded", "data": "phonemes", "r": 64, "lora_alpha": 64, **more})
 
@@ -160,14 +150,9 @@ def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
 
 
 def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
+    static = {"base_weights": 1000, "adapter": 100, "gradients": 100, "optimizer": 200}
     memory = MemoryEstimate(
-        base_weights=1000,
-        adapter=100,
-        gradients=100,
-        optimizer=200,
-        activations=400,
-        logits=200,
-        other=0,
+        **{**static, "activations": 400, "logits": 200, "other": 0},
         loading_band=Range(0, 0, 0),
         allocated_band=Range(1500, 2000, 2500),
         reserved_band=Range(1500, 2200, 3000),
