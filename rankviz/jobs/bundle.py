@@ -33,6 +33,8 @@ from rankviz.store.durable import digest_of, replace_durably
 from rankviz.store.journal import append_events, request_text
 
 JOB_FILE = "job.json"
+OLD_STATE_FILE = "submission.json"
+"""File with a job's state on the cluster, in versions before 1 December 2026."""
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
 """Name of a job's folder: RUN_ID-aATTEMPT."""
 
@@ -109,6 +111,8 @@ def read_job(folder: Path) -> tuple[Job, Submission]:
     """Read job.json; raise EngineError where it is damaged, and OSError where a retry may help."""
     try:
         content = json.loads((folder / JOB_FILE).read_bytes())
+        if "terms" not in content:
+            content = json.loads((folder / OLD_STATE_FILE).read_bytes()) | content
         known = {name: content[name] for name in Submission.__dataclass_fields__}
         end = End(**known["end"]) if known["end"] else None
         return job_of(content), Submission(**known | {"end": end, "terms": dict(known["terms"])})
@@ -125,10 +129,11 @@ def job_of(content: Any) -> Job:
 
 
 def job_by_names(folder: Path) -> Job:
-    """Return a job whose job.json is damaged, from its files' names; raise OSError where they cannot be listed."""
+    """Return a job whose job.json is damaged, from its files' names; raise OSError where they cannot be listed. Of all
+    runs but the first, the attempt is 0: any."""
     name, _, number = folder.name.rpartition("-a")
     others = sorted({*os.listdir(folder / "runs")} - {name})
-    return Job(attempts=tuple(Attempt(run_id, int(number)) for run_id in (name, *others)))
+    return Job(attempts=(Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in others)))
 
 
 def folders_in(place: Path) -> Sequence[Path]:

@@ -302,7 +302,7 @@ class HfJobs(Remote):
                 content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
             self.store.publish(content, Ownership(owner))
             os.rename(aside, folder)
-            if self.ledger.limit(terms.sweep_id) is None:
+            if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
                 self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -317,6 +317,8 @@ class HfJobs(Remote):
 
         try:
             content = json.loads(text(bundle.JOB_FILE))
+            if "terms" not in content:
+                content = json.loads(text(bundle.OLD_STATE_FILE)) | content
             job, terms = bundle.job_of(content), build(JobTerms, content["terms"])
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
             requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
@@ -361,7 +363,7 @@ class HfJobs(Remote):
     def poll(self, job: RemoteJob) -> Status | None:
         terms = terms_of(job.submission)
         hub = self._hub(terms)
-        seen = hub.job(job.handle) if job.handle else next(reversed(hub.find(self.labels(job.name))), None)
+        seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
         if seen is None:
             return None
         end = None
@@ -395,6 +397,15 @@ class HfJobs(Remote):
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
         known = {"app": "rankviz", "home": home or self.home_id}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
+
+    def _newest(self, hub: Hub, name: str) -> HubJob | None:
+        """Return the newest job of a name, or None. Cancel older jobs of this name that have not ended."""
+        *twins, newest = hub.find(self.labels(name)) or [None]
+        for twin in twins:
+            if not twin.ended:
+                with contextlib.suppress(EngineError):  # it has ended meanwhile
+                    hub.cancel(twin.id)
+        return newest
 
     def _hub(self, terms: JobTerms) -> Hub:
         """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""

@@ -48,7 +48,7 @@ DIGITS = 6
 """Decimal places kept before a floor or ceiling, so that a limit of 0.31 less 0.11 pays for as much as 0.2."""
 COSTS_UNREADABLE = (
     "What jobs of this sweep have cost cannot be read, so none starts. The owner of the server can mend "
-    "hf-jobs/{}.json in the runs folder, or remove it: then the spending limit counts from 0."
+    "hf-jobs/{} in the runs folder, or remove it: then the spending limit counts from 0."
 )
 
 
@@ -142,7 +142,8 @@ def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> 
 
 
 class Ledger:
-    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}."""
+    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}. What a
+    version before 1 December 2026 stored of a sweep counts until the sweep has its own file."""
 
     def __init__(self, place: Path):
         self._place, self._lock = place, threading.Lock()
@@ -173,17 +174,29 @@ class Ledger:
         replace_durably(self._place / f"{sweep_id}.json", json.dumps({"limit": limit, "jobs": jobs}))
 
     def _read(self, sweep_id: str) -> tuple[float | None, Mapping[str, Cost]]:
+        file = self._place / f"{sweep_id}.json"
         try:
-            content = json.loads((self._place / f"{sweep_id}.json").read_text())
+            content = json.loads(file.read_text()) if file.exists() else self._old(sweep_id)
             limit, jobs = content["limit"], {name: Cost(*map(float, cost)) for name, cost in content["jobs"].items()}
             is_valid = limit is None or 0 < limit < math.inf
             if is_valid and all(0.0 <= cost.least <= cost.most < math.inf for cost in jobs.values()):
                 return limit, jobs
-        except FileNotFoundError:
-            return None, {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
-        raise EngineUnavailableError(COSTS_UNREADABLE.format(sweep_id))
+        old = f"spent.json and limit-{sweep_id}"
+        raise EngineUnavailableError(COSTS_UNREADABLE.format(file.name if file.exists() else old))
+
+    def _old(self, sweep_id: str) -> Mapping[str, Any]:
+        """Return the content of a sweep's file from spent.json and limit-SWEEP, or from entries of payers of the sweep
+        (SWEEP@PAYER). There a cost may be one number, of a sweep or of a job."""
+        own, spent = self._place / f"limit-{sweep_id}", self._place / "spent.json"
+        limits = [own] if own.exists() else self._place.glob(f"limit-{sweep_id}@*")
+        jobs: dict[str, Any] = {}
+        for name, costs in json.loads(spent.read_text()).items() if spent.exists() else ():
+            if name.partition("@")[0] == sweep_id:
+                jobs |= costs if isinstance(costs, dict) else {"": costs}
+        costs = {job: cost if isinstance(cost, list) else [cost, cost] for job, cost in jobs.items()}
+        return {"limit": max((float(file.read_text()) for file in limits), default=None), "jobs": costs}
 
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"

@@ -20,7 +20,7 @@ from rankviz.core.runs.events import LAST, Attempt
 from rankviz.jobs import bundle, local
 from rankviz.store.journal import parse_lines
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
 """Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
 SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
@@ -65,6 +65,13 @@ class Storage:
             target = folder / path[len(self._root) :].lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
+
+    def has_gone(self, path: str) -> bool:
+        """Return True where a file certainly does not exist any more; False also where the storage cannot be read."""
+        try:
+            return not self._files.exists(self._at(path))
+        except Exception:
+            return False
 
     def remove(self) -> None:
         if self._files.exists(self._root):
@@ -116,7 +123,8 @@ def main(argv: Sequence[str]) -> int:
     sent, back, *given = argv
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         work = Path(scratch) / "job"
-        Storage(sent).read_all(work)
+        source = Storage(sent)
+        source.read_all(work)
         job, _ = bundle.read_job(work)
         worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
         started = subprocess.Popen(
@@ -127,11 +135,15 @@ def main(argv: Sequence[str]) -> int:
         )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
         signal.signal(signal.SIGTERM, lambda *_: started.terminate())
-        carrier = Carrier(work, back, job.attempts)
+        carrier, wanted_until = Carrier(work, back, job.attempts), time.monotonic() + WANTED_SECONDS
         while started.poll() is None:
             carrier.look()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.wait(LOOK_SECONDS)
+            if time.monotonic() >= wanted_until:
+                wanted_until = time.monotonic() + WANTED_SECONDS
+                if source.has_gone(bundle.JOB_FILE):  # the page has given this job up
+                    started.terminate()
         (work / "exit_code").write_text(f"{started.returncode}\n")
         until = time.monotonic() + LAST_SECONDS
         while not carrier.look() and time.monotonic() < until:

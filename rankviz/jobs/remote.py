@@ -61,6 +61,8 @@ READ_BYTES, CHUNK_BYTES, LOG_BYTES = 2**22, 2**26, 2**20
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 """Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
+MAX_ADAPTERS = 2000
+"""Number of adapters that a run may have, truncated ones included."""
 NOTE_SECONDS = 10.0
 """Seconds between two updates of a job's billed time in its submission."""
 CANCEL_AGAIN_SECONDS = 60.0
@@ -73,7 +75,10 @@ NEVER = "It was not answered whether the job was started, and the job is not lis
 GONE = "The job is not known there any more, and its worker left no exit code."
 UNEXPECTED = "RankViz could not follow the job because of an error of its own ({}). It tries again."
 TOO_LONG = "The journal of this run is longer than this server accepts ({:,} MB or {:,} lines)."
-TOO_LARGE = "Its adapters have {:,.0f} MB, more than this server accepts ({:,.0f} MB)."
+TOO_LARGE = (
+    "Its adapters have more than the {:,.0f} MB that this server still accepts from its job, or the run has more than "
+    "{:,} of them."
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -272,9 +277,10 @@ class Remote(Engine):
                 job = RemoteJob(self, folder, *read_job(folder))
                 self.check(job.submission.terms)
             except (OSError, EngineError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else error  # a visitor reads no path
                 raise EngineUnavailableError(
-                    f"The files of a job cannot be read ({folder}: {error}). Its runs wait, since it may go on. Mend "
-                    "that folder, or end the job where it runs and remove the folder."
+                    f"The files of a job cannot be read ({self.place.name}/{folder.name}: {why}). Its runs wait, since "
+                    "it may go on. Mend that folder, or end the job where it runs and remove the folder."
                 ) from error
             self._followed[folder.name] = job
             job.start()
@@ -306,8 +312,10 @@ class RemoteJob:
         self._looks = 0
         self._lines: Counter[str] = Counter()
         """Number of copied journal lines, by run id."""
-        self._sizes: dict[str, int] = {}
-        """Bytes of each run's adapters, by run id."""
+        self._bytes_left = engine.limits.adapter_bytes
+        """Bytes of adapters, their configs included, that are still accepted."""
+        self._adapters: set[tuple[str, str]] = set()
+        """Run id and relative path of the adapters that are here."""
         self._lock, self._woken = threading.RLock(), threading.Event()
 
     @property
@@ -509,28 +517,35 @@ class RemoteJob:
             if isinstance(each, AdapterSaved | AdapterCut) and each.path and each.attempt == attempt.number
         }
         self._fetch_log(attempt)
-        self._sizes[run_id] = total = sum(size or 0 for size in saved.values())
-        most = self._limits.adapter_bytes - sum(self._sizes.values()) + total
-        if total > most:
-            problem = TOO_LARGE.format(total / 1e6, max(0, most) / 1e6)
-            return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
-        for relative, size in saved.items():
+        new = {path: size for path, size in saved.items() if (run_id, path) not in self._adapters}
+        is_too_large = len(saved) > MAX_ADAPTERS or sum(size or 0 for size in new.values()) > self._bytes_left
+        for relative, size in () if is_too_large else new.items():
             if not ADAPTER.fullmatch(relative):
                 problem = f"The adapter path {quoted(relative)} in the journal is not valid."
                 continue
-            aside = aside_of(folder / "adapter")
+            aside = aside_of(self.folder / "adapter")
+            aside.mkdir()
             try:
-                for name, bytes_ in ((WEIGHTS, most if size is None else size), (CONFIG, LOG_BYTES)):
-                    self._fetch(attempt, f"{relative}/{name}", aside / name, bytes_)
+                most = self._bytes_left + 1 if size is None else size
+                files = (WEIGHTS, most), (CONFIG, LOG_BYTES)
+                bytes_ = sum(self._fetch(attempt, f"{relative}/{name}", aside / name, each) for name, each in files)
+                if is_too_large := bytes_ > self._bytes_left:
+                    break
                 if trouble := incomplete(aside, size):
                     problem = f"{relative}/{trouble} did not arrive whole."
                     continue
                 with self._writing():
                     shutil.rmtree(folder / relative, ignore_errors=True)
-                    (folder / relative).parent.mkdir(exist_ok=True)
+                    if (parent := (folder / relative).parent) != folder:
+                        parent.mkdir(exist_ok=True)
                     os.replace(aside, folder / relative)
+                self._bytes_left -= bytes_
+                self._adapters.add((run_id, relative))
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+        if is_too_large:
+            problem = TOO_LARGE.format(self._bytes_left / 1e6, MAX_ADAPTERS)
+            return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
         if problem and not is_last:
             return None
         if problem and not isinstance(last, RunFailed):
@@ -541,10 +556,10 @@ class RemoteJob:
     def _fetch_log(self, attempt: Attempt) -> None:
         self._fetch(attempt, "worker.log", self._store.run_dir(attempt.run_id) / "worker.log", LOG_BYTES)
 
-    def _fetch(self, attempt: Attempt, path: str, target: Path, size: int) -> None:
-        """Copy up to `size` bytes of a file in a run's folder; nothing where it does not exist."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = aside_of(target)
+    def _fetch(self, attempt: Attempt, path: str, target: Path, size: int) -> int:
+        """Copy up to `size` bytes of a file in a run's folder, and return their number; nothing where it does not
+        exist. A folder that was deleted here is not made again."""
+        aside = aside_of(self.folder / "file")
         try:
             with aside.open("wb") as file:
                 while (left := size - file.tell()) > 0:
@@ -553,9 +568,11 @@ class RemoteJob:
                     if not data:
                         break
                     file.write(data)
+                bytes_ = file.tell()
             with self._writing():
-                if aside.stat().st_size:
+                if bytes_:
                     os.replace(aside, target)
+            return bytes_
         finally:
             aside.unlink(missing_ok=True)
 

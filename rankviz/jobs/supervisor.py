@@ -394,7 +394,7 @@ class Supervisor:
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError, *left_out):
                 record = self.store.record(attempt.run_id)
-                if attempt.number == record.attempt:
+                if attempt.number in (0, record.attempt):
                     yield record
 
     def _place(self, engine: str, attempts: Iterable[Attempt], where: str = "", job: str = "", waits: str = "") -> None:
@@ -406,11 +406,11 @@ class Supervisor:
                 continue
             with self._logging_errors(attempt.run_id):
                 record = self.store.record(attempt.run_id)
-                place = record.place
+                number, place = attempt.number or record.attempt, record.place
                 there = place and (place.engine, place.where, place.job, place.waits)
-                if not record.state.ended and (record.attempt < attempt.number or there != new):
+                if not record.state.ended and (record.attempt < number or there != new):
                     at = {"engine": engine, "where": where, "job": job, "waits": waits}
-                    self.store.append(attempt.run_id, AttemptPlaced(time=time.time(), attempt=attempt.number, **at))
+                    self.store.append(attempt.run_id, AttemptPlaced(time=time.time(), attempt=number, **at))
                 self._placed[attempt] = new, reasons + bool(waits), time.monotonic() if waits else reason_at
 
     # How runs end

@@ -189,8 +189,7 @@ def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "ref",
-    ["~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"],
+    "ref", ["~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]
 )
 def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
     answer = during(lambda: " ".join(each.text for each in ann.run("adapter-ref", "submit", adapter_source=ref)))

@@ -147,11 +147,7 @@ def encoded(tokenizer, monkeypatch):
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "row",
-    [
-        Example(completion="word " * MB),
-        Example(messages=(("user", "word " * MB), ("assistant", "yes"))),
-    ],
+    "row", [Example(completion="word " * MB), Example(messages=(("user", "word " * MB), ("assistant", "yes")))]
 )
 def test_of_a_row_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encoded, row):
     from rankviz.worker.finetune.data import ask, tokenize

@@ -90,8 +90,7 @@ def test_a_forged_cookie_is_nobody(space, during, ann, ben, name, cookie):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "headers",
-    [{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}],
+    "headers", [{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}]
 )
 def test_a_header_makes_nobody_an_owner(during, ann, ben, name, headers):
     imported(ben, runs_zip((name, run_files(name))))

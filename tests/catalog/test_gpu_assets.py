@@ -1,8 +1,5 @@
 """GPUs and assumptions: they arrive with their sources, and a broken row says what to mend."""
 
-import json
-import shutil
-
 import pytest
 
 from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_gpus
@@ -40,17 +37,6 @@ def test_a_card_of_another_size_or_build_than_the_row_has_no_row(device_name, me
     found = gpu_of_device(GPUS, device_name, mebibytes and mebibytes * 2**20)
 
     assert card == (found.id if found else None)
-
-
-def broken(tmp_path, file, change):
-    """A copy of the assets with one file changed."""
-    for name in ("gpus.json", "assumptions.json"):
-        shutil.copy(ASSETS / name, tmp_path / name)
-    content = json.loads((tmp_path / file).read_text())
-    rows = next(iter(content.values()))
-    change(rows)
-    (tmp_path / file).write_text(json.dumps(content))
-    return tmp_path
 
 
 @pytest.mark.parametrize(

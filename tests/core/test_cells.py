@@ -1,7 +1,6 @@
 import csv
 import io
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,6 @@ from rankviz.core.cells import cell, csv_text
 from rankviz.core.runs.events import RunCompleted
 from rankviz.store import RunStore, export_runs
 from tests.support.runs import questions
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"])

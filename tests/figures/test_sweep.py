@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import TOKEN_ACCURACY
 from rankviz.figures import sweep_figure, sweep_info
 from rankviz.verdict import judge, losses_of
@@ -13,16 +12,6 @@ from tests.support.runs.finished_runs import plain_sweep
 
 def verdict_of(sweep, **more):
     return judge(losses_of(sweep.runs, *more.values()), **more)
-
-
-def truncated(sweep, losses):
-    """The sweep, its last run truncated to these ranks."""
-    *others, last = sweep.runs
-    events = [
-        AdapterCut(time=9.0, r=r, loss=loss, tokens=1, examples=1, seconds=1.0, example_losses=())
-        for r, loss in losses.items()
-    ]
-    return replace(sweep, runs=(*others, replace(last, cuts=tuple(events))))
 
 
 def test_each_rank_lies_at_its_cost_and_mean_loss():
@@ -73,18 +62,6 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     assert 16 == group.smallest.r
     assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
     assert "r = 16 is best" in info.source and "Learning rate not tuned (0.001)" in info.source
-
-
-def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
-    sweep = truncated(plain_sweep({64: 1.6}), {8: 1.61, 2: 1.7})
-
-    info = sweep_info([(sweep, verdict_of(sweep))])
-
-    line = sweep_figure(info).data[0]
-    assert ("fast curve", (2, 8, 64), (1.7, 1.61, 1.6)) == (line.name, line.x, line.y)
-    assert "truncated, about 2.0 MB" in line.hovertext[0] and "trained, 64.0 MB" in line.hovertext[-1]
-    assert 8 == info.picked
-    assert "independent runs show that." in info.source
 
 
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -18,14 +17,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.hub.remote import (
-    CONFIG,
-    WEIGHTS,
-    fetch_adapter,
-    fetch_config,
-    find_model,
-    introspect_config,
-)
+from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter, fetch_config, find_model, introspect_config
 from rankviz.units import GIB
 from tests.support.runs.toy import TOY
 
@@ -182,18 +174,6 @@ def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence, tmp_p
 
     assert sentence in str(caught.value)
     assert expected is type(caught.value)
-
-
-@pytest.mark.torch
-def test_a_hub_model_says_where_it_is_from(laid_out):
-    folder, cache, _ = laid_out
-    door = SimpleNamespace(
-        config=lambda *ref: nullcontext(fetch_config("a/b", folder, api=Hub(folder / "config.json")))
-    )
-
-    model = find_model("a/b", cache=cache, door=door)
-
-    assert ("a/b", "b", "config.json of a/b on the Hub") == (model.id, model.name, model.source)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
 from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
-from rankviz.store import RunStore
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
@@ -53,14 +52,14 @@ def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store
     assert "ann@example" not in everything
 
 
-def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_is(store, tmp_path):
-    run_ids = sweep(store, 4)
-    job = packed(store, run_ids, tmp_path / "sent")
+def test_the_state_of_a_job_is_read_where_an_earlier_version_wrote_it(store, tmp_path):
+    folder = tmp_path / "sent"
+    job = packed(store, sweep(store, 4), folder)
+    new = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({name: new.pop(name) for name in ("kind", "attempts")}))
+    (folder / "submission.json").write_text(json.dumps(new | {"submitted": True, "handle": "7"}))
 
-    record = RunStore(tmp_path / "sent").get(run_ids[0])
-
-    assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
-    assert (job, Submission()) == read_job(tmp_path / "sent")
+    assert (job, Submission(submitted=True, handle="7")) == read_job(folder)
 
 
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):

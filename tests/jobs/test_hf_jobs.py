@@ -15,11 +15,12 @@ from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME
 from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
-from tests.support.engines.alike import trains_there_as_here
+from rankviz.store.ownership import Ownership, WantedEngine
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
@@ -28,6 +29,7 @@ from tests.support.processes.workers import (
     wait_for,
     waiting_for,
 )
+from tests.support.runs import questions
 
 COMMIT, START = "POST /api/datasets/alice/rankviz-jobs/commit", "POST /api/jobs/alice"
 
@@ -182,6 +184,21 @@ def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise,
     assert NEVER == store.get(run_id).error
 
 
+def test_of_two_jobs_with_one_label_the_older_is_cancelled(supervise, store, hub):
+    (run_id,) = sweep(store, 4)
+    hub.holds.set()
+    hub.loses_answers, hub.lists_nothing = 1, True
+    supervise(HANG_IN_EACH, missing_seconds=600)
+    wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits)
+    first = only_job(hub)
+    newest = hub.start(first.namespace, first.spec)
+
+    hub.lists_nothing = False
+
+    wait_for(lambda: first.ended)
+    assert ("CANCELED", "SCHEDULING") == (first.stage, newest.stage)
+
+
 def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     hub.hangs.add(START)
@@ -317,6 +334,16 @@ def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another
     assert 0 == engine.bill(found.terms.sweep_id).jobs
 
 
+def test_a_job_that_comes_back_without_a_spending_limit_can_be_settled(emptied):
+    _, engine, _ = emptied
+    (found,) = engine.returning("ann")
+
+    engine.take(replace(found, terms=replace(found.terms, limit_usd=0.0)), "ann")
+
+    engine.forget(engine.live()[0])
+    assert 1 == engine.bill(found.terms.sweep_id).jobs
+
+
 def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):
     for file, content in (
         ("job.json", b"{"),
@@ -374,5 +401,25 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
     hub.unpacks = True
     logins = Logins(hub.url, of_machine=False)
     logins.give("", "hf_alice")
+    model, data = make_tiny_llama(tmp_path / "model"), write_tiny_data(tmp_path / "data.jsonl")
+    request = questions.sweep(base=str(model), data=str(data), ranks=(2, 4), max_steps=3)
+    store = RunStore(tmp_path / "home")
+    run_ids = [
+        run_id
+        for engine in ("local", "hf-jobs")
+        for run_id in store.run_ids(store.create(request, "", WantedEngine(engine)))
+    ]
+    there = HfJobs(store, logins, sees_folders=True, poll_seconds=0.2)
+    supervisor = Supervisor(store, engines=[Local(store.home), there], poll_seconds=0.1)
+    supervisor.start()
+    supervisor.settle(timeout_seconds=1200)
+    supervisor.stop()
 
-    trains_there_as_here(tmp_path, "hf-jobs", lambda store: HfJobs(store, logins, sees_folders=True, poll_seconds=0.2))
+    runs = [store.get(run_id) for run_id in run_ids]
+    assert ["completed"] * 4 == [run.state for run in runs], [run.error for run in runs]
+    weights = [store.run_dir(run.run_id) / run.adapter_path / "adapter_model.safetensors" for run in runs]
+    found = [
+        ([step.loss for step in run.steps], run.loss_after.loss, file.read_bytes())
+        for run, file in zip(runs, weights, strict=True)
+    ]
+    assert found[:2] == found[2:]

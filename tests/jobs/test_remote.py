@@ -17,10 +17,11 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs import End, Job
-from rankviz.jobs.bundle import files_in, read_job, read_plain
+from rankviz.jobs import End, Job, inside
+from rankviz.jobs.bundle import Submission, files_in, pack, read_job, read_plain, write_job
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import JobLimits, Remote, Status, stamped
+from rankviz.jobs.remote import JobLimits, Remote, Status
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.journal import line_of
 from tests.support.processes.workers import sweep, wait_for
 
@@ -92,12 +93,6 @@ def ended(setting):
     return setting.record()
 
 
-def test_each_event_gets_its_attempt_and_where_its_line_ends():
-    events = list(stamped(STEP + SECOND + b'{"event": "Step', Attempt("r", 3), 1000))
-
-    assert [(3, 1000 + len(STEP)), (3, 1000 + len(STEP + SECOND))] == [(e.attempt, e.offset) for e in events]
-
-
 def test_a_run_completes_once_its_adapter_is_here(setting):
     setting.write(STEP, SAVED, DONE)
     setting.start()
@@ -154,9 +149,10 @@ def test_a_job_ends_though_a_file_of_it_never_comes_whole_and_its_run_fails(sett
 @pytest.mark.parametrize(
     "limits, words",
     [
+        (replace(BOUNDS, adapter_bytes=5), "adapters have more than the 0 MB"),
         (replace(BOUNDS, journal_lines=2), "journal of this run is longer"),
         (replace(BOUNDS, journal_bytes=300), "journal of this run is longer"),
-        (replace(BOUNDS, adapter_bytes=3), "adapters have 0 MB, more than"),
+        (replace(BOUNDS, adapter_bytes=3), "adapters have more than the 0 MB"),
     ],
 )
 def test_a_run_that_writes_more_than_is_accepted_fails(setting, limits, words):
@@ -167,6 +163,66 @@ def test_a_run_that_writes_more_than_is_accepted_fails(setting, limits, words):
 
     assert words in ended(setting).error
     assert not (setting.here / "adapter").exists()
+
+
+def test_adapters_without_a_size_and_their_configs_count_with_what_they_have(setting):
+    cuts = [line_of(AdapterCut(time=1.0, r=2, path=f"cuts/{number}", file_bytes=None, **LOSS)) for number in range(9)]
+    for number in range(9):
+        write_adapter(setting, f"cuts/{number}")
+    setting.write(*cuts, DONE)
+
+    setting.start(replace(BOUNDS, adapter_bytes=20))
+
+    assert "adapters have more than" in ended(setting).error
+    assert 3 == len(os.listdir(setting.here / "cuts"))
+
+
+def test_a_run_with_too_many_truncated_adapters_fails(setting, monkeypatch):
+    monkeypatch.setattr("rankviz.jobs.remote.MAX_ADAPTERS", 2)
+    setting.write(*(line_of(AdapterCut(time=1.0, r=2, path=f"cuts/{n}", file_bytes=0, **LOSS)) for n in "abc"), DONE)
+
+    setting.start()
+
+    assert "the run has more than 2 of them" in ended(setting).error
+
+
+def test_an_adapter_that_is_here_is_not_read_again_while_another_is_missing(setting, monkeypatch):
+    reads = []
+    read = Folder.read
+    monkeypatch.setattr(
+        Folder, "read", lambda engine, job, path, *of: reads.append(path) or read(engine, job, path, *of)
+    )
+    write_adapter(setting)
+    cut = line_of(AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=4, **LOSS))
+    setting.write(SAVED, cut, DONE)
+    setting.start()
+    wait_for(lambda: sum("cuts/r2/" in path for path in reads) > 6)
+
+    assert 1 == sum("adapter/adapter_model" in path for path in reads)
+    write_adapter(setting, "cuts/r2")
+    assert "completed" == ended(setting).state
+
+
+def test_a_run_that_is_deleted_while_its_adapter_is_fetched_gets_no_folder_again(setting, monkeypatch):
+    write_adapter(setting)
+    read, gone = Folder.read, []
+
+    def delete(engine, job, path, *of):
+        data = read(engine, job, path, *of)
+        if path.endswith("safetensors") and not gone:
+            gone.append([each.name for each in setting.here.iterdir()])
+            setting.here.rename(setting.here.with_name(".gone-1"))
+        return data
+
+    monkeypatch.setattr(Folder, "read", delete)
+    setting.write(SAVED, DONE)
+    engine = setting.start()
+    engine.status = Status(handle="7", end=End(0))
+
+    wait_for(lambda: engine.live()[0].end)
+
+    assert not [name for name in gone[0] if name.startswith(".")]
+    assert not setting.here.exists()
 
 
 @pytest.mark.parametrize("name", ["owner.json", "request.json", "cuts", "adapter/x", "cuts/a/b"])
@@ -219,6 +275,29 @@ def test_a_job_whose_files_are_damaged_waits_alone(setting, content):
     assert "The files of a job cannot be read" in live.waits
 
 
+def test_a_job_whose_file_is_damaged_changes_no_attempt_of_its_runs(tmp_path, store):
+    run_ids = sweep(store, 4, 8)
+    engine = Folder(store, tmp_path / "there")
+    engine.start(Job(attempts=(Attempt(run_ids[0], 2), Attempt(run_ids[1], 1))))
+    supervisor = Supervisor(store, engines=[engine])
+    supervisor.tick()
+    engine.release()
+    file = next(engine.place.iterdir()) / "job.json"
+    content = file.read_text()
+
+    file.write_text("{")
+    supervisor.tick()
+
+    assert [2, 1] == [store.get(run_id).attempt for run_id in run_ids]
+    waits = store.get(run_ids[1]).waits
+    assert "The files of a job cannot be read (folder-jobs/" in waits
+    assert str(store.home) not in waits
+    file.write_text(content)
+    supervisor.tick()
+    assert [2, 1] == [store.get(run_id).attempt for run_id in run_ids]
+    supervisor.stop()
+
+
 def test_to_forget_one_job_deletes_no_other(setting, store):
     engine = setting.start()
     (other,) = sweep(store, 8)
@@ -245,6 +324,21 @@ def test_what_is_no_plain_file_is_neither_read_nor_listed(tmp_path, odd):
 
     assert b"" == read_plain(path, 0)
     assert [folder / "x"] * (odd == "no folder") == files_in(folder)
+
+
+def test_a_job_whose_sent_files_are_removed_ends_its_worker(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(inside, "WANTED_SECONDS", 0.1)
+    monkeypatch.setattr(inside.signal, "signal", lambda *_: None)
+    (run_id,) = sweep(store, 4)
+    job = Job(attempts=(Attempt(run_id, 1),))
+    pack(store, job, tmp_path / "sent", engine="folder")
+    write_job(tmp_path / "sent", job, Submission())
+
+    code = inside.main(
+        [str(tmp_path / "sent"), str(tmp_path / "back"), "sh", "-c", f"rm {tmp_path}/sent/job.json; exec sleep 10"]
+    )
+
+    assert 128 + 15 == code
 
 
 def test_a_storage_is_a_folder_or_an_address(tmp_path):

@@ -8,14 +8,14 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
-from rankviz.catalog.measurements import load_validation, read_rows
+from rankviz.catalog.measurements import load_validation
 from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.errors import BadDataError, UnknownModelError
+from rankviz.errors import UnknownModelError
 from tests.core.cost.toy_cost import stack
-from tests.support.runs.measured_rows import CELLS, measured_row
+from tests.support.runs.measured_rows import measured_row
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 
@@ -80,21 +80,6 @@ def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():
     report = summarize([predicted(), below, above], "2026-11-26")
     (bounds,) = report.bounds
     assert (2, 0.5, ()) == (bounds.rows, bounds.inside_band, report.not_scored)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("model_id,precision\nx,bf16\n", "has no column framework, r, targets, batch, seq_len"),
-        (",".join(CELLS) + "\n" + ",".join(CELLS.values()).replace(",2,", ",two,", 1) + "\n", "Line 2, column"),
-    ],
-)
-def test_a_file_that_cant_be_read_says_what_it_lacks(tmp_path, text, message):
-    file = tmp_path / "rows.csv"
-    file.write_text(text)
-
-    with pytest.raises(BadDataError, match=message):
-        read_rows(file)
 
 
 def test_the_shipped_validation_is_what_the_shipped_rows_give():

@@ -5,15 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.blocks import Block, loss_moments
+from rankviz.core.cost.blocks import loss_moments
 from rankviz.core.cost.stack import Habits, Litgpt
-from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
+from tests.core.cost.toy_cost import SEVEN, estimate, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
-
-
-def block(spec=TOY, names=("q_proj", "v_proj"), framework="peft", **setup):
-    (kind,) = shape_of(spec, names).kinds
-    return Block(kind, spec, stack(framework, **setup))
 
 
 def test_plain_peft_in_16_bit_peaks_at_the_loss():
@@ -62,22 +57,14 @@ def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_it
     assert 2 * 8192 * 8 * 4 == gemma.other  # tables of 8,192 rows in fp32
 
 
-SETTINGS = [
-    {
-        "framework": framework,
-        "precision": precision,
-        "gradient_checkpointing": checkpointing,
-        "loss_path": loss,
-        "optim": o,
-    }
-    for framework, precision, checkpointing, loss, o in itertools.product(
-        ("unsloth", "trl", "peft"),
-        ("bf16", "fp32", "nf4-dq"),
-        ("unsloth", "hf", "none"),
-        ("fused", "fused-func", "triton", "full"),
-        ("adamw_torch", "adamw_8bit"),
-    )
-]
+VALUES = {
+    "framework": ("unsloth", "trl", "peft"),
+    "precision": ("bf16", "fp32", "nf4-dq"),
+    "gradient_checkpointing": ("unsloth", "hf", "none"),
+    "loss_path": ("fused", "fused-func", "triton", "full"),
+    "optim": ("adamw_torch", "adamw_8bit"),
+}
+SETTINGS = [dict(zip(VALUES, values, strict=True)) for values in itertools.product(*VALUES.values())]
 
 
 @pytest.mark.parametrize("spec", [TOY, TOY_MOE], ids=["dense", "experts"])

@@ -33,23 +33,21 @@ def test_what_a_card_is_too_old_for_is_said(model, card, setup, start):
     assert notes == by_level(notes)[0]
 
 
-@pytest.mark.parametrize("framework", ["trl", "peft"])
-def test_an_estimate_computes_in_fp32_where_the_script_does(tmp_path, framework):
+def test_an_estimate_computes_in_fp32_where_the_script_does(tmp_path):
     """In the script a T4 gets torch.float32: weights that are not quantized double, and products run at fp32's rate."""
     api = Api(home=tmp_path)
 
     def row(model_id, card, precision="nf4-dq"):
-        training = TrainingSetup(framework=framework, gradient_checkpointing="hf", precision=precision)
+        training = TrainingSetup(framework="trl", gradient_checkpointing="hf", precision=precision)
         return api.estimates.estimate(Question(model_id=model_id, gpu=card, training=training)).estimate.ranks[0]
 
     here, half = row("google/gemma-3-4b-it", "T4"), row("google/gemma-3-4b-it", "T4", "fp16")
     embedding = GEMMA.vocab_size * GEMMA.hidden_size
 
     assert here.duration.step.expected > 3.5 * half.duration.step.expected
-    if framework == "trl":
-        elsewhere = row("google/gemma-3-4b-it", "L4")
-        assert 2 * embedding <= here.memory.base_weights - elsewhere.memory.base_weights < 3 * embedding
-        assert here.memory.activations > 1.5 * elsewhere.memory.activations
+    elsewhere = row("google/gemma-3-4b-it", "L4")
+    assert 2 * embedding <= here.memory.base_weights - elsewhere.memory.base_weights < 3 * embedding
+    assert here.memory.activations > 1.5 * elsewhere.memory.activations
     plain = [row("Qwen/Qwen3-4B", card).memory.base_weights for card in ("T4", "L4")]
     assert plain[0] == plain[1]
 

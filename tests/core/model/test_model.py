@@ -1,14 +1,12 @@
 """How stacks of blocks repeat, the text model inside a multimodal one, and which names are of chat models."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.model.spec import LinearLayer, block_signatures, periods
+from rankviz.core.model.spec import block_signatures, periods
 from rankviz.core.model.towers import as_loaded, is_chat, text_model
 from rankviz.errors import InvalidSettingError
-from tests.support.runs.toy import ASSETS, ATTENTION, MLP, layer, model
+from tests.support.runs.toy import ASSETS
 
 
 @pytest.mark.parametrize(
@@ -61,15 +59,6 @@ def test_every_catalogue_model_has_two_depths_whole_periods_apart_that_end_as_th
             missing = kinds[depth:]
             assert 0 == len(missing) % pattern.period, row.id
             assert missing == rest * (len(missing) // pattern.period), row.id
-
-
-def whole():
-    """The toy with a vision tower beside it and a projector, in paths that begin as the text model's do."""
-    projector = LinearLayer(path="model.projector.linear", in_features=8, out_features=16, part="vision")
-    text = tuple(replace(each, path=each.path.replace("model.", "model.language.", 1)) for each in (*ATTENTION, *MLP))
-    eye = replace(layer("q_proj", 8, 8, part="vision"), path="model.vision.blocks.{}.q_proj")
-    other = ("model", "model.vision", "model.vision.blocks.{}.act", "model.visionary", "model.language.norm")
-    return model((*text, eye, projector), tower="whole model", other_modules=other)
 
 
 PAIRS = [load_model(ASSETS, row.id) for row in load_index(ASSETS) if row.tower == "text tower"]

@@ -5,17 +5,12 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import AdapterCut, Evaluated
-from rankviz.core.runs.fast_curve import (
-    fast_curve,
-    pick,
-    read,
-    shippable,
-)
+from rankviz.core.runs.fast_curve import fast_curve, pick, read
 from rankviz.core.runs.record import RunRecord
 from tests.support.runs import questions
 
 
-def run(r, loss, *, cuts=None, saved=True, run_id="top", **settings):
+def run(r, loss, *, cuts=None, run_id="top", **settings):
     request = questions.run(
         run_id=run_id, sweep_id="s", base="b", data="d", r=r, lora_alpha=32, cut_ranks=tuple(cuts or ()), **settings
     )
@@ -28,15 +23,10 @@ def run(r, loss, *, cuts=None, saved=True, run_id="top", **settings):
         loss_after=evaluated,
         cuts=tuple(
             AdapterCut(
-                time=2.0,
-                r=k,
-                loss=value,
-                tokens=10,
-                examples=2,
-                seconds=1.0,
+                **{"time": 2.0, "r": k, "loss": value, "tokens": 10, "examples": 2, "seconds": 1.0},
                 example_losses=(value, value),
                 recovery_steps=2 if k < 8 else 0,
-                path=f"cuts/r{k}" if saved and k < 8 else "",
+                path=f"cuts/r{k}" if k < 8 else "",
             )
             for k, value in (cuts or {}).items()
         ),
@@ -71,17 +61,3 @@ def test_a_run_parts_from_the_curve_beyond_two_standard_errors_of_a_difference()
     assert "alarm" not in near
     assert "At r = 2 a run reached a loss of 1.6970" in far
     assert "Judge low ranks by runs." in " ".join(sentences(run(2, 1.5, run_id="a")))
-
-
-@pytest.mark.parametrize(
-    ("cuts", "saved", "r"),
-    [
-        ({32: 1.601, 8: 1.615, 2: 1.640}, True, 8),
-        ({8: 1.601, 2: 1.602}, False, 8),  # 2 would do after training on, but that adapter was not kept
-        ({32: 1.9}, True, None),
-    ],
-)
-def test_the_adapter_ships_at_the_lowest_rank_that_will_do_and_is_there(cuts, saved, r):
-    point = shippable(fast_curve(run(64, 1.600, cuts=cuts, saved=saved)))
-
-    assert r == (point.r if point else None)

@@ -98,25 +98,13 @@ def test_an_attempt_that_never_began_is_not_counted():
     assert 2 == once.after_all([again, placed(3), begun(3)]).begun_attempts
 
 
-def answer(place, text, prompt="p", ended=True):
-    return GreedyAnswer(place=place, prompt=prompt, reference="ref", text=text, ended=ended)
-
-
-def answered(when, *answers):
-    return Answered(time=1.0, when=when, answers=answers, seconds=2.0)
-
-
-def answering(*events):
-    return RunRecord(request=questions.run()).after_all(events)
-
-
 def test_answers_from_elsewhere_are_bounded_and_can_be_shown():
-    many = tuple(answer(i, "x" * 5000, prompt="half \ud83d of a pair") for i in range(MAX_SHOWN_ANSWERS + 5))
+    one = GreedyAnswer(place=0, prompt="half \ud83d of a pair", reference="ref", text="x" * 5000, ended=True)
+    many = tuple(replace(one, place=place) for place in range(MAX_SHOWN_ANSWERS + 5))
 
-    shown = answering(answered("after", *many)).answers
+    shown = ASKED.after(Answered(time=1.0, when="after", answers=many, seconds=2.0)).answers
 
-    assert MAX_SHOWN_ANSWERS == len(shown)
-    assert MAX_ANSWER_CHARACTERS == len(shown[0].after.text)
+    assert (MAX_SHOWN_ANSWERS, MAX_ANSWER_CHARACTERS) == (len(shown), len(shown[0].after.text))
     assert "half ? of a pair" == shown[0].prompt
 
 

@@ -14,67 +14,48 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import device_time, timing_of
-from tests.support.runs import questions
 from tests.support.runs.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=())
 
 
-def evaluated(time, when, seconds, *, reused=False):
-    return Evaluated(time=time, when=when, loss=1.0, tokens=100, examples=20, seconds=seconds, reused=reused)
+ASKED = RunRecord(request=run(run_id="r"))
 
 
-def completed(time, train_seconds):
-    return RunCompleted(
-        time=time, train_seconds=train_seconds, peak_memory_bytes=1, peak_memory_kind="process resident"
-    )
-
-
-STEPS = [
-    StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=6.0 * n, memory_bytes=1) for n in range(1, 9)
-]
-"""Eight of 6 s each."""
-
-
-FIRST = (
-    StageReached(time=100.0, stage="reading the data"),
-    StageReached(time=103.0, stage="loading the base"),
-    RunStarted(time=110.0, environment={}),
-    StageReached(time=110.0, stage="attaching the adapter"),
-    evaluated(115.0, "before", 4.0),
-    *STEPS,
-    evaluated(170.0, "after", 6.0),
-    completed(171.0, 48.0),
-)
-
-
-def record(*events):
-    return RunRecord(request=run()).after_all(events)
-
-
-def test_a_run_tells_its_pace_and_what_it_took_beside_training_and_evaluation():
-    """61 s from its start: 48 of training, twice the formulas, and 40 evaluated rows at twice 0.1 s."""
-    timing = timing_of(record(*FIRST), HERE, 24.0, 0.1)
-
-    assert (2.0, pytest.approx(61 - 48 - 8)) == (timing.ratio, timing.rest)
-
-
-ASKED = RunRecord(request=questions.run(run_id="r"))
+def evaluated(time, when, seconds):
+    return Evaluated(time=time, when=when, loss=1.0, tokens=100, examples=20, seconds=seconds)
 
 
 def begun(at, attempt=1):
     return StageReached(time=at, stage="loading the base", attempt=attempt)
 
 
-def stepped(at, number=1, attempt=1):
-    return StepLogged(
-        time=at, step=number, loss=1.0, learning_rate=1e-3, tokens=1, seconds=1.0, memory_bytes=1, attempt=attempt
-    )
+def stepped(at, number=1, attempt=1, seconds=1.0):
+    fields = {"loss": 1.0, "learning_rate": 1e-3, "tokens": 1, "memory_bytes": 1}
+    return StepLogged(time=at, step=number, seconds=seconds, attempt=attempt, **fields)
 
 
-def done(at, attempt=1):
-    kind = "GPU allocated"
-    return RunCompleted(time=at, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind=kind, attempt=attempt)
+def done(at, attempt=1, train_seconds=1.0):
+    peak = {"peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
+    return RunCompleted(time=at, train_seconds=train_seconds, attempt=attempt, **peak)
+
+
+FIRST = (
+    StageReached(time=100.0, stage="reading the data"),
+    begun(103.0),
+    RunStarted(time=110.0, environment={}),
+    evaluated(115.0, "before", 4.0),
+    *(stepped(115.0 + 6 * n, n, seconds=6.0 * n) for n in range(1, 9)),
+    evaluated(170.0, "after", 6.0),
+    done(171.0, train_seconds=48.0),
+)
+
+
+def test_a_run_tells_its_pace_and_what_it_took_beside_training_and_evaluation():
+    """61 s from its start: 48 of training, twice the formulas, and 40 evaluated rows at twice 0.1 s."""
+    timing = timing_of(ASKED.after_all(FIRST), HERE, 24.0, 0.1)
+
+    assert (2.0, pytest.approx(61 - 48 - 8)) == (timing.ratio, timing.rest)
 
 
 def placed(attempt=1, **fields):

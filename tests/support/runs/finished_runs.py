@@ -88,7 +88,7 @@ def correct(tokens: int, first: bool) -> dict[str, object]:
     }
 
 
-def counted(api: Api, accuracies: dict[int, int], *, answered: bool = True) -> Sweep:
+def counted(api: Api, accuracies: dict[int, int]) -> Sweep:
     """A finished sweep of three seeds with these token accuracies by rank in percent, each further seed a point better.
     Of each rank the last seed alone has a right answer."""
 
@@ -96,8 +96,7 @@ def counted(api: Api, accuracies: dict[int, int], *, answered: bool = True) -> S
         counts = {"before": correct(3, False), "after": correct(accuracies[run.r] + run.seed, run.seed == 2)}
         for event in finished_events(run, 2.0):
             if isinstance(event, Evaluated):
-                mine = counts[event.when] | ({} if answered else {"example_exact_matches": ()})
-                event = replace(event, examples=2, example_losses=(event.loss, event.loss), **mine)
+                event = replace(event, examples=2, example_losses=(event.loss, event.loss), **counts[event.when])
             yield event
 
     request = questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=2)

@@ -1,9 +1,9 @@
-"""Two small studies by hand: one with its learning rate tuned at each rank, one without."""
+"""Small studies by hand, with the learning rate tuned at each rank."""
 
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study, Subject
 
 
-def study(study_id="tuned", *, tuned=True, task_kind="instruction", examples=1000, policy="full grid", **more):
+def study(study_id="tuned", *, task_kind="instruction"):
     return Study(
         study_id=study_id,
         label=study_id.capitalize(),
@@ -11,13 +11,12 @@ def study(study_id="tuned", *, tuned=True, task_kind="instruction", examples=100
         source=f"https://example.org/{study_id}",
         licence="paper",
         task_kind=task_kind,
-        examples=examples,
-        learning_rate_tuned_per_rank=tuned,
-        learning_rate_tuned_per_method=tuned,
-        learning_rate_and_alpha_policy=policy,
+        examples=1000,
+        learning_rate_tuned_per_rank=True,
+        learning_rate_tuned_per_method=True,
+        learning_rate_and_alpha_policy="full grid",
         caveat=f"Caveat of {study_id}.",
         checked="2026-11-24",
-        **more,
     )
 
 

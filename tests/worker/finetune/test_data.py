@@ -17,14 +17,6 @@ def learned(tokens: Tokens, tokenizer) -> str:
     return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
 
 
-def test_only_the_completion_and_the_end_are_learned(tokenizer):
-    tokens = tokenize(Example(prompt="say: ", completion="yes"), tokenizer, 64)
-
-    assert "say: yes<|im_end|>" == tokenizer.decode(tokens.input_ids)
-    assert "yes<|im_end|>" == learned(tokens, tokenizer)
-    assert 4 == tokens.targets  # a token a byte, and the end
-
-
 def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(tokenizer):
     chat = (("system", "S"), ("user", "u1"), ("assistant", "a1"), ("user", "u2"), ("assistant", "a2"))
 
