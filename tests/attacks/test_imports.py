@@ -36,24 +36,12 @@ def lora(**fields):
     return lambda row: row | {"lora": row["lora"] | fields}
 
 
-BASES = (
-    SURROGATE,
-    "x\ud800y",
-    "A" * 5000,
-    "/etc/passwd",
-    "a\0b",
-    "~/../etc/passwd",
-    "../../etc",
-    "file:///etc",
-    "~root",
-)
+BASES = (SURROGATE, "x\ud800y", "A" * 5000, "/etc/passwd", "a\0b", "~/../etc/passwd", "../../etc", "file:///etc")
+DATA = ("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)
 TIMES = (1e300, float("nan"), -1e18, float("inf"), 10**400, "x", None, 1e12)
 REQUESTS = {
     **{f"base {value[:16]!r}": setting(base=value) for value in BASES},
-    **{
-        f"data {value[:12]!r}": setting(data=value)
-        for value in ("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)
-    },
+    **{f"data {value[:12]!r}": setting(data=value) for value in DATA},
     **{f"created_at {v}": setting(created_at=v) for v in TIMES},
     **{f"steps {v:.0e}": training(max_steps=v) for v in (10**15, 10**300)},
     **{f"batch {v}": training(per_device_train_batch_size=v) for v in (10**9, -1, 0, True)},

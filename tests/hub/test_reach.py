@@ -121,16 +121,14 @@ def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_c
 @pytest.mark.parametrize(
     "index",
     [
-        "[1, 2]",
         "[" * 5000,
-        "\0",
         '{"weight_map": {"a": "../../refs/main.safetensors"}}',
         '"model-00001-of-00002.safetensors"' * (MAX_TENSORS + 1),
         '"model-00001-of-00002.safetensors"' + " " * MAX_INDEX_BYTES,
         ("x" * 101 + '.safetensors"') * 3000,
         '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "' + "x" * 101 + '.safetensors"}}',
     ],
-    ids=range(8),
+    ids=range(6),
 )
 def test_an_index_that_is_none_names_no_files(cache, index):
     cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError
@@ -16,7 +16,7 @@ from rankviz.store import RunStore, journal
 from rankviz.store.index import viewing
 from rankviz.store.journal import OnDisk
 from rankviz.store.removal import remove
-from tests.store.written_runs import DONE, STARTED
+from tests.store.written_runs import DONE, STARTED, step
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.slow_store import READ, SlowStore
@@ -24,12 +24,6 @@ from tests.support.runs import questions
 
 COUNT = 20_000
 LOSSES = tuple(2.0 + place / 7 for place in range(COUNT))
-
-
-def step(number: int) -> StepLogged:
-    return StepLogged(
-        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=number, memory_bytes=7
-    )
 
 
 def queued(store: RunStore, *ranks: int) -> list[str]:
