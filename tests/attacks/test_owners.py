@@ -11,7 +11,7 @@ from tests.attacks.spaces import ADMIN_TOKEN
 from tests.attacks.test_imports import imported
 from tests.support.web.stranger import Stranger
 
-BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship")
+BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
 TRAIN_BUTTONS = ("train-cancel",)
 CHANGED = "the id of the other, with a signature of one's own"
 FORGED = (CHANGED, "0" * 32, "admin", "", "x" * 5000, "a.b.c", "\u00e9", "ann.", ".", "0" * 32 + "." + "A" * 43)

@@ -3,17 +3,25 @@
 import json
 import shutil
 import tempfile
+from datetime import date
 from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.ui.explore.sections import shown_studies as shown
 from rankviz.verdict import judge, read_table
-from tests.catalog.test_own_studies import HEADER, ROWS
+from tests.catalog.test_own_studies import HEADER, ROWS, of_peft
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 
 QUESTION = {"model": "HuggingFaceTB/SmolLM2-135M", "use_case": "instruction", "r": 16, "dora": False, "rslora": True}
+
+
+def test_a_file_of_peft_is_read_or_refused(fuzz):
+    def read(data):
+        own_studies.read_points(data, "a.json", date(2026, 11, 30))
+
+    fuzz(lambda rng: mutate.json_bytes(json.loads(of_peft()), rng), read)
 
 
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):

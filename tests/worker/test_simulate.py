@@ -100,7 +100,7 @@ def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):
 
 def test_the_command_prints_the_same_base_beside_the_estimate(runs, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
-    setup = ["--framework", "trl", "--precision", "nf4-dq", "--gpu", "L4", "--full", "--json"]
+    setup = ["--precision", "nf4-dq", "--gpu", "L4", "--full", "--json"]
 
     done = rankviz("probe", tmp_path / "config.json", "--simulate", *setup, home=tmp_path)
 

@@ -1,4 +1,4 @@
-"""Starts tests/support/processes/run_scripts.py on folders with exported scripts."""
+"""Starts tests/support/processes/run_scripts.py on folders with exported scripts or notebooks."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
 
 
 def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By folder, what run_scripts prints. process: "unsloth" or "plain": Unsloth patches the libraries."""
+    """By folder, what run_scripts prints. process: "unsloth", "cuda" or "plain": Unsloth patches the libraries."""
     environment = os.environ | {
         "PYTHONPATH": str(IMPORT_ROOT),
         "HF_HUB_OFFLINE": "1",

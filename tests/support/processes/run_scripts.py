@@ -1,11 +1,15 @@
-"""Runs exported scripts as they are, one after the other in one process, and prints what each has trained and saved.
+"""Runs exported scripts and notebooks as they are, one after the other in one process, and prints what each has trained
+and saved.
 
-    python tests/support/processes/run_scripts.py unsloth|plain < [folder, ...]
+    python tests/support/processes/run_scripts.py unsloth|cuda|plain < [folder, ...]
 
-Each folder holds the data and train.py, and is the working directory while that runs. Prints a JSON object: for each
-folder its trainable parameters, the held-out losses in their order, the text that the first row's labels hold, the
-files of adapter and merged model, and what was printed; or the traceback. What TRL needs without a GPU is done here:
-use_cpu, and the loss, a Triton kernel, computed by torch.
+"cuda" is Unsloth's CUDA branch without a GPU (emulated_cuda.py); "plain" is without Unsloth.
+
+Each folder holds the data, and train.py or train.ipynb, and is the working directory while that runs: of a notebook
+the code cells in their order, but for the first, which installs. Prints a JSON object: for each folder its trainable
+parameters, the held-out losses in their order, the text that the first row's labels hold, the files of adapter and
+merged model, and what was printed; or the traceback. What TRL needs without a GPU is done here: use_cpu, and the loss,
+a Triton kernel, computed by torch.
 """
 
 import contextlib
@@ -25,6 +29,10 @@ os.dup2(2, 1)
 
 if sys.argv[1] == "unsloth":
     import unsloth  # noqa: F401
+elif sys.argv[1] == "cuda":
+    from tests.support.engines import emulated_cuda
+
+    emulated_cuda.install()
 else:
     import torch
     import trl
@@ -48,11 +56,22 @@ else:
     trl.SFTConfig = partial(trl.SFTConfig, use_cpu=True)
 
 
+def run_cells(notebook: str) -> dict[str, Any]:
+    """The names that the cells leave."""
+    cells = [cell for cell in json.loads(Path(notebook).read_text())["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells[1:]:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    return names
+
+
 def run(folder: Path) -> dict[str, Any]:
     os.chdir(folder)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        names = runpy.run_path("train.py", run_name="__main__")
+        names = (
+            runpy.run_path("train.py", run_name="__main__") if Path("train.py").exists() else run_cells("train.ipynb")
+        )
     trainer = names.get("trainer")
     model = trainer.model if trainer else names["model"]
     rows = trainer.train_dataset if trainer else names["data"]["train"]
