@@ -100,20 +100,6 @@ def test_a_mistake_says_what_to_do(api, values, sentence):
         api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
 
 
-def test_what_the_estimate_notes_stands_in_the_export_too(api):
-    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match."""
-    question = questions.question("microsoft/Phi-4-mini-instruct")
-    on_gpu = 8 * 32 * ((3072 + 3072) + (8192 + 3072))
-
-    for name in FORMATS:
-        written = api.exports.write(question, 8, name)
-        comments = " ".join(line.lstrip("# ") for line in written.text.splitlines())
-        for note in written.notes:
-            assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
-        assert "gate_proj and up_proj match nothing in this model" in written.notes[name == "colab"]
-    assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
 def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, recwarn):

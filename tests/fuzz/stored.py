@@ -105,15 +105,11 @@ def write_run(home: Path, run_id: str, request: bytes, journal: bytes) -> None:
     (folder / "events.jsonl").write_bytes(journal)
 
 
-def show_list(api: Api) -> None:
-    """The page's list, with everything selected."""
+def show_pages(api: Api) -> None:
+    """The page's list with everything selected, the page of a sweep with one of its runs, and its part of the page of
+    Train."""
     for sweep in _sweeps(api):
         _runs_view(api, selected=[sweep.sweep_id])
-
-
-def show_sweep(api: Api) -> None:
-    """The page of a sweep with one of its runs, and its part of the page of Train."""
-    for sweep in _sweeps(api):
         _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
         live.standing_html(api, sweep)
         answers_html(sweep)
@@ -141,7 +137,7 @@ def show_numbers(api: Api) -> None:
         f"{name} {reason}".encode()
 
 
-SHOWS = {"the list": show_list, "a sweep": show_sweep, "numbers and files": show_numbers}
+SHOWS = {"pages": show_pages, "numbers and files": show_numbers}
 """Together everything that lists, draws, judges or exports the runs of a home. A page has no refusals."""
 
 
