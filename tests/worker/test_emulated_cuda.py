@@ -33,14 +33,9 @@ def run_here(store: RunStore, *run_ids: str) -> None:
     command = [*WORKER, str(store.home), *run_ids]
     log = store.home / "worker.log"
     with log.open("wb") as output:
-        done = subprocess.run(
-            command, cwd=store.home, env=environment(), stdout=output, stderr=output, timeout=1200, check=False
-        )
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=store.home, env=env, stdout=output, stderr=output, timeout=1200)
     assert 0 == done.returncode, log.read_text()[-3000:]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture(scope="module")
