@@ -18,6 +18,7 @@ from rankviz.references import Reference
 from rankviz.visitor import Visitor, acting_as
 from tests.attacks.spaces import Space
 from tests.attacks.watching import watched
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.runs import questions
 from tests.support.web import played_hub
 from tests.support.web.stranger import Stranger
@@ -63,16 +64,6 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
     assert len(hub) < 10
 
 
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 320,
-}
 INDICES = [
     b"[1, 2]",
     b'{"weight_map": []}',

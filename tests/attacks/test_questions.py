@@ -12,6 +12,7 @@ from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import watched
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.quick import first_quick
 from tests.support.web.stranger import Stranger, file_data
 
@@ -61,10 +62,6 @@ def test_numbers_without_end_are_refused_before_anything_is_built(during, ann):
 NUMBERS = ("num_hidden_layers", "hidden_size", "vocab_size", "num_labels", "num_attention_heads", "intermediate_size")
 NUMBERS += ("num_local_experts", "num_experts", "head_dim", "max_position_embeddings", "num_key_value_heads")
 NUMBERS += ("pad_token_id",)
-LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128}
-LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
-
-
 CONFIG = "Upload a config.json"
 POWERS = (8, 9, 15)
 

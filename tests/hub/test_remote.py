@@ -45,13 +45,6 @@ def answering(code):
     return Children(Bounds(seconds=60, memory_bytes=GIB), worker=(sys.executable, "-c", code))
 
 
-@pytest.fixture(scope="module")
-def laid_out(tmp_path_factory):
-    """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
-    folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
-    return folder, cache, find_model(config_file(folder), cache=cache)
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     (
@@ -85,8 +78,8 @@ def test_a_config_is_laid_out_once(tmp_path):
 
 
 @pytest.mark.torch
-def test_a_config_is_laid_out_by_the_real_worker(laid_out):
-    _, _, model = laid_out
+def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
+    model = find_model(config_file(tmp_path), cache=tmp_path / "cache")
 
     # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
     assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
@@ -131,22 +124,6 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     assert "took more than" in str(caught.value)
 
 
-class Hub:
-    """Answers like HfApi."""
-
-    def __init__(self, path=None, error=None):
-        self.path, self.error = path, error
-
-    def model_info(self, repo_id, *, files_metadata, timeout):
-        if self.error:
-            raise self.error
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename="config.json", size=1000)])
-
-    def hf_hub_download(self, repo_id, filename, *, local_dir, etag_timeout):
-        assert "config.json" == filename
-        return str(self.path)
-
-
 def refused(kind):
     import httpx
 
@@ -169,8 +146,11 @@ def refused(kind):
     ),
 )
 def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence, tmp_path):
+    def fails(*_, **__):
+        raise error
+
     with pytest.raises(expected) as caught:
-        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=Hub(error=error))
+        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=SimpleNamespace(model_info=fails))
 
     assert sentence in str(caught.value)
     assert expected is type(caught.value)

@@ -146,7 +146,6 @@ def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
         ("THEIRS", "new"),
         ("Sweep", "new"),
         ("b", "sweep"),
-        ("b", "Sweep"),
         ("b", "theirs"),
         ("b", "b"),
     ],

@@ -1,4 +1,4 @@
-"""Resized adapters: the truncated product, the size that was promised, and nothing else changed."""
+"""Resized adapters: the truncated product of a dense SVD, the size that was promised, and nothing else changed."""
 
 import json
 
@@ -8,6 +8,7 @@ import pytest
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import as_json, outline_from, plan, plan_from, resize, spectrum, spectrum_from
+from rankviz.trained.svd import decompose, singular_values, truncate
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"
@@ -119,3 +120,50 @@ def test_what_is_read_and_planned_arrives_as_it_was_made(tmp_path):
     planned = plan(adapter.outline, read, energy=0.9, dtype="bf16")
 
     assert planned == plan_from(json.loads(json.dumps(vars(planned))))
+
+
+def dense(a: np.ndarray, b: np.ndarray) -> tuple:
+    return np.linalg.svd(b.astype(np.float64) @ a.astype(np.float64), full_matrices=False)
+
+
+@pytest.mark.parametrize("shape", [(48, 8, 32), (32, 8, 48), (6, 8, 40), (40, 8, 5), (24, 1, 24)])
+def test_singular_values_equal_dense_svd(shape):
+    a, b = factors(*shape)
+    expected = np.zeros(shape[1])
+    decomposition = dense(a, b)[1][: shape[1]]
+    expected[: len(decomposition)] = decomposition
+
+    for values in (singular_values({"q": (a, b)})["q"], decompose({"q": (a, b)})["q"].singular_values):
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-7 * expected[0])
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_a_cut_pair_is_the_truncated_product(k):
+    a, b = factors(48, 8, 32)
+    u, s, vt = dense(a, b)
+
+    low_a, low_b = truncate((a, b), decompose({"q": (a, b)})["q"], k)
+
+    assert ((k, 32), (48, k)) == (low_a.shape, low_b.shape)
+    assert (np.float32, np.float32) == (low_a.dtype, low_b.dtype)
+    np.testing.assert_allclose(low_b @ low_a, u[:, :k] * s[:k] @ vt[:k], atol=2e-6 * s[0])
+
+
+def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_after_a_cut():
+    a, b = factors(20, 4, 16)
+    b[:] = 0.0
+    decomposition = decompose({"q": (a, b)})["q"]
+
+    low_a, low_b = truncate((a, b), decomposition, 2)
+
+    assert [0.0] * 4 == list(decomposition.singular_values)
+    np.testing.assert_array_equal(a[:2], low_a)
+    assert not low_b.any()
+
+
+def test_a_diverged_module_is_named():
+    a, b = factors(20, 4, 16)
+    b[0, 0] = np.nan
+
+    with pytest.raises(BadAdapterError, match=r"layers\.3\.q_proj holds values that are infinite or not a number"):
+        decompose({"layers.3.q_proj": (a, b)})

@@ -87,6 +87,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
+    assert f"axolotl=={VERSION}" == AXOLOTL[0]
     return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
 
 
@@ -118,11 +119,6 @@ def validated(wheels, tmp_path_factory):
     cases["wrong"] = {**config(), "lora_r": "many"}
     cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
     return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
-
-
-@pytest.mark.torch
-def test_the_version_is_the_one_that_is_checked():
-    assert f"axolotl=={VERSION}" == AXOLOTL[0]
 
 
 @pytest.mark.torch
