@@ -15,8 +15,9 @@ from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
+from rankviz.figures import sweep_figure, sweep_info
 from rankviz.ui.parts import html, live
-from rankviz.ui.parts.charts import chart, sweep_chart
+from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.charts import curve as by_rank
 from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, notice_html
@@ -188,11 +189,13 @@ EXAMPLES = {
     ),
 }
 """Id, title and lesson of the two recorded sweeps that Train shows while there is no other."""
+TOP = 2.58
+"""Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
 
 
 def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Draw both recorded sweeps where the visitor has none and none is chosen; hide them elsewhere. sweep_id: None
-    until the page is restored from its address."""
+    """Draw both recorded sweeps on one loss scale where the visitor has none and none is chosen; hide them elsewhere.
+    sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
     if sweep_id or api.runs.made():
@@ -200,7 +203,10 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
     shown = {"box": gr.Row(visible=True)}
     for name, (recorded, _, lesson) in EXAMPLES.items():
         sweep, verdict = api.runs.sweep(recorded), api.verdicts.of_sweep(recorded)
-        shown[name], _ = sweep_chart([(sweep, verdict)], height=HEIGHT)
+        info = sweep_info([(sweep, verdict)])
+        drawing = sweep_figure.drawing(info, height=HEIGHT)
+        drawing["layout"]["yaxis"]["range"] = [0, TOP]
+        shown[name] = chart_value(drawing, info.rows, file="quality", source=info.source)
         headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
         shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
     return View(**shown)

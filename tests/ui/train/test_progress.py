@@ -1,5 +1,7 @@
 """The right column of Train, its one button, and the line on every tab that says what trains."""
 
+import json
+
 import pytest
 
 from rankviz.core.runs.events import RunStarted, StageReached, StepLogged
@@ -90,6 +92,9 @@ def test_two_recorded_sweeps_stand_side_by_side_until_one_has_a_sweep(api):
     shown = examples(api, sweep_id="")
 
     assert shown.box.visible
+    assert 2 == sum(
+        json.loads(each)["layout"]["yaxis"]["range"] == [0, 2.58] for each in (shown.matters, shown.does_not)
+    )
     assert "differ by 8.4 times the noise" in shown.matters_words and '"data"' in shown.matters
     assert "even the smallest rank has enough" in shown.does_not_words and '"data"' in shown.does_not
     finished(api, {4: 2.0, 16: 1.5})
