@@ -420,6 +420,19 @@ def choice(api: Api, *, engine: str) -> View:
     )
 
 
+def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
+    """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
+    may not choose that engine."""
+    there = api.moves.destination(sweep_id)
+    engine = api.engines.name(there.engine)
+    if engine not in [place.name for place in api.engines.offered()]:
+        return {}
+    if engine != HF_JOBS:
+        return {"engine": engine}
+    flavor, spend = there.options["flavor"], float(there.options["spend"])
+    return {"engine": engine, "flavor": gr.Dropdown([(flavor, flavor)], value=flavor), "spend": spend}
+
+
 def before_start(
     api: Api, *, engine: str = LOCAL, flavor: str | None = None, spend: float | None = None, **values: Any
 ) -> View:

@@ -326,15 +326,19 @@ def build(api: Api) -> View:
     right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
+    filled = fillable | terms
+
     def fill(sweep: str) -> dict[Any, Any]:
-        values = form_of(api, sweep)
-        return put({**train_form.filled(values, samples), "replaced": ""} if values else {}, fillable)
+        if not (values := form_of(api, sweep)):
+            return put({}, filled)
+        there = {} if api.runs.sweep(sweep).recorded else train_form.engine_of(api, sweep)
+        return put({**train_form.filled(values, samples), "replaced": "", **there}, filled)
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        fill={"fn": fill, "inputs": sweep_id, "outputs": [*fillable.values()], **quiet()},
+        fill={"fn": fill, "inputs": sweep_id, "outputs": [*filled.values()], **quiet()},
         opened=(previewing, choosing, estimating, exemplary),
         form=fillable,
         engine=place["engine"],
