@@ -1,7 +1,6 @@
 """The repository as a Hugging Face Space and as an image: their settings, and app.py in the environment of a Space."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -80,27 +79,6 @@ def test_the_image_has_all_that_it_copies():
     kept = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" == kept[0]
     assert [] == [source for source in sources if not any(Path(source).match(line[1:]) for line in kept[1:-1])]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "more"),
-    [
-        ({"TRAINER": "none"}, []),
-        ({"TRAINER": "none", "EXTRAS": "trackio mcp"}, ["requirements-trackio.txt", "requirements-mcp.txt"]),
-        ({"TRAINER": "cuda", "EXTRAS": "ray"}, ["requirements-train.txt", "requirements-ray.txt"]),
-    ],
-)
-def test_the_image_installs_the_trainer_and_the_extras_that_it_is_built_with(tmp_path, arguments, more):
-    (tmp_path / "pip").write_text("#!/bin/sh\necho $@\n")
-    (tmp_path / "pip").chmod(0o755)
-    (command,) = [line for line in instructions("RUN") if "-r requirements.txt" in line]
-    variables = arguments | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-
-    asked = subprocess.run(["sh", "-c", command], env=variables, capture_output=True, text=True, check=True).stdout
-
-    files = re.findall(r"-r (\S+)", asked)
-    assert ["requirements.txt", *more] == files
-    assert set(files) <= {word for line in instructions("COPY") for word in line.split()}
 
 
 def health_check(address: str) -> int:

@@ -24,6 +24,7 @@ SAID = [
     f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
     f"and verdicts on them, {test_imports.VERDICTS} at once",
     f"Those on more than {MANY_NUMBERS:,} numbers stand in the line",
+    f"Of a visitor {SHARED_LIMITS.runs_kept} runs are kept",
     f"On a shared page {SHARED_LIMITS.example_numbers:,} are compared",
     f"the events of one zip have at most {SHARED_LIMITS.values_per_import:,} values",
     f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "

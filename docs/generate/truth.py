@@ -10,7 +10,8 @@ TEXT = """\
 
 `make truth` runs training steps of the real model code, with transformers, PEFT, TRL and Unsloth, on a simulated GPU:
 tensors have shapes but no values, and a copy of torch's allocator counts them. It needs no GPU and no weights.
-Unsloth's blocks are not compiled there. `rankviz probe --simulate` does the same for one model. Compared with {rows}
+Unsloth's blocks are not compiled there. `rankviz probe --simulate` does the same for one
+model, under TRL unless `--framework peft` is given. Compared with {rows}
 settings measured on a T4, the simulated peak is {mean_error} off on average and {worst_error} at most ({made}).
 """
 DRAWN = """

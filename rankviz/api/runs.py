@@ -306,6 +306,7 @@ class Runs(Operations):
             if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
+        self._api.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # What runs are expected to take.

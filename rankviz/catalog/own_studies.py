@@ -1,5 +1,8 @@
-"""Results that someone added: CSV tables of trained runs, stored in the runs folder and read as studies of their own.
-The files come from anyone, so every cell that is used is checked."""
+"""Results that someone added, read as studies of their own: CSV tables of trained runs, and PEFT's method comparison.
+The files come from anyone, so every cell that is used is checked. Their points are stored in the runs folder.
+
+PEFT's format is huggingface/peft, method_comparison/*/results/*.json: run_info, train_info and meta_info in one object.
+"""
 
 import csv
 import hashlib
@@ -10,7 +13,7 @@ import re
 import secrets
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import date
 from operator import attrgetter
@@ -50,6 +53,8 @@ LOWER_IS_BETTER = {
     "entropy", "brier", "distance", "toxicity", "latency",
 }  # fmt: skip
 """Words in the names of metrics of which lower values are better."""
+COUNTED = ("samples", "tokens", "time", "step", "mem ")
+"""Beginnings and ends of the names of PEFT's metrics that do not measure quality."""
 UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
 
 
@@ -100,9 +105,16 @@ COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, (me
 HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 
 
-def read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
-    """Return the points of a table; raise BadDataError with the file and what is wrong. file: the file's name. today:
-    the date of rows without one."""
+def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
+    """Return the points of a table or a file of PEFT; raise BadDataError with the file and what is wrong. file: the
+    file's name, which ends in .json for one of PEFT. today: the date of rows without one."""
+    points = (_read_run if file.lower().endswith(".json") else _read_table)(content, file, today)
+    if len(points) > MAX_POINTS:
+        raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
+    return points
+
+
+def _read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -111,10 +123,7 @@ def read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ..
         raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
     if len(rows) > MAX_ROWS:
         raise BadDataError(f"{file} has {len(rows):,} rows, at most {MAX_ROWS:,} are read: divide it.")
-    points = _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
-    if len(points) > MAX_POINTS:
-        raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
-    return points
+    return _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
 
 
 def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:
@@ -145,6 +154,65 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
             "run_date": (given["date"] or today).isoformat(),
         }
     )
+
+
+def _read_run(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
+    try:
+        result = json.loads(content)
+        return tuple(_points_of_run(result["run_info"], result["train_info"], file, today))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        why = printable(f"{type(error).__name__}: {error}", 80)
+        raise BadDataError(
+            f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
+            "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
+        ) from None
+
+
+def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
+    """Yield a point for each of a run's last metrics, read like the cells of a table."""
+    if train["status"] != "success":
+        raise BadDataError(f"{file}: the run's status is {shown(train['status'])}: give a run with 'success'.")
+    setup, lora = run["train_config"], run.get("peft_config")
+    config = lora or {}
+    method = str(config.get("peft_type", "?")).lower()
+    if method == "lora":
+        method = next((flag[4:] for flag in ("use_dora", "use_rslora", "use_bdlora") if config.get(flag)), method)
+    targets = config.get("target_modules")
+    rate = (setup.get("optimizer_kwargs") or {}).get("lr")
+    steps, batch = setup.get("max_steps"), setup.get("batch_size")
+    cells = {
+        "model": setup["model_id"],
+        # The format does not name its task: the dataset if it is given, otherwise the kind of comparison.
+        "task": setup.get("dataset_id") or ("MetaMathQA" if "query_template" in setup else "result files"),
+        "rank": FULL if lora is None else next((config[key] for key in ("r", "init_r", "rank") if config.get(key)), ""),
+        "learning_rate": rate,
+        "lora_alpha": config.get("lora_alpha"),
+        "method": method,
+        "target_modules": ",".join(sorted(targets)) if isinstance(targets, list) else targets,
+        "trainable_parameters": train.get("num_trainable_params"),
+        "date": str(run["created_at"])[:10],
+    }
+    more = {
+        "adapter_bytes": train.get("file_size") or None,
+        "peak_memory_bytes": train.get("accelerator_memory_max", train.get("cuda_memory_max")) or None,
+        "train_seconds": train.get("train_time"),
+        "duration": f"{steps:d} steps x batch {batch:d}" if steps and batch else "",
+        "table": f"result files, learning rate {rate:g}" if rate else "result files",
+        "experiment": _text(run["experiment_name"].strip()),
+    }
+    quality = {
+        name: value
+        for name, value in train["metrics"][-1].items()
+        if type(value) in (int, float) and not name.startswith(COUNTED) and not name.endswith(COUNTED)
+    }
+    if not quality:
+        raise ValueError("no quality metric")
+    for name, value in quality.items():
+        forgot = any(word in name.lower() for word in ("forgetting", "drift"))
+        role = "forgetting" if forgot else "main" if "test" in name.lower() else "detail"
+        row = cells | {"metric": name, "value": value}
+        point = _point({key: "" if each is None else str(each) for key, each in row.items()}, file, file, today)
+        yield build(QualityPoint, asdict(point) | more | {"role": role})
 
 
 def _facet(targets: str) -> Facet:
@@ -212,7 +280,7 @@ def read(file: Path) -> Result:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise BadDataError(f"{name} has more than {MAX_FILE_BYTES:,} bytes: divide it.")
         content = file.read_bytes()
-        points = read_table(content, name, date.today())
+        points = read_points(content, name, date.today())
     except OSError as error:
         return Result(name, refused=f"{name} cannot be read ({error.strerror or error}): give a readable file.")
     except RankVizError as error:

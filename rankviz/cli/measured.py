@@ -210,6 +210,9 @@ PROBE_OPTIONS = TRAIN_OPTIONS | {
     "r": replace(OPTIONS["r"], default=16, flags=("-r", "--rank")),
     "alpha": OPTIONS["alpha"],
     "batch": replace(OPTIONS["batch"], default=1),
+    "framework": replace(
+        OPTIONS["framework"], default="", help="unsloth, trl or peft; without it unsloth, with --simulate trl."
+    ),
 }
 PROBED = ("precision", "framework", "batch", "accumulation", "max_length", "optim", "checkpointing")
 
@@ -229,6 +232,7 @@ def probe(
     from rankviz.core import probe as core
 
     api, r = Api(), options["r"]
+    options["framework"] = options["framework"] or ("trl" if simulate else "unsloth")
     question = core.ProbeQuestion(
         model_id=options["model"],
         lora=replace(lora_of(options), r=r, lora_alpha=lora_alpha(options["alpha"], r)),

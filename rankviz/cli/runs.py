@@ -34,7 +34,7 @@ from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.words import still_training, sweep_title, title
+from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
@@ -42,6 +42,7 @@ from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunSummary
+    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
@@ -159,6 +160,7 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
             **{each.label: _value(run.loss_after, each) for each in METRICS.values() if each is not LOSS},
             "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
             "Peak memory": units.memory_size(done.peak_memory_bytes) if done else "",
+            "Training time": units.duration(done.train_seconds) if done else "",
             "Machine time": device_time([run], time.time()).in_words,
         }
 
@@ -166,9 +168,16 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return each different error of a sweep's failed runs in one line."""
-    errors = dict.fromkeys(run.error for run in sweep.runs if run.state == "failed")
-    return [f"Failed: {one_line(' '.join(error.split()))}" for error in errors]
+    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
+    names: dict[str, list[str]] = {}
+    labels = run_labels(sweep)
+    for run in sweep.runs:
+        if run.state == "failed":
+            names.setdefault(run.error, []).append(labels[run.run_id])
+    return [
+        f"{units.counted(len(runs), 'run')} failed ({'; '.join(runs)}): {one_line(' '.join(error.split()))}"
+        for error, runs in names.items()
+    ]
 
 
 def _print_curves(curves: Sequence["FastCurve"]) -> None:
@@ -333,12 +342,19 @@ def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
         "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
         "Peak memory": f"{units.memory_size(done.peak_memory_bytes)} ({done.peak_memory_kind})" if done else "",
         "Training time": units.duration(done.train_seconds) if done else "",
-        "Estimated adapter": units.file_size(estimate.adapter_bytes) if estimate else "",
-        "Estimated memory": units.memory_span(estimate.memory_bytes) if estimate else "",
-        "Estimated time": units.time_span(estimate.seconds) if estimate and estimate.seconds else "",
+        **(_estimated(estimate) if estimate else {}),
         "Folder": str(summary.folder or ""),
         "Adapter": str(summary.adapter_folder or ""),
         "Device": str(run.environment.get("device_name") or units.NOT_KNOWN),
+    }
+
+
+def _estimated(estimate: "RunEstimate") -> Mapping[str, str]:
+    basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
+    return {
+        "Estimated adapter": f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}",
+        "Estimated memory": f"{units.memory_span(estimate.memory_bytes)} ({estimate.memory_kind})",
+        "Estimated time": units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN,
     }
 
 

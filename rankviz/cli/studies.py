@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
 FILES_HELP = (
-    "CSV files with one trained run per row. Columns: "
+    "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
     f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
 )
 evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost, price_of
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
@@ -152,6 +153,19 @@ class Knob:
     fit: Fit | None
     margin_bytes: Range | None
     """Bytes left on the card after the change."""
+    peak: str
+    """Parts of the peak before and after the change, in words."""
+
+
+PARTS = {"weights and optimizer states": "static", "activations": "activations", "logits": "logits", "scratch": "other"}
+
+
+def _peak(before: MemoryEstimate, after: MemoryEstimate) -> str:
+    """Return the parts that change by 1 % of the peak or more, as "Peak: logits 264 MiB → 0 MiB"."""
+    sizes = {name: (getattr(before, part), getattr(after, part)) for name, part in PARTS.items()}
+    least = 0.01 * max(before.allocated, after.allocated)
+    moved = [f"{name} {memory_size(a)} → {memory_size(b)}" for name, (a, b) in sizes.items() if abs(b - a) >= least]
+    return f"Peak: {', '.join(moved) or 'no part changes'}"
 
 
 def price(start: Setting, labelled: Labelled) -> Knob | None:
@@ -174,6 +188,7 @@ def price(start: Setting, labelled: Labelled) -> Knob | None:
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
         margin_bytes=after.row.spare,
+        peak=_peak(start.row.memory, after.row.memory),
     )
 
 
@@ -490,6 +505,12 @@ class FitAnswer:
         return next((card for card in self.cards if card.fit in FITTING), None)
 
     @property
+    def helps_most(self) -> Knob | None:
+        """Change that lowers memory most, where no single change makes the setting fit; else None."""
+        needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
+        return min(self.knobs, key=lambda knob: knob.device_bytes, default=None) if needed else None
+
+    @property
     def sentence(self) -> str:
         """Sentence on the change that is needed, if any."""
         cheapest = self.cheapest
@@ -546,6 +567,7 @@ class FitJSON(TypedDict):
     knobs: list[KnobJSON]
     sentence: str
     smallest_change: KnobJSON | None
+    helps_most: KnobJSON | None
     rule: str
     cheapest_gpu: str | None
     gpus: list[GpuJSON]
@@ -575,6 +597,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         knobs=list(map(knob, decided.knobs)),
         sentence=decided.sentence,
         smallest_change=decided.smallest and knob(decided.smallest),
+        helps_most=decided.helps_most and knob(decided.helps_most),
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
         gpus=[as_answer(GpuJSON, card) for card in decided.cards],

@@ -163,7 +163,7 @@ class Quota(Operations):
         self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
     ) -> Iterator[None]:
         """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
-        room. Old runs that make room for their number are deleted at its end, unless an error leaves it.
+        room. Old runs and bases that make room are deleted at its end, unless an error leaves it.
 
         runs: all runs that are queued, added or resumed.
         sweep_id: the sweep that the runs belong to, if it exists already.
@@ -176,17 +176,23 @@ class Quota(Operations):
             if sweep_id:
                 self._require_sweep(runs, sweep_id, adds)
             self._require_adapters(runs)
-            leaving = self._require_runs(new, sweep_id)
             self._require_disk(runs, sweep_id)
+            leaving = self._require_runs(new, sweep_id)
             yield
             removal.let_go(store, leaving)
+            self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
-        """Raise LimitError where `new` more runs of this visitor would exceed a limit, even if old runs made room, or
-        the disk limit is exceeded after they did."""
+        """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
+        even if old runs made room. Nothing is deleted."""
+        self._require_disk()
         self._require_runs(new)
-        with self._workspace.store.admission():
-            self._require_disk()
+
+    def free_disk(self, besides: Collection[str]) -> None:
+        """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
+        if self._is_over_disk():
+            with self._workspace.store.admission():
+                self._free_disk(besides)
 
     def check_base(self, base: str) -> None:
         """Raise LimitError where the base model has more parameters than this server allows."""
@@ -206,12 +212,15 @@ class Quota(Operations):
                 with self._workspace.store.admission():
                     self._remove_bases(is_enough)
 
-    def _remove_bases(self, is_enough: Callable[[], bool], runs: Sequence[RunRequest] = ()) -> None:
-        """Remove base models of a shared page that neither these runs nor any queued or running run needs, least
-        recently used first, until `is_enough` returns True. The caller holds RunStore.admission."""
+    def _remove_bases(self, is_enough: Callable[[], bool]) -> None:
+        """Remove base models of a shared page that no queued or running run needs, least recently used first, until
+        `is_enough` returns True. The caller holds RunStore.admission."""
+        if self._workspace.shared:
+            reach.make_room(self._workspace.home, self._needed_bases(), is_enough)
+
+    def _needed_bases(self, runs: Sequence[RunRequest] = ()) -> Collection[str]:
+        """Return the repositories that these runs and all queued or running runs may read."""
         workspace = self._workspace
-        if not workspace.shared or not reach.is_own(workspace.home):
-            return
         workspace.store.update(waits=True)
         requests = [record.request for record in workspace.store.unended() if isinstance(record, RunRecord)]
         needed = []
@@ -226,7 +235,7 @@ class Quota(Operations):
                 needed += names
                 for name in names:  # the 4-bit and 16-bit copies that Unsloth may load instead
                     needed.append(f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}")
-        reach.make_room(workspace.home, needed, is_enough)
+        return needed
 
     def _require_place(self, sweep_id: str) -> None:
         """Raise LimitError where the queue has no place for one more sweep or probe. A sweep that is queued passes."""
@@ -298,28 +307,39 @@ class Quota(Operations):
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Delete base models that these runs do not need, then old runs, but not this sweep's, until the disk limit is
-        met; raise LimitError where it cannot be met. The caller holds RunStore.admission."""
+        """Raise LimitError where deleting all that is replaceable would not meet the disk limit. Delete nothing."""
         if not self._is_over_disk():
             return
-        self._remove_bases(lambda: not self._is_over_disk(measure=True), runs)
-        for each in removal.replaceable(self._workspace.store, besides=sweep_id):
-            if not self._is_over_disk(measure=True):
-                return
-            removal.let_go(self._workspace.store, [each])
-        if self._is_over_disk(measure=True):
+        store, home = self._workspace.store, self._workspace.home
+        replaceable = {run_id for each in removal.replaceable(store, besides=sweep_id) for run_id in each.run_ids}
+        idle = reach.idle(home, self._needed_bases(runs)) if self._workspace.shared else ()
+        leaving = sum(map(bytes_on_disk, removal.folders_of(store, replaceable))) + sum(
+            each.size_on_disk for each in idle
+        )
+        if self._is_over_disk(leaving, measure=True):
             raise LimitError(
                 f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1])}, more than the "
                 f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
             )
 
-    def _is_over_disk(self, *, measure: bool = False) -> bool:
-        """Return whether the runs folder exceeds its limit. measure: measure it now."""
+    def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
+        """Delete base models, then old runs, but not `besides` and this sweep's, until the disk limit is met."""
+        if not self._is_over_disk():
+            return
+        self._remove_bases(lambda: not self._is_over_disk(measure=True))
+        for each in removal.replaceable(self._workspace.store, besides=sweep_id):
+            if not self._is_over_disk(measure=True):
+                return
+            if not set(besides).intersection(each.run_ids):
+                removal.let_go(self._workspace.store, [each])
+
+    def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
+        """Return whether the runs folder without `leaving` bytes exceeds its limit. measure: measure it now."""
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
         if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
             self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return self._disk[1] > most_mb * 10**6
+        return self._disk[1] - leaving > most_mb * 10**6
 
 
 def require_runs(

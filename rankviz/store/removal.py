@@ -44,6 +44,13 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
+    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
+    named = {_copy_of(each) for each in store.records() if each.run_id in run_ids}
+    copies = [each for each in _unused(store, run_ids) if each.relative_to(store.home).parts in named]
+    return [*map(store.run_dir, run_ids), *copies]
+
+
 def tidy(store: RunStore) -> None:
     """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
     store.update(waits=True)
@@ -55,11 +62,11 @@ def tidy(store: RunStore) -> None:
         durable.remove_left(folder, ABANDONED_SECONDS)
 
 
-def _unused(store: RunStore) -> list[Path]:
-    """Return the copies of data that no run names; none where this cannot be known. Unreadable runs count too, since a
-    later version may read them."""
+def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
+    """Return the copies of data that no run names, except `besides`; none where this cannot be known. Unreadable runs
+    count too, since a later version may read them."""
     records = store.records()
-    named: set[object] = set(map(_copy_of, records))
+    named: set[object] = {_copy_of(record) for record in records if record.run_id not in besides}
     for run_id in store.names()[0] - {record.run_id for record in records}:
         try:
             named |= {*_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace"))}

@@ -17,6 +17,7 @@ import orjson
 import safehttpx
 from gradio import processing_utils, routes
 from gradio.blocks import BlocksConfig
+from starlette.exceptions import HTTPException
 
 from rankviz.errors import UserError
 from rankviz.shared import gate
@@ -33,6 +34,7 @@ LARGE_BYTES = 50_000
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
+READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
 class Newest(OrderedDict[str, Any]):
@@ -112,6 +114,11 @@ class Messages(asyncio.Queue):
     def __init__(self, unread: Unread, session: str):
         super().__init__()
         self._unread, self._session = unread, session
+
+    async def get(self) -> Any:
+        if self.empty() and not self._unread.events.get(self._session):  # Gradio would wait for ever
+            raise HTTPException(404, READ)
+        return await super().get()
 
     def _put(self, item: Any) -> None:
         if self.qsize() >= self._unread.messages:

@@ -58,6 +58,7 @@ def build_app(api: Api) -> gr.Blocks:
     with PageBlocks(title=title, analytics_enabled=False, fill_width=True) as app:
         with gr.Row(elem_classes="rv-top"):
             header()
+            badge, draw_badge = train.build_badge(api)
             if api.workspace.shared and login_is_on():
                 # Gradio's icon is a file of this machine, which the page hands out to nobody.
                 gr.LoginButton(size="sm", min_width=160, scale=0, icon=None, elem_id="login")
@@ -101,12 +102,14 @@ def build_app(api: Api) -> gr.Blocks:
             # What the address leaves as it is stays untouched: someone may have typed meanwhile.
             given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
             can_measure = {button: gr.Button(interactive=True) for button in measure.values()}
-            return put(vars(result), restored) | put(given, exploring.question) | can_measure
+            form = training.fill["fn"](result.training_sweep)
+            return put(vars(result), restored) | put(given, exploring.question) | can_measure | form
 
-        filled = [*restored.values(), *exploring.question.values(), *measure.values()]
+        filled = [*restored.values(), *exploring.question.values(), *measure.values(), *training.fill["outputs"]]
         loaded = app.load(load, None, filled, **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
+        loaded.then(**draw_badge)
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
         app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
 
@@ -130,9 +133,13 @@ def build_app(api: Api) -> gr.Blocks:
         measuring = [
             button.click(**train.measuring(api, training, question, tabs, mode)) for mode, button in measure.items()
         ]
+        training.started.then(**draw_badge)
+        picked = badge.select(train.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         for measured in measuring:
             measured.success(**training.draw).then(None, js=train.READY)
-        for after in (*(measured.success for measured in measuring), training.started.success):
+        picked.then(**training.draw)
+        picked.then(**training.fill)
+        for after in (*(measured.success for measured in measuring), picked.then, training.started.success):
             of_training = after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet())
             of_training.then(**write_address)
         for chosen in running.chosen:

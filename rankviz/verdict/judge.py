@@ -154,7 +154,8 @@ def judge(
     best = min(compared.ranks, key=lambda r: (losses[r], r))
     within = tolerance_in(metric, tolerance, best=losses[best], base=base_loss)
     pairs = tuple(_pair(compared, noise, r, s, within) for r, s in combinations(compared.ranks, 2))
-    ranks = tuple(_rank(compared, losses, r, best, pairs) for r in compared.ranks)
+    with_best = {pair.s if pair.r == best else pair.r: pair for pair in pairs if best in (pair.r, pair.s)}
+    ranks = tuple(_rank(compared, losses, r, with_best.get(r)) for r in compared.ranks)
     indistinguishable = tuple(rank.r for rank in ranks if rank.call != DIFFERENT)
     return Verdict(
         best=best,
@@ -213,10 +214,10 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
     return Pair(r=r, s=s, difference=difference, low=low, high=high, standard_error=error, call=call, seeds=seeds)
 
 
-def _rank(compared: Comparison, losses: dict[int, float], r: int, best: int, pairs: Sequence[Pair]) -> RankLoss:
+def _rank(compared: Comparison, losses: dict[int, float], r: int, pair: Pair | None) -> RankLoss:
+    """Return a rank's losses. pair: with the best rank; None for the best rank."""
     above, call = (0.0, 0.0, 0.0), EQUAL
-    if r != best:
-        pair = next(pair for pair in pairs if (pair.r, pair.s) == (min(r, best), max(r, best)))
+    if pair:
         above, call = (pair.difference, pair.low, pair.high), pair.call
         if r == pair.s:
             above = -pair.difference, *((None, None) if pair.low is None else (-pair.high, -pair.low))

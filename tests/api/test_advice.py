@@ -30,15 +30,6 @@ def test_every_model_gets_the_rank_of_the_use_case_and_a_rate_in_the_range_of_it
         assert all(reason.source for reason in reasons(advice)), row.id
 
 
-def test_each_alternative_stands_beside_the_advice_on_lines_that_reach_its_rank(api):
-    rules = {each.rule: each for each in api.advice.record().alternatives}
-    lines = {name: rule.score.lines for name, rule in rules.items()}
-
-    assert {"advice", "4", "8", "16", "32", "64", "128", "capacity"} == set(rules)
-    assert lines["advice"] == lines["16"] == lines["32"] == lines["64"] > lines["4"] > lines["128"]
-    assert rules["64"].score.mean < rules["advice"].score.mean < rules["32"].score.mean < rules["16"].score.mean
-
-
 def test_a_study_of_the_same_moe_scheme_is_not_converted(api):
     """Scicom's experts of gpt-oss-20b have r / active."""
 

@@ -11,11 +11,6 @@ from rankviz.errors import BadDataError, InvalidSettingError
 from tests.support.runs import questions
 
 
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=False)
-
-
 def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_kind_of_checkpoint(api):
     ours, theirs, plain = (
         api.estimates.estimate(Question(model_id=name, ranks=(16,))).estimate.ranks

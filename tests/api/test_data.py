@@ -4,13 +4,6 @@ import json
 
 import pytest
 
-from rankviz.api import Api
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home")
-
 
 def chat(question, answer):
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}

@@ -1,12 +1,13 @@
-"""Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
+"""Where a sweep may run: what is offered to whom, and what it takes there by the GPU there and by its runs."""
 
 import json
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted
 from rankviz.errors import NotInstalledError
+from rankviz.jobs import Nodes
 from rankviz.settings import Settings
 from rankviz.shared.rights import without_private
 from rankviz.store.ownership import WantedEngine
@@ -23,15 +24,14 @@ def no_trainer(monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
 
 
-def completed(api, engine, environment, *, destination=None, stages=()):
-    """A run that has completed there. stages: of 100 s each, before that."""
+def completed(api, engine, environment):
+    """A run that has completed there."""
     store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "", destination or WantedEngine(engine)))
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "", WantedEngine(engine)))
     measured = {"train_seconds": 9.0, "peak_memory_bytes": 1, "peak_memory_kind": "allocated"}
     for event in (
         AttemptPlaced(time=1.0, attempt=1, engine=engine),
         RunStarted(time=2.0, environment=environment),
-        *(StageReached(time=100.0 * at, stage=stage) for at, stage in enumerate(stages, 1)),
         RunCompleted(time=900.0, **measured),
     ):
         store.append(run_id, event)
@@ -104,3 +104,37 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
     assert ["Other machines"] == titles(api)
+
+
+A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
+
+
+def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
+    api, there = own
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+
+    plan = api.engines.check(questions.sweep(), "elsewhere")
+
+    assert ("NVIDIA L4", "") == (plan.expected.device_name, plan.not_known)
+    assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
+
+
+def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
+    api, there = own
+    completed(api, "elsewhere", A_CPU)
+
+    assert api.engines.check(questions.sweep(), "elsewhere").sentences[0].startswith("3 runs on a large CPU: estimated")
+
+    there.seen = Nodes(gpus=["T4"], has_gpu=True)  # other nodes have come since
+    assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
+
+
+def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
+    api, _ = own
+    create = api.workspace.store.create
+    _, here = (create(questions.sweep(ranks=(4,)), "", WantedEngine("local")) for _ in range(2))
+    _, there = (create(questions.sweep(ranks=(4,)), "", WantedEngine("elsewhere")) for _ in range(2))
+
+    assert (1, 1) == (api.runs.waiting(here).ahead, api.runs.waiting(there).ahead)
+    assert api.runs.waiting(here).seconds.expected > 0
+    assert api.runs.waiting(there).seconds is None

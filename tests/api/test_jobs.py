@@ -28,12 +28,6 @@ def own(tmp_path, hub):
         yield api
 
 
-@pytest.fixture
-def shared(tmp_path, hub):
-    with page_on(hub, tmp_path / "home", shared=True) as api:
-        yield api
-
-
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
     offer = own.engines.check(REQUEST, "hf-jobs", "l4x1", 5.0).offer
 

@@ -11,7 +11,6 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.hub import LOGIN, Cost
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support.engines.hub_jobs import page_on
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
@@ -24,12 +23,6 @@ REQUEST = SweepRequest(ranks=(4,), seeds=(0,))
 def asks_again(visitor: Visitor) -> Visitor:
     """In another request, with the same login."""
     return replace(visitor, login=Login(visitor.login.token))
-
-
-@pytest.fixture
-def shared(tmp_path, hub):
-    with page_on(hub, tmp_path / "home", shared=True) as api:
-        yield api
 
 
 def logins_of(api):

@@ -141,3 +141,17 @@ def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_pat
     copies = {path.parents[1].name[:4] for path in api.workspace.temp.page.rglob("*.safetensors")}
     cached = list(cache.rglob("*.safetensors"))
     assert ({"hub-"}, []) == (copies, cached) if shared else (set(), 1) == (copies, len(cached))
+
+
+def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(api):
+    mine = [start(api, ANN) for _ in range(2)]
+    theirs = start(api, BEN)
+
+    with acting_as(ANN):
+        first, last = map(api.runs.waiting, mine)
+    with acting_as(BEN):
+        other = api.runs.waiting(theirs)
+
+    assert (0, 1, 2) == (first.ahead, other.ahead, last.ahead)
+    assert 0 < other.seconds.expected < last.seconds.expected
+    assert other.sentence.startswith("Place 2 in the queue: 1 sweep before it. Expected wait: up to ")

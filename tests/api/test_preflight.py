@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.api.probes import Preflight
 from rankviz.core.preflight import Card, Driver, HubAnswer, Software
 from rankviz.errors import InvalidSettingError
@@ -22,11 +21,6 @@ class OnAnOldDriver(Preflight):
         software = Software(torch="2.14.1", torch_cuda=(13, 0), compiler="cc", has_headers=True)
         software = replace(software, bitsandbytes="0.50.2", bitsandbytes_cuda=((13, 0),))
         return replace(super().facts(**options), driver=TOO_OLD, card=TOO_OLD.cards[0], software=software)
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=False)
 
 
 @pytest.fixture

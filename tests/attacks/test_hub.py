@@ -18,6 +18,7 @@ from rankviz.references import Reference
 from rankviz.visitor import Visitor, acting_as
 from tests.attacks.spaces import Space
 from tests.attacks.watching import watched
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.runs import questions
 from tests.support.web import played_hub
 from tests.support.web.stranger import Stranger
@@ -63,36 +64,6 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
     assert len(hub) < 10
 
 
-@pytest.mark.slow
-def test_starts_of_models_that_nobody_has_block_nobody(space, ann, ben, during):
-    sweep_id = ben.endpoint("start_sweep").data[0]["sweep_id"]
-
-    def start(number):
-        stranger = Stranger(space.url, cookies=dict(ann.http.cookies))
-        return stranger.endpoint("start_sweep", f"someone/base-{number}").error
-
-    def attack():
-        with ThreadPoolExecutor(31) as pool:
-            starting = [pool.submit(start, number) for number in range(30)]
-            shared = ben.endpoint("share", sweep_id)
-            return shared, [each.result() for each in starting]
-
-    shared, refused = during(attack, readers_at_once=PROCESSES)
-
-    assert not shared.error
-    assert all("Try again in a moment" in error or "the Hub cannot be reached" in error for error in refused)
-
-
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 320,
-}
 INDICES = [
     b"[1, 2]",
     b'{"weight_map": []}',
@@ -109,10 +80,7 @@ LARGE = 48 * 10**9
 def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
-    with (
-        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"),
-        Space(tmp_path, HF_HUB_OFFLINE="0") as space,
-    ):
+    with played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"), Space(tmp_path, HF_HUB_OFFLINE="0") as space:
         cached = space.home / "hub" / "models--mallory--x"
         snapshot = cached / "snapshots" / played_hub.COMMIT
         snapshot.mkdir(parents=True)

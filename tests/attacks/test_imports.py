@@ -36,23 +36,13 @@ def lora(**fields):
     return lambda row: row | {"lora": row["lora"] | fields}
 
 
+BASES = (SURROGATE, "x\ud800y", "A" * 5000, "/etc/passwd", "a\0b", "~/../etc/passwd", "../../etc", "file:///etc")
+DATA = ("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)
+TIMES = (1e300, float("nan"), -1e18, float("inf"), 10**400, "x", None, 1e12)
 REQUESTS = {
-    **{
-        f"base {value[:12]!r}": setting(base=value)
-        for value in (SURROGATE, "x\ud800y", "A" * 5000, "/etc/passwd", "a\0b")
-    },
-    **{
-        f"base {value}": setting(base=value)
-        for value in ("~/../etc/passwd", "../../etc", "file:///etc/passwd", "~root")
-    },
-    **{
-        f"data {value[:12]!r}": setting(data=value)
-        for value in ("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)
-    },
-    **{
-        f"created_at {v}": setting(created_at=v)
-        for v in (1e300, float("nan"), -1e18, float("inf"), 10**400, "x", None, 1e12)
-    },
+    **{f"base {value[:16]!r}": setting(base=value) for value in BASES},
+    **{f"data {value[:12]!r}": setting(data=value) for value in DATA},
+    **{f"created_at {v}": setting(created_at=v) for v in TIMES},
     **{f"steps {v:.0e}": training(max_steps=v) for v in (10**15, 10**300)},
     **{f"batch {v}": training(per_device_train_batch_size=v) for v in (10**9, -1, 0, True)},
     **{f"length {v}": training(max_length=v) for v in (10**12, -5)},
@@ -60,14 +50,12 @@ REQUESTS = {
     **{f"alpha {v}": lora(lora_alpha=v) for v in (1e300, float("nan"), float("inf"), -1)},
     **{f"rate {v}": setting(learning_rate=v) for v in (float("nan"), 1e300, -1, 0)},
     **{f"seed {str(v)[:8]}": setting(seed=v) for v in (10**300, -1, 1.5)},
+    **{f"sweep id {v[:4]!r}": setting(sweep_id=v) for v in ("s" * 5000, "../../x", SURROGATE)},
     "optim zz": training(optim="zz"),
     "targets": lora(target_modules=["(a+)+b" * 500] * 100),
     "a pattern": lora(target_modules="(a+)+b"),
     "10,000 cut ranks": setting(cut_ranks=list(range(1, 10_000))),
     "a list": lambda row: [row],
-    "sweep id of 5,000": setting(sweep_id="s" * 5000),
-    "sweep id ..": setting(sweep_id="../../x"),
-    "sweep id surrogate": setting(sweep_id=SURROGATE),
     "an owner": setting(owner="admin"),
 }
 

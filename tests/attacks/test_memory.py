@@ -26,13 +26,18 @@ TAKES = (
 )
 
 
-def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the_rest_is_trained(store):
-    run_ids = sweep(store, 4, 8)
-    engine = Local(store.home, commands={"finetune": worker(TAKES)}, memory_bytes=LIMIT)
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
-
+def settle(store, program, memory_bytes=LIMIT, gpus=(), **options):
+    """Run what is queued by workers of this program, which may take so much together."""
+    engine = Local(store.home, commands={"finetune": worker(program)}, memory_bytes=memory_bytes, gpus=gpus)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, **options)
     supervisor.settle()
     supervisor.stop()
+
+
+def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the_rest_is_trained(store):
+    run_ids = sweep(store, 4, 8)
+
+    settle(store, TAKES, max_attempts=3)
 
     ended, other = (store.get(run_id) for run_id in run_ids)
     assert ("failed", "completed") == (ended.state, other.state)
@@ -57,13 +62,8 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
 )
 def test_what_all_processes_of_a_worker_take_counts(store, takes):
     (run_id,) = sweep(store, 4)
-    program = worker(f"for run_id in run_ids:\n    if begin(run_id):\n        {takes}\n        complete(run_id)")
-    supervisor = Supervisor(
-        store, engines=[Local(store.home, commands={"finetune": program}, memory_bytes=LIMIT)], poll_seconds=0.02
-    )
 
-    supervisor.settle()
-    supervisor.stop()
+    settle(store, f"for run_id in run_ids:\n    if begin(run_id):\n        {takes}\n        complete(run_id)")
 
     assert store.get(run_id).error.startswith("Out of memory: this server allows a training at most 191 MiB")
 
@@ -79,11 +79,8 @@ def test_pages_that_forked_processes_share_count_once(store):
         "        os.wait()\n"
         "        complete(run_id)\n"
     )
-    engine = Local(store.home, commands={"finetune": worker(forks)}, memory_bytes=LIMIT)
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
 
-    supervisor.settle()
-    supervisor.stop()
+    settle(store, forks)
 
     assert "completed" == store.get(run_id).state
 
@@ -92,11 +89,8 @@ def test_pages_that_forked_processes_share_count_once(store):
 def test_workers_side_by_side_have_equal_parts(store):
     run_ids = sweep(store, 4, 8)
     takes = TAKES.replace("10**4)]", "12)]; time.sleep(600)")  # 120 MB, which one worker alone may take
-    engine = Local(store.home, commands={"finetune": worker(takes)}, memory_bytes=LIMIT, gpus=("0", "1"))
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, split_runs=1)
 
-    supervisor.settle()
-    supervisor.stop()
+    settle(store, takes, gpus=("0", "1"), split_runs=1)
 
     assert ["failed", "completed"] == [store.get(run_id).state for run_id in run_ids]
 
@@ -112,10 +106,8 @@ def test_a_worker_has_no_secret_in_its_environment_but_the_hubs_token(store, mon
         monkeypatch.setenv(name, "sixteen letters or more")
     (run_id,) = sweep(store, 4)
     says = "print(*sorted(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)"
-    supervisor = Supervisor(store, engines=[Local(store.home, commands={"finetune": worker(says)})], poll_seconds=0.02)
 
-    supervisor.settle()
-    supervisor.stop()
+    settle(store, says, memory_bytes=float("inf"))
 
     assert needed == (secrets | needed) & {*(store.run_dir(run_id) / "worker.log").read_text().split()}
 
@@ -147,11 +139,7 @@ def encoded(tokenizer, monkeypatch):
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "row",
-    [
-        Example(completion="word " * MB),
-        Example(messages=(("user", "word " * MB), ("assistant", "yes"))),
-    ],
+    "row", [Example(completion="word " * MB), Example(messages=(("user", "word " * MB), ("assistant", "yes")))]
 )
 def test_of_a_row_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encoded, row):
     from rankviz.worker.finetune.data import ask, tokenize

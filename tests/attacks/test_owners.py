@@ -11,7 +11,7 @@ from tests.attacks.spaces import ADMIN_TOKEN
 from tests.attacks.test_imports import imported
 from tests.support.web.stranger import Stranger
 
-BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship")
+BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
 TRAIN_BUTTONS = ("train-cancel",)
 CHANGED = "the id of the other, with a signature of one's own"
 FORGED = (CHANGED, "0" * 32, "admin", "", "x" * 5000, "a.b.c", "\u00e9", "ann.", ".", "0" * 32 + "." + "A" * 43)
@@ -90,8 +90,7 @@ def test_a_forged_cookie_is_nobody(space, during, ann, ben, name, cookie):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "headers",
-    [{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}],
+    "headers", [{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}]
 )
 def test_a_header_makes_nobody_an_owner(during, ann, ben, name, headers):
     imported(ben, runs_zip((name, run_files(name))))

@@ -12,6 +12,7 @@ from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import watched
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.quick import first_quick
 from tests.support.web.stranger import Stranger, file_data
 
@@ -59,18 +60,8 @@ def test_numbers_without_end_are_refused_before_anything_is_built(during, ann):
 
 
 NUMBERS = ("num_hidden_layers", "hidden_size", "vocab_size", "num_labels", "num_attention_heads", "intermediate_size")
-NUMBERS += (
-    "num_local_experts",
-    "num_experts",
-    "head_dim",
-    "max_position_embeddings",
-    "num_key_value_heads",
-    "pad_token_id",
-)
-LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128}
-LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
-
-
+NUMBERS += ("num_local_experts", "num_experts", "head_dim", "max_position_embeddings", "num_key_value_heads")
+NUMBERS += ("pad_token_id",)
 CONFIG = "Upload a config.json"
 POWERS = (8, 9, 15)
 
@@ -120,19 +111,9 @@ def test_models_of_nine_visitors_that_are_slow_to_lay_out_keep_nobody_from_impor
     assert 6 <= sum("lays out at most 1 at once" in text for text in answers)
 
 
-BODIES = [
-    b"",
-    b"[]",
-    b"null",
-    b"{" * 5000,
-    b'{"values": {"r": 1e999}}',
-    b'{"values": {"ranks": null, "model": 5}}',
-    b"x" * 200_000,
-]
-BODIES += [
-    b'{"values": {"model": "\\ud800"}}',
-    b'{"search": "' + b"?r=1&" * 15_000 + b'"}',
-]
+BODIES = [b"", b"[]", b"null", b"{" * 5000, b'{"values": {"r": 1e999}}', b"x" * 200_000]
+BODIES += [b'{"values": {"ranks": null, "model": 5}}', b'{"values": {"model": "\\ud800"}}']
+BODIES += [b'{"search": "' + b"?r=1&" * 15_000 + b'"}']
 
 
 @pytest.mark.slow

@@ -141,6 +141,31 @@ def test_accuracies_have_a_verdict_facts_and_keys(api, capsys):
     assert (None,) * 4 == tuple(unknown[key] for key in keys)
 
 
+def test_the_same_error_of_several_runs_is_said_once_and_names_them(api, capsys):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(2, 4)))
+    for run_id in store.run_ids(sweep_id):
+        store.append(run_id, events.RunFailed(time=2.0, error="No\x1b[2J\nwheel."))
+
+    print_sweep(api, sweep_id)
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 runs failed (r = 2; r = 4): No" in printed and "\x1b" not in printed
+
+
+def test_what_was_measured_stands_beside_its_estimate(api, capsys):
+    sweep = finished(api, {4: 2.0})
+    summary = api.runs.summary(sweep.runs[0].run_id)
+    shown, estimate = facts(api, summary), summary.estimate
+
+    print_sweep(api, sweep.sweep_id)
+
+    assert "Training time" in capsys.readouterr().out
+    assert shown["Estimated adapter"].startswith(f"{estimate.adapter_parameters:,}, ")
+    assert f"({estimate.memory_kind})" in shown["Estimated memory"]
+    assert estimate.timed_in_words in shown["Estimated time"]
+
+
 def test_a_run_is_shown_with_its_folder_and_its_answers(api, capsys):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
     (run_id,) = api.workspace.store.run_ids(sweep_id)

@@ -10,7 +10,7 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Price, TrainingSetup
-from rankviz.core.fit import changed, decide, fit_in_words, limits, setting
+from rankviz.core.fit import as_json, changed, decide, fit_in_words, limits, setting
 from rankviz.core.quantity import Range, by_level
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
@@ -136,6 +136,15 @@ def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first()
 
     assert {"loss_path": "fused"} == dict(decided.smallest.change)
     assert decided.sentence.startswith("Smallest change that makes it fit: fused loss (")
+
+
+def test_where_nothing_is_enough_the_answer_has_what_helps_most_and_each_change_the_parts_it_moves():
+    answer = as_json(on(question(training=HEAVY), gpu(usable_bytes=2**20)))
+
+    assert answer["smallest_change"] is None
+    assert min(answer["knobs"], key=lambda knob: knob["device_bytes"]) == answer["helps_most"]
+    peaks = {knob["label"]: knob["peak"] for knob in answer["knobs"]}
+    assert "Peak: activations 160 MiB → 1.11 GiB, logits 2.93 GiB → 0 MiB" == peaks["fused loss"]
 
 
 def of_catalogue(model, card, r, **training):

@@ -10,20 +10,9 @@ from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
+MOE = "Qwen/Qwen3-30B-A3B"
 NAMES = ["q_proj", "gate_proj", "up_proj", "down_proj"]
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
-
-
-def exported(model_id: str) -> str:
-    question = questions.question(model_id)
-    return script(recipe(load_model(ASSETS, model_id), question, 8, framework="unsloth"))
-
-
-def lines_of(text: str) -> str:
-    """The commented lines between the import and the load, as code."""
-    lines = [line.removeprefix("# ") for line in text.splitlines() if "conversion" in line]
-    assert 2 == len(lines)
-    return "\n".join(lines)
 
 
 def test_these_lines_load_the_adapter_as_it_was_trained(tmp_path):
@@ -33,6 +22,10 @@ def test_these_lines_load_the_adapter_as_it_was_trained(tmp_path):
     from peft.utils import transformers_weight_conversion as conversion
     from transformers import AutoModelForCausalLM
 
+    made = recipe(load_model(ASSETS, MOE), questions.question(MOE), 8, framework="unsloth")
+    # the commented lines between the import and the load, as code
+    lines = [line.removeprefix("# ") for line in script(made).splitlines() if "conversion" in line]
+    assert 2 == len(lines)
     base, own = make_tiny("qwen3_moe", tmp_path / "base"), conversion._convert_peft_config_moe
     tokens = torch.tensor([[5, 6, 7, 8]])
 
@@ -51,7 +44,7 @@ def test_these_lines_load_the_adapter_as_it_was_trained(tmp_path):
         with pytest.raises(RuntimeError, match="size mismatch"):
             loaded()
 
-        exec(lines_of(exported("Qwen/Qwen3-30B-A3B")), {})
+        exec("\n".join(lines), {})
         model = loaded()
     finally:
         conversion._convert_peft_config_moe = own

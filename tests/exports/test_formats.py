@@ -7,16 +7,69 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
+from rankviz.core.lora.resolve import resolve
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS
+from rankviz.exports import FORMATS, write
 from rankviz.exports.configs import adapter_config
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.quick import first_quick
 from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 MOE = "Qwen/Qwen3-30B-A3B"
+PUBLISHED = {
+    "openai/gpt-oss-20b": "Mxfp4Config",
+    "deepseek-ai/DeepSeek-V3": "FineGrainedFP8Config",
+    "mistralai/Ministral-3-3B-Instruct-2512": "FineGrainedFP8Config",
+}
+"""Checkpoints that are published quantized, and the class that loads them."""
+REFUSED = {
+    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc"), "precision": "bf16"}),
+    "scheme": (MOE, {"moe_scheme": "peft-remap"}),
+    "experts": (MOE, {"target_modules": "mlp"}),
+    "flag": ("Qwen/Qwen3-4B", {"finetune_mlp_modules": False}),
+    "head": ("Qwen/Qwen3-4B", {"target_modules": ("lm_head",)}),
+    "dots": (MOE, {"target_modules": ("self_attn.q_proj",)}),
+}
+"""What Unsloth refuses and another tool trains."""
+
+
+@pytest.mark.parametrize("model_id", PUBLISHED)
+@pytest.mark.parametrize(("name", "precision"), [("trl", "nf4"), ("peft", "bf16")])
+def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name, precision):
+    question = questions.question(model_id, framework="trl", precision=precision)
+    export = write(load_model(ASSETS, model_id), question, 8, name)
+
+    assert f"quantization_config={PUBLISHED[model_id]}(dequantize=True)," in export.text
+    assert f", {PUBLISHED[model_id]}" in export.text.split("model =")[0]
+    assert "BitsAndBytesConfig" not in export.text
+    (note,) = (note for note in export.notes if "is published in" in note)
+    assert ("bit, so the estimate of memory does not apply" in note) is (precision != "bf16")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth")])
+def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
+    model_id, settings = REFUSED[case]
+    written = write(load_model(ASSETS, model_id), questions.question(model_id, **settings), 8, name)
+
+    assert written.notes[0].startswith("Unsloth refuses this adapter, so this file is counted as ")
+    assert not any("the requested adapter, with" in note for note in written.notes) or name == "llamafactory"
+    assert "use_unsloth: true" not in written.text
+
+
+def test_what_peft_refuses_is_written_for_unsloth_where_unsloth_trains_it():
+    """PEFT takes no gate_proj without up_proj in this family, and Unsloth does."""
+    model = load_model(ASSETS, MOE)
+    question = questions.question(model.id, framework="trl", target_modules=("q_proj", "gate_proj"))
+
+    written = write(model, question, 8, "unsloth")
+
+    assert written.notes[0].startswith("TRL refuses this adapter, so this file is counted as Unsloth trains it.")
+    assert f"counts {resolve(model, question.lora, 'unsloth').parameters(8):,} trainable" in written.text
 
 
 def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
@@ -45,20 +98,6 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
 def test_a_mistake_says_what_to_do(api, values, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
-
-
-def test_what_the_estimate_notes_stands_in_the_export_too(api):
-    """Phi-4-mini: 32 blocks; o_proj 3072 to 3072 and down_proj 8192 to 3072 match."""
-    question = questions.question("microsoft/Phi-4-mini-instruct")
-    on_gpu = 8 * 32 * ((3072 + 3072) + (8192 + 3072))
-
-    for name in FORMATS:
-        written = api.exports.write(question, 8, name)
-        comments = " ".join(line.lstrip("# ") for line in written.text.splitlines())
-        for note in written.notes:
-            assert name == "adapter-config" or note in comments or json.dumps(note)[1:-1] in comments
-        assert "gate_proj and up_proj match nothing in this model" in written.notes[name == "colab"]
-    assert f"counts {on_gpu:,} trainable" in api.exports.write(question, 8).text
 
 
 @pytest.mark.torch

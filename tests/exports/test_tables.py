@@ -18,11 +18,6 @@ from tests.support.web.visitors import ANN, BEN
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return Api(home=tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
 def ranks(api):
     question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
     answer = api.estimates.estimate(question)

@@ -4,7 +4,7 @@ where transformers loads all of the model."""
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.exports import recipe, script
+from rankviz.exports import recipe
 from tests.support.quick import first_quick
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
@@ -23,16 +23,6 @@ def whole_config(model_id):
     file = model_id.removesuffix(":whole").replace("/", "__")
     full = ASSETS / "configs" / f"{file}.full.json"
     return full if full.is_file() else ASSETS / "configs" / f"{file}.json"
-
-
-@pytest.mark.parametrize("framework", ["trl", "peft"])
-def test_a_text_tower_that_is_loaded_with_the_rest_is_reached_by_a_pattern(framework):
-    text = script(made("google/gemma-3-4b-it", framework, target_modules="attention"))
-
-    assert "AutoModelForImageTextToText.from_pretrained" in text
-    assert 'target_modules=".*language_model.*[.](q_proj|k_proj|v_proj|o_proj)",' in text
-    comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    assert "keeps to the text tower" in comments
 
 
 @pytest.mark.torch

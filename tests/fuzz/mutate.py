@@ -139,8 +139,7 @@ def zip_bytes(members: Mapping[str, bytes], rng: Random) -> bytes:
     """A zip of the members with other names, repeated or missing members, lying headers, or broken bytes.
 
     Break the members' contents before; here at most one of them becomes very compressible."""
-    names = list(members)
-    files = [(name, members[name]) for name in names]
+    files = list(members.items())
     for _ in range(rng.choice((0, 1, 1, 2))):
         at = rng.randrange(len(files)) if files else 0
         kind = rng.randrange(6)
@@ -156,10 +155,8 @@ def zip_bytes(members: Mapping[str, bytes], rng: Random) -> bytes:
             files[at] = (files[at][0], b"0" * rng.choice((0, 10**5, 3 * 10**6)))
         else:
             files[at] = (files[at][0] + rng.choice(("/", "\\", "\x00", " ", "/..", ".json")), files[at][1])
-    out = io.BytesIO()
-    with zipfile.ZipFile(
-        out, "w", rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2))
-    ) as archive:
+    out, packing = io.BytesIO(), rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2))
+    with zipfile.ZipFile(out, "w", packing) as archive:
         for name, data in files:
             info = zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0))
             info.compress_type = archive.compression

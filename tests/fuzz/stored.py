@@ -36,19 +36,10 @@ COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens
 COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}
 MEASURED = {"loss": 2.5, "tokens": 6, "examples": 2, "example_losses": (3.0, 1.5), **COUNTS}
 ENVIRONMENT = {
-    "device": "cpu",
-    "device_name": "a CPU",
-    "cpu_count": 2,
-    "cpu_bf16": False,
-    "threads": 2,
-    "python": "3.11.7",
-    "rankviz": "0.1.0",
-    "versions": {"torch": "2.13.0", "peft": "0.21.2"},
-    "model_fingerprint": "5d7678dd402886d3",
-    "total_parameters": 134515008,
-    "train_examples": 100,
-    "target_modules": ["q_proj", "v_proj"],
-}
+    "device": "cpu", "device_name": "a CPU", "cpu_count": 2, "cpu_bf16": False, "threads": 2, "python": "3.11.7",
+    "rankviz": "0.1.0", "versions": {"torch": "2.13.0", "peft": "0.21.2"}, "model_fingerprint": "5d7678dd402886d3",
+    "total_parameters": 134515008, "train_examples": 100, "target_modules": ["q_proj", "v_proj"],
+}  # fmt: skip
 ANSWER = GreedyAnswer(place=0, prompt="a", reference="b", text="c", ended=True)
 EVENTS = (
     StageReached(time=10.0, stage="loading the base"),
@@ -114,15 +105,11 @@ def write_run(home: Path, run_id: str, request: bytes, journal: bytes) -> None:
     (folder / "events.jsonl").write_bytes(journal)
 
 
-def show_list(api: Api) -> None:
-    """The page's list, with everything selected."""
+def show_pages(api: Api) -> None:
+    """The page's list with everything selected, the page of a sweep with one of its runs, and its part of the page of
+    Train."""
     for sweep in _sweeps(api):
         _runs_view(api, selected=[sweep.sweep_id])
-
-
-def show_sweep(api: Api) -> None:
-    """The page of a sweep with one of its runs, and its part of the page of Train."""
-    for sweep in _sweeps(api):
         _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
         live.standing_html(api, sweep)
         answers_html(sweep)
@@ -150,7 +137,7 @@ def show_numbers(api: Api) -> None:
         f"{name} {reason}".encode()
 
 
-SHOWS = {"the list": show_list, "a sweep": show_sweep, "numbers and files": show_numbers}
+SHOWS = {"pages": show_pages, "numbers and files": show_numbers}
 """Together everything that lists, draws, judges or exports the runs of a home. A page has no refusals."""
 
 

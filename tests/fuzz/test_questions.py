@@ -8,12 +8,10 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import UserError
-from rankviz.references import References
 from rankviz.ui import link
 from rankviz.ui.explore.answer import answer, question_of, reply
 from rankviz.ui.mcp import parsed
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 
 ADDRESS = {
@@ -94,21 +92,6 @@ def test_a_message_to_the_mcp_server(fuzz):
         json.dumps(message, ensure_ascii=False, allow_nan=False).encode()  # as it is answered
 
     fuzz(lambda rng: mutate.json_bytes(rng.choice(MESSAGES), rng), read)
-
-
-def test_a_reference(fuzz, tmp_path):
-    known = References(tmp_path, stranger=lambda: Visitor("anna"))
-    samples = ["Qwen/Qwen3-4B", "embedded", "owner/name", str(tmp_path / "a.jsonl"), "phonemes", "./a", "~/a"]
-
-    def make(rng):
-        if rng.random() < 0.3:
-            return rng.choice(samples)
-        return mutate.junk(rng) if rng.random() < 0.5 else rng.choice(samples) + str(rng.choice(mutate.TEXTS))
-
-    def read(ref):
-        known.model(ref)
-
-    fuzz(make, read)
 
 
 def test_the_samples_are_whole():

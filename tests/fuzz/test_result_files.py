@@ -3,20 +3,25 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
-from rankviz.catalog.measurements import read_rows
 from rankviz.ui.explore.sections import shown_studies as shown
 from rankviz.verdict import judge, read_table
-from tests.catalog.test_own_studies import HEADER, ROWS
+from tests.catalog.test_own_studies import HEADER, ROWS, of_peft
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
-from tests.support.runs.measured_rows import CELLS
 
 QUESTION = {"model": "HuggingFaceTB/SmolLM2-135M", "use_case": "instruction", "r": 16, "dora": False, "rslora": True}
+
+
+def test_a_file_of_peft_is_read_or_refused(fuzz):
+    def read(data):
+        own_studies.read_points(data, "a.json", date(2026, 11, 30))
+
+    fuzz(lambda rng: mutate.json_bytes(json.loads(of_peft()), rng), read)
 
 
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):
@@ -51,19 +56,3 @@ def test_a_table_of_losses_is_judged_or_refused(fuzz):
             judge(runs, metric=metric)
 
     fuzz(lambda rng: mutate.table(header, rows, rng), read)
-
-
-def test_a_table_of_measurements_is_predicted_or_refused(fuzz):
-    cells = {**CELLS, "model_id": "Qwen/Qwen3-4B", "gpu": "l4", "targets": "q_proj,v_proj", "seq_len": "512", "r": "8"}
-    api = Api()
-    for file in api.workspace.assets.glob("validation/*.csv"):
-        read_rows(file)
-
-    def read(data):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rows.csv"
-            path.write_bytes(data)
-            read_rows(path)
-            json.dumps(asdict(api.accuracy.of_file(path)), allow_nan=False)
-
-    fuzz(lambda rng: mutate.table(list(cells), [list(cells.values())] * 2, rng), read)

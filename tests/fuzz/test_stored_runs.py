@@ -9,34 +9,11 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.record import RunRecord
-from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, import_runs
-from rankviz.store.journal import parse_lines, parse_request
 from tests.attacks.payloads import zip_of
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.fuzz.stored import ROWS, SHOWS, broken_journal, broken_request, request_row, write_run
-
-
-def test_a_journal_is_read_whatever_stands_in_it(fuzz):
-    request = parse_request(json.dumps(request_row("a", "s")))
-
-    def read(data):
-        RunRecord(request=request).after_all(parse_lines(data))
-
-    fuzz(broken_journal, read, refuses=False)
-
-
-def test_a_request_is_read_or_refused(fuzz):
-    def read(data):
-        try:
-            request = parse_request(data)
-        except ValueError as misfit:
-            raise InvalidSettingError(str(misfit)) from None
-        json.dumps(request.lora.lora_alpha)
-
-    fuzz(lambda rng: broken_request(rng, "a", "s"), read)
 
 
 def test_an_imported_zip_is_taken_whole_or_refused(fuzz):

@@ -6,11 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
-from rankviz.errors import (
-    HubSilentError,
-    HubUnavailableError,
-    UnknownModelError,
-)
+from rankviz.errors import HubSilentError, HubUnavailableError, UnknownModelError
 from rankviz.hub.door import Copies, HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS
 from tests.support.models.saved_adapters import two_blocks

@@ -89,25 +89,19 @@ def cache(tmp_path, monkeypatch):
 class Hub:
     """indices: what those files hold."""
 
-    def __init__(self, error=None, indices=None, **sizes):
-        self.sizes, self.error, self.indices = sizes, error, indices or {}
+    def __init__(self, indices, **sizes):
+        self.sizes, self.indices = sizes, indices
 
     def hf_hub_download(self, repo_id, name, *, local_dir):
         (local_dir / name).write_text(self.indices[name])
         return str(local_dir / name)
 
     def model_info(self, repo_id, *, files_metadata, timeout):
-        if self.error:
-            raise self.error
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in self.sizes.items()])
 
 
 SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)} | {"model.safetensors.index.json": 200}
 INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
-
-
-def weight_bytes(tmp_path, hub):
-    return weight_bytes_to_fetch(REPO, tmp_path, hub)
 
 
 def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):
@@ -121,16 +115,14 @@ def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_c
 @pytest.mark.parametrize(
     "index",
     [
-        "[1, 2]",
         "[" * 5000,
-        "\0",
         '{"weight_map": {"a": "../../refs/main.safetensors"}}',
         '"model-00001-of-00002.safetensors"' * (MAX_TENSORS + 1),
         '"model-00001-of-00002.safetensors"' + " " * MAX_INDEX_BYTES,
         ("x" * 101 + '.safetensors"') * 3000,
         '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "' + "x" * 101 + '.safetensors"}}',
     ],
-    ids=range(8),
+    ids=range(6),
 )
 def test_an_index_that_is_none_names_no_files(cache, index):
     cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})
@@ -143,4 +135,6 @@ def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_inde
     index = json.dumps({"metadata": {"total_size": 5}, "weight_map": {"a": "sub/large.bin", "b": "other.safetensors"}})
     sizes = {"sub/large.bin": 48 * 10**9, "other.safetensors": 1, **SHARDS}
 
-    assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))
+    hub = Hub({"model.safetensors.index.json": index}, **sizes)
+
+    assert 48 * 10**9 + 1 == weight_bytes_to_fetch(REPO, tmp_path, hub)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -18,14 +17,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.hub.remote import (
-    CONFIG,
-    WEIGHTS,
-    fetch_adapter,
-    fetch_config,
-    find_model,
-    introspect_config,
-)
+from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter, fetch_config, find_model, introspect_config
 from rankviz.units import GIB
 from tests.support.runs.toy import TOY
 
@@ -51,13 +43,6 @@ def config_file(folder, config=LLAMA):
 def answering(code):
     """Children that run this code instead of the worker."""
     return Children(Bounds(seconds=60, memory_bytes=GIB), worker=(sys.executable, "-c", code))
-
-
-@pytest.fixture(scope="module")
-def laid_out(tmp_path_factory):
-    """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
-    folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
-    return folder, cache, find_model(config_file(folder), cache=cache)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +78,8 @@ def test_a_config_is_laid_out_once(tmp_path):
 
 
 @pytest.mark.torch
-def test_a_config_is_laid_out_by_the_real_worker(laid_out):
-    _, _, model = laid_out
+def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
+    model = find_model(config_file(tmp_path), cache=tmp_path / "cache")
 
     # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
     assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
@@ -139,22 +124,6 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     assert "took more than" in str(caught.value)
 
 
-class Hub:
-    """Answers like HfApi."""
-
-    def __init__(self, path=None, error=None):
-        self.path, self.error = path, error
-
-    def model_info(self, repo_id, *, files_metadata, timeout):
-        if self.error:
-            raise self.error
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename="config.json", size=1000)])
-
-    def hf_hub_download(self, repo_id, filename, *, local_dir, etag_timeout):
-        assert "config.json" == filename
-        return str(self.path)
-
-
 def refused(kind):
     import httpx
 
@@ -177,23 +146,14 @@ def refused(kind):
     ),
 )
 def test_each_way_the_hub_fails_is_one_sentence(error, expected, sentence, tmp_path):
+    def fails(*_, **__):
+        raise error
+
     with pytest.raises(expected) as caught:
-        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=Hub(error=error))
+        fetch_config("a/b", tmp_path, suggestions=("a/c",), api=SimpleNamespace(model_info=fails))
 
     assert sentence in str(caught.value)
     assert expected is type(caught.value)
-
-
-@pytest.mark.torch
-def test_a_hub_model_says_where_it_is_from(laid_out):
-    folder, cache, _ = laid_out
-    door = SimpleNamespace(
-        config=lambda *ref: nullcontext(fetch_config("a/b", folder, api=Hub(folder / "config.json")))
-    )
-
-    model = find_model("a/b", cache=cache, door=door)
-
-    assert ("a/b", "b", "config.json of a/b on the Hub") == (model.id, model.name, model.source)
 
 
 @pytest.mark.parametrize(

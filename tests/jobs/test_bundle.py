@@ -8,7 +8,6 @@ from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
 from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
-from rankviz.store import RunStore
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
@@ -51,16 +50,6 @@ def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store
     everything = "".join((tmp_path / "sent" / file).read_text() for file in files)
     assert str(tmp_path) not in everything
     assert "ann@example" not in everything
-
-
-def test_a_packed_folder_is_a_runs_folder_whose_journals_say_which_attempt_this_is(store, tmp_path):
-    run_ids = sweep(store, 4)
-    job = packed(store, run_ids, tmp_path / "sent")
-
-    record = RunStore(tmp_path / "sent").get(run_ids[0])
-
-    assert (2, "far", "queued") == (record.attempt, record.engine, record.state)
-    assert (job, Submission()) == read_job(tmp_path / "sent")
 
 
 def test_the_state_of_a_job_is_read_where_an_earlier_version_wrote_it(store, tmp_path):

@@ -15,11 +15,12 @@ from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME
 from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
-from tests.support.engines.alike import trains_there_as_here
+from rankviz.store.ownership import Ownership, WantedEngine
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
@@ -28,6 +29,7 @@ from tests.support.processes.workers import (
     wait_for,
     waiting_for,
 )
+from tests.support.runs import questions
 
 COMMIT, START = "POST /api/datasets/alice/rankviz-jobs/commit", "POST /api/jobs/alice"
 
@@ -399,5 +401,25 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
     hub.unpacks = True
     logins = Logins(hub.url, of_machine=False)
     logins.give("", "hf_alice")
+    model, data = make_tiny_llama(tmp_path / "model"), write_tiny_data(tmp_path / "data.jsonl")
+    request = questions.sweep(base=str(model), data=str(data), ranks=(2, 4), max_steps=3)
+    store = RunStore(tmp_path / "home")
+    run_ids = [
+        run_id
+        for engine in ("local", "hf-jobs")
+        for run_id in store.run_ids(store.create(request, "", WantedEngine(engine)))
+    ]
+    there = HfJobs(store, logins, sees_folders=True, poll_seconds=0.2)
+    supervisor = Supervisor(store, engines=[Local(store.home), there], poll_seconds=0.1)
+    supervisor.start()
+    supervisor.settle(timeout_seconds=1200)
+    supervisor.stop()
 
-    trains_there_as_here(tmp_path, "hf-jobs", lambda store: HfJobs(store, logins, sees_folders=True, poll_seconds=0.2))
+    runs = [store.get(run_id) for run_id in run_ids]
+    assert ["completed"] * 4 == [run.state for run in runs], [run.error for run in runs]
+    weights = [store.run_dir(run.run_id) / run.adapter_path / "adapter_model.safetensors" for run in runs]
+    found = [
+        ([step.loss for step in run.steps], run.loss_after.loss, file.read_bytes())
+        for run, file in zip(runs, weights, strict=True)
+    ]
+    assert found[:2] == found[2:]

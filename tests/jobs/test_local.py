@@ -1,27 +1,9 @@
 """Workers of one machine: one a GPU, each with a lock of its own; the GPUs are names, as nvidia-smi gives them."""
 
-import pytest
-
-from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Attempt, Job, local
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
-from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
-
-SAYS_ITS_GPU = (
-    "for run_id in run_ids:\n"
-    "    if begin(run_id):\n"
-    "        print('sees', os.environ['CUDA_DEVICE_ORDER'], os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
-    "        while not (store.home / 'go').exists(): time.sleep(0.02)\n"
-    "        complete(run_id)\n"
-)
-
-
-def supervise(store, program, gpus, **settings):
-    engine = Local(store.home, commands={"finetune": worker(program)}, gpus=gpus)
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05, **settings)
-    supervisor.start()
-    return supervisor
+from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, waiting_for
 
 
 def running(store):
@@ -31,7 +13,9 @@ def running(store):
 def test_a_sweep_alone_is_divided_among_the_gpus(store):
     run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
 
-    supervisor = supervise(store, SAYS_ITS_GPU, ("0", "1"))
+    engine = Local(store.home, commands={"finetune": waiting_for(store.home / "go")}, gpus=("0", "1"))
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
     wait_for(lambda: len(running(store)) == 2)
     (store.home / "go").touch()
     supervisor.settle()
@@ -41,34 +25,6 @@ def test_a_sweep_alone_is_divided_among_the_gpus(store):
     assert [["GPU 0"] * 3, ["GPU 1"] * 3] == [
         [store.get(run_id).where for run_id in half] for half in (run_ids[:3], run_ids[3:])
     ]
-
-
-def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, monkeypatch):
-    """In a driver, say: pretended, since no test can have such a process."""
-    program = (
-        "for run_id in run_ids:\n"
-        "    if begin(run_id):\n"
-        "        step(run_id)\n"
-        "        while run_id.endswith('r4'): time.sleep(0.02)\n"
-        "        complete(run_id)\n"
-    )
-    engine = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"), grace_seconds=0.1)
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
-    (stuck,) = sweep(store, 4)
-    wait_for(lambda: supervisor.tick() or store.get(stuck).steps)
-    pids, lives = {store.get(stuck).environment["pid"]}, local._lives
-    monkeypatch.setattr(local, "_lives", lambda pid: pid in pids or lives(pid))
-
-    with pytest.raises(EngineUnavailableError, match="has been killed and has not ended yet"):
-        supervisor.cancel(stuck, timeout_seconds=0)
-    (other,) = sweep(store, 8)
-    wait_for(lambda: supervisor.tick() or states(store, [other]) == ["completed"])
-
-    wait_for(lambda: supervisor.tick() or engine.room() == 1)
-    assert (["running"], "GPU 1") == (states(store, [stuck]), store.get(other).where)
-    pids.clear()
-    wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"])
-    supervisor.stop()
 
 
 def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):

@@ -6,12 +6,10 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.jobs.local import Local
 from rankviz.jobs.queue import Batch, batches, in_turn, parts
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine, write_destination
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for
+from tests.support.processes.workers import COMPLETE_ALL, states, wait_for
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
 
 ANYWHERE = ("", ())
 
@@ -19,11 +17,6 @@ ANYWHERE = ("", ())
 def queued(store, owner, *ranks):
     """The run ids of a sweep that waits."""
     return store.run_ids(store.create(questions.sweep(ranks=ranks or (4,)), owner))
-
-
-def started(store, run_ids):
-    """These runs in the order in which they began."""
-    return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
 
 
 def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhere(store, tmp_path):
@@ -62,19 +55,6 @@ def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(
     for batch in order:
         together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
         assert list(batch.records) == together
-
-
-def test_a_restart_changes_no_order(store):
-    (served,) = queued(store, "ann")
-    for event in finished_events(store.get(served).request, 2.0):
-        store.append(served, event)
-    (second,), (first,) = queued(store, "ann"), queued(store, "ben")
-
-    supervisor = supervise(RunStore(store.home), COMPLETE_ALL)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [first, second] == started(store, [second, first])
 
 
 def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_was_made(store):

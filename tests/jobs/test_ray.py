@@ -9,7 +9,6 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Attempt, Job
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.store import RunStore
-from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.processes.workers import (
     COMPLETE_ALL,
@@ -145,8 +144,3 @@ def test_a_storage_that_cannot_be_used_is_said_and_a_job_is_removed_from_it_once
 
     assert ["completed"] == states(store, [run_id])
     wait_for(lambda: not any(storage.iterdir()))
-
-
-@pytest.mark.torch
-def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, cluster):
-    trains_there_as_here(tmp_path, "ray", cluster.engine)

@@ -20,7 +20,7 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import End, Job, inside
 from rankviz.jobs.bundle import Submission, files_in, pack, read_job, read_plain, write_job
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import JobLimits, Remote, Status, stamped
+from rankviz.jobs.remote import JobLimits, Remote, Status
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.journal import line_of
 from tests.support.processes.workers import sweep, wait_for
@@ -91,12 +91,6 @@ def write_adapter(setting, folder="adapter", content=b"1234", config="{}"):
 def ended(setting):
     wait_for(lambda: setting.record().state.ended)
     return setting.record()
-
-
-def test_each_event_gets_its_attempt_and_where_its_line_ends():
-    events = list(stamped(STEP + SECOND + b'{"event": "Step', Attempt("r", 3), 1000))
-
-    assert [(3, 1000 + len(STEP)), (3, 1000 + len(STEP + SECOND))] == [(e.attempt, e.offset) for e in events]
 
 
 def test_a_run_completes_once_its_adapter_is_here(setting):

@@ -9,7 +9,6 @@ import pytest
 from rankviz.jobs.slurm import Slurm, SlurmJob, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.slurm_cluster import TIMED_OUT, SlurmCluster, failure
 from tests.support.processes.workers import (
     COMPLETE_ALL,
@@ -189,8 +188,3 @@ def test_the_gpu_of_a_job_is_what_its_options_ask_for(store, options, gpus, has_
     nodes = Slurm(store, options=options).nodes()
 
     assert (gpus, has_gpu) == (nodes.gpus, nodes.has_gpu)
-
-
-@pytest.mark.torch
-def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_here(tmp_path, cluster):
-    trains_there_as_here(tmp_path, "slurm", cluster.engine)

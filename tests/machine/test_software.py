@@ -1,9 +1,10 @@
-"""What is installed, read from files, and the trial's answer, whatever becomes of its process."""
+"""The processor, what is installed, read from files, and the trial's answer, whatever becomes of its process."""
 
 import sys
 
 import pytest
 
+from rankviz import machine
 from rankviz.core.preflight import Trial
 from rankviz.machine import software
 from rankviz.visitor import HOST, Visitor, acting_as
@@ -59,3 +60,18 @@ def test_a_trial_says_what_became_of_its_process(program, ok, found):
     seconds = 1.0 if "sleep" in program else 600.0
 
     assert Trial(ok=ok, found=found) == software.run(command=(sys.executable, "-c", program), timeout_s=seconds)
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "known"),
+    [
+        ("flags", "fpu sse2 avx2 fma", False),
+        ("flags", "fpu avx2 avx512f avx512vl", True),  # PyTorch's kernels stand in for bf16
+        ("Features", "fp asimd bf16 i8mm", True),  # Arm
+        ("model name", "a processor", None),
+    ],
+)
+def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
+    monkeypatch.setattr(machine, "_cpuinfo", lambda name: flags if name == line else "")
+
+    assert known is machine.cpu_bf16()

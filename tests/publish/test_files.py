@@ -1,4 +1,5 @@
-"""What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
+"""What a dataset and an adapter hold: tables, cards with metadata that YAML reads, nothing private, and of what others
+wrote no link, picture, HTML or heading."""
 
 import json
 from dataclasses import replace
@@ -6,11 +7,22 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
+from rankviz.core.runs.events import Environment
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import InvalidSettingError
-from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, hub_base, write_adapter, write_dataset
+from rankviz.publish.files import (
+    CONFIG,
+    WEIGHTS,
+    SweepFacts,
+    dataset_card,
+    hub_base,
+    model_card,
+    write_adapter,
+    write_dataset,
+)
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import correct, plain_sweep
@@ -108,11 +120,7 @@ def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_module
     folder = adapter(tmp_path, facts(), target_modules=r".*\.q_proj", revision=FOLDER)
 
     saved = json.loads((folder / CONFIG).read_text())
-    assert (BASE, r".*\.q_proj", None) == (
-        saved["base_model_name_or_path"],
-        saved["target_modules"],
-        saved["revision"],
-    )
+    assert (BASE, r".*\.q_proj", None) == (saved["base_model_name_or_path"], saved["target_modules"], saved["revision"])
 
 
 def run(base) -> RunRequest:
@@ -124,3 +132,46 @@ def test_the_base_is_an_id_of_the_hub_which_must_be_given_for_a_folder():
     assert BASE == hub_base(run(BASE)) == hub_base(run(FOLDER), BASE)
     with pytest.raises(InvalidSettingError, match="The base of this run is a folder"):
         hub_base(run(FOLDER))
+
+
+MARKS = (
+    "![x](https://evil.example/p.png)",
+    "[x](https://evil.example)",
+    "<img src=https://evil.example/p>",
+    "<https://evil.example>",
+    "https://evil.example",
+    "www.evil.example",
+    "*x* **x** _x_ ~~x~~ `x` | x &lt;b&gt;",
+    "x\n\n# x\n\n- x\n\n    x",
+)
+
+
+def sweep_of(words):
+    """One whose every text is these words, as far as a text may be."""
+    everywhere = {name: words for name in Environment.__annotations__} | {"versions": {"torch": words}}
+    plain = plain_sweep({4: 2.0, 16: 1.5})
+    runs = [replace(run, environment=everywhere, request=replace(run.request, data=words)) for run in plain.runs]
+    return SweepFacts(sweep_id="s1", base_model="owner/base", runs=runs, verdict=[words], all_runs=runs)
+
+
+def cards_of(sweep, targets="q_proj"):
+    adapters = [model_card(run, sweep, file_bytes=1, targets=targets) for run in sweep.runs]
+    return [dataset_card(sweep, {"runs": "runs.parquet"}), *adapters]
+
+
+def parsed(card):
+    """Of its Markdown, below the metadata: its parts, and all its text."""
+    blocks = MarkdownIt("gfm-like", {"linkify": False}).parse(card.split("---\n", 2)[2])
+    tokens = [each for block in blocks for each in (block, *(block.children or ()))]
+    return [each.type for each in tokens if each.type != "text"], "".join(t.content for t in tokens if t.type == "text")
+
+
+@pytest.mark.parametrize("words", MARKS)
+def test_what_others_wrote_is_text_on_a_card_wherever_it_stands(words):
+    ordinary = cards_of(sweep_of("x"), targets=["x"])
+
+    for card, like in zip(cards_of(sweep_of(words), targets=[words]), ordinary, strict=True):
+        parts, text = parsed(card)
+        assert parsed(like)[0] == parts
+        assert "".join(words.split()) in "".join(text.split())
+        assert "https://" not in text and "www." not in text  # some readers make links of these

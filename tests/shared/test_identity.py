@@ -9,24 +9,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.shared.identity import (
-    ADMIN_COOKIE,
-    COOKIE,
-    HEADER,
-    Identified,
-    Visitors,
-    cookie,
-    visitor_of,
-)
+from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Identified, Visitors, cookie, visitor_of
 from rankviz.ui.addresses import identity_routes
 from rankviz.visitor import NOBODY
 
-KEY = "0" * 64
+KEY, TOKEN = "0" * 64, "the token of the admin"
 
 
 @pytest.fixture
 def visitors():
-    return Visitors(KEY, admin_token="the token of the admin")
+    return Visitors(KEY, admin_token=TOKEN)
 
 
 def scope(method="GET", session=None, scheme="http", path="/", **headers):
@@ -58,14 +50,6 @@ def test_what_proves_an_admin_proves_no_visitor_and_the_other_way_round(visitors
     swapped = f"{COOKIE}={visitors.admin_proof()}; {ADMIN_COOKIE}={visitors.token('admin')}"
 
     assert NOBODY == visitors.of(scope(cookie=swapped))
-
-
-@pytest.mark.parametrize(
-    ("root_path", "path"),
-    [("", "/"), ("/team/rankviz", "/team/rankviz"), ("https://example.org/rankviz", "/rankviz")],
-)
-def test_a_cookie_is_for_our_own_path_only(root_path, path):
-    assert f"; Path={path};" in cookie(scope() | {"root_path": root_path}, COOKIE, "a", 1)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +105,7 @@ def test_a_login_is_believed_where_there_is_one_and_keeps_what_the_cookie_owned(
     ann = visitors.of(with_cookie(visitors, "a", session=SESSION))
 
     assert ("hf:123", "ann") == (ann.id, ann.name)
-    assert ann.owns("hf:123")
-    assert ann.owns("a")
-    assert not ann.owns("b")
-    assert not ann.owns("")
+    assert [True, True, False, False] == [ann.owns(each) for each in ("hf:123", "a", "b", "")]
 
 
 def test_a_login_is_not_believed_after_its_time_nor_where_nobody_can_log_in(visitors):
@@ -156,7 +137,7 @@ def test_a_cookie_is_kept_in_the_frame_of_a_space_and_stays_with_the_site_elsewh
 
 @pytest.mark.parametrize("address", ["/logout", "/stays", "/changes"])
 def test_a_request_that_ends_a_login_says_whose(address):
-    ended, session = [], {"oauth_info": {"userinfo": {"sub": "123", "preferred_username": "ann"}}}
+    ended, session = [], dict(SESSION)
 
     async def app(scope, receive, send):
         if scope["path"] == "/logout":
@@ -170,9 +151,6 @@ def test_a_request_that_ends_a_login_says_whose(address):
     assert ([] if address == "/stays" else ["hf:123"]) == ended
 
 
-TOKEN = "the token of the admin"
-
-
 async def who(request):
     visitor = visitor_of(request)
     return JSONResponse([visitor.id, visitor.admin, *([visitor.also] if visitor.also else [])])
@@ -181,8 +159,8 @@ async def who(request):
 class Site:
     """A page that says who asks, in place of Gradio's; a client keeps cookies as a browser does."""
 
-    def __init__(self, admin_token=TOKEN, logins=False, key="0" * 64):
-        self.visitors = Visitors(key, admin_token, logins)
+    def __init__(self, logins=False):
+        self.visitors = Visitors(KEY, TOKEN, logins)
         self.app = Starlette(
             routes=[Route("/", who, methods=["GET", "POST"]), *identity_routes(self.visitors)],
             middleware=[Middleware(Identified, visitors=self.visitors)],
@@ -201,17 +179,6 @@ class Site:
 @pytest.fixture
 def site():
     return Site()
-
-
-def test_the_page_gives_each_browser_a_cookie_of_its_own_and_keeps_it(site):
-    a, b = site.client(), site.client()
-
-    a.get("/"), b.get("/")
-
-    (first, _), (again, _) = a.get("/").json(), a.get("/").json()
-    assert first == again == site.visitors.id_in(a.cookies[COOKIE])
-    assert first
-    assert first != b.get("/").json()[0]
 
 
 def test_a_program_gets_a_visitor_of_its_own_and_a_browser_its_own(site):
@@ -265,8 +232,6 @@ def test_the_token_makes_an_admin_until_one_signs_out(site):
 
 
 def test_another_sites_form_signs_nobody_in(site):
-    answer = site.client().post(
-        "/rankviz/admin", data={"token": TOKEN}, headers={"origin": "https://elsewhere.example"}
-    )
+    elsewhere = {"origin": "https://elsewhere.example"}
 
-    assert 403 == answer.status_code
+    assert 403 == site.client().post("/rankviz/admin", data={"token": TOKEN}, headers=elsewhere).status_code

@@ -63,8 +63,7 @@ def connected(port):
 
 
 @pytest.mark.parametrize(
-    ("sent", "answers"),
-    [(b"", 0), (ASKED[:20], 0), (ASKED + b"\r\n", 1), (ASKED + b"\r\n" + ASKED, 1), (BODY, 0)],
+    ("sent", "answers"), [(b"", 0), (ASKED[:20], 0), (ASKED + b"\r\n", 1), (ASKED + b"\r\n" + ASKED, 1), (BODY, 0)]
 )
 def test_the_proxy_closes_a_connection_without_a_request(proxy, sent, answers):
     with connected(proxy) as connection:

@@ -7,12 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.core.runs.events import (
-    Evaluated,
-    RunCancelled,
-    RunFailed,
-    StepLogged,
-)
+from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError
@@ -21,7 +16,7 @@ from rankviz.store import RunStore, journal
 from rankviz.store.index import viewing
 from rankviz.store.journal import OnDisk
 from rankviz.store.removal import remove
-from tests.store.written_runs import DONE, STARTED
+from tests.store.written_runs import DONE, STARTED, step
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.slow_store import READ, SlowStore
@@ -29,12 +24,6 @@ from tests.support.runs import questions
 
 COUNT = 20_000
 LOSSES = tuple(2.0 + place / 7 for place in range(COUNT))
-
-
-def step(number: int) -> StepLogged:
-    return StepLogged(
-        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=number, memory_bytes=7
-    )
 
 
 def queued(store: RunStore, *ranks: int) -> list[str]:
@@ -112,31 +101,15 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     assert passes() and run_ids[0] not in {record.run_id for record in store.records()}
 
 
-@pytest.fixture
-def many(store):
-    """The names of many runs, the oldest first."""
+def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(store):
     sweeps = [store.create(questions.sweep(ranks=range(1, 51))) for _ in range(3)]
-    return sorted(run_id for sweep_id in sweeps for run_id in store.run_ids(sweep_id))
-
-
-@pytest.fixture
-def slow(many, store):
-    """A store that another thread reads for the first time, and has not read all of."""
+    oldest_first = sorted(run_id for sweep_id in sweeps for run_id in store.run_ids(sweep_id))
     slow = SlowStore(store.home)
-    with slow.being_read():
-        yield slow
 
-
-def ids(records) -> list[str]:
-    return [record.run_id for record in records]
-
-
-def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(slow, many):
-    with viewing():
-        seen = ids(slow.records())
-
-    assert set(many[-READ:]) == set(seen)
-    assert len(many) == slow.reading.total
+    with slow.being_read(), viewing():
+        seen = [record.run_id for record in slow.records()]
+        assert set(oldest_first[-READ:]) == set(seen)
+        assert len(oldest_first) == slow.reading.total
 
 
 def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):

@@ -3,15 +3,7 @@
 import stat
 
 from rankviz.store import RunStore
-from rankviz.store.ownership import (
-    FILE,
-    KEY_FILE,
-    NO_ONES,
-    UNKNOWN,
-    UNKNOWN_SENTENCE,
-    CookieKey,
-    Ownership,
-)
+from rankviz.store.ownership import FILE, KEY_FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, CookieKey, Ownership
 from tests.support.runs import questions
 
 

@@ -16,11 +16,6 @@ from tests.support.runs import questions
 
 
 @pytest.fixture
-def store(tmp_path):
-    return RunStore(tmp_path / "home")
-
-
-@pytest.fixture
 def rows(tmp_path):
     """rows(text): a data file."""
 

@@ -10,7 +10,7 @@ DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_mem
 
 def step(number: int) -> StepLogged:
     return StepLogged(
-        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=0.5, memory_bytes=7
+        time=1.0 + number, step=number, loss=2.5, learning_rate=1e-3, tokens=80 * number, seconds=number, memory_bytes=7
     )
 
 

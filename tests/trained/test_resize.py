@@ -1,4 +1,4 @@
-"""Resized adapters: the truncated product, the size that was promised, and nothing else changed."""
+"""Resized adapters: the truncated product of a dense SVD, the size that was promised, and nothing else changed."""
 
 import json
 
@@ -8,7 +8,8 @@ import pytest
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import as_json, outline_from, plan, plan_from, resize, spectrum, spectrum_from
-from tests.support.models.saved_adapters import CONFIG, factors, save, two_blocks
+from rankviz.trained.svd import decompose, singular_values, truncate
+from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -41,29 +42,18 @@ def test_the_file_has_the_size_that_was_promised_to_the_byte(tmp_path, dtype):
 
 
 def test_what_is_no_factor_stays_as_it_is_and_so_does_the_rest_of_the_config(tmp_path):
-    a, b = factors(10, 4, 12)
-    name = "base_model.model.model.layers.0.self_attn.q_proj"
-    head = np.arange(6, dtype=np.float16).reshape(2, 3)
-    tensors = {
-        f"{name}.lora_A.weight": a,
-        f"{name}.lora_B.weight": b,
-        "base_model.model.lm_head.weight": head,
-        "base_model.model.steps": np.array([7], dtype=np.int64),
-    }
+    (a, b), head = factors(10, 4, 12), np.arange(6, dtype=np.float16).reshape(2, 3)
+    tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b, "base_model.model.lm_head.weight": head}
     config = CONFIG | {"base_model_name_or_path": "some/base", "lora_dropout": 0.25, "modules_to_save": ["lm_head"]}
     before, what = planned(save(tmp_path / "old", tensors, config), r=3)
 
     folder = resize(before, what, tmp_path / "new")
-    after = read_adapter([folder])
 
-    assert {**config, "r": 3, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}} == json.loads(
-        (folder / "adapter_config.json").read_text()
-    )
+    written, after = json.loads((folder / "adapter_config.json").read_text()), read_adapter([folder])
+    assert {**config, "r": 3, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}} == written
     assert {"format": "pt"} == after.file.metadata
-    assert (folder / WEIGHTS).stat().st_size == what.file_bytes
-    assert ("Not changed: lm_head.weight, steps.",) == before.notes
+    assert ("Not changed: lm_head.weight.",) == before.notes
     assert head.tobytes() == after.file.raw("base_model.model.lm_head.weight").tobytes()
-    assert 7 == int(after.file.raw("base_model.model.steps").view(np.int64)[0])
 
 
 def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
@@ -130,3 +120,50 @@ def test_what_is_read_and_planned_arrives_as_it_was_made(tmp_path):
     planned = plan(adapter.outline, read, energy=0.9, dtype="bf16")
 
     assert planned == plan_from(json.loads(json.dumps(vars(planned))))
+
+
+def dense(a: np.ndarray, b: np.ndarray) -> tuple:
+    return np.linalg.svd(b.astype(np.float64) @ a.astype(np.float64), full_matrices=False)
+
+
+@pytest.mark.parametrize("shape", [(48, 8, 32), (32, 8, 48), (6, 8, 40), (40, 8, 5), (24, 1, 24)])
+def test_singular_values_equal_dense_svd(shape):
+    a, b = factors(*shape)
+    expected = np.zeros(shape[1])
+    decomposition = dense(a, b)[1][: shape[1]]
+    expected[: len(decomposition)] = decomposition
+
+    for values in (singular_values({"q": (a, b)})["q"], decompose({"q": (a, b)})["q"].singular_values):
+        np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-7 * expected[0])
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_a_cut_pair_is_the_truncated_product(k):
+    a, b = factors(48, 8, 32)
+    u, s, vt = dense(a, b)
+
+    low_a, low_b = truncate((a, b), decompose({"q": (a, b)})["q"], k)
+
+    assert ((k, 32), (48, k)) == (low_a.shape, low_b.shape)
+    assert (np.float32, np.float32) == (low_a.dtype, low_b.dtype)
+    np.testing.assert_allclose(low_b @ low_a, u[:, :k] * s[:k] @ vt[:k], atol=2e-6 * s[0])
+
+
+def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_after_a_cut():
+    a, b = factors(20, 4, 16)
+    b[:] = 0.0
+    decomposition = decompose({"q": (a, b)})["q"]
+
+    low_a, low_b = truncate((a, b), decomposition, 2)
+
+    assert [0.0] * 4 == list(decomposition.singular_values)
+    np.testing.assert_array_equal(a[:2], low_a)
+    assert not low_b.any()
+
+
+def test_a_diverged_module_is_named():
+    a, b = factors(20, 4, 16)
+    b[0, 0] = np.nan
+
+    with pytest.raises(BadAdapterError, match=r"layers\.3\.q_proj holds values that are infinite or not a number"):
+        decompose({"layers.3.q_proj": (a, b)})

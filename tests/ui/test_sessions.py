@@ -82,6 +82,16 @@ def test_an_event_is_read_by_who_called_it_alone(visitor, session, named):
     assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
 
 
+def test_a_session_whose_answers_are_all_read_is_not_waited_for(visitor, session):
+    ann = visitor("ann")
+    event = call(ann, session)
+    assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
+    ann.timeout = 5
+
+    assert "404: " in events_of(ann, f"/call/secret/{event}")
+    assert "404: " in events_of(ann, "/queue/data", session_hash=session)
+
+
 def test_mcp_calls_as_a_visitor_and_reads_as_itself(visitor, session):
     ann, ben, mcp = visitor("ann"), visitor("ben"), visitor("")
     ann.headers["x-gradio-user"] = mcp.headers["x-gradio-user"] = "mcp"

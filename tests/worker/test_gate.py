@@ -53,12 +53,9 @@ def test_on_a_shared_server_a_run_without_an_owner_is_the_hosts(store, tmp_path,
 @pytest.mark.parametrize("field", ["base", "data"])
 def test_a_visitors_run_names_no_path_of_the_machine(store, tmp_path, field):
     (tmp_path / "config.json").write_text("{}")
-    for path in (str(tmp_path), "~", f"{tmp_path}/uploads/../config.json", "/etc/passwd"):
-        run = replace(questions.sweep(ranks=(8,), seeds=(0,)).runs(sweep_id="s", created_at=1.0)[0], **{field: path})
-        run = replace(run, run_id=f"s-{abs(hash(path))}")
-        store.publish({run.run_id: {"request.json": request_text(run)}}, ANNA)
+    for number, path in enumerate((str(tmp_path), "~", f"{tmp_path}/uploads/../config.json", "/etc/passwd")):
         with pytest.raises(InvalidSettingError, match="This page is shared"):
-            admit(store, run)
+            admit(store, stored(store, ANNA, run_id=f"s-{number}", **{field: path}))
 
 
 def test_a_visitors_run_trains_on_the_data_that_it_keeps_and_on_no_others(store):

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from rankviz.core.model.config_check import parse_config
-
 pytestmark = pytest.mark.torch
 
 TEXT = {
@@ -37,14 +35,3 @@ def test_a_config_that_transformers_5_wrote_is_read_with_its_infinite_numbers():
     written = json.loads('{"time_step_limit": [0.0, {"__float__": "Infinity"}]}')
 
     assert layers_of(config).layers == layers_of(config | written).layers
-
-
-@pytest.mark.parametrize("dtype", ["torch.bfloat16", "float8_e4m3fn"])
-def test_a_model_has_its_layers_whatever_its_weights_are_stored_in(dtype):
-    from rankviz.worker.introspect.layers import layers_of
-
-    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2}
-    config = {"model_type": "qwen2_vl", "text_config": TEXT, "vision_config": vision}
-    stored = {"dtype": dtype, "text_config": TEXT | {"torch_dtype": dtype}, "vision_config": vision | {"dtype": dtype}}
-
-    assert layers_of(config) == layers_of(parse_config(json.dumps(config | stored).encode()))

@@ -12,23 +12,13 @@ from rankviz.core.runs.record import RunState
 from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
 from rankviz.worker.introspect.layers import cut_config
 from rankviz.worker.probe import memory_limit, write_random_base
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
-TINY = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
+TINY = LLAMA | {"num_hidden_layers": 6, "max_position_embeddings": 512, "tie_word_embeddings": True}
 BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from rankviz.worker.simulate.card import Allocator
 from tests.cli.command import rankviz
+from tests.support.models.tiny_llama import LLAMA
 
 MIB = 2**20
 
@@ -41,18 +42,7 @@ def test_large_ones_have_segments_of_whole_2_mib_and_free_neighbours_become_one_
 
 pytestmark = pytest.mark.torch
 
-TINY = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "intermediate_size": 128,
-    "vocab_size": 128,
-    "tie_word_embeddings": False,
-}
+TINY = LLAMA | {"head_dim": 16, "vocab_size": 128, "tie_word_embeddings": False}
 SCRIPT = """
 import json, sys
 from dataclasses import replace
@@ -100,7 +90,7 @@ def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):
 
 def test_the_command_prints_the_same_base_beside_the_estimate(runs, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
-    setup = ["--framework", "trl", "--precision", "nf4-dq", "--gpu", "L4", "--full", "--json"]
+    setup = ["--precision", "nf4-dq", "--gpu", "L4", "--full", "--json"]
 
     done = rankviz("probe", tmp_path / "config.json", "--simulate", *setup, home=tmp_path)
 

@@ -118,7 +118,8 @@ def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) 
     differs = min(timing.workload.differs_from(workload) for timing in near)
     near = [timing for timing in near if timing.workload.differs_from(workload) == differs]
     near = sorted(near, key=lambda timing: timing.ended_at)[-LATEST:]
-    width = math.log(assume.value("here-time-noise"))
+    like_runs = sum(timing.kind == "run" for timing in near) if not differs else 0
+    width = math.log(assume.value("here-time-noise" if like_runs == LATEST else "here-few-noise"))
     if differs:
         size = max(abs(math.log(sizes[timing])) for timing in near)
         width += assume.value("here-base-width") + assume.value("here-size-width") * size

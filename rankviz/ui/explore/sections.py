@@ -185,7 +185,7 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
-        label, types = "Add your results (CSV)", [".csv"]
+        label, types = "Add your results (CSV or PEFT's JSON)", [".csv", ".json"]
         upload = gr.UploadButton(label, file_types=types, file_count="multiple", **looks)
         remove = gr.Button("Remove added files", visible=False, elem_id="evidence-remove", **looks)
     notice = plain(elem_id="evidence-notice")

@@ -20,7 +20,7 @@ from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
 
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
-ASK = """(id) => [confirm("Delete this sweep, with its runs, losses and adapters? This cannot be undone.") ? id : ""]"""
+ASK = """(id) => [confirm("Delete this %s? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 X_CHOICES = [(each.label, key) for key, each in COST_AXES.items()]
 NOT_DRAWN = ("x", "export_selected")
@@ -60,6 +60,8 @@ def build(api: Api) -> View:
     zipped = file_button("runs-zip")
     choice = sweep_id, run_id = hidden(elem_id="runs-sweep"), hidden()
     w["message"] = plain(elem_id="sweep-message")
+    looks = {"visible": False, "size": "sm", "elem_id": "broken-delete"}
+    w["delete_broken"] = gr.Button("Delete this run", **looks)
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details = _sweep_widgets(api, w, sweep_id)
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
@@ -89,11 +91,15 @@ def build(api: Api) -> View:
     w["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
     w["resume"].click(inputs=sweep_id, **action(partial(view.resume, api))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
-    deleted = w["delete"].click(inputs=sweep_id, outputs=[*choice], js=ASK, **action(partial(view.delete, api)))
-    deleted.then(**drawing)
+    deleted = []
+    for name, what in (("delete", "sweep, with its runs, losses and adapters"), ("delete_broken", "run")):
+        deleting = {"inputs": sweep_id, "outputs": [*choice], "js": ASK % what}
+        deleted.append(w[name].click(**deleting, **action(partial(view.delete, api))))
+        deleted[-1].then(**drawing)
     if "uploads" in w:
         w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
-    w["cancel"].click(inputs=sweep_id, **action(partial(view.cancel, api))).then(**drawing)
+    for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
+        button.click(inputs=of, **action(partial(view.cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, view.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: view.zip_of(api, [sweep_id]), [sweep_id]),
@@ -112,7 +118,7 @@ def build(api: Api) -> View:
         details=details,
         showing=showing,
         draw=drawing,
-        chosen=[*chosen, brought, deleted],
+        chosen=[*chosen, brought, *deleted],
         train=train,
     )
 
@@ -159,6 +165,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordi
     w["summary"] = plain(elem_id="sweep-summary")
     w["results"] = pickable(elem_id="sweep-results")
     w["detail"] = plain(elem_id="run-detail")
+    button("cancel_run", "Cancel this run", "cancel-run", visible=False)
     with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
         written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}", "elem_id": "sweep-tolerance"}
         w["tolerance"] = gr.Textbox("", label=view.tolerance_label(LOSS), **written)

@@ -54,8 +54,9 @@ NOTHING = Choice("")
 
 
 def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
-    """Return the choice after a click on a sweep or run, by its id. A second click closes a run."""
-    if api.runs.is_sweep(clicked):
+    """Return the choice after a click on a sweep, a run or a run that cannot be read, by its id. A second click closes
+    a run."""
+    if clicked in api.runs.unreadable() or api.runs.is_sweep(clicked):
         return Choice(clicked)
     return Choice(api.runs.get(clicked).request.sweep_id, "" if clicked == now.run_id else clicked)
 
@@ -93,7 +94,9 @@ def list_html(
     dashes = [Cell("–")] * (len(HEADERS) - 2)
     broken = {} if text else unreadable or {}
     rows = [row(sweep) for sweep in own[:MOST_ROWS]]
-    rows += [Row((Cell(name), Cell(f"unreadable: {why}", kind="wrap"), *dashes)) for name, why in broken.items()]
+    for name, why in broken.items():
+        cells = (Cell(name), Cell(f"unreadable: {why}", kind="wrap"), *dashes)
+        rows.append(Row(cells, pick=name, chosen=name == sweep_id))
     rows += [row(sweep) for sweep in matching if sweep.recorded]
     if not rows:
         return html.empty("No run matches the filter.")
@@ -314,11 +317,13 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
 
 def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
     if chosen is not None:
-        return {"message": "", **vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric))}
+        drawn = vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric))
+        return {"message": "", "delete_broken": gr.Button(visible=False), **drawn}
     reason = api.runs.unreadable().get(sweep_id)
     words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else live.not_here(api, sweep_id)
     message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
-    return {"message": message, "sweep_box": gr.Column(visible=False)}
+    broken = gr.Button(visible=reason is not None)
+    return {"message": message, "delete_broken": broken, "sweep_box": gr.Column(visible=False)}
 
 
 def tolerance_label(metric: Metric) -> str:
@@ -384,10 +389,15 @@ def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) 
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:
+    detail, can_end = "", False
     try:
-        return {"detail": detail_html(api, api.runs.get(run_id)) if run_id else ""}
+        if run_id:
+            run = api.runs.get(run_id)
+            can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.are_unwanted([run])
+            detail = detail_html(api, run)
     except RankVizError as error:
-        return {"detail": notice_html(str(error), kind="error")}
+        detail, can_end = notice_html(str(error), kind="error"), False
+    return {"detail": detail, "cancel_run": gr.Button(visible=can_end)}
 
 
 def detail_html(api: Api, run: RunRecord) -> str:

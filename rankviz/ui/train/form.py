@@ -16,7 +16,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import MODE_RANKS, SweepRequest, usual_seeds
+from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, RunRequest, SweepRequest, usual_seeds
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -32,7 +32,7 @@ from rankviz.errors import (
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, live, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
 from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
@@ -206,6 +206,55 @@ def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dic
     }
 
 
+def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, Any]:
+    """Return the form's values for the runs of one sweep. samples: ids of the shipped data."""
+    first, lora, targets = runs[0], runs[0].lora, runs[0].lora.target_modules
+    mode, ranks, independent = _mode_of(runs)
+    fields = {name: TRAIN_OPTIONS[name].field or name for name in OWN}
+    holders = [first, lora, first.training]
+    own = {
+        name: next(getattr(each, field) for each in holders if hasattr(each, field)) for name, field in fields.items()
+    }
+    alphas = {run.r: run.lora.lora_alpha for run in runs}
+    rules = {"r": 1, "2r": 2} if len(set(alphas.values())) > 1 else {}
+    rule = next((rule for rule, n in rules.items() if all(a == n * r for r, a in alphas.items())), "fixed")
+    is_sample, custom = first.data in samples, not isinstance(targets, str)
+    ticked = [part for (_, part), flag in zip(PARTS, lora.flags, strict=True) if flag]
+    has_flags = any(flag is not None for flag in lora.flags)
+    return {
+        **DEFAULTS,
+        **own,
+        "expert_rank": str(lora.expert_rank),
+        "data": first.data if is_sample else KEPT_FILE,
+        "kept": "" if is_sample else first.data,
+        "mode": mode,
+        "ranks": [str(r) for r in ranks if r in STOPS],
+        "other_ranks": ", ".join(str(r) for r in ranks if r not in STOPS),
+        "independent": ", ".join(map(str, independent)),
+        "repeat": mode != "quick" or sum(run.r == ranks[0] for run in runs) > 1,
+        "alpha_rule": rule,
+        "alpha_fixed": float(lora.lora_alpha) if rule == "fixed" else DEFAULTS["alpha_fixed"],
+        "learning_rates": ", ".join(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
+        "seeds": len({run.seed for run in runs}),
+        "preset": CUSTOM if custom else targets,
+        "names": ", ".join(targets) if custom else "",
+        "parts": ticked if has_flags else DEFAULT_PARTS[lora.unsloth_class],
+    }
+
+
+def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, Sequence[int], Sequence[int]]:
+    """Return (mode, ranks, ranks of a fast curve's independent runs). A quick look's own runs precede added runs."""
+    trained = sorted({run.r for run in runs})
+    top = next((run for run in runs if run.cut_ranks), None)
+    if top is None:
+        at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
+        return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
+    low = runs[0].r
+    if low < top.r and set(top.cut_ranks) == {low, *(r for r in FAST_RANKS if r < top.r)}:
+        return "quick", (low, top.r), ()
+    return "fast", sorted({*top.cut_ranks, top.r}), [r for r in trained if r < top.r]
+
+
 def data_of(values: Mapping[str, Any]) -> str:
     """Return the sample's id or the file's path; empty until a file is uploaded."""
     own = {OWN_FILE: values.get("file"), KEPT_FILE: values.get("kept")}
@@ -369,6 +418,19 @@ def choice(api: Api, *, engine: str) -> View:
         about=html.paragraphs(chosen.about) if chosen.about else "",
         terms=gr.Column(visible=chosen.name == HF_JOBS),
     )
+
+
+def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
+    """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
+    may not choose that engine."""
+    there = api.moves.destination(sweep_id)
+    engine = api.engines.name(there.engine)
+    if engine not in [place.name for place in api.engines.offered()]:
+        return {}
+    if engine != HF_JOBS:
+        return {"engine": engine}
+    flavor, spend = there.options["flavor"], float(there.options["spend"])
+    return {"engine": engine, "flavor": gr.Dropdown([(flavor, flavor)], value=flavor), "spend": spend}
 
 
 def before_start(

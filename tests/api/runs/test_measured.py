@@ -6,19 +6,11 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
-from rankviz.ui.runs.view import results_table
 from rankviz.visitor import acting_as
-from tests.support.processes.effort import calls_of
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ADMIN, ANN
 
 HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
@@ -85,17 +77,6 @@ def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
     finish(api, 3000.0, base="nobody/knows-this")
 
     assert "from 1 finished run here" in expected(api).sentences[0]
-
-
-def test_the_estimate_beside_each_further_run_of_a_table_is_little_work(tmp_path):
-    api = Api(home=tmp_path)
-    few, many = (finished(api, dict.fromkeys(range(1, count + 1), 2.0)) for count in (10, 60))
-    for sweep in (few, many):
-        results_table(api, sweep.runs)
-
-    further = calls_of(lambda: results_table(api, many.runs)) - calls_of(lambda: results_table(api, few.runs))
-
-    assert further / 50 < 400
 
 
 def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):

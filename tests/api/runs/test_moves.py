@@ -1,18 +1,22 @@
 """A sweep that goes on elsewhere: completed runs stay, the others go on as new attempts, and money has a limit."""
 
+import time
+from contextlib import contextmanager
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.api.engines import NOT_THE_PAYER
-from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Cost, Logins
 from rankviz.jobs.local import Local
+from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.processes.workers import Patient, wait_for, worker
 from tests.support.runs import questions
@@ -125,3 +129,28 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
             api.moves.resume(sweep_id)
         with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
             api.moves.resume(sweep_id)
+
+
+def test_whoever_reads_the_queue_finds_all_runs_that_are_resumed_or_none(tmp_path, monkeypatch):
+    """A job of some of its runs would load the base, or rent a machine, again for the rest."""
+    api, _ = page_with_elsewhere(tmp_path)
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(base="embedded", ranks=(2, 4, 8)), destination=WantedEngine("elsewhere"))
+    run_ids = store.run_ids(sweep_id)
+    for run_id in run_ids:
+        assert store.begin(run_id)
+        store.append(run_id, RunCancelled(time=time.time()))
+    reader, publishing, found = RunStore(store.home), store.publishing, []
+
+    @contextmanager
+    def and_then_somebody_reads():
+        with publishing():
+            yield
+        found.append([record.run_id for record in reader.unended()])
+
+    monkeypatch.setattr(store, "publishing", and_then_somebody_reads)
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+
+    assert run_ids == list(api.moves.resume(sweep_id))
+
+    assert [run_ids] == found

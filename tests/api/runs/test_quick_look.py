@@ -2,16 +2,10 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path, shared=False)
 
 
 def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.api.locations import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
@@ -10,11 +9,6 @@ from rankviz.core.runs.words import Place
 from rankviz.store.ownership import WantedEngine
 from rankviz.store.runs import IMPORTED
 from tests.support.runs import questions
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 def sweep_of(api, *journals, destination=None):

@@ -1,15 +1,17 @@
 """Bases that others have trained: they make room, and those that somebody waits for stay."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import LimitError
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.hub import reach
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.hub_cache import put, repositories
+from tests.support.web.kept import ended, imported, sweeps_here, upload_of
 from tests.support.web.visitors import ANN, BEN
 
 MB = 10**6
@@ -44,6 +46,42 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
         api.runs.start(LOW)
 
     assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
+
+
+def test_what_is_refused_makes_no_room(page, tmp_path, uploaded):
+    api, hub = page(disk_mb=2, files_mb_per_visitor=1), tmp_path / "home" / "hub"
+    put(hub, "someone/old", 3 * MB, age=2 * HOUR)
+    copy = imported(api, ended(api.workspace.store, BEN.id, 4))
+
+    def is_all_here():
+        return ["someone/old"] == repositories(hub) and copy in sweeps_here(api)
+
+    with acting_as(ANN):
+        junk = uploaded(api, ANN, 1)
+        with pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
+            api.runs.import_(junk)
+        assert is_all_here()
+        with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
+            api.runs.start(replace(LOW, data=uploaded(api, ANN, 2000)))
+        assert is_all_here()
+
+    trained = ended(api.workspace.store, BEN.id, 8)
+    (api.workspace.store.run_dir(api.workspace.store.run_ids(trained)[0]) / "adapter.bin").write_bytes(b"x" * 3 * MB)
+    with acting_as(ANN), pytest.raises(LimitError, match="more than the 2 MB that it allows"):
+        api.runs.start(LOW)
+    assert is_all_here()
+
+
+def test_an_import_makes_room_once_it_is_there(page, tmp_path):
+    api, hub = page(disk_mb=2), tmp_path / "home" / "hub"
+    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, api.workspace.temp.page)
+    copy = imported(api, ended(api.workspace.store, BEN.id, 8))
+    put(hub, "someone/old", 3 * MB, age=2 * HOUR)
+
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+
+    assert ([], {copy, api.workspace.store.record(run_id).request.sweep_id}) == (repositories(hub), sweeps_here(api))
 
 
 def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, monkeypatch):

@@ -89,20 +89,12 @@ def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, 
     assert 2 == len(kept_data(api))
 
 
-ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((4,), (4, 8), (4, 8, 16)))
-
-
-def probed(api, visitor, name, *events):
-    """The id of a visitor's probe, which waits unless it has ended with these events."""
+def cancelled(api, visitor, name):
+    """The id of a visitor's probe."""
     probe = probe_request(f"probe-{name}")
     api.workspace.store.create_probe(probe, "{}", visitor.id)
-    for event in events:
-        api.workspace.store.append(probe.probe_id, event)
+    api.workspace.store.append(probe.probe_id, RunCancelled(time=1.0))
     return probe.probe_id
-
-
-def cancelled(api, visitor, name):
-    return probed(api, visitor, name, RunCancelled(time=1.0))
 
 
 def imports(api, tmp_path):
@@ -116,7 +108,7 @@ def adds(api, tmp_path):
 
 
 MORE = {
-    "a sweep": lambda api, tmp_path: api.runs.start(ONE),
+    "a sweep": lambda api, tmp_path: api.runs.start(ONE_RUN),
     "a run": adds,
     "a probe": lambda api, tmp_path: api.probes.start(questions.probe(SMOL)),
     "an import": imports,

@@ -87,7 +87,7 @@ def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_
     assert spent / (spent + work) == pytest.approx(progress.share)
 
 
-def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_inside_a_range_of_four_times_its_low_end():
+def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_inside_a_range_of_twice_its_low_end():
     """The figures of docs/method.md."""
     api = Api(home=ASSETS / "recorded")
     runs = [run for run in api.workspace.store.records() if run.completed]
@@ -96,7 +96,7 @@ def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_insid
 
     inside = sum(each.seconds.holds(run.completed.train_seconds) for run, each in like)
     assert inside >= 0.8 * len(like)
-    assert max(each.seconds.high / each.seconds.low for _, each in like) == pytest.approx(4)
+    assert max(each.seconds.high / each.seconds.low for _, each in like) <= 2
     prose = " ".join((Path(__file__).parents[3] / "docs" / "method.md").read_text("utf-8").split())
     figures = re.search(r"(\d+) runs came after three like ones, and (\d+) of them \((\d+) %\) were inside", prose)
     assert (len(like), inside, round(100 * inside / len(like))) == tuple(map(int, figures.groups()))

@@ -22,11 +22,7 @@ ROWS = {
         {"prompt": "1 + 3 =", "completion": " 4"},
         " 4<|im_end|>",
     ),
-    "instruction": (
-        {"instruction": "2", "input": "NA", "output": "4"},
-        {"messages": ASKED, "given": 0},
-        "4<|im_end|>",
-    ),
+    "instruction": ({"instruction": "2", "input": "NA", "output": "4"}, {"messages": ASKED, "given": 0}, "4<|im_end|>"),
     "text": ({"text": "007"}, {"prompt": "", "completion": "007"}, "007<|im_end|>"),
 }
 """By form: a row, some of whose cells look like numbers or like nothing, what is trained of it, and what is learned."""

@@ -1,14 +1,23 @@
-"""The scripts to take away: they parse, carry the chosen values, and every call binds to the real signature."""
+"""The scripts and notebooks to take away: what they install and carry, and that every call binds to the real
+signature."""
 
 import ast
 import importlib.util
+import json
+import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from rankviz.exports import script
-from tests.support.models.recipes import made
+from rankviz.exports.script import colab, notebook, requirements, script
+from tests.support.models.recipes import SETTINGS, made
 
+FRAMEWORKS = ("unsloth", "trl", "peft")
+HEADER = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""As PEP 723 has it."""
 HANDED_ON = {"use_dora"}
 """Arguments that Unsloth takes as **kwargs and hands to PEFT's LoraConfig."""
 GPU_SOURCES = {
@@ -67,6 +76,20 @@ def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_s
     assert not raised("trl", precision="fp32", **copies)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
+    recipe = made(framework=framework, notes=("Something is otherwise.",))
+
+    book = nbformat.reads(notebook(recipe), as_version=4)
+    nbformat.validate(book)
+    first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert f"%pip install --quiet {' '.join(requirements(framework))}" == first
+    assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
+    assert "Something is otherwise." in book.cells[0].source
+    for code in rest:
+        compile(code, "cell", "exec")
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("changes", [{"precision": "int8"}, {"use_dora": True}, {"target_modules": "all-linear"}])
 @pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastVisionModel"])
@@ -79,3 +102,55 @@ def test_every_argument_is_one_of_unsloths_functions_for_a_gpu(unsloth_class, ch
         if name in found:
             assert set(found[name]) <= {*gpu_arguments(*source, name.rpartition(".")[2]), *HANDED_ON}
     assert 2 == len(found.keys() & GPU_SOURCES.keys())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_installed_versions_are_the_ones_that_an_export_pins(framework):
+    for requirement in requirements(framework):
+        name, _, pinned = requirement.partition("==")
+        assert version(name) == pinned
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(framework):
+    packages = {requirement.partition("==")[0] for requirement in requirements(framework)}
+    nodes = [
+        node
+        for changes in SETTINGS.values()
+        for node in ast.walk(ast.parse(written(**{**changes, "framework": framework})))
+    ]
+    names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    imported = {name.split(".")[0] for name in names}
+
+    assert imported - {"json", "math", "pathlib", "torch"} <= packages
+    assert {"peft", "transformers", "bitsandbytes"} <= packages
+    assert ("unsloth_zoo" in packages) == (framework == "unsloth")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_script_starts_with_the_pip_command_and_a_header_that_uv_reads(framework):
+    text = written(framework=framework)
+    (header,) = HEADER.finditer(text)
+    read = tomllib.loads(
+        "".join(line.removeprefix("#").removeprefix(" ") for line in header["content"].splitlines(True))
+    )
+
+    assert f"# pip install {' '.join(requirements(framework))}" == text.splitlines()[1]
+    assert "script" == header["type"]
+    assert list(requirements(framework)) == read["dependencies"]
+    assert ">=3.11" == read["requires-python"]
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchao"), [("2.9.1", "0.16.0"), ("2.10.0+cu128", "0.16.0"), ("2.11.0+cu128", "0.18.0")]
+)
+def test_colab_keeps_its_torch_and_gets_the_torchao_that_goes_with_it(torch, torchao):
+    cell = json.loads(colab(made()))["cells"][1]["source"]
+    *python, command = cell
+    names = {}
+    exec("".join(python).replace("from importlib.metadata import version", ""), {"version": lambda name: torch}, names)
+
+    assert f"%pip install --quiet torch=={torch.split('+')[0]} torchao={'=' + torchao} unsloth==" in command.format(
+        **names
+    )

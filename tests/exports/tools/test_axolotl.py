@@ -60,21 +60,10 @@ def learned(config, eos, row):
 
 print("CHECKED", json.dumps({name: learned(*case) for name, case in cases["cases"].items()}))
 """
-CHAT = {
-    "messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Name a letter."},
-        {"role": "assistant", "content": "abc"},
-        {"role": "user", "content": "Another."},
-        {"role": "assistant", "content": "xyz"},
-    ]
-}
-SHAREGPT = {
-    "conversations": [
-        {"from": {"user": "human", "assistant": "gpt"}.get(turn["role"], turn["role"]), "value": turn["content"]}
-        for turn in CHAT["messages"]
-    ]
-}
+TURNS = (("system", "Be brief."), ("user", "One?"), ("assistant", "abc"), ("user", "More."), ("assistant", "xyz"))
+SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
+CHAT = {"messages": [{"role": role, "content": text} for role, text in TURNS]}
+SHAREGPT = {"conversations": [{"from": SHAREGPT_ROLES[role], "value": text} for role, text in TURNS]}
 ROWS_OF = {
     "messages": CHAT,
     "conversations": SHAREGPT,
@@ -98,6 +87,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
+    assert f"axolotl=={VERSION}" == AXOLOTL[0]
     return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
 
 
@@ -129,11 +119,6 @@ def validated(wheels, tmp_path_factory):
     cases["wrong"] = {**config(), "lora_r": "many"}
     cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
     return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
-
-
-@pytest.mark.torch
-def test_the_version_is_the_one_that_is_checked():
-    assert f"axolotl=={VERSION}" == AXOLOTL[0]
 
 
 @pytest.mark.torch

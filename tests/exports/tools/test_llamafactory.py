@@ -8,7 +8,7 @@ import yaml
 
 from rankviz.core.cost.setup import TrainingData
 from rankviz.exports import chat
-from rankviz.exports.configs import LLAMAFACTORY_VERSION, PLAIN_TEXT, dataset_info, llamafactory
+from rankviz.exports.configs import LLAMAFACTORY_VERSION, dataset_info, llamafactory
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
 from tests.support.runs.toy import ASSETS
@@ -72,9 +72,7 @@ def learned(name, row):
     processor = SupervisedDatasetProcessor(template, tokenizer, None, data)
     (labels,) = processor.preprocess_dataset({key: [value] for key, value in aligned.items()})["labels"]
     tokens = [token for token in labels if token != -100]
-    while tokenizer.decode(tokens[-1:]).isspace():
-        tokens.pop()
-    return {"text": tokenizer.decode(tokens), "ends": tokens[-1] in tokenizer.get_added_vocab().values()}
+    return tokenizer.decode(tokens).rstrip()
 
 def groups():
     # Hub id and the template of its group, read in the source: what is registered forgets it for most names.
@@ -86,37 +84,18 @@ def groups():
                 yield name, given["template"].value
 
 print("CHECKED", json.dumps({
-    "learned": {name: [learned(name, row) for row in cases["rows"]] for name in cases["templates"]},
-    "forms": {row["dataset"]: learned("qwen", row)["text"] for row in cases["forms"]},
+    "forms": {row["dataset"]: learned("qwen", row) for row in cases["forms"]},
     "own": dict(groups()),
 }))
 """
-LISTED = {row["template"] for row in chat.listed().values()}
-FAMILIES = chat.data()["llamafactory_models"]
-NAMED = {template for _, template in FAMILIES["template_of_name"] if template}
-NAMED |= set(FAMILIES["template_of_model_type"].values())
-TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
 FORM_ROWS = {
+    "prompt-completion": {"prompt": "Name a letter.", "completion": "abc"},
+    "messages": {"messages": [{"role": "user", "content": "Name one."}, {"role": "assistant", "content": "abc"}]},
     "conversations": {"conversations": [{"from": "human", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
     "instruction": {"instruction": "Name a letter.", "input": "Any.", "output": "abc"},
     "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
-"""The forms that EXAMPLES lack, but for plain text, which stage pt learns whole."""
-EXAMPLES = [
-    {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
-    {
-        "dataset": "chats",
-        "row": {
-            "messages": [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "Name a letter."},
-                {"role": "assistant", "content": "abc"},
-                {"role": "user", "content": "Another."},
-                {"role": "assistant", "content": "xyz"},
-            ]
-        },
-    },
-]
+"""The forms but plain text, which stage pt learns whole."""
 
 
 def config(**changes):
@@ -173,16 +152,13 @@ def wheels(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(wheels, tmp_path_factory):
-    """What LLaMA-Factory's own code makes of two rows with each template that an export names."""
+    """What LLaMA-Factory's own code makes of a row of each form, and its models' templates."""
     assert f"llamafactory=={LLAMAFACTORY_VERSION}" == LLAMAFACTORY[0]
     folder = tmp_path_factory.mktemp("data")
-    described = json.loads(dataset_info(made()))
-    for form in FORM_ROWS:
-        described[form] = json.loads(dataset_info(made(data=data_of(form))))["train"]
+    described = {form: json.loads(dataset_info(made(data=data_of(form))))["train"] for form in FORM_ROWS}
     (folder / "dataset_info.json").write_text(json.dumps(described), encoding="utf-8")
     forms = [{"dataset": form, "row": row} for form, row in FORM_ROWS.items()]
-    cases = {"folder": str(folder), "rows": EXAMPLES, "forms": forms, "templates": TEMPLATES}
-    return checked(wheels, ROWS, cases, folder)
+    return checked(wheels, ROWS, {"folder": str(folder), "forms": forms}, folder)
 
 
 @pytest.fixture(scope="module")
@@ -215,18 +191,6 @@ def test_llamafactorys_own_parser_takes_it(parsed, setting):
 def test_the_check_sees_an_argument_and_a_value_that_llamafactory_does_not_know(parsed):
     assert "lora_r" in parsed["misspelt"]["error"]
     assert "no_such_optimizer" in parsed["wrong"]["error"]
-
-
-@pytest.mark.torch
-def test_llamafactorys_own_code_trains_the_answers_and_their_end_token(trained):
-    for template in TEMPLATES:
-        row, chats = trained["learned"][template]
-
-        assert row["ends"] and chats["ends"], template
-        assert "abc" in row["text"] and "abc" in chats["text"] and "xyz" in chats["text"], template
-        assert not any(said in each["text"] for each in (row, chats) for said in ("letter", "Another", "brief")), (
-            template
-        )
 
 
 @pytest.mark.torch

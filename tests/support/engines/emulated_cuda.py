@@ -9,6 +9,10 @@ fused backward passes, TRL's trainers rewritten), and RankViz takes its own CUDA
 
 So not covered: Triton, torch.compile, CUDA streams, bitsandbytes (4-bit and 8-bit bases, 8-bit optimizers), offloaded
 checkpoints, GPU memory and speed. Those are what tests/gpu/ runs on a card.
+
+FAULTS, an environment variable, makes runs fail as a GPU would: "WHERE RANK, WHERE RANK", where WHERE is "attach"
+(memory runs out when half of the modules are wrapped), "step" (memory runs out in the second step) or "kernel" (an
+illegal memory access in the second step, after which the card answers nothing).
 """
 
 import os
@@ -20,6 +24,8 @@ CARD_BYTES = 24 * 2**30
 CAPABILITY = (8, 9)
 OFFLOADING = "emulated: Unsloth would offload checkpoints from here on"
 """Printed where Unsloth decides so; layer inputs then stay where they are."""
+FAILING_STEP = 2
+FAILING_MODULE = 8
 
 
 def install() -> None:
@@ -36,6 +42,8 @@ def install() -> None:
     fake_the_card()
     replace_kernels()
     rewrite_trainers()
+    for fault in filter(None, os.environ.get("FAULTS", "").split(",")):
+        fail_as_a_gpu(*fault.split())
 
 
 def main() -> int:
@@ -166,6 +174,49 @@ def rewrite_trainers() -> None:
         trainer._patch_trl_trainer()
     finally:
         os.environ["UNSLOTH_ALLOW_CPU"] = "1"
+
+
+def fail_as_a_gpu(where: str, rank: str) -> None:
+    import torch
+
+    if where == "attach":
+        _fail_while_attaching(int(rank))
+        return
+    from transformers import Trainer
+
+    step = Trainer.training_step
+
+    def failing(self, model, *args, **kwargs):
+        if self.state.global_step + 1 < FAILING_STEP or model.peft_config["default"].r != int(rank):
+            return step(self, model, *args, **kwargs)
+        if where == "step":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        message = "CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA"
+
+        def dead(*_):
+            raise torch.AcceleratorError(message)
+
+        torch.cuda.synchronize = torch.cuda.empty_cache = dead
+        raise torch.AcceleratorError(message)
+
+    Trainer.training_step = failing
+
+
+def _fail_while_attaching(rank: int) -> None:
+    import torch
+    from peft.tuners.lora import LoraModel
+
+    wrap, wrapped = LoraModel._create_and_replace, []
+
+    def failing(self, config, *args, **kwargs):
+        if config.r != rank:
+            return wrap(self, config, *args, **kwargs)
+        wrapped.append(config.r)
+        if len(wrapped) == FAILING_MODULE:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return wrap(self, config, *args, **kwargs)
+
+    LoraModel._create_and_replace = failing
 
 
 if __name__ == "__main__":

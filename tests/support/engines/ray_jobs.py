@@ -18,6 +18,7 @@ import psutil
 from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
+from tests.support.processes.workers import processes_with
 from tests.support.web.loopback import Answering, Loopback
 
 MARK = "STAND_IN_RAY_JOB"
@@ -61,7 +62,7 @@ class RayJobs:
         self.place, self.slots = place, slots
         self.jobs: dict[str, RayJob] = {}
         self.faults: dict[str, tuple[int, str]] = {}
-        """Status and text by the beginning of "METHOD /path"; 0 for a connection that is closed after it was done."""
+        """Status and text by the beginning of "METHOD /path"."""
         self._lock = threading.RLock()
         self._closed = False
         (place / "tmp").mkdir(parents=True, exist_ok=True)
@@ -95,12 +96,7 @@ class RayJobs:
             return 200, job.details
 
     def processes(self, job: RayJob) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == f"{self.place} {job.id}":
-                    found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
-        return found
+        return processes_with(MARK, f"{self.place} {job.id}")
 
     def lose(self, job: RayJob) -> None:
         """The node of a job stops, with what runs there."""
@@ -189,8 +185,5 @@ class _Line(Answering):
         body = json.loads(self.body() or b"{}")
         asked = f"{self.command} {self.path}"
         fault = next((each for name, each in self.cluster.faults.items() if asked.startswith(name)), None)
-        status, content = fault if fault and fault[0] else self.cluster.answer(self.command, self.path, body)
-        if fault and not fault[0]:
-            self.close_connection = True
-            return
+        status, content = fault or self.cluster.answer(self.command, self.path, body)
         self.reply(content, status)

@@ -26,6 +26,7 @@ import psutil
 
 from rankviz.jobs.slurm import Slurm
 from rankviz.store import RunStore
+from tests.support.processes.workers import processes_with
 
 COMMAND = """#!{python} -SE
 import json, os, socket, sys
@@ -134,12 +135,7 @@ class SlurmCluster:
 
     def processes(self, job: BatchJob) -> list[psutil.Process]:
         """Everything that a job started, whatever its group, as a cgroup knows it."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == f"{self.place} {job.name}":
-                    found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
-        return found
+        return processes_with(MARK, f"{self.place} {job.name}")
 
     def _answer(self, asked: dict) -> dict:
         name = asked["name"]

@@ -1,5 +1,6 @@
 """Stand-ins for the worker: small programs that write journals as the true one does, and die as it may."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -124,12 +125,14 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return processes
 
 
-def lives(process: psutil.Process) -> bool:
-    """Whether it has not ended, be it that nobody has asked for its end yet."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def processes_with(name: str, value: str) -> list[psutil.Process]:
+    """Every live process with this variable in its environment, whatever its group."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:

@@ -10,7 +10,9 @@ from rankviz.errors import UserError
 from rankviz.ui.runs.view import (
     MOST_ROWS,
     Choice,
+    cancel,
     choice_of,
+    delete,
     detail_html,
     imported,
     list_html,
@@ -75,6 +77,19 @@ def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
     )
 
 
+def test_one_run_is_cancelled_while_it_has_not_ended(api):
+    done = finished(api, {4: 2.0})
+    queued = api.workspace.store.sweep(api.workspace.store.create(questions.sweep(ranks=(4, 16))))
+    first, second = (run.run_id for run in queued.runs)
+
+    assert drawn(api, sweep_id=queued.sweep_id, run_id=first).cancel_run.visible
+    cancel(api, first)
+
+    assert ["cancelled", "queued"] == [api.runs.get(each).state for each in (first, second)]
+    assert not drawn(api, sweep_id=queued.sweep_id, run_id=first).cancel_run.visible
+    assert not drawn(api, sweep_id=done.sweep_id, run_id=done.runs[0].run_id).cancel_run.visible
+
+
 def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     path = zip_of(api, [run.run_id for run in sweep.runs])
@@ -101,6 +116,10 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert f'data-pick="{fresh.runs.get(good).request.sweep_id}"' in view.table
     assert "cannot be read: Rank must be" in text_of(view.message)
     assert "unreadable" not in drawn(fresh, text="completed").table
+    assert f'data-pick="{spoiled}"' in view.table and Choice(spoiled) == choice_of(fresh, spoiled, Choice(""))
+    assert view.delete_broken.visible and not drawn(fresh).delete_broken.visible
+    assert Choice("") == delete(fresh, spoiled)
+    assert {} == Api(home=fresh.workspace.home).runs.unreadable()
 
 
 def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():

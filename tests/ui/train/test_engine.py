@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from rankviz.core.runs.events import HF_JOBS
-from rankviz.ui.train.form import before_start
+from rankviz.ui.train.form import before_start, engine_of
 from rankviz.ui.train.tab import start
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs.finished_runs import text_of
@@ -49,4 +49,6 @@ def test_train_starts_where_it_is_to_run(api):
 
     run = api.runs.sweep(sweep_id).runs[0]
     assert 5.0 == api.spending.limit(api.runs.sweep(sweep_id))
+    there = engine_of(api, sweep_id)
+    assert (HF_JOBS, "l4x1", 5.0) == (there["engine"], there["flavor"].value, there["spend"])
     assert run.state == "queued"

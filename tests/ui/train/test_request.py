@@ -3,9 +3,12 @@
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.lora.config import FLAGS
+from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import measuring, mode_chosen, request_of
+from rankviz.ui.train.form import measuring, mode_chosen, request_of, values_of
+from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
@@ -57,6 +60,30 @@ def test_ranks_that_one_ticked_stay_in_another_mode_and_a_modes_default_ranks_do
 def test_an_emptied_number_is_refused_not_replaced_by_the_default(field):
     with pytest.raises(InvalidSettingError, match="must be"):
         request_of({**FORM, field: None})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        quick_look(questions.sweep(data="pairs", max_steps=12, r=1), (4, 64)),
+        quick_look(questions.sweep(alpha="16"), (2, 24)),
+        quick_look(questions.sweep(), repeat=False),
+        rate_first(questions.sweep()),
+        questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
+        questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
+        questions.sweep(ranks=(16,), base="owner/model", target_modules=("q_proj", "v_proj"), use_dora=True),
+        questions.sweep(
+            ranks=(4, 16), precision="bf16", max_length=64, **dict(zip(FLAGS, (False, True, True, False), strict=True))
+        ),
+        questions.sweep(ranks=(4, 8), data="/data/letters.jsonl", use_rslora=True, shown_answers=0),
+    ],
+)
+def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
+    runs = request_.runs(sweep_id="s", created_at=0.0)
+
+    again = request_of(values_of(runs, ["phonemes", "syllables", "pairs"])).runs(sweep_id="s", created_at=0.0)
+
+    assert sorted(runs, key=repr) == sorted(again, key=repr)
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):

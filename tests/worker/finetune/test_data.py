@@ -1,6 +1,7 @@
 """How rows become tokens, what is held out, what "auto" comes to, and how loss and memory are measured."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,14 +16,6 @@ pytestmark = pytest.mark.torch
 
 def learned(tokens: Tokens, tokenizer) -> str:
     return tokenizer.decode([label for label in tokens.labels if label != IGNORED])
-
-
-def test_only_the_completion_and_the_end_are_learned(tokenizer):
-    tokens = tokenize(Example(prompt="say: ", completion="yes"), tokenizer, 64)
-
-    assert "say: yes<|im_end|>" == tokenizer.decode(tokens.input_ids)
-    assert "yes<|im_end|>" == learned(tokens, tokenizer)
-    assert 4 == tokens.targets  # a token a byte, and the end
 
 
 def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(tokenizer):
@@ -46,13 +39,6 @@ def test_the_split_is_the_same_every_time_and_has_no_row_on_both_sides():
     assert list(range(100)) == sorted(training + held_out)
 
 
-class Table:
-    """What SweepData needs of a data file."""
-
-    def __init__(self, examples):
-        self.examples = examples
-
-
 def shuffled_rows(data, seed, count):
     """The definition of the order, all at once."""
     chance, order = random.Random(seed), []
@@ -65,7 +51,7 @@ def shuffled_rows(data, seed, count):
 
 @pytest.mark.parametrize(("seed", "count", "skip"), [(1, 8, 0), (7, 11, 19)])
 def test_rows_are_in_an_order_that_each_epoch_is_shuffled_into(tokenizer, seed, count, skip):
-    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
+    data = SweepData(SimpleNamespace(examples=rows(12)), tokenizer, 64, 4)
 
     assert shuffled_rows(data, seed, skip + count)[skip:] == data.in_order(seed, count, skip=skip)
 
@@ -74,7 +60,7 @@ def test_rows_are_in_an_order_that_each_epoch_is_shuffled_into(tokenizer, seed, 
 def test_the_trainer_meets_each_row_once_in_its_order(tokenizer, tiny, tmp_path, length):
     from transformers import AutoModelForCausalLM
 
-    data = SweepData(Table(rows(12)), tokenizer, 64, 4)
+    data = SweepData(SimpleNamespace(examples=rows(12)), tokenizer, 64, 4)
     asked = request(per_device_train_batch_size=1, gradient_accumulation_steps=1, max_steps=length)
     drawn = data.in_order(1, length)
 
