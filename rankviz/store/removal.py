@@ -17,6 +17,7 @@ from rankviz.store import durable
 from rankviz.store.journal import Record
 from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.runs import IMPORTED, RunStore
+from rankviz.visitor import data_folder
 
 ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
@@ -27,28 +28,27 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
     InvalidSettingError, and delete nothing, where one has not ended. ended: Ids of runs known to have ended although
     the disk was too full to write it down."""
     store.update(waits=True)  # it must be known which runs name copies of data
-    gone, named = [], set()
+    gone, named = [], set[Path]()
     with store.publishing():
         for run_id in dict.fromkeys(run_ids):
             with contextlib.suppress(RunNotFoundError):
                 record = store.record(run_id)
                 if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
                     raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
-                named.add(_copy_of(record))
+                named |= _copies_named(store, record)
         for folder in filter(Path.is_dir, map(store.run_dir, dict.fromkeys(run_ids))):
             gone.append(store.runs_dir / f"{durable.GONE}{secrets.token_hex(4)}-{folder.name}")
             os.rename(folder, gone[-1])
         store.forget(run_ids)
-        gone += (copy for copy in _unused(store) if copy.relative_to(store.home).parts in named)
+        gone += named.intersection(_unused(store))
     for folder in gone:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
     """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
-    named = {_copy_of(each) for each in store.records() if each.run_id in run_ids}
-    copies = [each for each in _unused(store, run_ids) if each.relative_to(store.home).parts in named]
-    return [*map(store.run_dir, run_ids), *copies]
+    named = {copy for each in store.records() if each.run_id in run_ids for copy in _copies_named(store, each)}
+    return [*map(store.run_dir, run_ids), *(each for each in _unused(store, run_ids) if each in named)]
 
 
 def tidy(store: RunStore) -> None:
@@ -66,21 +66,30 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
     """Return the copies of data that no run names, except `besides`; none where this cannot be known. Unreadable runs
     count too, since a later version may read them."""
     records = store.records()
-    named: set[object] = {_copy_of(record) for record in records if record.run_id not in besides}
+    named = {copy for each in records if each.run_id not in besides for copy in _copies_named(store, each)}
     for run_id in store.names()[0] - {record.run_id for record in records}:
         try:
-            named |= {*_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace"))}
+            request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
         except FileNotFoundError:
             continue  # someone else's folder
         except OSError:
             return []
-    return [each for each in _copies(store.home) if named.isdisjoint((each.name, each.relative_to(store.home).parts))]
+        named |= _own_copies(store, run_id, _DIGEST.findall(request))
+    return [each for each in _copies(store.home) if each not in named]
 
 
-def _copy_of(record: Record) -> tuple[str, ...]:
-    """Return the path, in the runs folder, of the copy of data that a run names; the runs folder may have moved."""
-    parts = Path(record.request.data).parent.parts if isinstance(record, RunRecord) else ()
-    return parts[-4:] if parts[-4:-3] == ("visitors",) else parts[-2:]
+def _copies_named(store: RunStore, record: Record) -> set[Path]:
+    digests = [Path(record.request.data).parent.name] if isinstance(record, RunRecord) else []
+    return _own_copies(store, record.run_id, digests)
+
+
+def _own_copies(store: RunStore, run_id: str, digests: Collection[str]) -> set[Path]:
+    """Return where the copies with these digests lie that belong to a run's owner; those of everybody where the owner
+    is not known. A run holds no copy of another visitor."""
+    owner = store.listed_ownership(run_id).owner
+    if owner == UNKNOWN_OWNER:
+        return {copy for copy in _copies(store.home) if copy.name in digests}
+    return {data_folder(store.home, owner) / digest for digest in digests}
 
 
 def _copies(home: Path) -> list[Path]:

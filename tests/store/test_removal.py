@@ -58,6 +58,22 @@ def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owne
     assert (True, False, True) == (named.exists(), old.parent.exists(), new.exists())
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store, rows, is_read):
+    anns = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
+    kept = store.kept_path(rows("rows"), "ann")
+    (bens,) = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
+    if not is_read:
+        request = store.run_dir(bens) / "request.json"
+        request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
+    for run_id in anns:
+        store.append(run_id, RunCancelled(time=1.0))
+
+    remove(RunStore(store.home), anns)
+
+    assert not kept.parent.exists()
+
+
 def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
     kept = store.kept_path(rows("rows"), "ann")

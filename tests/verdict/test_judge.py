@@ -108,6 +108,17 @@ def test_only_examples_that_all_runs_have_are_compared():
     assert "left out of all runs: 1 of 3 examples" in verdict.notes[0]
 
 
+def test_a_run_that_diverged_is_named_and_left_out():
+    runs = [*table({4: [[2.0, 2.1], [2.1, 2.2]], 16: [[1.0, 1.1], [1.1, 1.3]]}), run(4, 2, [math.nan, 2.0])]
+    runs += [run(16, 2, [1.0, 1.2]), run(64, 0, [math.inf, math.inf])]
+
+    verdict = judge(runs)
+
+    assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in verdict.diverged]
+    assert [4, 16] == [rank.r for rank in verdict.ranks]
+    assert 2 == verdict.pair(4, 16).seeds
+
+
 def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said():
     runs = [
         *table({4: [[2.0], [2.1], [2.2]], 16: [[1.9], [2.0], [2.1]]}, rate=1e-3),

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.cost.blocks import loss_moments
+from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.stack import Habits, Litgpt
-from tests.core.cost.toy_cost import SEVEN, estimate, stack
+from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
 
@@ -130,3 +131,10 @@ def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_do
     assert [2 * (up + down + down), 2 * (up + up), 2 * (down + down)] == merged
     unsloth = estimate(TOY_MOE, names=both, framework="unsloth", loss_path="fused")
     assert 2 * 32_768 * 8 * 2 == unsloth.other  # its tables alone
+
+
+def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
+    forced = Habits(unsloth_kernels=True, fp32_residual=True, fp32_embedding=True)
+    terms = MemoryTerms(TOY, shape_of(TOY), stack("unsloth", precision="fp16", habits=forced), None)
+
+    assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)

@@ -184,6 +184,12 @@ def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
     assert peft.file_bytes(1) == unsloth.file_bytes(1)
 
 
+def test_a_tied_pair_of_which_the_config_says_nothing_is_two_for_unsloth_too():
+    for ties, ends in ((True, 1600), (False, 3200)):
+        plan = plan_of(replace(WITH_HEAD, config_ties=ties), ("q_proj", "embed_tokens", "lm_head"), "unsloth")
+        assert 64 + ends == plan.parameters(1)
+
+
 def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
     return tuple(OwnTensor(name=name, shape=shape) for name, shape in shapes.items())
 

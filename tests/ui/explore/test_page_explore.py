@@ -74,6 +74,26 @@ def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_p
     page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1&file=prompt-completion%3A3%3Arows.jsonl**")
 
 
+def test_pinned_configurations_are_compared_and_in_the_address(page):
+    page.goto(LLAMA)
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+
+    page.get_by_role("button", name="Pin to compare").click()
+    choose_rank(page, 64)
+    page.wait_for_url("**r=64**")
+    page.locator("[data-pin]").click()
+    open_section(page, "Compare")
+
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
+    assert 2 == page.url.count("pin=")
+    page.reload()
+    open_section(page, "Compare")
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for()
+    page.get_by_role("button", name="Unpin A: Llama-3.1-8B").click()
+    page.locator("#compare th", has_text="B: Llama-3.1-8B").wait_for(state="detached")
+    assert 1 == page.url.count("pin=")
+
+
 def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     page.goto(LLAMA)
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
