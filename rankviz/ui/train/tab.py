@@ -126,7 +126,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
             gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
     return View(
         **dict.fromkeys(("loss", "curve", "words", "answers", "seen"), ""),
-        status=gone or empty_html(api),
+        status=gone + ("" if gone and not api.runs.made() else empty_html(api)),
         start=gr.Button(TRAIN),
         cancel=gr.Button(visible=False),
         **dict.fromkeys(("add", "resume"), gr.update(visible=False)),
