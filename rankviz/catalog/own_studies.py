@@ -302,12 +302,11 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
         elif result.kept_name not in names and len(names) >= most:
             refused.append(f"{result.name}: there are {most:,} files already, the most that are kept.")
         else:
-            if result.kept_name not in names:
-                path = homes[0] / FOLDER / result.kept_name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".{secrets.token_hex(4)}")
-                temporary.write_text(result.text, encoding="utf-8")
-                os.replace(temporary, path)
+            path = homes[0] / FOLDER / result.kept_name  # written also where it is: an early version's had no points
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{secrets.token_hex(4)}")
+            temporary.write_text(result.text, encoding="utf-8")
+            os.replace(temporary, path)
             names.add(result.kept_name)
             added.append(result)
     return Added(

@@ -508,7 +508,8 @@ class FitAnswer:
     def helps_most(self) -> Knob | None:
         """Change that lowers memory most, where no single change makes the setting fit; else None."""
         needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
-        return min(self.knobs, key=lambda knob: knob.device_bytes, default=None) if needed else None
+        lower = (knob for knob in self.knobs if knob.device_bytes < 0)
+        return min(lower, key=lambda knob: knob.device_bytes, default=None) if needed else None
 
     @property
     def sentence(self) -> str:

@@ -69,9 +69,12 @@ class Storage:
     def has_gone(self, path: str) -> bool:
         """Return True where a file certainly does not exist any more; False also where the storage cannot be read."""
         try:
-            return not self._files.exists(self._at(path))
+            self._files.info(self._at(path))  # exists() would be False for any error
+        except FileNotFoundError:
+            return True
         except Exception:
             return False
+        return False
 
     def remove(self) -> None:
         if self._files.exists(self._root):

@@ -1,5 +1,4 @@
-"""One supervisor per runs folder: it starts queued sweeps and probes, in turn, on engines that have room, and ends
-what was cancelled.
+"""One supervisor per runs folder: starts queued sweeps and probes in turn, and ends jobs whose runs were cancelled.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
 others wait to take over. One loop polls each engine, ends unwanted jobs, settles the runs of ended jobs and starts new

@@ -1,5 +1,4 @@
-"""Quotas: the most that a visitor may have at once, of queued sweeps, runs, adapters, base models and disk space. The
-size of one run is checked in core/runs/request.py."""
+"""Quotas: the most sweeps, runs, adapters, bases and disk space of a visitor; core/runs/request.py limits one run."""
 
 from __future__ import annotations
 
@@ -179,14 +178,16 @@ class Quota(Operations):
             self._require_disk(runs, sweep_id)
             leaving = self._require_runs(new, sweep_id)
             yield
-            removal.let_go(store, leaving)
-            self._free_disk(sweep_id=sweep_id)
+            with contextlib.suppress(OSError):  # the runs are queued, whatever can be deleted
+                removal.let_go(store, leaving)
+                self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
         """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
         even if old runs made room. Nothing is deleted."""
-        self._require_disk()
-        self._require_runs(new)
+        with self._workspace.store.admission():
+            self._require_disk()
+            self._require_runs(new)
 
     def free_disk(self, besides: Collection[str]) -> None:
         """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""

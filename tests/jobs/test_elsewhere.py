@@ -22,6 +22,7 @@ from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import (
     COMPLETE_ALL,
+    FIRST_HANGS,
     HANG_IN_EACH,
     each_waits_for,
     states,
@@ -131,6 +132,26 @@ def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_th
 
     assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
     assert (0, "") == (store.get(last).lost_attempts, store.get(last).lost)
+
+
+def test_a_run_that_is_resumed_while_its_sweep_is_being_cancelled_is_not_cancelled_again(supervise, store):
+    first, last = sweep(store, 4, 8)
+    supervisor, engine = supervise(FIRST_HANGS)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    asked = []
+
+    def cancel(live):
+        if not asked:
+            supervisor.store.requeue_all([last])  # by its owner, on another page
+        asked.append(live)
+        return Elsewhere.cancel(engine, live) if len(asked) == 3 else None
+
+    engine.cancel = cancel
+    supervisor.cancel_runs([first, last])
+    assert ["cancelled", "queued"] == states(store, [first, last])
+
+    supervisor.settle()
+    assert ["cancelled", "completed"] == states(store, [first, last])
 
 
 LATER = StageReached(time=3.0, stage="loading", attempt=1)

@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import EngineError, EngineUnavailableError
-from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, USED_UP, HfJobs
+from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, SCHEDULED, USED_UP, HfJobs
 from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Cost, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
@@ -150,6 +150,22 @@ def test_a_login_that_ends_leaves_the_job_running_and_the_next_one_goes_on_with_
     assert (1, 2) == (store.get(run_id).attempt, len(hub.jobs))
 
 
+def test_a_restarted_app_finds_a_job_again_once_its_owner_returns(supervise, store, hub, tmp_path):
+    (run_id,) = sweep(store, 4)
+    supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(run_id).steps)
+
+    later = Logins(hub.url, of_machine=False)
+    engine = HfJobs(RunStore(store.home), later, poll_seconds=0.1)
+    (live,) = engine.live()
+
+    assert (only_job(hub).id, LOGIN) == (live.handle, live.waits)
+    later.give("ann", "hf_alice")
+    wait_for(lambda: [each.waits for each in engine.live()] == [""])
+    engine.release()
+    (tmp_path / "go").touch()
+
+
 def test_a_start_whose_answer_was_lost_is_found_by_its_labels_and_not_started_twice(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     hub.loses_answers = 1
@@ -184,19 +200,22 @@ def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise,
     assert NEVER == store.get(run_id).error
 
 
-def test_of_two_jobs_with_one_label_the_older_is_cancelled(supervise, store, hub):
+def test_of_two_jobs_with_one_label_the_older_is_cancelled_and_jobs_that_are_not_rankviz_s_are_left_alone(
+    supervise, store, hub
+):
     (run_id,) = sweep(store, 4)
     hub.holds.set()
     hub.loses_answers, hub.lists_nothing = 1, True
     supervise(HANG_IN_EACH, missing_seconds=600)
     wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits)
     first = only_job(hub)
-    newest = hub.start(first.namespace, first.spec)
+    for labels in (None, {}, {"app": "rankviz"}, {"job": "1"}, first.spec["labels"]):
+        hub.start(first.namespace, {**first.spec, "labels": labels})
 
-    hub.lists_nothing = False
+    hub.lists_all, hub.lists_nothing = True, False
 
-    wait_for(lambda: first.ended)
-    assert ("CANCELED", "SCHEDULING") == (first.stage, newest.stage)
+    wait_for(lambda: first.ended and store.get(run_id).waits == SCHEDULED)
+    assert ["CANCELED", *["SCHEDULING"] * 5] == [job.stage for job in hub.jobs.values()]
 
 
 def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(supervise, store, hub):

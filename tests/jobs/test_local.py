@@ -3,7 +3,7 @@
 from rankviz.jobs import Attempt, Job, local
 from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
-from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, waiting_for
+from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, waiting_for, worker
 
 
 def running(store):
@@ -25,6 +25,23 @@ def test_a_sweep_alone_is_divided_among_the_gpus(store):
     assert [["GPU 0"] * 3, ["GPU 1"] * 3] == [
         [store.get(run_id).where for run_id in half] for half in (run_ids[:3], run_ids[3:])
     ]
+
+
+def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):
+    run_ids = sweep(store, 1, 2)
+    dead = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        if os.environ['CUDA_VISIBLE_DEVICES'] == '0': os._exit(75)\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": dead}, gpus=("0", "1"))
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05, max_attempts=2)
+    supervisor.start()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [("completed", "GPU 1")] * 2 == [(run.state, run.where) for run in map(store.get, run_ids)]
 
 
 def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):

@@ -231,6 +231,13 @@ def test_the_token_makes_an_admin_until_one_signs_out(site):
     assert [me, False] == client.get("/").json()
 
 
+@pytest.mark.parametrize("token", ["", TOKEN[:-1], TOKEN + " ", TOKEN.upper()])
+def test_a_wrong_token_makes_no_admin(site, token):
+    client = site.client()
+    client.post("/rankviz/admin", data={"token": token})
+    assert client.get("/").json()[1] is False
+
+
 def test_another_sites_form_signs_nobody_in(site):
     elsewhere = {"origin": "https://elsewhere.example"}
 

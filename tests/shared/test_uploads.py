@@ -107,6 +107,15 @@ def test_uploads_of_a_visitor_are_bounded(shared, limits, sentence):
     assert 200 == send(client, "ben", b"y" * 200_000).status_code
 
 
+def test_the_files_of_one_request_are_counted_one_by_one(shared):
+    client, workspace = shared(uploads_per_visitor=3)
+
+    assert 200 == send(client, "anna", count=2).status_code
+    assert 413 == send(client, "anna", b"others", count=3).status_code
+    assert ["mine.jsonl"] == left(workspace)
+    assert 200 == send(client, "anna", b"others", count=1).status_code
+
+
 def test_of_an_upload_that_is_given_up_nothing_stays(shared):
     client, workspace = shared()
 

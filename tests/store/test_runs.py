@@ -148,6 +148,12 @@ def test_a_line_that_holds_what_no_event_can_is_one_unreadable_line(tmp_path, li
     assert not record.environment and record.loss_after is None and record.adapter_path is None
 
 
+@pytest.mark.parametrize("run_id", ["nothing", "../secrets", "", ".", "a/b", ".new-x"])
+def test_a_run_that_is_not_there_is_said_not_to_be(tmp_path, run_id):
+    with pytest.raises(RunNotFoundError):
+        RunStore(tmp_path).get(run_id)
+
+
 @pytest.mark.parametrize("path", ["/etc", "a/../../b", ".hidden", "a//b", "~root", "a\\b", "link", "link/deeper"])
 def test_a_path_that_leaves_the_folder_of_its_run_is_refused(tmp_path, path):
     store = write(RunStore(tmp_path), "a")

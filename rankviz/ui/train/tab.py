@@ -126,7 +126,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
             gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
     return View(
         **dict.fromkeys(("loss", "curve", "words", "answers", "seen"), ""),
-        status=gone + empty_html(api),
+        status=gone + ("" if gone and not api.runs.made() else empty_html(api)),
         start=gr.Button(TRAIN),
         cancel=gr.Button(visible=False),
         **dict.fromkeys(("add", "resume"), gr.update(visible=False)),
@@ -254,8 +254,8 @@ def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
 
 
 def now(api: Api) -> View:
-    """Return the line for the current sweep, and the timer of its next poll."""
-    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
+    """Return the line for the visitor's current sweep, and the timer of its next poll."""
+    unfinished = [sweep for sweep in api.runs.made() if not sweep.ended]
     timer = gr.Timer(RUNNING_SECONDS if unfinished else IDLE_SECONDS)
     return View(line=badge_html(api, unfinished), timer=timer)
 

@@ -11,9 +11,10 @@ from rankviz.jobs import Nodes
 from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
+from tests.api.runs.test_measured import finish
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
-from tests.support.web.visitors import ANN
+from tests.support.web.visitors import ADMIN, ANN
 
 FOR_MONTHS = {"max_steps": 200, "gradient_accumulation_steps": 65_536, "per_device_train_batch_size": 32}
 SMALL = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}
@@ -57,6 +58,19 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
     assert 2 == len(api.workspace.store.records())  # the two that were here
 
     assert 1 == len(api.moves.resume(usual))
+
+
+def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page):
+    api, _ = page
+    for second in (3, 2, 1):
+        with acting_as(ADMIN):
+            record = finish(api, time.time() - second, step=600.0, max_steps=6)
+        api.workspace.store.begin(record.run_id)
+
+    plan = api.engines.check(questions.sweep(ranks=(4,)))
+
+    assert plan.expected.time.longest_run.low > 60 * SHARED_LIMITS.run_minutes
+    assert "from 3 finished runs here" in plan.expected.sentences[0]
 
 
 def fast(ranks):
