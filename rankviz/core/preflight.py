@@ -106,7 +106,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What is known of a machine; None where it is not known, or was not asked."""
+    """Facts about a machine; None where one is not known or was not looked up."""
 
     driver: Driver | None
     card: Card | None

@@ -104,14 +104,14 @@ class Verdict:
 
     @property
     def undecided(self) -> Pair | None:
-        """Of the undecided pairs with the best rank whose noise is known, that of the smallest rank; else None."""
+        """Undecided pair of the best rank with the smallest rank, among pairs whose noise is known; else None."""
         with_best = (pair for pair in self.pairs if self.best in (pair.r, pair.s))
         undecided = (pair for pair in with_best if pair.call == CANT_TELL and pair.low is not None)
         return min(undecided, key=lambda pair: pair.r + pair.s, default=None)
 
     @cached_property
     def needed(self) -> Needed | None:
-        """What would decide the pair `undecided`; None without one."""
+        """Seeds or examples that would decide the pair `undecided`; None without such a pair."""
         if (pair := self.undecided) is None:
             return None
         return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)

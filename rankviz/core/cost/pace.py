@@ -19,7 +19,7 @@ slowly."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
 """Libraries whose versions memory and time depend on."""
 DIFFERENCES = ("", "another base model", "another precision or training setup")
-"""How the runs and probes that a pace rests on differ from the next run, the smallest difference first."""
+"""Differences between the next run and those that its pace rests on, the smallest first."""
 
 
 def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ OFFLOAD_MIN_LENGTH = 512
 
 
 class Litgpt(NamedTuple):
-    """What litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) does otherwise on Fabric: LoRA dropout 0.05,
+    """Differences of litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric: LoRA dropout 0.05,
     inputs of 4-bit layers kept (bitsandbytes before 0.43), adapters of a fused qkv projection padded to its width, an
     untied head; the fields were found because its rows did not fit (assumptions.json)."""
 

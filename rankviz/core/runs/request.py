@@ -295,7 +295,7 @@ LIMITS = {
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
 }
-"""What each limit of settings.Limits counts, and what to change."""
+"""Words for the quantity that each limit of settings.Limits bounds, and a sentence on what to change."""
 
 
 def check_limits(limits: Any, **values: int) -> None:
