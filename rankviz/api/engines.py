@@ -95,10 +95,8 @@ class Jobs(Operations):
         hub.was_searched = True
         owner, brought = self._workspace.rights.somebody().id, []
         try:
-            for found in self._engine.returning(owner):
-                with self._api.quota.admitting(new=len(found.requests)):
-                    self._engine.take(found, owner)
-                brought += [request.run_id for request in found.requests]
+            for run_ids in self._engine.restore(owner, lambda new: self._api.quota.admitting(new=new)):
+                brought += run_ids
         except EngineUnavailableError:
             hub.was_searched = False
             raise
@@ -137,18 +135,18 @@ class Jobs(Operations):
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
         """Store the spending limit of a sweep, which applies to all its later jobs. Raise OSError where that fails."""
-        self._engine.ledger.note_limit(sweep_id, offer.limit_usd)
+        self._engine.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
         """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
-        is_mine = self._api.runs.is_mine(sweep.sweep_id)
-        submission, terms = (is_mine and self._engine.job_of(sweep.sweep_id)) or (None, None)
-        if submission is None or not submission.submitted or submission.end:
+        jobs = self._engine.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        owner = next((job.terms.owner for job in jobs if job.submitted and not job.end), None)
+        if owner is None:
             return ""
         logins = self._engine.logins
-        return f"{STILL_COSTS} {'' if logins.of(terms.owner) else logins.sentence(terms.owner)}".strip()
+        return f"{STILL_COSTS} {'' if logins.of(owner) else logins.sentence(owner)}".strip()
 
     def device(self, there: WantedEngine) -> Device:
         """Return the device of the machine that a destination rents."""
@@ -276,7 +274,7 @@ class Engines(Operations):
         if engine.name == HF_JOBS:
             offer = self._api.jobs.offer(runs, there)
             ranks = offer.expected.ranks
-            engine.limits.require(sum(saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
+            engine.require_room(sum(saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
             return Plan(expected=offer.expected, offer=offer)
         if engine.name == LOCAL:
             return Plan(expected=expected(runs), notes=self._api.preflight.warnings(runs[0].training, runs[0].base))

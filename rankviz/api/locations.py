@@ -65,13 +65,13 @@ class Locations(Operations):
 
             return machine.here()
         engine = self.engine(name)
-        nodes, last = engine.nodes(), self._last_on(engine.name)
-        rows = [gpu for model in nodes.gpus for gpu in hardware.gpus_of_model(self._workspace.gpus, model)]
+        models, last = engine.gpu_models, self._last_on(engine.name)
+        rows = [gpu for model in models for gpu in hardware.gpus_of_model(self._workspace.gpus, model)]
         if last and (not rows or self._workspace.gpu_of(last) in rows):
             return last
-        if len(rows) == 1 and len(nodes.gpus) == 1:
+        if len(rows) == 1 and len(models) == 1:
             return hardware.environment_of(rows[0])
-        return {"device": "cuda", "device_name": " or ".join(nodes.gpus) or "a GPU"} if nodes.has_gpu else None
+        return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
         """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
@@ -154,16 +154,18 @@ class Queue(Operations):
         records, with_job = store.unended(), supervisor.with_job or ()
         running = [record for record in records if record.state == "running"]
         started = {record.request.sweep_id for record in records if record in running or record.run_id in with_job}
-        batches = queue.batches(records, self._owner_of, supervisor.place_of)
-        mine = next((batch for batch in batches if batch.sweep_id == sweep_id), None)
+        jobs = queue.waiting_jobs(records, store)
+        mine = next((job for job in jobs if job.sweep_id == sweep_id), None)
         if mine is None or sweep_id in started:
             return None
-        engine = supervisor.engine_of(mine)
+        engine = mine.engine or supervisor.default
         at_work = {record.request.sweep_id for record in running}
-        waiting = [each for each in batches if each.sweep_id not in at_work and supervisor.engine_of(each) == engine]
+        there = [job for job in jobs if (job.engine or supervisor.default) == engine]
+        waiting = [job for job in there if job.sweep_id not in at_work]
         running = [record for record in running if record.engine in ("", engine)]
-        served = queue.served_at(store.records(), self._owner_of, now=time.time())
-        order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
+        served = queue.served_at(store.records(), store, now=time.time())
+        at_once = Counter(store.listed_ownership(record.run_id).owner for record in running)
+        order = queue.in_turn(waiting, served, at_once)
         before = order[: order.index(mine)]
         trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
         places = max(supervisor.places(engine), len(running))
@@ -171,12 +173,13 @@ class Queue(Operations):
             return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
         sweeps = {record.request.sweep_id: record for record in running}
         with acting_as(SERVER):
-            times = [*map(self._left, sweeps.values()), *(self._time(batch.records) for batch in before)]
+            queued = {record.run_id: record for record in records}
+            times = [
+                *map(self._left, sweeps.values()),
+                *(self._time([queued[r] for r in job.run_ids]) for job in before),
+            ]
         seconds = None if None in times else reduce(Range.plus, times).times(1 / places)
         return QueuePlace(ahead=len(sweeps) + len(before), seconds=seconds, trouble=trouble)
-
-    def _owner_of(self, run_id: str) -> str:
-        return self._workspace.store.listed_ownership(run_id).owner
 
     def _left(self, record: RunRecord | ProbeRecord) -> Range | None:
         """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
@@ -280,8 +283,8 @@ class Spending(Operations):
         engine, limit = self._workspace.supervisor.engine(HF_JOBS), self.limit(sweep)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-                if limit and (job := engine.job_of(sweep.sweep_id)):
-                    limit = max(limit, job[1].limit_usd)  # one that was started with a higher limit keeps it
+                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
+                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
                 most = max(limit, bill.most_usd) if limit else None
                 return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
         except EngineUnavailableError:  # what jobs have cost cannot be read

@@ -387,7 +387,7 @@ class Runs(Operations):
             with contextlib.suppress(RankVizError):
                 environment = record.environment
                 if record.state is RunState.QUEUED and not environment:
-                    environment = there(self._workspace.supervisor.place_of(record.run_id)[0])
+                    environment = there(self._workspace.store.listed_destination(record.run_id).engine)
                 if environment is not None:
                     pace = estimator.pace(request, environment, before=record.started_at)
                     estimate = estimator.estimate(request, environment, pace)

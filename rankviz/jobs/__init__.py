@@ -10,6 +10,6 @@ hub         calls to Hugging Face, logins, costs and spending limits
 """
 
 from rankviz.core.runs.events import Attempt
-from rankviz.jobs.engine import End, Engine, Job, Live, Nodes
+from rankviz.jobs.engine import End, Engine, Job, Live
 
-__all__ = ["Attempt", "End", "Engine", "Job", "Live", "Nodes"]
+__all__ = ["Attempt", "End", "Engine", "Job", "Live"]

@@ -18,11 +18,13 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, get_args
 
+from rankviz.core.bounds import Between, Word
+from rankviz.core.from_json import build
 from rankviz.core.runs.events import Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import EngineError
@@ -37,6 +39,8 @@ OLD_STATE_FILE = "submission.json"
 """File with a job's state on the cluster, in versions before 1 December 2026."""
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
 """Name of a job's folder: RUN_ID-aATTEMPT."""
+MOST_USD = 10**6
+"""Highest spending limit of a sweep, in US dollars."""
 
 
 def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: bool = False) -> None:
@@ -82,6 +86,23 @@ def _with_data(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobTerms:
+    """Terms on which a machine of Hugging Face was rented for a job."""
+
+    owner: str = ""
+    """Id of the visitor who pays."""
+    account: str
+    flavor: Word
+    usd_per_minute: Annotated[float, Between(0, MOST_USD)]
+    timeout_seconds: Annotated[int, Between(0, 10**9)]
+    sweep_id: Word
+    limit_usd: Annotated[float, Between(0, MOST_USD)]
+    """Spending limit of the whole sweep, in US dollars."""
+    has_returned: bool = False
+    """True where the job was restored from its account after this runs folder had been emptied."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
     """State of a job elsewhere, as stored in its folder."""
 
@@ -96,8 +117,8 @@ class Submission:
     """Billed seconds so far, on machines that cost money; None where not known."""
     seconds_at: float = 0.0
     """Time at which `seconds` was read, unix seconds."""
-    terms: Mapping[str, Any] = field(default_factory=dict)
-    """Terms of the job, such as machine and price; set by its engine."""
+    terms: JobTerms | None = None
+    """Terms of a rented machine; None on a cluster that costs nothing."""
 
 
 def write_job(folder: Path, job: Job, submission: Submission) -> None:
@@ -108,24 +129,26 @@ def write_job(folder: Path, job: Job, submission: Submission) -> None:
 
 
 def read_job(folder: Path) -> tuple[Job, Submission]:
-    """Read job.json; raise EngineError where it is damaged, and OSError where a retry may help."""
+    """Read job.json; raise ValueError where it is missing or damaged, and OSError where a retry may help."""
+    return parse_job(lambda name: (folder / name).read_bytes())
+
+
+def parse_job(read: Callable[[str], bytes]) -> tuple[Job, Submission]:
+    """Return a job and its state. `read` returns a file of the job's folder, by name. Raise ValueError where job.json
+    is missing or damaged: a job whose state is not known is never taken for one that was not submitted."""
     try:
-        content = json.loads((folder / JOB_FILE).read_bytes())
+        content = json.loads(read(JOB_FILE))
         if "terms" not in content:
-            content = json.loads((folder / OLD_STATE_FILE).read_bytes()) | content
+            content = json.loads(read(OLD_STATE_FILE)) | content
+        job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
         known = {name: content[name] for name in Submission.__dataclass_fields__}
         end = End(**known["end"]) if known["end"] else None
-        return job_of(content), Submission(**known | {"end": end, "terms": dict(known["terms"])})
+        terms = build(JobTerms, known["terms"]) if known["terms"] else None
+        if job.attempts and job.kind in get_args(Kind):
+            return job, Submission(**known | {"end": end, "terms": terms})
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise EngineError(f"{JOB_FILE} is missing or damaged") from None
-
-
-def job_of(content: Any) -> Job:
-    """Return the job in job.json's content; raise ValueError, KeyError, TypeError or AttributeError if invalid."""
-    job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
-    if not job.attempts or job.kind not in get_args(Kind):
-        raise ValueError("no job")
-    return job
+        pass
+    raise ValueError(f"{JOB_FILE} is missing or damaged")
 
 
 def job_by_names(folder: Path) -> Job:
@@ -142,10 +165,6 @@ def folders_in(place: Path) -> Sequence[Path]:
         # The spending limit of a sweep is a file beside them, whose name may end alike.
         return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
     return []
-
-
-def folder_of(job: Job, place: Path) -> Path:
-    return place / job.name.replace("@", "-a")
 
 
 def read_plain(path: Path, offset: int, most: int = 2**22) -> bytes:

@@ -30,13 +30,20 @@ class Job:
     kind: Kind = "finetune"
     owner: str = ""
     """Id of the visitor who owns the runs; empty for the owner of the server."""
+    sweep_id: str = ""
+    engine: str = ""
+    """Name of the engine that the runs ask for; empty for the default one."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of the job's engine, by name: {"flavor": "l4x1"}."""
 
     @property
     def name(self) -> str:
-        """Unique name of the job: RUN_ID@ATTEMPT of its first attempt, since each attempt is in one job only."""
-        return str(self.attempts[0]) if self.attempts else ""
+        """Unique name of the job: RUN_ID-aATTEMPT of its first attempt, since each attempt is in one job only."""
+        return str(self.attempts[0]).replace("@", "-a") if self.attempts else ""
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(attempt.run_id for attempt in self.attempts)
 
 
 class End(NamedTuple):
@@ -51,14 +58,16 @@ class End(NamedTuple):
     """True where the job's runs that have not begun fail too, instead of going to another job."""
     by_us: bool = False
     """True where RankViz ended the job. Unfinished runs are queued again, without counting a lost attempt."""
+    was_cancelled: bool = False
+    """True where the job ended because somebody cancelled it on its cluster: RankViz, or its owner there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A job that was started on an engine and not forgotten yet."""
+    """A job that was started on an engine and not forgotten yet, as the engine last saw it."""
 
     job: Job
-    handle: str
+    handle: str = ""
     """Id of the job on the engine, such as a process id. The engine finds the job by this id after a restart."""
     where: str = ""
     """Place of the job for display: "GPU 1", "node-3"; at most 200 characters, empty while not known."""
@@ -66,17 +75,10 @@ class Live:
     """Reason why the job has not begun, as a sentence; empty once its worker runs."""
     end: End | None = None
     """End of the job; None while its worker runs or may still start."""
+    seconds: float | None = None
+    """Billed seconds so far; None where not known, or where machines cost nothing."""
     is_at_cancelled: bool = False
     """True where the job works on a run that was cancelled here as it waited."""
-
-
-class Nodes(NamedTuple):
-    """Machines of an engine, as far as the engine can see them now."""
-
-    gpus: Sequence[str] = ()
-    """GPU models, as names in the table of GPUs begin: "L4", "A100"."""
-    has_gpu: bool = False
-    """True where each job gets a GPU; False also where this is not known."""
 
 
 class Engine(Protocol):
@@ -100,6 +102,10 @@ class Engine(Protocol):
     """True where a sweep is divided among free places; False where a place costs money."""
     about: str = ""
     """Description of the engine and its needs in one or two sentences, for people who choose where to train."""
+    gpu_models: Sequence[str] = ()
+    """GPU models of an engine elsewhere, as names in the table of GPUs begin: "L4", "A100"."""
+    has_gpu: bool = False
+    """True where each job of an engine elsewhere gets a GPU; False also where this is not known."""
 
     @property
     def title(self) -> str:
@@ -110,10 +116,6 @@ class Engine(Protocol):
         """Return why this server cannot use the engine and how its owner can change that; empty where the engine is
         set up. Checks settings and installed packages only."""
         return ""
-
-    def nodes(self) -> Nodes:
-        """Return the machines of an engine elsewhere."""
-        return Nodes()
 
     def room(self) -> int:
         """Return how many more jobs the engine would start now."""
@@ -160,14 +162,13 @@ def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
     from rankviz.jobs.hub import Logins
     from rankviz.jobs.local import Local
     from rankviz.jobs.ray import Ray
-    from rankviz.jobs.remote import JobLimits
     from rankviz.jobs.slurm import Slurm
     from rankviz.machine import memory_bytes
 
     def chosen(prefix: str, *names: str) -> dict:
         return {name: getattr(settings, f"{prefix}_{name}") for name in names}
 
-    first, limits = require(settings.engine), JobLimits.of(settings.limits)
+    first, limits = require(settings.engine), settings.limits
     for name, value in (("RANKVIZ_RAY_ADDRESS", settings.ray_address), ("RANKVIZ_RAY_STORAGE", settings.ray_storage)):
         if first == RAY and not value:
             raise InvalidSettingError(f"RANKVIZ_ENGINE is ray, so {name} must be set.")

@@ -8,20 +8,17 @@ bucket (hub.py).
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
 
-from rankviz.core.bounds import Between, Word
-from rankviz.core.from_json import build
 from rankviz.core.runs.events import HF_JOBS, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import (
@@ -33,35 +30,13 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.bundle import Submission
+from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.jobs.engine import End, Job, Live
-from rankviz.jobs.hub import (
-    IN,
-    MOST_USD,
-    OUT,
-    Bill,
-    Cost,
-    Flavor,
-    Hub,
-    HubJob,
-    Ledger,
-    Logins,
-    cost_so_far,
-    require_limit,
-    seconds_left,
-)
+from rankviz.jobs.hub import IN, OUT, Bill, Flavor, Hub, HubJob, Ledger, Logins, cost_so_far, seconds_left
 from rankviz.jobs.local import describe_exit
-from rankviz.jobs.remote import (
-    OWN_LIMITS,
-    READ_BYTES,
-    JobLimits,
-    Remote,
-    RemoteJob,
-    Status,
-)
+from rankviz.jobs.remote import READ_BYTES, Remote, RemoteJob
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
-from rankviz.store import RunStore
 from rankviz.store.durable import aside_of
 from rankviz.store.journal import line_of, parse_request, request_text
 from rankviz.store.ownership import Ownership, WantedEngine
@@ -108,76 +83,31 @@ exec "$python" -m rankviz.jobs.inside "$@"
 argument is the archive of this package, the others are for `inside`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobTerms:
-    """Terms on which a job was rented, stored in its submission."""
-
-    owner: str = ""
-    """Id of the visitor who pays."""
-    account: str
-    flavor: Word
-    usd_per_minute: Annotated[float, Between(0, MOST_USD)]
-    timeout_seconds: Annotated[int, Between(0, 10**9)]
-    sweep_id: Word
-    limit_usd: Annotated[float, Between(0, MOST_USD)]
-    """Spending limit of the whole sweep, in US dollars."""
-    has_returned: bool = False
-    """True where the job was restored from its account after this runs folder had been emptied."""
-
-
-def terms_of(submission: Submission) -> JobTerms:
-    """Return the terms of a submission; raise ValueError where they cannot be read."""
-    return build(JobTerms, dict(submission.terms))
-
-
-@dataclass(frozen=True, slots=True)
-class Returning:
-    """A job of an account whose sweep this page has lost, as when a Space restarts and its disk is emptied."""
-
-    name: str
-    job: Job
-    requests: tuple[RunRequest, ...]
-    terms: JobTerms
-    handle: str
-
-
+@dataclass(eq=False)
 class HfJobs(Remote):
-    """Engine that runs the jobs of one runs folder on Hugging Face.
+    """Engine that runs the jobs of one runs folder on Hugging Face. at_once counts jobs of all owners together."""
 
-    Args:
-        image: Container image with Unsloth.
-        at_once: Number of jobs that run at the same time, of all owners together.
-        spend, flavor: Default spending limit in US dollars, and default machine, of runs that name none.
-        limits: Limits for the files that a job returns.
-        worker: Command that replaces the real worker in tests.
-        sees_folders: True where jobs see the folders of this machine, as a stand-in's jobs do in tests.
-        missing_seconds: Seconds after which a job unknown to Hugging Face counts as never started or deleted.
-    """
+    logins: Logins
+    _: KW_ONLY
+    image: str = JOBS_IMAGE
+    """Container image with Unsloth."""
+    spend: float = JOBS_SPEND
+    """Spending limit, in US dollars, of runs that name none."""
+    flavor: str = JOBS_FLAVOR
+    """Machine of runs that name none."""
+    sees_folders: bool = False
+    """True where jobs see the folders of this machine, as a stand-in's jobs do in tests."""
+    at_once: int = JOBS_AT_ONCE
+    poll_seconds: float = 5.0
+    missing_seconds: float = MISSING_SECONDS
 
     name = HF_JOBS
     title = "Hugging Face Jobs"
     about = "Your Hugging Face account pays. The data and RankViz's code go into a private repository of yours."
     is_limited = False
 
-    def __init__(
-        self,
-        store: RunStore,
-        logins: Logins,
-        *,
-        image: str = JOBS_IMAGE,
-        at_once: int = JOBS_AT_ONCE,
-        spend: float = JOBS_SPEND,
-        flavor: str = JOBS_FLAVOR,
-        limits: JobLimits = OWN_LIMITS,
-        worker: Sequence[str] = (),
-        sees_folders: bool = False,
-        poll_seconds: float = 5.0,
-        missing_seconds: float = MISSING_SECONDS,
-    ):
-        self.logins, self.sees_folders = logins, sees_folders
-        self._spend, self._flavor, self._image, self._worker = spend, flavor, image, tuple(worker)
-        seconds = {"poll_seconds": poll_seconds, "missing_seconds": missing_seconds}
-        super().__init__(store, at_once=at_once, limits=limits, **seconds)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.ledger = Ledger(self.place)
         self._coming: set[str] = set()
         """Ids of runs that are being restored; no job starts for them meanwhile."""
@@ -188,27 +118,22 @@ class HfJobs(Remote):
 
     def start(self, job: Job) -> Live | None:
         """Start a job; None where a job that this page has restored meanwhile has its runs."""
-        run_ids = {attempt.run_id for attempt in job.attempts}
+        run_ids = {*job.run_ids}
         if self._coming & run_ids:  # asked first: it is empty only once the job's folder is there
             return None
-        held = {attempt.run_id for live in self.live() if not live.end for attempt in live.job.attempts}
+        held = {run_id for live in self.live() if not live.end for run_id in live.job.run_ids}
         return None if held & run_ids else super().start(job)
 
-    def check(self, terms: Mapping[str, Any]) -> None:
-        build(JobTerms, dict(terms))
-
-    def terms(self, job: Job) -> Mapping[str, Any]:
+    def terms(self, job: Job) -> JobTerms:
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
-        sweep_id = self.store.record(job.attempts[0].run_id).request.sweep_id
-        jobs = list(self._jobs())
-        if any(terms.sweep_id == sweep_id for _, _, terms in jobs):
+        if self.jobs(job.sweep_id):
             raise EngineUnavailableError(ONE_AT_A_TIME)
         # A job that nobody can follow takes a place of its own owner only.
-        payers = [terms.owner for _, each, terms in jobs if not each.end]
-        if sum(owner == payer or self.logins.of(owner) is not None for owner in payers) >= self._at_once:
-            raise EngineUnavailableError(NO_PLACE.format(self._at_once))
-        limit, bill = self.ledger.limit(sweep_id), self.bill(sweep_id)
+        payers = [each.terms.owner for each in self.jobs().values() if not each.end]
+        if sum(owner == payer or self.logins.of(owner) is not None for owner in payers) >= self.at_once:
+            raise EngineUnavailableError(NO_PLACE.format(self.at_once))
+        limit, bill = self.ledger.limit(job.sweep_id), self.bill(job.sweep_id)
         options = {**job.options, **({} if limit is None else {"spend": repr(limit)})}
         try:
             flavor, usd = self.offer(hub, options, wait=0.0)
@@ -216,124 +141,128 @@ class HfJobs(Remote):
         except InvalidSettingError as error:  # who looks at a run of another sees no dollars
             raise EngineError(USED_UP if bill.jobs else str(error)) from error
         if limit is None:
-            self.ledger.note_limit(sweep_id, usd)
-        price = {"flavor": flavor.name, "usd_per_minute": flavor.usd_per_minute}
-        times = {"timeout_seconds": seconds, "limit_usd": usd}
-        return asdict(JobTerms(owner=payer, account=hub.name, sweep_id=sweep_id, **price, **times))
+            self.ledger.note(job.sweep_id, limit=usd)
+        return JobTerms(
+            owner=payer,
+            account=hub.name,
+            flavor=flavor.name,
+            usd_per_minute=flavor.usd_per_minute,
+            timeout_seconds=seconds,
+            sweep_id=job.sweep_id,
+            limit_usd=usd,
+        )
 
     def forget(self, live: Live) -> None:
         """Add the job's cost to the ledger and remove its folder. The job's files stay in the owner's bucket."""
-        folder = bundle.folder_of(live.job, self.place)
-        submission = bundle.read_job(folder)[1]
-        terms = terms_of(submission)
-        self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
+        name = live.job.name
+        submission = bundle.read_job(self.place / name)[1]
+        self.ledger.note(submission.terms.sweep_id, costs={name: cost_so_far(submission)})
         with (self.place / "forgotten").open("a") as file:  # its runs may be deleted here, and do not return
-            file.write(f"{folder.name}\n")
+            file.write(f"{name}\n")
         super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
         """Return the machine and the spending limit in US dollars that the options name; raise InvalidSettingError
-        where the machine is unknown or the limit is invalid."""
-        name, spend = options.get("flavor") or self._flavor, options.get("spend") or self._spend
+        where the machine is unknown or the limit is no number."""
+        name, spend = options.get("flavor") or self.flavor, options.get("spend") or self.spend
         flavors = hub.flavors(wait)
         flavor = next((each for each in flavors if each.name == name), None)
         if flavor is None:
             known = ", ".join(each.name for each in flavors)
             raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
         try:
-            usd = float(spend)
+            return flavor, float(spend)
         except ValueError:
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
-        require_limit(usd)
-        return flavor, usd
 
     def bill(self, sweep_id: str) -> Bill:
         """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger is unreadable."""
-        jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
-        return self.ledger.bill(sweep_id, jobs)
+        return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
-    def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
-        """Return submission and terms of the sweep's job that has a folder here; None where there is none."""
-        return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
-
-    def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
-        """Yield folder name, submission and terms of each readable job with a folder here. Thread-safe."""
+    def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
+        """Return the states of all jobs with a readable folder here, or of one sweep's, by name. Thread-safe."""
+        jobs = {}
         for folder in bundle.folders_in(self.place):
-            with contextlib.suppress(OSError, EngineError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 submission = bundle.read_job(folder)[1]
-                yield folder.name, submission, terms_of(submission)
+                if submission.terms and sweep_id in ("", submission.terms.sweep_id):
+                    jobs[folder.name] = submission
+        return jobs
 
-    def returning(self, owner: str) -> Sequence[Returning]:
-        """Return the newest jobs of an owner's account whose sweeps are not here, each with the runs that no newer job
-        has; raise EngineUnavailableError or EngineError where a job cannot be read."""
+    def restore(self, owner: str, admit: Callable[[int], AbstractContextManager[None]]) -> Iterator[Sequence[str]]:
+        """Restore the runs of an owner's newest jobs whose sweeps are not here, as after a restart of a Space, which
+        empties its disk, and follow the jobs. Nothing is started. Yield the ids of each job's runs that no newer job
+        has. admit: Called with their number; the runs are restored in the context that it returns. Raise
+        EngineUnavailableError or EngineError where a job cannot be read or is here already."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
-        here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
+        known = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
         self.store.update(waits=True)
         runs, sweeps = self.store.names()
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
-            job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None
-            requests = tuple(request for request in job.requests if request.run_id not in runs) if job else ()
-            if requests and job.terms.sweep_id not in sweeps:
-                found.append(replace(job, requests=requests))
-                runs |= {request.run_id for request in requests}
-        return found
+            if NAME.fullmatch(seen.name) and seen.name not in known and (there := self._read_job(hub, seen, owner)):
+                job, submission, requests = there
+                requests = [request for request in requests if request.run_id not in runs]
+                if requests and submission.terms.sweep_id not in sweeps:
+                    found.append((job, submission, requests))
+                    runs |= {request.run_id for request in requests}
+        for job, submission, requests in found:
+            with admit(len(requests)):
+                self._take(job, submission, requests)
+            yield [request.run_id for request in requests]
 
-    def take(self, found: Returning, owner: str) -> None:
-        """Restore the runs of a job from its account into this store, and follow the job. Nothing is started. Raise
-        EngineError where the job is here already."""
-        folder, terms = self.place / found.name, found.terms
-        numbers = {attempt.run_id: attempt.number for attempt in found.job.attempts}
-        first, *others = found.job.attempts  # the first names the folder
-        self._coming |= (wanted := {request.run_id for request in found.requests})
+    def _take(self, job: Job, submission: Submission, requests: Sequence[RunRequest]) -> None:
+        folder, terms = self.place / job.name, submission.terms
+        numbers = {attempt.run_id: attempt.number for attempt in job.attempts}
+        first, *others = job.attempts  # the first names the folder
+        self._coming |= (wanted := {request.run_id for request in requests})
         self.place.mkdir(parents=True, exist_ok=True)
         aside = aside_of(folder)
         try:
             aside.mkdir()
             attempts = (first, *(each for each in others if each.run_id in wanted))
-            state = Submission(submitted=True, handle=found.handle, terms=asdict(terms))
-            bundle.write_job(aside, replace(found.job, attempts=attempts), state)
+            bundle.write_job(aside, replace(job, attempts=attempts), submission)
             if folder.exists():
                 raise EngineError("This job is here already.")
             there = WantedEngine(HF_JOBS, {"flavor": terms.flavor, "spend": f"{terms.limit_usd:g}"})
             content = {}
-            for request in found.requests:
-                placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": found.handle}
+            for request in requests:
+                placed = {"attempt": numbers[request.run_id], "engine": HF_JOBS, "job": submission.handle}
                 events = line_of(AttemptPlaced(time=request.created_at, **placed))
                 content[request.run_id] = {"request.json": request_text(request), "events.jsonl": events, **there.files}
-            self.store.publish(content, Ownership(owner))
+            self.store.publish(content, Ownership(terms.owner))
             os.rename(aside, folder)
             if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
-                self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
+                self.ledger.note(terms.sweep_id, limit=terms.limit_usd)  # the newest job comes first
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             self._coming -= wanted
 
-    def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> Returning | None:
+    def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> tuple[Job, Submission, Sequence[RunRequest]] | None:
         """Read a job from the bucket, or before it has begun from the repository; None if its files are invalid."""
 
-        def text(path: str) -> bytes:
+        def read(path: str) -> bytes:
             path = f"{seen.name}/{path}"
-            return hub.read(path, 0, READ_BYTES) or hub.sent(path, READ_BYTES)
+            return hub.read(path, 0, READ_BYTES) or hub.read(path, 0, READ_BYTES, sent=True)
 
         try:
-            content = json.loads(text(bundle.JOB_FILE))
-            if "terms" not in content:
-                content = json.loads(text(bundle.OLD_STATE_FILE)) | content
-            job, terms = bundle.job_of(content), build(JobTerms, content["terms"])
+            job, submission = bundle.parse_job(read)
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
-            requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
+            requests = [parse_request(read(f"runs/{run_id}/request.json")) for run_id in job.run_ids]
+        except (ValueError, UserError):
             return None
-        named = [attempt.run_id for attempt in job.attempts if attempt.number > 0]
+        named, terms = [attempt.run_id for attempt in job.attempts if attempt.number > 0], submission.terms
         is_one = (
-            all(isinstance(each, RunRequest) for each in requests)
+            terms is not None
+            and all(isinstance(each, RunRequest) for each in requests)
             and named == [request.run_id for request in requests]
             and len(set(named)) == len(named)
             and {request.sweep_id for request in requests} == {terms.sweep_id}
-            and bundle.folder_of(job, self.place).name == seen.name
+            and job.name == seen.name
         )
+        if not is_one:
+            return None
         terms = replace(terms, owner=owner, account=hub.name, has_returned=True)
-        return Returning(seen.name, job, requests, terms, seen.id) if is_one else None
+        return job, Submission(submitted=True, handle=seen.id, terms=terms), requests
 
     def send(self, job: RemoteJob) -> None:
         path, data = archive()
@@ -341,28 +270,27 @@ class HfJobs(Remote):
         for file in sorted(job.folder.rglob("*")):
             if file.is_file():
                 files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(terms_of(job.submission)).send(files, f"Job {job.name}")
+        self._hub(job).send(files, f"Job {job.name}")
 
     def submit(self, job: RemoteJob) -> str:
-        terms, path = terms_of(job.submission), archive()[0]
+        terms, path = job.submission.terms, archive()[0]
         try:
-            hub = self._hub(terms)
+            hub = self._hub(job)
             if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
                 return there[-1].id
         except EngineUnavailableError as error:
             raise EngineDeclinedError(str(error)) from error
         places = (f"{IN}/{path}", f"{IN}/{job.name}", f"{OUT}/{job.name}")
         return hub.run(
-            image=self._image,
-            command=["sh", "-c", SCRIPT, "rankviz", *places, *self._worker],
+            image=self.image,
+            command=["sh", "-c", SCRIPT, "rankviz", *places, *self.worker],
             flavor=terms.flavor,
             timeout=terms.timeout_seconds,
             labels={**self.labels(job.name), "name": f"rankviz-{terms.sweep_id}"[:100]},
         )
 
-    def poll(self, job: RemoteJob) -> Status | None:
-        terms = terms_of(job.submission)
-        hub = self._hub(terms)
+    def poll(self, job: RemoteJob) -> Live | None:
+        terms, hub = job.submission.terms, self._hub(job)
         seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
         if seen is None:
             return None
@@ -370,25 +298,19 @@ class HfJobs(Remote):
         if seen.ended:
             text = hub.read(f"{job.name}/exit_code", 0, 16).strip()
             end = end_of(seen, int(text) if re.fullmatch(rb"-?\d{1,10}", text) else None, terms)
-        return Status(
-            handle=seen.id,
-            where=terms.flavor,
-            waits=SCHEDULED if seen.stage == "SCHEDULING" else "",
-            end=end,
-            was_cancelled=seen.stage in ("CANCELED", "DELETED"),
-            seconds=seen.seconds,
-        )
+        waits = SCHEDULED if seen.stage == "SCHEDULING" else ""
+        return Live(job=job.job, handle=seen.id, where=terms.flavor, waits=waits, end=end, seconds=seen.seconds)
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        return self._hub(terms_of(job.submission)).read(f"{job.name}/{path}", offset, most)
+        return self._hub(job).read(f"{job.name}/{path}", offset, most)
 
     def end(self, job: RemoteJob) -> None:
-        hub = self._hub(terms_of(job.submission))
+        hub = self._hub(job)
         for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
             hub.cancel(job_id)
 
     def unsend(self, job: RemoteJob) -> None:
-        self._hub(terms_of(job.submission)).unsend(job.name)
+        self._hub(job).unsend(job.name)
 
     def labels(self, name: str = "") -> Mapping[str, str]:
         """Return the labels that find a job of this runs folder in its account; without a name, the labels that find
@@ -407,10 +329,10 @@ class HfJobs(Remote):
                     hub.cancel(twin.id)
         return newest
 
-    def _hub(self, terms: JobTerms) -> Hub:
+    def _hub(self, job: RemoteJob) -> Hub:
         """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""
-        hub = self.logins.require(terms.owner)
-        if hub.name != terms.account:
+        hub = self.logins.require(job.submission.terms.owner)
+        if hub.name != job.submission.terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
         return hub
 
@@ -419,25 +341,19 @@ def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     """Return how a job ended. A restored job is not tried again by itself, since the number of its attempts is not
     known. exit_code: Exit code of the worker, None where not known. Hugging Face's own reason has priority, since
     Hugging Face may have ended the worker by a signal."""
-    end = _end_of(seen, exit_code, terms)
-    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
-
-
-def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
-    if seen.stage == "CANCELED":
-        return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
     is_over = (seen.running_seconds or 0.0) >= terms.timeout_seconds and not had_failed
-    if "timeout" in words or "timed out" in words or is_over:
-        return End(why=TIME_IS_UP.format(terms.timeout_seconds / 60), is_final=True)
-    if exit_code is not None:
-        return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
-    message = f" {seen.message.rstrip('.')}." if seen.message else ""
-    return End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")
-
-
-def _cost(submission: Submission, terms: JobTerms) -> Cost:
-    return cost_so_far(submission, terms.timeout_seconds, terms.usd_per_minute)
+    if seen.stage == "CANCELED":
+        end = End(why=CANCELLED_THERE, is_final=True)
+    elif "timeout" in words or "timed out" in words or is_over:
+        end = End(why=TIME_IS_UP.format(terms.timeout_seconds / 60), is_final=True)
+    elif exit_code is not None:
+        end = End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
+    else:
+        message = f" {seen.message.rstrip('.')}." if seen.message else ""
+        end = End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")
+    end = end._replace(was_cancelled=seen.stage in ("CANCELED", "DELETED"))
+    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 
 
 @cache
@@ -445,16 +361,13 @@ def archive() -> tuple[str, bytes]:
     """Return name and bytes of a zip of this package, which a job unpacks to run the same code as the page. The name
     contains a digest of the content."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
-
-        def write(name: str, data: bytes) -> None:
-            """Write an entry with a fixed date, so that the same files make the same zip."""
-            file.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-
-        for folder, prefix in ((IMPORT_ROOT / "rankviz", "rankviz"), (ASSETS, "rankviz/assets")):
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and path.suffix not in LEFT_OUT and "__pycache__" not in path.parts:
-                    write(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
-        write("needed.txt", "\n".join(f"{name}=={metadata.version(name)}" for name in NEEDED).encode())
+    entries = {"needed.txt": "\n".join(f"{name}=={metadata.version(name)}" for name in NEEDED).encode()}
+    for folder, prefix in ((IMPORT_ROOT / "rankviz", "rankviz"), (ASSETS, "rankviz/assets")):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix not in LEFT_OUT and "__pycache__" not in path.parts:
+                entries[f"{prefix}/{path.relative_to(folder)}"] = path.read_bytes()
+    with zipfile.ZipFile(content, "w") as file:
+        for name, entry in entries.items():  # of a fixed date, so that the same files make the same zip
+            file.writestr(zipfile.ZipInfo(name), entry, zipfile.ZIP_DEFLATED)
     data = content.getvalue()
     return f"code/rankviz-{hashlib.sha256(data).hexdigest()[:16]}.zip", data

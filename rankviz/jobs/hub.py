@@ -30,14 +30,12 @@ from rankviz.errors import (
     RankVizError,
     redacted,
 )
-from rankviz.jobs.bundle import Submission
+from rankviz.jobs.bundle import MOST_USD, Submission
 from rankviz.jobs.remote import in_thread
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
 """Billed seconds before a job's base is loaded (image, packages, download of the base). Assumed, not measured."""
-MOST_USD = 10**6
-"""Highest spending limit of a sweep, in US dollars."""
 MOST_SECONDS = 7 * 24 * 3600
 """Longest time limit of a job, in seconds."""
 LEAST_SECONDS = 300
@@ -81,19 +79,14 @@ def cost_range(training: Range, usd_per_minute: float) -> Range:
     return Range(*(cost_of(each, usd_per_minute) for each in (seconds.low, seconds.expected, seconds.high)))
 
 
-def require_limit(usd: float) -> None:
-    """Raise InvalidSettingError where the spending limit is not above 0 or is more than MOST_USD."""
-    if not 0 < usd <= MOST_USD:
-        raise InvalidSettingError(
-            f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
-        )
-
-
 def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     """Return the time limit of a new job in seconds: what the sweep's spending limit `usd` still pays for after
     `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little. The
     longest expected start is subtracted, since Hugging Face bills it and may not count it against the time limit."""
-    require_limit(usd)
+    if not 0 < usd <= MOST_USD:
+        raise InvalidSettingError(
+            f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
+        )
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(round(min(paid, MOST_SECONDS) - STARTING.high, DIGITS))
     if seconds >= LEAST_SECONDS:
@@ -107,11 +100,8 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     )
 
 
-class Cost(NamedTuple):
-    """Lower and upper bound of one job's cost, in US dollars."""
-
-    least: float
-    most: float
+Cost = tuple[float, float]
+"""Lower and upper bound of one job's cost, in US dollars."""
 
 
 class Bill(NamedTuple):
@@ -126,9 +116,10 @@ class Bill(NamedTuple):
     """Upper bound of the cost, which counts against the limit."""
 
 
-def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> Cost:
-    """Return a job's cost, from its submission. While its time is unknown, it may be the cost of the time limit."""
-    longest = timeout + STARTING.high
+def cost_so_far(submission: Submission) -> Cost:
+    """Return a rented job's cost. While its time is unknown, it may be the cost of the time limit."""
+    terms = submission.terms
+    longest = terms.timeout_seconds + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
     elif submission.seconds is None:
@@ -138,7 +129,7 @@ def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> 
         least, most = submission.seconds, max(submission.seconds, min(longest, submission.seconds + since))
         if since < FOLLOWED_SECONDS:
             least = most
-    return Cost(cost_of(least, usd_per_minute), cost_of(most, usd_per_minute))
+    return cost_of(least, terms.usd_per_minute), cost_of(most, terms.usd_per_minute)
 
 
 class Ledger:
@@ -148,38 +139,33 @@ class Ledger:
     def __init__(self, place: Path):
         self._place, self._lock = place, threading.Lock()
 
-    def note_limit(self, sweep_id: str, usd: float) -> None:
-        """Store the latest spending limit of a sweep; raise OSError where it cannot be written."""
+    def note(self, sweep_id: str, *, limit: float | None = None, costs: Mapping[str, Cost] | None = None) -> None:
+        """Store a sweep's latest spending limit in US dollars, or costs of its ended jobs by name, in place of earlier
+        ones of the same jobs; raise OSError where it cannot be written."""
         with self._lock:
-            self._write(sweep_id, usd, self._read(sweep_id)[1])
+            known, jobs = self._read(sweep_id)
+            content = {"limit": known if limit is None else limit, "jobs": {**jobs, **(costs or {})}}
+            self._place.mkdir(parents=True, exist_ok=True)
+            replace_durably(self._place / f"{sweep_id}.json", json.dumps(content))
 
     def limit(self, sweep_id: str) -> float | None:
         """Return a sweep's latest spending limit, or None; raise EngineUnavailableError where it cannot be read."""
         return self._read(sweep_id)[0]
 
-    def add(self, sweep_id: str, job: str, cost: Cost) -> None:
-        """Store the cost of an ended job, in place of an earlier entry of the same job."""
-        with self._lock:
-            limit, jobs = self._read(sweep_id)
-            self._write(sweep_id, limit, {**jobs, job: cost})
-
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
         """Return a sweep's bill with `running`, costs by job name; EngineUnavailableError if unreadable."""
         costs = {**self._read(sweep_id)[1], **running}.values()
-        is_whole = all(cost.least == cost.most for cost in costs)
-        return Bill(len(costs), sum(cost.least for cost in costs), is_whole, sum(cost.most for cost in costs))
-
-    def _write(self, sweep_id: str, limit: float | None, jobs: Mapping[str, Cost]) -> None:
-        self._place.mkdir(parents=True, exist_ok=True)
-        replace_durably(self._place / f"{sweep_id}.json", json.dumps({"limit": limit, "jobs": jobs}))
+        is_whole = all(least == most for least, most in costs)
+        return Bill(len(costs), sum(least for least, _ in costs), is_whole, sum(most for _, most in costs))
 
     def _read(self, sweep_id: str) -> tuple[float | None, Mapping[str, Cost]]:
         file = self._place / f"{sweep_id}.json"
         try:
             content = json.loads(file.read_text()) if file.exists() else self._old(sweep_id)
-            limit, jobs = content["limit"], {name: Cost(*map(float, cost)) for name, cost in content["jobs"].items()}
+            limit = content["limit"]
+            jobs = {name: (float(least), float(most)) for name, (least, most) in content["jobs"].items()}
             is_valid = limit is None or 0 < limit < math.inf
-            if is_valid and all(0.0 <= cost.least <= cost.most < math.inf for cost in jobs.values()):
+            if is_valid and all(0.0 <= least <= most < math.inf for least, most in jobs.values()):
                 return limit, jobs
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
@@ -365,24 +351,18 @@ class Hub:
                 folder, f"{self.name}/{REPOSITORY}", repo_type="dataset", commit_message=f"Read: {folder}"
             )
 
-    def sent(self, path: str, most: int) -> bytes:
-        """Return up to `most` bytes from the start of a repository's file; empty where the file does not exist."""
-        return self._get(f"datasets/{self.name}/{REPOSITORY}/resolve/main/{quote(path)}", 0, most)
-
-    def read(self, path: str, offset: int, most: int) -> bytes:
-        """Return up to `most` bytes of the bucket's file from an offset on; empty where the file does not exist."""
-        return self._get(f"buckets/{self.name}/{BUCKET}/resolve/{quote(path)}", offset, most)
-
-    def _get(self, path: str, offset: int, most: int) -> bytes:
+    def read(self, path: str, offset: int, most: int, *, sent: bool = False) -> bytes:
+        """Return up to `most` bytes of a file from an offset on; empty where it does not exist. sent: True for a file
+        of the repository, False for one of the bucket."""
         from huggingface_hub import get_session
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+        place = f"datasets/{self.name}/{REPOSITORY}/resolve/main" if sent else f"buckets/{self.name}/{BUCKET}/resolve"
+        url = f"{self._api.endpoint}/{place}/{quote(path)}"
         headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity", "Range": f"bytes={offset}-"}
         with (
             self._reaching(),
-            get_session().stream(
-                "GET", f"{self._api.endpoint}/{path}", headers=headers, timeout=READ_SECONDS, follow_redirects=True
-            ) as response,
+            get_session().stream("GET", url, headers=headers, timeout=READ_SECONDS, follow_redirects=True) as response,
         ):
             if response.status_code in (404, 416):
                 return b""

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from rankviz import logs
-from rankviz.core.runs.events import LAST, Attempt
+from rankviz.core.runs.events import LAST
 from rankviz.jobs import bundle, local
 from rankviz.store.journal import parse_lines
 
@@ -54,27 +54,12 @@ class Storage:
             self._files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
         self._files.put_file(str(file), target)
 
-    def write_all(self, folder: Path) -> None:
-        """Copy all files below a local folder to the storage."""
-        for file in bundle.files_in(folder):
-            self.write(file.relative_to(folder).as_posix(), file)
-
     def read_all(self, folder: Path) -> None:
         """Copy all files of the storage to a local folder."""
         for path in self._files.find(self._root):
             target = folder / path[len(self._root) :].lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(path, str(target))
-
-    def has_gone(self, path: str) -> bool:
-        """Return True where a file certainly does not exist any more; False also where the storage cannot be read."""
-        try:
-            self._files.info(self._at(path))  # exists() would be False for any error
-        except FileNotFoundError:
-            return True
-        except Exception:
-            return False
-        return False
 
     def remove(self) -> None:
         if self._files.exists(self._root):
@@ -84,41 +69,34 @@ class Storage:
         return f"{self._root.rstrip('/')}/{path}"
 
 
-class Carrier:
-    """Copies the worker's files to the storage."""
+def carry(work: Path, back: Storage, run_ids: Sequence[str]) -> Iterator[bool]:
+    """Copy a job's files to the storage, each time that the next item is asked for: all files of runs that have just
+    ended, and all small files that have changed. Yield True where every copy succeeded."""
+    read, copied = dict.fromkeys(run_ids, 0), {}  # bytes of each journal that were searched for the run's end
 
-    def __init__(self, work: Path, back: str | Path, attempts: Sequence[Attempt]):
-        self._work, self._back = work, Storage(str(back))
-        self._read = {attempt.run_id: 0 for attempt in attempts}
-        """Bytes of each journal, by run id, that were searched for the run's end."""
-        self._copied: dict[Path, tuple[int, int]] = {}
-        """Size and time of each copied file."""
-
-    def look(self) -> bool:
-        """Copy all files of runs that have just ended, and all small files that have changed. Return True where every
-        copy succeeded."""
-        is_whole = True
-        for run_id, offset in self._read.items():
-            folder = self._work / "runs" / run_id
-            new = bundle.read_plain(folder / "events.jsonl", offset)
-            new = new[: new.rfind(b"\n") + 1]
-            has_ended = any(isinstance(event, LAST) for event in parse_lines(new))
-            if has_ended and not all([self._write(file) for file in bundle.files_in(folder)]):
-                is_whole = False
-            else:
-                self._read[run_id] = offset + len(new)
-        return all([self._write(file) for file in bundle.files_in(self._work) if file.name in SMALL]) and is_whole
-
-    def _write(self, file: Path) -> bool:
+    def write(file: Path) -> bool:
         try:
             state = file.stat()
-            if self._copied.get(file) != (state.st_size, state.st_mtime_ns):
-                self._back.write(file.relative_to(self._work).as_posix(), file)
-                self._copied[file] = state.st_size, state.st_mtime_ns
+            if copied.get(file) != (state.st_size, state.st_mtime_ns):
+                back.write(file.relative_to(work).as_posix(), file)
+                copied[file] = state.st_size, state.st_mtime_ns
             return True
         except Exception as error:  # each file system has errors of its own
             print(f"{file.name} could not be written into the storage ({error}).", flush=True)
             return False
+
+    while True:
+        is_whole = True
+        for run_id, offset in read.items():
+            folder = work / "runs" / run_id
+            new = bundle.read_plain(folder / "events.jsonl", offset)
+            new = new[: new.rfind(b"\n") + 1]
+            has_ended = any(isinstance(event, LAST) for event in parse_lines(new))
+            if has_ended and not all([write(file) for file in bundle.files_in(folder)]):
+                is_whole = False
+            else:
+                read[run_id] = offset + len(new)
+        yield all([write(file) for file in bundle.files_in(work) if file.name in SMALL]) and is_whole
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,18 +116,19 @@ def main(argv: Sequence[str]) -> int:
         )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
         signal.signal(signal.SIGTERM, lambda *_: started.terminate())
-        carrier, wanted_until = Carrier(work, back, job.attempts), time.monotonic() + WANTED_SECONDS
+        looks, wanted_until = carry(work, Storage(back), job.run_ids), time.monotonic() + WANTED_SECONDS
         while started.poll() is None:
-            carrier.look()
+            next(looks)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.wait(LOOK_SECONDS)
             if time.monotonic() >= wanted_until:
                 wanted_until = time.monotonic() + WANTED_SECONDS
-                if source.has_gone(bundle.JOB_FILE):  # the page has given this job up
-                    started.terminate()
+                with contextlib.suppress(Exception):  # the storage cannot be read now
+                    if not source.read(bundle.JOB_FILE, 0, 1):  # the page has given this job up
+                        started.terminate()
         (work / "exit_code").write_text(f"{started.returncode}\n")
         until = time.monotonic() + LAST_SECONDS
-        while not carrier.look() and time.monotonic() < until:
+        while not next(looks) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         return started.returncode if started.returncode >= 0 else 128 - started.returncode
 

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
 
 import psutil
 
@@ -37,6 +37,8 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
     "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
 }
 PR_SET_PDEATHSIG = 1
+CACHE = "UNSLOTH_COMPILE_LOCATION"
+"""Variable with the folder of Unsloth's compiled modules."""
 PATIENCE_SECONDS = 1.0
 """Seconds to wait for a killed worker to end."""
 OUT_OF_MEMORY = (
@@ -110,21 +112,17 @@ class Worker:
 
 def launch(
     command: Sequence[str],
-    *,
-    home: Path,
+    lock: Path,
     attempts: Sequence[Attempt],
     log: Path,
-    slot: int = 0,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
     niceness: int = 0,
 ) -> Worker | None:
-    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, with its output appended to `log`; None where some process still
-    holds the lock, as a worker's threads do for a moment after its leader has ended. Raise OSError where the start
-    fails. slot: Number of the worker on this machine. environment: Additional variables. niceness: Added to this
-    process's niceness.
-    """
-    lock, texts = lock_file(home, slot), [str(attempt) for attempt in attempts]
-    variables = {**children.environment(children.TRAINING), **(environment or {}), "PYTHONUNBUFFERED": "1"}
+    """Start `command HOME RUN_ID@ATTEMPT...` in HOME, the folder of `lock`, with its output appended to `log`; None
+    where some process still holds the lock, as a worker's threads do for a moment after its leader has ended. Raise
+    OSError where the start fails. environment: Additional variables. niceness: Added to this process's niceness."""
+    home, texts = lock.parent, [str(attempt) for attempt in attempts]
+    variables = {**children.environment(children.TRAINING), **environment, "PYTHONUNBUFFERED": "1"}
     variables["PYTHONPATH"] = os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with lock.open("a+b") as file, log.open("ab") as output:
         try:
@@ -187,80 +185,60 @@ def is_held(lock: Path) -> bool:
     return False
 
 
-class Slot(NamedTuple):
-    """A GPU or the CPU as a place for one worker, with the worker's environment variables."""
-
-    lock: Path
-    where: str
-    environment: Mapping[str, str]
-
-
+@dataclass(eq=False)
 class Local(Engine):
-    """Engine for worker processes of this machine.
+    """Engine for worker processes of this machine."""
 
-    Args:
-        home: The runs folder.
-        commands: Command that starts a worker, by kind; HOME and attempts are appended.
-        grace_seconds: Seconds between asking a worker to end and killing it.
-        most_gpus: Number of GPUs to use, at most; None for all usable ones (machine.cards.usable).
-        gpus: GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports.
-        niceness: Added to this process's niceness for a worker.
-        memory_bytes: Bytes of main memory for all workers together, in equal parts; a worker above its part is
-            killed, and its run is not tried again.
-    """
+    home: Path
+    """The runs folder."""
+    _: KW_ONLY
+    commands: Mapping[Kind, Sequence[str]] = field(default_factory=lambda: COMMANDS)
+    """Command that starts a worker, by kind; HOME and attempts are appended."""
+    grace_seconds: float = 2.0
+    """Seconds between asking a worker to end and killing it."""
+    most_gpus: int | None = None
+    """Number of GPUs to use, at most; None for all usable ones (machine.cards.usable)."""
+    gpus: Sequence[str] = ()
+    """GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports."""
+    niceness: int = 0
+    """Added to this process's niceness for a worker."""
+    memory_bytes: float = math.inf
+    """Bytes of main memory for all workers together, in equal parts; a worker above its part is killed, and its run is
+    not tried again."""
 
     name = LOCAL
     title = "This machine"
     shares_disk = True
     divides = True
 
-    def __init__(
-        self,
-        home: Path,
-        *,
-        commands: Mapping[Kind, Sequence[str]] = COMMANDS,
-        grace_seconds: float = 2.0,
-        most_gpus: int | None = None,
-        gpus: Sequence[str] = (),
-        niceness: int = 0,
-        memory_bytes: float = math.inf,
-    ):
-        self._home, self._commands, self._grace_seconds = home, commands, grace_seconds
-        self._most_gpus, self._gpus = most_gpus, tuple(gpus)
-        self._niceness, self._memory_bytes = niceness, memory_bytes
+    def __post_init__(self) -> None:
         self._workers: dict[Path, Worker] = {}
+        """Live workers by their lock."""
         self._ended: list[Path] = []
         """Locks of workers that have ended, the latest last: other places are used first, since a GPU may be lost."""
 
     def room(self) -> int:
-        return len(self._free())
+        return len(self._slots.keys() - self._workers.keys())
 
     def start(self, job: Job) -> Live | None:
-        places = self._free()
-        slot = min(places, key=lambda each: self._ended.index(each.lock) if each.lock in self._ended else -1)
-        worker = launch(
-            self._commands[job.kind],
-            home=self._home,
-            attempts=job.attempts,
-            log=self._home / "runs" / job.attempts[0].run_id / "worker.log",
-            slot=self._slots.index(slot),
-            environment=slot.environment or cards.worker_environment(),
-            niceness=self._niceness,
-        )
+        free = [lock for lock in self._slots if lock not in self._workers]
+        lock = min(free, key=lambda each: self._ended.index(each) if each in self._ended else -1)
+        log, variables = self.home / "runs" / job.run_ids[0] / "worker.log", self._slots[lock][1]
+        variables = variables or cards.worker_environment()
+        worker = launch(self.commands[job.kind], lock, job.attempts, log, variables, self.niceness)
         if worker is None:
             return None
-        self._workers[worker.lock] = worker
+        self._workers[lock] = worker
         return self._live(worker)
 
     def live(self) -> Sequence[Live]:
-        known = [slot.lock for slot in self._slots]
-        for lock in {*known, *self._home.glob("worker-*.lock")} - self._workers.keys():
+        for lock in {*self._slots, *self.home.glob("worker-*.lock")} - self._workers.keys():
             if worker := find(lock):
                 self._workers[lock] = worker
         return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
 
     def cancel(self, live: Live) -> End:
-        exit_code = self._worker(live).end(self._grace_seconds)
+        exit_code = self._worker(live).end(self.grace_seconds)
         return End(exit_code, why=describe_exit(exit_code))
 
     def forget(self, live: Live) -> None:
@@ -272,53 +250,40 @@ class Local(Engine):
         self._workers.clear()
 
     @cached_property
-    def _slots(self) -> Sequence[Slot]:
-        """Places for workers. A single reported GPU, or the CPU, gets its variables when a worker starts."""
-        if self._gpus:
-            places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self._gpus]
+    def _slots(self) -> Mapping[Path, tuple[str, Mapping[str, str]]]:
+        """Place for display, such as "GPU 1", and environment variables of each worker that may run, by its lock. A
+        single reported GPU, or the CPU, gets its variables when a worker starts."""
+        if self.gpus:
+            places = [(f"GPU {gpu}", {cards.ORDER: cards.PCI, cards.VISIBLE: gpu}) for gpu in self.gpus]
         else:
             usable = cards.usable(cards.read_driver())
             places = [(card.uuid if card.index is None else f"GPU {card.index}", cards.only(card)) for card in usable]
-        places = places[: self._most_gpus]
+        places = places[: self.most_gpus]
         if len(places) < 2:
             where = places[0][0] if places else "this machine"
-            return [Slot(lock_file(self._home), where, places[0][1] if self._gpus else {})]
-        return [
-            Slot(lock_file(self._home, number), where, environment | _own_cache(number))
-            for number, (where, environment) in enumerate(places)
-        ]
-
-    def _free(self) -> Sequence[Slot]:
-        return [slot for slot in self._slots if slot.lock not in self._workers]
+            return {lock_file(self.home): (where, places[0][1] if self.gpus else {})}
+        slots = {}
+        for number, (where, environment) in enumerate(places):
+            if number:  # the first one keeps Unsloth's usual folder for compiled modules
+                environment[CACHE] = f"{os.environ.get(CACHE) or 'unsloth_compiled_cache'}-{number}"
+            slots[lock_file(self.home, number)] = where, environment
+        return slots
 
     def _worker(self, live: Live) -> Worker:
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
 
     def _live(self, worker: Worker) -> Live:
-        if self._memory_bytes < math.inf:
-            worker.end_at(self._memory_bytes / len(self._slots))
-        return Live(
-            job=Job(attempts=worker.attempts),
-            handle=str(worker.pid),
-            where=next((slot.where for slot in self._slots if slot.lock == worker.lock), ""),
-            end=None if worker.alive() else self._end(worker),
-        )
-
-    def _end(self, worker: Worker) -> End | None:
-        """End all remaining processes of a worker and return how it ended; None until they are gone."""
-        try:
-            exit_code = worker.end(self._grace_seconds)
-        except EngineUnavailableError:
-            return None
-        if worker.took_bytes:
-            return End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(self._memory_bytes / len(self._slots))))
-        return End(exit_code, exit_code is None or is_lost(exit_code), describe_exit(exit_code))
-
-
-def _own_cache(number: int) -> dict[str, str]:
-    """Return the variable that gives each slot but the first its own folder for Unsloth's compiled modules."""
-    name = "UNSLOTH_COMPILE_LOCATION"
-    return {name: f"{os.environ.get(name) or 'unsloth_compiled_cache'}-{number}"} if number else {}
+        most, end = self.memory_bytes / len(self._slots), None
+        if most < math.inf:
+            worker.end_at(most)
+        if not worker.alive():
+            with contextlib.suppress(EngineUnavailableError):  # some of its processes are left
+                exit_code = worker.end(self.grace_seconds)
+                end = End(exit_code, exit_code is None or is_lost(exit_code), describe_exit(exit_code))
+                if worker.took_bytes:
+                    end = End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(most)))
+        where = self._slots.get(worker.lock, ("", {}))[0]
+        return Live(job=Job(attempts=worker.attempts), handle=str(worker.pid), where=where, end=end)
 
 
 def is_lost(exit_code: int) -> bool:

@@ -7,59 +7,58 @@ The time when a visitor was last served is read from the journals, so a restart 
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple
 
-from rankviz.core.runs.events import queued_at
+from rankviz.core.probe import ProbeRecord
+from rankviz.core.runs.events import Attempt, queued_at
 from rankviz.core.runs.record import RunState
+from rankviz.jobs.engine import Job
+from rankviz.store import RunStore
 from rankviz.store.journal import Record
 
-Goal = tuple[str, tuple[tuple[str, str], ...]]
-"""Target of a run: the engine's name (empty for the default engine) and the engine's options."""
 NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
-class Batch(NamedTuple):
-    """Runs for one worker: the waiting runs of a sweep, or a probe."""
-
-    owner: str
-    sweep_id: str
-    records: tuple[Record, ...]
-
-    @property
-    def run_ids(self) -> tuple[str, ...]:
-        return tuple(record.run_id for record in self.records)
-
-
-def batches(records: Iterable[Record], owner_of: Callable[[str], str], goal_of: Callable[[str], Goal]) -> list[Batch]:
-    """Group queued records by owner, sweep and goal, the first queued first; resuming a run queues it anew."""
-    waiting: dict[tuple[str, str, Goal], list[Record]] = {}
+def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
+    """Return jobs for the queued records, one for all that have the same owner, sweep, engine and options, the first
+    queued first; resuming a run queues it anew."""
+    groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
-            key = owner_of(record.run_id), record.request.sweep_id, goal_of(record.run_id)
-            waiting.setdefault(key, []).append(record)
-    return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id, _), group in waiting.items()]
+            there, owner = store.listed_destination(record.run_id), store.listed_ownership(record.run_id).owner
+            options = tuple(sorted(there.options.items()))
+            groups.setdefault((owner, record.request.sweep_id, there.engine, options), []).append(record)
+    return [
+        Job(
+            attempts=tuple(Attempt(record.run_id, record.attempt) for record in group),
+            kind="probe" if isinstance(group[0], ProbeRecord) else "finetune",
+            owner=owner,
+            sweep_id=sweep_id,
+            engine=engine,
+            options=dict(options),
+        )
+        for (owner, sweep_id, engine, options), group in groups.items()
+    ]
 
 
-def served_at(records: Iterable[Record], owner_of: Callable[[str], str], *, now: float) -> dict[str, float]:
+def served_at(records: Iterable[Record], store: RunStore, *, now: float) -> dict[str, float]:
     """Return when each visitor's latest run began, at most `now`, in unix seconds; without visitors that have none."""
     last: dict[str, float] = {}
     for record in records:
         if record.started_at is not None:
-            owner = owner_of(record.run_id)
+            owner = store.listed_ownership(record.run_id).owner
             last[owner] = max(last.get(owner, -math.inf), min(record.started_at, now))
     return last
 
 
-def in_turn(
-    waiting: Sequence[Batch], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES
-) -> list[Batch]:
-    """Return the batches in the order in which they start if nothing else is queued or ends. served: Time when each
+def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES) -> list[Job]:
+    """Return the jobs in the order in which they start if nothing else is queued or ends. served: Time when each
     visitor was last served, unix seconds. places: Number of places that each visitor has now."""
-    lines: dict[str, deque[tuple[int, Batch]]] = {}
-    for number, batch in enumerate(waiting):
-        lines.setdefault(batch.owner, deque()).append((number, batch))
+    lines: dict[str, deque[tuple[int, Job]]] = {}
+    for number, job in enumerate(waiting):
+        lines.setdefault(job.owner, deque()).append((number, job))
     has, order = {owner: places.get(owner, 0) for owner in lines}, []
     while lines:
         owner = min(lines, key=lambda each: (has[each], served.get(each, -math.inf), lines[each][0][0]))
@@ -70,13 +69,14 @@ def in_turn(
     return order
 
 
-def parts(order: Sequence[Batch], room: int, *, least: int) -> list[Batch]:
-    """Divide batches among `room` free places: each into parts of about equal size, each part of at least `least`
+def parts(order: Sequence[Job], room: int, *, least: int) -> list[Job]:
+    """Divide jobs among `room` free places: each into parts of about equal size, each part of at least `least`
     runs."""
-    divided: list[Batch] = []
-    for at, batch in enumerate(order):
+    divided: list[Job] = []
+    for at, job in enumerate(order):
+        attempts = job.attempts
         share = math.ceil((room - len(divided)) / (len(order) - at))
-        number = max(1, min(share, len(batch.records) // least))
-        ends = [math.ceil(len(batch.records) * part / number) for part in range(number + 1)]
-        divided += [batch._replace(records=batch.records[start:end]) for start, end in itertools.pairwise(ends)]
+        number = max(1, min(share, len(attempts) // least))
+        ends = [math.ceil(len(attempts) * part / number) for part in range(number + 1)]
+        divided += [replace(job, attempts=attempts[start:end]) for start, end in itertools.pairwise(ends)]
     return divided

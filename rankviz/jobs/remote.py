@@ -17,9 +17,9 @@ import threading
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,10 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.bundle import Submission, read_job, write_job
+from rankviz.jobs.bundle import JobTerms, Submission, read_job, write_job
 from rankviz.jobs.engine import End, Engine, Job, Live
 from rankviz.machine import disk
-from rankviz.settings import Limits
+from rankviz.settings import OWN_LIMITS, Limits
 from rankviz.store import RunStore
 from rankviz.store.durable import aside_of
 from rankviz.store.journal import parse_event
@@ -83,84 +83,49 @@ TOO_LARGE = (
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
-    """Status of a job as its cluster reports it."""
+@dataclass(eq=False)
+class Remote(Engine):
+    """An engine that runs jobs on a cluster.
 
-    handle: str
-    where: str = ""
-    waits: str = ""
-    """Reason why the job does not run, as a sentence; empty while it runs."""
-    end: End | None = None
-    was_cancelled: bool = False
-    """True where the job ended because somebody cancelled it."""
-    seconds: float | None = None
-    """Billed seconds so far; None where not known."""
+    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes,
+    is called from several threads, and may raise EngineUnavailableError: then it is called again later.
+    """
 
+    store: RunStore
+    _: KW_ONLY
+    limits: Limits = OWN_LIMITS
+    """Limits of the server. Each file of a job has one, since the job's owner controls its files."""
+    worker: Sequence[str] = ()
+    """Command that replaces the real worker in tests."""
+    at_once: int = 8
+    """Number of jobs on the cluster at most, waiting jobs included."""
+    poll_seconds: float = 2.0
+    """Seconds between two polls of a job."""
+    missing_seconds: float = 60.0
+    """Seconds after which a job unknown to the cluster counts as gone."""
+    given_up_seconds: float = math.inf
+    """Seconds without an answer of the cluster after which a cancelled job is left to it."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobLimits:
-    """Limits for the files of one job. The job's owner controls these files, so each size has a limit."""
+    shares_disk = False
+    late_looks = 5
+    """Number of polls in which missing files of an ended job are looked for."""
 
-    journal_bytes: int
-    journal_lines: int
-    adapter_bytes: int
-    """Bytes of the adapters of all runs, with their truncated copies."""
+    def __post_init__(self) -> None:
+        self.place = self.store.home.absolute() / f"{self.name.removesuffix('-jobs')}-jobs"
+        self.journal_lines, self.adapter_bytes = self.limits.events_per_run, 10 * self.limits.adapter_mb * 10**6
+        """Accepted lines of a run's journal, and bytes of all adapters of a job, with their truncated copies."""
+        self.journal_bytes = max(self.limits.import_mb * 10**6, self.journal_lines * EVENT_BYTES)
+        self._followed: dict[str, RemoteJob] = {}
+        """Jobs by the name of their folder."""
 
-    @classmethod
-    def of(cls, limits: Limits) -> "JobLimits":
-        """Return limits from those of imports: ten times the largest adapter."""
-        journal = max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES)
-        return cls(
-            journal_bytes=journal, journal_lines=limits.events_per_run, adapter_bytes=10 * limits.adapter_mb * 10**6
-        )
-
-    def require(self, adapter_bytes: int) -> None:
-        """Raise LimitError where the adapters of all runs together, in bytes, are larger than accepted."""
+    def require_room(self, adapter_bytes: int) -> None:
+        """Raise LimitError where the adapters of all runs together, in bytes, are larger than accepted from a job."""
         if adapter_bytes > self.adapter_bytes:
             raise LimitError(
                 f"The adapters of this sweep take {units.file_size(adapter_bytes)}, and this server takes at most "
                 f"{units.file_size(self.adapter_bytes)} from a job. Choose lower ranks, fewer target modules or fewer "
                 "runs."
             )
-
-
-OWN_LIMITS = JobLimits.of(Limits())
-
-
-class Remote(Engine):
-    """An engine that runs jobs on a cluster.
-
-    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes,
-    is called from several threads, and may raise EngineUnavailableError: then it is called again later.
-
-    Args:
-        at_once: Number of jobs on the cluster at most, waiting jobs included.
-        poll_seconds: Seconds between two polls of a job.
-        missing_seconds: Seconds after which a job unknown to the cluster counts as gone.
-        given_up_seconds: Seconds without an answer of the cluster after which a cancelled job is left to it.
-    """
-
-    shares_disk = False
-    late_looks = 5
-    """Number of polls in which missing files of an ended job are looked for."""
-
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        at_once: int,
-        poll_seconds: float,
-        missing_seconds: float = 60.0,
-        given_up_seconds: float = math.inf,
-        limits: JobLimits = OWN_LIMITS,
-    ):
-        self.limits, self.poll_seconds = limits, poll_seconds
-        self.missing_seconds, self.given_up_seconds = missing_seconds, given_up_seconds
-        self.place = store.home.absolute() / f"{self.name.removesuffix('-jobs')}-jobs"
-        self.store, self._at_once = store, at_once
-        self._followed: dict[str, RemoteJob] = {}
-        """Jobs by the name of their folder."""
 
     def send(self, job: "RemoteJob") -> None:
         """Send the job's files, before it is submitted; raise EngineError where the job can never be submitted."""
@@ -172,8 +137,8 @@ class Remote(Engine):
         find out."""
 
     @abstractmethod
-    def poll(self, job: "RemoteJob") -> Status | None:
-        """Return a job's status, found by its handle or else its name; None where the cluster does not know it."""
+    def poll(self, job: "RemoteJob") -> Live | None:
+        """Return a job as it is, found by its handle or else its name; None where the cluster does not know it."""
 
     @abstractmethod
     def read(self, job: "RemoteJob", path: str, offset: int, most: int) -> bytes:
@@ -186,12 +151,9 @@ class Remote(Engine):
     def unsend(self, job: "RemoteJob") -> None:
         """Remove the sent files of a job that nobody reads any more."""
 
-    def terms(self, job: Job) -> Mapping[str, Any]:
-        """Return the terms of a new job, such as machine and price; raise as `start` where the job must wait."""
-        return {}
-
-    def check(self, terms: Mapping[str, Any]) -> None:
-        """Raise ValueError where the terms of a job cannot be read."""
+    def terms(self, job: Job) -> JobTerms | None:
+        """Return machine and price of a new job, if it costs money; raise as `start` where the job must wait."""
+        return None
 
     @cached_property
     def home_id(self) -> str:
@@ -203,10 +165,10 @@ class Remote(Engine):
 
     def room(self) -> int:
         ended = [name for name, job in self._followed.items() if job.submission.end]
-        return self._at_once - sum(folder.name not in ended for folder in bundle.folders_in(self.place))
+        return self.at_once - sum(folder.name not in ended for folder in bundle.folders_in(self.place))
 
     def start(self, job: Job) -> Live | None:
-        folder = bundle.folder_of(job, self.place)
+        folder = self.place / job.name
         if not folder.exists():
             if why_not := self.why_not():
                 raise EngineUnavailableError(why_not)
@@ -223,7 +185,7 @@ class Remote(Engine):
         return [self._live(folder) for folder in bundle.folders_in(self.place)]
 
     def cancel(self, live: Live) -> End | None:
-        job = self._follow(bundle.folder_of(live.job, self.place))
+        job = self._follow(self.place / live.job.name)
         job.cancel()
         if (end := job.submission.end) is None and job.trouble:
             raise EngineUnavailableError(job.trouble)
@@ -231,13 +193,13 @@ class Remote(Engine):
 
     def forget(self, live: Live) -> None:
         """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
-        folder = bundle.folder_of(live.job, self.place)
+        folder = self.place / live.job.name
         job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, *read_job(folder))
         job.stop()
 
         def clean() -> None:
             with contextlib.suppress(Exception):  # what fails is left: the job finds no folder
-                if job.submission.submitted and not (job.status and job.status.end):
+                if job.submission.submitted and not (job.live and job.live.end):
                     self.end(job)
             with contextlib.suppress(Exception):
                 self.unsend(job)
@@ -257,17 +219,11 @@ class Remote(Engine):
         try:
             job = self._follow(folder)
         except EngineUnavailableError as error:
-            return Live(job=bundle.job_by_names(folder), handle="", waits=str(error))
-        end, status = job.submission.end, job.status
-        waits = status.waits if status else POLLING if job.handle else SUBMITTING
-        return Live(
-            job=job.job,
-            handle=job.handle,
-            where=status.where if status else "",
-            waits="" if end else job.trouble or waits,
-            end=end,
-            is_at_cancelled=job.is_at_cancelled,
-        )
+            return Live(job=bundle.job_by_names(folder), waits=str(error))
+        end, waits = job.submission.end, POLLING if job.handle else SUBMITTING
+        live = job.live or Live(job=job.job, handle=job.handle, waits=waits)
+        waits = "" if end else job.trouble or live.waits
+        return replace(live, waits=waits, end=end, is_at_cancelled=job.is_at_cancelled)
 
     def _follow(self, folder: Path) -> "RemoteJob":
         """Return the job of a folder, followed by a thread until it ends. Raise EngineUnavailableError where the folder
@@ -275,8 +231,7 @@ class Remote(Engine):
         if folder.name not in self._followed:
             try:
                 job = RemoteJob(self, folder, *read_job(folder))
-                self.check(job.submission.terms)
-            except (OSError, EngineError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else error  # a visitor reads no path
                 raise EngineUnavailableError(
                     f"The files of a job cannot be read ({self.place.name}/{folder.name}: {why}). Its runs wait, since "
@@ -285,10 +240,6 @@ class Remote(Engine):
             self._followed[folder.name] = job
             job.start()
         return self._followed[folder.name]
-
-
-class _StoppedError(BaseException):
-    """Raised once a job is stopped here, since another supervisor may follow it by now."""
 
 
 class RemoteJob:
@@ -300,19 +251,20 @@ class RemoteJob:
 
     def __init__(self, engine: Remote, folder: Path, job: Job, submission: Submission):
         self.folder, self.job, self.submission = folder, job, submission
-        self.status: Status | None = None
+        self.live: Live | None = None
+        """The job as its cluster last reported it; None until then."""
         self.trouble = ""
         self.is_unwanted = self.is_at_cancelled = False
         """True where the job is to be cancelled; true where it works on a run that was cancelled as it waited."""
         self.asked_at = -math.inf
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
-        self._engine, self._store, self._limits = engine, engine.store, engine.limits
+        self._engine, self._store = engine, engine.store
         self._reached_at, self._cancelled_at, self._missing_since = time.monotonic(), -math.inf, math.inf
         self._is_sent = self._is_stopped = self._at_cancelled = False
         self._looks = 0
         self._lines: Counter[str] = Counter()
         """Number of copied journal lines, by run id."""
-        self._bytes_left = engine.limits.adapter_bytes
+        self._bytes_left = engine.adapter_bytes
         """Bytes of adapters, their configs included, that are still accepted."""
         self._adapters: set[tuple[str, str]] = set()
         """Run id and relative path of the adapters that are here."""
@@ -350,7 +302,7 @@ class RemoteJob:
 
     def _loop(self) -> None:
         seconds = self._engine.poll_seconds
-        with contextlib.suppress(_StoppedError):
+        with contextlib.suppress(EngineUnavailableError):  # stopped here
             while not (self._is_stopped or self.submission.end):
                 self._woken.clear()
                 self._look()
@@ -374,25 +326,25 @@ class RemoteJob:
     def _step(self) -> None:
         if not self.submission.submitted and not self._submit():
             return
-        status = self._engine.poll(self)
-        if status is None:
+        live = self._engine.poll(self)
+        if live is None:
             self._look_for()
             return
         self._missing_since = math.inf
-        if status.handle != self.handle:
-            self._note(handle=status.handle)
-        self.status, end = status, status.end
-        if status.seconds is not None and (end or time.time() - self.submission.seconds_at > NOTE_SECONDS):
-            self._note(seconds=status.seconds, seconds_at=time.time())
+        if live.handle != self.handle:
+            self._note(handle=live.handle)
+        self.live, end = live, live.end
+        if live.seconds is not None and (end or time.time() - self.submission.seconds_at > NOTE_SECONDS):
+            self._note(seconds=live.seconds, seconds_at=time.time())
         if self.is_unwanted and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
             self._note(cancelled=True)
             self._engine.end(self)
             self._cancelled_at = time.monotonic()
         self._looks += end is not None
         is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
-        has_all = bool(status.waits) or self._copy(is_final=bool(end), is_last=is_last)
+        has_all = bool(live.waits) or self._copy(is_final=bool(end), is_last=is_last)
         if end and (has_all or is_last):
-            by_us = self.submission.cancelled and (status.was_cancelled or end.lost)
+            by_us = self.submission.cancelled and (end.was_cancelled or end.lost)
             self._finish(End(why=CANCELLED, by_us=True) if by_us else end)
 
     def _submit(self) -> bool:
@@ -446,7 +398,7 @@ class RemoteJob:
     def _writing(self) -> Iterator[None]:
         with self._lock:
             if self._is_stopped:
-                raise _StoppedError
+                raise EngineUnavailableError("Another supervisor may follow the job by now.")
             yield
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
@@ -456,7 +408,7 @@ class RemoteJob:
             try:
                 has_all = self._copy_run(attempt, is_last) and has_all
                 if is_final and self._store.record(attempt.run_id).attempt == attempt.number:
-                    self._fetch_log(attempt)
+                    self._fetch(attempt, "worker.log", LOG_BYTES)
             except (RunNotFoundError, FileNotFoundError):  # deleted here
                 continue
             except EngineError:  # refused, and not only now
@@ -490,9 +442,9 @@ class RemoteJob:
             self._at_cancelled = self._at_cancelled and not events
             end = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
             self._lines[attempt.run_id] += data.count(b"\n")
-            most = self._limits
-            if self._lines[attempt.run_id] > most.journal_lines or record.copied_bytes + len(data) > most.journal_bytes:
-                why = TOO_LONG.format(most.journal_bytes // 10**6, most.journal_lines)
+            lines, bytes_ = self._engine.journal_lines, self._engine.journal_bytes
+            if self._lines[attempt.run_id] > lines or record.copied_bytes + len(data) > bytes_:
+                why = TOO_LONG.format(bytes_ // 10**6, lines)
                 self._append(attempt, [RunFailed(time=time.time(), error=why, attempt=attempt.number)])
                 return True
             self._append(attempt, events[:end])
@@ -516,7 +468,7 @@ class RemoteJob:
             for each in self._store.events(run_id)
             if isinstance(each, AdapterSaved | AdapterCut) and each.path and each.attempt == attempt.number
         }
-        self._fetch_log(attempt)
+        self._fetch(attempt, "worker.log", LOG_BYTES)
         new = {path: size for path, size in saved.items() if (run_id, path) not in self._adapters}
         is_too_large = len(saved) > MAX_ADAPTERS or sum(size or 0 for size in new.values()) > self._bytes_left
         for relative, size in () if is_too_large else new.items():
@@ -528,7 +480,7 @@ class RemoteJob:
             try:
                 most = self._bytes_left + 1 if size is None else size
                 files = (WEIGHTS, most), (CONFIG, LOG_BYTES)
-                bytes_ = sum(self._fetch(attempt, f"{relative}/{name}", aside / name, each) for name, each in files)
+                bytes_ = sum(self._fetch(attempt, f"{relative}/{name}", each, aside / name) for name, each in files)
                 if is_too_large := bytes_ > self._bytes_left:
                     break
                 if trouble := incomplete(aside, size):
@@ -553,25 +505,22 @@ class RemoteJob:
             return RunFailed(time=time.time(), error=why, attempt=attempt.number, offset=last.offset)
         return last
 
-    def _fetch_log(self, attempt: Attempt) -> None:
-        self._fetch(attempt, "worker.log", self._store.run_dir(attempt.run_id) / "worker.log", LOG_BYTES)
-
-    def _fetch(self, attempt: Attempt, path: str, target: Path, size: int) -> int:
-        """Copy up to `size` bytes of a file in a run's folder, and return their number; nothing where it does not
-        exist. A folder that was deleted here is not made again."""
+    def _fetch(self, attempt: Attempt, path: str, size: int, target: Path | None = None) -> int:
+        """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here, and return
+        their number; nothing where it does not exist. A folder that was deleted here is not made again."""
         aside = aside_of(self.folder / "file")
         try:
             with aside.open("wb") as file:
                 while (left := size - file.tell()) > 0:
-                    start = f"runs/{attempt.run_id}"
-                    data = self._engine.read(self, f"{start}/{path}", file.tell(), min(CHUNK_BYTES, left))
+                    there = f"runs/{attempt.run_id}/{path}"
+                    data = self._engine.read(self, there, file.tell(), min(CHUNK_BYTES, left))
                     if not data:
                         break
                     file.write(data)
                 bytes_ = file.tell()
             with self._writing():
                 if bytes_:
-                    os.replace(aside, target)
+                    os.replace(aside, target or self._store.run_dir(attempt.run_id) / path)
             return bytes_
         finally:
             aside.unlink(missing_ok=True)

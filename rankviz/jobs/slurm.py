@@ -17,20 +17,22 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz.core.bounds import printable
 from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, local
-from rankviz.jobs.engine import End, Nodes
-from rankviz.jobs.remote import Remote, RemoteJob, Status
+from rankviz.jobs.engine import End, Live
+from rankviz.jobs.remote import Remote, RemoteJob
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
-from rankviz.store import RunStore
 
+Row = Mapping[str, Any]
+"""A job as squeue printed it."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
@@ -76,95 +78,64 @@ line of blanks, as the disk may be full. The embedded base is read from the runs
 folder per node, since locks do not work between machines on some network disks."""
 
 
-class SlurmJob(NamedTuple):
-    """One job as printed by squeue."""
-
-    id: str
-    states: frozenset[str]
-    """State of the job, with flags such as COMPLETING."""
-    reason: str = ""
-    nodes: str = ""
-
-    @property
-    def waits(self) -> str:
-        """Reason why the job has not begun or is suspended, as a sentence; empty while it runs."""
-        if self.states & {"PENDING", "CONFIGURING"}:
-            return f"Slurm has not started the job yet: {self.reason or 'no reason given yet'}."
-        return "Slurm has suspended the job." if self.states & {"SUSPENDED", "STOPPED"} else ""
-
-
+@dataclass(eq=False)
 class Slurm(Remote):
-    """Engine for batch jobs of one user on one cluster.
+    """Engine for batch jobs of one user on one cluster."""
 
-    Args:
-        partition: Partition of the cluster; empty for its default.
-        options: More options of sbatch; those that RankViz sets itself have no effect, and --array must not be among
-            them.
-        python: Command that starts Python on a node; empty for the page's Python under the same path.
-        at_once: Number of jobs in Slurm at most, waiting jobs included.
-        is_set_up: True where the owner of this server offers Slurm. If False, no job is submitted.
-        missing_seconds: Seconds after which a job that Slurm does not list counts as gone.
-        search_path: PATH with Slurm's commands; empty for the page's PATH.
-        seconds: Time limit of one command.
-        worker: Command that replaces the real worker in tests.
-    """
+    _: KW_ONLY
+    partition: str = ""
+    """Partition of the cluster; empty for its default."""
+    options: Sequence[str] = SLURM_OPTIONS
+    """More options of sbatch; those that RankViz sets itself have no effect, and --array must not be among them."""
+    python: str = ""
+    """Command that starts Python on a node; empty for the page's Python under the same path."""
+    is_set_up: bool = True
+    """True where the owner of this server offers Slurm. If False, no job is submitted."""
+    search_path: str = ""
+    """PATH with Slurm's commands; empty for the page's PATH."""
+    seconds: float = 30.0
+    """Time limit of one command."""
+    at_once: int = SLURM_AT_ONCE
+    poll_seconds: float = SLURM_POLL_SECONDS
 
     name = SLURM
     divides = True
     late_looks = 1
 
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        partition: str = "",
-        options: Sequence[str] = SLURM_OPTIONS,
-        python: str = "",
-        at_once: int = SLURM_AT_ONCE,
-        poll_seconds: float = SLURM_POLL_SECONDS,
-        is_set_up: bool = True,
-        missing_seconds: float = 60.0,
-        search_path: str = "",
-        seconds: float = 30.0,
-        worker: Sequence[str] = (),
-    ):
-        super().__init__(store, at_once=at_once, poll_seconds=poll_seconds, missing_seconds=missing_seconds)
-        self._partition, self._worker = partition, worker
+    def __post_init__(self) -> None:
+        super().__post_init__()
         try:
-            self._python = shlex.split(python)
+            self._python = shlex.split(self.python)
         except ValueError as error:
-            raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(python)}: {error}.") from None
-        self._options = [*([f"--partition={partition}"] if partition else []), *options]
-        self._is_set_up, self._seconds = is_set_up, seconds
+            raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(self.python)}: {error}.") from None
+        self._options = [*([f"--partition={self.partition}"] if self.partition else []), *self.options]
+        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
+        self.gpu_models, self.has_gpu = [gpu["model"].upper() for gpu in gpus if gpu["model"]], bool(gpus)
         self._environment = {name: text for name, text in os.environ.items() if VARIABLES.fullmatch(name)}
-        if search_path:
-            self._environment["PATH"] = search_path
+        if self.search_path:
+            self._environment["PATH"] = self.search_path
         self._lock = threading.Lock()
         self._asked_at, self._trouble = float("-inf"), "Slurm does not answer (squeue)."
-        self._rows: Mapping[str, SlurmJob] | None = None
+        self._rows: Mapping[str, Row] | None = None
+        """This user's jobs by name, as squeue listed them last; None after a failed call."""
 
     @property
     def title(self) -> str:
-        return f"Slurm cluster, partition {self._partition}" if self._partition else "Slurm cluster"
+        return f"Slurm cluster, partition {self.partition}" if self.partition else "Slurm cluster"
 
     @property
     def about(self) -> str:
         options = " ".join(self._options) or "no options"
         return f"The runs are sent to nodes of this cluster as batch jobs ({options}), with their data."
 
-    def nodes(self) -> Nodes:
-        gpus = [match for option in self._options if (match := GPU.fullmatch(option))]
-        models = [match["model"].upper() for match in gpus if match["model"]]
-        return Nodes(gpus=models, has_gpu=bool(gpus))
-
     def why_not(self) -> str:
         path = self._environment.get("PATH")
         absent = next((name for name in NEEDED if not shutil.which(name, path=path)), "")
-        return NOT_HERE.format(absent) if absent else "" if self._is_set_up else NOT_SET_UP
+        return NOT_HERE.format(absent) if absent else "" if self.is_set_up else NOT_SET_UP
 
     def submit(self, job: RemoteJob) -> str:
         """Submit a batch job and return its number. The supervisor, not Slurm, tries runs of failed nodes again."""
-        if not self._is_set_up:
+        if not self.is_set_up:
             raise EngineDeclinedError(NOT_SET_UP)
         script = job.folder / BATCH
         (job.folder / EXIT_CODE).write_text("   \n")
@@ -182,19 +153,19 @@ class Slurm(Remote):
             raise EngineUnavailableError(f"Slurm's answer was lost: {problem}")
         raise EngineDeclinedError(f"Slurm does not take the job: {problem}")
 
-    def poll(self, job: RemoteJob) -> Status | None:
+    def poll(self, job: RemoteJob) -> Live | None:
         row = self._listed(job).get(self._name(job))
         exit_code = read_exit_code(job.folder)
         if row is None:
             end = end_by(exit_code)
-            return Status(handle=job.handle, end=end) if end else None
-        return Status(
-            handle=row.id,
-            where=row.nodes,
-            waits=row.waits,
-            end=end_of(row, exit_code),
-            was_cancelled="CANCELLED" in row.states,
-        )
+            return Live(job=job.job, handle=job.handle, end=end) if end else None
+        states, reason, waits = states_of(row), _line(row, "state_reason").removesuffix("None"), ""
+        if states & {"PENDING", "CONFIGURING"}:
+            waits = f"Slurm has not started the job yet: {reason or 'no reason given yet'}."
+        elif states & {"SUSPENDED", "STOPPED"}:
+            waits = "Slurm has suspended the job."
+        end, where = end_of(states, exit_code, reason), _line(row, "nodes")
+        return Live(job=job.job, handle=str(_number(row["job_id"])), where=where, waits=waits, end=end)
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(job.folder / path, offset, most)
@@ -205,7 +176,7 @@ class Slurm(Remote):
         if done.returncode != 0:
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 
-    def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
+    def _listed(self, job: RemoteJob) -> Mapping[str, Row]:
         """Return this user's jobs by name, from a squeue call that is recent and began after `job` was submitted or
         cancelled. Jobs that ended recently are included (MinJobAge). Older versions of squeue ignore filters with
         --json and print other users' jobs too, which read_jobs leaves out."""
@@ -240,7 +211,7 @@ class Slurm(Remote):
         except OSError:
             raise EngineDeclinedError(NOT_HERE.format(name)) from None
         try:
-            stdout, stderr = process.communicate(timeout=self._seconds)
+            stdout, stderr = process.communicate(timeout=self.seconds)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # one may not let itself be killed
                 os.killpg(process.pid, signal.SIGKILL)
@@ -249,7 +220,7 @@ class Slurm(Remote):
         return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
-        worker = self._worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
+        worker = self.worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
         command = [*worker, str(job.folder), *map(str, job.job.attempts)]
         variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
         if not self._python:  # another one has RankViz installed itself
@@ -281,24 +252,32 @@ def read_exit_code(folder: Path) -> int | None:
     return local.from_shell(int(text)) if re.fullmatch(r"\d{1,3} *\n", text, re.ASCII) else None
 
 
-def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
+def read_jobs(text: str, user: int) -> Mapping[str, Row]:
     """Parse the output of `squeue --json` into a user's jobs by name. Of several jobs with one name, one that has not
     ended has priority, then the newest. Raise ValueError where the output has another form."""
     try:
-        jobs = [(str(row["name"]), _row(row)) for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
+        rows = [row for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
+        rows.sort(key=lambda row: (not states_of(row) & ENDED, _number(row["job_id"])))
+        return {str(row["name"]): row for row in rows}
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no list of jobs: {error!r}") from None
-    return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
 
 
-def end_of(job: SlurmJob, exit_code: int | None) -> End | None:
+def states_of(row: Row) -> frozenset[str]:
+    """Return a job's state with flags such as COMPLETING; older versions print a text, newer ones a list."""
+    words = row["job_state"]
+    return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
+
+
+def end_of(states: frozenset[str], exit_code: int | None, reason: str = "") -> End | None:
     """Return how a job ended; None while some of its processes may be left. exit_code: None where not known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
-    if not job.states & ENDED or ("COMPLETING" in job.states and "NODE_FAIL" not in job.states):
+    if not states & ENDED or ("COMPLETING" in states and "NODE_FAIL" not in states):
         return None
-    for state in sorted(job.states & (ENDED - {"COMPLETED", "FAILED"})):
-        return End(exit_code, lost=state in LOST, why=f"Slurm ended the job: {state}.{ADVICE.get(state, '')}")
-    words = ", ".join(filter(None, [*sorted(job.states), job.reason]))
+    for state in sorted(states & (ENDED - {"COMPLETED", "FAILED"})):
+        why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
+        return End(exit_code, lost=state in LOST, why=why, was_cancelled="CANCELLED" in states)
+    words = ", ".join(filter(None, [*sorted(states), reason]))
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
     return end_by(exit_code) or End(lost=True, why=why)
 
@@ -311,15 +290,8 @@ def end_by(exit_code: int | None) -> End | None:
     return End(exit_code, local.is_lost(exit_code), why)
 
 
-def _row(row: Mapping[str, Any]) -> SlurmJob:
-    """Return a SlurmJob from squeue's JSON, where older versions give a text as state, newer ones a list."""
-    words = row["job_state"]
-    return SlurmJob(
-        id=str(_number(row["job_id"])),
-        states=frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words)),
-        reason=printable(" ".join(str(row.get("state_reason") or "").split()), 200).removesuffix("None"),
-        nodes=printable(" ".join(str(row.get("nodes") or "").split()), 200),
-    )
+def _line(row: Row, name: str) -> str:
+    return printable(" ".join(str(row.get(name) or "").split()), 200)
 
 
 def _number(value: Any) -> int:

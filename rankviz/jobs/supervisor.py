@@ -11,12 +11,11 @@ import shutil
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from filelock import FileLock, Timeout
 
-from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import (
     DISK_FULL,
     MAX_REASON_CHARACTERS,
@@ -43,7 +42,7 @@ from rankviz.errors import (
 )
 from rankviz.jobs.engine import End, Engine, Job, Live
 from rankviz.jobs.local import COMMANDS, Local
-from rankviz.jobs.queue import Batch, Goal, batches, in_turn, parts, served_at
+from rankviz.jobs.queue import in_turn, parts, served_at, waiting_jobs
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
@@ -118,7 +117,8 @@ class Supervisor:
             engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
         self.engines = tuple(engines)
         self._engines = {each.name: each for each in engines}
-        self._default, self._poll_seconds = engine or engines[0].name, poll_seconds
+        self.default, self._poll_seconds = engine or engines[0].name, poll_seconds
+        """Name of the engine of runs that ask for none, and seconds between two rounds."""
         self._run_minutes, self._max_attempts, self._split_runs = run_minutes, max_attempts, split_runs
         self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
@@ -147,15 +147,6 @@ class Supervisor:
     def engine(self, name: str) -> Engine | None:
         """Return the engine with this name; None where there is none."""
         return self._engines.get(name)
-
-    def engine_of(self, batch: Batch) -> str:
-        """Return the name of the engine for a batch."""
-        return self.place_of(batch.run_ids[0])[0] or self._default
-
-    def place_of(self, run_id: str) -> Goal:
-        """Return the engine's name and options that a waiting run asks for."""
-        there = self.store.listed_destination(run_id)
-        return there.engine, tuple(sorted(there.options.items()))
 
     def places(self, engine: str) -> int:
         """Return the number of jobs that an engine runs at once; 1 where the engine was not polled yet."""
@@ -227,10 +218,11 @@ class Supervisor:
         try:
             while True:
                 with self._mutex:
-                    self._tick(launches=False)
+                    self.tick(launches=False)
                     is_here = self._lock.is_locked
                     left = [each for each in unended if self._is_open(each) and self._is_unwanted(each)]
-                    watches = [self._watched[live.job.name] for _, live in self._live() if _has_any(live, run_ids)]
+                    jobs = [live.job for _, live in self._live()]
+                    watches = [self._watched[job.name] for job in jobs if not {*run_ids}.isdisjoint(job.run_ids)]
                     stuck = next((watch.stuck for watch in watches if watch.stuck), "")
                     is_ending = any(watch.ending is not None for watch in watches)
                 if not left and not is_ending:
@@ -248,15 +240,17 @@ class Supervisor:
                 if not was_here and self._thread is None:
                     self._release()
 
-    def tick(self) -> None:
-        """Do one round: poll engines, cancel runs, settle ended jobs, start new jobs."""
-        self._tick(launches=True)
-
-    def _tick(self, *, launches: bool) -> None:
+    def tick(self, *, launches: bool = True) -> None:
+        """Do one round: poll engines, cancel runs, settle ended jobs, start new jobs where `launches` is True."""
         with self._mutex:
             if not self._acquire():
                 return
-            self._poll()
+            for name, engine in self._engines.items():
+                with self._reaching(name):
+                    self._jobs[name] = list(engine.live())
+                    for live in self._jobs[name]:
+                        if live.end is None:
+                            self._place(name, live.job.attempts, live.where, live.handle, live.waits)
             for run_id, event in list(self._unwritten.items()):
                 del self._unwritten[run_id]
                 self._write(run_id, event)
@@ -322,18 +316,9 @@ class Supervisor:
 
     @property
     def _run_ids(self) -> set[str]:
-        return {attempt.run_id for jobs in list(self._jobs.values()) for live in jobs for attempt in live.job.attempts}
+        return {run_id for jobs in list(self._jobs.values()) for live in jobs for run_id in live.job.run_ids}
 
-    def _poll(self) -> None:
-        """Read the jobs of every engine, and write down where they are."""
-        for name, engine in self._engines.items():
-            with self._reaching(name):
-                self._jobs[name] = list(engine.live())
-                for live in self._jobs[name]:
-                    if live.end is None:
-                        self._place(name, live.job.attempts, live.where, live.handle, live.waits)
-
-    def _handle(self, engine: Engine, live: Live, unwanted: Collection[str]) -> None:
+    def _handle(self, engine: Engine, live: Live, unwanted: Set[str]) -> None:
         """End a job where it is unwanted, and settle its runs once it has ended."""
         name, end, watch = live.job.name, live.end, self._watched[live.job.name]
         if end is None:
@@ -362,9 +347,9 @@ class Supervisor:
         for attempt in live.job.attempts:
             self._placed.pop(attempt, None)
 
-    def _is_needless(self, live: Live, watch: Watch, unwanted: Collection[str]) -> bool:
+    def _is_needless(self, live: Live, watch: Watch, unwanted: Set[str]) -> bool:
         """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
-        has_unwanted, states = _has_any(live, unwanted), []
+        has_unwanted, states = not unwanted.isdisjoint(live.job.run_ids), []
         for record in self._records(live):
             states.append(record.state)
             if not record.state.ended and not has_unwanted:
@@ -423,36 +408,44 @@ class Supervisor:
         queued = [record for record in records if record.state is RunState.QUEUED and not self._has_begun(record)]
         begun = [record for record in records if not record.state.ended and record not in queued]
         is_ours = watch.ending is not None and (end.lost or end.exit_code is None) and not end.is_final
-        by_us = end.by_us or is_ours
+        end = end._replace(by_us=end.by_us or is_ours)
         is_full = end.exit_code not in (0, None) and engine.shares_disk and disk.is_full(self.store.home)
         if is_full or end.exit_code == DISK_FULL:
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        if len(queued) == len(records) == len(live.job.attempts) and not (by_us or end.is_final):
+        if len(queued) == len(records) == len(live.job.attempts) and not (end.by_us or end.is_final):
             begun, queued = queued[:1], queued[1:]  # so that no job is tried for ever
-        is_tried_again = by_us
+        is_tried_again = end.by_us
         for record in begun:
-            if self._is_unwanted(record.run_id):
-                self._cancelled(record.run_id)
-            elif record.run_id == watch.ending:
+            if record.run_id == watch.ending:
                 too_long = f"This run took more than {self._run_minutes:g} minutes, the most that this server allows."
-                self._fail(record.run_id, end._replace(why=f"{too_long} {SHORTER}"))
-            elif by_us:
-                self._requeue(record.run_id)
-            elif end.lost and record.lost_attempts + 1 < self._max_attempts:
-                self._requeue(record.run_id, end.why)
-                is_tried_again = True
+                self._end_run(record, end._replace(why=f"{too_long} {SHORTER}", by_us=False, lost=False))
             else:
-                self._fail(record.run_id, end)
+                is_tried_again = self._end_run(record, end) or is_tried_again
         sweep_id = records[0].request.sweep_id if records else ""
         if any(record.state is RunState.COMPLETED for record in records):
             self._barren[sweep_id] = 0
         elif not is_tried_again:
             self._barren[sweep_id] += 1
         if end.is_final:
-            self._give_up(queued, end)
+            self._give_up([record.run_id for record in queued], end)
         elif self._barren[sweep_id] >= BARREN_JOBS:
             why = f"Not started: {BARREN_JOBS} workers in a row completed no run of this sweep. The last: {end.why}"
-            self._give_up(queued, end._replace(why=why))
+            self._give_up([record.run_id for record in queued], end._replace(why=why))
+
+    def _end_run(self, record: Record, end: End) -> bool:
+        """Write how a run that had begun ended with its job: cancelled, queued again, or failed. Return True where it
+        is queued again."""
+        run_id = record.run_id
+        if self._is_unwanted(run_id):
+            self._cancelled(run_id)
+        elif end.by_us or (end.lost and record.lost_attempts + 1 < self._max_attempts):
+            self.store.clear(run_id)
+            lost = "" if end.by_us else shortened(end.why, MAX_REASON_CHARACTERS)
+            self._write(run_id, RunRequeued(time=time.time(), lost=lost))
+            return True
+        else:
+            self._fail(run_id, end)
+        return False
 
     def _settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Settle runs that have begun and are in no job. A run of an engine that cannot be reached, or is not set up
@@ -464,14 +457,8 @@ class Supervisor:
                 continue
             with self._logging_errors(run_id):
                 record = self.store.record(run_id)
-                if record.state.ended or not self._has_begun(record):
-                    continue
-                if self._is_unwanted(run_id):
-                    self._cancelled(run_id)
-                elif record.lost_attempts + 1 < self._max_attempts:
-                    self._requeue(run_id, ORPHANED)
-                else:
-                    self._fail(run_id, End(why=ORPHANED))
+                if not record.state.ended and self._has_begun(record):
+                    self._end_run(record, End(lost=True, why=ORPHANED))
 
     def _has_begun(self, record: Record) -> bool:
         return record.state is RunState.RUNNING or self.store.has_begun(record.run_id)
@@ -497,10 +484,6 @@ class Supervisor:
         except OSError:
             return run_id not in self._run_ids
 
-    def _requeue(self, run_id: str, lost: str = "") -> None:
-        self.store.clear(run_id)
-        self._write(run_id, RunRequeued(time=time.time(), lost=shortened(lost, MAX_REASON_CHARACTERS)))
-
     def _cancelled(self, run_id: str) -> None:
         word = self.store.cancel_word(run_id)
         self._write(run_id, RunCancelled(time=time.time(), by_admin=word == BY_ADMIN))
@@ -510,11 +493,11 @@ class Supervisor:
         tail = self.store.log_tail(log_of or run_id)
         self._write(run_id, RunFailed(time=time.time(), error=end.why, exit_code=end.exit_code, log_tail=tail))
 
-    def _give_up(self, records: Sequence[Record], end: End) -> None:
-        for record in records:
-            with self._logging_errors(record.run_id):
-                if self.store.begin(record.run_id):
-                    self._fail(record.run_id, end, log_of=records[0].run_id)
+    def _give_up(self, run_ids: Sequence[str], end: End) -> None:
+        for run_id in run_ids:
+            with self._logging_errors(run_id):
+                if self.store.begin(run_id):
+                    self._fail(run_id, end, log_of=run_ids[0])
 
     def _write(self, run_id: str, event: RunEvent) -> None:
         """Append the last event of a run's current attempt, now or once there is room on the disk."""
@@ -542,49 +525,42 @@ class Supervisor:
         self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        groups: dict[str, list[Batch]] = {}
+        groups: dict[str, list[Job]] = {}
         not_free = self._run_ids | self._unwritten.keys()
         with self.store.publishing():  # so that a sweep is not seen in parts
             unended = [record for record in self.store.unended() if record.run_id not in not_free]
             free = [record for record in unended if not self.store.is_begun(record.run_id)]
-        for batch in batches(free, self._owner_of, self.place_of):
-            groups.setdefault(self.engine_of(batch), []).append(batch)
+        attempts = {record.run_id: self._next_attempt(record) for record in free}
+        for job in waiting_jobs(free, self.store):
+            job = replace(job, attempts=tuple(attempts[run_id] for run_id in job.run_ids))
+            groups.setdefault(job.engine or self.default, []).append(job)
         for name, group in groups.items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
                     self._fill(self._engines[name], group, rooms[name])
             elif name not in self._engines:
                 end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._engines)}.")
-                self._give_up([record for batch in group for record in batch.records], end)
+                self._give_up([run_id for job in group for run_id in job.run_ids], end)
 
-    def _owner_of(self, run_id: str) -> str:
-        return self.store.listed_ownership(run_id).owner
-
-    def _fill(self, engine: Engine, waiting: Sequence[Batch], room: int) -> None:
+    def _fill(self, engine: Engine, waiting: Sequence[Job], room: int) -> None:
         if self._served is None:
-            self._served = served_at(self.store.records(), self._owner_of, now=time.time())
-        here = [live.job.attempts[0].run_id for live in self._jobs.get(engine.name, ()) if live.end is None]
-        order = in_turn(waiting, self._served, Counter(map(self._owner_of, here)))
-        for batch in parts(order, room, least=self._split_runs) if engine.divides else order:
-            if room > 0 and self._start(engine, batch):
-                self._served[batch.owner] = time.time()
+            self._served = served_at(self.store.records(), self.store, now=time.time())
+        here = [live.job.run_ids[0] for live in self._jobs.get(engine.name, ()) if live.end is None]
+        order = in_turn(waiting, self._served, Counter(self.store.listed_ownership(run_id).owner for run_id in here))
+        for job in parts(order, room, least=self._split_runs) if engine.divides else order:
+            if room > 0 and self._start(engine, job):
+                self._served[job.owner] = time.time()
                 room -= 1
 
-    def _start(self, engine: Engine, batch: Batch) -> bool:
-        """Start a job for a batch; True where it started. Otherwise write why it waits, or fail its runs."""
-        job = Job(
-            attempts=tuple(self._next_attempt(record) for record in batch.records),
-            kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
-            owner=batch.owner,
-            options=dict(self.place_of(batch.run_ids[0])[1]),
-        )
+    def _start(self, engine: Engine, job: Job) -> bool:
+        """Start a job; True where it started. Otherwise write why it waits, or fail its runs."""
         try:
             live = engine.start(job)
         except Exception as error:
             is_of_files = isinstance(error, OSError) and error.errno in OF_NAMES and not disk.trouble(self.store.home)
             if is_of_files or isinstance(error, EngineError | UserError):
                 because = "" if isinstance(error, EngineError) else NOT_STARTED
-                self._give_up(batch.records, End(why=f"{because}{str(error).rstrip('.')}."))
+                self._give_up(job.run_ids, End(why=f"{because}{str(error).rstrip('.')}."))
                 return False
             is_known = isinstance(error, EngineUnavailableError)
             self._place(engine.name, job.attempts, waits=str(error) if is_known else f"{NOT_STARTED}{error}")
@@ -628,7 +604,3 @@ class Supervisor:
                 is_known = isinstance(error, EngineUnavailableError | OSError)
                 _logger.warning("Left for later: %s: %s", subject, error, exc_info=None if is_known else error)
             self._logged[subject] = text
-
-
-def _has_any(live: Live, run_ids: Collection[str]) -> bool:
-    return not {attempt.run_id for attempt in live.job.attempts}.isdisjoint(run_ids)

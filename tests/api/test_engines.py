@@ -7,7 +7,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted
 from rankviz.errors import NotInstalledError
-from rankviz.jobs import Nodes
 from rankviz.settings import Settings
 from rankviz.shared.rights import without_private
 from rankviz.store.ownership import WantedEngine
@@ -111,7 +110,7 @@ A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf
 
 def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     api, there = own
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    there.gpu_models, there.has_gpu = ["L4"], True
 
     plan = api.engines.check(questions.sweep(), "elsewhere")
 
@@ -125,7 +124,7 @@ def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
 
     assert api.engines.check(questions.sweep(), "elsewhere").sentences[0].startswith("3 runs on a large CPU: estimated")
 
-    there.seen = Nodes(gpus=["T4"], has_gpu=True)  # other nodes have come since
+    there.gpu_models, there.has_gpu = ["T4"], True  # other nodes have come since
     assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
 
 

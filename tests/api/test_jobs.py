@@ -1,7 +1,6 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +9,7 @@ from rankviz.api.engines import STILL_COSTS
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.jobs.bundle import Submission
+from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
@@ -19,6 +18,7 @@ from tests.support.runs import questions
 
 ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
 BEN = Visitor("hf:2", "ben")
+TERMS = JobTerms(account="a", flavor="f", usd_per_minute=0.1, timeout_seconds=1, sweep_id="s", limit_usd=1.0)
 REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
 
 
@@ -79,8 +79,8 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
     sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
-    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [(Submission(submitted=True), SimpleNamespace(owner=""))]
-    monkeypatch.setattr(engine, "job_of", lambda sweep_id: next(iter(jobs), None))
+    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), {"a": Submission(submitted=True, terms=TERMS)}
+    monkeypatch.setattr(engine, "jobs", lambda sweep_id: jobs)
     assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
 
     store.append(run_id, RunCancelled(time=2.0))

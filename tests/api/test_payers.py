@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs.hub import LOGIN, Cost
+from rankviz.jobs.hub import LOGIN
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.processes.workers import wait_for
@@ -104,7 +104,7 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     (run_id,) = store.run_ids(sweep_id)
     store.begin(run_id)
     store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
-    engine.ledger.add(sweep_id, "an-earlier-job", Cost(0.5, 0.5))
+    engine.ledger.note(sweep_id, costs={"an-earlier-job": (0.5, 0.5)})
 
     with acting_as(ALICE):
         assert 0.5 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.bill.most_usd

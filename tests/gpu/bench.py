@@ -71,10 +71,10 @@ class Bench:
         while worker is None:  # threads of the last one may hold the lock for a moment
             worker = local.launch(
                 command or WORKER_COMMAND,
-                home=self.store.home,
-                attempts=[Attempt(run_id) for run_id in run_ids],
-                log=log,
-                environment=cards.worker_environment(),
+                local.lock_file(self.store.home),
+                [Attempt(run_id) for run_id in run_ids],
+                log,
+                cards.worker_environment(),
             )
         worker.popen.wait()
         worker.end(grace_seconds=1)

@@ -1,18 +1,19 @@
 """Jobs of a stand-in for the Hub, which starts them as processes: what they cost, how they end, and who may reach them.
 What every engine must hold is in test_contract.py."""
 
+import json
 import math
 import re
 import shutil
 import time
-from dataclasses import replace
+from contextlib import nullcontext
 
 import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME, SCHEDULED, USED_UP, HfJobs
-from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Cost, Logins, cost_of
+from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
 from rankviz.jobs.supervisor import Supervisor
@@ -60,7 +61,8 @@ def test_a_job_carries_a_base_with_all_its_runs_within_its_limit_and_no_token_an
 
 def test_a_sweep_starts_no_job_that_its_spending_limit_does_not_pay_for_any_more(supervise, store, hub, logins):
     run_ids = sweep(store, 4, spend="2")
-    HfJobs(store, logins).ledger.add(store.get(run_ids[0]).request.sweep_id, "an-earlier-job", Cost(1.9, 1.9))
+    costs = {"an-earlier-job": (1.9, 1.9)}
+    HfJobs(store, logins).ledger.note(store.get(run_ids[0]).request.sweep_id, costs=costs)
 
     supervise().settle()
 
@@ -81,12 +83,13 @@ def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_
 
     wait_for(lambda: engine.bill(sweep_id).usd >= 0.013333 and engine.bill(sweep_id).is_whole)
     next(iter(hub.jobs.values())).created -= 50  # so that the next minute of the bill is near
-    wait_for(lambda: engine.job_of(sweep_id)[0].seconds >= 50)
+    (name,) = engine.jobs(sweep_id)
+    wait_for(lambda: engine.jobs()[name].seconds >= 50)
     logins.forget("ann")
 
     wait_for(lambda: not engine.bill(sweep_id).is_whole)
-    submission, terms = engine.job_of(sweep_id)
-    assert (1, pytest.approx(cost_of(submission.seconds, terms.usd_per_minute))) == engine.bill(sweep_id)[:2]
+    job = engine.jobs()[name]
+    assert (1, pytest.approx(cost_of(job.seconds, job.terms.usd_per_minute))) == engine.bill(sweep_id)[:2]
 
 
 def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_limit(supervise, store, hub):
@@ -288,6 +291,10 @@ def test_nothing_is_sent_where_others_can_read_it(supervise, store, hub):
     assert not [path for path in hub.folder("dataset", "alice/rankviz-jobs").rglob("*") if path.is_file()]
 
 
+def restored(engine, owner="ann", admit=lambda new: nullcontext()):
+    return [run_id for run_ids in engine.restore(owner, admit) for run_id in run_ids]
+
+
 @pytest.fixture
 def emptied(store, hub, logins, supervise, tmp_path):
     """A home that knows nothing of a job which it started before its disk was emptied: (store, engine, run ids)."""
@@ -305,11 +312,14 @@ def emptied(store, hub, logins, supervise, tmp_path):
 
 def test_a_job_whose_page_lost_its_disk_comes_back_once_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
     store, engine, run_ids = emptied
-    (found,), (same,) = engine.returning("ann"), engine.returning("ann")
-    engine.take(found, "ann")
+
+    def meanwhile(new):
+        assert run_ids == restored(engine)  # on another page
+        return nullcontext()
+
     with pytest.raises(EngineError, match="here already"):
-        engine.take(same, "ann")
-    assert [] == engine.returning("ann")
+        restored(engine, admit=meanwhile)
+    assert [] == restored(engine)
 
     supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
     supervisor.start()
@@ -319,13 +329,12 @@ def test_a_job_whose_page_lost_its_disk_comes_back_once_with_its_owner_and_is_no
 
     assert (["completed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
     assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
-    assert [] == engine.returning("ann")
+    assert [] == restored(engine)
 
 
 def test_what_comes_back_and_is_lost_is_started_again_only_when_somebody_asks(emptied, hub):
     store, engine, run_ids = emptied
-    (found,) = engine.returning("ann")
-    engine.take(found, "ann")
+    assert run_ids == restored(engine)
     supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=5)
     supervisor.start()
     wait_for(lambda: store.get(run_ids[0]).steps)
@@ -338,29 +347,29 @@ def test_what_comes_back_and_is_lost_is_started_again_only_when_somebody_asks(em
 
 
 def test_a_job_comes_back_to_its_own_page_and_owner_and_into_no_sweep_of_another(emptied, logins, tmp_path):
-    store, engine, _ = emptied
+    store, engine, run_ids = emptied
     logins.give("ben", "hf_ben")
     elsewhere = RunStore(tmp_path / "elsewhere")
     elsewhere.home.mkdir()
-    (found,) = engine.returning("ann")
 
-    assert [] == engine.returning("ben")
-    assert [] == HfJobs(elsewhere, logins).returning("ann")
-    run_id = f"{found.terms.sweep_id}-099-r2"
-    request = replace(found.requests[0], run_id=run_id)
-    store.publish({run_id: {"request.json": request_text(request)}}, Ownership("ben"))
-    assert [] == engine.returning("ann")
-    assert 0 == engine.bill(found.terms.sweep_id).jobs
+    assert [] == restored(engine, "ben")
+    assert [] == restored(HfJobs(elsewhere, logins))
+    sweep_id = run_ids[0].removesuffix("-001-r2")
+    (request,) = questions.sweep(ranks=(2,)).runs(sweep_id=sweep_id, created_at=1.0)
+    store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership("ben"))
+    assert [] == restored(engine)
+    assert 0 == engine.bill(sweep_id).jobs
 
 
-def test_a_job_that_comes_back_without_a_spending_limit_can_be_settled(emptied):
-    _, engine, _ = emptied
-    (found,) = engine.returning("ann")
-
-    engine.take(replace(found, terms=replace(found.terms, limit_usd=0.0)), "ann")
+def test_a_job_that_comes_back_without_a_spending_limit_can_be_settled(emptied, hub):
+    _, engine, run_ids = emptied
+    content = json.loads(next(hub.folder("dataset", "alice/rankviz-jobs").rglob("job.json")).read_text())
+    content["terms"]["limit_usd"] = 0.0
+    hub.shows = {"job.json": json.dumps(content).encode()}
+    assert run_ids == restored(engine)
 
     engine.forget(engine.live()[0])
-    assert 1 == engine.bill(found.terms.sweep_id).jobs
+    assert 1 == engine.bill(content["terms"]["sweep_id"]).jobs
 
 
 def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):
@@ -372,7 +381,7 @@ def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub):
     ):
         hub.shows = {file: content}
 
-        assert [] == emptied[1].returning("ann")
+        assert [] == restored(emptied[1])
 
 
 def test_a_sweep_whose_costs_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub):

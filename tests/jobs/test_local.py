@@ -62,7 +62,7 @@ def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):
 
 def test_a_worker_whose_app_died_before_it_wrote_its_runs_down_is_killed(store):
     (run_id,) = sweep(store, 4)
-    started = local.launch(HANG_IN_EACH, home=store.home, attempts=[Attempt(run_id, 1)], log=store.home / "log")
+    started = local.launch(HANG_IN_EACH, local.lock_file(store.home), [Attempt(run_id, 1)], store.home / "log")
     wait_for(lambda: store.get(run_id).state == "running")
     started.lock.write_text("")
 

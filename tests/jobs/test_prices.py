@@ -4,9 +4,9 @@ import time
 import pytest
 
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.bundle import Submission
+from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.jobs.engine import End
-from rankviz.jobs.hub import Cost, Ledger, cost_of, cost_so_far, seconds_left
+from rankviz.jobs.hub import Ledger, cost_of, cost_so_far, seconds_left
 
 
 def test_a_minute_that_has_begun_is_paid_whole():
@@ -54,17 +54,17 @@ def ledger(tmp_path):
 def test_each_job_of_a_sweep_is_on_the_bill_once_with_those_that_run(ledger):
     assert (0, 0, True, 0) == ledger.bill("s", {})
     for job, usd in (("r4-a1", 0.5), ("r4-a2", 0.25), ("r4-a1", 0.5)):
-        ledger.add("s", job, Cost(usd, usd))
-    ledger.add("another", "r4-a3", Cost(9.0, 9.0))
+        ledger.note("s", costs={job: (usd, usd)})
+    ledger.note("another", costs={"r4-a3": (9.0, 9.0)})
 
     assert (2, 0.75, True, 0.75) == ledger.bill("s", {})
-    assert (3, 0.75, False, 1.75) == ledger.bill("s", {"r8-a1": Cost(0.0, 1.0)})
+    assert (3, 0.75, False, 1.75) == ledger.bill("s", {"r8-a1": (0.0, 1.0)})
 
 
 def test_the_latest_limit_of_a_sweep_is_kept_with_its_costs(ledger):
-    ledger.note_limit("s", 3.0)
-    ledger.add("s", "r4-a1", Cost(0.5, 0.5))
-    ledger.note_limit("s", 2.0)
+    ledger.note("s", limit=3.0)
+    ledger.note("s", costs={"r4-a1": (0.5, 0.5)})
+    ledger.note("s", limit=2.0)
 
     assert (2.0, None) == (ledger.limit("s"), ledger.limit("t"))
     assert 1 == ledger.bill("s", {}).jobs
@@ -77,7 +77,7 @@ def test_the_latest_limit_of_a_sweep_is_kept_with_its_costs(ledger):
 def test_costs_that_cannot_be_read_are_said_of_their_sweep_only(ledger, tmp_path, content):
     (tmp_path / "s.json").write_text(content)
 
-    for ask in (ledger.limit, lambda sweep_id: ledger.bill(sweep_id, {}), lambda sweep_id: ledger.note_limit("s", 1.0)):
+    for ask in (ledger.limit, lambda sweep_id: ledger.bill(sweep_id, {}), lambda sweep_id: ledger.note("s", limit=1.0)):
         with pytest.raises(EngineUnavailableError, match=r"mend hf-jobs/s\.json"):
             ask("s")
     assert ledger.limit("t") is None
@@ -86,8 +86,10 @@ def test_costs_that_cannot_be_read_are_said_of_their_sweep_only(ledger, tmp_path
 def test_a_job_costs_what_is_billed_and_all_that_it_may_where_that_is_not_known():
     now = time.time()
 
+    price = {"account": "alice", "flavor": "l4x1", "usd_per_minute": 0.01, "timeout_seconds": 600}
+
     def cost(**known):
-        return cost_so_far(Submission(**known), 600, 0.01)
+        return cost_so_far(Submission(**known, terms=JobTerms(**price, sweep_id="s", limit_usd=1.0)))
 
     assert (0.0, 0.0) == cost()
     assert (0.0, 0.2) == cost(submitted=True)
@@ -111,6 +113,6 @@ def test_what_an_earlier_version_stored_counts_and_is_kept(ledger, tmp_path):
     for unreadable in "uv":
         with pytest.raises(EngineUnavailableError, match=r"spent\.json"):
             ledger.limit(unreadable)
-    ledger.add("s", "r4-a3", Cost(1.0, 1.0))
+    ledger.note("s", costs={"r4-a3": (1.0, 1.0)})
     assert (3, 1.75, False, 2.25) == ledger.bill("s", {})
     assert 2.5 == ledger.limit("s")

@@ -3,15 +3,14 @@
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
+from rankviz.jobs import Job
 from rankviz.jobs.local import Local
-from rankviz.jobs.queue import Batch, batches, in_turn, parts
+from rankviz.jobs.queue import in_turn, parts, waiting_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import WantedEngine, write_destination
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, states, wait_for
 from tests.support.runs import questions
-
-ANYWHERE = ("", ())
 
 
 def queued(store, owner, *ranks):
@@ -47,14 +46,14 @@ def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhe
     ],
 )
 def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(runs, room, least, sizes):
-    order = [Batch("ann", f"s{at}", tuple(range(count))) for at, count in enumerate(runs)]
+    order = [Job(sweep_id=f"s{at}", attempts=tuple(range(count))) for at, count in enumerate(runs)]
 
     divided = parts(order, room, least=least)
 
-    assert sizes == [len(batch.records) for batch in divided]
-    for batch in order:
-        together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
-        assert list(batch.records) == together
+    assert sizes == [len(job.attempts) for job in divided]
+    for job in order:
+        together = [attempt for part in divided if part.sweep_id == job.sweep_id for attempt in part.attempts]
+        assert list(job.attempts) == together
 
 
 def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_was_made(store):
@@ -64,14 +63,12 @@ def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_
         store.append(run_id, RunCancelled(time=1.0))
         store.requeue_all([run_id])
 
-    assert [*first, *old] == [
-        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
-    ]
+    assert [*first, *old] == [run_id for job in waiting_jobs(store.records(), store) for run_id in job.run_ids]
 
 
 def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ago():
-    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate("aabcc")]
+    waiting = [Job(owner=owner, sweep_id=f"{owner}{place}", attempts=()) for place, owner in enumerate("aabcc")]
 
     order = in_turn(waiting, {"a": 1.0, "b": 9.0, "c": 5.0}, {"a": 1})
 
-    assert ["c3", "b2", "a0", "c4", "a1"] == [batch.sweep_id for batch in order]
+    assert ["c3", "b2", "a0", "c4", "a1"] == [job.sweep_id for job in order]

@@ -1,7 +1,6 @@
 """How a job's events and files come here from a cluster that is a folder, and what is not accepted of them."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +16,10 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs import End, Job, inside
+from rankviz.jobs import End, Job, Live, inside
 from rankviz.jobs.bundle import Submission, files_in, pack, read_job, read_plain, write_job
 from rankviz.jobs.inside import Storage
-from rankviz.jobs.remote import JobLimits, Remote, Status
+from rankviz.jobs.remote import Remote
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.journal import line_of
 from tests.support.processes.workers import sweep, wait_for
@@ -29,18 +28,19 @@ STEP = line_of(StepLogged(time=1.0, step=1, loss=1.0, learning_rate=1e-4, tokens
 SECOND = line_of(StepLogged(time=2.0, step=2, loss=1.0, learning_rate=1e-4, tokens=20, seconds=2.0, memory_bytes=1))
 SAVED = line_of(AdapterSaved(time=1.0, path="adapter", file_bytes=4))
 DONE = line_of(RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident"))
-BOUNDS = JobLimits(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6)
+BOUNDS = {"journal_bytes": 10**6, "journal_lines": 1000, "adapter_bytes": 10**6}
 LOSS = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
 
 
 class Folder(Remote):
-    """A cluster whose job writes into a folder; `status` is what it says of it."""
+    """A cluster whose job writes into a folder; `end_there` is what it says of its end."""
 
     name = "folder"
 
-    def __init__(self, store, there, limits=BOUNDS):
-        super().__init__(store, at_once=1, poll_seconds=0.02, missing_seconds=0.1, limits=limits)
-        self.there, self.status, self.answer, self.submitted = there, Status(handle="7"), "7", 0
+    def __init__(self, store, there, **limits):
+        super().__init__(store, at_once=1, poll_seconds=0.02, missing_seconds=0.1)
+        vars(self).update(BOUNDS | limits)
+        self.there, self.end_there, self.answer, self.submitted = there, None, "7", 0
 
     def submit(self, job):
         self.submitted += 1
@@ -49,13 +49,13 @@ class Folder(Remote):
         return self.answer
 
     def poll(self, job):
-        return self.status
+        return Live(job=job.job, handle="7", end=self.end_there)
 
     def read(self, job, path, offset, most):
         return Storage(str(self.there)).read(path, offset, most)
 
     def end(self, job):
-        self.status = Status(handle="7", end=End(), was_cancelled=True)
+        self.end_there = End(was_cancelled=True)
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def setting(store, tmp_path):
     run, made = tmp_path / "there/runs" / run_id, []
     (run / "adapter").mkdir(parents=True)
 
-    def start(limits=BOUNDS, attempt=1):
-        made.append(Folder(store, tmp_path / "there", limits))
-        made[-1].start(Job(attempts=(Attempt(run_id, attempt),)))
+    def start(**limits):
+        made.append(Folder(store, tmp_path / "there", **limits))
+        made[-1].start(Job(attempts=(Attempt(run_id, 1),)))
         return made[-1]
 
     def write(*lines):
@@ -124,7 +124,7 @@ def test_what_is_not_the_current_attempt_is_not_brought(setting, store):
     store.append(setting.run_id, RunRequeued(time=2.0, attempt=1))
     setting.write(STEP, DONE)
     engine = setting.start()
-    engine.status = Status(handle="7", end=End(0))
+    engine.end_there = End(0)
 
     wait_for(lambda: engine.live()[0].end)
 
@@ -137,7 +137,7 @@ def test_a_job_ends_though_a_file_of_it_never_comes_whole_and_its_run_fails(sett
     if content:
         write_adapter(setting, content=content, config=config)
     engine = setting.start()
-    engine.status = Status(handle="7", end=End(0))
+    engine.end_there = End(0)
 
     wait_for(lambda: engine.live()[0].end)
 
@@ -149,17 +149,17 @@ def test_a_job_ends_though_a_file_of_it_never_comes_whole_and_its_run_fails(sett
 @pytest.mark.parametrize(
     "limits, words",
     [
-        (replace(BOUNDS, adapter_bytes=5), "adapters have more than the 0 MB"),
-        (replace(BOUNDS, journal_lines=2), "journal of this run is longer"),
-        (replace(BOUNDS, journal_bytes=300), "journal of this run is longer"),
-        (replace(BOUNDS, adapter_bytes=3), "adapters have more than the 0 MB"),
+        ({"adapter_bytes": 5}, "adapters have more than the 0 MB"),
+        ({"journal_lines": 2}, "journal of this run is longer"),
+        ({"journal_bytes": 300}, "journal of this run is longer"),
+        ({"adapter_bytes": 3}, "adapters have more than the 0 MB"),
     ],
 )
 def test_a_run_that_writes_more_than_is_accepted_fails(setting, limits, words):
     write_adapter(setting)
     setting.write(STEP, SECOND, SAVED, DONE)
 
-    setting.start(limits)
+    setting.start(**limits)
 
     assert words in ended(setting).error
     assert not (setting.here / "adapter").exists()
@@ -171,7 +171,7 @@ def test_adapters_without_a_size_and_their_configs_count_with_what_they_have(set
         write_adapter(setting, f"cuts/{number}")
     setting.write(*cuts, DONE)
 
-    setting.start(replace(BOUNDS, adapter_bytes=20))
+    setting.start(adapter_bytes=20)
 
     assert "adapters have more than" in ended(setting).error
     assert 3 == len(os.listdir(setting.here / "cuts"))
@@ -217,7 +217,7 @@ def test_a_run_that_is_deleted_while_its_adapter_is_fetched_gets_no_folder_again
     monkeypatch.setattr(Folder, "read", delete)
     setting.write(SAVED, DONE)
     engine = setting.start()
-    engine.status = Status(handle="7", end=End(0))
+    engine.end_there = End(0)
 
     wait_for(lambda: engine.live()[0].end)
 
@@ -231,7 +231,7 @@ def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(set
     write_adapter(setting, name)
     setting.write(line_of(AdapterSaved(time=1.0, path=name, file_bytes=4)), DONE)
     engine = setting.start()
-    engine.status = Status(handle="7", end=End(0))
+    engine.end_there = End(0)
 
     assert "in the journal is not valid" in ended(setting).error
     assert before == (setting.here / "request.json").read_bytes()
@@ -303,7 +303,7 @@ def test_to_forget_one_job_deletes_no_other(setting, store):
     (other,) = sweep(store, 8)
     engine.start(Job(attempts=(Attempt(other, 1),)))
 
-    engine.forget(next(live for live in engine.live() if live.job.name == f"{setting.run_id}@1"))
+    engine.forget(next(live for live in engine.live() if live.job.name == f"{setting.run_id}-a1"))
 
     assert [f"{other}-a1"] == [path.name for path in engine.place.iterdir()]
 
@@ -342,11 +342,10 @@ def test_a_job_whose_sent_files_are_removed_ends_its_worker(tmp_path, store, mon
 
 
 def test_a_storage_is_a_folder_or_an_address(tmp_path):
-    (tmp_path / "sent/runs").mkdir(parents=True)
-    (tmp_path / "sent/runs/a").write_bytes(b"12345")
+    (tmp_path / "sent").write_bytes(b"12345")
     for number, address in enumerate((str(tmp_path / "folder"), "memory://rankviz-test/x")):
         storage = Storage(address)
-        storage.write_all(tmp_path / "sent")
+        storage.write("runs/a", tmp_path / "sent")
 
         asked = (("runs/a", 1, 3), ("runs/a", 5, 3), ("none", 0, 3))
         assert [b"234", b"", b""] == [storage.read(*each) for each in asked]

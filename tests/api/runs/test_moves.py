@@ -11,7 +11,7 @@ from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.jobs.hf_jobs import HfJobs
-from rankviz.jobs.hub import Cost, Logins
+from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
@@ -110,7 +110,7 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
-    engine_of(rented).ledger.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
+    engine_of(rented).ledger.note(sweep_id, costs={"an-earlier-job": (1.2, 1.2)})
 
     offer = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer
 

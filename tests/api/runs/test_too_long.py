@@ -7,7 +7,6 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
 from rankviz.errors import LimitError
-from rankviz.jobs import Nodes
 from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
@@ -40,7 +39,7 @@ def failed(api, engine, **settings):
 @pytest.mark.parametrize("engine", ["local", "elsewhere"])
 def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page, engine):
     api, there = page
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    there.gpu_models, there.has_gpu = ["L4"], True
     sweep_id, usual = failed(api, engine, **FOR_MONTHS), failed(api, engine)
     asked = questions.sweep(ranks=(4, 8), **FOR_MONTHS)
 

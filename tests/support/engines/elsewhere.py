@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from rankviz.api import Api
-from rankviz.jobs import End, Nodes, bundle
+from rankviz.jobs import End, Live, bundle
 from rankviz.jobs.local import Local
-from rankviz.jobs.remote import Remote, RemoteJob, Status
+from rankviz.jobs.remote import Remote, RemoteJob
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
@@ -33,10 +33,6 @@ class Elsewhere(Remote):
     def __init__(self, store: RunStore, there: Path, command: Sequence[str], machines: int = 2):
         super().__init__(store, at_once=machines, poll_seconds=0.03)
         self._there, self._command = there, command
-        self.seen = Nodes()
-
-    def nodes(self) -> Nodes:
-        return self.seen
 
     def submit(self, job: RemoteJob) -> str:
         folder = shutil.copytree(job.folder, self._there / job.name)
@@ -50,7 +46,7 @@ class Elsewhere(Remote):
         )
         return job.name
 
-    def poll(self, job: RemoteJob) -> Status | None:
+    def poll(self, job: RemoteJob) -> Live | None:
         folder = self._there / job.name
         if not folder.exists():
             return None
@@ -58,7 +54,7 @@ class Elsewhere(Remote):
         exit_code = int(code.read_text()) if code.exists() and code.read_text() else None
         lost, why = exit_code is None or exit_code > 128, f"The other machine ended with code {exit_code}."
         end = None if is_alive else End(exit_code, lost=lost, why=why)
-        return Status(handle=job.name, where="another machine", end=end)
+        return Live(job=job.job, handle=job.name, where="another machine", end=end)
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(self._there / job.name / path, offset, most)

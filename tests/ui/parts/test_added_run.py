@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError
-from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import add_button, resume_button, waits_for_price
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
@@ -55,7 +54,7 @@ def test_what_failed_goes_on_where_it_was_at_a_price_that_stands_on_the_button(a
 
 def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api, finished):
     engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-    engine.ledger.add(finished.sweep_id, "a-job", Cost(2.9, 2.9))
+    engine.ledger.note(finished.sweep_id, costs={"a-job": (2.9, 2.9)})
 
     assert "$" not in add_button(api, finished, OFFERS_8)["value"]
     with pytest.raises(InvalidSettingError, match="is used up"):

@@ -1,7 +1,6 @@
 """Where a sweep is and what it has cost so far, as the page says it."""
 
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
-from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import place_html
 from tests.support.engines.hub_jobs import page_on
@@ -23,7 +22,7 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
             store.append(store.run_ids(sweep_id)[0], event)
         sweep = api.runs.sweep(sweep_id)
         engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-        engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
+        engine.ledger.note(sweep.sweep_id, costs={"a-job": (0.4, 0.4)})
 
         words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
         assert f"Ran on Hugging Face Jobs, l4x1. Cost so far: {words}." == text_of(place_html(api, sweep))
