@@ -3,14 +3,14 @@
 import asyncio
 import gzip
 from collections import OrderedDict
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import get_route_path
 
-from rankviz.shared.gate import address_of, is_asked
+from rankviz.shared.gate import is_asked
 from rankviz.shared.identity import is_page
 
 CONFIG = ("/config", "/config/")
@@ -58,7 +58,8 @@ class MadeOnce:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return await self.app(scope, receive, send)
-        address, takes_gzip = address_of(scope), "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        address, headers = get_route_path(scope), Headers(scope=scope)
+        takes_gzip = "gzip" in headers.get("accept-encoding", "")
         if takes_gzip and address.startswith(FILES) and address.endswith(KINDS):
             made = await self._once(scope, receive, self._compressed, [(b"accept-encoding", b"gzip")])
             return await made.send(send)
@@ -68,7 +69,11 @@ class MadeOnce:
             made = await self._make(scope, receive, self.app)
         else:
             made = await self._once(scope, receive, self.app, [(b"host", NOBODYS)])
-        await written(made, origin_of(scope), takes_gzip).send(send)
+        # Scheme, name and port as the visitor addresses the server, and as Gradio reads them.
+        host, proto = (headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto"))
+        scheme = "https" if proto == "https" else "http" if host else scope["scheme"]
+        origin = f"{scheme}://{host or headers.get('host', '')}"
+        await written(made, origin, takes_gzip).send(send)
 
     async def _once(self, scope: Any, receive: Any, app: Any, headers: list[tuple[bytes, bytes]]) -> Made:
         """Return the cached answer to a request with these headers and no query, on which no such answer depends."""
@@ -108,11 +113,3 @@ def written(made: Made, origin: str, compressed: bool) -> Made:
         body = gzip.compress(body, 6)
         headers.append((b"content-encoding", b"gzip"))
     return Made(made.status, (*headers, (b"content-length", str(len(body)).encode())), body)
-
-
-def origin_of(scope: Mapping[str, Any]) -> str:
-    """Return scheme, name and port of the server as the visitor addresses it, as Gradio reads them."""
-    headers = Headers(scope=scope)
-    host, proto = (headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto"))
-    scheme = "https" if proto == "https" else "http" if host else scope["scheme"]
-    return f"{scheme}://{host or headers.get('host', '')}"
