@@ -306,14 +306,6 @@ def own(session: str, scope: Mapping[str, Any]) -> str:
     return f"{sha256((visitor.also or visitor.id).encode()).hexdigest()[:32]}:{session}"
 
 
-def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
-    """Return whether an event belongs to another visitor, while it runs or until its answer is fetched."""
-    sessions = [session for session, ids in queue.pending_event_ids_session.items() if event_id in ids]
-    if event := queue.event_ids_to_events.get(event_id):
-        sessions = [event.session_hash]
-    return not all(session.startswith(own("", scope)) for session in sessions)
-
-
 async def push(pushed: Any, *, body: Any, request: Any, username: str | None) -> Any:
     """Wrap Gradio's `Queue.push`: name the session of an event without one; Gradio would name it after the event."""
     if body.session_hash is None:
@@ -342,8 +334,13 @@ async def readable(request: Request) -> AsyncIterator[None]:
         if (number := body.get("fn_index")) is not None and number not in blocks.fns:
             raise HTTPException(404, NO_PAGE_EVENT)
         given["event_id"] = given.get("event_id") or body.get("event_id")
-    if given.get("event_id") is not None and is_anothers(given["event_id"], blocks._queue, request.scope):
-        raise HTTPException(404, NO_EVENT)
+    if (event_id := given.get("event_id")) is not None:  # of another while it runs, or until its answer is fetched
+        queue = blocks._queue
+        sessions = [session for session, ids in queue.pending_event_ids_session.items() if event_id in ids]
+        if event := queue.event_ids_to_events.get(event_id):
+            sessions = [event.session_hash]
+        if not all(session.startswith(own("", request.scope)) for session in sessions):
+            raise HTTPException(404, NO_EVENT)
     by_name = request.method == "POST" and "api_name" in given
     if by_name and (not isinstance(body, dict) or body.get("fn_index") is None):
         names = {function.api_name for function in blocks.fns.values() if function.api_name}
