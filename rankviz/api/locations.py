@@ -167,7 +167,7 @@ class Queue(Operations):
         at_once = Counter(store.listed_ownership(record.run_id).owner for record in running)
         order = queue.in_turn(waiting, served, at_once)
         before = order[: order.index(mine)]
-        trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
+        trouble = self._workspace.why_not_write() or rights.shown(self._workspace, supervisor.away.get(engine, ""))
         places = max(supervisor.places(engine), len(running))
         if len(running) + len(before) < places:
             return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
