@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 from rankviz.jobs import Engine
 from rankviz.jobs.local import Local
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
-from tests.support.processes.workers import worker
+from tests.support.processes.workers import Patient, worker
 from tests.support.runs import questions
 
 PLACES = (1, 2, 4, 8)
@@ -86,7 +85,7 @@ def _measure(make: Callable[[RunStore], Engine], places: int) -> Measured:
     """One sweep, from the press of the button to its last line."""
     with tempfile.TemporaryDirectory(prefix="rv-") as folder:
         store = RunStore(Path(folder) / "home")
-        supervisor = Supervisor(store, engines=[make(store)], split_runs=RUNS_PER_PLACE)
+        supervisor = Patient(store, engines=[make(store)], split_runs=RUNS_PER_PLACE)
         supervisor.start()
         cold, (first,) = _swept(store, supervisor, (WARM_UP,))
         begin, runs = _swept(store, supervisor, range(1, places * RUNS_PER_PLACE + 1))
@@ -99,7 +98,7 @@ def _measure(make: Callable[[RunStore], Engine], places: int) -> Measured:
         )
 
 
-def _swept(store: RunStore, supervisor: Supervisor, ranks: Sequence[int]) -> tuple[float, Sequence]:
+def _swept(store: RunStore, supervisor: Patient, ranks: Sequence[int]) -> tuple[float, Sequence]:
     """When the button was pressed, and the runs."""
     begin = time.time()
     run_ids = store.run_ids(store.create(questions.sweep(ranks=tuple(ranks))))

@@ -156,7 +156,7 @@ class Jobs(Operations):
 
     @property
     def _engine(self) -> HfJobs:
-        return self._workspace.supervisor.engine(HF_JOBS)
+        return self._workspace.supervisor.by_name[HF_JOBS]
 
     def _login(self) -> Hub | None:
         """Return the login that this request brings on a shared page, never a stored one: somebody else may have got

@@ -270,7 +270,7 @@ class Spending(Operations):
     def given_limit(self, sweep: Sweep) -> float | None:
         """Return the spending limit (US dollars) that a sweep was last given, even if it has moved to another engine;
         None if it never had one. EngineUnavailableError where the limit cannot be read."""
-        engine = self._workspace.supervisor.engine(HF_JOBS)
+        engine = self._workspace.supervisor.by_name.get(HF_JOBS)
         if engine and (given := engine.ledger.limit(sweep.sweep_id)) is not None:
             return given
         for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
@@ -280,7 +280,7 @@ class Spending(Operations):
         return None
 
     def _rent(self, sweep: Sweep) -> Rent | None:
-        engine, limit = self._workspace.supervisor.engine(HF_JOBS), self.limit(sweep)
+        engine, limit = self._workspace.supervisor.by_name.get(HF_JOBS), self.limit(sweep)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 for job in engine.jobs(sweep.sweep_id).values() if limit else ():

@@ -48,41 +48,32 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
     see, and UserError where the job's owner may not read a file that a request names. sees_folders: True where the job
     sees the folders of this machine under the same paths."""
     folder.mkdir(parents=True)
-    sent: dict[Path, Path] = {}
+    sent: dict[Path, Path] = {}  # path in the folder of each data file that was copied, so that runs share one copy
     for attempt in job.attempts:
         record = store.record(attempt.run_id)
         request, target = record.request, folder / "runs" / attempt.run_id
         target.mkdir(parents=True)
         if isinstance(request, RunRequest):
-            request = _with_data(store, request, folder, sent, sees_folders=sees_folders)
+            known = References.of_runs(store.home, store.ownership(request.run_id).owner)
+            base, data = known.model(request.base), known.data(request.data).path
+            if base.path and not sees_folders:
+                raise EngineError(
+                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent. Give it as a "
+                    "Hub id."
+                )
+            if data and data not in sent:
+                aside = folder / "data" / secrets.token_hex(4)
+                aside.parent.mkdir(exist_ok=True)
+                shutil.copyfile(data, aside)
+                sent[data] = Path("data") / digest_of(aside) / f"data{data.suffix}"
+                (folder / sent[data]).parent.mkdir(exist_ok=True)
+                os.replace(aside, folder / sent[data])
+            request = replace(request, data=str(sent[data])) if data else request
         else:
             shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_events(target / "events.jsonl", [placed])
-
-
-def _with_data(
-    store: RunStore, request: RunRequest, folder: Path, sent: dict[Path, Path], *, sees_folders: bool
-) -> RunRequest:
-    """Copy the data file of a request into the job's folder, and return the request with the new path. `sent` maps
-    each file that was copied before to its path in the folder, so that runs share one copy."""
-    known = References.of_runs(store.home, store.ownership(request.run_id).owner)
-    base, data = known.model(request.base), known.data(request.data).path
-    if base.path and not sees_folders:
-        raise EngineError(
-            f"The base {base.path.name!r} is a folder of this machine, and weights are not sent. Give it as a Hub id."
-        )
-    if data is None:
-        return request
-    if data not in sent:
-        aside = folder / "data" / secrets.token_hex(4)
-        aside.parent.mkdir(exist_ok=True)
-        shutil.copyfile(data, aside)
-        sent[data] = Path("data") / digest_of(aside) / f"data{data.suffix}"
-        (folder / sent[data]).parent.mkdir(exist_ok=True)
-        os.replace(aside, folder / sent[data])
-    return replace(request, data=str(sent[data]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -238,7 +238,8 @@ class Remote(Engine):
                     "it may go on. Mend that folder, or end the job where it runs and remove the folder."
                 ) from error
             self._followed[folder.name] = job
-            job.start()
+            if job.submission.end is None:
+                threading.Thread(target=job.follow, name=f"rankviz-{job.name}", daemon=True).start()
         return self._followed[folder.name]
 
 
@@ -251,6 +252,8 @@ class RemoteJob:
 
     def __init__(self, engine: Remote, folder: Path, job: Job, submission: Submission):
         self.folder, self.job, self.submission = folder, job, submission
+        self.name = folder.name
+        """Name that finds the job on its cluster while its handle is not known."""
         self.live: Live | None = None
         """The job as its cluster last reported it; None until then."""
         self.trouble = ""
@@ -271,19 +274,9 @@ class RemoteJob:
         self._lock, self._woken = threading.RLock(), threading.Event()
 
     @property
-    def name(self) -> str:
-        """Name that finds the job on its cluster while its handle is not known."""
-        return self.folder.name
-
-    @property
     def handle(self) -> str:
         """Id of the job on its cluster; empty until known."""
         return self.submission.handle
-
-    def start(self) -> None:
-        """Start to follow the job, unless it has ended."""
-        if self.submission.end is None:
-            threading.Thread(target=self._loop, name=f"rankviz-{self.name}", daemon=True).start()
 
     def stop(self) -> None:
         """Stop writing, so that another supervisor may follow the job."""
@@ -300,7 +293,8 @@ class RemoteJob:
             if not self.submission.submitted:
                 self._finish(End(why=CANCELLED, by_us=True))
 
-    def _loop(self) -> None:
+    def follow(self) -> None:
+        """Submit the job and poll it, until it ends or is stopped here."""
         seconds = self._engine.poll_seconds
         with contextlib.suppress(EngineUnavailableError):  # stopped here
             while not (self._is_stopped or self.submission.end):
@@ -328,7 +322,11 @@ class RemoteJob:
             return
         live = self._engine.poll(self)
         if live is None:
-            self._look_for()
+            self._missing_since = min(self._missing_since, time.monotonic())
+            if time.monotonic() - self._missing_since < self._engine.missing_seconds:
+                raise EngineUnavailableError(NOT_KNOWN)
+            by_us = self.is_unwanted or self.submission.cancelled
+            self._finish(End(why=CANCELLED if by_us else GONE if self.handle else NEVER, lost=not by_us, by_us=by_us))
             return
         self._missing_since = math.inf
         if live.handle != self.handle:
@@ -369,15 +367,6 @@ class RemoteJob:
             self.asked_at = time.monotonic()
         self._note(handle=handle)
         return True
-
-    def _look_for(self) -> None:
-        """Wait for a submitted job that the cluster does not list; count it as ended after `missing_seconds`."""
-        self._missing_since = min(self._missing_since, time.monotonic())
-        if time.monotonic() - self._missing_since < self._engine.missing_seconds:
-            raise EngineUnavailableError(NOT_KNOWN)
-        by_us = self.is_unwanted or self.submission.cancelled
-        why = CANCELLED if by_us else GONE if self.handle else NEVER
-        self._finish(End(why=why, lost=not by_us, by_us=by_us))
 
     def _finish(self, end: End) -> None:
         with self._lock:

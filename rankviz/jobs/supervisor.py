@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from filelock import FileLock, Timeout
 
@@ -41,7 +41,6 @@ from rankviz.errors import (
     shortened,
 )
 from rankviz.jobs.engine import End, Engine, Job, Live
-from rankviz.jobs.local import COMMANDS, Local
 from rankviz.jobs.queue import in_turn, parts, served_at, waiting_jobs
 from rankviz.machine import disk
 from rankviz.store import RunStore
@@ -66,7 +65,6 @@ ORPHANED = (
     "The app or the machine stopped while this run was going, and its worker with it. What it wrote is kept; start "
     "it again to have it whole."
 )
-WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 _logger = logging.getLogger(__name__)
 
 
@@ -84,43 +82,27 @@ class Watch:
     """Id of the run at work, and when it was first seen to run, from time.monotonic."""
 
 
+@dataclass(eq=False)
 class Supervisor:
-    """Runs the queued runs and probes of a store.
+    """Runs the queued runs and probes of a store."""
 
-    Args:
-        engines: Engines that may be used; the local one by default.
-        engine: Name of the default engine; the first one by default.
-        command, probe_command: Commands of the local engine where `engines` is empty; tests pass their own.
-        run_minutes: Longest duration of a run; a longer run is ended, and the rest of its sweep goes on.
-        max_attempts: Number of lost attempts after which a run fails.
-        split_runs: Least number of runs per part where a sweep is divided among free places, since each part loads the
-            base.
-    """
+    store: RunStore
+    _: KW_ONLY
+    engines: Sequence[Engine]
+    """Engines that may be used; the first one runs what asks for none."""
+    poll_seconds: float = 0.2
+    """Seconds between two rounds."""
+    run_minutes: float | None = None
+    """Longest duration of a run; a longer run is ended, and the rest of its sweep goes on."""
+    max_attempts: int = 1
+    """Number of lost attempts after which a run fails."""
+    split_runs: int = 3
+    """Least number of runs per part where a sweep is divided among free places, since each part loads the base."""
 
-    def __init__(
-        self,
-        store: RunStore,
-        *,
-        engines: Sequence[Engine] = (),
-        engine: str = "",
-        command: Sequence[str] = WORKER_COMMAND,
-        probe_command: Sequence[str] = PROBE_COMMAND,
-        poll_seconds: float = 0.2,
-        grace_seconds: float = 2.0,
-        run_minutes: float | None = None,
-        max_attempts: int = 1,
-        split_runs: int = 3,
-    ):
-        self.store = store
-        if not engines:
-            commands = {"finetune": tuple(command), "probe": tuple(probe_command)}
-            engines = [Local(store.home, commands=commands, grace_seconds=grace_seconds)]
-        self.engines = tuple(engines)
-        self._engines = {each.name: each for each in engines}
-        self.default, self._poll_seconds = engine or engines[0].name, poll_seconds
-        """Name of the engine of runs that ask for none, and seconds between two rounds."""
-        self._run_minutes, self._max_attempts, self._split_runs = run_minutes, max_attempts, split_runs
-        self._lock = FileLock(store.home / "supervisor.lock", thread_local=False)
+    def __post_init__(self) -> None:
+        self.by_name, self.default = {each.name: each for each in self.engines}, self.engines[0].name
+        """Engines by name, and the name of the engine of runs that ask for none."""
+        self._lock = FileLock(self.store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -144,18 +126,14 @@ class Supervisor:
         self._served: dict[str, float] | None = None
         """Times when visitors were last served, unix seconds; None until read from the journals."""
 
-    def engine(self, name: str) -> Engine | None:
-        """Return the engine with this name; None where there is none."""
-        return self._engines.get(name)
-
     def places(self, engine: str) -> int:
         """Return the number of jobs that an engine runs at once; 1 where the engine was not polled yet."""
         return max(1, self._places.get(engine, 1))
 
     def parts(self, engine: str, runs: int) -> int:
         """Return the number of jobs into which a sweep of `runs` runs is divided on an otherwise unused engine."""
-        divides = engine in self._engines and self._engines[engine].divides
-        return min(self.places(engine), max(1, runs // self._split_runs)) if divides else 1
+        divides = engine in self.by_name and self.by_name[engine].divides
+        return min(self.places(engine), max(1, runs // self.split_runs)) if divides else 1
 
     @property
     def with_job(self) -> Collection[str] | None:
@@ -182,31 +160,12 @@ class Supervisor:
             self._thread = None
         self._release()
 
-    def settle(self, timeout_seconds: float = 600.0) -> None:
-        """Wait until every run has ended and no job is left; raise TimeoutError after `timeout_seconds`."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            if self._thread is None:
-                self.tick()
-            with self._mutex:
-                if not any(self._jobs.values()) and not self.store.standing().has_unended:
-                    return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Runs are still going after {timeout_seconds:g} s.")
-            time.sleep(min(self._poll_seconds, 0.05))
-
-    def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
-        """Cancel a run, or all runs of a sweep, and return once they have ended and their processes are gone. A run
-        that has ended stays as it is. Works from any process: another supervising process is asked by a file in the
-        run's folder. Needs no disk space: an end that cannot be written yet is in `unwritten`.
-
-        Raises EngineUnavailableError or WorkerError where the runs have not ended in `timeout_seconds`; they then end
-        as soon as possible.
-        """
-        self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
-
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
-        """Cancel runs as `cancel` does. by_admin: True where the admin cancels another visitor's runs."""
+        """Cancel runs, and return once they have ended and their processes are gone. Runs that have ended stay as they
+        are. Works from any process: another supervising process is asked by a file in the run's folder. Needs no disk
+        space: an end that cannot be written yet is in `unwritten`. by_admin: True where the admin cancels another
+        visitor's runs. Raise EngineUnavailableError or WorkerError where the runs have not ended in `timeout_seconds`;
+        they then end as soon as possible."""
         deadline = time.monotonic() + timeout_seconds
         unended = [run_id for run_id in run_ids if self._is_open(run_id)]
         for run_id in unended:
@@ -232,7 +191,7 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     waits = filter(None, (self.store.record(run_id).waits for run_id in left))
                     raise WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
-                time.sleep(self._poll_seconds / 4)
+                time.sleep(self.poll_seconds / 4)
         finally:
             with self._mutex:
                 if not self._lock.is_locked:  # the one that supervises has their files
@@ -245,7 +204,7 @@ class Supervisor:
         with self._mutex:
             if not self._acquire():
                 return
-            for name, engine in self._engines.items():
+            for name, engine in self.by_name.items():
                 with self._reaching(name):
                     self._jobs[name] = list(engine.live())
                     for live in self._jobs[name]:
@@ -271,7 +230,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         trouble = ""
-        while not self._stopping.wait(self._poll_seconds):
+        while not self._stopping.wait(self.poll_seconds):
             try:
                 self.tick()
                 trouble = ""
@@ -281,7 +240,7 @@ class Supervisor:
                         _logger.warning("Runs wait. %s", disk.explain(error))
                     else:
                         _logger.exception("The supervisor stumbled and tries again")
-                self._stopping.wait(5 * self._poll_seconds)
+                self._stopping.wait(5 * self.poll_seconds)
 
     def _acquire(self) -> bool:
         """Acquire the folder's lock. Return False where another process holds it."""
@@ -304,7 +263,7 @@ class Supervisor:
             for known in (self._jobs, self._placed, self._watched):
                 known.clear()
             self._served = None
-            for name, engine in self._engines.items():
+            for name, engine in self.by_name.items():
                 with self._reaching(name):
                     engine.release()
             self._lock.release()
@@ -312,7 +271,7 @@ class Supervisor:
     # The jobs of engines
 
     def _live(self) -> list[tuple[Engine, Live]]:
-        return [(self._engines[name], live) for name, jobs in self._jobs.items() for live in jobs]
+        return [(self.by_name[name], live) for name, jobs in self._jobs.items() for live in jobs]
 
     @property
     def _run_ids(self) -> set[str]:
@@ -365,12 +324,12 @@ class Supervisor:
 
     def _takes_too_long(self, engine: Engine, live: Live, watch: Watch) -> str:
         """Return the id of a job's run that took too long since this process saw it begin; empty if there is none."""
-        if self._run_minutes is None or not engine.is_limited:
+        if self.run_minutes is None or not engine.is_limited:
             return ""
         running = next((each.run_id for each in self._records(live) if each.state is RunState.RUNNING), "")
         if watch.running[0] != running:
             watch.running = running, time.monotonic()
-        return running if time.monotonic() - watch.running[1] >= 60 * self._run_minutes else ""
+        return running if time.monotonic() - watch.running[1] >= 60 * self.run_minutes else ""
 
     def _records(self, live: Live, *left_out: type[Exception]) -> Iterator[Record]:
         """Yield the records of a job's runs whose current attempt is in the job, without deleted runs, and without
@@ -417,7 +376,7 @@ class Supervisor:
         is_tried_again = end.by_us
         for record in begun:
             if record.run_id == watch.ending:
-                too_long = f"This run took more than {self._run_minutes:g} minutes, the most that this server allows."
+                too_long = f"This run took more than {self.run_minutes:g} minutes, the most that this server allows."
                 self._end_run(record, end._replace(why=f"{too_long} {SHORTER}", by_us=False, lost=False))
             else:
                 is_tried_again = self._end_run(record, end) or is_tried_again
@@ -438,7 +397,7 @@ class Supervisor:
         run_id = record.run_id
         if self._is_unwanted(run_id):
             self._cancelled(run_id)
-        elif end.by_us or (end.lost and record.lost_attempts + 1 < self._max_attempts):
+        elif end.by_us or (end.lost and record.lost_attempts + 1 < self.max_attempts):
             self.store.clear(run_id)
             lost = "" if end.by_us else shortened(end.why, MAX_REASON_CHARACTERS)
             self._write(run_id, RunRequeued(time=time.time(), lost=lost))
@@ -518,7 +477,7 @@ class Supervisor:
 
     def _launch(self) -> None:
         rooms: dict[str, int] = {}
-        for name, engine in self._engines.items():
+        for name, engine in self.by_name.items():
             if name not in self.away:
                 with self._reaching(name):
                     rooms[name] = engine.room()
@@ -537,9 +496,9 @@ class Supervisor:
         for name, group in groups.items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
-                    self._fill(self._engines[name], group, rooms[name])
-            elif name not in self._engines:
-                end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._engines)}.")
+                    self._fill(self.by_name[name], group, rooms[name])
+            elif name not in self.by_name:
+                end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self.by_name)}.")
                 self._give_up([run_id for job in group for run_id in job.run_ids], end)
 
     def _fill(self, engine: Engine, waiting: Sequence[Job], room: int) -> None:
@@ -547,7 +506,7 @@ class Supervisor:
             self._served = served_at(self.store.records(), self.store, now=time.time())
         here = [live.job.run_ids[0] for live in self._jobs.get(engine.name, ()) if live.end is None]
         order = in_turn(waiting, self._served, Counter(self.store.listed_ownership(run_id).owner for run_id in here))
-        for job in parts(order, room, least=self._split_runs) if engine.divides else order:
+        for job in parts(order, room, least=self.split_runs) if engine.divides else order:
             if room > 0 and self._start(engine, job):
                 self._served[job.owner] = time.time()
                 room -= 1
@@ -574,7 +533,7 @@ class Supervisor:
 
     def _next_attempt(self, record: Record) -> Attempt:
         """Return the attempt to start, with a new number where the earlier attempt may still run elsewhere."""
-        engine, has_job = self._engines.get(record.engine), bool(record.place and record.place.job)
+        engine, has_job = self.by_name.get(record.engine), bool(record.place and record.place.job)
         may_live = has_job and (engine is None or not engine.shares_disk)
         return Attempt(record.run_id, following(record.attempt) if may_live else record.attempt)
 

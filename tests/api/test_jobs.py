@@ -79,7 +79,7 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
     sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
-    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), {"a": Submission(submitted=True, terms=TERMS)}
+    engine, jobs = own.workspace.supervisor.by_name["hf-jobs"], {"a": Submission(submitted=True, terms=TERMS)}
     monkeypatch.setattr(engine, "jobs", lambda sweep_id: jobs)
     assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
 

@@ -26,7 +26,7 @@ def asks_again(visitor: Visitor) -> Visitor:
 
 
 def logins_of(api):
-    return api.workspace.supervisor.engine("hf-jobs").logins
+    return api.workspace.supervisor.by_name["hf-jobs"].logins
 
 
 def payers(hub):
@@ -77,7 +77,7 @@ def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_tha
 
 
 def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
-    shared.workspace.supervisor.engine("hf-jobs")._at_once = 1
+    shared.workspace.supervisor.by_name["hf-jobs"].at_once = 1
     with acting_as(ALICE):
         sweep_id = shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
         wait_for(lambda: hub.jobs)
@@ -99,7 +99,7 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
 
 def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     hub.holds.set()
-    store, engine = shared.workspace.store, shared.workspace.supervisor.engine("hf-jobs")
+    store, engine = shared.workspace.store, shared.workspace.supervisor.by_name["hf-jobs"]
     sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, WantedEngine("local"))
     (run_id,) = store.run_ids(sweep_id)
     store.begin(run_id)

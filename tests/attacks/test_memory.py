@@ -9,10 +9,9 @@ from rankviz.api import Api
 from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.jobs.local import Local
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import memory_bytes
 from tests.support.models.tiny_llama import save_tokenizer
-from tests.support.processes.workers import lost_reasons, sweep, worker
+from tests.support.processes.workers import Patient, lost_reasons, sweep, worker
 from tests.support.quick import first_quick
 
 MB = 10**6
@@ -29,7 +28,7 @@ TAKES = (
 def settle(store, program, memory_bytes=LIMIT, gpus=(), **options):
     """Run what is queued by workers of this program, which may take so much together."""
     engine = Local(store.home, commands={"finetune": worker(program)}, memory_bytes=memory_bytes, gpus=gpus)
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, **options)
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.02, **options)
     supervisor.settle()
     supervisor.stop()
 
@@ -183,10 +182,10 @@ def test_of_what_a_chat_template_writes_no_more_is_tokenized_than_max_length_can
 
 
 def test_workers_of_a_shared_page_alone_have_a_limit_and_a_lower_priority(tmp_path):
-    own, shared = (Api(home=tmp_path, shared=each).workspace.supervisor.engine("local") for each in (False, True))
+    own, shared = (Api(home=tmp_path, shared=each).workspace.supervisor.by_name["local"] for each in (False, True))
 
-    assert (float("inf"), 0) == (own._memory_bytes, own._niceness)
-    assert 0.65 * memory_bytes() == shared._memory_bytes and shared._niceness > 0
+    assert (float("inf"), 0) == (own.memory_bytes, own.niceness)
+    assert 0.65 * memory_bytes() == shared.memory_bytes and shared.niceness > 0
 
 
 def test_the_limit_of_a_container_is_its_memory(tmp_path):

@@ -7,9 +7,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import RankVizError
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.visitor import acting_as
-from tests.support.processes.workers import wait_for, worker
+from tests.support.processes.workers import Patient, wait_for, worker
 from tests.support.quick import chosen_quick
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -45,7 +44,7 @@ def anns(api):
 @pytest.fixture
 def busy(api, call):
     """Ben's sweep, which trains until the test has ended."""
-    api.workspace.supervisor = Supervisor(api.workspace.store, command=worker("begin(run_ids[0]); time.sleep(600)"))
+    api.workspace.supervisor = Patient(api.workspace.store, command=worker("begin(run_ids[0]); time.sleep(600)"))
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), BEN.id)
     api.workspace.work_queue()
     wait_for(lambda: api.workspace.store.sweep(sweep_id).running)

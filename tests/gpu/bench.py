@@ -15,7 +15,6 @@ from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
 from rankviz.jobs import Attempt, local
-from rankviz.jobs.supervisor import WORKER_COMMAND
 from rankviz.machine import cards
 from rankviz.paths import IMPORT_ROOT
 from tests.support.runs import questions
@@ -48,7 +47,7 @@ class Bench:
     @cached_property
     def uncompiled(self) -> RunRecord:
         """r = 4 as in `main`, without Unsloth's compiled blocks."""
-        command = ("env", "UNSLOTH_BLOCK_COMPILE=0", *WORKER_COMMAND)
+        command = ("env", "UNSLOTH_BLOCK_COMPILE=0", *local.COMMANDS["finetune"])
         (run,) = self.together(self.embedded(4, max_steps=MANY_STEPS), command=command)
         return run
 
@@ -70,7 +69,7 @@ class Bench:
         worker = None
         while worker is None:  # threads of the last one may hold the lock for a moment
             worker = local.launch(
-                command or WORKER_COMMAND,
+                command or local.COMMANDS["finetune"],
                 local.lock_file(self.store.home),
                 [Attempt(run_id) for run_id in run_ids],
                 log,

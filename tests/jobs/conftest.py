@@ -2,7 +2,6 @@
 
 import pytest
 
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH, Patient
@@ -31,7 +30,7 @@ def supervise(store, tmp_path):
     def start(command=HANG_IN_EACH, *, make=Elsewhere, machines=2, **settings):
         here = RunStore(store.home)
         engine = make(here, tmp_path / "elsewhere", command, machines)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02, **settings)
+        supervisor = Patient(here, engines=[engine], poll_seconds=0.02, **settings)
         started.append((supervisor, engine))
         return supervisor, engine
 

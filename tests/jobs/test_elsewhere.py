@@ -15,7 +15,7 @@ from rankviz.core.runs.events import (
 from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.jobs import End, Engine, Job, Live
 from rankviz.jobs.remote import RemoteJob
-from rankviz.jobs.supervisor import KEPT, Supervisor
+from rankviz.jobs.supervisor import KEPT
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
 from tests.support.engines.elsewhere import Elsewhere
@@ -24,6 +24,7 @@ from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
     HANG_IN_EACH,
+    Patient,
     each_waits_for,
     states,
     sweep,
@@ -51,7 +52,7 @@ def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_t
 ):
     broken = Broken(store, tmp_path / "broken", COMPLETE_ALL)
     broken.where = where
-    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
+    supervisor = Patient(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
     (there,) = store.run_ids(store.create(questions.sweep(ranks=(8,)), destination=WantedEngine("broken")))
     (here,) = sweep(store, 4)
 
@@ -98,13 +99,13 @@ class Holding(Elsewhere):
 def test_who_cancels_while_an_engine_is_away_leaves_a_wish_and_is_told_what_is_true(store, tmp_path, caplog):
     (run_id,) = sweep(store, 4)
     engine = Holding(RunStore(store.home), tmp_path / "elsewhere", HANG_IN_EACH)
-    supervisor = Supervisor(RunStore(store.home), engines=[engine], poll_seconds=0.02)
+    supervisor = Patient(RunStore(store.home), engines=[engine], poll_seconds=0.02)
     wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
     engine.waits = "Its cluster does not answer."
     wait_for(lambda: supervisor.tick() or store.get(run_id).waits)
 
     with pytest.raises(WorkerError, match="is asked to cancel it, and has not done so yet") as error:
-        Supervisor(store, engines=[engine]).cancel(run_id, timeout_seconds=0.1)
+        Patient(store, engines=[engine]).cancel(run_id, timeout_seconds=0.1)
     assert str(error.value).endswith(engine.waits)
     with pytest.raises(EngineUnavailableError, match=f"does not answer. {KEPT}"):
         supervisor.cancel(run_id)
@@ -211,7 +212,7 @@ class Listed(Engine):
 
 def test_a_job_that_stays_listed_is_settled_once(store):
     first, second = sweep(store, 4, 8)
-    supervisor = Supervisor(store, engines=[Listed([first, second])], max_attempts=3)
+    supervisor = Patient(store, engines=[Listed([first, second])], max_attempts=3)
 
     for _ in range(3):
         supervisor.tick()

@@ -16,7 +16,6 @@ from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT, CANCELLED_THERE, ONE_AT_A_TIME
 from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership, WantedEngine
@@ -438,7 +437,7 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
         for run_id in store.run_ids(store.create(request, "", WantedEngine(engine)))
     ]
     there = HfJobs(store, logins, sees_folders=True, poll_seconds=0.2)
-    supervisor = Supervisor(store, engines=[Local(store.home), there], poll_seconds=0.1)
+    supervisor = Patient(store, engines=[Local(store.home), there], poll_seconds=0.1)
     supervisor.start()
     supervisor.settle(timeout_seconds=1200)
     supervisor.stop()

@@ -2,8 +2,16 @@
 
 from rankviz.jobs import Attempt, Job, local
 from rankviz.jobs.local import Local
-from rankviz.jobs.supervisor import Supervisor
-from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, waiting_for, worker
+from tests.support.processes.workers import (
+    HANG_IN_EACH,
+    Patient,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
 
 
 def running(store):
@@ -14,7 +22,7 @@ def test_a_sweep_alone_is_divided_among_the_gpus(store):
     run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
 
     engine = Local(store.home, commands={"finetune": waiting_for(store.home / "go")}, gpus=("0", "1"))
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
     supervisor.start()
     wait_for(lambda: len(running(store)) == 2)
     (store.home / "go").touch()
@@ -36,7 +44,7 @@ def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(sto
         "        complete(run_id)\n"
     )
     engine = Local(store.home, commands={"finetune": dead}, gpus=("0", "1"))
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05, max_attempts=2)
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=2)
     supervisor.start()
     supervisor.settle()
     supervisor.stop()

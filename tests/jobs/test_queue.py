@@ -6,10 +6,9 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.jobs import Job
 from rankviz.jobs.local import Local
 from rankviz.jobs.queue import in_turn, parts, waiting_jobs
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import WantedEngine, write_destination
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.workers import COMPLETE_ALL, states, wait_for
+from tests.support.processes.workers import COMPLETE_ALL, Patient, states, wait_for
 from tests.support.runs import questions
 
 
@@ -22,7 +21,7 @@ def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhe
     there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", WantedEngine("elsewhere")))
     write_destination(store.run_dir(here), WantedEngine("local"))
     local = Local(store.home, commands={"finetune": COMPLETE_ALL})
-    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL, machines=0), local])
+    supervisor = Patient(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL, machines=0), local])
 
     wait_for(lambda: supervisor.tick() or store.get(here).state.ended)
     supervisor.stop()

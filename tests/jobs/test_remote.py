@@ -20,9 +20,8 @@ from rankviz.jobs import End, Job, Live, inside
 from rankviz.jobs.bundle import Submission, files_in, pack, read_job, read_plain, write_job
 from rankviz.jobs.inside import Storage
 from rankviz.jobs.remote import Remote
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.journal import line_of
-from tests.support.processes.workers import sweep, wait_for
+from tests.support.processes.workers import Patient, sweep, wait_for
 
 STEP = line_of(StepLogged(time=1.0, step=1, loss=1.0, learning_rate=1e-4, tokens=10, seconds=1.0, memory_bytes=1))
 SECOND = line_of(StepLogged(time=2.0, step=2, loss=1.0, learning_rate=1e-4, tokens=20, seconds=2.0, memory_bytes=1))
@@ -279,7 +278,7 @@ def test_a_job_whose_file_is_damaged_changes_no_attempt_of_its_runs(tmp_path, st
     run_ids = sweep(store, 4, 8)
     engine = Folder(store, tmp_path / "there")
     engine.start(Job(attempts=(Attempt(run_ids[0], 2), Attempt(run_ids[1], 1))))
-    supervisor = Supervisor(store, engines=[engine])
+    supervisor = Patient(store, engines=[engine])
     supervisor.tick()
     engine.release()
     file = next(engine.place.iterdir()) / "job.json"

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from rankviz.jobs.slurm import Slurm, end_of, read_jobs, states_of
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.engines.slurm_cluster import TIMED_OUT, SlurmCluster, failure
 from tests.support.processes.workers import (
@@ -89,7 +88,7 @@ def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatc
     prints = worker(
         "print(dict(os.environ), flush=True)\nfor run_id in run_ids:\n    begin(run_id) and complete(run_id)"
     )
-    supervisor = Supervisor(store, engines=[cluster.engine(store, prints)], poll_seconds=0.05)
+    supervisor = Patient(store, engines=[cluster.engine(store, prints)], poll_seconds=0.05)
     supervisor.start()
 
     supervisor.settle()

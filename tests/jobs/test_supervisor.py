@@ -9,7 +9,6 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.jobs.local import Local, lock_file
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from tests.support.engines.elsewhere import Elsewhere
@@ -74,7 +73,7 @@ def test_a_command_that_does_not_exist_fails_the_sweep_with_the_reason(store):
 
 
 def test_a_sweep_waits_for_what_is_left_of_the_last_worker(store):
-    supervisor = Supervisor(store, command=COMPLETE_ALL)
+    supervisor = Patient(store, command=COMPLETE_ALL)
     supervisor.tick()  # it supervises now, and knows of no worker
     (run_id,) = sweep(store, 4)
     fd = os.open(lock_file(store.home), os.O_RDWR | os.O_CREAT)
@@ -185,7 +184,7 @@ def test_a_job_that_is_lost_before_its_first_run_costs_that_run_an_attempt_and_t
     run_ids = sweep(store, 4, 8, 16)
     engine = Elsewhere(store, tmp_path / "elsewhere", lost_so_often(store, 2), 1)
 
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
     supervisor.settle()
     supervisor.stop()
 
@@ -198,7 +197,7 @@ def test_a_wish_to_cancel_outlives_the_app_and_the_worker(store):
     store.begin(run_id)
     store.ask_to_cancel(run_id)
 
-    supervisor = Supervisor(RunStore(store.home), command=COMPLETE_ALL, max_attempts=3)
+    supervisor = Patient(RunStore(store.home), command=COMPLETE_ALL, max_attempts=3)
     supervisor.settle()
     supervisor.stop()
 
@@ -215,7 +214,7 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
         "        complete(run_id)"
     )
 
-    supervisor = Supervisor(store, command=hangs_at_rank_4, run_minutes=0.05)
+    supervisor = Patient(store, command=hangs_at_rank_4, run_minutes=0.05)
     supervisor.settle()
     supervisor.stop()
 
@@ -230,7 +229,7 @@ def test_a_place_that_the_owner_of_the_runs_pays_for_has_no_limit_of_this_server
     (run_id,) = sweep(store, 4)
     slow = worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(1.5); complete(run_ids[0])")
 
-    supervisor = Supervisor(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005)
+    supervisor = Patient(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005)
     supervisor.start()
     supervisor.settle()
     supervisor.stop()

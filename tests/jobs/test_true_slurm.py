@@ -8,7 +8,6 @@ import psutil
 import pytest
 
 from rankviz.jobs import Engine
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.jobs import test_contract as contract
 from tests.jobs.test_contract import supervise  # noqa: F401  a fixture
@@ -16,6 +15,7 @@ from tests.support.engines.true_slurm import TrueSlurm
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
+    Patient,
     lost_reasons,
     processes_of,
     states,
@@ -63,10 +63,10 @@ def run(setting, slurm, store):
     """Starts a supervisor with an engine of the cluster; all are stopped."""
     started = []
 
-    def start(command, **settings) -> Supervisor:
+    def start(command, **settings) -> Patient:
         here = RunStore(store.home)
         engines = [slurm.engine(here, command, **settings)]
-        supervisor = Supervisor(here, engines=engines, poll_seconds=0.05, max_attempts=2)
+        supervisor = Patient(here, engines=engines, poll_seconds=0.05, max_attempts=2)
         supervisor.start()
         started.append(supervisor)
         return supervisor
@@ -102,7 +102,7 @@ def test_a_node_that_fails_costs_a_run_one_attempt_and_slurm_itself_repeats_noth
 def test_a_folder_of_any_name_is_a_runs_folder(slurm, tmp_path):
     store = RunStore(tmp_path / 'it\'s "my" $(touch injected) %j; runs')
     run_ids = sweep(store, 4, 8)
-    supervisor = Supervisor(store, engines=[slurm.engine(store, COMPLETE_ALL)], poll_seconds=0.05)
+    supervisor = Patient(store, engines=[slurm.engine(store, COMPLETE_ALL)], poll_seconds=0.05)
     supervisor.start()
 
     supervisor.settle(240)

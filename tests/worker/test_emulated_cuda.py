@@ -14,10 +14,10 @@ import pytest
 
 from rankviz.core.runs.events import GPU_LOST, StageReached
 from rankviz.core.runs.record import RunState
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.engines.emulated_cuda import OFFLOADING
 from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from tests.support.processes.workers import Patient
 from tests.support.runs.tiny_runs import letters
 
 pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
@@ -108,7 +108,7 @@ def faulty(tiny, tmp_path_factory):
     data = write_tiny_data(store.home / "letters.jsonl")
     sweep_id = store.create(letters(tiny, data, 4, 8, 16, 32, 64, **ON_A_GPU))
     faults = "FAULTS=attach 8,step 16,kernel 32"
-    supervisor = Supervisor(store, command=("env", faults, f"PYTHONPATH={ROOT}", *WORKER))
+    supervisor = Patient(store, command=("env", faults, f"PYTHONPATH={ROOT}", *WORKER))
     supervisor.start()
     supervisor.settle(500)
     supervisor.stop()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.jobs.supervisor import WORKER_COMMAND
+from rankviz.jobs.local import COMMANDS
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
@@ -97,7 +97,7 @@ def test_the_worker_fails_such_a_run_without_a_word_of_the_file(store, tmp_path)
     secret.write_text("salary,name\n9999,Smith\n")
     run = stored(store, ANNA, data=str(secret))
     # It moves to the runs folder and sends its output to the log.
-    command = [*WORKER_COMMAND, str(store.home), run.run_id]
+    command = [*COMMANDS["finetune"], str(store.home), run.run_id]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}, check=False)
 
     record = store.get(run.run_id)

@@ -9,10 +9,11 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
-from rankviz.jobs.supervisor import PROBE_COMMAND, Supervisor
+from rankviz.jobs.local import COMMANDS
 from rankviz.worker.introspect.layers import cut_config
 from rankviz.worker.probe import memory_limit, write_random_base
 from tests.support.models.tiny_llama import LLAMA
+from tests.support.processes.workers import Patient
 from tests.support.runs import probes, questions
 from tests.support.runs.toy import ASSETS
 
@@ -23,13 +24,13 @@ BLOCK_ADAPTER = 8 * (2 * 128 + 2 * 96 + 3 * 192)
 """r 8: q and o 64 + 64, k and v 64 + 32, gate, up, down 64 + 128."""
 
 
-def probe(folder: Path, *, config=TINY, command=PROBE_COMMAND, **settings):
+def probe(folder: Path, *, config=TINY, command=COMMANDS["probe"], **settings):
     """The record of a probe that has ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(json.dumps(config))
     api = Api(home=folder / "home", assets=ASSETS)
-    api.workspace.supervisor = Supervisor(api.workspace.store, probe_command=command)
+    api.workspace.supervisor = Patient(api.workspace.store, probe=command)
     settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
     probe_id = api.probes.start(questions.probe(str(path), **settings))
     *_, record = api.probes.follow(probe_id, 0.05)

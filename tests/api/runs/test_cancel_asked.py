@@ -6,13 +6,13 @@ from rankviz.api import Api
 from rankviz.cli.runs import print_sweep, standing
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
-from rankviz.jobs.supervisor import KEPT, Supervisor
+from rankviz.jobs.supervisor import KEPT
 from rankviz.store.ownership import WantedEngine
 from rankviz.ui.parts.live import standing_html
 from rankviz.ui.runs.view import sweep_view
 from rankviz.ui.train.tab import cancel_button
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.workers import wait_for, worker
+from tests.support.processes.workers import Patient, wait_for, worker
 from tests.support.runs import questions
 
 
@@ -23,7 +23,7 @@ def wished(tmp_path):
     api = Api(home=tmp_path / "home")
     elsewhere = Elsewhere(api.workspace.store, tmp_path / "elsewhere", worker("begin(run_ids[0]) and time.sleep(600)"))
     elsewhere.name = "there"
-    api.workspace.supervisor = Supervisor(api.workspace.store, engines=[elsewhere], poll_seconds=0.05)
+    api.workspace.supervisor = Patient(api.workspace.store, engines=[elsewhere], poll_seconds=0.05)
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), "", WantedEngine("there"))
     api.workspace.work_queue()
     wait_for(lambda: api.runs.sweep(sweep_id).running)

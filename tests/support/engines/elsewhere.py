@@ -14,10 +14,9 @@ from rankviz.api import Api
 from rankviz.jobs import End, Live, bundle
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import Remote, RemoteJob
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from tests.support.processes.workers import COMPLETE_ALL
+from tests.support.processes.workers import COMPLETE_ALL, Patient
 
 SAYS_ITS_CODE = 'echo $$ > pid; "$@"; echo $? > code'
 
@@ -90,5 +89,5 @@ def page_with_elsewhere(place: Path, *, shared: bool = False) -> tuple[Api, Else
     api = Api(home=place / "home", shared=shared)
     there = Elsewhere(api.workspace.store, place / "elsewhere", COMPLETE_ALL)
     here = Local(api.workspace.home, commands={"finetune": COMPLETE_ALL})
-    api.workspace.supervisor = Supervisor(api.workspace.store, engines=[here, there], poll_seconds=0.05)
+    api.workspace.supervisor = Patient(api.workspace.store, engines=[here, there], poll_seconds=0.05)
     return api, there

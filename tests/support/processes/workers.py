@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from rankviz.core.runs.events import RunRequeued
+from rankviz.jobs.local import COMMANDS, Local
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.runs import questions
@@ -46,7 +47,7 @@ def complete(run_id, number=1):
 
 
 def worker(program: str) -> tuple[str, ...]:
-    """A command for Supervisor(command=...): it is given HOME and attempts, as the true worker is."""
+    """A command for Patient(command=...): it is given HOME and attempts, as the true worker is."""
     return (sys.executable, "-c", _PRELUDE + program)
 
 
@@ -91,16 +92,33 @@ def sweep(store: RunStore, *ranks: int) -> list[str]:
 
 
 class Patient(Supervisor):
-    """Waits as long as a busy machine needs until what is cancelled has ended."""
+    """Runs a command as the worker of this machine, or has other engines. Waits as long as a busy machine needs."""
+
+    def __init__(self, store, *, command=None, probe=None, grace_seconds=2.0, engines=(), **settings):
+        commands = {"finetune": command or COMMANDS["finetune"], "probe": probe or COMMANDS["probe"]}
+        here = Local(store.home, commands=commands, grace_seconds=grace_seconds)
+        super().__init__(store, engines=engines or [here], **settings)
+
+    def settle(self, timeout_seconds: float = 600.0) -> None:
+        """Wait until every run has ended and no job is left."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if self._thread is None:
+                self.tick()
+            with self._mutex:
+                if not any(self._jobs.values()) and not self.store.standing().has_unended:
+                    return
+            assert time.monotonic() < deadline, "runs are still going"
+            time.sleep(min(self.poll_seconds, 0.05))
 
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 600.0) -> None:
-        super().cancel(run_or_sweep_id, timeout_seconds)
+        self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 600.0, **by: bool) -> None:
         super().cancel_runs(run_ids, timeout_seconds, **by)
 
 
-def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:
+def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Patient:
     supervisor = Patient(store, command=command, poll_seconds=0.05, **settings)
     supervisor.start()
     return supervisor

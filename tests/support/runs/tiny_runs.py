@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rankviz.core.runs.request import SweepRequest
-from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
+from tests.support.processes.workers import Patient
 from tests.support.runs import questions
 
 
@@ -16,7 +16,7 @@ def letters(base: Path, data: Path, *ranks: int, **settings) -> SweepRequest:
 
 def run_to_the_end(store: RunStore, seconds: float = 240) -> None:
     """Everything that is queued, by worker processes of the true command."""
-    supervisor = Supervisor(store)
+    supervisor = Patient(store)
     supervisor.start()
     supervisor.settle(seconds)
     supervisor.stop()
