@@ -8,7 +8,6 @@ huggingface_hub's own file system does. Tokens are kept in memory only.
 import contextlib
 import json
 import math
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
+from threading import Lock, RLock, Thread
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -31,7 +31,6 @@ from rankviz.errors import (
     redacted,
 )
 from rankviz.jobs.bundle import MOST_USD, Submission
-from rankviz.jobs.remote import in_thread
 from rankviz.store.durable import replace_durably
 
 STARTING = Range(120.0, 300.0, 600.0)
@@ -137,7 +136,7 @@ class Ledger:
     version before 1 December 2026 stored of a sweep counts until the sweep has its own file."""
 
     def __init__(self, place: Path):
-        self._place, self._lock = place, threading.Lock()
+        self._place, self._lock = place, Lock()
 
     def note(self, sweep_id: str, *, limit: float | None = None, costs: Mapping[str, Cost] | None = None) -> None:
         """Store a sweep's latest spending limit in US dollars, or costs of its ended jobs by name, in place of earlier
@@ -252,7 +251,7 @@ class Hub:
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None
         self._flavors_at = -math.inf
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def name(self) -> str:
@@ -268,18 +267,21 @@ class Hub:
         with self._lock:
             known, age = self._flavors, time.monotonic() - self._flavors_at
             if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
-                self._flavors_at = time.monotonic()
-                self._flavors = known = in_thread(self._list_flavors, "rankviz-machines")
+                self._flavors_at, self._flavors = time.monotonic(), (known := Future())
+                Thread(target=self._list_flavors, args=(known,), name="rankviz-machines", daemon=True).start()
         try:
             return known.result(wait)
         except NotSoon:
             raise EngineUnavailableError(ASKED) from None
 
-    def _list_flavors(self) -> Sequence[Flavor]:
-        _ = self.name
-        with self._reaching():
-            found = [_flavor(each) for each in self._api.list_jobs_hardware() if each.unit_label == "minute"]
-        return sorted(found, key=lambda each: (each.usd_per_minute, each.name))
+    def _list_flavors(self, answer: Future[Sequence[Flavor]]) -> None:
+        try:
+            _ = self.name
+            with self._reaching():
+                found = [_flavor(each) for each in self._api.list_jobs_hardware() if each.unit_label == "minute"]
+            answer.set_result(sorted(found, key=lambda each: (each.usd_per_minute, each.name)))
+        except Exception as error:  # whoever waits is told
+            answer.set_exception(error)
 
     def run(self, *, image: str, command: Sequence[str], flavor: str, timeout: int, labels: Mapping[str, str]) -> str:
         """Start a job; return its id."""
@@ -452,7 +454,7 @@ class Logins:
         """Hub and expiry time (unix seconds), by the visitor's id."""
         self._ended_at: dict[str, float] = {}
         """Time of each owner's last logout, from time.monotonic."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def give(
         self, owner: str, token: str, name: str = "", expires_at: float = math.inf, *, came_at: float = math.inf

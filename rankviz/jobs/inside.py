@@ -7,6 +7,7 @@ are tried again for minutes.
 """
 
 import contextlib
+import ctypes
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from rankviz import logs
 from rankviz.core.runs.events import LAST
-from rankviz.jobs import bundle, local
+from rankviz.jobs import bundle
 from rankviz.store.journal import parse_lines
 
+PR_SET_PDEATHSIG = 1
+"""Option of prctl: the kernel kills a process when its parent ends."""
 LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
 """Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
@@ -112,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
             [*worker, str(work), *map(str, job.attempts)],
             cwd=work,
             stdin=subprocess.DEVNULL,
-            preexec_fn=local.die_with_parent,
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
         signal.signal(signal.SIGTERM, lambda *_: started.terminate())

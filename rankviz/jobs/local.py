@@ -7,7 +7,6 @@ file contains, as JSON, the leader's process id and the worker's attempts.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import math
@@ -36,7 +35,6 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
     "finetune": (sys.executable, "-m", "rankviz.worker", "finetune"),
     "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
 }
-PR_SET_PDEATHSIG = 1
 CACHE = "UNSLOTH_COMPILE_LOCATION"
 """Variable with the folder of Unsloth's compiled modules."""
 PATIENCE_SECONDS = 1.0
@@ -309,11 +307,6 @@ def describe_exit(exit_code: int | None) -> str:
 def from_shell(code: int) -> int:
     """Convert a shell's exit code (128 + signal) to Python's (-signal)."""
     return 128 - code if code - 128 in frozenset(signal.Signals) else code
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill the calling process when its parent ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _signal(number: signal.Signals, processes: set[int]) -> None:

@@ -17,8 +17,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -204,7 +203,7 @@ class Remote(Engine):
             with contextlib.suppress(Exception):
                 self.unsend(job)
 
-        in_thread(clean, "rankviz-forget")
+        threading.Thread(target=clean, name="rankviz-forget", daemon=True).start()
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder, aside := aside_of(folder))
             shutil.rmtree(aside, ignore_errors=True)
@@ -536,17 +535,3 @@ def incomplete(adapter: Path, size: int | None) -> str:
     except (ValueError, RecursionError):
         return config.name
     return ""
-
-
-def in_thread(call: Callable[[], Any], name: str) -> Future[Any]:
-    """Start a call that may take minutes in a daemon thread, which does not keep a process from ending."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future
