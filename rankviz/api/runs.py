@@ -98,7 +98,7 @@ class Runs(Operations):
         """Return a sentence on how many runs of the folder have been read; empty once all have."""
         if (reading := self._workspace.store.reading) is None:
             return ""
-        return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
+        return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
         """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""

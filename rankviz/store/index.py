@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from rankviz.core.bounds import NAME
 from rankviz.core.runs.record import RunState
-from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
-from rankviz.store.journal import JournalReader, Record
+from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError, UserError
+from rankviz.store.journal import Record, lightened, new_record, read_events, read_request
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 CANCEL = "cancel"
@@ -48,27 +49,14 @@ def viewing() -> Iterator[None]:
         _view.reset(token)
 
 
-class ReadProgress(NamedTuple):
-    """Progress of a long read, in number of folders."""
-
-    done: int
-    total: int
-
-
-class Standing(NamedTuple):
-    """Runs that a supervisor has to handle: those at work, the oldest first, ids of those to cancel, and whether any is
-    queued or running."""
-
-    at_work: Sequence[Record]
-    unwanted: Sequence[str]
-    has_unended: bool
-
-
 @dataclass(slots=True)
 class Entry:
     """One run in the index."""
 
-    reader: JournalReader
+    folder: str
+    record: Record
+    """Folded from the journal up to `offset`."""
+    offset: int = 0
     ownership: Ownership = NO_ONES
     destination: WantedEngine = ANYWHERE
     begun_attempt: int = 0
@@ -76,10 +64,11 @@ class Entry:
     has_cancel: bool = False
     folder_time: int = 0
     """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def record(self) -> Record:
-        return self.reader.record
+    def journal(self) -> str:
+        return f"{self.folder}/events.jsonl"
 
     @property
     def is_begun(self) -> bool:
@@ -88,31 +77,50 @@ class Entry:
         return not state.ended and (state is RunState.RUNNING or self.begun_attempt == self.record.attempt)
 
     @property
-    def is_unwanted(self) -> bool:
-        return self.has_cancel and not self.record.state.ended
-
-    @property
     def turn(self) -> tuple[object, ...]:
         """State, attempt and marks of the run, which determine its place in the queue."""
-        return self.record.state, self.record.attempt, self.is_begun, self.is_unwanted
+        return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
 
-    def read_files(self, folder: str) -> None:
-        """Read owner, engine and marks if the folder may have changed; FileNotFoundError where it does not exist."""
-        if (at := os.stat(folder).st_mtime_ns) == self.folder_time:
-            return
-        self.ownership, self.destination = read_ownership(Path(folder)), read_destination(Path(folder))
-        attempt = self.record.attempt
-        self.begun_attempt = attempt if _is_there(f"{folder}/{begun_file(attempt)}") else 0
-        self.has_cancel = _is_there(f"{folder}/{CANCEL}")
-        self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+    def journal_bytes(self) -> int:
+        """Return the size of the journal now."""
+        try:
+            return os.stat(self.journal).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self) -> None:
+        """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
+        the folder does not exist; after any OSError the record is unchanged."""
+        with self.lock:
+            if self.journal_bytes() > self.offset:
+                self._read_journal()
+            if (at := os.stat(self.folder).st_mtime_ns) == self.folder_time:
+                return
+            folder, attempt = Path(self.folder), self.record.attempt
+            self.ownership, self.destination = read_ownership(folder), read_destination(folder)
+            self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
+            self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
+            self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+
+    def _read_journal(self) -> None:
+        with open(self.journal, "rb") as file:
+            file.seek(self.offset)
+            lines, offset = list(read_events(file)), file.tell()
+        events = [event for event in lines if event is not None]
+        record = self.record.after_all(events)
+        if unreadable := len(lines) - len(events):
+            record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
+        part = self.journal, offset, record.request
+        self.record, self.offset = lightened(record, part) if record.state.ended else record, offset
 
 
 class RunIndex:
     """Index of the runs and probes of one folder, which has a folder for each. Thread-safe."""
 
     def __init__(self, folder: Path):
-        self.reading: ReadProgress | None = None
-        """Progress of a thread that reads many runs, or None. Views (`viewing`) then get the runs read so far."""
+        self.reading: tuple[int, int] | None = None
+        """Number of folders that a thread has read and has to read, while it reads many, or None. Views (`viewing`)
+        then get the runs read so far."""
         self._folder = str(folder)
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
@@ -122,15 +130,11 @@ class RunIndex:
         self._turns = self._version = 0
         self._made: dict[str, tuple[int, Any]] = {}
 
-    def _open(self, run_id: str) -> JournalReader:
-        """Return the reader of a run; raise RunNotFoundError where its folder holds no run."""
-        raise NotImplementedError
-
     def _entry(self, run_id: str) -> Entry:
         """Return the current entry of a run. Raise RunNotFoundError where there is none, and RunUnreadError where its
         files cannot be read; a view then gets the last known entry."""
         try:
-            self._look(run_id, with_files=False)
+            self._look(run_id)
         except OSError as error:
             if not _view.get():
                 raise RunUnreadError(run_id, error.strerror) from error
@@ -148,16 +152,16 @@ class RunIndex:
         self.update()
         return self._once("unended", lambda: [each for each in self._in_order() if not each.state.ended])
 
-    def standing(self) -> Standing:
-        """Return the runs that a supervisor has to handle."""
+    def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+        """Return what a supervisor has to handle: the runs at work, the oldest first, and the ids of runs to cancel."""
         self.update()
-        return self._once("standing", self._standing)
+        return self._standing()
 
     def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in training order."""
         self.update()
         for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
-            self._try(run_id, with_files=False)  # of an ended run only its folder tells that another app deleted it
+            self._try(run_id)  # of an ended run only its folder tells that another app deleted it
         return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
@@ -165,13 +169,29 @@ class RunIndex:
         self.update()
         return self._turns
 
-    def _ids(self) -> set[str]:
-        """Return the names of all folders that may hold runs, readable or not."""
+    def ids(self, owners: Collection[str] | None = None) -> set[str]:
+        """Return the names of all folders that may hold runs, readable or not. owners: Of their runs only."""
         try:
             with os.scandir(self._folder) as entries:
-                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+                ids = {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
         except FileNotFoundError:
             return set()
+        return ids if owners is None else {each for each in ids if self.listed_ownership(each).owner in owners}
+
+    def listed_ownership(self, run_id: str) -> Ownership:
+        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_ownership(Path(self._folder) / run_id) if entry is None else entry.ownership
+
+    def listed_destination(self, run_id: str) -> WantedEngine:
+        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_destination(Path(self._folder) / run_id) if entry is None else entry.destination
+
+    def is_begun(self, run_id: str) -> bool:
+        """Return `has_begun` from the index; False once the run has ended."""
+        entry = self._entries.get(run_id)
+        return entry is not None and entry.is_begun
 
     def _changed(self, run_ids: Iterable[str]) -> None:
         """Have these runs read at the next update, since this process wrote to them."""
@@ -191,11 +211,14 @@ class RunIndex:
 
         return self._once("records", sort)
 
-    def _standing(self) -> Standing:
-        unended = [self._entries.get(each.run_id) for each in self._in_order() if not each.state.ended]
-        entries = [entry for entry in unended if entry is not None]
-        unwanted = sorted(entry.record.run_id for entry in entries if entry.is_unwanted)
-        return Standing([entry.record for entry in entries if entry.is_begun], unwanted, bool(entries))
+    def _standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+        def select() -> tuple[Sequence[Record], Sequence[str]]:
+            unended = [self._entries.get(each.run_id) for each in self._in_order() if not each.state.ended]
+            entries = [entry for entry in unended if entry is not None]
+            unwanted = sorted(entry.record.run_id for entry in entries if entry.has_cancel)
+            return [entry.record for entry in entries if entry.is_begun], unwanted
+
+        return self._once("standing", select)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, cached by name until an entry changes."""
@@ -215,12 +238,12 @@ class RunIndex:
                 self._look_around()
                 cost = time.thread_time() - began
                 self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
-            for run_id in {record.run_id for record in self._once("standing", self._standing).at_work} - self._due:
-                self._try(run_id, with_files=False)
+            for run_id in {record.run_id for record in self._standing()[0]} - self._due:
+                self._try(run_id)
             due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
             for number, run_id in enumerate(due):
                 if new >= MANY:
-                    self.reading = ReadProgress(number, len(due))
+                    self.reading = number, len(due)
                 self._due.discard(run_id)
                 self._try(run_id)
         finally:
@@ -229,47 +252,46 @@ class RunIndex:
 
     def _look_around(self) -> None:
         """Find the runs that other processes have added, deleted or changed."""
-        self._names = self._ids()
+        self._names = self.ids()
         self.forget(self._entries.keys() - self._names)
         self._due |= self._names - self._entries.keys()
         for run_id, entry in list(self._entries.items()):
             try:
-                folder_time, size = os.stat(f"{self._folder}/{run_id}").st_mtime_ns, entry.reader.size()
-                if folder_time != entry.folder_time or size > entry.reader.offset:
+                folder_time, size = os.stat(entry.folder).st_mtime_ns, entry.journal_bytes()
+                if folder_time != entry.folder_time or size > entry.offset:
                     self._due.add(run_id)
             except OSError:
                 self._due.add(run_id)
 
-    def _try(self, run_id: str, *, with_files: bool = True) -> None:
+    def _try(self, run_id: str) -> None:
         """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
         try:
-            self._look(run_id, with_files=with_files)
+            self._look(run_id)
         except RunNotFoundError:
             self.forget([run_id])
         except OSError:
             self._due.add(run_id)
 
-    def _look(self, run_id: str, *, with_files: bool) -> None:
-        entry = self._entries.get(run_id)
-        is_new = entry is None
-        if entry is None:
-            entry = Entry(self._open(run_id))
-        record, turn = entry.record, entry.turn
+    def _look(self, run_id: str) -> None:
+        """Read a run; raise RunNotFoundError where its folder holds none."""
+        known, folder = self._entries.get(run_id), f"{self._folder}/{run_id}"
         try:
-            entry.reader.read()
-            if with_files or is_new:
-                entry.read_files(f"{self._folder}/{run_id}")
+            if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
+                raise RunNotFoundError(run_id)
+            entry = known or Entry(folder, new_record(read_request(Path(folder))))
+            record, turn = entry.record, entry.turn
+            entry.read()
+        except (ValueError, UserError):
+            raise RunNotFoundError(run_id) from None
         except OSError as error:
-            if not isinstance(error, FileNotFoundError | NotADirectoryError) and not (
-                is_new and error.errno in OF_NAMES
-            ):
+            if not isinstance(error, FileNotFoundError | NotADirectoryError) and (known or error.errno not in OF_NAMES):
                 raise
             self.forget([run_id])
             raise RunNotFoundError(run_id) from None
-        if is_new:
+        if known is None:
             self._entries[run_id] = entry
-        self._version += is_new or entry.record is not record or entry.turn != turn
-        self._turns += is_new or entry.turn != turn
+        self._version += known is None or entry.record is not record or entry.turn != turn
+        self._turns += known is None or entry.turn != turn
 
 
 def _is_there(path: str) -> bool:

@@ -2,16 +2,15 @@
 
 import errno
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from rankviz.core.bounds import printable
 from rankviz.core.cost.setup import TrainingSetup
@@ -84,22 +83,32 @@ def parse_event(line: bytes) -> RunEvent | None:
         return None
 
 
-def parse_lines(data: bytes) -> list[RunEvent]:
-    """Parse all complete lines into events; lines that are no events are left out."""
-    events = (parse_event(line) for _, line in whole_lines(BytesIO(data)))
-    return [event for event in events if event is not None]
-
-
-def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield each complete line with its offset; a line longer than any event is replaced by a newline."""
+def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
+    """Yield the event of each complete line, and None for a line that is no event. The file is left after the last
+    complete line."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
         while last and not last.endswith(b"\n"):
             last = file.readline(MAX_LINE_BYTES)
         if not last:
+            file.seek(start)
             return
-        yield start, line if last is line else b"\n"
+        yield parse_event(line) if last is line else None
+
+
+def parse_lines(data: bytes) -> list[RunEvent]:
+    """Parse all complete lines into events; lines that are no events are left out."""
+    return [event for event in read_events(BytesIO(data)) if event is not None]
+
+
+def read_request(folder: Path) -> Request:
+    """Return the request of the run or probe in a folder; OSError, UserError or ValueError without a valid one."""
+    with (folder / "request.json").open("rb") as file:
+        request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
+    if request.run_id != folder.name:
+        raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
+    return request
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -138,61 +147,8 @@ def new_record(request: Request) -> Record:
     return ProbeRecord(request=request) if isinstance(request, ProbeRequest) else RunRecord(request=request)
 
 
-@dataclass(slots=True)
-class JournalReader:
-    """Record of one run or probe, updated by reading what was appended to its journal."""
-
-    journal: str
-    record: Record
-    offset: int = 0
-    most: float = math.inf
-    """Number of bytes of the journal to read at most."""
-    lock: Lock = field(default_factory=Lock)
-
-    def read(self) -> Record:
-        """Read new events into the record and return it. After an OSError the record is unchanged."""
-        with self.lock:
-            if min(self.most, self.size()) > self.offset:
-                self._fold()
-        return self.record
-
-    def size(self) -> int:
-        try:
-            return os.stat(self.journal).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _fold(self) -> None:
-        events, unreadable, offset = [], 0, self.offset
-        with open(self.journal, "rb") as file:
-            file.seek(offset)
-            for start, line in whole_lines(file):
-                if start >= self.most:
-                    break
-                offset = file.tell()
-                if (event := parse_event(line)) is None:
-                    unreadable += 1
-                else:
-                    events.append(event)
-        record = self.record.after_all(events)
-        self.offset = offset
-        self.record = replace(record, unreadable_lines=record.unreadable_lines + unreadable) if unreadable else record
-        if self.most == math.inf and self.record.state.ended:
-            self.record = lightened(self.record, Part.of(self))
-
-
-class Part(NamedTuple):
-    """A journal up to a byte offset; this part never changes."""
-
-    journal: str
-    size: int
-    request: Request
-
-    @classmethod
-    def of(cls, reader: JournalReader) -> "Part":
-        return cls(reader.journal, reader.offset, reader.record.request)
-
-
+Part = tuple[str, int, Request]
+"""The first bytes of a journal, which never change: its path, their number, and the request of its run."""
 SHORT = 2
 """Length up to which lists stay in memory, since an OnDisk would take more."""
 
@@ -233,7 +189,7 @@ class OnDisk(Sequence):
 
     def _values(self) -> Sequence:
         with _reading_again:  # lru_cache does not join those who ask for the same at once
-            value = _read_again(self.part).record
+            value = _read_again(self.part)
         for name in self.path:
             value = value[name] if isinstance(name, int) else getattr(value, name)
         return value
@@ -279,16 +235,17 @@ _reading_again = Lock()
 
 
 @lru_cache(maxsize=8)
-def _read_again(part: Part) -> JournalReader:
-    """Return a reader that has read this part of a journal, with all lists in memory."""
-    run_id = Path(part.journal).parent.name
-    reader = JournalReader(part.journal, new_record(part.request), most=part.size)
+def _read_again(part: Part) -> Record:
+    """Return the record by this part of a journal, with all lists in memory."""
+    journal, size, request = part
+    run_id = request.run_id
     try:
-        reader.read()
+        with open(journal, "rb") as file:
+            data = file.read(size)
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(run_id) from None
     except OSError as error:
         raise RunUnreadError(run_id, error.strerror) from error
-    if reader.offset != part.size:
+    if len(data) != size:
         raise RunNotFoundError(run_id)
-    return reader
+    return new_record(request).after_all(parse_lines(data))

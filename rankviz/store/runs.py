@@ -13,13 +13,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.core.bounds import INSIDE, NAME, printable
-from rankviz.core.from_json import Misfit
 from rankviz.core.probe import ProbeRecord, ProbeRequest
 from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import (
-    OF_NAMES,
     BadAdapterError,
     InvalidSettingError,
     RunNotFoundError,
@@ -32,14 +30,10 @@ from rankviz.paths import bytes_in, resolved
 from rankviz.store import durable
 from rankviz.store.index import CANCEL, RunIndex, begun_file
 from rankviz.store.journal import (
-    MAX_REQUEST_BYTES,
-    JournalReader,
     Record,
-    Request,
     append_events,
-    new_record,
     parse_lines,
-    parse_request,
+    read_request,
     request_text,
 )
 from rankviz.store.ownership import (
@@ -49,7 +43,6 @@ from rankviz.store.ownership import (
     UNKNOWN_SENTENCE,
     Ownership,
     WantedEngine,
-    read_destination,
     read_ownership,
     write_destination,
     write_ownership,
@@ -137,22 +130,12 @@ class RunStore(RunIndex):
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
-    def names(self) -> tuple[set[str], set[str]]:
-        """Return the ids of all runs and probes, readable or not, and the ids of all sweeps."""
-        return self._ids(), {record.request.sweep_id for record in self.records()}
-
-    def counts(self, owners: Collection[str]) -> tuple[int, int]:
-        """Return the number of runs and probes of these owners, and of all owners, unreadable ones included."""
-        ids = self._ids()
-        return sum(self.listed_ownership(run_id).owner in owners for run_id in ids), len(ids)
-
     def journal_bytes(self, owners: Collection[str]) -> int:
         """Return the bytes of the journals of these owners' runs."""
         total = 0
-        for run_id in self._ids():
-            if self.listed_ownership(run_id).owner in owners:
-                with contextlib.suppress(OSError):  # not begun, or gone meanwhile
-                    total += self._journal(run_id).stat().st_size
+        for run_id in self.ids(owners):
+            with contextlib.suppress(OSError):  # not begun, or gone meanwhile
+                total += self._journal(run_id).stat().st_size
         return total
 
     def adapter_bytes(self, run_id: str) -> int:
@@ -162,21 +145,6 @@ class RunStore(RunIndex):
     def ownership(self, run_id: str) -> Ownership:
         """Return the owner of a run or probe, and its visibility to others, read from the disk."""
         return read_ownership(self.run_dir(run_id))
-
-    def listed_ownership(self, run_id: str) -> Ownership:
-        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
-        entry = self._entries.get(run_id)
-        return self.ownership(run_id) if entry is None else entry.ownership
-
-    def listed_destination(self, run_id: str) -> WantedEngine:
-        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
-        entry = self._entries.get(run_id)
-        return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
-
-    def is_begun(self, run_id: str) -> bool:
-        """Return `has_begun` from the index; False once the run has ended."""
-        entry = self._entries.get(run_id)
-        return entry is not None and entry.is_begun
 
     def has_begun(self, run_id: str) -> bool:
         """Return True where the current attempt of a run has begun."""
@@ -189,7 +157,7 @@ class RunStore(RunIndex):
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
         for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
-                self._read_request(run_id)
+                read_request(self.run_dir(run_id))
                 self._journal(run_id).open("rb").close()
             except FileNotFoundError:
                 continue
@@ -222,34 +190,27 @@ class RunStore(RunIndex):
         the data that the request names."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
-        self._queue(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data)
+        self.add(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data=data)
         return sweep_id
 
     def add(
         self,
-        request: RunRequest,
+        requests: Sequence[RunRequest],
         ownership: Ownership = NO_ONES,
         destination: WantedEngine = ANYWHERE,
         *,
         data: Path | None = None,
+        joins: str = "",
     ) -> None:
-        """Queue one more run of a sweep; raise RunNotFoundError where it was deleted. data: as for `create`."""
-        self._queue([request], ownership, destination, data, require=lambda: self.sweep(request.sweep_id))
-
-    def _queue(
-        self,
-        requests: Sequence[RunRequest],
-        ownership: Ownership,
-        destination: WantedEngine,
-        data: Path | None,
-        require: Callable[[], object] = lambda: None,
-    ) -> None:
+        """Queue runs, all at once. data: as for `create`. joins: The sweep that they are added to; RunNotFoundError is
+        raised where it was deleted."""
         kept = self.kept_path(data, ownership.owner) if data else None
         if kept:
             requests = [replace(request, data=str(kept)) for request in requests]
 
         def prepare() -> None:
-            require()
+            if joins:
+                self.sweep(joins)
             if kept:
                 durable.copy(data, kept)  # now, so that no run that goes meanwhile takes it along
 
@@ -306,14 +267,8 @@ class RunStore(RunIndex):
             durable.move_the_rest(self.runs_dir)
             yield
 
-    def keep(self, data: Path, owner: str = "") -> Path:
-        """Copy a data file for its owner's runs, and return the path of the copy."""
-        kept = self.kept_path(data, owner)
-        durable.copy(data, kept)
-        return kept
-
     def kept_path(self, data: Path, owner: str = "") -> Path:
-        """Return the path to which `keep` copies a data file."""
+        """Return the path for the copy of a data file that its owner's runs read."""
         return durable.kept_path(self.home, data, owner)
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
@@ -322,12 +277,9 @@ class RunStore(RunIndex):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
             self._changed([run_id])
 
-    def append(self, run_id: str, event: RunEvent) -> None:
-        """Append an event. One process writes at a time: the worker while it lives, then the supervisor."""
-        self.append_copied(run_id, [event])
-
-    def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
-        """Append events that an attempt wrote elsewhere, each with its attempt and its offset in that journal."""
+    def append(self, run_id: str, *events: RunEvent) -> None:
+        """Append events. One process writes at a time: the worker while it lives, then the supervisor. Events that an
+        attempt wrote elsewhere have its number and their offset in that journal."""
         append_events(self._journal(run_id), events)
         self._changed([run_id])
 
@@ -375,43 +327,21 @@ class RunStore(RunIndex):
         all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
         runs from now on; None for no change."""
         with self.publishing():
-            return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
-
-    def _requeue(self, run_id: str, destination: WantedEngine | None) -> bool:
-        record = self.record(run_id)
-        if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
-            return False
-        if destination is not None:
-            write_destination(self.run_dir(run_id), destination)
-        (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
-        self.clear(run_id)
-        self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
-        return True
+            records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
+            again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]
+            for record in again:
+                folder = self.run_dir(record.run_id)
+                if destination is not None:
+                    write_destination(folder, destination)
+                (folder / CANCEL).unlink(missing_ok=True)
+                self.clear(record.run_id)
+                self.append(record.run_id, RunRequeued(time=time.time(), attempt=record.attempt))
+            return [record.run_id for record in again]
 
     def clear(self, run_id: str) -> None:
         """Remove the adapter of the last attempt, before the next one. A request to cancel stays."""
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
-
-    def _open(self, run_id: str) -> JournalReader:
-        if not NAME.fullmatch(run_id):  # names come from addresses and command lines too
-            raise RunNotFoundError(run_id)
-        try:
-            request = self._read_request(run_id)
-        except OSError as error:
-            if error.errno not in OF_NAMES:
-                raise
-            raise RunNotFoundError(run_id) from None
-        except (ValueError, UserError):
-            raise RunNotFoundError(run_id) from None
-        return JournalReader(str(self._journal(run_id)), new_record(request))
-
-    def _read_request(self, run_id: str) -> Request:
-        with (self.run_dir(run_id) / "request.json").open("rb") as file:
-            request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
-        if request.run_id != run_id:
-            raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
-        return request
 
     def _has_folder(self, name: str) -> bool:
         return bool(name and NAME.fullmatch(name)) and self.run_dir(name).is_dir()  # a page may show none yet
