@@ -196,7 +196,7 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
 
     names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
     moments = {"step": line("peak_bytes")}
-    if names and all(each.counts_exactly for each in measured):
+    if names and all(each.peak_kind == "allocated" for each in measured):
         moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
     moment = max(moments, key=lambda name: moments[name].at(depth))
     return Extrapolation(

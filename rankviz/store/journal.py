@@ -1,11 +1,12 @@
-"""Files of one run: request.json, written once, and events.jsonl with a JSON line appended for each event."""
+"""Files of one run: request.json, written once, events.jsonl with a JSON line appended for each event, and marks."""
 
 import errno
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -26,11 +27,13 @@ from rankviz.core.runs.events import (
     StageProgressed,
     StepLogged,
     matches_of,
+    median_seconds,
 )
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.run_time import StepSummary
-from rankviz.errors import RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.core.runs.run_time import FEW, StepSummary, thinned, usual_seconds
+from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
@@ -38,6 +41,10 @@ MAX_LINE_BYTES = 4_000_000
 MAX_SHORT_LINE_BYTES = 400_000
 """Limit for all events except evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
+CANCEL = "cancel"
+"""File in a run's folder that requests its cancellation."""
+SETTLED_NANOSECONDS = 10**9
+"""Resolution of a folder's modification time. A folder that changed more recently is checked again."""
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -165,7 +172,7 @@ class OnDisk(Sequence):
     """Path of the list in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
     count: int
     summary: Any = None
-    """A StepSummary or Matches, kept in memory since tables and estimates need it for every run."""
+    """A StepSummary, or what `matches_of` returns, kept in memory since tables and estimates need it for every run."""
 
     def __len__(self) -> int:
         return self.count
@@ -176,7 +183,7 @@ class OnDisk(Sequence):
             return tuple(self[each] for each in places) if len(places) < 2 else self._values()[place]
         place = range(self.count)[place]
         if isinstance(self.summary, StepSummary) and place in (0, self.count - 1):
-            return self.summary.last if place else self.summary.first
+            return self.summary.few[-1 if place else 0]
         return self._values()[place]
 
     def __iter__(self):
@@ -211,7 +218,8 @@ def lightened(record: Record, part: Part) -> Record:
     names = ("loss_before", "loss_after", "answered_before", "answered_after")
     steps = record.steps
     if steps and not isinstance(steps, OnDisk):
-        steps = OnDisk(part, ("steps",), len(steps), StepSummary.of(steps))
+        summary = StepSummary(tuple(thinned(steps, FEW)), median_seconds(steps), usual_seconds(steps))
+        steps = OnDisk(part, ("steps",), len(steps), summary)
     return replace(
         record,
         steps=steps,
@@ -249,3 +257,83 @@ def _read_again(part: Part) -> Record:
     if len(data) != size:
         raise RunNotFoundError(run_id)
     return new_record(request).after_all(parse_lines(data))
+
+
+def begun_file(attempt: int) -> str:
+    """Return the name of the file that marks an attempt as begun."""
+    return "begun" if attempt == 1 else f"begun-{attempt}"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One run in the index."""
+
+    folder: str
+    record: Record
+    """Folded from the journal up to `offset`."""
+    offset: int = 0
+    ownership: Ownership = NO_ONES
+    destination: WantedEngine = ANYWHERE
+    begun_attempt: int = 0
+    """Number of the attempt that is marked as begun; 0 for none."""
+    has_cancel: bool = False
+    folder_time: int = 0
+    """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def journal(self) -> str:
+        return f"{self.folder}/events.jsonl"
+
+    @property
+    def is_begun(self) -> bool:
+        """True where the current attempt has begun and not ended."""
+        state = self.record.state
+        return not state.ended and (state is RunState.RUNNING or self.begun_attempt == self.record.attempt)
+
+    @property
+    def turn(self) -> tuple[object, ...]:
+        """State, attempt and marks of the run, which determine its place in the queue."""
+        return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
+
+    def journal_bytes(self) -> int:
+        """Return the size of the journal now."""
+        try:
+            return os.stat(self.journal).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self) -> None:
+        """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
+        the folder does not exist; after any OSError the record is unchanged."""
+        with self.lock:
+            if self.journal_bytes() > self.offset:
+                self._read_journal()
+            if (at := os.stat(self.folder).st_mtime_ns) == self.folder_time:
+                return
+            folder, attempt = Path(self.folder), self.record.attempt
+            self.ownership, self.destination = read_ownership(folder), read_destination(folder)
+            self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
+            self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
+            self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+
+    def _read_journal(self) -> None:
+        with open(self.journal, "rb") as file:
+            file.seek(self.offset)
+            lines, offset = list(read_events(file)), file.tell()
+        events = [event for event in lines if event is not None]
+        record = self.record.after_all(events)
+        if unreadable := len(lines) - len(events):
+            record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
+        part = self.journal, offset, record.request
+        self.record, self.offset = lightened(record, part) if record.state.ended else record, offset
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
+        return False
+    return True

@@ -108,11 +108,15 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     """Return runs that may be deleted to make room, the oldest first: of each ended sweep the imported runs, which are
     copies, and runs that were not completed. besides: Id of a sweep in use, which is left out."""
 
-    def is_replaceable(record: Record) -> bool:
-        return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
-
     others = (records for _, records in _ended(store) if records[0].request.sweep_id != besides)
-    groups = ([record for record in records if is_replaceable(record)] for records in others)
+    groups = (
+        [
+            each
+            for each in records
+            if each.state is not RunState.COMPLETED or (store.run_dir(each.run_id) / IMPORTED).exists()
+        ]
+        for records in others
+    )
     return [ids for _, ids in _by_age(store, filter(None, groups))]
 
 

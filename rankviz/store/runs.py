@@ -5,10 +5,13 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -18,6 +21,7 @@ from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import (
+    OF_NAMES,
     BadAdapterError,
     InvalidSettingError,
     RunNotFoundError,
@@ -28,10 +32,13 @@ from rankviz.errors import (
 )
 from rankviz.paths import bytes_in, resolved
 from rankviz.store import durable
-from rankviz.store.index import CANCEL, RunIndex, begun_file
 from rankviz.store.journal import (
+    CANCEL,
+    Entry,
     Record,
     append_events,
+    begun_file,
+    new_record,
     parse_lines,
     read_request,
     request_text,
@@ -43,6 +50,7 @@ from rankviz.store.ownership import (
     UNKNOWN_SENTENCE,
     Ownership,
     WantedEngine,
+    read_destination,
     read_ownership,
     write_destination,
     write_ownership,
@@ -51,10 +59,30 @@ from rankviz.store.ownership import (
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
 """File in the folder of a run that was imported from a zip and not trained here since."""
+LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
+"""Share of time for checking all folders for other processes' writes, and seconds that are always allowed."""
+MANY = 20
+"""Number of new runs to read from which on progress is reported."""
+PATIENCE_SECONDS = 0.05
+_view: ContextVar[bool] = ContextVar("view", default=False)
 
 
-class RunStore(RunIndex):
-    """All runs and probes under HOME/runs. Many pages may read it each second, since only appended data is read.
+@contextlib.contextmanager
+def viewing() -> Iterator[None]:
+    """Mark the caller as a view, which gets the runs read so far while another thread reads many runs."""
+    token = _view.set(True)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+class RunStore:
+    """All runs and probes under HOME/runs, which many pages may read each second. Thread-safe.
+
+    The records of all runs are in memory, updated by reading what was appended. This index is no database: pages need
+    the records as objects, and SQLite's WAL does not work on the network disks of clusters. The journals are the only
+    source: each start builds the index from them.
 
     Files are created only when there is something to write. Appending a line in one write, and publishing by a rename,
     need POSIX (Linux, macOS).
@@ -63,19 +91,43 @@ class RunStore(RunIndex):
     def __init__(self, home: Path):
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
-        super().__init__(self.runs_dir)
+        self.reading: tuple[int, int] | None = None
+        """Number of folders that a thread has read and has to read, while it reads many, or None. Views (`viewing`)
+        then get the runs read so far."""
+        self._entries: dict[str, Entry] = {}
+        self._updating = threading.RLock()
+        self._look_at = 0.0
+        self._due: set[str] = set()
+        self._names: Collection[str] = frozenset()
+        self._turns = self._version = 0
+        self._made: dict[str, tuple[int, Any]] = {}
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
 
     def path(self, run_id: str, relative: str) -> Path:
-        """Return the absolute path of a file named in a run's journal; see path_in_run."""
-        return path_in_run(self.run_dir(run_id), relative)
+        """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
+        where it leaves the folder, by its name or by a link."""
+        try:
+            inside = self.run_dir(run_id).resolve()
+            path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
+        except (OSError, RuntimeError):  # links in a circle
+            path = None
+        if path is None or not path.is_relative_to(inside):
+            raise BadAdapterError(f"The adapter of run {run_id!r} is not in the run's own folder, so it is not read.")
+        return path
 
     def record(self, run_id: str) -> Record:
         """Return the current record of a run or probe. Raise RunNotFoundError where there is none, and RunUnreadError
         where its files cannot be read; a view then gets the last known record."""
-        return self._entry(run_id).record
+        try:
+            self._look(run_id)
+        except OSError as error:
+            if not _view.get():
+                raise RunUnreadError(run_id, error.strerror) from error
+        if (entry := self._entries.get(run_id)) is None:
+            raise RunNotFoundError(run_id)
+        return entry.record
 
     def get(self, run_id: str) -> RunRecord:
         """Return a run; raise RunNotFoundError for a probe too."""
@@ -91,6 +143,57 @@ class RunStore(RunIndex):
             raise RunNotFoundError(probe_id)
         return record
 
+    def records(self) -> list[Record]:
+        """Return every run and probe, the oldest first, and within a sweep in training order."""
+        self.update()
+        return list(self._in_order())
+
+    def unended(self) -> Sequence[Record]:
+        """Return the runs and probes that are queued or running, in the order of `records`."""
+        self.update()
+        return self._once("unended", lambda: [each for each in self._in_order() if not each.state.ended])
+
+    def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+        """Return what a supervisor has to handle: the runs at work, the oldest first, and the ids of runs to cancel."""
+        self.update()
+        return self._standing()
+
+    def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
+        """Return the runs of a sweep in training order."""
+        self.update()
+        for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
+            self._try(run_id)  # of an ended run only its folder tells that another app deleted it
+        return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
+
+    def turns(self) -> int:
+        """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
+        self.update()
+        return self._turns
+
+    def ids(self, owners: Collection[str] | None = None) -> set[str]:
+        """Return the names of all folders that may hold runs, readable or not. owners: Of their runs only."""
+        try:
+            with os.scandir(self.runs_dir) as entries:
+                ids = {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+        return ids if owners is None else {each for each in ids if self.listed_ownership(each).owner in owners}
+
+    def listed_ownership(self, run_id: str) -> Ownership:
+        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_ownership(self.run_dir(run_id)) if entry is None else entry.ownership
+
+    def listed_destination(self, run_id: str) -> WantedEngine:
+        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
+
+    def is_begun(self, run_id: str) -> bool:
+        """Return `has_begun` from the index; False once the run has ended."""
+        entry = self._entries.get(run_id)
+        return entry is not None and entry.is_begun
+
     def all(self) -> list[RunRecord]:
         """Return every run, the oldest sweep first, and within a sweep in training order."""
         return [record for record in self.records() if isinstance(record, RunRecord)]
@@ -104,10 +207,6 @@ class RunStore(RunIndex):
         self.record(run_id)
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
-
-    def sweeps(self) -> list[Sweep]:
-        """Return all sweeps, the oldest first."""
-        return group(self.all())
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep; raise RunNotFoundError where it has no runs."""
@@ -148,7 +247,7 @@ class RunStore(RunIndex):
 
     def has_begun(self, run_id: str) -> bool:
         """Return True where the current attempt of a run has begun."""
-        return self._begun(run_id, self.record(run_id).attempt).exists()
+        return (self.run_dir(run_id) / begun_file(self.record(run_id).attempt)).exists()
 
     def unreadable(self) -> dict[str, str]:
         """Map the names of unreadable folders to the reasons: request.json is invalid, the journal cannot be opened,
@@ -293,7 +392,7 @@ class RunStore(RunIndex):
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self._begun(run_id, current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -343,14 +442,111 @@ class RunStore(RunIndex):
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
+    def _changed(self, run_ids: Iterable[str]) -> None:
+        """Have these runs read at the next update, since this process wrote to them."""
+        self._due.update(run_ids)
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Drop runs whose folders are gone."""
+        for run_id in run_ids:
+            if self._entries.pop(run_id, None) is not None:
+                self._version += 1
+                self._turns += 1
+
+    def _in_order(self) -> Sequence[Record]:
+        def sort() -> Sequence[Record]:
+            records = [entry.record for entry in list(self._entries.values())]
+            return tuple(sorted(records, key=lambda each: (each.request.created_at, each.run_id)))
+
+        return self._once("records", sort)
+
+    def _standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+        def select() -> tuple[Sequence[Record], Sequence[str]]:
+            unended = [self._entries.get(each.run_id) for each in self._in_order() if not each.state.ended]
+            entries = [entry for entry in unended if entry is not None]
+            unwanted = sorted(entry.record.run_id for entry in entries if entry.has_cancel)
+            return [entry.record for entry in entries if entry.is_begun], unwanted
+
+        return self._once("standing", select)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return the result of `make`, cached by name until an entry changes."""
+        version = self._version
+        if (made := self._made.get(name)) is None or made[0] != version:
+            made = self._made[name] = version, make()
+        return made[1]
+
+    def update(self, *, waits: bool = False) -> None:
+        """Read changes in the folder. waits: True to wait for another thread that reads many runs, also as a view."""
+        while not self._updating.acquire(timeout=PATIENCE_SECONDS):
+            if self.reading and _view.get() and not waits:
+                return
+        try:
+            if time.monotonic() >= self._look_at:
+                began = time.thread_time()
+                self._look_around()
+                cost = time.thread_time() - began
+                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+            for run_id in {record.run_id for record in self._standing()[0]} - self._due:
+                self._try(run_id)
+            due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
+            for number, run_id in enumerate(due):
+                if new >= MANY:
+                    self.reading = number, len(due)
+                self._due.discard(run_id)
+                self._try(run_id)
+        finally:
+            self.reading = None
+            self._updating.release()
+
+    def _look_around(self) -> None:
+        """Find the runs that other processes have added, deleted or changed."""
+        self._names = self.ids()
+        self.forget(self._entries.keys() - self._names)
+        self._due |= self._names - self._entries.keys()
+        for run_id, entry in list(self._entries.items()):
+            try:
+                folder_time, size = os.stat(entry.folder).st_mtime_ns, entry.journal_bytes()
+                if folder_time != entry.folder_time or size > entry.offset:
+                    self._due.add(run_id)
+            except OSError:
+                self._due.add(run_id)
+
+    def _try(self, run_id: str) -> None:
+        """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
+        try:
+            self._look(run_id)
+        except RunNotFoundError:
+            self.forget([run_id])
+        except OSError:
+            self._due.add(run_id)
+
+    def _look(self, run_id: str) -> None:
+        """Read a run; raise RunNotFoundError where its folder holds none."""
+        known, folder = self._entries.get(run_id), self.run_dir(run_id)
+        try:
+            if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
+                raise RunNotFoundError(run_id)
+            entry = known or Entry(str(folder), new_record(read_request(folder)))
+            record, turn = entry.record, entry.turn
+            entry.read()
+        except (ValueError, UserError):
+            raise RunNotFoundError(run_id) from None
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError) and (known or error.errno not in OF_NAMES):
+                raise
+            self.forget([run_id])
+            raise RunNotFoundError(run_id) from None
+        if known is None:
+            self._entries[run_id] = entry
+        self._version += known is None or entry.record is not record or entry.turn != turn
+        self._turns += known is None or entry.turn != turn
+
     def _has_folder(self, name: str) -> bool:
         return bool(name and NAME.fullmatch(name)) and self.run_dir(name).is_dir()  # a page may show none yet
 
     def _journal(self, run_id: str) -> Path:
         return self.run_dir(run_id) / "events.jsonl"
-
-    def _begun(self, run_id: str, attempt: int) -> Path:
-        return self.run_dir(run_id) / begun_file(attempt)
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
@@ -359,19 +555,6 @@ def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep
     for record in records:
         by_sweep.setdefault(record.request.sweep_id, []).append(record)
     return [Sweep(sweep_id=sweep_id, runs=tuple(runs), recorded=recorded) for sweep_id, runs in by_sweep.items()]
-
-
-def path_in_run(folder: Path, relative: str) -> Path:
-    """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
-    where it leaves the folder, by its name or by a link."""
-    try:
-        inside = folder.resolve()
-        path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
-    except (OSError, RuntimeError):  # links in a circle
-        path = None
-    if path is None or not path.is_relative_to(inside):
-        raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
-    return path
 
 
 def recorded(assets: Path) -> Sequence[Sweep]:

@@ -13,9 +13,9 @@ from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore, journal
-from rankviz.store.index import viewing
 from rankviz.store.journal import OnDisk
 from rankviz.store.removal import remove
+from rankviz.store.runs import viewing
 from tests.store.written_runs import DONE, STARTED, step
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.opened_files import opened_files

@@ -14,6 +14,7 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz import units
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
@@ -202,7 +203,7 @@ class Session:
         yield (evaluation := self.evaluate(model, when, stages))
         if not self.shown:
             return
-        stages.begin(events.answering(len(self.shown)))
+        stages.begin(f"writing {units.counted(len(self.shown), 'held-out answer')}")
         started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
         written = self._ask(measure.answers, model, self.shown, most=SHOWN_TOKENS, seconds=limit)
         answers = tuple(
@@ -226,7 +227,7 @@ class Session:
         truncator, recovered = Truncator(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
-            stages.begin(events.truncating(r))
+            stages.begin(f"truncating to r = {r}")
             started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
             truncator.truncate(r)
             if steps:
@@ -266,7 +267,7 @@ class Session:
         )
         if not self.questions:
             return evaluation
-        stages.begin(events.counting_exact(len(self.questions)))
+        stages.begin(f"answering {units.counted(len(self.questions), 'held-out prompt')}")
         started, examples = time.monotonic(), len(self.data.held_out)
         matches = self._ask(measure.exact_matches, model, self.questions, examples=examples)
         seconds = time.monotonic() - started
