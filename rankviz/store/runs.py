@@ -100,7 +100,7 @@ class RunStore:
         self._due: set[str] = set()
         self._names: Collection[str] = frozenset()
         self._turns = self._version = 0
-        self._made: dict[str, tuple[int, Any]] = {}
+        self._made: tuple[Any, ...] = (-1,)
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
@@ -146,24 +146,25 @@ class RunStore:
     def records(self) -> list[Record]:
         """Return every run and probe, the oldest first, and within a sweep in training order."""
         self.update()
-        return list(self._in_order())
+        return list(self._lists()[1])
 
     def unended(self) -> Sequence[Record]:
         """Return the runs and probes that are queued or running, in the order of `records`."""
         self.update()
-        return self._once("unended", lambda: [each for each in self._in_order() if not each.state.ended])
+        return self._lists()[2]
 
     def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
         """Return what a supervisor has to handle: the runs at work, the oldest first, and the ids of runs to cancel."""
         self.update()
-        return self._standing()
+        return self._lists()[3:]
 
     def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in training order."""
         self.update()
-        for run_id in [each.run_id for each in self._in_order() if each.request.sweep_id == sweep_id]:
-            self._try(run_id)  # of an ended run only its folder tells that another app deleted it
-        return [each for each in self._in_order() if each.request.sweep_id == sweep_id]
+        for record in self._lists()[1]:
+            if record.request.sweep_id == sweep_id:
+                self._try(record.run_id)  # of an ended run only its folder tells that another app deleted it
+        return [each for each in self._lists()[1] if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
         """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
@@ -350,7 +351,7 @@ class RunStore:
                         if each.sweep_id == sweep_id:
                             write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
                 durable.bring(self.runs_dir, Path(aside), list(folders))
-                self._changed(folders)
+                self._due.update(folders)
 
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs and creating them."""
@@ -374,13 +375,13 @@ class RunStore:
         """Make a run, or all runs of a sweep, visible to others, or no longer."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
-            self._changed([run_id])
+            self._due.add(run_id)
 
     def append(self, run_id: str, *events: RunEvent) -> None:
         """Append events. One process writes at a time: the worker while it lives, then the supervisor. Events that an
         attempt wrote elsewhere have its number and their offset in that journal."""
         append_events(self._journal(run_id), events)
-        self._changed([run_id])
+        self._due.add(run_id)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Mark an attempt of a queued run as begun, for good; 0 is the current attempt.
@@ -397,7 +398,7 @@ class RunStore:
             return False
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
-        self._changed([run_id])
+        self._due.add(run_id)
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
@@ -407,7 +408,7 @@ class RunStore:
             file.write_text(word)
         else:
             file.touch()
-        self._changed([run_id])
+        self._due.add(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
         """Return the word of a request to cancel a run; None without a request, empty where the word cannot be read.
@@ -442,10 +443,6 @@ class RunStore:
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
-    def _changed(self, run_ids: Iterable[str]) -> None:
-        """Have these runs read at the next update, since this process wrote to them."""
-        self._due.update(run_ids)
-
     def forget(self, run_ids: Iterable[str]) -> None:
         """Drop runs whose folders are gone."""
         for run_id in run_ids:
@@ -453,28 +450,24 @@ class RunStore:
                 self._version += 1
                 self._turns += 1
 
-    def _in_order(self) -> Sequence[Record]:
-        def sort() -> Sequence[Record]:
-            records = [entry.record for entry in list(self._entries.values())]
-            return tuple(sorted(records, key=lambda each: (each.request.created_at, each.run_id)))
-
-        return self._once("records", sort)
-
-    def _standing(self) -> tuple[Sequence[Record], Sequence[str]]:
-        def select() -> tuple[Sequence[Record], Sequence[str]]:
-            unended = [self._entries.get(each.run_id) for each in self._in_order() if not each.state.ended]
-            entries = [entry for entry in unended if entry is not None]
-            unwanted = sorted(entry.record.run_id for entry in entries if entry.has_cancel)
-            return [entry.record for entry in entries if entry.is_begun], unwanted
-
-        return self._once("standing", select)
-
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return the result of `make`, cached by name until an entry changes."""
-        version = self._version
-        if (made := self._made.get(name)) is None or made[0] != version:
-            made = self._made[name] = version, make()
-        return made[1]
+    def _lists(self) -> tuple[int, list[Record], list[Record], list[Record], list[str]]:
+        """Return a version of the index with its records in order, those that have not ended, and of these the records
+        at work and the ids to cancel. Cached until an entry changes."""
+        if (version := self._version) != self._made[0]:
+            entries = sorted(
+                list(self._entries.values()), key=lambda each: (each.record.request.created_at, each.record.run_id)
+            )
+            unended = [entry for entry in entries if not entry.record.state.ended]
+            at_work = [entry.record for entry in unended if entry.is_begun]
+            unwanted = sorted(entry.record.run_id for entry in unended if entry.has_cancel)
+            self._made = (
+                version,
+                [each.record for each in entries],
+                [each.record for each in unended],
+                at_work,
+                unwanted,
+            )
+        return self._made
 
     def update(self, *, waits: bool = False) -> None:
         """Read changes in the folder. waits: True to wait for another thread that reads many runs, also as a view."""
@@ -487,7 +480,7 @@ class RunStore:
                 self._look_around()
                 cost = time.thread_time() - began
                 self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
-            for run_id in {record.run_id for record in self._standing()[0]} - self._due:
+            for run_id in {record.run_id for record in self._lists()[3]} - self._due:
                 self._try(run_id)
             due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
             for number, run_id in enumerate(due):

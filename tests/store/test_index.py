@@ -67,7 +67,7 @@ def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
     store.records()
 
     with opened_files(store.runs_dir) as opened:
-        for look in (store.records, store.sweeps, store.unended, store.standing, store.turns):
+        for look in (store.records, store.all, store.unended, store.standing, store.turns):
             look()
         store.unreadable()
 
