@@ -223,7 +223,7 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
 
     assert not elsewhere.requeue_all([cancelled])
     with pytest.raises(RunNotFoundError):
-        elsewhere.add(request)
+        elsewhere.add([request], joins=request.sweep_id)
 
     assert not store.run_dir(cancelled).exists()
     assert [] == store.all() == elsewhere.all()
