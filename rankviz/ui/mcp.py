@@ -8,11 +8,12 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import get_route_path
 
 from rankviz.core.bounds import shown
 from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
-from rankviz.shared.gate import API, address_of, once
+from rankviz.shared.gate import API, once
 from rankviz.ui.wiring import toast
 
 ADDRESS = f"{API}mcp"
@@ -35,7 +36,7 @@ def mcp_messages(app: Any, is_installed: bool | None = None) -> Any:
     logging.getLogger("mcp").setLevel(logging.ERROR)
 
     async def served(scope: Any, receive: Any, send: Any) -> None:
-        address = address_of(scope) if scope["type"] == "http" else ""
+        address = get_route_path(scope) if scope["type"] == "http" else ""
         if not address.startswith(ADDRESS) or scope["method"] not in ("GET", "HEAD", "POST"):
             return await app(scope, receive, send)
         if scope["method"] == "POST":

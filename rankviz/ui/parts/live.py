@@ -103,7 +103,7 @@ def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id), check)
         if answer is None:
             return NO_PRICE_YET
-        if (offer := answer.get().offer) and offer.usd:
+        if (offer := answer.result().offer) and offer.usd:
             return f"a job of {units.money_span(offer.usd)}"
     return ""
 
