@@ -197,7 +197,7 @@ class HfJobs(Remote):
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         known = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
         self.store.update(waits=True)
-        runs, sweeps = self.store.names()
+        runs, sweeps = self.store.ids(), {record.request.sweep_id for record in self.store.records()}
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
             if NAME.fullmatch(seen.name) and seen.name not in known and (there := self._read_job(hub, seen, owner)):
                 job, submission, requests = there

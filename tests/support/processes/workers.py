@@ -106,7 +106,7 @@ class Patient(Supervisor):
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                if not any(self._jobs.values()) and not self.store.standing().has_unended:
+                if not any(self._jobs.values()) and not self.store.unended():
                     return
             assert time.monotonic() < deadline, "runs are still going"
             time.sleep(min(self.poll_seconds, 0.05))
