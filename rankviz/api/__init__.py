@@ -18,31 +18,20 @@ from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Workspace
 
 if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
-    from rankviz.api.advice import Advice, Exports
+    from rankviz.api.advice import Advice
     from rankviz.api.data import Data
-    from rankviz.api.engines import Engines, Jobs, Moves
-    from rankviz.api.estimates import Accuracy, Estimates
-    from rankviz.api.locations import Locations, Spending
-    from rankviz.api.measured import MeasuredRuns
-    from rankviz.api.probes import Preflight, Probes
+    from rankviz.api.engines import Engines
+    from rankviz.api.estimates import Estimates
+    from rankviz.api.machine import Machine
     from rankviz.api.runs import Runs
-    from rankviz.api.sinks import Sinks
-    from rankviz.api.studies import Forecasts, Studies, Tradeoffs
-    from rankviz.api.verdicts import Decisions, Verdicts
-    from rankviz.shared.quota import Quota, Uploads
+    from rankviz.api.studies import Studies
+    from rankviz.api.verdicts import Verdicts
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
 
 class _Group:
-    """Descriptor of a group of operations, which imports its module and makes the group at the first use.
-
-    Args:
-        path: Module below rankviz, and class.
-    """
-
-    def __init__(self, path: str):
-        self._module, _, self._class = path.rpartition(".")
+    """Descriptor of a group of operations: imports the module of the same name and makes the group at the first use."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -50,7 +39,7 @@ class _Group:
     def __get__(self, api: Any, owner: type) -> Any:
         if api is None:
             return self
-        group = getattr(import_module(f"rankviz.{self._module}"), self._class)
+        group = getattr(import_module(f"rankviz.api.{self._name}"), self._name.capitalize())
         return api.__dict__.setdefault(self._name, group(api))
 
 
@@ -64,29 +53,15 @@ class Api:
             what the settings say.
     """
 
-    data: Data = _Group("api.data.Data")
-    accuracy: Accuracy = _Group("api.estimates.Accuracy")
-    preflight: Preflight = _Group("api.probes.Preflight")
-    probes: Probes = _Group("api.probes.Probes")
-    measured: MeasuredRuns = _Group("api.measured.MeasuredRuns")
-    estimates: Estimates = _Group("api.estimates.Estimates")
-    studies: Studies = _Group("api.studies.Studies")
-    forecasts: Forecasts = _Group("api.studies.Forecasts")
-    tradeoffs: Tradeoffs = _Group("api.studies.Tradeoffs")
-    advice: Advice = _Group("api.advice.Advice")
-    exports: Exports = _Group("api.advice.Exports")
-    quota: Quota = _Group("shared.quota.Quota")
-    uploads: Uploads = _Group("shared.quota.Uploads")
-    runs: Runs = _Group("api.runs.Runs")
-    locations: Locations = _Group("api.locations.Locations")
-    spending: Spending = _Group("api.locations.Spending")
-    jobs: Jobs = _Group("api.engines.Jobs")
-    engines: Engines = _Group("api.engines.Engines")
-    moves: Moves = _Group("api.engines.Moves")
-    verdicts: Verdicts = _Group("api.verdicts.Verdicts")
-    decisions: Decisions = _Group("api.verdicts.Decisions")
-    adapters: Adapters = _Group("api.adapters.Adapters")
-    sinks: Sinks = _Group("api.sinks.Sinks")
+    data: Data = _Group()
+    estimates: Estimates = _Group()
+    studies: Studies = _Group()
+    advice: Advice = _Group()
+    runs: Runs = _Group()
+    engines: Engines = _Group()
+    verdicts: Verdicts = _Group()
+    adapters: Adapters = _Group()
+    machine: Machine = _Group()
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.workspace = Workspace(home, assets, shared)

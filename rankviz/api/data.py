@@ -20,7 +20,7 @@ from rankviz.paths import existing
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.dataset import Example, Format
+    from rankviz.dataset import Example, Format, Sample
 
 SAMPLED = 2_000
 """Most examples whose characters are counted by kind; the other examples only count by length."""
@@ -103,6 +103,10 @@ class Data(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._known: OrderedDict[tuple, MeasuredData] = OrderedDict()
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the sample data that RankViz ships."""
+        return dataset.samples(self._workspace.assets)
 
     def measure(self, data: str) -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or

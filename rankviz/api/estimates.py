@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
@@ -33,55 +34,6 @@ MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
 MANY_RANKS = 32
 """Number of ranks from which an estimate is cached. An estimate of a few ranks takes 1 ms."""
-
-
-class Accuracy(Operations):
-    """Errors of the estimates against measured runs."""
-
-    def of_file(self, file: Path) -> AccuracyReport:
-        """Return the measured rows of a CSV file with predictions, and errors by group."""
-        from rankviz.catalog.measurements import read_rows
-
-        return self._report(read_rows(Path(file)), self._workspace.assumptions)
-
-    def shipped(self) -> AccuracyReport:
-        """Return the report that RankViz ships. The width of the ranges in estimates comes from its errors."""
-        from rankviz.catalog.measurements import load_validation
-
-        return load_validation(self._workspace.assets)
-
-    def remake(self) -> AccuracyReport:
-        """Compute the shipped report again, in three passes: first the errors, then all rows with ranges as wide as
-        these errors, then each row predicted without its source."""
-        from rankviz.catalog.measurements import shipped_rows
-        from rankviz.core.accuracy.predicted import left_out_predictions
-        from rankviz.core.accuracy.report import widths
-
-        rows = shipped_rows(self._workspace.assets)
-        constants = hardware.load_constants(self._workspace.assets)
-        report = self._report(rows, constants)
-        measured = constants.with_rows(widths(report.evidence, report.made))
-        return self._report(rows, measured, left_out_predictions(rows, self._predict, constants, report.made))
-
-    def _report(
-        self, rows: Sequence[MeasuredRow], assume: Assumptions, left_out: Sequence[PredictedRow] | None = None
-    ) -> AccuracyReport:
-        from datetime import date
-
-        from rankviz.core.accuracy.predicted import summarize
-
-        return summarize([self._predict(row, assume) for row in rows], date.today().isoformat(), left_out)
-
-    def _predict(self, row: MeasuredRow, assumptions: Assumptions) -> PredictedRow:
-        from rankviz.core.accuracy.predicted import predict_row
-
-        return predict_row(row, self._api.models.get, self._card, assumptions)
-
-    def _card(self, name: str) -> Gpu | None:
-        try:
-            return hardware.find_gpu(self._workspace.gpus, name)
-        except UnknownGpuError:
-            return hardware.gpu_of_device(self._workspace.gpus, name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +55,14 @@ class EstimateAnswer:
 
 
 class Estimates(Operations):
-    """Estimates of memory, time and cost."""
+    """Estimates of memory, time and cost, what fits a GPU, and errors of the estimates against measured runs."""
+
+    @cached_property
+    def measured(self) -> MeasuredRuns:
+        """Finished runs and probes that correct the estimates."""
+        from rankviz.api.measured import MeasuredRuns
+
+        return MeasuredRuns(self._api)
 
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
@@ -111,7 +70,7 @@ class Estimates(Operations):
         estimated = _estimate_once if len(question.ranks) >= MANY_RANKS else estimate
         answer = estimated(self._api.models.get(question.model_id), question, gpu, assume)
         answer = replace(answer, notes=(*self._about_cards(answer), *answer.notes))
-        calibration = self._calibration(answer) if gpu and self._api.measured.any() else None
+        calibration = self._calibration(answer) if gpu and self.measured.any() else None
         if calibration is not None:
             from rankviz.core.cost.pace import calibrated_estimate
 
@@ -165,7 +124,41 @@ class Estimates(Operations):
         here = machine.here()
         if here["device"] != "cuda" or self._workspace.gpu_of(here) != answer.gpu:
             return None
-        return self._api.measured.of_question(answer.model, answer.question.lora, answer.question.training, here)
+        return self.measured.of_question(answer.model, answer.question.lora, answer.question.training, here)
+
+    def accuracy(self) -> AccuracyReport:
+        """Return the errors against measured runs that RankViz ships; the width of the ranges comes from them."""
+        from rankviz.catalog.measurements import load_validation
+
+        return load_validation(self._workspace.assets)
+
+    def validate(self, file: Path | None = None) -> AccuracyReport:
+        """Return the measured rows of a CSV file with predictions, and errors by group. Without a file, compute the
+        shipped report again, in three passes: first the errors, then all rows with ranges as wide as these errors,
+        then each row predicted without its source."""
+        from datetime import date
+
+        from rankviz.catalog.measurements import read_rows, shipped_rows
+        from rankviz.core.accuracy.predicted import left_out_predictions, predict_row, summarize
+        from rankviz.core.accuracy.report import widths
+
+        def card_of(name: str) -> Gpu | None:
+            try:
+                return hardware.find_gpu(self._workspace.gpus, name)
+            except UnknownGpuError:
+                return hardware.gpu_of_device(self._workspace.gpus, name)
+
+        def predict(row: MeasuredRow, assume: Assumptions) -> PredictedRow:
+            return predict_row(row, self._api.models.get, card_of, assume)
+
+        today = date.today().isoformat()
+        if file:
+            return summarize([predict(row, self._workspace.assumptions) for row in read_rows(Path(file))], today, None)
+        rows, constants = shipped_rows(self._workspace.assets), hardware.load_constants(self._workspace.assets)
+        errors = summarize([predict(row, constants) for row in rows], today, None)
+        measured = constants.with_rows(widths(errors.evidence, errors.made))
+        unseen = left_out_predictions(rows, predict, constants, errors.made)
+        return summarize([predict(row, measured) for row in rows], today, unseen)
 
 
 _estimate_once = lru_cache(MOST_ANSWERS)(estimate)

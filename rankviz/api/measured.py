@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
+    from rankviz.core.runs.sweep_time import SweepTime
 
     Record: TypeAlias = RunRecord | ProbeRecord
 
@@ -176,7 +177,7 @@ class Estimator:
     """Estimates runs for a single answer. It is used once, because what it caches may change."""
 
     def __init__(self, api: Api):
-        self._api, self._workspace, self._measured = api, api.workspace, api.measured
+        self._api, self._workspace, self._measured = api, api.workspace, api.estimates.measured
         self._known: dict[Hashable, Any] = {}
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
@@ -206,6 +207,13 @@ class Estimator:
         machine = machine_of(environment), device, "versions" in environment
         key = request.base, request.data, request.lora, request.training, machine
         return paced(self._once(key, formulas), pace)
+
+    def time(self, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None) -> SweepTime | None:
+        """Return the time of runs of one sweep; None where it is not known."""
+        from rankviz.core.runs.sweep_time import sweep_time
+
+        estimates = [self.estimate(run, environment, pace) for run in runs]
+        return sweep_time(self._api.models.get(runs[0].base), runs, estimates, self._workspace.assumptions, pace)
 
     def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
         names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")

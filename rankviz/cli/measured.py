@@ -191,7 +191,7 @@ def doctor(
     """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
     from rankviz.core import preflight as checks
 
-    facts, found = Api().preflight.diagnose(trial=not quick)
+    facts, found = Api().machine.diagnose(trial=not quick)
     problems = checks.problems(found)
     if as_json:
         print_json(checks.as_json(facts, found))
@@ -241,7 +241,7 @@ def probe(
         time_limit_seconds=time_limit,
     )
     if simulate:
-        simulated = api.probes.simulate(question, gpu, full=full)
+        simulated = api.machine.simulate(question, gpu, full=full)
         if as_json:
             print_json(simulated.as_json())
         else:
@@ -249,16 +249,16 @@ def probe(
             rows = [{"Memory": name, "Simulated": value} for name, value in simulated.lines()]
             table(title, rows, notes=simulated.sentences())
         return
-    print_notes(api.preflight.warnings(question.training))
-    probe_id = api.probes.start(question)
+    print_notes(api.machine.warnings(question.training))
+    probe_id = api.machine.start_probe(question)
     print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
     shown = ""
-    for record in api.probes.follow(probe_id):
+    for record in api.machine.follow_probe(probe_id):
         status = str(record.state) if record.state.ended or not record.stage else record.stage
         if status != shown:
             print(status, file=sys.stderr)
         shown = status
-    estimate = api.probes.estimate(record)
+    estimate = api.machine.estimate_probe(record)
     if as_json:
         print_json(core.as_json(record, estimate))
     else:

@@ -78,7 +78,7 @@ def _watch(api: Api, sweep_id: str) -> None:
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """Return sentences on a sweep: its cost so far, a cancelled job that still costs money, and why the sweep waits."""
-    words = api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)
+    words = api.engines.spent(sweep).sentence, api.engines.still_costs(sweep), api.runs.why_sweep_waits(sweep)
     return [*filter(None, words)]
 
 
@@ -98,8 +98,12 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     from rankviz.core.forecast.quick_look import bent_json
 
     sweep = api.runs.sweep(sweep_id)
-    waits, decision, rate = api.runs.why_each_waits(sweep), api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
-    scores = {metric.key: api.decisions.score(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
+    waits, decision, rate = (
+        api.runs.why_each_waits(sweep),
+        api.verdicts.decide(sweep_id),
+        api.verdicts.rate_look(sweep_id),
+    )
+    scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
     return {
         "sweep_id": sweep_id,
         "runs": [run_json(each) | {"waits": waits.get(each.record.run_id)} for each in api.runs.summaries(sweep.runs)],
@@ -108,7 +112,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
-        "cost": api.spending.of_sweep(sweep).as_json(),
+        "cost": api.engines.spent(sweep).as_json(),
         "waits": api.runs.why_sweep_waits(sweep) or None,
     }
 
@@ -122,9 +126,9 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
     _print_curves(api.runs.fast_curves(sweep_id))
-    if rate := api.decisions.rate(sweep_id):
+    if rate := api.verdicts.rate_look(sweep_id):
         print(*rate.sentences, sep="\n")
-    if decision := api.decisions.of(sweep_id):
+    if decision := api.verdicts.decide(sweep_id):
         print_bent(decision.forecast)
         print(*decision.train_sentences, sep="\n")
         if decision.forecast.repeat_at and not sweep.recorded:
@@ -134,7 +138,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
         if result and len(result.ranks) > 1:
             if metric is not LOSS:
-                score = api.decisions.score(sweep_id, metric)
+                score = api.verdicts.score_look(sweep_id, metric)
                 print(f"\n{metric.label}, higher is better:", *(score.sentences if score else ()), sep="\n")
             print(*sentences(result), sep="\n")
 
@@ -146,7 +150,7 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
         return f"{measured.loss:.4f}" if measured else ""
 
     def cells(run: "RunRecord") -> Mapping[str, str]:
-        place, request, done = api.locations.in_words(run), run.request, run.completed
+        place, request, done = api.engines.place_in_words(run), run.request, run.completed
         return {
             "Run": run.run_id,
             "State": str(run.state),
@@ -234,10 +238,10 @@ def sweep(
     if no_repeat and not quick:
         raise InvalidSettingError("--no-repeat needs --quick.")
     api, mode = Api(), "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
-    there = options["engine"] or "", options["flavor"] or "", options["spend"]
+    there = api.engines.destination(options["engine"] or "", options["flavor"] or "", options["spend"])
     request = make_sweep({**options, "data": data, "mode": mode, "repeat": not no_repeat})
-    print_notes(api.engines.check(request, *there).sentences)
-    sweep_id = api.engines.start(request, *there)
+    print_notes(api.runs.plan(request, there).sentences)
+    sweep_id = api.runs.start(request, there)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     trained = api.runs.sweep(sweep_id)
@@ -255,7 +259,7 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
 
-    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.verdicts.decide(sweep.sweep_id)
     judged = [(sweep, result)]
     info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
     write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
@@ -282,7 +286,7 @@ def runs_publish(
     """Publish a finished run or sweep: to the Hub as a dataset or an adapter, or to Trackio."""
     destination = Destination(to=to, name=name, public=public, space=space, base_model=base_model)
     token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
-    published = Api().sinks.publish(run_id, destination, token, use_login=not ask_token)
+    published = Api().runs.publish(run_id, destination, token, use_login=not ask_token)
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 
 
@@ -328,7 +332,7 @@ def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
     return {
         "Sweep": request.sweep_id,
         "State": str(run.state),
-        "Place": api.locations.in_words(run),
+        "Place": api.engines.place_in_words(run),
         "Waits": api.runs.why_waits(run),
         "Machine time so far": summary.device_time.in_words,
         "Error": run.error,
@@ -372,8 +376,8 @@ def runs_add(
 ) -> None:
     """Add one run at another rank to a sweep, or a repeat of a rank, with the same base, data and settings."""
     api = Api()
-    print_notes(api.moves.check_added(sweep_id, r).sentences)
-    print(api.moves.add(sweep_id, r))
+    print_notes(api.runs.plan_added(sweep_id, r).sentences)
+    print(api.runs.add(sweep_id, r))
     watch(api, sweep_id)
 
 
@@ -395,8 +399,8 @@ def runs_resume(
 ) -> None:
     """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
     api = Api()
-    print_notes(api.moves.check(sweep_id, engine, flavor, spend).sentences)
-    api.moves.resume(sweep_id, engine, flavor, spend)
+    print_notes(api.runs.plan_resume(sweep_id, engine, flavor, spend).sentences)
+    api.runs.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
 
 

@@ -166,7 +166,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
-        answer, bent = api.forecasts.answer(**asked)
+        answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, table=TABLE)
@@ -174,7 +174,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         """A script, a notebook or a configuration file that trains with these settings elsewhere."""
         goal = Goal(use_case=use_case) if use_case else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.exports.write(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal)
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
@@ -186,7 +186,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes("model", "use_case", "limit", "offset", table=ANY)
     def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
         """Quality by rank in published studies, the nearest to a model and a use case first."""
-        near = api.studies.near(api.forecasts.subject(**options), LORA_METHODS, FACETS)
+        near = api.studies.near(api.studies.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 

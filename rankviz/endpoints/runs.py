@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.locations import CostJSON
+from rankviz.api.engines import CostJSON
 from rankviz.api.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.core.from_json import as_answer
 from rankviz.core.runs.record import RunRecord
@@ -115,14 +115,14 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
-        waits=api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep) or None,
-        cost=api.spending.of_sweep(sweep).as_json(),
+        waits=api.runs.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
+        cost=api.engines.spent(sweep).as_json(),
         runs=[_state(api, run, waits.get(run.run_id)) for run in sweep.runs],
     )
 
 
 def _state(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
-    place, spent = api.locations.of(run), device_time([run], time.time())
+    place, spent = api.engines.place_of(run), device_time([run], time.time())
     return as_answer(
         RunStateJSON,
         run,
@@ -199,13 +199,13 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
         request = sweep_of({**options, "ranks": options["ranks"] or None})
-        there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
-        expected = api.engines.check(request, **there).sentences
-        sweep_id = api.engines.start(request, **there)
+        there = api.engines.destination(engine or "", flavor or "", spend)
+        expected = api.runs.plan(request, there).sentences
+        sweep_id = api.runs.start(request, there)
         sweep = api.runs.sweep(sweep_id)
         return StartedJSON(
             sweep_id=sweep_id,
-            engine=api.engines.name(**there),
+            engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
             expected=list(expected),
             place=_place(api, sweep_id),
@@ -231,7 +231,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine; null for the one that the sweep has.
             spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine or "", flavor or "", spend)))
+        return IdsJSON(run_ids=list(api.runs.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
@@ -243,7 +243,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
     def delete_uploads() -> UploadsJSON:
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return UploadsJSON(**api.uploads.delete()._asdict())
+        return UploadsJSON(**api.workspace.room.delete_uploads()._asdict())
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

@@ -115,11 +115,7 @@ class Room:
         kept = sum(bytes_in(folder) for each in folders for folder in each)
         return temp.usage(visitor).size_bytes + kept + store.journal_bytes(visitor.ids)
 
-
-class Uploads(Operations):
-    """Uploads of the current visitor."""
-
-    def usage(self) -> Usage:
+    def uploads(self) -> Usage:
         """Return number and size of the current visitor's uploads. Zero on a page that is not shared, where uploads
         are ordinary files, and for a visitor who cannot be told from others."""
         visitor = self._workspace.visitor
@@ -127,7 +123,7 @@ class Uploads(Operations):
         return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
 
     @writes("changes")
-    def delete(self) -> Usage:
+    def delete_uploads(self) -> Usage:
         """Delete all uploads of the current visitor; return their number and size. Runs keep copies of their data."""
         if not self._workspace.shared:
             raise InvalidSettingError(

@@ -153,7 +153,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             ],
             "middleware": [
                 Middleware(ErrorAnswers),
-                *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
+                *([Middleware(Identified, visitors=visitors, log_out=api.engines.log_out)] if visitors else []),
                 Middleware(Bodies),
                 Middleware(Mcp),
                 Middleware(UploadMiddleware, workspace=api.workspace),

@@ -123,8 +123,8 @@ def show_numbers(api: Api) -> None:
         for operation in (
             lambda sweep=sweep: sweep_json(api, sweep.sweep_id),
             lambda sweep=sweep: (answer := api.verdicts.of_sweep(sweep.sweep_id)) and verdict_json(answer),
-            lambda sweep=sweep: api.decisions.of(sweep.sweep_id),
-            lambda sweep=sweep: api.forecasts.bent(sweep.sweep_id),
+            lambda sweep=sweep: api.verdicts.decide(sweep.sweep_id),
+            lambda sweep=sweep: api.studies.bent(sweep.sweep_id),
             lambda sweep=sweep: api.runs.export([sweep.sweep_id], api.workspace.home / "out.zip"),
             lambda sweep=sweep: api.adapters.zip_of_rank(sweep.runs[-1].run_id, 4),
         ):

@@ -282,7 +282,7 @@ def takeaway(api: Api, **values: Any) -> View:
 
     def written(name: str) -> Written | str:
         try:
-            return api.exports.write(chosen, values["r"], name, goal=goal_of(values))
+            return api.advice.export(chosen, values["r"], name, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
 
