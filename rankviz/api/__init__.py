@@ -9,12 +9,10 @@ command line loads only the core and one model's row.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rankviz.api.models import Models
-from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Workspace
+from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Part, Workspace
 
 if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
@@ -23,24 +21,12 @@ if TYPE_CHECKING:
     from rankviz.api.engines import Engines
     from rankviz.api.estimates import Estimates
     from rankviz.api.machine import Machine
+    from rankviz.api.models import Models
     from rankviz.api.runs import Runs
     from rankviz.api.studies import Studies
     from rankviz.api.verdicts import Verdicts
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
-
-
-class _Group:
-    """Descriptor of a group of operations: imports the module of the same name and makes the group at the first use."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, api: Any, owner: type) -> Any:
-        if api is None:
-            return self
-        group = getattr(import_module(f"rankviz.api.{self._name}"), self._name.capitalize())
-        return api.__dict__.setdefault(self._name, group(api))
 
 
 class Api:
@@ -53,16 +39,16 @@ class Api:
             what the settings say.
     """
 
-    data: Data = _Group()
-    estimates: Estimates = _Group()
-    studies: Studies = _Group()
-    advice: Advice = _Group()
-    runs: Runs = _Group()
-    engines: Engines = _Group()
-    verdicts: Verdicts = _Group()
-    adapters: Adapters = _Group()
-    machine: Machine = _Group()
+    models: Models = Part("api.models.Models")
+    data: Data = Part("api.data.Data")
+    estimates: Estimates = Part("api.estimates.Estimates")
+    studies: Studies = Part("api.studies.Studies")
+    advice: Advice = Part("api.advice.Advice")
+    runs: Runs = Part("api.runs.Runs")
+    engines: Engines = Part("api.engines.Engines")
+    verdicts: Verdicts = Part("api.verdicts.Verdicts")
+    adapters: Adapters = Part("api.adapters.Adapters")
+    machine: Machine = Part("api.machine.Machine")
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.workspace = Workspace(home, assets, shared)
-        self.models = Models(self)

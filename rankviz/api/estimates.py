@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Operations, Part
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import Basis, basis_of
@@ -57,12 +57,8 @@ class EstimateAnswer:
 class Estimates(Operations):
     """Estimates of memory, time and cost, what fits a GPU, and errors of the estimates against measured runs."""
 
-    @cached_property
-    def measured(self) -> MeasuredRuns:
-        """Finished runs and probes that correct the estimates."""
-        from rankviz.api.measured import MeasuredRuns
-
-        return MeasuredRuns(self._api)
+    measured: MeasuredRuns = Part("api.measured.MeasuredRuns", "_api")
+    """Finished runs and probes that correct the estimates."""
 
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""

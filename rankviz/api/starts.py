@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import dataset, installed, machine
 from rankviz.api.measured import Estimator
-from rankviz.api.workspace import Operations, writes
+from rankviz.api.workspace import Cache, Operations, Part, writes
 from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
 from rankviz.core.runs.record import RunState
@@ -55,10 +55,12 @@ class Starts(Operations):
     or one more run, on the same engine or another; if engine, machine and spending limit are empty, with its own. The
     limit covers all jobs of the sweep, also earlier ones."""
 
+    quota: Quota = Part("shared.quota.Quota", "_api")
+    """Quota of the current visitor."""
+
     def __init__(self, api: Api):
         super().__init__(api)
-        self.quota = Quota(api)
-        self._times: dict[tuple[str, int, bool], SweepTime | None] = {}
+        self._times = Cache["SweepTime | None"](MOST_TIMES)
 
     # What runs are expected to take.
 
@@ -127,16 +129,16 @@ class Starts(Operations):
         """Return the estimated time of runs of one sweep, computed once; None where it is not known."""
         environment = next((record.environment for record in records if record.environment), None)
         key = records[0].request.sweep_id, len(records), environment is None
-        if key not in self._times:
-            if len(self._times) >= MOST_TIMES:
-                self._times.clear()
-            self._times[key] = None
+
+        def estimated() -> SweepTime | None:
             with suppress(RankVizError):  # its base or its data has gone
-                environment = environment or self._environment_on(self._api.engines.destination_of(records).engine)
-                if environment:
+                there = environment or self._environment_on(self._api.engines.destination_of(records).engine)
+                if there:
                     estimator, runs = Estimator(self._api), [record.request for record in records]
-                    self._times[key] = estimator.time(runs, environment, estimator.pace(runs[0], environment))
-        return self._times[key]
+                    return estimator.time(runs, there, estimator.pace(runs[0], there))
+            return None
+
+        return self._times.get(key, estimated)
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
         """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each

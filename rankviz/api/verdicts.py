@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.forecast import read_forecast
 from rankviz.core.forecast import decision, quick_look
 from rankviz.core.runs.fast_curve import read
@@ -38,7 +36,7 @@ class Verdicts(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._known: OrderedDict[tuple, tuple[Sequence[Any], Verdict | None]] = OrderedDict()
+        self._known = Cache[tuple[Sequence[Any], Verdict | None]](MOST_VERDICTS)
 
     def of_sweep(self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss") -> Verdict | None:
         """Return the verdict on the evaluated runs of a sweep; None without any, or while the sweep trains.
@@ -51,23 +49,18 @@ class Verdicts(Operations):
         """
         if metric not in METRICS:
             raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {metric!r}).")
-        sweep, key = self._api.runs.sweep(sweep_id), (sweep_id, metric, repr(tolerance))
+        sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
-        # All that it depends on: the same objects whoever asks. One is made once for all who may see its runs.
+        # All that it depends on: the same objects whoever asks, so one is made once for all who may see its runs. The
+        # cache keeps the objects, so that no other object gets an id of theirs.
         compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
-        if not self._is_known(key, compared):
-            with self._turn(sweep.runs):
-                if not self._is_known(key, compared):  # while this one waited
-                    self._known[key] = compared, _judged(sweep.runs, METRICS[metric], tolerance)
-        result = self._known[key][1]
-        while len(self._known) > MOST_VERDICTS:
-            self._known.popitem(last=False)
-        return result
+        key = sweep_id, metric, repr(tolerance), *map(id, compared)
 
-    def _is_known(self, key: tuple, compared: Sequence[Any]) -> bool:
-        known = self._known.get(key, ((), None))[0]
-        return len(known) == len(compared) and all(map(is_, known, compared))
+        def judge() -> tuple[Sequence[Any], Verdict | None]:
+            return compared, _judged(sweep.runs, METRICS[metric], tolerance)
+
+        return self._known.get(key, judge, lambda: self._turn(sweep.runs))[1]
 
     def of_runs(self, runs_by_sweep: Sequence[Sequence[RunRecord]], metric: Metric) -> Sequence[Verdict | None]:
         """Return the verdict on some runs of each sweep; None where none has a finite value."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.engines import NOT_THE_PAYER
+from rankviz.api.starts import NOT_THE_PAYER
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, NotYoursError
