@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from rankviz import installed, store
 from rankviz.api.waits import Waits
@@ -19,8 +19,7 @@ from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
-from rankviz.core.runs.run_time import DeviceTime, device_time
-from rankviz.core.runs.words import Place
+from rankviz.core.runs.run_time import device_time
 from rankviz.errors import (
     BusyError,
     InvalidSettingError,
@@ -41,7 +40,7 @@ from rankviz.store.transfer import SummaryRow, summary_row
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.record import HeldOutAnswer, RunRecord, Sweep
     from rankviz.publish.files import SweepFacts
 
 SHORT_OWNER = 8
@@ -119,11 +118,6 @@ class Runs(Waits):
         error = without_places(record.error)
         return replace(record, log_tail="", error=error, answered_before=None, answered_after=None)
 
-    def folder(self, run_id: str) -> Path | None:
-        """Return the folder of a run; None on a shared page, and for a recorded run."""
-        hidden = self._workspace.shared or run_id in self._recorded_ids
-        return None if hidden else self._workspace.store.run_dir(run_id)
-
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
         return self._recorded
@@ -149,18 +143,41 @@ class Runs(Waits):
         """Return the fast curves of a sweep, best first; empty for an ordinary sweep."""
         return fast_curves(self.sweep(sweep_id).runs)
 
-    def summary(self, run_id: str) -> RunSummary:
-        """Return one run with its settings, measurements and estimate."""
-        return next(self.summaries([self.get(run_id)]))
+    def row(self, run_id: str) -> RunJSON:
+        """Return one run as a flat row, with its answers."""
+        return next(self.rows([self.get(run_id)], answers=True))
 
-    def summaries(self, runs: Sequence[RunRecord]) -> Iterator[RunSummary]:
-        """Yield the summary of each run, computed when it is asked for."""
-        now = time.time()
+    def rows(self, runs: Sequence[RunRecord], *, answers: bool = False) -> Iterator[Any]:
+        """Yield each run as a ListedRunJSON, or a RunJSON with its answers, which are long. Computed when asked for;
+        without folders where no path of this machine is for the reader."""
         for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
-            place, spent = self._api.engines.place_of(run), device_time([run], now)
-            yield RunSummary(
-                record=run, estimate=estimate, device_time=spent, place=place, folder=self.folder(run.run_id)
-            )
+            row, folder, adapter = summary_row(run), None, None
+            if self._workspace.shared or run.run_id in self._recorded_ids:
+                row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
+            else:
+                folder = self._workspace.store.run_dir(run.run_id)
+                adapter = folder / run.adapter_path if run.adapter_path else None
+            listed: ListedRunJSON = {
+                **row,
+                **self.standing(run),
+                "folder": folder and str(folder),
+                "adapter_folder": str(adapter) if adapter and adapter.is_dir() else None,
+                "estimate": asdict(estimate) if estimate else None,
+            }
+            yield {**listed, "answers": [*map(_answer, run.answers)]} if answers else listed
+
+    def standing(self, run: RunRecord) -> StandingJSON:
+        """Return a run's place, attempt and machine time until now."""
+        place, spent = self._api.engines.place_of(run), device_time([run], time.time())
+        return {
+            "error": run.error or None,
+            "engine": place.engine or None,
+            "where": place.where or None,
+            "attempt": run.shown_attempt,
+            "waits": run.waits or None,
+            "device_seconds": spent.seconds,
+            "device_seconds_is_whole": spent.is_whole,
+        }
 
     # Whose it is, and what its owner may do.
 
@@ -360,27 +377,6 @@ class Runs(Waits):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunSummary:
-    """A run with its estimate and place."""
-
-    record: RunRecord
-    estimate: RunEstimate | None
-    """Estimate of memory and time; None where the base model is not available."""
-    device_time: DeviceTime
-    """Machine time of all attempts until now."""
-    place: Place
-    """Place where the run is, is to be, or was."""
-    folder: Path | None = None
-    """Folder of the run's request, journal, log and adapter. None on a shared page and for a recorded run."""
-
-    @property
-    def adapter_folder(self) -> Path | None:
-        """Folder of the trained adapter, as PEFT loads it; None without one, or where no path is shown."""
-        adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
-        return adapter if adapter and adapter.is_dir() else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
     """The published repository or project. url: empty for Trackio on this machine. updated: True where it existed
     before."""
@@ -436,9 +432,9 @@ class AnswerJSON(TypedDict):
     after: str | None
 
 
-class ListedRunJSON(SummaryRow):
-    """One run: settings and measurements, flat, with the estimate. Losses are nats per token; unknown values are null.
-    Folders are given only where the page is not shared."""
+class StandingJSON(TypedDict):
+    """Place and progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts
+    the attempts that began; waits says in sentences why the run waits."""
 
     error: str | None
     engine: str | None
@@ -447,6 +443,12 @@ class ListedRunJSON(SummaryRow):
     waits: str | None
     device_seconds: float
     device_seconds_is_whole: bool
+
+
+class ListedRunJSON(SummaryRow, StandingJSON):
+    """One run: settings and measurements, flat, with the estimate. Losses are nats per token; unknown values are null.
+    Folders are given only where the page is not shared: `adapter_folder` as PEFT loads it, if it is there."""
+
     folder: str | None
     adapter_folder: str | None
     estimate: RunEstimateJSON | None
@@ -458,45 +460,15 @@ class RunJSON(ListedRunJSON):
     answers: list[AnswerJSON]
 
 
+def _answer(answer: HeldOutAnswer) -> AnswerJSON:
+    texts = {name: each and each.text for name, each in (("before", answer.before), ("after", answer.after))}
+    return {"example": answer.place, "prompt": answer.prompt, "reference": answer.reference, **texts}
+
+
 class CurvePointJSON(shape(CurvePoint)):
     """One rank of a fast curve."""
 
     run_id: str
-
-
-def run_json(summary: RunSummary) -> RunJSON:
-    """Return the JSON of a run: settings and measurements, flat, with estimate and answers."""
-    answers = [
-        AnswerJSON(
-            example=answer.place,
-            prompt=answer.prompt,
-            reference=answer.reference,
-            before=answer.before and answer.before.text,
-            after=answer.after and answer.after.text,
-        )
-        for answer in summary.record.answers
-    ]
-    return {**listed_run_json(summary), "answers": answers}
-
-
-def listed_run_json(summary: RunSummary) -> ListedRunJSON:
-    """Return the JSON of a run without its answers, which are long."""
-    row, record = summary_row(summary.record), summary.record
-    if summary.folder is None:  # no path of this machine is for who reads this
-        row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
-    return {
-        **row,
-        "error": record.error or None,
-        "engine": summary.place.engine or None,
-        "where": summary.place.where or None,
-        "attempt": record.shown_attempt,
-        "waits": record.waits or None,
-        "device_seconds": summary.device_time.seconds,
-        "device_seconds_is_whole": summary.device_time.is_whole,
-        "folder": summary.folder and str(summary.folder),
-        "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
-        "estimate": asdict(summary.estimate) if summary.estimate else None,
-    }
 
 
 def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:

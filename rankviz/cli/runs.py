@@ -11,7 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import curve_points_json, listed_run_json, run_json
+from rankviz.api.runs import curve_points_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -41,7 +41,7 @@ from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.runs import RunSummary
+    from rankviz.api.runs import RunJSON
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
@@ -106,7 +106,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
     return {
         "sweep_id": sweep_id,
-        "runs": [run_json(each) | {"waits": waits.get(each.record.run_id)} for each in api.runs.summaries(sweep.runs)],
+        "runs": [row | {"waits": waits.get(row["run_id"])} for row in api.runs.rows(sweep.runs, answers=True)],
         "cuts": curve_points_json(api.runs.fast_curves(sweep_id)),
         "forecast": bent_json(decision.forecast) if decision else None,
         "decision": decision_json(decision) if decision else None,
@@ -296,7 +296,7 @@ def runs_list(as_json: Json = False) -> None:
     api = Api()
     sweeps = api.runs.sweeps()
     if as_json:
-        return print_json([*map(listed_run_json, api.runs.summaries([run for each in sweeps for run in each.runs]))])
+        return print_json([*api.runs.rows([run for each in sweeps for run in each.runs])])
     for each in sweeps:
         runs_table(api, each)
     print(units.counted(sum(len(each.runs) for each in sweeps), "run"))
@@ -309,12 +309,12 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
     api = Api()
     if api.runs.is_sweep(run_id):
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
-    summary = api.runs.summary(run_id)
+    run, row = api.runs.get(run_id), api.runs.row(run_id)
     if as_json:
-        return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
+        return print_json(row | {"waits": api.runs.why_waits(run) or None})
     print(f"Run {run_id}\n")
-    grid([name, value] for name, value in facts(api, summary).items() if value)
-    for answer in summary.record.answers:
+    grid([name, value] for name, value in facts(api, run, row).items() if value)
+    for answer in run.answers:
         print()
         texts = {"Prompt": answer.prompt, "Reference": answer.reference}
         for name, each in (("Base", answer.before), ("Trained", answer.after)):
@@ -322,9 +322,9 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
         grid([name, one_line(text)] for name, text in texts.items())
 
 
-def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
+def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
     """Return a run's place, cost, settings, measurements and estimate by name; empty text where unknown."""
-    run, estimate, done, request = summary.record, summary.estimate, summary.record.completed, summary.record.request
+    estimate, done, request = api.runs.expected_run(run), run.completed, run.request
 
     def both(metric: Metric) -> str:
         return ", ".join(_value(each, metric) or units.NOT_KNOWN for each in (run.loss_before, run.loss_after))
@@ -334,7 +334,7 @@ def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
         "State": str(run.state),
         "Place": api.engines.place_in_words(run),
         "Waits": api.runs.why_waits(run),
-        "Machine time so far": summary.device_time.in_words,
+        "Machine time so far": device_time([run], time.time()).in_words,
         "Error": run.error,
         "Base model": request.base,
         "Data": request.data,
@@ -347,8 +347,8 @@ def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
         "Peak memory": f"{units.memory_size(done.peak_memory_bytes)} ({done.peak_memory_kind})" if done else "",
         "Training time": units.duration(done.train_seconds) if done else "",
         **(_estimated(estimate) if estimate else {}),
-        "Folder": str(summary.folder or ""),
-        "Adapter": str(summary.adapter_folder or ""),
+        "Folder": row["folder"] or "",
+        "Adapter": row["adapter_folder"] or "",
         "Device": str(run.environment.get("device_name") or units.NOT_KNOWN),
     }
 

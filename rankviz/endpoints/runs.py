@@ -1,15 +1,13 @@
 """Endpoints for runs and sweeps: read by all who may see them, started by identified visitors, changed by owners."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON
-from rankviz.api.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
+from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import device_time, thinned
+from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
@@ -18,20 +16,12 @@ SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
 
 
-class RunStateJSON(TypedDict):
-    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
-    attempts that began; waits says in sentences why the run waits."""
+class RunStateJSON(StandingJSON):
+    """Progress of one run."""
 
     run_id: str
     r: int
     state: str
-    engine: str | None
-    where: str | None
-    attempt: int
-    waits: str | None
-    device_seconds: float
-    device_seconds_is_whole: bool
-    error: str | None
 
 
 class PlaceJSON(TypedDict):
@@ -117,24 +107,11 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=api.runs.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
         cost=api.engines.spent(sweep).as_json(),
-        runs=[_state(api, run, waits.get(run.run_id)) for run in sweep.runs],
-    )
-
-
-def _state(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
-    place, spent = api.engines.place_of(run), device_time([run], time.time())
-    return as_answer(
-        RunStateJSON,
-        run,
-        r=run.request.r,
-        state=str(run.state),
-        engine=place.engine or None,
-        where=place.where or None,
-        attempt=run.shown_attempt,
-        waits=waits,
-        device_seconds=spent.seconds,
-        device_seconds_is_whole=spent.is_whole,
-        error=run.error or None,
+        runs=[
+            {"run_id": run.run_id, "r": run.request.r, "state": str(run.state), **api.runs.standing(run)}
+            | {"waits": waits.get(run.run_id)}
+            for run in sweep.runs
+        ],
     )
 
 
@@ -154,7 +131,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
             offset: Number of entries to skip.
         """
         every = part((run for sweep in api.runs.sweeps() for run in sweep.runs), limit, offset)
-        return [*map(listed_run_json, api.runs.summaries(every))]
+        return [*api.runs.rows(every)]
 
     def run(run_id: str = "") -> RunAnswerJSON:
         """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
@@ -162,9 +139,8 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             run_id: An id from `runs`.
         """
-        summary = api.runs.summary(run_id)
-        steps = thinned(summary.record.steps, SHOWN_STEPS)
-        return {**run_json(summary), "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
+        row, steps = api.runs.row(run_id), thinned(api.runs.get(run_id).steps, SHOWN_STEPS)
+        return {**row, "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
         """Progress of a sweep: its place in the queue, its runs, and the time left.

@@ -25,7 +25,7 @@ class OnAnOldDriver(Machine):
 
 @pytest.fixture
 def old(api):
-    api.__dict__["preflight"] = OnAnOldDriver(api)
+    api.__dict__["machine"] = OnAnOldDriver(api)
     return api
 
 

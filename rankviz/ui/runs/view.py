@@ -14,7 +14,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import listed_run_json
 from rankviz.core.forecast.decision import FinishedAdapter
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -120,7 +119,7 @@ def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
 def matching_runs(api: Api, *, text: str) -> Table:
     """Return the runs that match the filter as a table for download."""
     records = [run for sweep in (*api.runs.sweeps(), *api.runs.recorded()) for run in matching_of(sweep, text)]
-    return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
+    return measured_table(zip(records, api.runs.rows(records), strict=True))
 
 
 def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:

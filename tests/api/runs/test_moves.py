@@ -77,7 +77,7 @@ def engine_of(api):
 
 def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path):
     store, (first, second, third) = three.workspace.store, ON
-    sweep_id = three.runs.start(SweepRequest(ranks=(2, 4), seeds=(0,)), first, **ON[first])
+    sweep_id = three.runs.start(SweepRequest(ranks=(2, 4), seeds=(0,)), three.engines.destination(first, **ON[first]))
     done, moves = store.run_ids(sweep_id)
 
     def runs_on(engine, attempt):

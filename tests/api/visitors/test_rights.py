@@ -68,7 +68,7 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
         "decision": api.verdicts.decide,
         "forecast": api.studies.bent,
         "run": lambda _: api.runs.get(run_id),
-        "summary": lambda _: api.runs.summary(run_id),
+        "row": lambda _: api.runs.row(run_id),
         **changes(api, tmp_path),
     }
 
