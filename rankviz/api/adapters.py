@@ -186,7 +186,7 @@ class Adapters(Operations):
         key = (source.name, *(_stamp(path) for path in source.paths))
 
         def read() -> Opened:
-            from rankviz.trained.resize import outline_from, spectrum_from
+            from rankviz.trained.resize import received
 
             request = {
                 "paths": [*map(str, source.paths)],
@@ -197,7 +197,7 @@ class Adapters(Operations):
             }
             about = source.name or source.paths[0].name
             reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
-            return Opened(outline_from(reply["outline"]), spectrum_from(reply["spectrum"]), source.run)
+            return Opened(*received(**reply), source.run)
 
         return self._opened.get(key, read, lambda: children.turn(repr(key)))
 

@@ -117,7 +117,7 @@ class Data(Operations):
         if dataset.is_sample(data, assets):
             return self._known.get(key, lambda: measured(data, assets))
         if data.lower().endswith(".parquet"):
-            installed.require_pyarrow()  # here, since a child does not know who asks
+            installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
         children, request = self._workspace.children, {"data": data, "assets": str(assets)}
 
         def read() -> MeasuredData:

@@ -61,7 +61,7 @@ class Runs(Waits):
         """Return a sentence on how many runs of the folder have been read; empty once all have."""
         if (reading := self._workspace.store.reading) is None:
             return ""
-        return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
+        return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
         """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
@@ -335,7 +335,7 @@ class Runs(Waits):
 
         hub_base(finished[0].request, destination.base_model)
         if destination.to == TRACKIO:
-            installed.require_trackio()
+            installed.require("Trackio", "This")
             if not destination.space:
                 if self._workspace.shared:
                     raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")

@@ -17,7 +17,7 @@ from rankviz.api.workspace import Cache, Operations, Part, writes
 from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_sweep
+from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_runs
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
 from rankviz.settings import paid_limits
@@ -69,7 +69,7 @@ class Starts(Operations):
         check_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         runs = self.planned(request)
         self.quota.check_base(request.base)
-        check_sweep(runs, self._workspace.limits)
+        check_runs(runs, self._workspace.limits)
         if request.exact_match_examples:
             self._api.data.measure(request.data).require_prompts()
         expected = self.expected_of(runs)
@@ -177,7 +177,7 @@ class Starts(Operations):
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
-        check_sweep(runs, limits if engine.is_limited else paid_limits(limits))
+        check_runs(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
             key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
@@ -288,7 +288,7 @@ class Starts(Operations):
         admitting = self.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
         with self._workspace.starts.turn(), admitting:
             file = self._workspace.references.data(request.data).path
-            store.add(request, store.ownership(first.run_id), there, data=file)
+            store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)
         self._workspace.work_queue()
         return request.run_id
 

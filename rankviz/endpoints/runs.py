@@ -219,7 +219,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
     def delete_uploads() -> UploadsJSON:
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return UploadsJSON(**api.workspace.room.delete_uploads()._asdict())
+        return UploadsJSON(**api.runs.quota.delete_uploads()._asdict())
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.
