@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.api.workspace import Operations, Part
+from rankviz.api.workspace import Cache, Operations, Part
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import Basis, basis_of
@@ -16,19 +16,19 @@ from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, 
 from rankviz.core.cost.notes import as_stored, by_name, card_notes
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, card
-from rankviz.core.cost.stack import Stack, stack_on
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
 from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
-    from rankviz.core.model.spec import ModelSpec
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
@@ -60,40 +60,30 @@ class Estimates(Operations):
     measured: MeasuredRuns = Part("api.measured.MeasuredRuns", "_api")
     """Finished runs and probes that correct the estimates."""
 
+    def __init__(self, api: Api):
+        super().__init__(api)
+        self._fits = Cache["FitAnswer"](MOST_ANSWERS)
+
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
-        gpu, assume = self._gpu(question), self._workspace.assumptions
-        estimated = _estimate_once if len(question.ranks) >= MANY_RANKS else estimate
-        answer = estimated(self._api.models.get(question.model_id), question, gpu, assume)
-        answer = replace(answer, notes=(*self._about_cards(answer), *answer.notes))
+        gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
+        answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
+        training, lora = answer.question.training, answer.question.lora
+        # Unsloth fetches its own copies of checkpoints that were published quantized.
+        stored = None if training.framework == "unsloth" else by_name(answer.question.model_id)
+        cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
+        notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
+        answer = replace(answer, notes=notes)
         calibration = self._calibration(answer) if gpu and self.measured.any() else None
         if calibration is not None:
             from rankviz.core.cost.pace import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, assume)
-        basis = basis_of(load_range_evidence(self._workspace.assets)[0], self._stack(answer))
-        return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
-
-    def _gpu(self, question: Question) -> Gpu | None:
-        return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
-
-    def _about_cards(self, answer: Estimate) -> tuple[str, ...]:
-        """Return notes on limits of old GPUs, and on training a checkpoint that was published quantized."""
-        question = answer.question
-        setup = question.training
-        # Unsloth fetches its own copies of such checkpoints.
-        stored = None if setup.framework == "unsloth" else by_name(question.model_id)
-        return (
-            *map(Caution, as_stored(answer.model, question.model_id, stored, setup)),
-            *card_notes(answer.model, question, answer.gpu),
-        )
-
-    def _stack(self, answer: Estimate) -> Stack:
-        """Return the setup that selects measured rows: eager attention where a kernel stores the attention matrix."""
-        training, lora = answer.question.training, answer.question.lora
-        if answer.attention_kernel in ("eager", "math"):
+        if answer.attention_kernel in ("eager", "math"):  # measured rows with eager attention store its matrix too
             training = replace(training, attn_implementation="eager")
-        return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
+        stack = stack_on(card(None), training, lora.use_dora, assume)
+        basis = basis_of(load_range_evidence(self._workspace.assets)[0], stack)
+        return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
         """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest
@@ -104,14 +94,16 @@ class Estimates(Operations):
             r: The rank.
             prices: Prices in USD per hour by GPU name, instead of the table's.
         """
-        return _decide_once(
-            self._api.models.get(question.model_id),
-            replace(question, ranks=(r,)),
-            self._gpu(question),
-            self._workspace.gpus,
-            self._workspace.assumptions,
-            tuple((hardware.find_gpu(self._workspace.gpus, name).id, price) for name, price in (prices or {}).items()),
-        )
+        from rankviz.core.fit import decide
+
+        model, asked, gpu = self._api.models.get(question.model_id), replace(question, ranks=(r,)), self._gpu(question)
+        gpus, assume = self._workspace.gpus, self._workspace.assumptions
+        own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
+        key = model, asked, gpu, *own.items()
+        return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
+
+    def _gpu(self, question: Question) -> Gpu | None:
+        return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
 
     def _calibration(self, answer: Estimate) -> Calibration | None:
         """Return the correction by measurements here; None unless the estimate is for this machine's GPU."""
@@ -158,20 +150,6 @@ class Estimates(Operations):
 
 
 _estimate_once = lru_cache(MOST_ANSWERS)(estimate)
-
-
-@lru_cache(MOST_ANSWERS)
-def _decide_once(
-    model: ModelSpec,
-    question: Question,
-    gpu: Gpu | None,
-    gpus: tuple[Gpu, ...],
-    assumptions: Assumptions,
-    prices: tuple[tuple[str, float], ...],
-) -> FitAnswer:
-    from rankviz.core.fit import decide
-
-    return decide(model, question, gpu, gpus, assumptions, dict(prices))
 
 
 BasisJSON = shape(Basis)

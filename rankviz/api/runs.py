@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
+
+from pydantic import SecretStr
 
 from rankviz import installed, store
 from rankviz.api.waits import Waits
@@ -18,7 +20,7 @@ from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
+from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.run_time import device_time
 from rankviz.errors import (
     BusyError,
@@ -30,7 +32,7 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs.hub import machine_token
-from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, check_token
 from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
 from rankviz.store.removal import remove
@@ -310,7 +312,7 @@ class Runs(Waits):
         return not self._workspace.shared or owners <= {*visitor.ids}
 
     def check_publish(
-        self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False
+        self, name: str, destination: Destination, token: SecretStr | None, *, use_login: bool = False
     ) -> list[str]:
         """Return the ids of the runs that would be published. A RankVizError says why publishing is not possible."""
         destination.validate()
@@ -341,7 +343,7 @@ class Runs(Waits):
                     raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")
                 return [record.run_id for record in finished]
         if token:
-            token.validate()
+            check_token(token)
         elif self._workspace.shared:
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
         elif not use_login or not self.hub_login():
@@ -353,13 +355,13 @@ class Runs(Waits):
 
     @writes()
     def publish(
-        self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
+        self, name: str, destination: Destination, token: SecretStr | None = None, *, use_login: bool = False
     ) -> Publication:
         """Publish a run or sweep of the current visitor; return when that is done. token: None to use this machine's
         login (if use_login allows it), or where none is needed."""
         run_ids = self.check_publish(name, destination, token, use_login=use_login)
         use_login = use_login and not self._workspace.shared
-        secret = token.value if token else self.hub_login() if use_login else ""
+        secret = token.get_secret_value() if token else self.hub_login() if use_login else ""
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
@@ -463,14 +465,3 @@ class RunJSON(ListedRunJSON):
 def _answer(answer: HeldOutAnswer) -> AnswerJSON:
     texts = {name: each and each.text for name, each in (("before", answer.before), ("after", answer.after))}
     return {"example": answer.place, "prompt": answer.prompt, "reference": answer.reference, **texts}
-
-
-class CurvePointJSON(shape(CurvePoint)):
-    """One rank of a fast curve."""
-
-    run_id: str
-
-
-def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:
-    """Return the points of all fast curves, the lowest rank of each curve first."""
-    return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]

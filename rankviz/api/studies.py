@@ -296,14 +296,13 @@ class Studies(Operations):
         return [sweep for sweep in evaluated if is_of(sweep.runs[0].request.base)]
 
     def same_kind(self, one: str, other: str) -> bool:
-        """Return whether two models are both base models or both chat models."""
-        return self._is_chat(one) == self._is_chat(other)
-
-    def _is_chat(self, ref: str) -> bool:
-        """Return whether a model is a chat model, by its name or else its catalogue row. The embedded model is a chat
-        model, although its row is the base model's."""
-        model, named = self._api.models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
-        return bool(is_chat_model(model.id, model.model_type) if named is None else named)
+        """Return whether two models are both base models or both chat models, by their names or else by their catalogue
+        rows. The embedded model is a chat model, although its row is the base model's."""
+        kinds = set()
+        for ref in (one, other):
+            model, named = self._api.models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
+            kinds.add(bool(is_chat_model(model.id, model.model_type) if named is None else named))
+        return len(kinds) == 1
 
     def tradeoff(
         self, question: Question, use_case: str = "instruction", quality: str | None = None, *, costs: bool = True

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import curve_points_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -38,11 +38,10 @@ from rankviz.core.runs.words import run_labels, still_training, sweep_title, tit
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
-from rankviz.publish import KINDS, Destination, Token
+from rankviz.publish import KINDS, Destination
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunJSON
-    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
@@ -53,13 +52,6 @@ STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz 
 def watch(api: Api, sweep_id: str) -> None:
     """Show a progress bar for the sweep and for each run on stderr until all runs have ended. Ctrl-C ends only the
     display: the runs continue, and a message says what to do next."""
-    try:
-        _watch(api, sweep_id)
-    except KeyboardInterrupt:
-        fail(STOPPED.format(id=sweep_id), 130)
-
-
-def _watch(api: Api, sweep_id: str) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, Progress, TaskProgressColumn
@@ -68,12 +60,15 @@ def _watch(api: Api, sweep_id: str) -> None:
     console = Console(stderr=True)
     bar = Progress(BarColumn(min(40, console.width // 2)), TaskProgressColumn(), console=console)
     task = bar.add_task("all runs", total=None)
-    with Live(bar, console=console) as display:
-        for sweep in api.runs.follow(sweep_id):
-            progress = api.runs.progress(sweep)
-            bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
-            lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
-            display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
+    try:
+        with Live(bar, console=console) as display:
+            for sweep in api.runs.follow(sweep_id):
+                progress = api.runs.progress(sweep)
+                bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
+                lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
+                display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
+    except KeyboardInterrupt:
+        fail(STOPPED.format(id=sweep_id), 130)
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
@@ -107,7 +102,11 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     return {
         "sweep_id": sweep_id,
         "runs": [row | {"waits": waits.get(row["run_id"])} for row in api.runs.rows(sweep.runs, answers=True)],
-        "cuts": curve_points_json(api.runs.fast_curves(sweep_id)),
+        "cuts": [
+            {"run_id": curve.run_id, **point._asdict()}
+            for curve in api.runs.fast_curves(sweep_id)
+            for point in curve.points
+        ],
         "forecast": bent_json(decision.forecast) if decision else None,
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
@@ -285,7 +284,7 @@ def runs_publish(
 ) -> None:
     """Publish a finished run or sweep: to the Hub as a dataset or an adapter, or to Trackio."""
     destination = Destination(to=to, name=name, public=public, space=space, base_model=base_model)
-    token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
+    token = SecretStr(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
     published = Api().runs.publish(run_id, destination, token, use_login=not ask_token)
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 
@@ -329,6 +328,14 @@ def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
     def both(metric: Metric) -> str:
         return ", ".join(_value(each, metric) or units.NOT_KNOWN for each in (run.loss_before, run.loss_after))
 
+    estimated = {}
+    if estimate:
+        basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
+        estimated = {
+            "Estimated adapter": f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}",
+            "Estimated memory": f"{units.memory_span(estimate.memory_bytes)} ({estimate.memory_kind})",
+            "Estimated time": units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN,
+        }
     return {
         "Sweep": request.sweep_id,
         "State": str(run.state),
@@ -346,19 +353,10 @@ def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
         "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
         "Peak memory": f"{units.memory_size(done.peak_memory_bytes)} ({done.peak_memory_kind})" if done else "",
         "Training time": units.duration(done.train_seconds) if done else "",
-        **(_estimated(estimate) if estimate else {}),
+        **estimated,
         "Folder": row["folder"] or "",
         "Adapter": row["adapter_folder"] or "",
         "Device": str(run.environment.get("device_name") or units.NOT_KNOWN),
-    }
-
-
-def _estimated(estimate: "RunEstimate") -> Mapping[str, str]:
-    basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
-    return {
-        "Estimated adapter": f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}",
-        "Estimated memory": f"{units.memory_span(estimate.memory_bytes)} ({estimate.memory_kind})",
-        "Estimated time": units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN,
     }
 
 

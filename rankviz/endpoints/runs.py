@@ -6,11 +6,12 @@ from typing import Any, TypedDict
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON
 from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
@@ -76,13 +77,6 @@ class IdsJSON(TypedDict):
     """Ids of the runs that were changed."""
 
     run_ids: list[str]
-
-
-class UploadsJSON(TypedDict):
-    """Number and size of the deleted uploads."""
-
-    files: int
-    size_bytes: int
 
 
 class SharedJSON(TypedDict):
@@ -217,9 +211,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.delete(id)))
 
-    def delete_uploads() -> UploadsJSON:
+    def delete_uploads() -> shape(Usage):
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return UploadsJSON(**api.runs.quota.delete_uploads()._asdict())
+        return api.runs.quota.delete_uploads()._asdict()
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

@@ -4,12 +4,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from rankviz.publish import DATASET, Destination, Token
+from pydantic import SecretStr
+
+from rankviz.publish import DATASET, Destination
 from rankviz.visitor import acting_as
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.web.visitors import ANN
 
-ALICES = Token(TOKEN)
+ALICES = SecretStr(TOKEN)
 SERVERS = "hf_theServersOwnToken0123456789"
 PLACE = Destination(to=DATASET, name="alice/ranks")
 
