@@ -342,7 +342,7 @@ class Runs(Waits):
                 if self._workspace.shared:
                     raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")
                 return [record.run_id for record in finished]
-        if token:
+        if token is not None:
             check_token(token)
         elif self._workspace.shared:
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
@@ -361,7 +361,7 @@ class Runs(Waits):
         login (if use_login allows it), or where none is needed."""
         run_ids = self.check_publish(name, destination, token, use_login=use_login)
         use_login = use_login and not self._workspace.shared
-        secret = token.get_secret_value() if token else self.hub_login() if use_login else ""
+        secret = token.get_secret_value() if token is not None else self.hub_login() if use_login else ""
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
