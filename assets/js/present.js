@@ -43,16 +43,12 @@ window.RankVizPresent = (() => {
       const panels = element.querySelector(".rv-panels");
       panels.replaceChildren();
       for (const chart of answer.charts || []) {
-        const figure = document.createElement("figure");
-        figure.className = "rv-chart";
+        const figure = Object.assign(document.createElement("figure"), { className: "rv-chart" });
         figure.innerHTML = '<figcaption><h2></h2></figcaption><div class="rv-plot" role="group" style="height:320px"></div>';
         figure.querySelector("h2").textContent = chart.title;
         figure.querySelector(".rv-plot").setAttribute("aria-label", chart.title);
         panels.append(figure);
-        const P = await window.RankViz.plotly;
-        const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false, responsive: true };
-        const host = figure.querySelector(".rv-plot");
-        await window.RankViz.withoutBase(() => P.react(host, chart.data, chart.layout, CONFIG));
+        await window.RankViz.plot(figure, window.RankViz.quiet, () => chart.title)(chart);
       }
     }
     element.addEventListener("click", (event) => {

@@ -108,13 +108,13 @@ def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], li
     """Return the settings that an address describes, and a sentence for each mistake in it. Settings that the address
     leaves out are the page's defaults, or framework and preset of `suitable`."""
     values, notes = link.read(params)
-    if values["gpu"] != NO_GPU:
-        try:
-            values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id
-        except UnknownGpuError:
-            known = ", ".join([*(gpu.id for gpu in api.workspace.gpus), NO_GPU])
-            notes.append(link.wrong("gpu", values["gpu"], f"one of {known}"))
-            values["gpu"] = DEFAULTS["gpu"]
+    try:
+        is_named = values["gpu"].casefold() != NO_GPU
+        values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id if is_named else NO_GPU
+    except UnknownGpuError:
+        known = ", ".join([*(gpu.id for gpu in api.workspace.gpus), NO_GPU])
+        notes.append(link.wrong("gpu", values["gpu"], f"one of {known}"))
+        values["gpu"] = DEFAULTS["gpu"]
     if not {"targets", "framework", "class"} & set(params):
         values |= suitable(api, values)
     return values, notes
