@@ -202,9 +202,7 @@ window.RankVizExplore = (() => {
   }
 
   /* The section that is open is drawn again by Gradio, once the question has stood for a moment. */
-  function section(name, redraw) {
-    sections[name] = redraw;
-  }
+  const section = (name, redraw) => (sections[name] = redraw);
   function refreshSection() {
     const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
     sections[open?.textContent.trim()]?.();
@@ -220,9 +218,7 @@ window.RankVizExplore = (() => {
     const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
     open(address.get("section") || meant);
   }
-  function open(name) {
-    document.getElementById(`section-${name}-button`)?.click();
-  }
+  const open = (name) => document.getElementById(`section-${name}-button`)?.click();
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("button[data-open]")?.dataset.open;
     if (!name) return;

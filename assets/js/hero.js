@@ -17,6 +17,25 @@ window.RankVizHero = (() => {
     "memory %{customdata[3]}<br>time %{customdata[4]}<br>cost %{customdata[5]}<extra></extra>";
   const explore = window.RankVizExplore;
 
+  const NARROW = 560;
+  const TWO_LINES = 60;
+  const LETTER = 0.44; // of the size of type
+  const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
+
+  /* The title of the y axis: it breaks where it is long, and on a phone. */
+  function titled(host, { yaxis }, height, size) {
+    const title = yaxis.title.text;
+    return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
+  }
+
+  /* A legend of several lines, as on a phone, takes no height from the chart. */
+  function makeRoom(host, usual) {
+    const height = usual + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
+    if (height === host._fullLayout.height) return;
+    host.style.height = height + "px";
+    return window.Plotly.relayout(host, { height, autosize: true });
+  }
+
   function chart(element, trigger) {
     const host = element.querySelector(".rv-plot");
     const grip = element.querySelector(".rv-grip");
@@ -27,25 +46,15 @@ window.RankVizHero = (() => {
     const title = () => element.querySelector("h2").textContent + ": " + explore.state.values.model;
     const show = window.RankViz.plot(element, window.RankViz.quiet, title, clicked, redraw);
 
-    /* A legend of several lines, as on a phone, takes no height from the chart; a long title breaks there. */
-    const NARROW = 560;
     const HEIGHT = parseFloat(host.style.height);
     host.dataset.height = HEIGHT;
-    const TWO_LINES = 60;
-
-    const LETTER = 0.44; // of the size of type
-    const DIGIT = 0.5;
-    const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
+    const DIGIT = 0.5; // of the size of type
     const named = (size) =>
       spec.data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
-    function titled(height, size) {
-      const title = spec.layout.yaxis.title.text;
-      return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
-    }
 
     function drawing() {
       const layout = structuredClone(spec.layout);
-      layout.yaxis.title.text = titled(HEIGHT, layout.font.size);
+      layout.yaxis.title.text = titled(host, layout, HEIGHT, layout.font.size);
       const names = named(layout.legend.font.size);
       return [spec.data.map((trace, i) => ({ ...trace, name: names[i], meta: trace.text })), layout];
     }
@@ -56,7 +65,7 @@ window.RankVizHero = (() => {
       const small = size(labels) || size("small");
       const base = size(titles) || small;
       host.style.height = height + "px";
-      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(height, base) };
+      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(host, spec.layout, height, base) };
       for (const axis of ["xaxis", "yaxis"]) {
         sizes[axis + ".tickfont.size"] = small;
         sizes[axis + ".title.font.size"] = base;
@@ -69,7 +78,8 @@ window.RankVizHero = (() => {
     /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
     let last = Promise.resolve();
     function redraw(change) {
-      const done = last.then(change).then(makeRoom).then(thin).then(place);
+      const room = () => document.body.classList.contains("rv-presenting") || makeRoom(host, HEIGHT);
+      const done = last.then(change).then(room).then(thin).then(place);
       last = done.catch(() => {});
       return done;
     }
@@ -111,14 +121,6 @@ window.RankVizHero = (() => {
           return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
         });
       });
-    }
-
-    function makeRoom() {
-      if (document.body.classList.contains("rv-presenting")) return;
-      const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
-      if (height === host._fullLayout.height) return;
-      host.style.height = height + "px";
-      return window.Plotly.relayout(host, { height, autosize: true });
     }
 
     const axis = (name) => host._fullLayout?.[name];
@@ -275,6 +277,6 @@ window.RankVizHero = (() => {
     return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
-  const hero = { chart, step };
+  const hero = { chart, step, titled, makeRoom };
   return hero;
 })();

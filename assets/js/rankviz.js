@@ -102,6 +102,7 @@ window.RankViz = (() => {
 
     function paint(r) {
       slider.value = Math.log2(r);
+      slider.style.setProperty("--rv-at", 12.5 * Number(slider.value) + "%");
       slider.setAttribute("aria-valuetext", "r = " + r);
       if (Number(box.value) !== r) box.value = r;
       element.querySelectorAll("[data-r]").forEach((stop) => {
@@ -283,9 +284,7 @@ window.RankViz = (() => {
     draw(nameOfOpenTab());
   }
 
-  function write(params) {
-    if (isRestored) remember(params);
-  }
+  const write = (params) => isRestored && remember(params);
 
   function address(props, watch) {
     const put = () => props.value && write(JSON.parse(props.value));
@@ -391,9 +390,6 @@ window.RankViz = (() => {
 
   return {
     plot, quiet: { ...CONFIG, displayModeBar: false }, remember, write, chart, rank, pick, selection, copyable, address,
-    selected, restored, opened, header, say, busy, done,
-    get isAsRestored() {
-      return isAsRestored;
-    },
+    selected, restored, opened, header, say, busy, done, isAsRestored: () => isAsRestored,
   };
 })();

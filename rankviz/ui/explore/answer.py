@@ -107,7 +107,8 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
 def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the settings that an address describes, and a sentence for each mistake in it. Settings that the address
     leaves out are the page's defaults, or framework and preset of `suitable`."""
-    values, notes = link.read(params)
+    given_values, notes = link.read(params)
+    values = DEFAULTS | given_values
     try:
         is_named = values["gpu"].casefold() != NO_GPU
         values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id if is_named else NO_GPU
