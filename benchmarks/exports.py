@@ -30,6 +30,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, RankVizError
 from rankviz.exports import FORMATS, Recipe, chat, recipe, write
+from rankviz.exports.configs import llamafactory_framework
 from rankviz.paths import ASSETS
 from tests.exports.tools.test_axolotl import VALIDATE
 from tests.support.measured import measured, when_and_where
@@ -117,7 +118,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     )
     question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]
-    framework = chosen.framework(model, question)
+    framework = llamafactory_framework(model, question) if tool == "llamafactory" else training.framework
     made = recipe(model, question, r, framework=framework, tool=chosen.tool)
     written = write(model, question, r, tool)
     name = "train.py" if written.file_name.endswith(".py") else written.file_name
