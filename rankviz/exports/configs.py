@@ -13,9 +13,9 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import chat
+from rankviz.exports.chat import composite
 from rankviz.exports.recipe import Recipe
 from rankviz.exports.script import templates
-from rankviz.exports.towers import composite
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
 """Releases of the tools with whose schemas the keys agree."""
