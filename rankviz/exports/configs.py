@@ -12,8 +12,8 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import chat
-from rankviz.exports.chat import composite
+from rankviz.exports import families
+from rankviz.exports.families import composite
 from rankviz.exports.recipe import Recipe
 from rankviz.exports.script import templates
 
@@ -41,7 +41,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    named = chat.data()["settings"][name]
+    named = families.data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, form=form, named=named, **values)
 
 
@@ -49,7 +49,7 @@ def axolotl(recipe: Recipe) -> str:
     """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     recipe.require_readable("Axolotl")
     form = recipe.data.form or ("messages" if recipe.is_chat else "prompt-completion")
-    end, named = chat.end_of_turn(recipe.model_id, recipe.model_type), chat.data()["settings"]["axolotl"]
+    end, named = families.end_of_turn(recipe.model_id, recipe.model_type), families.data()["settings"]["axolotl"]
     ending = recipe.file_name.rpartition(".")[2].lower()
     row = {"path": recipe.file_name, "ds_type": "json" if ending == "jsonl" else ending, **named["form"][form]}
     rows: dict[str, Any] = {"datasets": [row]}
@@ -93,7 +93,7 @@ def dataset_info(recipe: Recipe) -> str:
     forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
     entries = {}
     for name, form in forms.items():
-        described = chat.data()["settings"]["llamafactory"]["form"][form]
+        described = families.data()["settings"]["llamafactory"]["form"][form]
         missing = "query" if "no-input" in recipe.data.traits else None
         columns = {column: field for column, field in described["columns"].items() if column != missing}
         entries[name] = {"file_name": recipe.file_name, **described, "columns": columns}
@@ -105,7 +105,7 @@ def llamafactory(recipe: Recipe) -> str:
     recipe.require_readable("LLaMA-Factory", "uneven")
     through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
-    template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
+    template = families.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return _written(
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",

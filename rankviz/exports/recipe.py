@@ -16,7 +16,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.chat import composite, is_chat_model, reached
+from rankviz.exports.families import composite, is_chat_model, reached
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 

@@ -15,7 +15,7 @@ from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.dataset import rows
-from rankviz.exports.chat import data
+from rankviz.exports.families import data
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
 from rankviz.paths import ASSETS
 

@@ -1,10 +1,11 @@
-"""Tells chat models from base models, and names LLaMA-Factory's template for a model.
+"""What exports know of a model family: chat or base, its templates, and the modules that LLaMA-Factory adapts.
 
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
 model has no such template, or one with tokens that it was never trained on, so it gets plain text that ends with the
 tokenizer's end token. RankViz has no tokenizer here, so LLaMA-Factory's list decides
 (assets/llamafactory_templates.csv), then the model_type and the name (assets/exports.json, core/model/towers.py). A
-renamed fine-tune has no known template.
+renamed fine-tune has no known template. For multimodal checkpoints LLaMA-Factory has its own rule from target names to
+modules (model/model_utils/visual.py).
 """
 
 import csv
