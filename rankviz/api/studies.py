@@ -23,7 +23,7 @@ from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
 from rankviz.core.forecast.bands import forecast as forecast_by_rank
 from rankviz.core.forecast.bands import left_out as record_left_out
-from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
+from rankviz.core.forecast.quick_look import bent_forecast, measured_cells
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -54,7 +54,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.exports.chat import is_chat_model
+from rankviz.exports.families import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -244,15 +244,8 @@ class Studies(Operations):
         """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
         finished runs at two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
-        cells = measured_cells(sweep.runs)
-        settings = {(x.request.lora.lora_alpha, x.request.learning_rate) for cell in cells.values() for x in cell}
-        return bent_forecast(
-            sweep_id,
-            [measured_rank(r, cell) for r, cell in cells.items()],
-            read_forecast(self._workspace.assets)["quick_look"]["loss"],
-            alike=len(settings) == 1,
-            still_training=still_training(sweep),
-        )
+        record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
+        return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))
 
     def forecasts(
         self,
