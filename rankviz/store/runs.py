@@ -136,13 +136,6 @@ class RunStore:
             raise RunNotFoundError(run_id)
         return record
 
-    def probe(self, probe_id: str) -> ProbeRecord:
-        """Return a probe; raise RunNotFoundError for a run too."""
-        record = self.record(probe_id)
-        if not isinstance(record, ProbeRecord):
-            raise RunNotFoundError(probe_id)
-        return record
-
     def records(self) -> list[Record]:
         """Return every run and probe, the oldest first, and within a sweep in training order."""
         self.update()
