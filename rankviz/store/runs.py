@@ -513,7 +513,7 @@ class RunStore:
         try:
             if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
                 raise RunNotFoundError(run_id)
-            entry = known or Entry(str(folder), new_record(read_request(folder)))
+            entry = known or Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
             record, turn = entry.record, entry.turn
             entry.read()
         except (ValueError, UserError):
