@@ -413,9 +413,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
         may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)
         raise WorkerError(
             f"The process that {work.does} {about} ended with code {ended.code} and no answer"
-            f"{': it may have run out of memory' if may_be_memory else ''}.",
-            exit_code=ended.code,
-            log_tail=ended.log,
+            f"{': it may have run out of memory' if may_be_memory else ''}."
         )
     if ended.code == 2:
         raise remade(reply["error"], reply["message"], otherwise=error)

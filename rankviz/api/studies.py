@@ -21,7 +21,7 @@ from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast, left_out
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
-from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
+from rankviz.core.forecast.quick_look import bent_forecast, measured_cells
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -52,7 +52,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.exports.chat import is_chat_model
+from rankviz.exports.families import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -150,7 +150,7 @@ class Studies(Operations):
         results = [own_studies.Result(**row) for row in reply["results"]]
         with self._adding, self._workspace.room.holding(sum(len(result.text.encode()) for result in results)):
             added = own_studies.keep(homes, results, self._workspace.limits.result_files)
-        kept = {*own_studies.kept_files(homes)}
+        kept = own_studies.kept_files(homes)
         for path, result in zip(paths, results, strict=True):
             if result.kept_name in kept:
                 self._workspace.temp.remove_upload(path, owner)
@@ -164,7 +164,7 @@ class Studies(Operations):
 
     def added(self) -> Sequence[str]:
         """Return the names of the result files that the current visitor has added here."""
-        return own_studies.kept_files(self._workspace.own_homes)
+        return list(own_studies.kept_files(self._workspace.own_homes))
 
 
 class Forecasts(Operations):
@@ -245,15 +245,8 @@ class Forecasts(Operations):
         """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
         finished runs at two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
-        cells = measured_cells(sweep.runs)
-        settings = {(x.request.lora.lora_alpha, x.request.learning_rate) for cell in cells.values() for x in cell}
-        return bent_forecast(
-            sweep_id,
-            [measured_rank(r, cell) for r, cell in cells.items()],
-            read_forecast(self._workspace.assets)["quick_look"]["loss"],
-            alike=len(settings) == 1,
-            still_training=still_training(sweep),
-        )
+        record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
+        return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))
 
     def answer(
         self,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 from hashlib import sha256
 from html import escape
 from importlib.metadata import version
@@ -21,15 +22,15 @@ from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.shared import gate
-from rankviz.shared.gate import Bodies, ErrorAnswers, Hosts, unfit
-from rankviz.shared.identity import Identified, visitors_of
+from rankviz.shared.gate import answer_errors, check_body, unfit, with_checked_heads
+from rankviz.shared.identity import identify, visitors_of
 from rankviz.shared.page_cache import MadeOnce
-from rankviz.shared.uploads import UploadMiddleware
+from rankviz.shared.uploads import check_files
 from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.link import DEFAULTS
-from rankviz.ui.mcp import Mcp
+from rankviz.ui.mcp import mcp_messages
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -104,13 +105,15 @@ def head(room: str = "") -> str:
 
 def file_routes() -> list[Route]:
     """Return routes of scripts and styles. Browsers cache them forever: each address has a version or hash."""
-    own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
-    return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
+    async def file(path: Path, request: Any) -> Response:
+        kind = "text/css" if path.suffix == ".css" else "text/javascript"
+        return FileResponse(path, media_type=kind, headers={"Cache-Control": FOR_GOOD})
 
-def plotly_js() -> Path:
-    """Return the path of plotly.js in the plotly package, without importing plotly."""
-    return Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+    # Found without importing the package.
+    plotly_js = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+    files = {_plotly_url(): plotly_js} | {_url(path): path for path in (*FIRST_STYLES, *SCRIPTS)}
+    return [Route(url, partial(file, path)) for url, path in files.items()]
 
 
 def _plotly_url() -> str:
@@ -121,27 +124,19 @@ def _url(path: Path) -> str:
     return f"/rankviz/{path.stem}-{sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}"
 
 
-def _serve(path: Path) -> Any:
-    media_type = "text/css" if path.suffix == ".css" else "text/javascript"
-
-    async def file(request: Any) -> Response:
-        return FileResponse(path, media_type=media_type, headers={"Cache-Control": FOR_GOOD})
-
-    return file
-
-
 def launch_options(api: Api) -> dict[str, Any]:
     """Return launch options that send no data, store nothing in the browser and hide the text of unexpected errors."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
     shared = api.workspace.shared
     visitors = visitors_of(api) if shared else None
+    styles = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
     return {
         "server_name": host,
         "server_port": port,
         "theme": theme(),
-        "css": _stylesheet(),
+        "css": re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", styles, flags=re.DOTALL)),
         "app_kwargs": {
-            "lifespan": Hosts(None, host, api.workspace.settings.hosts, shared).before_all,
+            "lifespan": partial(with_checked_heads, server=host, given=api.workspace.settings.hosts, shared=shared),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(gate.readable)],
@@ -152,11 +147,11 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *(addresses.identity_routes(visitors) if visitors else []),
             ],
             "middleware": [
-                Middleware(ErrorAnswers),
-                *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
-                Middleware(Bodies),
-                Middleware(Mcp),
-                Middleware(UploadMiddleware, workspace=api.workspace),
+                Middleware(answer_errors),
+                *([Middleware(identify, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
+                Middleware(check_body),
+                Middleware(mcp_messages),
+                Middleware(check_files, workspace=api.workspace),
                 Middleware(MadeOnce, tags=head(addresses.room_url(host, port))),
             ],
         },
@@ -172,8 +167,3 @@ def launch_options(api: Api) -> dict[str, Any]:
         # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
         "_frontend": False,
     }
-
-
-def _stylesheet() -> str:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))

@@ -119,7 +119,7 @@ def imported(
             )
         workspace = Workspace(Path(home))
         with workspace.writing(), workspace.store.admission():
-            leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+            leaving = require_runs(workspace.store, owners, len(folders), most, most_in_total)
             run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
             removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}

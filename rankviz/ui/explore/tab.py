@@ -20,7 +20,6 @@ from rankviz.core.lora.targets import module_choices, names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.errors import RankVizError
-from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
@@ -55,12 +54,7 @@ OPEN_COLAB = (
 )
 
 HERO_TITLE = "Cost and quality by rank"
-FIGURE = html.markup("figure")
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
-RANKS = html.markup("ranks")
-TOOLS = html.markup("tools")
-COMPARE = html.markup("compare")
-HERO = html.markup("hero")
 
 
 def build(api: Api) -> View:
@@ -74,7 +68,7 @@ def build(api: Api) -> View:
         with gr.Column(elem_classes="rv-answer"):
             slot("notice")
             notice = plain(elem_id="notice")
-            cards = "".join(FIGURE.format(escape(name)) for name in FIGURES)
+            cards = "".join(html.markup("figure").format(escape(name)) for name in FIGURES)
             figures = f'<div class="rv-figures" data-waiting>{cards}</div>'
             scripted(figures, "RankVizExplore.figures(element)", elem_id="figures")
             with gr.Row(elem_classes="rv-hero-row"):
@@ -83,11 +77,9 @@ def build(api: Api) -> View:
                         f'<button type="button" data-x="{key}" aria-pressed="false">{escape(label)}</button>'
                         for key, label in X_LABELS.items()
                     )
-                    hero = HERO.format(
-                        title=HERO_TITLE, menu=MENU.format(title=HERO_TITLE), axes=axes, height=HERO_HEIGHT
-                    )
-                    script = "RankVizHero.chart(element, trigger); // 'select'"
-                    curve = scripted(hero, script, elem_id="tradeoff")
+                    shown = {"title": HERO_TITLE, "menu": MENU.format(title=HERO_TITLE), "axes": axes}
+                    hero = html.markup("hero").format(**shown, height=HERO_HEIGHT)
+                    curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     measure = {
@@ -95,14 +87,16 @@ def build(api: Api) -> View:
                         for mode, words in MEASURE.items()
                     }
                     slot("measure-note")
-                    scripted(TOOLS, "", elem_id="tools")
+                    scripted(html.markup("tools"), "", elem_id="tools")
             w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
             inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
             _sections(api, w, inputs, asking)
 
     by, of = {name: w[name] for name in FITTED_BY}, {name: w[name] for name in FITTED}
-    fitting, following = (wire(partial(view, api), inputs=by, outputs=of, silent=True) for view in (fitted, followed))
+    fitting, following = (
+        wire(partial(fitted, api, is_new=is_new), inputs=by, outputs=of, silent=True) for is_new in (False, True)
+    )
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
     w["model"].change(**following).then(**asking)
@@ -144,25 +138,29 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
     def view(function: Any, **outputs: Any) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)
 
+    def ranks_of(**values: Any) -> Table:
+        answer = api.estimates.estimate(question.ask(values))
+        return ranks_table(answer.estimate, answer.basis)
+
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
         with tab("All ranks", "ranks"):
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
-            scripted(RANKS.format(headers="".join(heads)), "RankVizExplore.ranks(element)", elem_id="ranks")
-            charts.table_download(api, partial(ranks_of, api), inputs, label="all ranks", elem_id="ranks-download")
+            ranks = html.markup("ranks").format(headers="".join(heads))
+            scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
+            charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
-            scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
+            scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = sections.build_fit(w, asking)
+            decided = sections.build_fit(inputs, asking)
         with tab("Memory", "memory") as memory_tab:
-            title = "Memory by component and rank, estimated"
-            memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
+            memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
-            published = sections.build_studies(api, w)
+            published = sections.build_studies(api, inputs)
         with tab("Probe", "probe") as probe_tab:
-            probing = sections.build_probe(api, w)
+            probing = sections.build_probe(api, inputs)
         with tab("Export", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
@@ -191,52 +189,37 @@ def model_choices(api: Api) -> list[tuple[str, str]]:
     return [(label(row), row.id) for row in api.models.all()]
 
 
-def followed(api: Api, **values: Any) -> View:
-    """Return `fitted` for a new model, with other targets and framework if it cannot be trained with the chosen."""
-    model = api.models.get(values["model"] or "")
-    chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
-    training = TrainingSetup(framework=values["framework"])
-    if values["preset"] == CUSTOM or api.models.preset_names(model, chosen, training):
-        return fitted(api, **values)
-    suited = suitable(api, values)
-    return View(**{**vars(fitted(api, **{**values, **suited})), **suited})
-
-
-def fitted(
-    api: Api,
-    *,
-    model: str,
-    preset: str,
-    modules: list[str],
-    names: str = "",
-    framework: str,
-    precision: str = "nf4-dq",
-    unsloth_class: str = "FastLanguageModel",
-    text_only: bool = False,
-    parts: list[str] | None = None,
-    expert_rank: str = "r",
-) -> View:
+def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     """Return updates of the widgets that depend on the model: modules with the targeted ones ticked, experts, and
-    under Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
-    spec = api.models.get(model or "")
-    unsloth = framework == "unsloth"
+    under Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel. is_new: True
+    changes targets and framework too, where this model cannot be trained with the chosen ones."""
+    spec, suited = api.models.get(values["model"] or ""), {}
+    if is_new and values["preset"] != CUSTOM:
+        chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
+        if not api.models.preset_names(spec, chosen, TrainingSetup(framework=values["framework"])):
+            suited = suitable(api, values)
+            values |= suited
+    unsloth = values["framework"] == "unsloth"
     has_towers = unsloth and offers_text_only(spec)
-    text_only = text_only and has_towers
+    text_only = values["text_only"] and has_towers
     has_parts = unsloth and spec.tower == "whole model" and not text_only
     own_class = unsloth and not has_parts
     # What is hidden must not count.
-    parts = parts if has_parts and parts is not None else DEFAULTS["parts"]
-    unsloth_class = unsloth_class if own_class else DEFAULTS["unsloth_class"]
+    parts = values["parts"] if has_parts and values["parts"] is not None else DEFAULTS["parts"]
+    unsloth_class = (values if own_class else DEFAULTS)["unsloth_class"]
+    targeting = {"target_modules": values["preset"], "unsloth_class": unsloth_class, "text_only": text_only}
+    training = TrainingSetup(framework=values["framework"], precision=values["precision"])
+    wanted = (*(values["modules"] or ()), *names_in(values["names"]))
+    if values["preset"] != CUSTOM:
+        wanted = api.models.preset_names(spec, LoraConfig(**targeting, **flags_of(parts)), training)
     choices = module_choices(spec)
-    lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **flags_of(parts))
-    training = TrainingSetup(framework=framework, precision=precision)
-    chosen = (*(modules or ()), *names_in(names))
-    wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, lora, training)
     ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
+    expert_rank = values["expert_rank"] if spec.has_experts else "r"
     return View(
+        **suited,
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe=gr.Dropdown(visible=spec.has_experts),
-        expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
+        expert_rank=gr.Dropdown(value=expert_rank, visible=spec.has_experts),
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
@@ -254,24 +237,16 @@ def memory_picture(api: Api, **values: Any) -> View:
     """Return the figure of memory by component at each rank, and what the estimate rests on."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
-    info = memory_info(answer.estimate, chosen_r=values["r"])
-    words = in_words(answer.basis)
+    info, words = memory_info(answer.estimate, chosen_r=values["r"]), in_words(answer.basis)
     basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
-    drawing = memory_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="memory", source=basis), words=html.paragraphs(words))
+    chart = chart_value(memory_figure, info, file="memory", source=basis, height=SECTION_HEIGHT)
+    return View(chart=chart, words=html.paragraphs(words))
 
 
 def modules_picture(api: Api, **values: Any) -> View:
     """Return the figure of adapter parameters by module and block, at the chosen rank."""
     info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
-    drawing = parameters_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="modules", source=info.source))
-
-
-def ranks_of(api: Api, **values: Any) -> Table:
-    """Return the table of ranks with all numbers, for a download."""
-    answer = api.estimates.estimate(question.ask(values))
-    return ranks_table(answer.estimate, answer.basis)
+    return View(chart=chart_value(parameters_figure, info, file="modules", height=SECTION_HEIGHT))
 
 
 def takeaway(api: Api, **values: Any) -> View:
@@ -280,25 +255,17 @@ def takeaway(api: Api, **values: Any) -> View:
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
 
-    def written(name: str) -> Written | str:
+    def boxes(form: str, *about: str, title: str = "", tools: str = "") -> str:
         try:
-            return api.exports.write(chosen, values["r"], name, goal=goal_of(values))
+            written = api.exports.write(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
+        name, sentences = written.file_name, (*about, *written.notes)
+        fold = "Show the notebook" if name.endswith(".ipynb") else ""
+        looks = {"caption": html.paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
+        more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+        return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
 
-    notebook, file = written(COLAB), written(values["take"])
-    if isinstance(notebook, str):
-        return View(colab=notebook, code="" if file == notebook else _boxes(file))
-    about = html.paragraphs(f"Download the notebook and open Colab. {OPEN_IN_COLAB}", *notebook.notes)
-    looks = {"caption": about, "tools": OPEN_COLAB, "folded": "Show the notebook"}
-    colab = code_html(notebook.text, title="Google Colab", file_name=notebook.file_name, **looks)
-    return View(colab=colab, code=_boxes(file))
-
-
-def _boxes(written: Written | str) -> str:
-    if isinstance(written, str):
-        return written
-    name, notes = written.file_name, html.paragraphs(*written.notes) if written.notes else ""
-    fold = "Show the notebook" if name.endswith(".ipynb") else ""
-    first = code_html(written.text, title=name, file_name=name, caption=notes, folded=fold)
-    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+    how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
+    colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
+    return View(colab=colab, code="" if code == colab else code)

@@ -16,7 +16,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, RunRequest, SweepRequest, usual_seeds
+from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -177,7 +177,7 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
 def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
     visitor chose them."""
-    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": usual_seeds(mode)}
+    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1)}
     updates = _mode_updates({**DEFAULTS, "mode": mode, **usual})
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
         updates["ranks"] = gr.skip()
@@ -407,7 +407,7 @@ def choice(api: Api, *, engine: str) -> View:
     offered = api.engines.offered()
     names = [place.name for place in offered]
     if HF_JOBS in names:
-        api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
+        api.engines.background.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
     if names in ([], [LOCAL]):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
@@ -505,7 +505,7 @@ def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: s
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
         return
-    machines, plan, error = answer.get()
+    machines, plan, error = answer.result()
     if names := [name for _, name in machines]:
         value = next(name for name in (flavor, api.workspace.settings.jobs_flavor, names[0]) if name in names)
         # A valid choice is not sent back, as the user may have changed it.

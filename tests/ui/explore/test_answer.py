@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, RankVizError
-from rankviz.shared.identity import HEADER, Identified, Visitors
-from rankviz.ui.explore.answer import answer, routes
+from rankviz.shared.identity import HEADER, Visitors, identify
+from rankviz.ui.explore.answer import answer, question_of, routes
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
@@ -76,6 +76,13 @@ def test_a_sweep_of_the_model_offers_its_own_metrics(api):
     assert any(trace["name"].startswith("recorded runs") for trace in shown["chart"]["data"])
 
 
+@pytest.mark.parametrize(("text", "gpu", "notes"), [("L4", "l4", 0), ("None", "none", 0), ("L5", DEFAULTS["gpu"], 1)])
+def test_an_address_names_a_gpu_in_any_case(api, text, gpu, notes):
+    values, sentences = question_of(api, {"gpu": text})
+
+    assert (gpu, notes) == (values["gpu"], len(sentences))
+
+
 def test_a_mistake_is_a_notice_with_its_text_escaped(api):
     answer = TestClient(Starlette(routes=routes(api))).post(
         "/rankviz/answer", json={"values": {**DEFAULTS, "model": "<img src=x>"}}
@@ -93,7 +100,7 @@ def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
     for view in ("answer", "words", "given"):
         monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
     visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
-    app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
+    app = Starlette(routes=addresses, middleware=[Middleware(identify, visitors=visitors)])
 
     visitor_ids = [
         TestClient(app).post(route.path, json={}, headers={HEADER: visitors.token(f"v{number}")}).json()["asks"]
