@@ -22,7 +22,7 @@ from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu
 from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -77,7 +77,7 @@ class Preflight(Operations):
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """Return sentences to read before this training starts."""
-        return [check.sentence for check in warnings(self.before(training, base))]
+        return [check.sentence for check in problems(self.before(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
         """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
