@@ -23,15 +23,7 @@ from typing import Any, NamedTuple
 from rankviz.catalog.models import ModelRow, find_model, is_known
 from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable, shown
 from rankviz.core.from_json import build
-from rankviz.core.studies.lines import (
-    FULL,
-    LABEL_LENGTH,
-    Evidence,
-    QualityPoint,
-    StudiedModel,
-    Study,
-    facet_of,
-)
+from rankviz.core.studies.lines import FULL, LABEL_LENGTH, Evidence, QualityPoint, StudiedModel, Study, facet_of
 from rankviz.errors import BadDataError, RankVizError
 
 FOLDER = "evidence"

@@ -326,12 +326,7 @@ class Quota(Operations):
 
 
 def require_runs(
-    store: RunStore,
-    owners: Collection[str],
-    new: int,
-    most: int | None,
-    most_in_total: int | None,
-    besides: str = "",
+    store: RunStore, owners: Collection[str], new: int, most: int | None, most_in_total: int | None, besides: str = ""
 ) -> Sequence[Deletion]:
     """Return what to delete once `new` runs are there: the owner's ended probes, then the oldest runs of all visitors
     that can be made again. Raise LimitError where that is not enough. The caller holds RunStore.admission.
