@@ -42,14 +42,20 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
 
 
-def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
-    """Return a figure and its data as the JSON value of a chart component. source: one or two sentences on the origin
-    of the numbers; every download contains them and the address of the view."""
-    return json_text(chart_json(drawing, rows, file=file, source=source))
+def chart_value(figure: Any, info: Any, *, file: str, source: str = "", **how: Any) -> str:
+    """Return a figure and its data as the JSON value of a chart component.
+
+    Args:
+        figure: A function of rankviz.figures that draws `info`.
+        file: Name of downloaded files, without rankviz- and suffix.
+        source: Sentences on the origin of the numbers, in every download with the address of the view; info's if empty.
+        how: More arguments of the figure.
+    """
+    return json_text(chart_json(figure.drawing(info, **how), info.rows, file=file, source=source or info.source))
 
 
 def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
-    """Return a figure and its data as a dict: chart_value without the conversion to text."""
+    """Return a drawing and its data as a dict, for the page's script."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
 
@@ -65,8 +71,7 @@ def json_text(value: object, **how: object) -> str:
 def sweep_chart(judged: Sequence[tuple[Sweep, Verdict | None]], *, height: int, **how: Any) -> tuple[str, str]:
     """Return a figure of sweeps as a chart's value, and its source as plain text. Arguments as for sweep_info."""
     info = sweep_info(judged, **how)
-    drawing = sweep_figure.drawing(info, height=height)
-    return chart_value(drawing, info.rows, file="quality", source=info.source), info.source
+    return chart_value(sweep_figure, info, file="quality", height=height), info.source
 
 
 def table_download(

@@ -17,7 +17,7 @@ from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.figures import sweep_figure, sweep_info
 from rankviz.ui.parts import html, live
-from rankviz.ui.parts.charts import chart, chart_value
+from rankviz.ui.parts.charts import chart, chart_json, json_text
 from rankviz.ui.parts.charts import curve as by_rank
 from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, notice_html
@@ -206,7 +206,7 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
         info = sweep_info([(sweep, verdict)])
         drawing = sweep_figure.drawing(info, height=HEIGHT)
         drawing["layout"]["yaxis"]["range"] = [0, TOP]
-        shown[name] = chart_value(drawing, info.rows, file="quality", source=info.source)
+        shown[name] = json_text(chart_json(drawing, info.rows, file="quality", source=info.source))
         headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
         shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
     return View(**shown)
