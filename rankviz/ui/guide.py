@@ -58,7 +58,7 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
         with gr.Accordion(title, open=False, elem_id="accuracy-details") as fold:
             memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
             shown = {"memory": memory, "tables": plain(elem_id="accuracy-tables")}
-        fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
+        fold.expand(**wire(lambda: details(api.estimates.accuracy()), inputs={}, outputs=shown))
     return wire(partial(guide, api), inputs=question, outputs={"content": content}, notice=notice)
 
 
@@ -153,8 +153,8 @@ def evidence_html(api: Api) -> str:
 
 def numbers_html(api: Api, *, use_case: str) -> str:
     """Build the table of numbers with error and method. use_case: a name of core.advice.use_case."""
-    unseen = api.accuracy.shipped().left_out
-    memory, time, held = unseen.overall, unseen.time, api.forecasts.left_out(use_case)
+    unseen = api.estimates.accuracy().left_out
+    memory, time, held = unseen.overall, unseen.time, api.studies.left_out(use_case)
     versions = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
     forecast = "not known", "no publication of this kind could be left out"
     if held:

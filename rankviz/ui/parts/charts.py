@@ -9,7 +9,6 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.metric import LOSS, Metric
@@ -100,8 +99,7 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     sweep = api.runs.sweep(sweep_id)
     if not sweep.recorded:
         api.workspace.rights.required(sweep_id)
-    rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
-    return runs_table(rows, name=f"sweep-{sweep_id}")
+    return runs_table(zip(sweep.runs, api.runs.rows(sweep.runs), strict=True), name=f"sweep-{sweep_id}")
 
 
 def curve(
@@ -127,9 +125,9 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     verdict = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None)
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
+    decision = api.verdicts.decide(sweep.sweep_id, tolerance) if metric is LOSS else None
     ship = shipped(verdict, decision, reading)
-    score = api.decisions.score(sweep.sweep_id, metric)
+    score = api.verdicts.score_look(sweep.sweep_id, metric)
     judged_by_seeds = compares and not verdict.unknown
     details = [
         _decision(decision) if decision else "",
@@ -140,7 +138,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
     forecast = decision.forecast if decision else None
     chart, _ = sweep_chart([(sweep, verdict)], height=height, metric=metric, forecast=forecast, picked=picked)
     steps = min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0)
-    rate = api.decisions.rate(sweep.sweep_id)
+    rate = api.verdicts.rate_look(sweep.sweep_id)
     return View(
         chart=chart,
         summary=_summary(sweep, summary(verdict, decision, reading, steps=steps, rate=rate, score=score)),

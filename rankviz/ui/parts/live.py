@@ -98,7 +98,7 @@ def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
     """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
     computed, and empty for other engines. check: returns the plan there."""
     with suppress(RankVizError):
-        if api.moves.destination(sweep_id).engine != HF_JOBS:
+        if api.runs.destination(sweep_id).engine != HF_JOBS:
             return ""
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id), check)
         if answer is None:
@@ -112,7 +112,7 @@ def resume_button(api: Api, sweep: Sweep) -> dict[str, Any]:
     """Return an update of the button that queues failed and cancelled runs again; off while a price is unknown."""
     if not (sweep.resumable and may_change(api, sweep)) or api.runs.are_unwanted(sweep.runs):
         return gr.update(visible=False)
-    price = job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
+    price = job_price(api, sweep.sweep_id, lambda: api.runs.plan_resume(sweep.sweep_id))
     words = f"Train {units.counted(len(sweep.resumable), 'failed or cancelled run')} again"
     return gr.update(value=words + (f" ({price})" if price else ""), visible=True, interactive=price != NO_PRICE_YET)
 
@@ -122,9 +122,9 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, A
     r = decision.forecast.repeat_at if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep):
         return gr.update(visible=False)
-    if api.engines.why_not(api.locations.destination(sweep.runs).engine):
+    if api.engines.why_not(api.engines.destination_of(sweep.runs).engine):
         return gr.update(visible=False)
-    price = job_price(api, sweep.sweep_id, lambda: api.moves.check_added(sweep.sweep_id, r))
+    price = job_price(api, sweep.sweep_id, lambda: api.runs.plan_added(sweep.sweep_id, r))
     return gr.update(value=f"Add a repeat at r = {r}" + (f" ({price})" if price else ""), visible=True)
 
 
@@ -135,10 +135,10 @@ def waits_for_price(*buttons: dict[str, Any]) -> bool:
 
 def add_run(api: Api, sweep_id: str) -> None:
     """Add the run that the button offers, computed again from the current state of the sweep."""
-    decision = api.decisions.of(sweep_id)
+    decision = api.verdicts.decide(sweep_id)
     if decision is None or decision.forecast.repeat_at is None:
         raise UserError("No repeat is offered for this sweep.")
-    api.moves.add(sweep_id, decision.forecast.repeat_at)
+    api.runs.add(sweep_id, decision.forecast.repeat_at)
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
@@ -146,11 +146,11 @@ def place_html(api: Api, sweep: Sweep) -> str:
     cancelled job that still costs money."""
     if sweep.recorded:
         return ""
-    place = telling(api, api.locations.of_sweep(sweep))
+    place = telling(api, api.engines.places_in_words(sweep))
     doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
-    cost = api.spending.of_sweep(sweep).sentence
+    cost = api.engines.spent(sweep).sentence
     standing = f"{doing} on {place}." if place else ""
-    words = " ".join(filter(None, [standing, cost, api.jobs.still_costs(sweep)]))
+    words = " ".join(filter(None, [standing, cost, api.engines.still_costs(sweep)]))
     return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 

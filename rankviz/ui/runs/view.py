@@ -14,7 +14,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import listed_run_json
 from rankviz.core.forecast.decision import FinishedAdapter
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -120,7 +119,7 @@ def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
 def matching_runs(api: Api, *, text: str) -> Table:
     """Return the runs that match the filter as a table for download."""
     records = [run for sweep in (*api.runs.sweeps(), *api.runs.recorded()) for run in matching_of(sweep, text)]
-    return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
+    return measured_table(zip(records, api.runs.rows(records), strict=True))
 
 
 def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
@@ -233,7 +232,7 @@ def runs_view(
     nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
-    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.quota.uploads()
+    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
@@ -276,11 +275,11 @@ def runs_view(
 
 def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict[str, Any]:
     def place(sweep: Sweep) -> str:
-        return live.telling(api, api.locations.of_sweep(sweep))
+        return live.telling(api, api.engines.places_in_words(sweep))
 
     table = list_html(sweeps, **shown, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads = api.quota.uploads()
+    uploads = api.runs.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
     return {
         "empty_box": gr.Row(visible=not own),
@@ -406,7 +405,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    estimate, place = api.runs.expected_run(run), live.telling(api, api.locations.in_words(run))
+    estimate, place = api.runs.expected_run(run), live.telling(api, api.engines.place_in_words(run))
     place = f"Place: {place}." if place else ""
     basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
     log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
@@ -479,7 +478,7 @@ def cancel(api: Api, run_or_sweep_id: str) -> None:
 
 def resume(api: Api, sweep_id: str) -> None:
     """Queue the sweep's failed and cancelled runs again, on the machine that was chosen for the sweep."""
-    api.moves.resume(sweep_id)
+    api.runs.resume(sweep_id)
 
 
 def delete(api: Api, sweep_id: str) -> Sequence[Any]:
@@ -492,5 +491,5 @@ def delete(api: Api, sweep_id: str) -> Sequence[Any]:
 
 def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
-    gr.Info(f"{counted(api.quota.delete_uploads().files, 'upload')} deleted.")
+    gr.Info(f"{counted(api.runs.quota.delete_uploads().files, 'upload')} deleted.")
     return gr.Button(visible=False)
