@@ -25,9 +25,8 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
-from rankviz.ui.parts import live
+from rankviz.ui.parts.sweep import answers_html, standing_html
 from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.tab import answers_html
 from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
@@ -111,7 +110,7 @@ def show_pages(api: Api) -> None:
     for sweep in _sweeps(api):
         _runs_view(api, selected=[sweep.sweep_id])
         _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
-        live.standing_html(api, sweep)
+        standing_html(api, sweep)
         answers_html(sweep)
 
 

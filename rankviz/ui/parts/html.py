@@ -54,14 +54,6 @@ class Row(NamedTuple):
     ticked: bool = False
 
 
-class NamedNumber(NamedTuple):
-    """One number with its name, in a row of numbers."""
-
-    name: str
-    value: str | Cell
-    sub: str | Cell = ""
-
-
 def rounded(text: Callable[[float], str], value: float | None, unit: str, *, sub: str | Cell = "") -> Cell:
     """Return a rounded number with the exact value on hover; a dash for None. unit: for the exact value."""
     return Cell("–", sub=sub) if value is None else Cell(text(value), title=exact(value, unit), sub=sub)
@@ -136,12 +128,12 @@ def link(text: str, url: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener">{text}</a>'
 
 
-def figures(row: Sequence[NamedNumber]) -> str:
-    """Return numbers side by side, each with its name above."""
+def figures(row: Sequence[tuple[str, str | Cell, str | Cell]]) -> str:
+    """Return numbers side by side, each with its name above and a remark below."""
     each = (
-        f'<div class="rv-figure"><h2>{escape(f.name)}</h2>{tag("div", f.value, "rv-value")}'
-        f"{tag('div', f.sub, 'rv-sub')}</div>"
-        for f in row
+        f'<div class="rv-figure"><h2>{escape(name)}</h2>{tag("div", value, "rv-value")}'
+        f"{tag('div', sub, 'rv-sub')}</div>"
+        for name, value, sub in row
     )
     return f'<div class="rv-figures">{"".join(each)}</div>'
 

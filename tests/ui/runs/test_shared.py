@@ -4,9 +4,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import NotYoursError, RunNotFoundError
-from rankviz.ui.parts.live import OF_ANOTHER
-from rankviz.ui.runs import view as of_sweep
-from rankviz.ui.runs.view import runs_view
+from rankviz.ui.parts.sweep import OF_ANOTHER
+from rankviz.ui.runs.view import delete, runs_view
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.web.visitors import ANN, BEN
@@ -36,7 +35,7 @@ def drawn(api, sweep_id, **more):
 
 def offered(view):
     """The buttons that are shown."""
-    return {name for name in CHANGES if (view[name]["visible"] if name in ("add", "resume") else view[name].visible)}
+    return {name for name in CHANGES if view[name].visible}
 
 
 def share(api, sweep_id, is_open=True):
@@ -80,12 +79,12 @@ def test_a_shared_sweep_is_read_by_its_address_and_not_listed(api, anns):
 
 def test_another_visitor_cannot_share_or_delete(api, anns):
     with acting_as(BEN):
-        for change in (lambda: api.runs.open_to_all(anns, True), lambda: of_sweep.delete(api, anns)):
+        for change in (lambda: api.runs.open_to_all(anns, True), lambda: delete(api, anns)):
             with pytest.raises(RunNotFoundError):
                 change()
     share(api, anns)
     with acting_as(BEN), pytest.raises(NotYoursError):
-        of_sweep.delete(api, anns)
+        delete(api, anns)
 
 
 def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(
