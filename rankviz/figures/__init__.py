@@ -10,6 +10,8 @@ Only this package uses Plotly, and imports it when the first figure is drawn. A 
 (style.py). The page's stylesheet sets the colours of text, grid and hover, so a change of theme needs no new drawing.
 """
 
+# ruff: noqa: F401 - what this module offers
+
 from rankviz.figures.accuracy import accuracy_figure, accuracy_info
 from rankviz.figures.adapter import (
     energy_figure,
@@ -25,30 +27,3 @@ from rankviz.figures.studies import studies_figure, studies_info
 from rankviz.figures.style import plot_file, write_figure
 from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info
 from rankviz.figures.training import training_figure, training_info
-
-__all__ = [
-    "COST_AXES",
-    "X_LABELS",
-    "accuracy_figure",
-    "accuracy_info",
-    "energy_figure",
-    "energy_info",
-    "hero_figure",
-    "hero_info",
-    "memory_figure",
-    "memory_info",
-    "modules_figure",
-    "modules_info",
-    "parameters_figure",
-    "parameters_info",
-    "plot_file",
-    "spectrum_figure",
-    "spectrum_info",
-    "studies_figure",
-    "studies_info",
-    "sweep_figure",
-    "sweep_info",
-    "training_figure",
-    "training_info",
-    "write_figure",
-]

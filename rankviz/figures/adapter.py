@@ -1,28 +1,15 @@
 """Figures of one trained adapter: its singular values, and the energy that each rank keeps, in total and by module."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, grid
-from rankviz.figures.style import (
-    CHOSEN,
-    MEASURED,
-    SMALL,
-    Drawing,
-    Rows,
-    draw,
-    figure,
-    heatmap,
-    level,
-    map_axes,
-    rgba,
-    scatter,
-    vertical_line,
-)
+from rankviz.figures import style
+from rankviz.figures.style import MapInfo
 from rankviz.units import rounded_percent as percent
 
 FEW = 32
@@ -51,86 +38,76 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-class EnergyInfo(NamedTuple):
-    """Content of the figure of energy by rank. kept: percent of all updates' energy at each rank. ranks: empty for an
-    adapter without any update. r: the rank to truncate to."""
+class ByIndexInfo(NamedTuple):
+    """Content of a figure of one number by rank or by index of a singular value, from 1. r: the rank to truncate to,
+    which is marked; None for no mark. empty: the sentence to show without values."""
 
-    ranks: Sequence[int] = ()
-    kept: Sequence[float] = ()
+    values: Mapping[int, float] = MappingProxyType({})
     r: int | None = None
+    empty: str = ""
     source: str = ""
-    rows: Rows = ()
+    rows: style.Rows = ()
 
 
-def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
-    """Return the energy kept at each rank from 1 to the trained rank. r: a rank to truncate to, which is marked."""
+def energy_info(spectrum: Spectrum, *, r: int | None = None) -> ByIndexInfo:
+    """Return the percentage of all updates' energy that each rank keeps, from 1 to the trained rank. r: a rank to
+    truncate to, which is marked."""
     if not spectrum.kept[-1]:
-        return EnergyInfo()
+        return ByIndexInfo(empty="No module has an update.")
     r = r if r and r < spectrum.r else None
-    rows = [{"r": k, "energy_kept": spectrum.energy_kept(k)} for k in spaced(spectrum.r, always=[r] if r else ())]
-    return EnergyInfo(
-        ranks=[row["r"] for row in rows],
-        kept=[100 * row["energy_kept"] for row in rows],
+    kept = {k: spectrum.energy_kept(k) for k in spaced(spectrum.r, always=[r] if r else ())}
+    return ByIndexInfo(
+        values={k: 100 * share for k, share in kept.items()},
         r=r,
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=rows,
+        rows=[{"r": k, "energy_kept": share} for k, share in kept.items()],
     )
 
 
-@figure
-def energy_figure(info: EnergyInfo, *, height: int = 300) -> Drawing:
+@style.figure
+def energy_figure(info: ByIndexInfo, *, height: int = 300) -> style.Drawing:
     """Draw the energy kept by rank, with the rank to truncate to and the level of nearly all energy. A click on a point
     reports its rank."""
+    ranks, kept = list(info.values), list(info.values.values())
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
-    if not info.ranks:
-        return draw([], x={}, y={}, message="No module has an update.", **titles)
-    highest = info.ranks[-1]
+    if not ranks:
+        return style.draw([], x={}, y={}, message=info.empty, **titles)
+    highest = ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     if highest > FEW:
         powers = [2**k for k in range(highest.bit_length())]
         ticks = {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
     label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
-    line = scatter(
-        info.ranks,
-        info.kept,
-        customdata=[f"r{k}" for k in info.ranks],
+    line = style.scatter(
+        ranks,
+        kept,
+        customdata=[f"r{k}" for k in ranks],
         mode="lines+markers",
-        line={"color": MEASURED, "width": 2},
-        marker={"size": 7, "color": MEASURED},
+        line={"color": style.MEASURED, "width": 2},
+        marker={"size": 7, "color": style.MEASURED},
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
     )
-    nearly_all = level(100 * NEARLY_ALL, rgba(MEASURED, 0.5), "dot", 1)
-    return draw(
+    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
+    return style.draw(
         [line],
         x={"showgrid": False, **ticks},
-        y={"range": [min(info.kept) - 3, 101.5], "ticksuffix": " %"},
-        shapes=[nearly_all, *([vertical_line(info.r, CHOSEN)] if info.r else [])],
-        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": SMALL}}],
+        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %"},
+        shapes=[nearly_all, *([style.vertical_line(info.r, style.CHOSEN)] if info.r else [])],
+        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
         **titles,
     )
 
 
-class ModulesInfo(NamedTuple):
-    """Content of the map of modules (rows) by blocks (columns): percent of its energy that each module keeps at rank r.
-    A cell is the layer to draw, of several experts the one that keeps least; None where the block has no such module.
-    chosen: row and column of the framed cell. left_out: modules and blocks that are not drawn."""
+def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = "") -> MapInfo:
+    """Return the map of a spectrum: a cell is the layer to draw, of several experts the one that keeps least.
 
-    modules: Sequence[str] = ()
-    blocks: Sequence[str] = ()
-    cells: Sequence[Sequence[LayerSpectrum | None]] = ()
-    r: int = 1
-    chosen: tuple[int, int] | None = None
-    left_out: str = ""
-    source: str = ""
-    rows: Rows = ()
-
-
-def modules_info(
-    spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = ""
-) -> ModulesInfo:
-    """Return the map of a spectrum. r: one rank for all modules. ranks: rank by module name that a resize would use,
-    for the table. chosen: name of the module to frame."""
-    layout = grid(spectrum)
+    Args:
+        spectrum: The adapter.
+        r: One rank for all modules.
+        ranks: Rank by module name that a resize would use, for the table.
+        chosen: Name of the module to frame.
+    """
+    layout, ranks = grid(spectrum), ranks or {}
     modules = layout.rows[:MOST_ROWS]
     blocks = layout.blocks[: MOST_POINTS // len(modules)]
     inside = [[layout.cells.get((row, block), ()) for block in blocks] for row in modules]
@@ -143,7 +120,7 @@ def modules_info(
     )
     left_out = ((modules, layout.rows, "modules"), (blocks, layout.blocks, "blocks"))
     whole = len(spectrum.layers) <= MOST_POINTS
-    return ModulesInfo(
+    return MapInfo(
         modules=modules,
         blocks=blocks,
         cells=drawn,
@@ -153,7 +130,18 @@ def modules_info(
             f"first {len(some)} of {len(every):,} {what}" for some, every, what in left_out if some != every
         ),
         source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[_row(layer, ranks or {}) for layer in (spectrum.layers if whole else filter(None, chain(*drawn)))],
+        rows=[
+            {
+                "module": layer.name,
+                "r": layer.r,
+                "scale": layer.scale,
+                **{f"rank_for_{share:g}": layer.rank_for(share) for share in SHARES},
+                **{name: getattr(layer, name) for name in ("effective_rank", "stable_rank", "norm")},
+                "truncated_to": ranks.get(layer.name, ""),
+                "energy_kept": layer.energy_kept(ranks[layer.name]) if layer.name in ranks and layer.energy else "",
+            }
+            for layer in (spectrum.layers if whole else filter(None, chain(*drawn)))
+        ],
     )
 
 
@@ -163,22 +151,8 @@ def _share(layer: LayerSpectrum, r: int) -> float:
     return 100.0 if kept is None else 100 * kept
 
 
-def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
-    return {
-        "module": layer.name,
-        "r": layer.r,
-        "scale": layer.scale,
-        **{f"rank_for_{share:g}": layer.rank_for(share) for share in SHARES},
-        "effective_rank": layer.effective_rank,
-        "stable_rank": layer.stable_rank,
-        "norm": layer.norm,
-        "truncated_to": ranks.get(layer.name, ""),
-        "energy_kept": layer.energy_kept(ranks[layer.name]) if layer.name in ranks and not layer.is_dead else "",
-    }
-
-
-@figure
-def modules_figure(info: ModulesInfo, *, height: int = 340) -> Drawing:
+@style.figure
+def modules_figure(info: MapInfo, *, height: int = 340) -> style.Drawing:
     """Draw one cell per module and block; a cell without an update has a ×."""
 
     def hover(layer: LayerSpectrum) -> str:
@@ -189,60 +163,35 @@ def modules_figure(info: ModulesInfo, *, height: int = 340) -> Drawing:
         kept = share_text(layer.energy_kept(info.r))
         return f"{escape(layer.name)}, r = {layer.r}<br>r = {info.r} keeps {kept}<br>{needs}<br>{measures}"
 
-    shapes, traces = [], []
-    if info.chosen is not None:
-        y, x = info.chosen
-        box = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-        shapes.append(box | {"line": {"color": CHOSEN, "width": 2}})
-    if info.modules:
-        values = [[cell and _share(cell, info.r) for cell in row] for row in info.cells]
-        lowest = min((value for row in values for value in row if value is not None), default=0.0)
-        title = {"text": f"energy kept at r = {info.r}", "side": "right", "font": {"size": SMALL}}
-        map_of_modules = heatmap(
-            info.blocks,
-            info.modules,
-            values,
-            MEASURED,
-            text=[["×" if cell and cell.is_dead else "" for cell in row] for row in info.cells],
-            texttemplate="%{text}",
-            textfont={"size": SMALL},
-            reversescale=True,
-            zmin=min(lowest, 100 - 1e-6),
-            zmax=100.0,
-            customdata=[[cell.name if cell else "" for cell in row] for row in info.cells],
-            hovertext=[[hover(cell) if cell else "" for cell in row] for row in info.cells],
-            hovertemplate="%{hovertext}<extra></extra>",
-            colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.9, "ticksuffix": " %", "title": title},
-        )
-        traces.append(map_of_modules)
-    return draw(
-        traces,
+    values = [[cell and _share(cell, info.r) for cell in row] for row in info.cells]
+    lowest = min((value for row in values for value in row if value is not None), default=0.0)
+    title = {"text": f"energy kept at r = {info.r}", "side": "right", "font": {"size": style.SMALL}}
+    return style.module_map(
+        info,
+        values,
+        style.MEASURED,
         height=height,
         uirevision="heat",
-        **map_axes(info.blocks),
-        x_title=f"block ({info.left_out})" if info.left_out else "block",
-        message="" if info.modules else "No adapter yet.",
-        shapes=shapes,
+        message="No adapter yet.",
+        text=[["×" if cell and cell.is_dead else "" for cell in row] for row in info.cells],
+        texttemplate="%{text}",
+        textfont={"size": style.SMALL},
+        reversescale=True,
+        zmin=min(lowest, 100 - 1e-6),
+        zmax=100.0,
+        customdata=[[cell.name if cell else "" for cell in row] for row in info.cells],
+        hovertext=[[hover(cell) if cell else "" for cell in row] for row in info.cells],
+        hovertemplate="%{hovertext}<extra></extra>",
+        colorbar={"ticksuffix": " %", "title": title},
     )
 
 
-class SpectrumInfo(NamedTuple):
-    """Content of the figure of one module's singular values. values: by index from 1; empty without an update, with the
-    sentence to show in `empty`. r: the rank to truncate to, marked by a line; None for no line."""
-
-    values: Mapping[int, float] = MappingProxyType({})
-    r: int | None = None
-    empty: str = "No adapter yet."
-    source: str = ""
-    rows: Rows = ()
-
-
-def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> SpectrumInfo:
+def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> ByIndexInfo:
     """Return the singular values of one module. module: its full name; by default the module that needs the highest
     rank. r: a rank to truncate to, which is marked."""
     chosen = next((layer for layer in spectrum.layers if layer.name == module), None) or hardest_module(spectrum)
     values = {i: chosen.singular_values[i - 1] for i in spaced(chosen.r)}
-    return SpectrumInfo(
+    return ByIndexInfo(
         values={} if chosen.is_dead else values,
         r=r if r and r < chosen.r else None,
         empty=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
@@ -251,21 +200,21 @@ def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None)
     )
 
 
-@figure
-def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
+@style.figure
+def spectrum_figure(info: ByIndexInfo, *, height: int = 340) -> style.Drawing:
     """Draw singular values by index on a logarithmic axis."""
-    line = scatter(
+    line = style.scatter(
         [*info.values],
         [value or None for value in info.values.values()],
         mode="lines+markers",
-        line={"color": MEASURED, "width": 2},
-        marker={"size": 5, "color": MEASURED},
+        line={"color": style.MEASURED, "width": 2},
+        marker={"size": 5, "color": style.MEASURED},
         hovertemplate="σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
     )
     above_0 = list(filter(None, info.values.values()))
     decades = math.log10(max(above_0) / min(above_0)) if above_0 else 0.0
     few = max(info.values, default=0) <= FEW // 2
-    return draw(
+    return style.draw(
         [line] if info.values else [],
         height=height,
         uirevision="spectrum",
@@ -275,5 +224,5 @@ def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
         x_title="index of the singular value",
         y_title="singular value",
         message=info.empty,
-        shapes=[vertical_line(info.r + 0.5, CHOSEN)] if info.r else [],
+        shapes=[style.vertical_line(info.r + 0.5, style.CHOSEN)] if info.r else [],
     )

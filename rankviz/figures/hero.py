@@ -7,7 +7,7 @@ over the chart, so that a moved slider shows at once.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, log, log10
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
@@ -23,23 +23,9 @@ from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import made_of
 from rankviz.errors import InvalidSettingError
+from rankviz.figures import style
 from rankviz.figures.studies import DASHES, shapes_of
-from rankviz.figures.style import (
-    ESTIMATED,
-    FAST_CURVE,
-    MEASURED,
-    ONE_TWO_FIVE,
-    PUBLISHED,
-    SMALL,
-    Drawing,
-    Rows,
-    bands,
-    draw,
-    figure,
-    rgba,
-    scatter,
-    ticks_at,
-)
+from rankviz.figures.style import CostAxis, Point
 from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
@@ -64,53 +50,27 @@ HANGS = (
 X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money": "Cost", "rank": "Rank"}
 
 
-class XAxis(NamedTuple):
-    """One cost axis for the ranks of one question. value: cost of a rank in the unit of the title, None where unknown.
-    ticks: for a logarithmic axis; empty for a linear axis. unknown: a sentence on what to do if no rank has a value.
-    """
-
-    title: str
-    value: Callable[[RankEstimate], float | None] = float
-    ticks: Sequence[tuple[float, str]] = ()
-    unknown: str = ""
-
-    def drawn(self, places: Sequence[float | None]) -> dict[str, Any]:
-        """Return the axis for plotly.js, from a little below the lowest of these places to a little above the top."""
-        xs = [log10(x) if self.ticks else x for x in places if x is not None]
-        room = (0.04 * (max(xs) - min(xs)) or abs(max(xs)) * 0.05 or 1.0) if xs else 0.0
-        ends = [min(xs) - room, max(xs) + room] if xs else None
-        return {"range": ends, **({"type": "log", **ticks_at(self.ticks)} if self.ticks else {"type": "linear"})}
-
-
-def x_axis(x: str, ranks: Sequence[RankEstimate]) -> XAxis:
-    """Return the cost axis for a key of X_LABELS."""
-    if x == "file":
-        return XAxis("adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, ONE_TWO_FIVE)
-    if x == "memory":
-        return XAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB)
-    if x == "time":
-        size, unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
-        unknown = "Select a GPU with a known speed to see the time."
-        title = f"training time, {unit} (expected)"
-        return XAxis(title, lambda r: r.duration.total.expected / size if r.duration else None, unknown=unknown)
-    if x == "money":
-        unknown = "Select a GPU with a price, or enter one, to see the cost."
-        title = "cost, US dollars (expected)"
-        return XAxis(title, lambda rank: rank.cost.usd.expected if rank.cost else None, unknown=unknown)
-    return XAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID])
-
-
-class HeroPoint(NamedTuple):
-    """One value of a study, a run or a fast curve. error: half the length of an error bar, None where unknown. chosen:
-    rank that a click selects, if it is not r."""
-
-    r: int
-    x: float
-    y: float
-    text: str
-    error: float | None = None
-    run_id: str = ""
-    chosen: int | None = None
+def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
+    """Return the cost axis of these ranks for a key of X_LABELS."""
+    size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
+    axes = {
+        "file": CostAxis(
+            "adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, style.ONE_TWO_FIVE
+        ),
+        "memory": CostAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB),
+        "time": CostAxis(
+            f"training time, {time_unit} (expected)",
+            lambda rank: rank.duration.total.expected / size if rank.duration else None,
+            unknown="Select a GPU with a known speed to see the time.",
+        ),
+        "money": CostAxis(
+            "cost, US dollars (expected)",
+            lambda rank: rank.cost.usd.expected if rank.cost else None,
+            unknown="Select a GPU with a price, or enter one, to see the cost.",
+        ),
+        "rank": CostAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID]),
+    }
+    return axes[x]
 
 
 class HeroLine(NamedTuple):
@@ -118,7 +78,7 @@ class HeroLine(NamedTuple):
 
     label: str
     kind: str
-    points: Sequence[HeroPoint]
+    points: Sequence[Point]
     shape: str = "circle"
 
 
@@ -145,7 +105,7 @@ def _published_lines(
                 text += f"<br>as many parameters as r = {equal[r]:.3g} here"
                 x, chosen = _between(place, equal[r]), max(1, round(equal[r]))
             y = top - values[r] + median[ranks[-1]]
-            points.append(HeroPoint(r, x, y, text, errors.get(r), chosen=chosen))
+            points.append(Point(r, x, y, text, errors.get(r), chosen=chosen))
         label = f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})"
         lines.append(HeroLine(label, "published", points, shapes[line.study_id]))
     return lines
@@ -163,13 +123,13 @@ def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[i
     """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, the first
     with two ranks, in % of the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
-
-    def is_drawn(measured: Mapping[int, Any]) -> bool:
-        return len(measured) > 1 and max(measured) in median if is_shortfall else bool(measured)
-
-    every = ((sweep, _by_rank(sweep.runs, metric)) for sweep in tradeoff.sweeps)
-    sweep, measured = next((each for each in every if is_drawn(each[1])), (None, {}))
-    if tradeoff.quality == SHORTFALL_SCORE or not measured:
+    if tradeoff.quality == SHORTFALL_SCORE:
+        return []
+    for sweep in tradeoff.sweeps:
+        measured = _by_rank(sweep.runs, metric)
+        if len(measured) > 1 and max(measured) in median if is_shortfall else measured:
+            break
+    else:
         return []
     top = max(measured)
     highest = fmean(value for value, _ in measured[top])
@@ -186,11 +146,11 @@ def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[i
             runs = f"mean of {len(values)} runs, bar: 80 % of such runs"
         if r in place:
             text = f"{metric.text(mean)} {metric.noun}<br>{runs}"
-            points.append(HeroPoint(r, place[r], y(mean), text, error, cell[0][1]))
+            points.append(Point(r, place[r], y(mean), text, error, cell[0][1]))
     lines = [HeroLine(f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}", "runs", points)]
     for curve in fast_curves(sweep.runs)[:1]:
         points = [
-            HeroPoint(point.r, place[point.r], y(value), f"{metric.text(value)} {metric.noun}", run_id=curve.run_id)
+            Point(point.r, place[point.r], y(value), f"{metric.text(value)} {metric.noun}", run_id=curve.run_id)
             for point in curve.points
             if point.r in place and (value := metric.of(point)) is not None
         ]
@@ -214,17 +174,17 @@ def _by_rank(runs: Iterable[RunRecord], metric: Metric) -> dict[int, list[tuple[
 LOOKS: Mapping[str, dict[str, Any]] = {
     "published": {
         "mode": "lines+markers",
-        "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
-        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
+        "line": {"color": style.rgba(style.PUBLISHED, 0.55), "width": 1.2},
+        "marker": {"size": 8, "color": style.PUBLISHED, "line": {"width": 1.4}},
     },
     "runs": {
         "mode": "markers",
-        "marker": {"size": 11, "color": MEASURED, "line": {"color": "white", "width": 1}},
+        "marker": {"size": 11, "color": style.MEASURED, "line": {"color": "white", "width": 1}},
     },
     "fast": {
         "mode": "lines+markers",
-        "line": {"color": FAST_CURVE, "width": 1.6, "dash": "dash"},
-        "marker": {"size": 6, "color": FAST_CURVE},
+        "line": {"color": style.FAST_CURVE, "width": 1.6, "dash": "dash"},
+        "marker": {"size": 6, "color": style.FAST_CURVE},
     },
 }
 """Plotly properties by kind of line: published lines have open markers, runs filled ones, a fast curve is dashed."""
@@ -238,9 +198,9 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
         marker = look["marker"] | {"symbol": f"{line.shape}-open" if is_published else line.shape}
         look = look | {"marker": marker} | ({"line": look["line"] | {"dash": dash}} if is_published else {})
         errors = [point.error or 0 for point in points]
-        colour = rgba(PUBLISHED if is_published else MEASURED, 0.6)
+        colour = style.rgba(style.PUBLISHED if is_published else style.MEASURED, 0.6)
         bar = {"type": "data", "array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
-        trace = scatter(
+        trace = style.scatter(
             [point.x for point in points],
             [point.y for point in points],
             name=line.label,
@@ -259,7 +219,7 @@ class HeroInfo(NamedTuple):
     """Content of the trade-off chart. xs: cost of every rank of RANKS, None where unknown. sentences: the evidence
     behind the chart. empty: a sentence that replaces the data."""
 
-    axis: XAxis
+    axis: CostAxis
     y_title: str
     xs: Sequence[float | None] = ()
     band: Sequence[RankForecast | BentRank] = ()
@@ -267,7 +227,7 @@ class HeroInfo(NamedTuple):
     lines: Sequence[HeroLine] = ()
     sentences: Sequence[str] = ()
     empty: str = ""
-    rows: Rows = ()
+    rows: style.Rows = ()
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
@@ -288,20 +248,32 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         sentences.append(HANGS)
     if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
         sentences.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
-    info = HeroInfo(
+    rows = []
+    for point in (point for point in band if point.r in DRAWN_RANKS):
+        row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
+        row |= {name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")}
+        if cost := costs.get(point.r):
+            row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
+            row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
+            row |= {"usd": cost.cost and cost.cost.usd.expected}
+        rows.append(row)
+    for line in lines:
+        about = {"kind": line.kind, "source": line.label}
+        rows += [{**about, "r": point.r, "value": point.y} for point in line.points]
+    return HeroInfo(
         axis=axis,
-        y_title=y_title(tradeoff),
+        y_title=_y_title(tradeoff),
         xs=[place[r] for r in RANKS],
         band=band,
         band_label=_band_label(tradeoff),
         lines=lines,
         sentences=sentences,
         empty="" if known else axis.unknown,
+        rows=rows,
     )
-    return info._replace(rows=_rows(info, costs))
 
 
-def y_title(tradeoff: Tradeoff) -> str:
+def _y_title(tradeoff: Tradeoff) -> str:
     """Return the title of the quality axis: the quality, its unit, and whether lower or higher is better."""
     if tradeoff.forecast:
         forecast = tradeoff.forecast
@@ -323,34 +295,20 @@ def _band_label(tradeoff: Tradeoff) -> str:
     return f"forecast, 80 % band (held {held} of unseen {unseen}{of})"
 
 
-def _rows(info: "HeroInfo", costs: Mapping[int, RankEstimate]) -> list[dict[str, object]]:
-    names, rows = ("low_50", "high_50", "low_80", "high_80"), []
-    for point in (point for point in info.band if point.r in DRAWN_RANKS):
-        row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
-        row |= {name: getattr(point, name) for name in names}
-        if cost := costs.get(point.r):
-            row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
-            row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
-            row |= {"usd": cost.cost and cost.cost.usd.expected}
-        rows.append(row)
-    rows += [
-        {"kind": line.kind, "source": line.label, "r": point.r, "value": point.y}
-        for line in info.lines
-        for point in line.points
-    ]
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [{name: "" if row.get(name) is None else row[name] for name in columns} for row in rows]
-
-
-@figure
-def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
+@style.figure
+def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     """Draw the trade-off chart: the band at the bottom, lines over it, runs on top."""
-    return draw(
+    points = [point for line in info.lines for point in line.points]
+    xs = [x for x in (*info.xs, *(point.x for point in points)) if x is not None]
+    xs = list(map(log10, xs)) if info.axis.ticks else xs
+    room = (0.04 * (max(xs) - min(xs)) or abs(max(xs)) * 0.05 or 1.0) if xs else 0.0
+    kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
+    return style.draw(
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x=info.axis.drawn([*info.xs, *(point.x for line in info.lines for point in line.points)]),
-        y={"range": _y_range(info)},
+        x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
+        y={"range": _y_range(info.band, points)},
         x_title=info.axis.title,
         y_title=info.y_title,
         message=info.empty,
@@ -361,19 +319,15 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
     )
 
 
-def _y_range(info: HeroInfo) -> list[float] | None:
+def _y_range(band: Sequence[RankForecast | BentRank], points: Sequence[Point]) -> list[float] | None:
     """Return the y range, without the far end of the 80 % band at low ranks, which would flatten everything else."""
-    known = [rank for rank in info.band if rank.low_80 is not None]
-    band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
-    band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
-    points = [
-        (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
-    ]
-    ends = [end for pair in (*band, *points) for end in pair]
-    if not ends:
-        return None
-    room = 0.06 * (max(ends) - min(ends)) or 1.0
-    return [min(ends) - room, max(ends) + room]
+    known = [rank for rank in band if rank.low_80 is not None]
+    pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in band]
+    pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
+    pairs += [(point.y - (point.error or 0), point.y + (point.error or 0)) for point in points]
+    ends = [end for pair in pairs for end in pair]
+    room = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
+    return [min(ends) - room, max(ends) + room] if ends else None
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
@@ -382,11 +336,11 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
-    drawn = bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
+    drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
     stops = [rank for rank in info.band if rank.r in GRID]
     return [
         *(trace | {"hoverinfo": "skip"} for trace in drawn),
-        scatter(
+        style.scatter(
             [xs[rank.r] for rank in info.band],
             [rank.median for rank in info.band],
             name=EVERY_RANK,
@@ -394,15 +348,15 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             marker={"size": 9, "color": "rgba(0,0,0,0)"},
             showlegend=False,
         ),
-        scatter(
+        style.scatter(
             [xs[rank.r] for rank in stops],
             [rank.median for rank in stops],
             mode="markers+text",
             name="powers of two",
             text=[str(rank.r) if info.axis.ticks or rank.r >= LABELLED_FROM else "" for rank in stops],
             textposition="top center",
-            textfont={"size": SMALL},
-            marker={"size": 7, "color": ESTIMATED},
+            textfont={"size": style.SMALL},
+            marker={"size": 7, "color": style.ESTIMATED},
             showlegend=False,
             hoverinfo="skip",
             cliponaxis=False,

@@ -6,20 +6,7 @@ from typing import Any, NamedTuple
 
 from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.lines import Line, Near, QualityPoint
-from rankviz.figures.style import (
-    CHOSEN,
-    PUBLISHED,
-    SMALL,
-    Drawing,
-    Rows,
-    bars,
-    draw,
-    figure,
-    rgba,
-    scatter,
-    ticks_at,
-    vertical_line,
-)
+from rankviz.figures import style
 
 SHAPES = (
     *("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x"),
@@ -42,7 +29,7 @@ class StudiesInfo(NamedTuple):
     chosen_r: int | None = None
     empty: str = ""
     source: str = ""
-    rows: Rows = ()
+    rows: style.Rows = ()
 
 
 def shapes_of(studies: Sequence[str]) -> dict[str, str]:
@@ -66,28 +53,26 @@ def studies_info(
         shapes: Marker by study, for figures side by side; by default one is chosen for each.
     """
     drawn = [(each, line) for each in near for line in each.lines if line.has_shares]
-    cited = dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)
+    rows = []
+    for each, line in drawn:
+        study = line.study
+        about = {"study": study.study_id, "source": study.where, "why_near": each.in_words}
+        about |= {"learning_rate_policy": study.learning_rate_label}
+        for point, size in zip(line.points, parameters(line), strict=True):
+            shown = {"r" if name == "rank" else name: getattr(point, name) for name in POINT_COLUMNS}
+            rows.append({**about, **shown, "trainable_parameters": size})
     return StudiesInfo(
         lines=[line for _, line in drawn],
         shapes=shapes or shapes_of([each.line.study.study_id for each in near]),
         chosen_r=chosen_r,
         empty="" if drawn else "No published study has these targets.",
-        source="; ".join(cited),
-        rows=[row for each, line in drawn for row in _rows(line, parameters(line), each)],
+        source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
+        rows=rows,
     )
 
 
-def _rows(line: Line, parameters: Sequence[int | None], near: Near) -> Rows:
-    about = {"study": line.study.study_id, "source": line.study.where, "why_near": near.in_words}
-    about |= {"learning_rate_policy": line.study.learning_rate_label}
-    columns = {"r" if name == "rank" else name: name for name in POINT_COLUMNS}
-    values = [about | {shown: getattr(point, name) for shown, name in columns.items()} for point in line.points]
-    rows = [row | {"trainable_parameters": size} for row, size in zip(values, parameters, strict=True)]
-    return [{name: "" if value is None else value for name, value in row.items()} for row in rows]
-
-
-@figure
-def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> Drawing:
+@style.figure
+def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> style.Drawing:
     """Draw published lines on a logarithmic axis. name: distinguishes figures side by side, for their zoom."""
     by_label: dict[str, list[Line]] = {}
     for line in info.lines:
@@ -99,22 +84,22 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
             ticks.append(rank)
     # The same range in figures side by side, so that they can be compared.
     axis = {"type": "log", "tickangle": 0, "range": [-0.15, 3.2 if highest > 256 else 2.6]}
-    legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": SMALL}, "tracegroupgap": 0}
-    return draw(
+    legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "tracegroupgap": 0}
+    return style.draw(
         [
             _lines(label, lines, info.shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
             for i, (label, lines) in enumerate(by_label.items())
         ],
         height=height,
         uirevision=name,
-        x=axis | ticks_at([(rank, str(rank)) for rank in ticks]),
+        x=axis | style.ticks_at([(rank, str(rank)) for rank in ticks]),
         y={},
         x_title="LoRA rank r",
         y_title="% short of best (lower is better)",
         message="" if info.lines else info.empty,
-        shapes=[vertical_line(info.chosen_r, CHOSEN)] if info.chosen_r and info.lines else [],
+        shapes=[style.vertical_line(info.chosen_r, style.CHOSEN)] if info.chosen_r and info.lines else [],
         showlegend=bool(info.lines),
-        legend=legend,
+        legend=legend | {"font": {"size": style.SMALL}},
         margin={"l": 58, "r": 14, "t": 12, "b": 52 + max(1, len(by_label)) * LEGEND_ROW_PIXELS},
     )
 
@@ -137,16 +122,16 @@ def _lines(label: str, lines: Sequence[Line], shape: str, dash: str) -> dict[str
         ys += [None] * bool(ys) + [100 * line.short_of_best(point.value) for point in line.points]
         errors += [0] * bool(errors) + [scale * (point.standard_error or 0) for point in line.points]
         texts += [""] * bool(texts) + [_hover(line, point) for point in line.points]
-    look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": rgba(PUBLISHED, 0.6)}
-    return scatter(
+    look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": style.rgba(style.PUBLISHED, 0.6)}
+    return style.scatter(
         xs,
         ys,
         mode="lines+markers",
         connectgaps=False,
         name=label,
-        line={"color": rgba(PUBLISHED, 0.6), "width": 1.2, "dash": dash},
-        marker={"color": PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
-        error_y=bars([], [], PUBLISHED, **look, thickness=1.2),
+        line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
+        marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
+        error_y=style.bars([], [], style.PUBLISHED, **look, thickness=1.2),
         meta=lines[0].study.study_id,
         hovertext=texts,
         hoverinfo="text",

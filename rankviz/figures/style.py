@@ -6,7 +6,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypedDict
 
 from rankviz.errors import InvalidSettingError
 
@@ -100,6 +100,7 @@ def draw(
         axis |= {"showticklabels": False, "showgrid": False}
         place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": MEDIUM}}
         layout["annotations"] = [{"text": "<br>".join(wrap(message, 34)), **place}]
+    title = {"standoff": 8, "font": {"size": BASE}}
     look = {
         "template": NO_TEMPLATE,
         "height": height,
@@ -111,8 +112,8 @@ def draw(
         "legend": LEGEND,
         "uirevision": uirevision,
         "dragmode": "zoom",
-        "xaxis": {**axis, "ticklabelstandoff": BELOW_MARKS, **x, "title": _title(x_title)},
-        "yaxis": {**axis, **y, "title": _title(y_title)},
+        "xaxis": {**axis, "ticklabelstandoff": BELOW_MARKS, **x, "title": {**title, "text": x_title}},
+        "yaxis": {**axis, **y, "title": {**title, "text": y_title}},
         **layout,
     }
     return Drawing(data=[_known(trace) for trace in data], layout=_known(look))
@@ -121,10 +122,6 @@ def draw(
 def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: value for name, value in properties.items() if value is not None}
     return {name: _known(value) if isinstance(value, dict) else value for name, value in known.items()}
-
-
-def _title(text: str) -> dict[str, Any]:
-    return {"text": text, "standoff": 8, "font": {"size": BASE}}
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
@@ -175,20 +172,53 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     return [*traces, line] if ranks else []
 
 
-def heatmap(x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[Any]], colour: str, **more: Any) -> dict[str, Any]:
-    """Return a map in one colour with gaps between its cells; None leaves a cell empty. Use map_axes for its axes."""
-    scale = [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]]
-    look = {"colorscale": scale, "xgap": 1, "ygap": 1, "hoverongaps": False}
-    bar = {"thickness": 8, "outlinewidth": 0, "len": 0.9}
-    return {"type": "heatmap", "x": x, "y": y, "z": z, **look, "colorbar": bar} | more
+class MapInfo(NamedTuple):
+    """Content of a map of modules (rows) by blocks (columns). cells: the value of each, empty where the block has no
+    such module. r: rank that the values are for. chosen: row and column of the framed cell. left_out: modules and
+    blocks that are not drawn."""
+
+    modules: Sequence[str] = ()
+    blocks: Sequence[str] = ()
+    cells: Sequence[Sequence[Any]] = ()
+    r: int = 1
+    chosen: tuple[int, int] | None = None
+    left_out: str = ""
+    source: str = ""
+    rows: Rows = ()
 
 
-def map_axes(columns: Sequence[str]) -> dict[str, Any]:
-    """Return the axes of a heatmap, with labels on at most 8 columns."""
-    every = max(1, -(-len(columns) // 8))
-    axis = {"showgrid": False, "type": "category"}
-    shown = {"tickangle": 0, "tickmode": "array", "tickvals": columns[::every]}
-    return {"x": axis | shown, "y": axis | {"autorange": "reversed"}}
+def module_map(
+    info: MapInfo,
+    values: Sequence[Sequence[float | None]],
+    colour: str,
+    *,
+    height: int,
+    uirevision: str,
+    message: str,
+    **more: Any,
+) -> Drawing:
+    """Return a drawing of the map in one colour, with labels on at most 8 blocks. values: what the colour shows; None
+    leaves a cell empty. message: a sentence in place of a map without modules. more: further properties of the trace.
+    """
+    trace = {
+        **{"type": "heatmap", "x": info.blocks, "y": info.modules, "z": values},
+        "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
+        **{"xgap": 1, "ygap": 1, "hoverongaps": False, "colorbar": {}, **more},
+    }
+    trace["colorbar"] = {"thickness": 8, "outlinewidth": 0, "len": 0.9} | trace["colorbar"]
+    y, x = info.chosen or (0, 0)
+    frame = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+    axis, every = {"showgrid": False, "type": "category"}, max(1, -(-len(info.blocks) // 8))
+    return draw(
+        [trace] if info.modules else [],
+        height=height,
+        uirevision=uirevision,
+        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": info.blocks[::every]},
+        y={**axis, "autorange": "reversed"},
+        x_title=f"block ({info.left_out})" if info.left_out else "block",
+        message="" if info.modules else message,
+        shapes=[{**frame, "line": {"color": CHOSEN, "width": 2}}] if info.chosen else [],
+    )
 
 
 def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
@@ -198,6 +228,34 @@ def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
 
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]
 """Ticks of a logarithmic axis at 1, 2 and 5 times each power of ten; Plotly's default labels are single digits."""
+
+
+class CostAxis(NamedTuple):
+    """One kind of cost of a rank. value: the cost, None where unknown. ticks: of a logarithmic axis; empty for a linear
+    one. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a sentence on
+    what to do if no rank has a value."""
+
+    title: str
+    value: Callable[[Any], float | None]
+    ticks: Sequence[tuple[float, str]] = ()
+    label: str = ""
+    text: Callable[[float], str] = str
+    unit: int = 1
+    unknown: str = ""
+
+
+class Point(NamedTuple):
+    """One rank of a study, a sweep or a fast curve. error: half the length of its error bar, None where unknown.
+    chosen: rank that a click selects, if it is not r. call: the verdict on the rank; empty where none compares it."""
+
+    r: int
+    x: float
+    y: float
+    text: str
+    error: float | None = None
+    run_id: str = ""
+    chosen: int | None = None
+    call: str = ""
 
 
 def level(y: float, colour: str, dash: str, width: float = 1.4, layer: str = "below") -> dict[str, Any]:

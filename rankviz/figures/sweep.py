@@ -3,7 +3,7 @@
 A rank's value is its verdict's: the mean over the runs at the learning rate that the verdict compares.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import log10
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,26 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import sweep_label, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.style import (
-    FAST_CURVE,
-    MEASURED,
-    NEUTRAL,
-    ONE_TWO_FIVE,
-    SMALL,
-    Drawing,
-    Rows,
-    bands,
-    bars,
-    draw,
-    figure,
-    rgba,
-    scatter,
-    ticks_at,
-    vertical_line,
-)
+from rankviz.figures import style
+from rankviz.figures.style import CostAxis, Point
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict, headline, rate_note
 
@@ -38,71 +23,50 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import BentForecast, BentRank
 
 
-class CostAxis(NamedTuple):
-    """One kind of cost of a run. value: the cost, None where unknown. text: a cost in words. unit: divisor for short
-    tick labels. per_rank: True where the cost grows in proportion to rank, which makes the axis logarithmic."""
-
-    label: str
-    title: str
-    value: Callable[[RunRecord], float | None]
-    text: Callable[[float], str]
-    unit: int = 1
-    per_rank: bool = True
-
-
 RANK = "rank"
 COST_AXES = {
-    "adapter": CostAxis("Adapter file", "adapter file, MB", lambda run: run.adapter_bytes, units.file_size, units.MB),
-    RANK: CostAxis("Rank", "LoRA rank r", lambda run: run.request.r, lambda r: ""),
+    "adapter": CostAxis(
+        "adapter file, MB",
+        lambda run: run.adapter_bytes,
+        style.ONE_TWO_FIVE,
+        label="Adapter file",
+        text=units.file_size,
+        unit=units.MB,
+    ),
+    RANK: CostAxis("LoRA rank r", lambda run: run.request.r, style.ONE_TWO_FIVE, label="Rank", text=lambda r: ""),
     "parameters": CostAxis(
-        "Trainable parameters",
         "trainable parameters, millions",
         lambda run: run.trainable_parameters,
-        "{:,.0f} parameters".format,
+        style.ONE_TWO_FIVE,
+        label="Trainable parameters",
+        text="{:,.0f} parameters".format,
         unit=10**6,
     ),
     "memory": CostAxis(
-        "Peak memory",
         "peak memory, GiB",
         lambda run: run.completed.peak_memory_bytes if run.completed else None,
-        units.memory_size,
+        label="Peak memory",
+        text=units.memory_size,
         unit=units.GIB,
-        per_rank=False,
     ),
     "time": CostAxis(
-        "Training time",
         "training time, seconds",
         lambda run: run.completed.train_seconds if run.completed else None,
-        units.duration,
-        per_rank=False,
+        label="Training time",
+        text=units.duration,
     ),
 }
 
 
-class RankPoint(NamedTuple):
-    """One rank of a sweep. value: mean of its runs, in nats or percent. spread: their standard deviation, None with
-    one run. cost: mean of the runs in the axis's unit. call: the verdict on the rank, BEST for the best; empty where
-    no ranks are compared."""
-
-    run_id: str
-    r: int
-    value: float
-    spread: float | None
-    runs: int
-    learning_rate: float
-    cost: float
-    text: str
-    call: str
-
-
 class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep. front: points that no other point beats in both cost and quality.
-    smallest: the smallest rank that cannot be distinguished from the best; None where no ranks are compared."""
+    """Points that may be compared: one sweep. A point is the mean of a rank's runs, with their standard deviation as
+    error. front: points that no other point beats in both cost and quality. smallest: the smallest rank that cannot be
+    distinguished from the best; None where no ranks are compared."""
 
     label: str
-    points: Sequence[RankPoint]
-    front: Sequence[RankPoint]
-    smallest: RankPoint | None
+    points: Sequence[Point]
+    front: Sequence[Point]
+    smallest: Point | None
 
 
 class SweepInfo(NamedTuple):
@@ -117,7 +81,7 @@ class SweepInfo(NamedTuple):
     picked: int | None = None
     picked_as: str = ""
     source: str = ""
-    rows: Rows = ()
+    rows: style.Rows = ()
 
 
 BEST = "best"
@@ -170,17 +134,28 @@ def sweep_info(
     for sweep, verdict in judged:
         points = _points(sweep, verdict, axis) if verdict else []
         if points:
-            groups.append(_group(labels[sweep.sweep_id], points, verdict))
+            front, turned = [], verdict.metric.turned
+            for point in sorted(points, key=lambda p: (p.x, turned(p.y))):
+                if not front or turned(point.y) < turned(front[-1].y):
+                    front.append(point)
+            least = None if verdict.noise_width is None else verdict.smallest_indistinguishable
+            smallest = next((point for point in points if point.r == least), None)
+            groups.append(PointGroup(labels[sweep.sweep_id], points, front, smallest))
         if points or by_rank:
-            source += _words(titles[sweep.sweep_id], sweep, verdict)
+            made, steps = "Recorded" if sweep.recorded else "Measured", sweep.runs[0].request.max_steps
+            about = f"{titles[sweep.sweep_id]}, {counted(steps, 'step')}"
+            source.append(f"{made} by RankViz, sweep {sweep.sweep_id}: {about}.")
+            source += filter(None, [headline(verdict), rate_note(verdict)] if verdict else [])
         for p in points:
-            row = {"kind": "independent runs", "r": p.r, value: p.value, "standard_deviation": p.spread, "runs": p.runs}
-            row |= {"learning_rate": p.learning_rate, "sweep": sweep.sweep_id}
-            rows.append(row if x == RANK else row | {axis.label.lower().replace(" ", "_"): p.cost * axis.unit})
+            rank = verdict.rank(p.r)
+            row = {"kind": "independent runs", "r": p.r, value: p.y, "standard_deviation": p.error, "runs": rank.seeds}
+            row |= {"learning_rate": rank.learning_rate, "sweep": sweep.sweep_id}
+            rows.append(row if x == RANK else row | {axis.label.lower().replace(" ", "_"): p.x * axis.unit})
     if by_rank:
         ((sweep, verdict),) = judged
-        every = [curve._replace(points=tuple(_measured(curve, metric))) for curve in fast_curves(sweep.runs)]
-        curves = [curve for curve in every if curve.points]
+        for curve in fast_curves(sweep.runs):
+            if measured := tuple(point for point in curve.points if metric.of(point) is not None):
+                curves.append(curve._replace(points=measured))
     picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
     if curves and not picked:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
@@ -195,7 +170,6 @@ def sweep_info(
         for rank in band
     ]
     source += [WHAT_A_FAST_CURVE_IS] * bool(curves) + [WHAT_THE_BAND_IS] * bool(band)
-    names = dict.fromkeys(("kind", "r", value, *(name for row in rows for name in row)))
     return SweepInfo(
         groups=groups,
         axis=axis,
@@ -205,17 +179,13 @@ def sweep_info(
         picked=picked,
         picked_as=picked_as,
         source=" ".join(source),
-        rows=[{name: "" if row.get(name) is None else row[name] for name in names} for row in rows],
+        rows=rows,
     )
 
 
-def _measured(curve: FastCurve, metric: Metric) -> Sequence[Any]:
-    return [point for point in curve.points if metric.of(point) is not None]
-
-
-def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[RankPoint]:
+def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[Point]:
     """Return the ranks of a verdict with a known cost."""
-    metric, points, compares = verdict.metric, [], not verdict.unknown and len(verdict.ranks) > 1
+    points, compares = [], not verdict.unknown and len(verdict.ranks) > 1
     for rank in verdict.ranks:
         runs = [run for run in sweep.runs if run.request.r == rank.r and str(run.request.seed) in rank.run_losses]
         runs = [run for run in runs if run.request.learning_rate == rank.learning_rate]
@@ -224,95 +194,77 @@ def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[RankPoint]:
             continue
         repeats = f"{rank.seeds} seeds, bar is one standard deviation" if rank.seeds > 1 else "one run"
         value, rate = verdict.read(rank.loss), f"learning rate {rank.learning_rate:g}, {repeats}"
-        words = f"<b>r = {rank.r}</b>", metric.text(value), axis.text(fmean(costs)), rate
-        point = RankPoint(
+        words = f"<b>r = {rank.r}</b>", verdict.metric.text(value), axis.text(fmean(costs)), rate
+        point = Point(
+            rank.r,
+            fmean(costs) / axis.unit,
+            value,
+            "<br>".join(filter(None, words)),
+            error=stdev(rank.run_losses.values()) if rank.seeds > 1 else None,
             run_id=runs[0].run_id,
-            r=rank.r,
-            value=value,
-            spread=stdev(rank.run_losses.values()) if rank.seeds > 1 else None,
-            runs=rank.seeds,
-            learning_rate=rank.learning_rate,
-            cost=fmean(costs) / axis.unit,
-            text="<br>".join(filter(None, words)),
             call="" if not compares else BEST if rank.r == verdict.best else rank.call,
         )
         points.append(point)
     return points
 
 
-def _group(label: str, points: Sequence[RankPoint], verdict: Verdict) -> PointGroup:
-    front, turned = [], verdict.metric.turned
-    for point in sorted(points, key=lambda p: (p.cost, turned(p.value))):
-        if not front or turned(point.value) < turned(front[-1].value):
-            front.append(point)
-    known = verdict.noise_width is not None
-    smallest = next((point for point in points if known and point.r == verdict.smallest_indistinguishable), None)
-    return PointGroup(label, points, front, smallest)
-
-
-def _words(title: str, sweep: Sweep, verdict: Verdict | None) -> Sequence[str]:
-    made, steps = "Recorded" if sweep.recorded else "Measured", counted(sweep.runs[0].request.max_steps, "step")
-    words = [f"{made} by RankViz, sweep {sweep.sweep_id}: {title}, {steps}."]
-    return [*words, headline(verdict), *filter(None, [rate_note(verdict)])] if verdict else words
-
-
-@figure
-def sweep_figure(info: SweepInfo, *, height: int = 320) -> Drawing:
+@style.figure
+def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
     """Draw the band, fast curves and runs. One sweep has the marks of its verdict, several have a shape each; lines
     never join two sweeps, or runs and truncations."""
     axis, metric, alone, by_rank = info.axis, info.metric, len(info.groups) == 1, info.axis is COST_AXES[RANK]
-    traces = bands(info.band, BAND if info.band and info.band[0].low_80 is not None else MEDIAN)
+    traces = style.bands(info.band, BAND if info.band and info.band[0].low_80 is not None else MEDIAN)
     traces += [_curve(curve, metric) for curve in info.curves]
     for group, shape in zip(info.groups, SYMBOLS * len(info.groups), strict=False):
         if not by_rank and len(group.front) > 1:
-            line = {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"}
-            xs, ys = [p.cost for p in group.front], [p.value for p in group.front]
-            traces.append(scatter(xs, ys, mode="lines", line=line, name=FRONT, hoverinfo="skip"))
+            line = {"color": style.rgba(style.MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"}
+            xs, ys = [p.x for p in group.front], [p.y for p in group.front]
+            traces.append(style.scatter(xs, ys, mode="lines", line=line, name=FRONT, hoverinfo="skip"))
         for call, (symbol, words) in {"": ("circle", ""), **MARKS}.items() if alone else [("", (shape, ""))]:
             # One trace per call, so that each mark has its words in the legend.
             if alike := [point for point in group.points if not alone or point.call == call]:
                 name = f"measured: {words}" if words else "measured runs" if alone else group.label
                 traces.append(_markers(alike, name, symbol, labels=not by_rank))
         if group.smallest and not info.picked:
-            ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}}
-            place = [group.smallest.cost], [group.smallest.value]
-            traces.append(scatter(*place, marker=ring, name=SMALLEST, hoverinfo="skip"))
+            ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": style.NEUTRAL, "width": 1.6}}
+            place = [group.smallest.x], [group.smallest.y]
+            traces.append(style.scatter(*place, marker=ring, name=SMALLEST, hoverinfo="skip"))
     for name in (FRONT, SMALLEST, "fast curve"):  # once in the legend
         for number, trace in enumerate(trace for trace in traces if trace["name"] == name):
             trace |= {"legendgroup": name, "showlegend": number == 0}
     ranks = sorted({row["r"] for row in info.rows})
-    ticks = ticks_at([(r, str(r)) for r in ranks] if by_rank else ONE_TWO_FIVE)
+    ticks = style.ticks_at([(r, str(r)) for r in ranks] if by_rank else style.ONE_TWO_FIVE)
     span = {"range": [log10(ranks[0]) - 0.15, log10(ranks[-1]) + 0.15]} if ranks and by_rank else {}
-    marked = [vertical_line(info.picked, NEUTRAL, f"r = {info.picked}: {info.picked_as}")] if info.picked else []
-    return draw(
+    marked = f"r = {info.picked}: {info.picked_as}"
+    return style.draw(
         traces,
         height=height,
         uirevision="|".join((axis.title, metric.key, str(ranks), *(group.label for group in info.groups))),
-        x={"type": "log", **ticks, **span} if axis.per_rank else {"type": "linear"},
+        x={"type": "log", **ticks, **span} if axis.ticks else {"type": "linear"},
         y={"exponentformat": "none"},  # no fixed number of digits: they would be the same at ticks close together
         x_title=axis.title,
         y_title=metric.title,
         message="" if traces else "Points appear here as runs finish.",
-        shapes=marked,
+        shapes=[style.vertical_line(info.picked, style.NEUTRAL, marked)] if info.picked else [],
         showlegend=True,
     )
 
 
-def _markers(points: Sequence[RankPoint], name: str, symbol: str, *, labels: bool) -> dict[str, Any]:
+def _markers(points: Sequence[Point], name: str, symbol: str, *, labels: bool) -> dict[str, Any]:
     """Return filled markers with error bars; a click on a marker reports its run. labels: write the ranks."""
-    ys, edge = [point.value for point in points], MEASURED if symbol.endswith("open") else "white"
-    ends = [(None, None) if p.spread is None else (p.value - p.spread, p.value + p.spread) for p in points]
-    return scatter(
-        [point.cost for point in points],
+    ys, edge = [point.y for point in points], style.MEASURED if symbol.endswith("open") else "white"
+    ends = [(None, None) if p.error is None else (p.y - p.error, p.y + p.error) for p in points]
+    return style.scatter(
+        [point.x for point in points],
         ys,
         mode="markers+text" if labels else "markers",
         name=name,
         text=[f"\u2009r = {point.r}" for point in points],  # a thin space keeps the label clear of the ring
         textposition="top right",
-        textfont={"size": SMALL},
+        textfont={"size": style.SMALL},
         customdata=[point.run_id for point in points],
-        marker={"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": edge, "width": 1}},
-        error_y=bars(ys, ends, MEASURED),
+        marker={"color": style.MEASURED, "size": 11, "symbol": symbol, "line": {"color": edge, "width": 1}},
+        error_y=style.bars(ys, ends, style.MEASURED),
         hovertext=[point.text for point in points],
         hoverinfo="text",
         cliponaxis=False,
@@ -326,14 +278,14 @@ def _curve(curve: FastCurve, metric: Metric) -> dict[str, Any]:
         made = f"trained, {size}" if point is curve.trained else f"truncated, about {size}"
         recovery = f", {point.recovery_steps} steps after the truncation" if point.recovery_steps else ""
         words.append(f"<b>r = {point.r}</b><br>{metric.text(value)}<br>{made}{recovery}")
-    return scatter(
+    return style.scatter(
         [point.r for point in curve.points],
         values,
         mode="lines+markers",
         name="fast curve",
         meta=curve.run_id,
-        line={"color": FAST_CURVE, "width": 2, "dash": "dash"},
-        marker={"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
+        line={"color": style.FAST_CURVE, "width": 2, "dash": "dash"},
+        marker={"color": style.FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
         hovertext=words,
         hoverinfo="text",
         cliponaxis=False,

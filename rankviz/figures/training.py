@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
-from rankviz.figures.style import MEASURED, Drawing, Rows, draw, figure, rgba, scatter
+from rankviz.figures import style
 
 MOST_POINTS = 1000
 """Maximum number of points of one curve; a figure has fewer pixels."""
@@ -36,7 +36,7 @@ class TrainingInfo(NamedTuple):
     max_steps: int = 1
     empty: str = "The loss appears with the first step."
     source: str = ""
-    rows: Rows = ()
+    rows: style.Rows = ()
 
 
 def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
@@ -65,8 +65,8 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     return TrainingInfo(curves, max(run.request.max_steps for run, _ in pairs), **ended, source=source, rows=rows)
 
 
-@figure
-def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
+@style.figure
+def training_figure(info: TrainingInfo, *, height: int = 320) -> style.Drawing:
     """Draw training loss by step in the colour of measurements. A higher rank has a stronger and wider line. The dash
     tells the runs of one rank apart, or with many runs the ranks."""
     begun = [curve for curve in info.curves if curve.steps]
@@ -77,8 +77,8 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
         dash = place if by_rank or len(ranks) == len(begun) else of_rank.index(curve)
         strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
         named = {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": curve is of_rank[0]}
-        look = {"color": rgba(MEASURED, strength), "width": 1.4 + 0.25 * min(6, log2(curve.r))}
-        line = scatter(
+        look = {"color": style.rgba(style.MEASURED, strength), "width": 1.4 + 0.25 * min(6, log2(curve.r))}
+        line = style.scatter(
             curve.steps,
             curve.losses,
             mode="lines",
@@ -89,17 +89,17 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
         )
         lines.append(line)
     if ended := [curve for curve in begun if curve.final is not None]:
-        held_out = scatter(
+        held_out = style.scatter(
             [curve.steps[-1] + info.max_steps * 0.04 for curve in ended],
             [curve.final for curve in ended],
-            marker={"color": MEASURED, "size": 9, "symbol": "diamond"},
+            marker={"color": style.MEASURED, "size": 9, "symbol": "diamond"},
             name="held-out loss",
             customdata=[curve.run_id for curve in ended],
             hovertext=[f"{curve.label}<br>held-out {curve.final:.4f}" for curve in ended],
             hoverinfo="text",
         )
         lines.append(held_out)
-    return draw(
+    return style.draw(
         lines,
         height=height,
         uirevision="loss|" + "|".join(curve.run_id for curve in info.curves),

@@ -48,7 +48,7 @@ def test_parameters_are_by_module_and_block():
     info = parameters_info(plan, 4)
 
     assert (["q_proj", "v_proj"], ["0", "1"]) == (list(info.modules), list(info.blocks))
-    assert [[128, 128], [96, 96]] == info.parameters
+    assert [[128, 128], [96, 96]] == info.cells
     assert 448 == sum(row["parameters"] for row in info.rows)
 
 

@@ -22,12 +22,12 @@ def test_each_rank_lies_at_its_cost_and_mean_loss():
     (group,) = sweep_info([(sweep, verdict)], x="adapter").groups
     info = sweep_info([(sweep, verdict)])
 
-    assert [(4, 4.0, 2), (16, 16.0, 2)] == [(p.r, p.cost, p.runs) for p in group.points]
-    assert [2.05, 1.55] == pytest.approx([p.value for p in group.points])
-    assert 0.1 / 2**0.5 == pytest.approx(group.points[0].spread)
+    assert [(4, 4.0), (16, 16.0)] == [(p.r, p.x) for p in group.points]
+    assert [2.05, 1.55] == pytest.approx([p.y for p in group.points])
+    assert 0.1 / 2**0.5 == pytest.approx(group.points[0].error)
     assert "learning rate 0.001, 2 seeds, bar is one standard deviation" in group.points[0].text
     assert list(group.points) == list(group.front)
-    assert [4, 16] == [p.cost for p in info.groups[0].points]
+    assert [4, 16] == [p.x for p in info.groups[0].points]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [
         (row["kind"], row["r"], row["runs"]) for row in info.rows
     ]
@@ -57,7 +57,7 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     info = sweep_info([(sweep, verdict_of(sweep, metric=TOKEN_ACCURACY))], x="adapter", metric=TOKEN_ACCURACY)
 
     (group,) = info.groups
-    assert [(4, 61.0), (16, 81.0)] == [(p.r, p.value) for p in group.points]
+    assert [(4, 61.0), (16, 81.0)] == [(p.r, p.y) for p in group.points]
     assert list(group.points) == list(group.front)
     assert 16 == group.smallest.r
     assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
