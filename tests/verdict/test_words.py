@@ -71,9 +71,9 @@ def test_a_sweep_that_still_trains_is_not_judged(api):
     unfinished = judged(api, sweep := store.sweep(sweep_id))
 
     assert still_training(sweep) == text_of(unfinished.summary)
-    assert not [word for word in VERDICT_WORDS if word in unfinished.summary + unfinished.details]
-    assert (None, None, None) == (unfinished.verdict, unfinished.decision, unfinished.ship)
-    assert unfinished.chart
+    assert not [word for word in VERDICT_WORDS if word in unfinished.summary + unfinished.words]
+    assert ("", None, None) == (unfinished.above_best, unfinished.decision, unfinished.adapter)
+    assert unfinished.by_rank
     last = sweep.runs[2]
     for event in finished_events(last.request, 1.0):
         store.append(last.run_id, event)

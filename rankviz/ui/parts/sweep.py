@@ -99,25 +99,21 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         tolerance: Text of its box, empty for the default.
         metric: Key of the metric that judges the sweep.
     """
-    offered, by = measured_metrics(sweep.runs), METRICS[metric]
-    evaluated = any(run.loss_after for run in sweep.runs)
-    unknown, reset = "", {}
-    if evaluated and by not in offered:
+    offered, by, unknown, reset = measured_metrics(sweep.runs), METRICS[metric], "", {}
+    if by not in offered and any(run.loss_after for run in sweep.runs):
         unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
         by, tolerance, reset = LOSS, "", {"value": ""}
-    shown, verdict = judged(api, sweep, tolerance, by), None
-    if shown.verdict is not None and len(shown.verdict.ranks) > 1:
-        verdict = shown.verdict
+    shown, ranks = judged(api, sweep, tolerance, by), ranks_in_words(sweep)
     mine = may_change(api, sweep)
     readable, shareable = mine or sweep.recorded, mine and api.workspace.shared
-    ranks = ranks_in_words(sweep)
-    ship, label = shown.ship, ""
+    ship, label = shown.adapter, ""
     if ship:
         label = f"Download the adapter {'of' if ship.r == ship.trained_r else 'truncated to'} r = {ship.r} (zip)"
     more = next_runs(api, sweep, shown.decision)
-    tradeoff = [(sweep, verdict)] if verdict else []
     environment = next((run.environment for run in sweep.runs if run.environment), {})
+    view = vars(shown) | more | {"summary": unknown + shown.summary, "is_busy": shown.is_busy or more["is_busy"]}
     return View(
+        **view,
         sweep_box=gr.Column(visible=True),
         metric=gr.Dropdown(
             choices=_choices([each for each in METRICS.values() if each in offered or each is by]),
@@ -130,22 +126,14 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
             f"Cancel this sweep (r = {ranks})",
             visible=mine and not sweep.ended and not api.runs.are_unwanted(sweep.runs),
         ),
-        add=more["add"],
-        resume=more["resume"],
         ship=gr.Button(label, visible=readable and ship is not None),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
         delete=gr.Button(visible=mine and sweep.ended),
         owner=_owner_html(api, sweep, mine),
-        by_rank=shown.chart if evaluated else "",
-        summary=unknown + shown.summary,
-        above_best=verdict_table(verdict) if verdict else "",
-        tradeoff=sweep_chart(tradeoff, x="adapter", metric=by, height=HEIGHT)[0] if verdict else "",
         loss=loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
-        words=shown.details,
         answers=answers_html(sweep),
         facts=facts_html(sweep.runs, environment),
-        is_busy=shown.is_busy or more["is_busy"],
     )
 
 
@@ -307,11 +295,13 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
     api.verdicts.of_sweep; empty for the default, which also replaces an invalid one. Fast curves are judged by loss,
     with the default tolerance if another metric is shown.
 
-    The view has `chart`; `summary`, what to train and to ship, and how sure that is; `details`, all sentences;
-    `verdict` on independent runs; `decision` by loss; `ship`, the adapter to ship if its files are here; `why_not`, why
-    runs cannot be compared, and `is_busy`, if that may pass.
+    The view has fields of sweep_view: charts; `summary`, what to train and to ship, and how sure that is; `words`, all
+    sentences; `above_best`, the table of independent runs. And `decision` by loss; `adapter`, the one to ship if its
+    files are here; `why_not`, why runs cannot be compared, and `is_busy`, if that may pass.
     """
     sweep_id, within, problem = sweep.sweep_id, tolerance or None, ""
+    view = View(**dict.fromkeys(("by_rank", "tradeoff", "words", "above_best", "why_not"), ""), is_busy=False)
+    view.decision = view.adapter = None
     try:
         try:
             verdict = api.verdicts.of_sweep(sweep_id, within, metric.key)
@@ -319,34 +309,32 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
             problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
             within, verdict = None, api.verdicts.of_sweep(sweep_id, None, metric.key)
         reading = api.verdicts.fast_curve(sweep_id, within if metric is LOSS else None)
-        decision = api.decisions.of(sweep_id, within) if metric is LOSS else None
+        view.decision = decision = api.decisions.of(sweep_id, within) if metric is LOSS else None
     except LimitError as error:
-        notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
-        nothing = dict.fromkeys(("verdict", "decision", "ship"))
-        return View(chart="", summary=notice, details="", why_not=str(error), is_busy=is_busy, **nothing)
+        view.summary, view.why_not = notice_html(str(error), kind="error"), str(error)
+        view.is_busy = isinstance(error, BusyError)
+        return view
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     ship, score = shipped(verdict, decision, reading), api.decisions.score(sweep_id, metric)
-    judged_by_seeds = compares and not verdict.unknown
-    details = [
+    view.adapter = ship if ship and api.adapters.is_here(ship.run_id, ship.r) else None
+    judged_by_seeds, evaluated = compares and not verdict.unknown, [run for run in sweep.runs if run.loss_after]
+    words = [
         _decision_html(decision) if decision else "",
         html.verdict(html.headlined([*reading.sentences, WHAT_A_FAST_CURVE_IS])) if reading else "",
         html.verdict(html.headlined(sentences(verdict))) if compares else "",
     ]
-    picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
-    forecast = decision.forecast if decision else None
-    drawn, _ = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, forecast=forecast, picked=picked)
-    steps = min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0)
-    rate = api.decisions.rate(sweep_id)
-    return View(
-        chart=drawn,
-        summary=problem + _summary(sweep, summary(verdict, decision, reading, steps=steps, rate=rate, score=score)),
-        details="".join(reversed(details) if judged_by_seeds else details),
-        verdict=verdict if compares else None,
-        decision=decision,
-        ship=ship if ship and api.adapters.is_here(ship.run_id, ship.r) else None,
-        why_not="",
-        is_busy=False,
-    )
+    view.words = "".join(reversed(words) if judged_by_seeds else words)
+    if evaluated:
+        picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
+        more = {"forecast": decision.forecast if decision else None, "picked": picked}
+        view.by_rank, _ = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
+    if compares and len(verdict.ranks) > 1:
+        view.above_best = verdict_table(verdict)
+        view.tradeoff, _ = sweep_chart([(sweep, verdict)], x="adapter", metric=metric, height=HEIGHT)
+    steps = min((run.request.max_steps for run in evaluated), default=0)
+    looks = {"steps": steps, "rate": api.decisions.rate(sweep_id), "score": score}
+    view.summary = problem + _summary(sweep, summary(verdict, decision, reading, **looks))
+    return view
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:

@@ -341,10 +341,10 @@ def detail_html(api: Api, run: RunRecord) -> str:
 def shipped_adapter(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> str:
     """Return the path of a zip of the adapter to ship by this sweep's verdict; PEFT loads the unpacked folder."""
     shown = of_sweep.judged(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
-    if shown.ship is None:
+    if shown.adapter is None:
         none = "This sweep has no adapter to download here: none was saved, or it was imported without it."
         raise UserError(shown.why_not or none)
-    return str(api.adapters.zip_of_rank(shown.ship.run_id, shown.ship.r))
+    return str(api.adapters.zip_of_rank(shown.adapter.run_id, shown.adapter.r))
 
 
 def zip_of(api: Api, ids: Sequence[str]) -> str:

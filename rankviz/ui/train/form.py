@@ -14,7 +14,6 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, RunRequest, SweepRequest, usual_seeds
@@ -33,7 +32,7 @@ from rankviz.errors import (
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, flags_of, targets_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import (
     CHECK,
@@ -81,35 +80,34 @@ DEFAULTS: dict[str, Any] = {
     "parts": DEFAULT_PARTS[TRAIN_OPTIONS["unsloth_class"].default],
 }
 """Initial values of the form's widgets, by name."""
-PRECISIONS = [
-    ("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"),
-    ("NF4, double quantization", "nf4-dq"),
-    ("NF4", "nf4"),
-    ("bf16", "bf16"),
-    ("fp16", "fp16"),
-    ("fp32", "fp32"),
-]
+PRECISIONS = [("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"), *CHOICES["precision"]]
 WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
-MODES = [
-    ("Quick look: two ranks and a repeat", "quick"),
-    ("Rate first: one rank, two learning rates", "rate"),
-    ("Fast curve: one run, all ranks", "fast"),
-    ("Sweep: runs at each rank", "sweep"),
-    ("Single run", "single"),
-]
-MODE_NOTES = {
-    "quick": "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
-    "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
-    "rate": "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
-    "ask for the rank.",
-    "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may "
-    "learn something else.",
-    "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
-    "single": "Trains one rank with one learning rate and one seed.",
+MODES = {
+    "quick": (
+        "Quick look: two ranks and a repeat",
+        "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
+        "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
+    ),
+    "rate": (
+        "Rate first: one rank, two learning rates",
+        "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
+        "ask for the rank.",
+    ),
+    "fast": (
+        "Fast curve: one run, all ranks",
+        "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may learn "
+        "something else.",
+    ),
+    "sweep": (
+        "Sweep: runs at each rank",
+        "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
+    ),
+    "single": ("Single run", "Trains one rank with one learning rate and one seed."),
 }
+"""Label and explanation of each mode."""
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
@@ -125,8 +123,8 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     w["preview"] = plain(elem_id="train-preview")
-    add(gr.Radio, "mode", "Mode", choices=MODES, elem_id="train-mode")
-    w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
+    add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
+    w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
     add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
     with gr.Row(**PAIR):
         add(TEXT, "other_ranks", "Other ranks", placeholder="24, 512")
@@ -176,31 +174,25 @@ def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
     visitor chose them."""
     usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": usual_seeds(mode)}
-    updates = _mode_updates({**DEFAULTS, "mode": mode, **usual})
+    updates = filled({**DEFAULTS, "mode": mode, **usual})
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
         updates["ranks"] = gr.skip()
     return View(**updates)
 
 
-def _mode_updates(values: Mapping[str, Any]) -> dict[str, Any]:
-    mode = values["mode"]
-    return {
-        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
-        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
-        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
-        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
-        "mode_note": html.paragraphs(MODE_NOTES[mode]),
-    }
-
-
-def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return updates that put these values into the form, by widget name."""
+    mode = values["mode"]
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_mode_updates(values),
+        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
+        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
+        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
+        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
+        "mode_note": html.paragraphs(MODES[mode][1]),
     }
 
 
@@ -269,7 +261,6 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         raise InvalidSettingError(
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
         )
-    fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
     own = {name: DEFAULTS[name] if name in OWN[1:6] and values[name] in ("", None) else values[name] for name in OWN}
     request = sweep_of(
         {
@@ -281,10 +272,10 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             "ranks": sorted(ticked),
             "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
             "repeat": values["repeat"],
-            "alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"],
+            "alpha": alpha_of(values),
             "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
             "seeds": 1 if mode == "quick" else values["seeds"] or 0,
-            "targets": values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+            "targets": targets_of({"modules": (), **values}),
         }
     )
     request.validate()
@@ -331,7 +322,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
         "names": ", ".join(targets) if custom else "",
-        "precision": values["precision"] if gpu and values["precision"] in dict(PRECISIONS).values() else "auto",
+        "precision": values["precision"] if gpu else "auto",
         "optim": values["optim"] if gpu else "auto",
     }
 
