@@ -104,6 +104,7 @@ docs: setup
 
 golden: setup-test
 	$(BIN)/python -m tests.golden.answers tests/golden/answers.jsonl.gz
+	$(BIN)/python -m tests.golden.drawn tests/golden/drawn.jsonl.gz
 
 # Of what the tests have, without the tools of the tests and the part of a version that names a build.
 constraints: setup-test

@@ -84,7 +84,7 @@ def _dense(adapter, shapes: dict, *, vectors: bool) -> float:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    pairs = [adapter.pairs[f"model.layers.0.{module}"] for module in shapes]
+    pairs = [adapter.pair(f"model.layers.0.{module}") for module in shapes]
 
     def block() -> None:
         for a, b in pairs:

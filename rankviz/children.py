@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from threading import Condition
 from typing import IO, Any, NamedTuple
 
 from rankviz import errors, visitor
@@ -66,7 +66,7 @@ class FairLine:
     ):
         self._at_once, self._busy, self._seconds = at_once, busy, seconds
         self._each, self._most_waiting, self._of_a_visitor = each or at_once, waiting, of_a_visitor
-        self._changed = Condition()
+        self._changed = threading.Condition()
         self._inside: list[str] = []
         self._waiting: dict[int, str] = {}
         """Ids of visitors by number of their waiting request, in order of arrival."""
@@ -269,6 +269,32 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
             resource.prlimit(pid, kind, limit if most == resource.RLIM_INFINITY else tuple(min(most, n) for n in limit))
 
 
+@contextlib.contextmanager
+def processor_time(seconds: float, error: RankVizError) -> Iterator[None]:
+    """Raise the error where the block takes more processor time than `seconds`; for a process's main thread only,
+    since others get no signals."""
+    over: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        over.append(number)
+        raise error
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    except Exception:  # Jinja may trip over its own traceback of the one above
+        if not over:
+            raise
+        raise error from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 WORKER = (sys.executable, "-m", "rankviz.worker")
 REQUEST = "request.json"
 FAILED_SECONDS = 600
@@ -387,9 +413,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
         may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)
         raise WorkerError(
             f"The process that {work.does} {about} ended with code {ended.code} and no answer"
-            f"{': it may have run out of memory' if may_be_memory else ''}.",
-            exit_code=ended.code,
-            log_tail=ended.log,
+            f"{': it may have run out of memory' if may_be_memory else ''}."
         )
     if ended.code == 2:
         raise remade(reply["error"], reply["message"], otherwise=error)

@@ -8,7 +8,6 @@ RankVizError
     - BadConfigError          a config.json that is malformed, too large or of an unknown architecture
     - UnknownGpuError         no such GPU in the table
     - InvalidSettingError     a setting out of range, or two that exclude each other
-        NoWeightsError        a base to be trained that is known by its config.json alone
     - BadDataError            a training file that cannot be read; names the row
     - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
     - RunNotFoundError        no such run or sweep, or none that this visitor may see
@@ -25,7 +24,7 @@ RankVizError
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
       + EngineDeclinedError   an engine refuses a request for now, and has done nothing
-  + WorkerError               a worker process failed: exit code and the tail of its log
+  + WorkerError               a worker process failed; the message names its exit code
 """
 
 import errno
@@ -143,13 +142,6 @@ class InvalidSettingError(UserError):
     """A setting out of range, or two that exclude each other."""
 
 
-class NoWeightsError(InvalidSettingError):
-    """A base to be trained of which only the config.json is known."""
-
-    def __init__(self) -> None:
-        super().__init__("A config.json has no weights to train. Give the base as a Hub id (owner/name).")
-
-
 class BadDataError(UserError):
     """A training file that cannot be read; the message names the row."""
 
@@ -230,7 +222,4 @@ class EngineDeclinedError(EngineUnavailableError):
 
 
 class WorkerError(RankVizError):
-    def __init__(self, message: str, exit_code: int | None = None, log_tail: str = ""):
-        self.exit_code = exit_code
-        self.log_tail = log_tail
-        super().__init__(message)
+    """A worker process failed; the message names its exit code."""

@@ -23,12 +23,23 @@ ON_ZERO_GPU = (
 NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here. {LACKED} {INSTEAD}"
 
 
-def missing_trainer(activity: str) -> str:
-    """Return a sentence on how to add the trainer, to visitors who can; empty where it is installed. activity: what
-    needs the trainer, such as "Training"."""
-    if has(*TRAINER):
+LIBRARIES = {
+    "the trainer": (TRAINER, "pip install '.[train]' in the RankViz folder", ""),
+    "pyarrow": (("pyarrow",), "pip install pyarrow", "use CSV"),
+    "Trackio": (("trackio",), "pip install '.[trackio]' in the RankViz folder", ""),
+}
+"""Libraries, the command that adds them, and what anybody can do instead, by the name in a sentence."""
+
+
+def missing(name: str, activity: str) -> str:
+    """Return a sentence on how to add libraries; empty where they are installed. The command is hidden from visitors of
+    a shared page, who cannot run it. name: a key of LIBRARIES. activity: what needs them, such as "Training"."""
+    libraries, command, instead = LIBRARIES[name]
+    if has(*libraries):
         return ""
-    return _lacks(f"{activity} needs the trainer", "pip install '.[train]' in the RankViz folder")
+    if (asks := visitor.current()) and asks.id and not asks.admin:
+        return f"{activity} needs {name}, which this page does not have{instead and f': {instead}'}."
+    return f"{activity} needs {name}, which is not installed: run {command} to add it{instead and f', or {instead}'}."
 
 
 def why_not_train(*, shared: bool) -> str:
@@ -36,34 +47,14 @@ def why_not_train(*, shared: bool) -> str:
     possible. shared: True where strangers use this page, who cannot install anything."""
     if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false"):
         return ON_ZERO_GPU if has(*TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
-    missing = missing_trainer("Training")
-    return NO_TRAINER_HERE if missing and shared else missing
+    sentence = missing("the trainer", "Training")
+    return NO_TRAINER_HERE if sentence and shared else sentence
 
 
-def require_trainer(activity: str) -> None:
-    """Raise NotInstalledError where the trainer is missing."""
-    if message := missing_trainer(activity):
-        raise NotInstalledError(message)
-
-
-def require_pyarrow() -> None:
-    """Raise NotInstalledError where pyarrow is missing, which reads and writes Parquet files and takes 170 MB."""
-    if not has("pyarrow"):
-        raise NotInstalledError(_lacks("Parquet needs pyarrow", "pip install pyarrow", instead="use CSV"))
-
-
-def require_trackio() -> None:
-    """Raise NotInstalledError where Trackio is missing."""
-    if not has("trackio"):
-        raise NotInstalledError(_lacks("This needs Trackio", "pip install '.[trackio]' in the RankViz folder"))
-
-
-def _lacks(need: str, command: str, instead: str = "") -> str:
-    """Return the sentence on a missing library. command: adds the library; hidden from visitors of a shared page, who
-    cannot run it. instead: what anybody can do."""
-    if (asks := visitor.current()) and asks.id and not asks.admin:
-        return f"{need}, which this page does not have{instead and f': {instead}'}."
-    return f"{need}, which is not installed: run {command} to add it{instead and f', or {instead}'}."
+def require(name: str, activity: str) -> None:
+    """Raise NotInstalledError where libraries are missing; arguments as for `missing`."""
+    if sentence := missing(name, activity):
+        raise NotInstalledError(sentence)
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Literal
 
 from rankviz.catalog import models
 from rankviz.core.bounds import named
-from rankviz.errors import InvalidSettingError, NoSuchPathError, NoWeightsError, UnknownModelError
+from rankviz.errors import InvalidSettingError, NoSuchPathError, UnknownModelError
 from rankviz.paths import ASSETS, absolute, existing, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
@@ -24,6 +24,7 @@ PRIVATE = (
     "This page is shared, so it reads no files of its machine, and this is no upload of yours that is still here. "
     "Upload the file."
 )
+NO_WEIGHTS = "A config.json has no weights to train. Give the base as a Hub id (owner/name)."
 OF_PATHS = ("/", "\\", "~", "$", ":")
 """Characters of a path. Only a Hub id has them too, and its grammar is checked first."""
 
@@ -89,13 +90,13 @@ class References:
 
     def base(self, ref: object) -> Reference:
         """Resolve a model that can be trained: the embedded base, or one with weights on the Hub or in a folder of the
-        host. Raise NoWeightsError for a lone config.json, which is all that a visitor can have here, and
+        host. Raise InvalidSettingError for a lone config.json, which is all that a visitor can have here, and
         UnknownModelError for a folder without weights."""
         model = self.model(ref)
         if (folder := model.path) is None:
             return model
         if self._stranger() is not None or folder.is_file():
-            raise NoWeightsError
+            raise InvalidSettingError(NO_WEIGHTS)
         if not (folder / "config.json").is_file():
             raise UnknownModelError(model.text, reason="and its folder holds no config.json")
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):

@@ -3,7 +3,8 @@ Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memor
 as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 NOT_KNOWN = "not known"
 MIB = 2**20
@@ -99,15 +100,9 @@ def rounded_percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-class Size(NamedTuple):
-    """A range of bytes. Every function of a range takes any object with a low and a high end."""
-
-    low: float
-    high: float
-
-
 def span(values: Any, text: Callable[[float], str]) -> str:
-    """Format a range from low to high, with the unit once where both ends share it; "not known" for None."""
+    """Format a range, any object with a low and a high end, with the unit once where both ends share it; "not known"
+    for None."""
     if values is None:
         return NOT_KNOWN
     low, high = text(values.low), text(values.high)
@@ -136,7 +131,7 @@ def spare(values: Any) -> str:
     if values.low >= 0:
         return f"{gib_span(values)} to spare"
     if values.high < 0:
-        return f"{gib_span(Size(-values.high, -values.low))} short"
+        return f"{gib_span(SimpleNamespace(low=-values.high, high=-values.low))} short"
     return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 

@@ -3,13 +3,15 @@
 import gzip
 import json
 import math
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tests.golden.answers import answers
+from tests.golden.drawn import ESTIMATES, FITS, VERDICTS, drawn
 
-GOLDEN = Path(__file__).parent / "golden" / "answers.jsonl.gz"
+GOLDEN = Path(__file__).parent / "golden"
 RELATIVE = 1e-9
 """Sums may be added up in another order."""
 UPDATES_RELATIVE = 1e-4
@@ -35,16 +37,29 @@ def differences(golden: Any, now: Any, at: str, relative: float = RELATIVE) -> l
     return [] if golden == now else [f"{at}: {golden!r}, now {now!r}"]
 
 
-def test_no_number_of_the_golden_file_has_moved():
-    moved, count = [], 0
-    with gzip.open(GOLDEN, "rt", encoding="utf-8") as file:
-        for line, now in zip_longest(file, answers()):
+def moved(file: str, current: Iterable[Mapping[str, Any]]) -> tuple[list[str], int]:
+    """Where the answers of a golden file and the current ones differ, and the number of questions."""
+    found, count = [], 0
+    with gzip.open(GOLDEN / file, "rt", encoding="utf-8") as lines:
+        for line, now in zip_longest(lines, current):
             golden, count = json.loads(line), count + 1
             assert golden["question"] == now["question"]
-            moved += differences(golden["answer"], now["answer"], golden["question"])
+            found += differences(golden["answer"], now["answer"], golden["question"])
+    return found, count
 
-    assert [] == moved[:20], f"{len(moved)} in all"
+
+def test_no_number_of_the_golden_file_has_moved():
+    found, count = moved("answers.jsonl.gz", answers())
+
+    assert [] == found[:20], f"{len(found)} in all"
     assert 2000 < count
+
+
+def test_no_number_of_the_drawn_questions_has_moved():
+    found, count = moved("drawn.jsonl.gz", drawn())
+
+    assert [] == found[:20], f"{len(found)} in all"
+    assert ESTIMATES + FITS + VERDICTS == count
 
 
 def test_a_moved_number_is_seen():

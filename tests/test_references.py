@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import BadDataError, InvalidSettingError, NoWeightsError, RankVizError, UnknownModelError
+from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
 from tests.api.visitors.owned import sweep_of
@@ -180,7 +180,7 @@ def test_a_visitors_config_is_a_model_and_no_base(tmp_path):
         file.parent.mkdir(parents=True)
         file.touch()
         assert file == of(ANNA, tmp_path).model(str(file)).path
-        with pytest.raises(NoWeightsError, match="Give the base as a Hub id"):
+        with pytest.raises(InvalidSettingError, match="Give the base as a Hub id"):
             of(ANNA, tmp_path).base(str(file))
 
 
@@ -203,5 +203,5 @@ def test_a_folder_of_ones_own_with_weights_is_a_base_and_its_config_alone_is_non
     folder = named_as_base(tmp_path)
 
     assert folder == of(None, tmp_path).base(str(folder)).path
-    with pytest.raises(NoWeightsError):
+    with pytest.raises(InvalidSettingError, match="no weights to train"):
         of(None, tmp_path).base(str(folder / "config.json"))

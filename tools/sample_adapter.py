@@ -19,7 +19,7 @@ from rankviz import dataset
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED_ID
 from rankviz.store import RunStore
-from rankviz.trained.files import CONFIG, WEIGHTS, NewTensor, TensorFile, encode, write
+from rankviz.trained.files import CONFIG, WEIGHTS, decode, encode, write
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import plan, resize, spectrum
 from rankviz.worker.base import embedded_folder
@@ -46,12 +46,12 @@ def copy_run(run: Path, folder: Path) -> Path:
     (target / "adapter").mkdir(parents=True)
     for name in JOURNAL:
         shutil.copyfile(run / name, target / name)
-    file = TensorFile(run / "adapter" / WEIGHTS)
+    adapter = read_adapter([run / "adapter"])
     tensors = {
-        name: NewTensor("BF16", tensor.shape, encode(file.floats(name), "BF16"))
-        for name, tensor in file.tensors.items()
+        name: ("BF16", tensor.shape, encode(decode(adapter.raw(name), tensor), "BF16"))
+        for name, tensor in adapter.outline.tensors.items()
     }
-    write(target / "adapter" / WEIGHTS, tensors, file.metadata)
+    write(target / "adapter" / WEIGHTS, tensors, adapter.outline.metadata)
     config = json.loads((run / "adapter" / CONFIG).read_text()) | {"base_model_name_or_path": EMBEDDED_ID}
     (target / "adapter" / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return target / "adapter"

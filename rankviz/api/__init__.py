@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Forecasts, Studies, Tradeoffs
     from rankviz.api.verdicts import Decisions, Verdicts
-    from rankviz.shared.quota import Quota, Uploads
+    from rankviz.shared.quota import Quota
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -76,7 +76,6 @@ class Api:
     advice: Advice = _Group("api.advice.Advice")
     exports: Exports = _Group("api.advice.Exports")
     quota: Quota = _Group("shared.quota.Quota")
-    uploads: Uploads = _Group("shared.quota.Uploads")
     runs: Runs = _Group("api.runs.Runs")
     locations: Locations = _Group("api.locations.Locations")
     spending: Spending = _Group("api.locations.Spending")

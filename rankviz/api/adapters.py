@@ -190,7 +190,7 @@ class Adapters(Operations):
         with children.turn(repr(key)):
             opened = self._opened.get(key)  # it may have come while this one waited
             if opened is None:
-                from rankviz.trained.resize import outline_from, spectrum_from
+                from rankviz.trained.resize import received
 
                 request = {
                     "paths": [*map(str, source.paths)],
@@ -201,7 +201,7 @@ class Adapters(Operations):
                 }
                 about = source.name or source.paths[0].name
                 reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
-                opened = Opened(outline_from(reply["outline"]), spectrum_from(reply["spectrum"]), source.run)
+                opened = Opened(*received(**reply), source.run)
         self._opened[key] = opened
         while len(self._opened) > REMEMBERED:
             self._opened.popitem(last=False)

@@ -116,7 +116,7 @@ class Data(Operations):
         if dataset.is_sample(data, assets):
             return self._remember(key, measured(data, assets))
         if data.lower().endswith(".parquet"):
-            installed.require_pyarrow()  # here, since a child does not know who asks
+            installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
         children = self._workspace.children
         with children.turn(repr(key)):
             if key in self._known:  # read while this one waited

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.api.runs import NOTHING_TO_RESUME
 from rankviz.api.workspace import Operations, writes
-from rankviz.beside import Beside, Outcome
+from rankviz.background import Background
 from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
@@ -19,6 +19,8 @@ from rankviz.jobs.hub import STARTING, cost_range, seconds_left
 from rankviz.store.ownership import WantedEngine
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from rankviz.api import Api
     from rankviz.core.cost.setup import Device
     from rankviz.core.quantity import Range
@@ -216,7 +218,7 @@ class Engines(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self.beside = Beside()
+        self.background = Background()
 
     def known(self) -> Sequence[Engine]:
         """Return all engines, usable or not, the default engine first."""
@@ -233,10 +235,10 @@ class Engines(Operations):
             return EngineChoice(engine.name, KINDS[engine.name], ABOUT_KINDS)
         return EngineChoice(engine.name, engine.title, engine.about)
 
-    def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
+    def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Future | None:
         """Return the outcome of `work`, which may take an engine seconds; None while it runs in the background: call
         again. question: cache key of the answer."""
-        return self.beside.ask((name, self._workspace.visitor.id), question, work)
+        return self.background.ask((name, self._workspace.visitor.id), question, work)
 
     def why_not(self, name: str) -> str:
         """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible."""

@@ -116,7 +116,7 @@ class Estimates(Operations):
             from rankviz.core.cost.pace import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, assume)
-        basis = basis_of(load_range_evidence(self._workspace.assets).by_kind, self._stack(answer))
+        basis = basis_of(load_range_evidence(self._workspace.assets)[0], self._stack(answer))
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def _gpu(self, question: Question) -> Gpu | None:

@@ -165,7 +165,7 @@ class Queue(Operations):
         served = queue.served_at(store.records(), self._owner_of, now=time.time())
         order = queue.in_turn(waiting, served, Counter(self._owner_of(record.run_id) for record in running))
         before = order[: order.index(mine)]
-        trouble = self._workspace.why_not_write() or rights.shown_text(self._workspace, supervisor.away.get(engine, ""))
+        trouble = self._workspace.why_not_write() or rights.shown(self._workspace, supervisor.away.get(engine, ""))
         places = max(supervisor.places(engine), len(running))
         if len(running) + len(before) < places:
             return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)

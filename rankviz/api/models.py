@@ -81,7 +81,8 @@ class Models(Operations):
             return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
         from rankviz.hub import remote
 
-        return remote.find_config(reference.path or reference.text, door=self._workspace.hub)
+        with remote.config_of(reference.path or reference.text, self._workspace.hub) as config:
+            return remote.read_config(config)
 
     def usual_setting(self, model: ModelSpec) -> tuple[Framework, str]:
         """Return the first framework and preset of USUAL_SETTINGS with which this model can be trained."""

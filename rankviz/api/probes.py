@@ -22,7 +22,7 @@ from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, Trial, checks, problems, uses_gpu, warnings
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu, warnings
 from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -85,7 +85,7 @@ class Preflight(Operations):
         facts = self.facts(ask_hub=True, trial=tried)
         return facts, checks(facts)
 
-    def facts(self, *, ask_hub: bool = False, trial: Trial | None = None) -> Facts:
+    def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
         """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
         import psutil
 
@@ -134,7 +134,7 @@ class Probes(Operations):
     @writes()
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; return its id."""
-        installed.require_trainer("A probe")
+        installed.require("the trainer", "A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
         check_step(question.lora.r, question.training, self._workspace.limits)
@@ -162,7 +162,7 @@ class Probes(Operations):
 
         full: True for all blocks; else two depths, extrapolated.
         """
-        installed.require_trainer("A simulation")
+        installed.require("the trainer", "A simulation")
         question.validate()
         if question.training.framework == "unsloth":
             raise InvalidSettingError("Unsloth's step is not simulated here. Choose the framework trl or peft.")

@@ -75,7 +75,7 @@ class Sinks(Operations):
                 )
         hub_base(finished[0].request, destination.base_model)
         if destination.to == TRACKIO:
-            installed.require_trackio()
+            installed.require("Trackio", "This")
             if not destination.space:
                 if self._workspace.shared:
                     raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")

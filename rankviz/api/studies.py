@@ -150,7 +150,7 @@ class Studies(Operations):
         results = [own_studies.Result(**row) for row in reply["results"]]
         with self._adding, self._workspace.room.holding(sum(len(result.text.encode()) for result in results)):
             added = own_studies.keep(homes, results, self._workspace.limits.result_files)
-        kept = {*own_studies.kept_files(homes)}
+        kept = own_studies.kept_files(homes)
         for path, result in zip(paths, results, strict=True):
             if result.kept_name in kept:
                 self._workspace.temp.remove_upload(path, owner)
@@ -164,7 +164,7 @@ class Studies(Operations):
 
     def added(self) -> Sequence[str]:
         """Return the names of the result files that the current visitor has added here."""
-        return own_studies.kept_files(self._workspace.own_homes)
+        return list(own_studies.kept_files(self._workspace.own_homes))
 
 
 class Forecasts(Operations):

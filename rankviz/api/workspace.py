@@ -195,13 +195,19 @@ class Workspace:
     @cached_property
     def hub(self) -> HubDoor:
         """Access to models and adapters on the Hub. A shared page stores, counts and removes adapters like uploads."""
-        from rankviz.hub.door import Copies, open_door
+        from rankviz.children import ASKING, Children
+        from rankviz.hub import door
+
+        def children(bounds: Bounds, at_once: int) -> Children:
+            line = self._line(at_once, door.BUSY.format(at_once), bounds.seconds, door.MAX_WAITING)
+            options = {"failed_seconds": door.FAILED_SECONDS, "variables": ASKING}
+            return Children(bounds, folder=self.work, line=line, **options)
 
         limits, temp = self.limits, self.temp
         bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
-        copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
-        shared = {"each": 1, "copies": copies} if self.shared else {"each": None, "copies": None}
-        return open_door(AT_ONCE, download_bounds=bounds, folder=self.work, **shared)
+        copies = door.Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
+        lookups, downloads = children(door.LOOKUP_BOUNDS, AT_ONCE), children(bounds, 1)
+        return door.HubDoor(lookups, downloads, copies if self.shared else None)
 
     @cached_property
     def starts(self) -> FairLine:

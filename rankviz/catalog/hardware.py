@@ -26,11 +26,9 @@ MAKERS = frozenset({"nvidia", "geforce", "tesla"})
 def load_gpus(assets: Path) -> tuple[Gpu, ...]:
     """Return all cards, sorted by id."""
 
-    def gpu(row: Mapping[str, Any]) -> Gpu:
-        prices = tuple(Price(**price) for price in row["prices"])
-        return Gpu(**{**row, "prices": prices, "device_names": tuple(row["device_names"])})
-
-    return tuple(gpu(row) for row in read_rows(assets / GPUS_FILE, "gpus"))
+    rows = read_rows(assets / GPUS_FILE, "gpus")
+    made = [row | {"prices": tuple(Price(**price) for price in row["prices"])} for row in rows]
+    return tuple(Gpu(**row | {"device_names": tuple(row["device_names"])}) for row in made)
 
 
 @lru_cache(maxsize=8)
@@ -43,13 +41,12 @@ def load_assumptions(assets: Path) -> Assumptions:
 def load_constants(assets: Path) -> Assumptions:
     """Return the constants of assumptions.json, without anything from the validation."""
 
-    def assumption(row: Mapping[str, Any]) -> Assumption:
+    constants = {}
+    for row in read_rows(assets / ASSUMPTIONS_FILE, "assumptions"):
         fields = in_one_form(row)
         without = tuple((origin, Range(**each)) for origin, each in fields.get("without", ()))
-        return Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
-
-    rows = read_rows(assets / ASSUMPTIONS_FILE, "assumptions")
-    return Assumptions({row["id"]: assumption(row) for row in rows})
+        constants[row["id"]] = Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
+    return Assumptions(constants)
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:

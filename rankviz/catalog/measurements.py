@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rankviz.catalog.files import read_json
 from rankviz.core.accuracy.report import AccuracyByKind
@@ -22,13 +22,6 @@ NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_le
 MAX_FILE_BYTES = 20_000_000
 RESULT_FILE = "validation.json"
 TRUTH_FILE = "truth.json"
-
-
-class RangeEvidence(NamedTuple):
-    """Measurements that the ranges of estimates rest on. made: day of the validation (ISO)."""
-
-    by_kind: AccuracyByKind
-    made: str
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
@@ -60,10 +53,10 @@ def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
 
 
 @lru_cache(maxsize=4)
-def load_range_evidence(assets: Path) -> RangeEvidence:
-    """Return the measurements that the ranges of estimates rest on."""
+def load_range_evidence(assets: Path) -> tuple[AccuracyByKind, str]:
+    """Return the measurements that the ranges of estimates rest on, and the day of the validation (ISO)."""
     value = read_json(assets / RESULT_FILE, "run make validate")
-    return RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"])
+    return build(AccuracyByKind, value["evidence"]), value["made"]
 
 
 @lru_cache(maxsize=4)

@@ -47,7 +47,7 @@ def load_model(assets: Path, ref: str) -> ModelSpec:
     rows = load_index(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
     whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
-    return replace(_load_row(assets, row), unsloth_checkpoint=load_checkpoints(assets).of(name), whole=whole)
+    return replace(_load_row(assets, row), unsloth_checkpoint=_unsloth_checkpoint(assets, name), whole=whole)
 
 
 @functools.cache
@@ -55,35 +55,24 @@ def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
     return model_from_json(read_json(assets / "models" / row.file, REMEDY))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoints:
-    """Checkpoints that Unsloth loads in 4 bit, by the name that it is given."""
-
-    loaded: Mapping[str, str]
-    """Repository to load instead of a name, by the name in lower case. A name that is missing here is loaded itself."""
-    sized: Mapping[str, UnslothCheckpoint]
-    """Checkpoints of known size, by repository in lower case."""
-
-    def of(self, name: str) -> UnslothCheckpoint | None:
-        """Return the checkpoint that is loaded for a name; None where it is the name's own files, quantized at
-        loading."""
-        repository = self.loaded.get(name.lower(), name)
-        checkpoint = self.sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
-        replaced = repository.lower() != name.lower()
-        return checkpoint if replaced or checkpoint.quantized or checkpoint.stays_16_bit else None
+def _unsloth_checkpoint(assets: Path, name: str) -> UnslothCheckpoint | None:
+    """Return the checkpoint that Unsloth loads in 4 bit for a name; None where it is the name's own files, quantized at
+    loading."""
+    loaded, sized = _checkpoints(assets)
+    repository = loaded.get(name.lower(), name)
+    checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
+    is_another = repository.lower() != name.lower()
+    return checkpoint if is_another or checkpoint.quantized or checkpoint.stays_16_bit else None
 
 
 @functools.cache
-def load_checkpoints(assets: Path) -> Checkpoints:
-    """Return the table that `python -m tools.names` writes."""
-    table, names = read_json(assets / "models" / CHECKPOINTS, REMEDY), ("repository", "file_bytes", "at_most_bytes")
-    return Checkpoints(
-        loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},
-        sized={
-            row["repository"].lower(): UnslothCheckpoint(**{name: row[name] for name in names})
-            for row in table["sizes"]
-        },
-    )
+def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothCheckpoint]]:
+    """Return the table that `python -m tools.names` writes: the repositories that are loaded instead of names, by name,
+    and checkpoints of known size, by repository; both in lower case."""
+    table, fields = read_json(assets / "models" / CHECKPOINTS, REMEDY), ("repository", "file_bytes", "at_most_bytes")
+    loaded = {name.lower(): repository for repository, names in table["loaded"].items() for name in names}
+    sizes = (UnslothCheckpoint(**{name: row[name] for name in fields}) for row in table["sizes"])
+    return loaded, {each.repository.lower(): each for each in sizes}
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:

@@ -326,19 +326,15 @@ def remove(homes: Sequence[Path], name: str) -> None:
         (home / FOLDER / name).unlink(missing_ok=True)
 
 
-def kept_files(homes: Sequence[Path]) -> list[str]:
-    """Return the names of the stored files; files with different content have different names."""
-    return sorted(_paths(homes))
-
-
-def _paths(homes: Sequence[Path]) -> dict[str, Path]:
-    return {path.name: path for home in homes for path in (home / FOLDER).glob("*.json")}
+def kept_files(homes: Sequence[Path]) -> dict[str, Path]:
+    """Return the stored files by name, sorted; files with different content have different names."""
+    return dict(sorted((path.name, path) for home in homes for path in (home / FOLDER).glob("*.json")))
 
 
 def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
     """Return the points of all stored files, with one study per task. Files that can no longer be read are left out."""
     points: list[QualityPoint] = []
-    for _, path in sorted(_paths(homes).items()):
+    for path in kept_files(homes).values():
         try:
             own = [build(QualityPoint, row) for row in json.loads(path.read_bytes())["points"]]
         except (ValueError, LookupError, TypeError, RecursionError, OSError):

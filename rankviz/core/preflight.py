@@ -96,12 +96,19 @@ class HubAnswer:
     reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
-    """Result of a worker process that uses what training needs. found: report, or last line of its error."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Result of checking one requirement of training."""
 
-    ok: bool
+    name: str
+    state: State
     found: str
+    remedy: str = ""
+    """Advice in one or two sentences; empty where nothing has to be done."""
+
+    @property
+    def sentence(self) -> str:
+        return " ".join(part for part in (self.found, self.remedy) if part)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,22 +125,8 @@ class Facts:
     memory_bytes: int
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
-    trial: Trial | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Result of checking one requirement of training."""
-
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
-    """Advice in one or two sentences; empty where nothing has to be done."""
-
-    @property
-    def sentence(self) -> str:
-        return " ".join(part for part in (self.found, self.remedy) if part)
+    trial: Check | None = None
+    """Result of a worker process that uses what training needs."""
 
 
 def uses_gpu(facts: Facts) -> bool:
@@ -188,10 +181,7 @@ def checks(
         found += [_bitsandbytes(software, training), _experts(software, training) if has_experts else None]
     found += [_bf16(facts, training.precision == "bf16"), *(_disk(disk, download_bytes) for disk in facts.disks)]
     found.append(_hub(facts.hub, download_bytes) if facts.hub else None)
-    if facts.trial is not None:
-        remedy = "" if facts.trial.ok else "Training would fail here too. Mend this first."
-        found.append(Check("trial", "ok" if facts.trial.ok else "problem", f"{facts.trial.found}.", remedy))
-    return tuple(filter(None, found))
+    return tuple(filter(None, [*found, facts.trial]))
 
 
 def _device(facts: Facts) -> Check:
@@ -291,7 +281,7 @@ def _bitsandbytes(software: Software, training: TrainingSetup) -> Check:
 def _experts(software: Software, training: TrainingSetup) -> Check | None:
     """Return a warning where the installed Unsloth keeps experts in 16 bit, while an estimate assumes 4 bit."""
     zoo, transformers = software.unsloth_zoo, software.transformers
-    in_16_bit = zoo and _numbers(zoo) < PACKING_UNSLOTH_ZOO and _numbers(transformers) >= (5,)
+    in_16_bit = zoo and numbers(zoo) < PACKING_UNSLOTH_ZOO and numbers(transformers) >= (5,)
     is_wanted = training.framework == "unsloth" and training.precision in ("auto", "nf4", "nf4-dq")
     if not (in_16_bit and is_wanted):
         return None
@@ -329,7 +319,7 @@ def _hub(hub: HubAnswer, download_bytes: int) -> Check:
     return Check("Hub", "warning", found, f"{local} For others, check the network and HTTPS_PROXY.")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """Return "2026.6.1.post1" as (2026, 6, 1)."""
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
@@ -150,39 +150,25 @@ def settle(
     )
 
 
-class DepthLine(NamedTuple):
-    """Straight line over depth: intercept + slope · depth."""
-
-    intercept: float
-    slope: float
-
-    def at(self, depth: float) -> float:
-        return self.intercept + self.slope * depth
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:
-    """Memory and time at `depth` blocks, extrapolated from fewer blocks. Bytes are above the process's baseline."""
+    """Memory and time at `depth` blocks, by straight lines through fewer blocks: once + per_block · depth. Bytes are
+    above the process's baseline."""
 
     depth: int
     moment: str
     """Part of a step with the highest peak at this depth: forward, backward, optimizer, or "step" on a CPU."""
-    peak: DepthLine
-    """Peak of this part in bytes; the intercept is independent of depth, the slope is per block."""
+    peak_bytes: float
+    once_bytes: float
+    per_block_bytes: float
     load_peak_bytes: float
-    step: DepthLine
-    """Seconds per step; the intercept is independent of depth, the slope is per block."""
+    step_seconds: float | None
+    """None where noise made the line's value zero or negative."""
+    once_seconds: float
+    per_block_seconds: float
+    tokens_per_second: float | None
     trainable_parameters: int
     total_parameters: int
-
-    @property
-    def peak_bytes(self) -> float:
-        return self.peak.at(self.depth)
-
-    @property
-    def step_seconds(self) -> float:
-        """Seconds per step at this depth. Noise may make it zero or negative; it is meaningless then."""
-        return self.step.at(self.depth)
 
 
 def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
@@ -191,31 +177,40 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
     if len(set(depths)) < 2:
         return None
 
-    def line(name: str) -> DepthLine:
-        return fit(depths, [getattr(each, name) for each in measured])
+    def line(name: str) -> tuple[float, float, float]:
+        return fit(depths, [getattr(each, name) for each in measured], depth)
 
     names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
     moments = {"step": line("peak_bytes")}
     if names and all(each.counts_exactly for each in measured):
-        moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
-    moment = max(moments, key=lambda name: moments[name].at(depth))
+        moments = {name: fit(depths, [each.moments[name] for each in measured], depth) for name in names}
+    moment = max(moments, key=lambda name: moments[name][-1])
+    once_bytes, per_block_bytes, peak_bytes = moments[moment]
+    once_seconds, per_block_seconds, seconds = line("step_seconds")
     return Extrapolation(
         depth=depth,
         moment=moment,
-        peak=moments[moment],
-        load_peak_bytes=line("load_peak_bytes").at(depth),
-        step=line("step_seconds"),
-        trainable_parameters=round(line("trainable_parameters").at(depth)),
-        total_parameters=round(line("total_parameters").at(depth)),
+        peak_bytes=peak_bytes,
+        once_bytes=once_bytes,
+        per_block_bytes=per_block_bytes,
+        load_peak_bytes=line("load_peak_bytes")[-1],
+        step_seconds=seconds if seconds > 0 else None,
+        once_seconds=once_seconds,
+        per_block_seconds=per_block_seconds,
+        tokens_per_second=measured[0].tokens_per_step / seconds if seconds > 0 else None,
+        trainable_parameters=round(line("trainable_parameters")[-1]),
+        total_parameters=round(line("total_parameters")[-1]),
     )
 
 
-def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
-    """Fit a line by least squares; at least two depths must differ."""
+def fit(depths: Sequence[float], values: Sequence[float], depth: float) -> tuple[float, float, float]:
+    """Return intercept and slope of the least-squares line over depth, and its value at `depth`; at least two depths
+    must differ."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
-    return DepthLine(mean - slope * mean_depth, slope)
+    intercept = mean - slope * mean_depth
+    return intercept, slope, intercept + slope * depth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,7 +234,7 @@ class ProbeRecord(Recorded):
         return extrapolate(shallow, self.request.total_depth)
 
     @property
-    def whole(self) -> tuple[float, float] | None:
+    def whole(self) -> tuple[float, float | None] | None:
         """Peak bytes and step time of the whole model, measured or else extrapolated; None before the probe has
         completed with a result."""
         if (whole := self.full or self.extrapolated) is None or self.state is not RunState.COMPLETED:
@@ -299,13 +294,13 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
 def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
     """Return the probe with its estimate as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see
     peak_kind."""
-    request, full, training = record.request, record.full, record.request.training
+    request, full, training, line = record.request, record.full, record.request.training, record.extrapolated
     computed = ("peak_bytes", "step_seconds", "tokens_per_second")
     measured = [
         asdict(each) | _named(each, *computed) | {"reserved_bytes": each.peak_reserved_bytes}
         for each in record.measured
     ]
-    step, (peak, seconds) = estimate and estimate.step_seconds, _errors(record) or (None, None)
+    step, (peak, seconds) = estimate and estimate.step_seconds, _errors(record)
     return {
         **_named(request, "probe_id", "model_id", "total_depth"),
         "state": str(record.state),
@@ -318,7 +313,15 @@ def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, An
         "environment": record.environment,
         "peak_kind": record.measured[0].peak_kind if measured else None,
         "measured": measured,
-        "extrapolated": _extrapolated(record),
+        "extrapolated": line
+        and {
+            **_named(line, "depth", "moment", "trainable_parameters", "total_parameters"),
+            "peak_bytes": round(line.peak_bytes),
+            "load_peak_bytes": round(line.load_peak_bytes),
+            **_named(line, "step_seconds", "tokens_per_second"),
+            "per_block": {"bytes": round(line.per_block_bytes), "seconds": line.per_block_seconds},
+            "once": {"bytes": round(line.once_bytes), "seconds": line.once_seconds},
+        },
         "full": measured[record.measured.index(full)] if full else None,
         "error_of_extrapolation": None if peak is None else {"peak": peak, "step_seconds": seconds},
         "estimate": estimate
@@ -330,46 +333,28 @@ def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, An
     }
 
 
-def _extrapolated(record: ProbeRecord) -> dict[str, Any] | None:
-    if (each := record.extrapolated) is None:
-        return None
-    return {
-        **_named(each, "depth", "moment", "trainable_parameters", "total_parameters"),
-        "peak_bytes": round(each.peak_bytes),
-        "load_peak_bytes": round(each.load_peak_bytes),
-        "step_seconds": _positive(each.step_seconds),
-        "tokens_per_second": _pace(record),
-        "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
-        "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
-    }
-
-
 def _named(each: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(each, name) for name in names}
 
 
-def _positive(seconds: float) -> float | None:
-    return seconds if seconds > 0 else None
-
-
-def _pace(record: ProbeRecord) -> float | None:
-    """Return tokens per second of the whole model, extrapolated; None where noise made its step time negative."""
-    seconds = _positive(record.extrapolated.step_seconds)
-    return seconds and record.measured[0].tokens_per_step / seconds
-
-
-def _errors(record: ProbeRecord) -> tuple[float, float | None] | None:
-    """Return relative errors of the extrapolated peak and step time; None where one of both was not measured."""
-    extrapolated, full = record.extrapolated, record.full
-    if not (extrapolated and full):
-        return None
-    seconds = _positive(extrapolated.step_seconds)
-    return extrapolated.peak_bytes / full.peak_bytes - 1, seconds and seconds / full.step_seconds - 1
+def _errors(record: ProbeRecord) -> tuple[float | None, float | None]:
+    """Return relative errors of the extrapolated peak and step time; None for what was not measured or extrapolated."""
+    if not ((line := record.extrapolated) and (full := record.full)):
+        return None, None
+    return line.peak_bytes / full.peak_bytes - 1, line.step_seconds and line.step_seconds / full.step_seconds - 1
 
 
 def sentences(record: ProbeRecord) -> list[str]:
     """Return notes on the figures: depths that did not fit or were skipped, and a peak while loading."""
-    notes = [_did_not_fit(each, record) for each in record.did_not_fit]
+    notes = []
+    for each in record.did_not_fit:
+        limit = units.memory_size(each.limit_bytes)
+        who = {"memory limit": f"the memory limit of {limit}", "GPU": f"the {limit} of this GPU"}
+        short = f", by at least {units.memory_size(each.short_bytes)}" if each.short_bytes > 0 else ""
+        is_whole = each.depth == record.request.total_depth
+        blocks = "The whole model" if is_whole else f"A model of {units.counted(each.depth, 'block')}"
+        what = f"{blocks} does not fit {who.get(each.why, 'the memory of this machine')}{short}"
+        notes.append(f"{what} (stage: {each.stage}).")
     notes += [each.reason for each in record.skipped]
     if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
         notes.append("Loading the base model took more memory than training: a run has its peak there.")
@@ -378,8 +363,7 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str], list[tuple[str, str, str, str]]]:
     """Return headings and rows: measured depths, line through them, and whole model by extrapolation and estimate."""
-    memory = units.memory_size
-    extrapolated, whole, rows = record.extrapolated, f"All {record.request.total_depth} blocks", []
+    memory, whole = units.memory_size, f"All {record.request.total_depth} blocks"
 
     def time(seconds: float) -> str:
         return f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
@@ -387,33 +371,25 @@ def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str
     def measured(name: str, each: DepthMeasured) -> tuple[str, str, str, str]:
         return f"{name}, measured", memory(each.peak_bytes), time(each.step_seconds), f"{each.tokens_per_second:,.0f}"
 
-    rows += [measured(units.counted(each.depth, "block"), each) for each in record.measured if each is not record.full]
-    if extrapolated:
-        peak, step, pace = extrapolated.peak, extrapolated.step, _pace(record)
-        seconds, tokens = (time(extrapolated.step_seconds), f"{pace:,.0f}") if pace else (units.NOT_KNOWN, "")
+    rows = [measured(units.counted(each.depth, "block"), each) for each in record.measured if each is not record.full]
+    if line := record.extrapolated:
+        seconds, tokens = units.NOT_KNOWN, ""
+        if line.step_seconds:
+            seconds, tokens = time(line.step_seconds), f"{line.tokens_per_second:,.0f}"
         rows += [
-            ("Per block", memory(peak.slope), time(step.slope), ""),
-            ("Once: embeddings, loss, the rest", memory(peak.intercept), time(step.intercept), ""),
-            (f"{whole}, extrapolated", memory(round(extrapolated.peak_bytes)), seconds, tokens),
+            ("Per block", memory(line.per_block_bytes), time(line.per_block_seconds), ""),
+            ("Once: embeddings, loss, the rest", memory(line.once_bytes), time(line.once_seconds), ""),
+            (f"{whole}, extrapolated", memory(round(line.peak_bytes)), seconds, tokens),
         ]
     if record.full:
         rows.append(measured(whole, record.full))
-    if errors := _errors(record):
+    if (errors := _errors(record))[0] is not None:
         rows.append(("Error of the extrapolation", *("" if each is None else f"{each:+.1%}" for each in errors), ""))
     if estimate:
         step = units.time_span(estimate.step_seconds) if estimate.step_seconds else ""
         rows.append((f"{whole}, estimated", units.memory_span(estimate.memory_bytes), step, ""))
     kind = f", {record.measured[0].peak_kind}" if record.measured else ""
     return ["", f"Peak memory{kind}", "Step", "Tokens/s"], rows
-
-
-def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
-    limit = units.memory_size(event.limit_bytes)
-    who = {"memory limit": f"the memory limit of {limit}", "GPU": f"the {limit} of this GPU"}
-    short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
-    is_whole = event.depth == record.request.total_depth
-    blocks = "The whole model" if is_whole else f"A model of {units.counted(event.depth, 'block')}"
-    return f"{blocks} does not fit {who.get(event.why, 'the memory of this machine')}{short} (stage: {event.stage})."
 
 
 def applies(
@@ -443,9 +419,9 @@ def applies(
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
     """Return the probe as evidence for later times; None if unfinished, or without a time estimate."""
-    _, step = record.whole or (0, 0)
+    _, step = record.whole or (0, None)
     request = record.request
-    if step <= 0 or not estimate.step_seconds:
+    if not step or not estimate.step_seconds:
         return None
     return Timing(
         source_id=request.probe_id,
@@ -523,16 +499,14 @@ class SimulatedProbe:
 
     def as_json(self) -> dict[str, Any]:
         """Return a flat JSON object; sizes in bytes."""
-        run = self.run
+        run, training = self.run, self.question.training
         return {
             "simulated": True,
             "model_id": self.question.model_id,
             "gpu": self.gpu,
             "r": self.question.lora.r,
-            **_named(self.question.training, "framework", "precision", "optim", "gradient_checkpointing"),
-            **_named(
-                self.question.training, "per_device_train_batch_size", "gradient_accumulation_steps", "max_length"
-            ),
+            **_named(training, "framework", "precision", "optim", "gradient_checkpointing", "max_length"),
+            **_named(training, "per_device_train_batch_size", "gradient_accumulation_steps"),
             "allocated_bytes": run.allocated,
             "reserved_bytes": run.reserved,
             "base_bytes": run.loaded,

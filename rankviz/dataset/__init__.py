@@ -7,14 +7,14 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from rankviz import installed
-from rankviz.dataset.rows import NUMBER, REQUIRED, Example, Format, NoAnswerError, example_of, format_of, traits_of
+from rankviz.dataset.rows import NUMBER, REQUIRED, Example, Format, example_of, format_of, traits_of
 from rankviz.errors import AssetError, BadDataError, quoted
 from rankviz.paths import ASSETS, existing
 from rankviz.units import counted
@@ -67,7 +67,7 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    installed.require_pyarrow()
+    installed.require("pyarrow", "Parquet")
     import pyarrow
     import pyarrow.parquet
 
@@ -155,13 +155,19 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
     format_, examples, traits = _examples(READERS[path.suffix.lower()](content, path.name), path.name)
     if path.suffix.lower() == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
         traits.add("numbers")  # to programs that take a column of digits for numbers
+    notes = ["The column conversations (ShareGPT) is read as messages."] if format_ == "conversations" else []
+    if ended := sum(example.turns_left_out > 0 for example in examples):
+        notes.append(
+            f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "
+            "out, because nothing is learned from them."
+        )
     return Dataset(
         title=sample.title if sample else path.name,
         format=format_,
         examples=examples,
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
         traits=tuple(sorted(traits)),
-        notes=tuple(_notes(format_, examples)),
+        notes=tuple(notes),
     )
 
 
@@ -174,20 +180,19 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
 
 
 def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:
-    first = next(rows, None)
-    if first is None:
-        raise BadDataError(f"{name} has no rows.")
-    _require_object(*first, name)
-    format_ = format_of(first[1], name)
-    examples, unanswered, traits = [], [], set()
-    for number, row in islice(chain([first], rows), MAX_ROWS + 1):
-        _require_object(number, row, name)
-        try:
-            examples.append(example_of(format_, row, f"Row {number} of {name}"))
+    format_, examples, unanswered, traits = None, [], [], set()
+    for number, row in islice(rows, MAX_ROWS + 1):
+        if not isinstance(row, dict):
+            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
+        format_ = format_ or format_of(row, name)
+        if example := example_of(format_, row, f"Row {number} of {name}"):
+            examples.append(example)
             traits.update(traits_of(format_, row))
-        except NoAnswerError:
+        else:
             unanswered.append(number)
     count = len(examples) + len(unanswered)
+    if not format_:
+        raise BadDataError(f"{name} has no rows.")
     if count > MAX_ROWS:
         raise BadDataError(f"{name} has more than {MAX_ROWS:,} rows: use a part of it.")
     if unanswered:
@@ -200,18 +205,3 @@ def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple
     if format_ == "instruction":
         traits ^= {"input"} if "input" in traits else {"no-input"}
     return format_, tuple(examples), traits
-
-
-def _notes(format_: Format, examples: Sequence[Example]) -> Iterator[str]:
-    if format_ == "conversations":
-        yield "The column conversations (ShareGPT) is read as messages."
-    if ended := sum(example.turns_left_out > 0 for example in examples):
-        yield (
-            f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "
-            "out, because nothing is learned from them."
-        )
-
-
-def _require_object(number: int, row: Any, name: str) -> None:
-    if not isinstance(row, dict):
-        raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")

@@ -56,10 +56,6 @@ class Example:
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
 
 
-class NoAnswerError(Exception):
-    """A chat in which the assistant says nothing."""
-
-
 def format_of(row: dict, name: str) -> Format:
     """Return the format of a file, by the columns of its first row; raise BadDataError where there is none."""
     for format_, required in REQUIRED.items():
@@ -71,8 +67,9 @@ def format_of(row: dict, name: str) -> Format:
     raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
 
 
-def example_of(format_: Format, row: dict, where: str) -> Example:
-    """Return the example of a row. Raise BadDataError with what is wrong, or NoAnswerError where it teaches nothing."""
+def example_of(format_: Format, row: dict, where: str) -> Example | None:
+    """Return the example of a row; None for a chat in which the assistant says nothing. Raise BadDataError with what is
+    wrong."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
@@ -105,14 +102,11 @@ def traits_of(format_: Format, row: dict) -> Iterator[str]:
         yield "numbers"
     if format_ == "prompt-completion" and isinstance(row["prompt"], list):
         yield "lists"
-    elif format_ in ("messages", "conversations"):
-        yield from _traits_of_chat(row[format_])
-
-
-def _traits_of_chat(cell: list[dict] | str) -> Iterator[str]:
+    if format_ not in ("messages", "conversations"):
+        return
+    (cell,), roles = cells, []
     if isinstance(cell, str):
         yield "json"
-    roles = []
     for turn in json.loads(cell) if isinstance(cell, str) else cell:
         key, content = ("role", "content") if isinstance(turn.get("role"), str) else ("from", "value")
         yield key
@@ -146,12 +140,11 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
     return tuple(messages)
 
 
-def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
-    """Return the chat up to the assistant's last answer; nothing later is learned. after: length of the prompt in
-    turns."""
+def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example | None:
+    """Return the chat up to the assistant's last answer; None without one. after: length of the prompt in turns."""
     answers = [i for i, (role, content) in enumerate(messages) if role == "assistant" and content and i >= after]
     if not answers:
-        raise NoAnswerError
+        return None
     return Example(messages=messages[: answers[-1] + 1], turns_left_out=len(messages) - answers[-1] - 1)
 
 

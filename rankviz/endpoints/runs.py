@@ -243,7 +243,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
     def delete_uploads() -> UploadsJSON:
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return UploadsJSON(**api.uploads.delete()._asdict())
+        return UploadsJSON(**api.quota.delete_uploads()._asdict())
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

@@ -133,7 +133,7 @@ def write_rows(
             for number, part in enumerate(parts):
                 file.write(csv_text(part, list(columns), header=not number))
         return
-    installed.require_pyarrow()
+    installed.require("pyarrow", "Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

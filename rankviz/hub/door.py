@@ -5,12 +5,13 @@ for a while after the Hub did not answer. Models of the catalogue never come her
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from rankviz.children import ASKING, Bounds, Children, FairLine
+from rankviz.children import Bounds, Children
 from rankviz.core.preflight import HubAnswer
 from rankviz.errors import (
     BadAdapterError,
@@ -24,8 +25,7 @@ from rankviz.errors import (
 from rankviz.hub import reach, remote
 from rankviz.paths import is_hub_id
 
-LOOKUP_SECONDS = 15
-LOOKUP_MEMORY_BYTES = 2 * 10**9
+LOOKUP_BOUNDS = Bounds(seconds=15, memory_bytes=2 * 10**9)
 FAILED_SECONDS = 60
 """Seconds for which a failed request is not repeated."""
 SILENT_SECONDS = 20
@@ -34,6 +34,10 @@ ANSWER_SECONDS = 60
 """Seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes."""
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
+BUSY = (
+    "This server looks up at most {} at once of models and adapters at the Hub, and is busy with others. Try again in "
+    "a moment."
+)
 
 
 class Copies(NamedTuple):
@@ -89,25 +93,22 @@ class HubDoor:
         """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise
         LimitError where too many ask; with `patient=False`, where there would be any wait."""
 
-        def looked_up() -> int | None:
-            try:
-                return self._ask(self._lookups, "weights", {"repo_id": repo_id}, "", patient=patient)["bytes"]
-            except (HubUnavailableError, WorkerError):
-                return None
-
-        return self._recent(f"weights {repo_id}", looked_up)
+        look_up = partial(self._ask, self._lookups, "weights", {"repo_id": repo_id}, "", patient=patient)
+        try:
+            return self._recent(f"weights {repo_id}", look_up)["bytes"]
+        except (HubUnavailableError, WorkerError):
+            return None
 
     def reached(self) -> HubAnswer:
         """Return whether the Hub answers; an answer is reused for ANSWER_SECONDS."""
 
-        def asked() -> HubAnswer:
-            answer = reach.ask_hub()
-            if not answer.reached:
-                self._silent_since = time.monotonic()
-            return answer
-
         with self._asking:
-            return reach.ask_hub() if reach.is_offline() else self._recent("", asked)
+            if reach.is_offline():
+                return reach.ask_hub()
+            answer = self._recent("", reach.ask_hub)
+            if not answer.reached:
+                self._silent_since = max(self._silent_since, self._known[""][0])
+            return answer
 
     def _ask(
         self,
@@ -153,26 +154,3 @@ class HubDoor:
             for oldest in list(self._known)[:-MAX_REMEMBERED]:
                 self._known.pop(oldest, None)
         return value
-
-
-def open_door(
-    at_once: int,
-    *,
-    each: int | None,
-    download_bounds: Bounds,
-    folder: Callable[[], AbstractContextManager[str | Path]],
-    copies: Copies | None,
-) -> HubDoor:
-    """Return a door for `at_once` look-ups, of which `each` may be one visitor's, and for one download.
-    download_bounds: limits of the download of one adapter. folder: as in Children. copies: as in HubDoor."""
-    busy = (
-        "This server looks up at most {} at once of models and adapters at the Hub, and is busy with others. Try again "
-        "in a moment."
-    )
-
-    def children(bounds: Bounds, most: int) -> Children:
-        line = FairLine(most, busy=busy.format(most), seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
-        return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS, variables=ASKING)
-
-    lookup_bounds = Bounds(seconds=LOOKUP_SECONDS, memory_bytes=LOOKUP_MEMORY_BYTES)
-    return HubDoor(children(lookup_bounds, at_once), children(download_bounds, 1), copies)

@@ -125,16 +125,12 @@ def _weight_files(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) 
 
 def use_own(home: Path) -> None:
     """Let this process's workers keep downloads below the runs folder, unless HF_HUB_CACHE is set."""
-    os.environ.setdefault(CACHE_VARIABLE, str(_own_cache(home)))
+    os.environ.setdefault(CACHE_VARIABLE, str(Path(home).absolute() / "hub"))
 
 
 def is_own(home: Path) -> bool:
     """Tell whether workers keep downloads below the runs folder."""
-    return cache_folder().absolute() == _own_cache(home)
-
-
-def _own_cache(home: Path) -> Path:
-    return Path(home).absolute() / "hub"
+    return cache_folder().absolute() == Path(home).absolute() / "hub"
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import installed
 from rankviz.children import Bounds, Children
-from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, TOO_LARGE, parse_config
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import (
     OF_THE_DISK,
@@ -60,34 +60,30 @@ def find_model(
         children: Child processes that introspect the config.json.
     """
     hint = f"{UnknownModelError(str(ref), tuple(suggestions))} " if suggestions else ""
-    installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
+    installed.require("the trainer", f"{hint}Reading a model that is not in the catalogue")
+    with config_of(ref, door, suggestions) as config:
+        facts = introspect_config(config, cache=cache, children=children)
     if isinstance(ref, Path):
-        facts = introspect_config(config_in(ref), cache=cache, children=children)
         where = ref.resolve()
         name, source = where.name, f"config.json in {where}" if ref.is_dir() else str(where)
     else:
-        with door.config(ref, suggestions) as config:
-            facts = introspect_config(config, cache=cache, children=children)
         name, source = ref.split("/")[-1], f"config.json of {ref} on the Hub"
     checked = datetime.date.today().isoformat()
     return model_from_json({**facts, "id": str(ref), "name": name, "source": source, "checked": checked})
 
 
-def find_config(ref: str | Path, *, door: HubDoor) -> dict[str, Any]:
-    """Return the checked config.json of a model outside the catalogue, without introspecting it; ref as in
-    find_model."""
-    if isinstance(ref, Path):
-        return read_config(config_in(ref))
-    with door.config(ref) as config:
-        return read_config(config)
-
-
-def config_in(path: Path) -> Path:
-    """Return the path of the config.json in a folder, or of a config.json; raise BadConfigError without one."""
-    config = path / "config.json" if path.is_dir() else path
+@contextlib.contextmanager
+def config_of(ref: str | Path, door: HubDoor | None, suggestions: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield the path of a model's config.json; arguments as for find_model. Raise BadConfigError for a folder or file
+    that is none."""
+    if not isinstance(ref, Path):
+        with door.config(ref, suggestions) as config:
+            yield config
+        return
+    config = ref / "config.json" if ref.is_dir() else ref
     if not config.is_file():
-        raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
-    return config
+        raise BadConfigError(f"{ref} holds no config.json: give the folder of a model, or its config.json.")
+    yield config
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -168,7 +164,7 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         if _sizes(info).get("config.json", 0) > MAX_CONFIG_BYTES:
-            raise BadConfigError(too_large("config.json"))
+            raise BadConfigError(TOO_LARGE.format("config.json"))
         return Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rankviz import installed
 from rankviz.children import TRAINING, environment
-from rankviz.core.preflight import Software, Trial
+from rankviz.core.preflight import Check, Software, numbers
 from rankviz.errors import redacted
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
@@ -24,7 +24,7 @@ from rankviz.paths import IMPORT_ROOT
 
 def read() -> Software:
     """Return the installed software that a GPU run needs, with a sentence on what is missing."""
-    return replace(_installed(), missing=installed.missing_trainer("Training"))
+    return replace(_installed(), missing=installed.missing("the trainer", "Training"))
 
 
 @cache
@@ -32,7 +32,7 @@ def _installed() -> Software:
     torch = _torch_build(_folder("torch"))
     return Software(
         torch=torch.get("__version__") or "",
-        torch_cuda=_numbers(torch.get("cuda")),
+        torch_cuda=numbers(torch.get("cuda", ""))[:2] or None,
         compiler=compiler(),
         has_headers=Path(sysconfig.get_paths()["include"], "Python.h").is_file(),
         bitsandbytes=version_of("bitsandbytes"),
@@ -74,23 +74,19 @@ def _built_for(folder: Path | None) -> tuple[tuple[int, int], ...]:
     return tuple((int(each[1]), int(each[2])) for each in matches if each)
 
 
-def _numbers(dotted: str | None) -> tuple[int, int] | None:
-    match = re.match(r"(\d+)\.(\d+)", dotted or "")
-    return (int(match[1]), int(match[2])) if match else None
-
-
 def _folder(package: str) -> Path | None:
     spec = find_spec(package)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
+MEND = "Training would fail here too. Mend this first."
 TIMEOUT_S = 180.0
 """Seconds for the trial: importing Unsloth takes up to a minute on a cold disk."""
 
 
-def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Trial:
-    """Try what training uses in a process of its own, and return whether it succeeded."""
+def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Check:
+    """Try what training uses in a process of its own, and return the result."""
     path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)}
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
@@ -98,8 +94,8 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Tr
         with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:  # Unsloth writes its compiled cache into it
             ran = subprocess.run(command, cwd=scratch, env=variables, timeout=timeout_s, **streams)
     except subprocess.TimeoutExpired:
-        return Trial(ok=False, found="Importing the libraries did not end within its time limit")
+        return Check("trial", "problem", "Importing the libraries did not end within its time limit.", MEND)
     if ran.returncode == 0:
-        return Trial(ok=True, found=ran.stdout.strip())
+        return Check("trial", "ok", f"{ran.stdout.strip()}.")
     last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
-    return Trial(ok=False, found=f"It ended with code {ran.returncode}: {redacted(last)}")
+    return Check("trial", "problem", f"It ended with code {ran.returncode}: {redacted(last)}.", MEND)

@@ -10,7 +10,7 @@ import re
 import secrets
 import socket
 import traceback
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from ipaddress import ip_address
@@ -26,7 +26,8 @@ from starlette.routing import get_route_path
 
 from rankviz.core.bounds import UNPRINTABLE, shown
 from rankviz.errors import shortened
-from rankviz.shared.identity import is_foreign, is_page, is_space, visitor_of_scope
+from rankviz.shared.identity import MARK, is_foreign, is_page, is_space, middleware
+from rankviz.visitor import NOBODY
 
 LOG = logging.getLogger("rankviz.ui")
 
@@ -64,24 +65,14 @@ ANOTHERS = (
 )
 
 
-def address_of(scope: Mapping[str, Any]) -> str:
-    """Return the path of a request as the router reads it, without the prefix that a proxy has added."""
-    return get_route_path(scope)
-
-
 def is_upload(scope: Mapping[str, Any]) -> bool:
     """Return whether a request uploads files."""
-    return scope["method"] == "POST" and address_of(scope) == UPLOAD
+    return scope["method"] == "POST" and get_route_path(scope) == UPLOAD
 
 
 def is_closed(address: str, *, asks_login: bool = False) -> bool:
     """Return whether this page does not serve an address. asks_login: True where Gradio asks for a password."""
     return not asks_login if address in LOGIN else address.startswith((MONITORING, *(API + name for name in CLOSED)))
-
-
-def file_in(address: str) -> str | None:
-    """Return the path of the file that Gradio would open for an address; None where the address names no file."""
-    return next((address.removeprefix(mark) for mark in FILES if address.startswith(mark)), None)
 
 
 # The name of the server and the site of the sender.
@@ -107,67 +98,58 @@ def _names(given: str) -> list[str]:
     return [name for text in given.split(",") if (name := text.strip().lower().rstrip("."))]
 
 
-class Hosts:
-    """ASGI middleware, before all other: answers 400 to headers or a path that cannot be read, 421 to a request for a
-    name that is not this server's, and 403 to another site's page, except on a shared Space, where it has no visitor.
-    Else only sites of RANKVIZ_HOSTS, and the Hub for a Space, may frame the page.
+@middleware
+async def check_head(app: Any, scope: Any, receive: Any, send: Any, *, server: str, given: str, shared: bool) -> None:
+    """Answer 400 to headers or a path that cannot be read, 421 to a request for a name that is not this server's, and
+    403 to another site's page, except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS,
+    and the Hub for a Space, may frame the page. shared: True where strangers use the page; others as for `trusted`."""
+    if scope["type"] == "websocket":  # of which the page has none
+        return await send({"type": "websocket.close"})
+    if scope["type"] != "http":
+        return await app(scope, receive, send)
+    if unreadable := _unreadable(scope):
+        text = f"The {unreadable} of the request cannot be read."
+        return await JSONResponse({"detail": text}, 400)(scope, receive, send)
+    scope = {**scope, "headers": _clean(scope)}
+    headers, ours, answers_others = Headers(scope=scope), trusted(server, given), is_space() and shared
+    names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
+    others = [name for name in names if not _is_among(ours, name)]
+    if others and get_route_path(scope) != HEALTH:
+        advice = "If it has, name it in RANKVIZ_HOSTS and start again."
+        text = f"This server has no name {shown(others[0])}. {advice}"
+        return await PlainTextResponse(text, 421)(scope, receive, send)
+    if not answers_others and is_foreign(scope):
+        return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
 
-    Args:
-        server: The name or address that the server listens on.
-        given: Value of RANKVIZ_HOSTS.
-        shared: True where strangers use the page.
-    """
+    async def framed(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            sites = [*(f"{name}:*" for name in _names(given)), *(["https://huggingface.co"] if is_space() else [])]
+            policy = " ".join(("frame-ancestors 'self'", *sites))
+            MutableHeaders(scope=message).append("content-security-policy", policy)
+        await send(message)
 
-    def __init__(self, app: Any, server: str, given: str, shared: bool) -> None:
-        self.app, self._names = app, trusted(server, given)
-        self._answers_others = is_space() and shared
-        sites = [*(f"{name}:*" for name in _names(given)), *(["https://huggingface.co"] if is_space() else [])]
-        is_open = self._answers_others or "*" in self._names
-        self._policy = "" if is_open else " ".join(("frame-ancestors 'self'", *sites))
+    is_framed_by_all = answers_others or "*" in ours or not is_page(scope)
+    await app(scope, receive, send if is_framed_by_all else framed)
 
-    @asynccontextmanager
-    async def before_all(self, app: Any) -> AsyncIterator[None]:
-        """Context in which this comes before all middleware of an app. Gradio's own check of origins reads headers and
-        accepts other sites, and runs before any middleware that can be added to Gradio."""
-        self.app = app.middleware_stack or app.build_middleware_stack()
-        app.middleware_stack = self
-        yield
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":  # of which the page has none
-            return await send({"type": "websocket.close"})
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        if unreadable := _unreadable(scope):
-            text = f"The {unreadable} of the request cannot be read."
-            return await JSONResponse({"detail": text}, 400)(scope, receive, send)
-        scope = {**scope, "headers": _clean(scope)}
-        headers = Headers(scope=scope)
-        names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
-        others = [name for name in names if not self._is_ours(name)]
-        if others and address_of(scope) != HEALTH:
-            advice = "If it has, name it in RANKVIZ_HOSTS and start again."
-            text = f"This server has no name {shown(others[0])}. {advice}"
-            return await PlainTextResponse(text, 421)(scope, receive, send)
-        if not self._answers_others and is_foreign(scope):
-            return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
+@asynccontextmanager
+async def with_checked_heads(app: Any, **settings: Any) -> AsyncIterator[None]:
+    """Lifespan of an app in which `check_head` comes before all other middleware. Gradio's own check of origins reads
+    headers and accepts other sites, and runs before any middleware that can be added to Gradio."""
+    app.middleware_stack = check_head(app.middleware_stack or app.build_middleware_stack(), **settings)
+    yield
 
-        async def framed(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("content-security-policy", self._policy)
-            await send(message)
 
-        await self.app(scope, receive, framed if self._policy and is_page(scope) else send)
-
-    def _is_ours(self, host: str) -> bool:
-        match = HOST.fullmatch(host)
-        if "*" in self._names or match is None:
-            return "*" in self._names
-        name = (match["v6"] or match["name"]).lower().rstrip(".")
-        with suppress(ValueError):
-            ip_address(name)
-            return True
-        return any(name == each or (each.startswith("*") and name.endswith(each[1:])) for each in self._names)
+def _is_among(names: Collection[str], host: str) -> bool:
+    """Return whether a Host header has one of these names, or an IP address."""
+    match = HOST.fullmatch(host)
+    if "*" in names or match is None:
+        return "*" in names
+    name = (match["v6"] or match["name"]).lower().rstrip(".")
+    with suppress(ValueError):
+        ip_address(name)
+        return True
+    return any(name == each or (each.startswith("*") and name.endswith(each[1:])) for each in names)
 
 
 # The head: headers and address.
@@ -254,28 +236,24 @@ async def is_let_in(scope: Mapping[str, Any]) -> bool:
     return not asks_password(scope) or any(request.cookies.get(name + app.cookie_id) in app.tokens for name in COOKIES)
 
 
-class Bodies:
-    """ASGI middleware: answers 413 to a too long body, 404 to an address that this page does not serve, and 401 (or
-    what the surrounding app's login answers) to a request for ANSWERS without the login that the page needs."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or is_upload(scope):
-            return await self.app(scope, receive, send)
-        address = address_of(scope)
-        try:
-            if is_closed(address, asks_login=asks_password(scope)):
-                raise HTTPException(404, "This page has no such address.")
-            if address in ANSWERS and not await is_let_in(scope):
-                raise HTTPException(401, "Log in first.")
-            body = await _read(receive, MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES)
-        except HTTPException as refusal:  # a host's own login may raise one too
-            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
-            return await answer(scope, receive, send)
-        if body is not None:
-            await self.app(scope, once(body, receive), send)
+@middleware
+async def check_body(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Answer 413 to a too long body, 404 to an address that this page does not serve, and 401 (or what the surrounding
+    app's login answers) to a request for ANSWERS without the login that the page needs."""
+    if scope["type"] != "http" or is_upload(scope):
+        return await app(scope, receive, send)
+    address = get_route_path(scope)
+    try:
+        if is_closed(address, asks_login=asks_password(scope)):
+            raise HTTPException(404, "This page has no such address.")
+        if address in ANSWERS and not await is_let_in(scope):
+            raise HTTPException(401, "Log in first.")
+        body = await _read(receive, MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES)
+    except HTTPException as refusal:  # a host's own login may raise one too
+        answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+        return await answer(scope, receive, send)
+    if body is not None:
+        await app(scope, once(body, receive), send)
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
@@ -324,16 +302,8 @@ def own(session: str, scope: Mapping[str, Any]) -> str:
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"
-    visitor = visitor_of_scope(scope)
+    visitor = scope.get(MARK, NOBODY)
     return f"{sha256((visitor.also or visitor.id).encode()).hexdigest()[:32]}:{session}"
-
-
-def is_anothers(event_id: str, queue: Any, scope: Mapping[str, Any]) -> bool:
-    """Return whether an event belongs to another visitor, while it runs or until its answer is fetched."""
-    sessions = [session for session, ids in queue.pending_event_ids_session.items() if event_id in ids]
-    if event := queue.event_ids_to_events.get(event_id):
-        sessions = [event.session_hash]
-    return not all(session.startswith(own("", scope)) for session in sessions)
 
 
 async def push(pushed: Any, *, body: Any, request: Any, username: str | None) -> Any:
@@ -364,8 +334,13 @@ async def readable(request: Request) -> AsyncIterator[None]:
         if (number := body.get("fn_index")) is not None and number not in blocks.fns:
             raise HTTPException(404, NO_PAGE_EVENT)
         given["event_id"] = given.get("event_id") or body.get("event_id")
-    if given.get("event_id") is not None and is_anothers(given["event_id"], blocks._queue, request.scope):
-        raise HTTPException(404, NO_EVENT)
+    if (event_id := given.get("event_id")) is not None:  # of another while it runs, or until its answer is fetched
+        queue = blocks._queue
+        sessions = [session for session, ids in queue.pending_event_ids_session.items() if event_id in ids]
+        if event := queue.event_ids_to_events.get(event_id):
+            sessions = [event.session_hash]
+        if not all(session.startswith(own("", request.scope)) for session in sessions):
+            raise HTTPException(404, NO_EVENT)
     by_name = request.method == "POST" and "api_name" in given
     if by_name and (not isinstance(body, dict) or body.get("fn_index") is None):
         names = {function.api_name for function in blocks.fns.values() if function.api_name}
@@ -432,37 +407,33 @@ REFUSED = "rankviz.refused"
 """Key in the ASGI scope of a list that is not empty once an event was refused because of its input."""
 
 
-class ErrorAnswers:
-    """ASGI middleware, the outermost of RankViz's: answers an unexpected error with a sentence and logs it once, where
-    the server would write a traceback for each; and a refused event with 422, where Gradio answers 500."""
+@middleware
+async def answer_errors(app: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Answer an unexpected error with a sentence and log it once, where the server would write a traceback for each;
+    and a refused event with 422, where Gradio answers 500. Comes before RankViz's other middleware."""
+    started, scope[REFUSED] = False, []
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    async def noted(message: Any) -> None:
+        nonlocal started
+        started = started or message["type"] == "http.response.start"
+        if message.get("status") == 500 and scope[REFUSED]:
+            message = {**message, "status": 422}
+        await send(message)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        started, scope[REFUSED] = False, []
-
-        async def noted(message: Any) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            if message.get("status") == 500 and scope[REFUSED]:
-                message = {**message, "status": 422}
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noted)
-        except ClientDisconnect:
-            return  # who has gone needs no answer
-        except Exception as error:
-            if _is_of_parser(error):
-                raise
-            if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
-                return await send({"type": "http.response.body", "body": b""})
-            if scope["type"] != "http":
-                raise
-            text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
-            if not started:
-                await JSONResponse({"detail": text}, 500)(scope, receive, send)
+    try:
+        await app(scope, receive, noted)
+    except ClientDisconnect:
+        return  # who has gone needs no answer
+    except Exception as error:
+        if _is_of_parser(error):
+            raise
+        if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
+            return await send({"type": "http.response.body", "body": b""})
+        if scope["type"] != "http":
+            raise
+        text = f"RankViz could not answer: an error in its code, number {logged(error, scope['path'])} in its log."
+        if not started:
+            await JSONResponse({"detail": text}, 500)(scope, receive, send)
 
 
 async def unfit(request: Request, error: Exception) -> JSONResponse:

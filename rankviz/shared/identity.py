@@ -9,7 +9,8 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any
@@ -38,6 +39,11 @@ MARK = "rankviz.visitor"
 SIGNED: dict[str, Any] = {"key_derivation": "hmac", "digest_method": sha256}
 
 
+def middleware(handle: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
+    """Return a coroutine function of (app, scope, receive, send, **settings) as a class of ASGI middleware."""
+    return lambda app, **settings: partial(handle, app, **settings)
+
+
 def is_space() -> bool:
     """Return whether this server is a Hugging Face Space, by the environment variables that Gradio reads too."""
     return os.environ.get("SYSTEM") == "spaces" and bool(os.environ.get("SPACE_ID"))
@@ -57,15 +63,10 @@ def is_page(scope: Mapping[str, Any]) -> bool:
     return scope["path"] in ("/", scope.get("root_path", "").rstrip("/") + "/")
 
 
-def visitor_of_scope(scope: Mapping[str, Any]) -> Visitor:
-    """Return the visitor who sent this request; NOBODY where `Identified` has not named one."""
-    return scope.get(MARK, NOBODY)
-
-
 def visitor_of(request: Any) -> Visitor:
-    """Return the visitor who sent a request of Gradio or Starlette; NOBODY for None."""
+    """Return the visitor who sent a request of Gradio or Starlette; NOBODY for None, or where `identify` named none."""
     inner = getattr(request, "request", None) if type(request).__module__.startswith("gradio") else request
-    return visitor_of_scope(inner.scope) if inner is not None else NOBODY
+    return inner.scope.get(MARK, NOBODY) if inner is not None else NOBODY
 
 
 class Visitors:
@@ -101,11 +102,6 @@ class Visitors:
         except (BadSignature, UnicodeError):
             return ""
 
-    def token_for_program(self, scope: Mapping[str, Any]) -> str:
-        """Return the header value with which a program acts as the sender of this request, or as a new visitor."""
-        known = self.id_in(Headers(scope=scope).get(HEADER, ""))
-        return self.token(known or self.cookie_id(scope) or secrets.token_hex(16))
-
     def admin_proof(self) -> str:
         """Return the value of an admin's cookie, which is valid for ADMIN_SECONDS."""
         return self._admins.sign("admin").decode()
@@ -120,7 +116,8 @@ class Visitors:
             return Visitor(self.id_in(token))
         if is_foreign(scope):
             return NOBODY
-        cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
+        cookie_id, proof = self.cookie_id(scope), HTTPConnection(scope).cookies.get(ADMIN_COOKIE, "")
+        admin = bool(self.admin_token and self._admins.validate(proof, max_age=ADMIN_SECONDS))
         info, login_id = _oauth_info(scope), self.login_id(scope)
         if not login_id or (ends := info.get("expires_at", math.inf)) < time.time():
             return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
@@ -132,12 +129,6 @@ class Visitors:
         empty where nobody is logged in."""
         sub = (_oauth_info(scope).get("userinfo") or {}).get("sub") if self.logins else ""
         return f"hf:{sub}" if sub and isinstance(sub, str) else ""
-
-    def _is_admin(self, proof: str) -> bool:
-        try:
-            return bool(self.admin_token and proof) and b"admin" == self._admins.unsign(proof, max_age=ADMIN_SECONDS)
-        except BadSignature:
-            return False
 
 
 def visitors_of(api: Api) -> Visitors:
@@ -188,40 +179,31 @@ def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str
     return f"{name}={value}; Path={path}; HttpOnly; Max-Age={seconds}; {site}"
 
 
-class Identified:
-    """ASGI middleware: writes the visitor into the scope of each request, and gives each visitor of the page a cookie.
+@middleware
+async def identify(
+    app: Any, scope: Any, receive: Any, send: Any, *, visitors: Visitors, log_out: Callable[[str], None] | None = None
+) -> None:
+    """Write the visitor into the scope of each request, and give each visitor of the page a cookie with a new expiry
+    date. log_out: called with the visitor id of a login that a request has ended."""
+    if scope["type"] not in ("http", "websocket"):
+        return await app(scope, receive, send)
+    scope[MARK], login, is_from_elsewhere = visitors.of(scope), visitors.login_id(scope), is_foreign(scope)
 
-    Args:
-        log_out: Called with the visitor id of a login that a request has ended.
-    """
+    async def with_cookie(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            headers, token = (
+                MutableHeaders(scope=message),
+                visitors.token(visitors.cookie_id(scope) or secrets.token_hex(16)),
+            )
+            headers.append("set-cookie", cookie(scope, COOKIE, token, COOKIE_SECONDS))
+            headers["cache-control"] = "private"
+        await send(message)
 
-    def __init__(self, app: Any, visitors: Visitors, log_out: Callable[[str], None] = lambda visitor_id: None) -> None:
-        self.app, self.visitors, self.log_out = app, visitors, log_out
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            return await self.app(scope, receive, send)
-        scope[MARK] = self.visitors.of(scope)
-        gives = is_page(scope) and not is_foreign(scope)
-        login = self.visitors.login_id(scope)
-        inner = scope
-        if HEADER in Headers(scope=scope) or is_foreign(scope):  # browsers send the session cookie too
-            inner = {**scope}
-            if "session" in scope:  # as of a browser that has none; what is written into it is not kept
-                inner["session"] = type(scope["session"])()
-        await self.app(inner, receive, self._with_cookie(scope, send) if gives else send)
-        if login and login != self.visitors.login_id(scope):  # Gradio's address /logout takes it out of the session
-            self.log_out(login)
-
-    def _with_cookie(self, scope: Any, send: Any) -> Any:
-        """Return a `send` that adds the visitor's cookie to the answer, with a new expiry date at each visit."""
-        visitor_id = self.visitors.cookie_id(scope) or secrets.token_hex(16)
-
-        async def write(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.append("set-cookie", cookie(scope, COOKIE, self.visitors.token(visitor_id), COOKIE_SECONDS))
-                headers["cache-control"] = "private"
-            await send(message)
-
-        return write
+    inner = scope
+    if HEADER in Headers(scope=scope) or is_from_elsewhere:  # browsers send the session cookie too
+        inner = {**scope}
+        if "session" in scope:  # as of a browser that has none; what is written into it is not kept
+            inner["session"] = type(scope["session"])()
+    await app(inner, receive, with_cookie if is_page(scope) and not is_from_elsewhere else send)
+    if login and login != visitors.login_id(scope) and log_out:  # Gradio's address /logout takes it out of the session
+        log_out(login)

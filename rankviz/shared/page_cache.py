@@ -3,14 +3,15 @@
 import asyncio
 import gzip
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import get_route_path
 
-from rankviz.shared.gate import address_of, is_asked
+from rankviz.shared.gate import is_asked
 from rankviz.shared.identity import is_page
 
 CONFIG = ("/config", "/config/")
@@ -27,18 +28,8 @@ PRIVATE = b',"api_visibility":"private"'
 """Property of each event that the front end does not need. Gradio's clients do, but they read /config."""
 
 
-class Made(NamedTuple):
-    """A complete answer. Each visitor is sent a copy of its headers, to which the visitor's cookie is added."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-
-    async def send(self, send: Any) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": list(self.headers)})
-        for at in range(0, len(self.body), PIECE_BYTES):
-            await send({"type": "http.response.body", "body": self.body[at : at + PIECE_BYTES], "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+Made = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
+"""Status, headers and body of a complete answer."""
 
 
 class MadeOnce:
@@ -58,17 +49,22 @@ class MadeOnce:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             return await self.app(scope, receive, send)
-        address, takes_gzip = address_of(scope), "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        address, headers = get_route_path(scope), Headers(scope=scope)
+        takes_gzip = "gzip" in headers.get("accept-encoding", "")
         if takes_gzip and address.startswith(FILES) and address.endswith(KINDS):
             made = await self._once(scope, receive, self._compressed, [(b"accept-encoding", b"gzip")])
-            return await made.send(send)
+            return await _send(send, *made)
         if not is_page({**scope, "method": "GET"}) and address not in CONFIG:
             return await self.app(scope, receive, send)
         if is_asked(scope):
             made = await self._make(scope, receive, self.app)
         else:
             made = await self._once(scope, receive, self.app, [(b"host", NOBODYS)])
-        await written(made, origin_of(scope), takes_gzip).send(send)
+        # Scheme, name and port as the visitor addresses the server, and as Gradio reads them.
+        host, proto = (headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto"))
+        scheme = "https" if proto == "https" else "http" if host else scope["scheme"]
+        origin = f"{scheme}://{host or headers.get('host', '')}"
+        await _send(send, *written(made, origin, takes_gzip))
 
     async def _once(self, scope: Any, receive: Any, app: Any, headers: list[tuple[bytes, bytes]]) -> Made:
         """Return the cached answer to a request with these headers and no query, on which no such answer depends."""
@@ -76,10 +72,11 @@ class MadeOnce:
         whole = {**scope, "scheme": "http", "method": "GET", "query_string": b"", "headers": headers}
         async with self._turn:
             made = self._made.get(key) or await self._make(whole, receive, app)
-            if made.status == 200 and all(name.lower() != b"set-cookie" for name, _ in made.headers):
+            status, answer_headers, _ = made
+            if status == 200 and all(name.lower() != b"set-cookie" for name, _ in answer_headers):
                 self._made[key] = made
                 self._made.move_to_end(key)
-            while sum(len(each.body) for each in self._made.values()) > self._most_bytes:
+            while sum(len(body) for *_, body in self._made.values()) > self._most_bytes:
                 self._made.popitem(last=False)
         return made
 
@@ -96,23 +93,24 @@ class MadeOnce:
         await app(scope, receive, note)
         if is_page(scope):
             body = body.replace(PRIVATE, b"").replace(BEFORE, self._tags + BEFORE, 1)
-        return Made(start["status"], tuple(start["headers"]), body)
+        return start["status"], tuple(start["headers"]), body
+
+
+async def _send(send: Any, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send an answer with a copy of its headers, to which the visitor's cookie is added."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    for at in range(0, len(body), PIECE_BYTES):
+        await send({"type": "http.response.body", "body": body[at : at + PIECE_BYTES], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 @lru_cache(maxsize=4)
 def written(made: Made, origin: str, compressed: bool) -> Made:
     """Return an answer that was made under NOBODYS with the visitor's origin in its place."""
-    body = made.body.replace(b"http://" + NOBODYS, origin.encode())
-    headers = [(name, value) for name, value in made.headers if name.lower() != b"content-length"]
-    if compressed and made.status == 200:
+    status, before, body = made
+    body = body.replace(b"http://" + NOBODYS, origin.encode())
+    headers = [(name, value) for name, value in before if name.lower() != b"content-length"]
+    if compressed and status == 200:
         body = gzip.compress(body, 6)
         headers.append((b"content-encoding", b"gzip"))
-    return Made(made.status, (*headers, (b"content-length", str(len(body)).encode())), body)
-
-
-def origin_of(scope: Mapping[str, Any]) -> str:
-    """Return scheme, name and port of the server as the visitor addresses it, as Gradio reads them."""
-    headers = Headers(scope=scope)
-    host, proto = (headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip() for name in ("host", "proto"))
-    scheme = "https" if proto == "https" else "http" if host else scope["scheme"]
-    return f"{scheme}://{host or headers.get('host', '')}"
+    return status, (*headers, (b"content-length", str(len(body)).encode())), body

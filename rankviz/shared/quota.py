@@ -78,7 +78,10 @@ class Room:
                 coming = sum(each.files for each in self._held if each.visitor.id in visitor.ids)
                 if temp.usage(visitor).files + coming + files > most:
                     raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {KEEPING}")
-            left = self.left_bytes(visitor)
+            left = math.inf
+            if limits.files_mb_per_visitor is not None:
+                coming = sum(each.size_bytes for each in self._held if each.visitor.id in visitor.ids)
+                left = limits.files_mb_per_visitor * 10**6 - self.used_bytes(visitor) - coming
             if size > left:
                 days = limits.days_kept
                 after = "" if days is None else f", or until {units.counted(days, 'day')} after their end"
@@ -100,14 +103,6 @@ class Room:
             self._held.discard(held)
             held.size_bytes, held.files = 0.0, 0
 
-    def left_bytes(self, visitor: Visitor) -> float:
-        """Return the bytes that may still be written for a visitor; infinite without a limit."""
-        most_mb = self._workspace.limits.files_mb_per_visitor
-        if most_mb is None:
-            return math.inf
-        coming = sum(each.size_bytes for each in self._held if each.visitor.id in visitor.ids)
-        return most_mb * 10**6 - self.used_bytes(visitor) - coming
-
     def used_bytes(self, visitor: Visitor) -> int:
         """Return the total size of a visitor's files on this server: uploads, run data, result files and journals."""
         home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
@@ -116,42 +111,16 @@ class Room:
         return temp.usage(visitor).size_bytes + kept + store.journal_bytes(visitor.ids)
 
 
-class Uploads(Operations):
-    """Uploads of the current visitor."""
-
-    def usage(self) -> Usage:
-        """Return number and size of the current visitor's uploads. Zero on a page that is not shared, where uploads
-        are ordinary files, and for a visitor who cannot be told from others."""
-        visitor = self._workspace.visitor
-        is_known = self._workspace.shared and not visitor.is_nobody
-        return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
-
-    @writes("changes")
-    def delete(self) -> Usage:
-        """Delete all uploads of the current visitor; return their number and size. Runs keep copies of their data."""
-        if not self._workspace.shared:
-            raise InvalidSettingError(
-                f"This page is your own: uploads lie in {self._workspace.temp.page}, from where they are removed after "
-                f"{TEMP_HOURS} hours. Delete there what is to go sooner."
-            )
-        visitor, temp = self._workspace.rights.somebody(), self._workspace.temp
-        before = temp.usage(visitor)
-        for path in temp.uploads_of(visitor):
-            temp.remove_upload(path, visitor)
-        after = temp.usage(visitor)
-        return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
-
-
 LEAST_FREE_BYTES = 6 * units.GB
 """Free disk space that is kept for the next base model: the largest that the limits of a shared page allow."""
-
 
 DISK_SECONDS = 20.0
 """Seconds for which the measured size of the runs folder is reused."""
 
 
 class Quota(Operations):
-    """Quota of the current visitor. A page that is not shared has no limits unless the settings set some."""
+    """Quota of the current visitor, and their uploads. A page that is not shared has no limits unless the settings set
+    some."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -168,7 +137,7 @@ class Quota(Operations):
         sweep_id: the sweep that the runs belong to, if it exists already.
         adds: True where the runs are new runs of that sweep.
         """
-        store = self._workspace.store
+        store, owners, limits = self._workspace.store, self._workspace.visitor.ids, self._workspace.limits
         with store.admission():
             store.update(waits=True)
             self._require_place(sweep_id)
@@ -176,7 +145,7 @@ class Quota(Operations):
                 self._require_sweep(runs, sweep_id, adds)
             self._require_adapters(runs)
             self._require_disk(runs, sweep_id)
-            leaving = self._require_runs(new, sweep_id)
+            leaving = require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total, besides=sweep_id)
             yield
             with contextlib.suppress(OSError):  # the runs are queued, whatever can be deleted
                 removal.let_go(store, leaving)
@@ -185,15 +154,38 @@ class Quota(Operations):
     def require_room(self, new: int) -> None:
         """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
         even if old runs made room. Nothing is deleted."""
-        with self._workspace.store.admission():
+        store, owners, limits = self._workspace.store, self._workspace.visitor.ids, self._workspace.limits
+        with store.admission():
             self._require_disk()
-            self._require_runs(new)
+            require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total)
 
     def free_disk(self, besides: Collection[str]) -> None:
         """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
         if self._is_over_disk():
             with self._workspace.store.admission():
                 self._free_disk(besides)
+
+    def uploads(self) -> Usage:
+        """Return number and size of the current visitor's uploads. Zero on a page that is not shared, where uploads
+        are ordinary files, and for a visitor who cannot be told from others."""
+        visitor = self._workspace.visitor
+        is_known = self._workspace.shared and not visitor.is_nobody
+        return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
+
+    @writes("changes")
+    def delete_uploads(self) -> Usage:
+        """Delete all uploads of the current visitor; return their number and size. Runs keep copies of their data."""
+        if not self._workspace.shared:
+            raise InvalidSettingError(
+                f"This page is your own: uploads lie in {self._workspace.temp.page}, from where they are removed after "
+                f"{TEMP_HOURS} hours. Delete there what is to go sooner."
+            )
+        visitor, temp = self._workspace.rights.somebody(), self._workspace.temp
+        before = temp.usage(visitor)
+        for path in temp.uploads_of(visitor):
+            temp.remove_upload(path, visitor)
+        after = temp.usage(visitor)
+        return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
 
     def check_base(self, base: str) -> None:
         """Raise LimitError where the base model has more parameters than this server allows."""
@@ -302,11 +294,6 @@ class Quota(Operations):
                 return max(0, saved_bytes(run, size) - self._workspace.store.adapter_bytes(run.run_id))
         return 0
 
-    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
-        limits, owners = self._workspace.limits, self._workspace.visitor.ids
-        most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
-        return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
-
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
         """Raise LimitError where deleting all that is replaceable would not meet the disk limit. Delete nothing."""
         if not self._is_over_disk():
@@ -347,7 +334,6 @@ def require_runs(
     store: RunStore,
     owners: Collection[str],
     new: int,
-    *,
     most: int | None,
     most_in_total: int | None,
     besides: str = "",

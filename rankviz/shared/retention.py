@@ -7,6 +7,7 @@ change (Limits.days_kept); uploads and downloads after a day.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -27,55 +28,46 @@ LOOK_SECONDS = 60.0
 """Seconds between two checks of the free disk space. Old files are searched for at every tenth check."""
 
 
-class Retention:
-    """Deletion of old files in one runs folder, which several apps may clean at once.
+def remove_old(workspace: Workspace, now: float) -> None:
+    """Delete runs, probes and files of visitors that are older than Limits.days_kept. now: unix seconds."""
+    days, store = workspace.limits.days_kept, workspace.store
+    if days is None:
+        return
+    before = now - days * DAY
+    for pattern in (f"visitors/*/{own_studies.FOLDER}/*", f"{paths.INTROSPECTED}/*"):
+        for file in workspace.home.glob(pattern):
+            with contextlib.suppress(OSError):  # gone meanwhile, or a read-only folder
+                if file.stat().st_mtime < before:
+                    file.unlink()
+    if removal.expired(store, before):
+        with store.admission():  # looked at again: meanwhile one may have been resumed
+            removal.let_go(store, removal.expired(store, before))
 
-    make_room: Called at each check of a shared page's free disk space.
-    """
 
-    def __init__(self, workspace: Workspace, make_room: Callable[[], None] = lambda: None):
-        self._workspace, self._make_room = workspace, make_room
-        self._began = time.time(), time.monotonic()
+def steady_clock() -> Callable[[], float]:
+    """Return a function that returns unix seconds, which no jump of the machine's clock moves ahead."""
+    at, since = time.time(), time.monotonic()
+    return lambda: min(time.time(), at + time.monotonic() - since)
 
-    def now(self) -> float:
-        """Return unix seconds, which no jump of the machine's clock moves ahead."""
-        at, since = self._began
-        return min(time.time(), at + time.monotonic() - since)
 
-    def remove(self, now: float) -> None:
-        """Delete runs, probes and files of visitors that are older than Limits.days_kept. now: unix seconds."""
-        days, store = self._workspace.limits.days_kept, self._workspace.store
-        if days is None:
-            return
-        before = now - days * DAY
-        for pattern in (f"visitors/*/{own_studies.FOLDER}/*", f"{paths.INTROSPECTED}/*"):
-            for file in self._workspace.home.glob(pattern):
-                with contextlib.suppress(OSError):  # gone meanwhile, or a read-only folder
-                    if file.stat().st_mtime < before:
-                        file.unlink()
-        if removal.expired(store, before):
-            with store.admission():  # looked at again: meanwhile one may have been resumed
-                removal.let_go(store, removal.expired(store, before))
+def keep_clean(workspace: Workspace, make_room: Callable[[], None]) -> None:
+    """Start a thread that deletes old temporary files now, and all old files from time to time, also where several
+    apps do so in one runs folder. make_room: called at each check of a shared page's free disk space."""
+    temp, now = workspace.temp, steady_clock()
+    with temp.work():  # takes this app's folder before those of ended apps are removed
+        pass
 
-    def keep_clean(self, every_seconds: float = LOOK_SECONDS) -> None:
-        """Start a thread that deletes old temporary files now, and all old files from time to time."""
-        temp = self._workspace.temp
-        with temp.work():  # takes this app's folder before those of ended apps are removed
-            pass
+    def clean() -> None:
+        for look in itertools.count():
+            if look % 60 == 0:
+                temp.clean(TEMP_HOURS * 3600, now())
+            try:
+                if workspace.shared:
+                    make_room()
+                if look and look % 10 == 0:  # not at once: a clock may be set soon after a machine has started
+                    remove_old(workspace, now())
+            except OSError as error:  # a read-only folder, say
+                logging.getLogger(__name__).warning("Old runs and bases stay. %s", disk.explain(error))
+            time.sleep(LOOK_SECONDS)
 
-        def clean() -> None:
-            look = 0
-            while True:
-                if look % 60 == 0:
-                    temp.clean(TEMP_HOURS * 3600, self.now())
-                try:
-                    if self._workspace.shared:
-                        self._make_room()
-                    if look and look % 10 == 0:  # not at once: a clock may be set soon after a machine has started
-                        self.remove(self.now())
-                except OSError as error:  # a read-only folder, say
-                    logging.getLogger(__name__).warning("Old runs and bases stay. %s", disk.explain(error))
-                time.sleep(every_seconds)
-                look += 1
-
-        Thread(target=clean, name="retention", daemon=True).start()
+    Thread(target=clean, name="retention", daemon=True).start()

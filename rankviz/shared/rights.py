@@ -28,13 +28,8 @@ TEXTS = ("error", "log_tail", "lost", "waits", "where")
 """Fields of a run or an event in which an engine may name its machines."""
 
 
-def shown_text(workspace: Workspace, text: str) -> str:
-    """Return a text from an engine of this server as the current visitor may read it."""
-    return text if workspace.visitor.admin else without_private(text, workspace.settings)
-
-
 def shown(workspace: Workspace, item: Any) -> Any:
-    """Return a run or an event as the current visitor may read it."""
+    """Return a run, an event or a text from an engine of this server as the current visitor may read it."""
     return item if workspace.visitor.admin else hidden(item, workspace.settings)
 
 
@@ -46,7 +41,9 @@ def taken_along(item: Any, settings: Settings) -> Any:
 
 
 def hidden(item: Any, settings: Settings) -> Any:
-    """Return a run or an event without names of machines; the same object where nothing had to be removed."""
+    """Return a run, an event or a text without names of machines; the same object where nothing had to be removed."""
+    if isinstance(item, str):
+        return without_private(item, settings)
     known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
     changed = {name: new for name, text in known.items() if text and (new := without_private(text, settings)) != text}
     if changed.get("where") == HIDDEN:

@@ -10,14 +10,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
+from starlette.routing import get_route_path
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import LimitError, StorageError
 from rankviz.machine import disk
-from rankviz.shared.gate import address_of, file_in, is_upload
-from rankviz.shared.identity import visitor_of_scope
+from rankviz.shared.gate import FILES, is_upload
+from rankviz.shared.identity import MARK, middleware
 from rankviz.shared.quota import Held
-from rankviz.visitor import HOST, Visitor
+from rankviz.visitor import HOST, NOBODY, Visitor
 
 STEP_BYTES = 4_000_000
 """Bytes that are reserved at a time, so that the visitor's files are not counted again for every packet."""
@@ -45,7 +46,7 @@ class Arriving:
 
     def __init__(self, workspace: Workspace, visitor: Visitor, headers: Headers):
         self.refused: Refused | None = None
-        self._workspace, self._held = workspace, Held(visitor, is_upload=True)
+        self._workspace, self.held = workspace, Held(visitor, is_upload=True)
         self._bytes = self._files = 0
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
         kind, options = parse_options_header(headers.get("content-type"))
@@ -82,18 +83,14 @@ class Arriving:
         """Refuse the upload before any byte is read if its announced length is too large."""
         if length and len(length) < 20:
             await self.hold(int(length))
-            self.end()
+            self._workspace.room.release(self.held)
 
     async def hold(self, size: float, files: int = 0, up_to: int = 0) -> None:
         """Reserve bytes and files; raise Refused where there is no room for them."""
         try:
-            await run_in_threadpool(self._workspace.room.hold, self._held, size, up_to=up_to, files=files)
+            await run_in_threadpool(self._workspace.room.hold, self.held, size, up_to=up_to, files=files)
         except LimitError as error:
             raise Refused(413, str(error)) from None
-
-    def end(self) -> None:
-        """End the reservation: the files are written, or the upload has failed."""
-        self._workspace.room.release(self._held)
 
     def counting(self, receive: Any) -> Any:
         """Return a `receive` that counts bytes and files, and raises Refused once a limit is exceeded."""
@@ -107,99 +104,94 @@ class Arriving:
             try:
                 if message["type"] == "http.disconnect":
                     raise Refused(400, "The upload was given up.")
-                await self._count(message.get("body", b""))
+                self._bytes += len(data := message.get("body", b""))
+                self._parser.write(data)
+                if disk.is_full(self._workspace.temp.page):
+                    raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
+                more_bytes, more_files = max(0, self._bytes - self.held.size_bytes), self._files - self.held.files
+                if more_bytes or more_files:
+                    await self.hold(more_bytes, more_files, STEP_BYTES if more_bytes else 0)
                 is_whole = not message.get("more_body", False)
                 if is_whole and self._parser.state != MultipartState.END:
                     raise _no_upload("its end is missing.")
-            except Refused as refused:
-                self.refused = refused
-                raise
+            except (Refused, FormParserError) as error:
+                self.refused = error if isinstance(error, Refused) else _no_upload(str(error))
+                raise self.refused from None
             return message
 
         return counted
 
-    async def _count(self, data: bytes) -> None:
-        self._bytes += len(data)
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise _no_upload(str(error)) from None
-        if disk.is_full(self._workspace.temp.page):
-            raise Refused(507, self._workspace.of_disk(disk.FULL_SENTENCE))
-        more_bytes, more_files = max(0, self._bytes - self._held.size_bytes), self._files - self._held.files
-        if more_bytes or more_files:
-            await self.hold(more_bytes, more_files, STEP_BYTES if more_bytes else 0)
+
+@middleware
+async def check_files(app: Any, scope: Any, receive: Any, send: Any, *, workspace: Workspace) -> None:
+    """Answer uploads, and requests for a file, only where the visitor may send or read it. Must come after
+    `identify`."""
+    visitor = scope.get(MARK, NOBODY) if workspace.shared else HOST
+    try:
+        if scope["type"] == "http" and is_upload(scope):
+            return await _upload(app, scope, receive, send, workspace, visitor)
+        address = get_route_path(scope) if scope["type"] == "http" and workspace.shared else ""
+        for mark in FILES:
+            if address.startswith(mark):
+                await run_in_threadpool(_require_own, workspace, Path(address.removeprefix(mark)), visitor)
+    except (Refused, StorageError) as refused:
+        is_ours = isinstance(refused, Refused)
+        status, text = (refused.status, refused.message) if is_ours else (507, str(refused))
+        return await PlainTextResponse(text, status)(scope, receive, send)
+    await app(scope, receive, send)
 
 
-class UploadMiddleware:
-    """ASGI middleware for Gradio's addresses of uploads and files. Must come after Identified."""
+def _require_own(workspace: Workspace, path: Path, visitor: Visitor) -> None:
+    """Raise Refused for another visitor's upload, as if it did not exist. Downloads pass: only their visitor knows
+    the address. A path with ".." is refused, as a linked folder gives it two meanings."""
+    temp = workspace.temp
+    try:
+        plain = path.is_absolute() and ".." not in path.parts
+        allowed = plain and temp.is_of_page(path) and (temp.is_download(path) or temp.owns(path, visitor))
+    except (OSError, ValueError):  # no path at all
+        allowed = False
+    if not allowed:
+        raise Refused(403, "This file is not here, or it is another visitor's.")
 
-    def __init__(self, app: Any, workspace: Workspace):
-        self.app, self._workspace = app, workspace
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            if scope["type"] == "http" and is_upload(scope):
-                return await self._upload(scope, receive, send)
-            if scope["type"] == "http" and self._workspace.shared and (path := file_in(address_of(scope))) is not None:
-                await run_in_threadpool(self._require_own, Path(path), visitor_of_scope(scope))
-        except (Refused, StorageError) as refused:
-            is_ours = isinstance(refused, Refused)
-            status, text = (refused.status, refused.message) if is_ours else (507, str(refused))
-            return await PlainTextResponse(text, status)(scope, receive, send)
-        await self.app(scope, receive, send)
+async def _upload(app: Any, scope: Any, receive: Any, send: Any, workspace: Workspace, visitor: Visitor) -> None:
+    """Handle an upload; the answer is sent only after the owner of the files is recorded."""
+    shared, answer = workspace.shared, []
+    if shared and not visitor.id:
+        raise Refused(403, NOBODYS)
+    if shared and (why := workspace.why_not_write() or workspace.rights.why_unknown_later()):
+        raise Refused(507, why)  # they would be nobody's
 
-    def _require_own(self, path: Path, visitor: Visitor) -> None:
-        """Raise Refused for another visitor's upload, as if it did not exist. Downloads pass: only their visitor knows
-        the address. A path with ".." is refused, as a linked folder gives it two meanings."""
-        temp = self._workspace.temp
-        try:
-            plain = path.is_absolute() and ".." not in path.parts
-            allowed = plain and temp.is_of_page(path) and (temp.is_download(path) or temp.owns(path, visitor))
-        except (OSError, ValueError):  # no path at all
-            allowed = False
-        if not allowed:
-            raise Refused(403, "This file is not here, or it is another visitor's.")
+    async def keep(message: Any) -> None:
+        answer.append(message)
 
-    async def _upload(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle an upload; the answer is sent only after the owner of the files is recorded."""
-        workspace, shared = self._workspace, self._workspace.shared
-        visitor = visitor_of_scope(scope) if shared else HOST
-        if shared and not visitor.id:
-            raise Refused(403, NOBODYS)
-        if shared and (why := workspace.why_not_write() or workspace.rights.why_unknown_later()):
-            raise Refused(507, why)  # they would be nobody's
-        answer = []
+    # The answer is read here, so it comes as it is.
+    headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
+    arriving = Arriving(workspace, visitor, Headers(scope=scope))
+    try:
+        await arriving.begin(Headers(scope=scope).get("content-length", ""))
+        with workspace.writing():
+            await app({**scope, "headers": headers}, arriving.counting(receive), keep)
+            if arriving.refused:
+                raise arriving.refused
+            if answer[0]["status"] == 413:  # Gradio's max_file_size
+                most_mb = workspace.limits.upload_mb
+                raise Refused(413, f"A file is too large: this server takes at most {most_mb:,} MB of one file.")
+            if shared and answer[0]["status"] == 200:
+                paths = json.loads(b"".join(part.get("body", b"") for part in answer[1:]))
+                await run_in_threadpool(_own, workspace, [Path(path) for path in paths], visitor.id)
+    finally:
+        workspace.room.release(arriving.held)
+    for each in answer:
+        await send(each)
 
-        async def keep(message: Any) -> None:
-            answer.append(message)
 
-        # The answer is read here, so it comes as it is.
-        headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
-        arriving = Arriving(workspace, visitor, Headers(scope=scope))
-        try:
-            await arriving.begin(Headers(scope=scope).get("content-length", ""))
-            with workspace.writing():
-                await self.app({**scope, "headers": headers}, arriving.counting(receive), keep)
-                if arriving.refused:
-                    raise arriving.refused
-                if answer[0]["status"] == 413:  # Gradio's max_file_size
-                    most_mb = workspace.limits.upload_mb
-                    raise Refused(413, f"A file is too large: this server takes at most {most_mb:,} MB of one file.")
-                if shared and answer[0]["status"] == 200:
-                    paths = json.loads(b"".join(part.get("body", b"") for part in answer[1:]))
-                    await run_in_threadpool(self._own, [Path(path) for path in paths], visitor.id)
-        finally:
-            arriving.end()
-        for each in answer:
-            await send(each)
-
-    def _own(self, paths: list[Path], visitor_id: str) -> None:
-        """Record the owner of these files; delete them if that fails, as they would count for no visitor."""
-        try:
-            for path in paths:
-                self._workspace.temp.own(path, visitor_id)
-        except OSError:
-            for path in paths:
-                path.unlink(missing_ok=True)
-            raise
+def _own(workspace: Workspace, paths: list[Path], visitor_id: str) -> None:
+    """Record the owner of these files; delete them if that fails, as they would count for no visitor."""
+    try:
+        for path in paths:
+            workspace.temp.own(path, visitor_id)
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise

@@ -42,14 +42,6 @@ class Located(NamedTuple):
     unpacked: Any = None
 
 
-def pack(folder: Path, target: Path) -> Path:
-    """Write the two files of the adapter in `folder` into the zip `target`, in a folder of its name."""
-    with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
-        for name in (WEIGHTS, CONFIG):
-            archive.write(folder / name, f"{target.stem}/{name}")
-    return target
-
-
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
     """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its two files.
     Nothing else in a folder or a zip is read."""
@@ -160,52 +152,43 @@ class StoredTensor(NamedTuple):
     end: int
 
 
-class TensorFile:
-    """A checked safetensors file with memory-mapped data."""
+def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], np.ndarray]:
+    """Return the tensors of a checked safetensors file by name, its metadata, and its memory-mapped bytes."""
+    try:
+        with safe_open(path, framework="numpy") as checked:
+            metadata = dict(checked.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        why = printable(str(error), SHOWN)
+        raise BadAdapterError(
+            f"{path.name} is not a complete safetensors file ({why}): save or upload it again."
+        ) from None
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    if long := next((name for name in header if len(name) > MAX_NAME), None):
+        raise BadAdapterError(
+            f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)}: at most {MAX_NAME} "
+            "are read."
+        )
+    if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
+        raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
+    tensors = {
+        name: StoredTensor(entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"]))
+        for name, entry in header.items()
+    }
+    return tensors, metadata, np.memmap(path, dtype=np.uint8, mode="r")
 
-    def __init__(self, path: Path):
-        try:
-            with safe_open(path, framework="numpy") as checked:
-                self.metadata: dict[str, str] = dict(checked.metadata() or {})
-        except (SafetensorError, OSError, ValueError) as error:
-            why = printable(str(error), SHOWN)
-            raise BadAdapterError(
-                f"{path.name} is not a complete safetensors file ({why}): save or upload it again."
-            ) from None
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header: dict[str, Any] = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        if long := next((name for name in header if len(name) > MAX_NAME), None):
-            raise BadAdapterError(
-                f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)}: at most {MAX_NAME} "
-                "are read."
-            )
-        if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
-            raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
-        self.tensors = {
-            name: StoredTensor(
-                entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"])
-            )
-            for name, entry in header.items()
-        }
-        self.file_bytes = path.stat().st_size
-        self._data = np.memmap(path, dtype=np.uint8, mode="r")
 
-    def raw(self, name: str) -> np.ndarray:
-        """Return a tensor's bytes as they are in the file."""
-        tensor = self.tensors[name]
-        return self._data[tensor.start : tensor.end]
-
-    def floats(self, name: str) -> np.ndarray:
-        """Return a tensor as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow it."""
-        tensor, raw = self.tensors[name], self.raw(name)
-        if tensor.start % WIDTHS[tensor.dtype]:
-            raw = raw.copy()
-        stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
-        if tensor.dtype == "BF16":
-            return (stored.astype(np.uint32) << 16).view(np.float32)
-        return stored.astype(np.float32) if tensor.dtype == "F16" else stored
+def decode(raw: np.ndarray, tensor: StoredTensor) -> np.ndarray:
+    """Return a tensor's bytes as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow
+    it."""
+    if tensor.start % WIDTHS[tensor.dtype]:
+        raw = raw.copy()
+    stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "BF16":
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32) if tensor.dtype == "F16" else stored
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -218,18 +201,14 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=FLOATS[dtype])
 
 
-class NewTensor(NamedTuple):
-    """A tensor to be written; values are numbers of its dtype, or raw bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    values: np.ndarray
+NewTensor = tuple[str, tuple[int, ...], np.ndarray]
+"""A tensor to be written: dtype, shape, and values as numbers of this dtype or as raw bytes."""
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file as PEFT does. Raise OSError with a code where writing fails; the library's error has
     none."""
-    if shutil.disk_usage(path.parent).free < sum(tensor.values.nbytes for tensor in tensors.values()):
+    if shutil.disk_usage(path.parent).free < sum(values.nbytes for *_, values in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {
         name: TensorSpec(dtype=WRITTEN_AS[dtype], shape=shape, data_ptr=values.ctypes.data, data_len=values.nbytes)

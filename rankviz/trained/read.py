@@ -1,12 +1,9 @@
 """A trained LoRA adapter in PEFT's layout: its configuration and its pairs of A and B with their scale."""
 
-import contextlib
 import json
 import math
 import re
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -15,10 +12,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
 from rankviz.errors import BadAdapterError, quoted
-from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, TensorFile, locate
+from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, StoredTensor, decode, locate, open_tensors
 from rankviz.trained.svd import Pair
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -28,49 +26,25 @@ MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
 """Processor seconds for matching all names of one adapter with its patterns."""
+ENDLESS = (
+    "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the modules "
+    "without nested repeats."
+)
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
 """Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
 
 
-class Patterns:
-    """Values of rank_pattern or alpha_pattern, by pattern; patterns are matched in order by Python's `re`, as PEFT
-    does. A pattern can take `re` forever, so match within `bounded_matching`."""
-
-    def __init__(self, values: Mapping[str, Any] | None):
-        self._values = values or {}
-        self._compiled: dict[str, re.Pattern[str]] = {}
-        for key in self._values:
-            try:
-                self._compiled[key] = re.compile(rf"(.*\.)?({key})$")  # as peft.utils.other.get_pattern_key
-            except (re.error, OverflowError, RecursionError) as error:
-                raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of the first pattern that matches a whole name, or its end after a dot; else the default."""
-        return next((self._values[key] for key, each in self._compiled.items() if each.match(name)), default)
-
-
-@contextlib.contextmanager
-def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
-    """Raise BadAdapterError where the block takes more processor time than `seconds`; for a process's main thread
-    only, since others get no signals."""
-
-    def stop(*_: Any) -> None:
-        raise BadAdapterError(
-            "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the "
-            "modules without nested repeats."
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+def matcher(values: Mapping[str, Any] | None) -> Callable[[str, Any], Any]:
+    """Return a function of a module's name and a default: the value of the first pattern that matches the whole name,
+    or its end after a dot, by Python's `re`, as PEFT does. A pattern can take `re` forever, so call it within
+    `processor_time`."""
+    compiled = []
+    for key, value in (values or {}).items():
+        try:
+            compiled.append((re.compile(rf"(.*\.)?({key})$"), value))  # as peft.utils.other.get_pattern_key
+        except (re.error, OverflowError, RecursionError) as error:
+            raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
+    return lambda name, default=None: next((value for pattern, value in compiled if pattern.match(name)), default)
 
 
 Rank = Annotated[int, Between(1, MAX_R)]
@@ -93,21 +67,16 @@ class AdapterConfig:
     target_parameters: Annotated[tuple[Name, ...], Items(0, MAX_NAMES)] | None = None
 
     @cached_property
-    def _patterns(self) -> tuple[Patterns, Patterns]:
-        return Patterns(self.rank_pattern), Patterns(self.alpha_pattern)
+    def _patterns(self) -> tuple[Callable[[str, Any], Any], ...]:
+        return matcher(self.rank_pattern), matcher(self.alpha_pattern)
 
     def rank_of(self, module: str) -> int:
-        return self._patterns[0].get(module, self.r)
+        return self._patterns[0](module, self.r)
 
     def scale_of(self, module: str) -> float:
         """Return alpha / r, or alpha / √r with rsLoRA."""
         r = self.rank_of(module)
-        return self._patterns[1].get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
-
-    def parameters_of(self, module: str) -> list[str]:
-        """Return the full names of a module's parameters that target_parameters may mean."""
-        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters or ())
-        return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
+        return self._patterns[1](module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
 
 def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dict[str, Any]]:
@@ -169,26 +138,23 @@ class Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Facts on an adapter without its numbers: enough to predict a resized file to the byte. tensors: (dtype,
-    shape) by tensor name."""
+    """Facts on an adapter without its numbers: enough to predict a resized file to the byte."""
 
     name: str
     raw_config: Mapping[str, Any]
     modules: tuple[Module, ...]
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
     file_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter on disk, whose numbers are read when they are needed. kept: names of tensors that are not
-    factors: DoRA magnitudes, biases, modules saved in full."""
+    """A trained adapter on disk, whose numbers are read from `data`, the mapped file, when they are needed."""
 
     outline: Outline
     config: AdapterConfig
-    file: TensorFile
-    kept: tuple[str, ...]
+    data: np.ndarray
     notes: tuple[str, ...]
     unpacked: Any = None
 
@@ -204,7 +170,7 @@ class Adapter:
     @property
     def dtype(self) -> str:
         """dtype of most factors, such as fp32, bf16 or fp16."""
-        codes = [self.file.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
+        codes = [self.outline.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
     @property
@@ -213,31 +179,25 @@ class Adapter:
         name = self.outline.raw_config.get("base_model_name_or_path")
         return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
+    def raw(self, name: str) -> np.ndarray:
+        """Return a tensor's bytes as they are in the file."""
+        tensor = self.outline.tensors[name]
+        return self.data[tensor.start : tensor.end]
+
     @cached_property
-    def pairs(self) -> Mapping[str, Pair]:
-        """(A, B) of every update, unscaled, by its name; read from the file at each access."""
-        return _Pairs(self)
+    def updates(self) -> Mapping[str, tuple[Module, int]]:
+        """Module of every update, and the number of its expert, by the update's name."""
+        return {name: (module, i) for module in self.modules for i, name in enumerate(module.pairs)}
 
-
-class _Pairs(Mapping[str, Pair]):
-    def __init__(self, adapter: Adapter):
-        self._file = adapter.file
-        self._places = {name: (module, i) for module in adapter.modules for i, name in enumerate(module.pairs)}
-
-    def __getitem__(self, name: str) -> Pair:
-        module, expert = self._places[name]
-        a, b = self._file.floats(module.a), self._file.floats(module.b)
+    def pair(self, update: str) -> Pair:
+        """Read (A, B) of an update, unscaled."""
+        module, expert = self.updates[update]
+        a, b = (decode(self.raw(name), self.outline.tensors[name]) for name in (module.a, module.b))
         if module.experts == 1:
             return a.reshape(module.r, -1), b.reshape(module.out_features, module.r)
         # PEFT's ParamWrapper: A's rows run through each expert's ranks, B's columns through each rank's experts.
         a = a.reshape(module.experts, module.r, -1)[expert]
         return a, b.reshape(module.out_features, module.r, module.experts)[:, :, expert]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
@@ -245,8 +205,8 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     located = locate(paths, max_bytes=max_bytes)
     with located.config.open("rb") as stream:
         config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
-    file = TensorFile(located.weights)
-    factors, kept = _factors(file)
+    tensors, metadata, data = open_tensors(located.weights)
+    factors, kept = _factors(tensors)
     if not factors:
         raise BadAdapterError(
             f"{located.weights.name} holds no lora_A and lora_B, so it is not a LoRA adapter in PEFT's layout. "
@@ -254,36 +214,35 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         )
     if len(factors) > MAX_MODULES:
         raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
-    with bounded_matching():
-        parameters = _parameters(file, config, factors)
-        modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
+    with processor_time(MATCHING_SECONDS, BadAdapterError(ENDLESS)):
+        parameters = _parameters(tensors, config, factors)
+        modules = [_module(tensors, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
     return Adapter(
         outline=Outline(
             name=located.name,
             raw_config=raw,
             modules=tuple(modules),
-            tensors={name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()},
-            metadata=file.metadata,
-            file_bytes=file.file_bytes,
+            tensors=tensors,
+            metadata=metadata,
+            file_bytes=data.size,
         ),
         config=config,
-        file=file,
-        kept=tuple(kept),
+        data=data,
         notes=tuple(_notes(config, kept)),
         unpacked=located.unpacked,
     )
 
 
-def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other
-    tensors."""
+def _factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other tensors:
+    DoRA magnitudes, biases, modules saved in full."""
 
     def by_numbers(name: str) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
     factors: dict[str, dict[str, str]] = {}
     kept = []
-    for name in sorted(file.tensors, key=by_numbers):
+    for name in sorted(tensors, key=by_numbers):
         if match := FACTOR.fullmatch(name):
             factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
         else:
@@ -296,10 +255,12 @@ def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
     return factors, kept
 
 
-def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str) -> Module:
+def _module(
+    tensors: Mapping[str, StoredTensor], config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str
+) -> Module:
     """Return the module of a pair; raise BadAdapterError where the shapes do not belong together. parameter: name of
     the parameter that the pair adapts, where target_parameters names it; else ""."""
-    a, b = file.tensors[sides["A"]], file.tensors[sides["B"]]
+    a, b = tensors[sides["A"]], tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
     if min(len(a.shape), len(b.shape)) < 2 or 0 in a.shape + b.shape:
@@ -335,7 +296,9 @@ def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[s
     )
 
 
-def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _parameters(
+    tensors: Mapping[str, StoredTensor], config: AdapterConfig, factors: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
     """Return the parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
     {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}. PEFT nests the pairs of
     several parameters of one module ("experts", "experts.base_layer"), and the file does not say which pair belongs to
@@ -346,9 +309,11 @@ def _parameters(file: TensorFile, config: AdapterConfig, factors: Mapping[str, M
         nested.setdefault(NESTED.sub("", name), []).append(name)
     parameters: dict[str, str] = {}
     for module, names in nested.items():
-        keys = sorted(config.parameters_of(module), key=lambda key: ("down" in key.rpartition(".")[2], key))
+        named = ((target, f"{module}.{target.rpartition('.')[2]}") for target in config.target_parameters or ())
+        meant = {key for target, key in named if f".{key}".endswith(f".{target}")}
+        keys = sorted(meant, key=lambda key: ("down" in key.rpartition(".")[2], key))
         inner_first = sorted(names, key=len, reverse=True)
-        rows = [file.tensors[factors[name]["A"]].shape[0] for name in inner_first]
+        rows = [tensors[factors[name]["A"]].shape[0] for name in inner_first]
         if len(names) == 1 and rows[0] == config.rank_of(names[0]):  # a linear layer, or a router's own weight
             keys = [key for key in keys if key.endswith(".weight")]
         for order in permutations(keys, len(names)):

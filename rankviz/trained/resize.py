@@ -14,9 +14,9 @@ import numpy as np
 from rankviz.core.bounds import shown
 from rankviz.core.spectrum import LayerSpectrum, Ranks, Spectrum, Truncation, by_module, in_peft, wanted_ranks
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, encode, file_bytes, write
+from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, StoredTensor, encode, file_bytes, write
 from rankviz.trained.read import Adapter, Module, Outline
-from rankviz.trained.svd import decompose, singular_values, truncate_all
+from rankviz.trained.svd import Pair, decompose, of_each, singular_values, truncate
 
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
@@ -70,7 +70,7 @@ def plan(
             "path_initial_model_for_weight_conversion, then resize it."
         )
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
-    layout = dict(adapter.tensors)
+    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in adapter.tensors.items()}
     for module in adapter.modules:
         for name, shape in zip((module.a, module.b), _shapes(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (NAMES[dtype] if dtype else layout[name][0], shape)
@@ -100,7 +100,7 @@ def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as half:
         folder = Path(half) / target.name
         folder.mkdir()
-        write(folder / WEIGHTS, tensors, adapter.file.metadata)
+        write(folder / WEIGHTS, tensors, adapter.outline.metadata)
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if target.exists():
             target.rmdir()
@@ -110,12 +110,14 @@ def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
 
 def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
     """Return all tensors of the resized adapter."""
-    pairs = adapter.pairs
-    ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
-    low = truncate_all(pairs, decompose(pairs), ranks)
+
+    def truncated(update: str) -> Pair:
+        pair, (module, _) = adapter.pair(update), adapter.updates[update]
+        return truncate(pair, decompose(update, pair), planned.by_module[module.name])
+
+    low = of_each(adapter.updates, truncated)
     tensors = {
-        name: NewTensor(dtype, shape, adapter.file.raw(name))
-        for name, (dtype, shape) in adapter.outline.tensors.items()
+        name: (tensor.dtype, tensor.shape, adapter.raw(name)) for name, tensor in adapter.outline.tensors.items()
     }
     for module in adapter.modules:
         a, b = low[module.pairs[0]]
@@ -124,21 +126,20 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
             b = np.stack([low[name][1] for name in module.pairs], axis=2)
         shapes = _shapes(adapter.outline, module, planned.by_module[module.name])
         for name, values, shape in zip((module.a, module.b), (a, b), shapes, strict=True):
-            dtype = NAMES[planned.dtype] if planned.dtype else tensors[name].dtype
-            tensors[name] = NewTensor(dtype, shape, encode(values.reshape(shape), dtype))
+            dtype = NAMES[planned.dtype] if planned.dtype else adapter.outline.tensors[name].dtype
+            tensors[name] = (dtype, shape, encode(values.reshape(shape), dtype))
     return tensors
 
 
 def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    (_, a), (_, b) = adapter.tensors[module.a], adapter.tensors[module.b]
-    rows = k * module.experts
+    a, b, rows = adapter.tensors[module.a].shape, adapter.tensors[module.b].shape, k * module.experts
     return (rows, *a[1:]), (b[0], rows, *b[2:])
 
 
 def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = None) -> Spectrum:
     """Return the singular values of every update, scale · B·A, as a Spectrum. name: that of the adapter's file by
     default."""
-    values = singular_values(adapter.pairs)
+    values = of_each(adapter.updates, lambda update: singular_values(update, adapter.pair(update)))
     return Spectrum(
         name=name or adapter.outline.name,
         r=adapter.r,
@@ -157,30 +158,20 @@ def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = N
         lora_alpha=adapter.config.lora_alpha,
         use_rslora=bool(adapter.config.use_rslora),
         dtype=adapter.dtype,
-        file_bytes=adapter.file.file_bytes,
+        file_bytes=adapter.outline.file_bytes,
         notes=adapter.notes,
         training_steps=training_steps,
     )
 
 
-def as_json(value: Outline | Spectrum) -> dict[str, Any]:
-    """Return the fields as JSON, which outline_from and spectrum_from read."""
-    return {name: [vars(each) for each in v] if name in ("modules", "layers") else v for name, v in vars(value).items()}
-
-
-def outline_from(row: Mapping[str, Any]) -> Outline:
-    """Return the outline that another process sent."""
-    modules = tuple(Module(**module) for module in row["modules"])
-    tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in row["tensors"].items()}
-    return Outline(**{**row, "modules": modules, "tensors": tensors})
-
-
-def spectrum_from(row: Mapping[str, Any]) -> Spectrum:
-    """Return the spectrum that another process sent."""
-    layers = (LayerSpectrum(**{**each, "singular_values": tuple(each["singular_values"])}) for each in row["layers"])
-    return Spectrum(**{**row, "layers": tuple(layers), "notes": tuple(row["notes"])})
-
-
-def plan_from(row: Mapping[str, Any]) -> ResizePlan:
-    """Return the plan that another process sent."""
-    return ResizePlan(**{**row, "ranks": Ranks(*row["ranks"]), "truncation": Truncation(*row["truncation"])})
+def received(outline: Mapping[str, Any], spectrum: Mapping[str, Any]) -> tuple[Outline, Spectrum]:
+    """Return an adapter's outline and spectrum that another process sent as `asdict` of them."""
+    modules = tuple(Module(**module) for module in outline["modules"])
+    tensors = {
+        name: StoredTensor(dtype, tuple(shape), *places) for name, (dtype, shape, *places) in outline["tensors"].items()
+    }
+    layers = (LayerSpectrum(**row | {"singular_values": tuple(row["singular_values"])}) for row in spectrum["layers"])
+    return (
+        Outline(**outline | {"modules": modules, "tensors": tensors}),
+        Spectrum(**spectrum | {"layers": tuple(layers), "notes": tuple(spectrum["notes"])}),
+    )

@@ -1,7 +1,7 @@
 """The singular values of updates B·A, and the best update of a lower rank, from the factors alone."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -30,27 +30,20 @@ class Decomposition(NamedTuple):
     """r × r matrix: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
 
 
-def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
-    """Return the r singular values of every B·A, falling; raise BadAdapterError with the name of a diverged module."""
-
-    def values(name: str) -> np.ndarray:
-        root, gram_b, rounding = _factored(name, *pairs[name])
-        return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), rounding)
-
-    return _of_each(pairs, values)
+def singular_values(name: str, pair: Pair) -> np.ndarray:
+    """Return the r singular values of B·A, falling; raise BadAdapterError naming the module where it diverged."""
+    root, gram_b, rounding = _factored(name, *pair)
+    return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), rounding)
 
 
-def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
-    """Return the SVD of every B·A as r × r pieces, from which `truncate` makes any lower rank."""
-
-    def pieces(name: str) -> Decomposition:
-        root, gram_b, rounding = _factored(name, *pairs[name])
-        squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
-        values = _values(squares, rounding)
-        left = root @ vectors[:, ::-1] * (values > 0)
-        return Decomposition(values, left, gram_b @ left * _inverse(values) ** 2)
-
-    return _of_each(pairs, pieces)
+def decompose(name: str, pair: Pair) -> Decomposition:
+    """Return the SVD of B·A as r × r pieces, from which `truncate` makes any lower rank; raise BadAdapterError naming
+    the module where it diverged."""
+    root, gram_b, rounding = _factored(name, *pair)
+    squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
+    values = _values(squares, rounding)
+    left = root @ vectors[:, ::-1] * (values > 0)
+    return Decomposition(values, left, gram_b @ left * _inverse(values) ** 2)
 
 
 def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
@@ -63,14 +56,6 @@ def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
     root = np.sqrt(values)
     right, left = decomposition.right[:, :k] * root, decomposition.left[:, :k] * _inverse(root)
     return right.T.astype(a.dtype) @ a, b @ left.astype(b.dtype)
-
-
-def truncate_all(
-    pairs: Mapping[str, Pair], decompositions: Mapping[str, Decomposition], ranks: int | Mapping[str, int]
-) -> dict[str, Pair]:
-    """Return every pair truncated, all to one rank or each to its own by name. No rank may exceed the pair's."""
-    by_name = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
-    return _of_each(pairs, lambda name: truncate(pairs[name], decompositions[name], by_name[name]))
 
 
 def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -96,7 +81,7 @@ def _inverse(values: np.ndarray) -> np.ndarray:
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
 
 
-def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
+def of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
     """Return the function's result by name, computed in threads, because numpy releases the interpreter while it
     computes. Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than
     they bring, and ten to fifty times more where another program uses the other core."""

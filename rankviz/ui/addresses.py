@@ -1,6 +1,7 @@
 """HTTP addresses besides Gradio's: health, visitor token, admin sign-in; and the page's address in the network."""
 
 import hmac
+import secrets
 import socket
 from collections import Counter
 from contextlib import suppress
@@ -18,7 +19,7 @@ from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
 from rankviz.shared.gate import HEALTH
-from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, Visitors, cookie, is_foreign, visitor_of_scope
+from rankviz.shared.identity import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of
 from rankviz.ui.parts import html
 
 
@@ -52,13 +53,14 @@ def identity_routes(visitors: Visitors) -> list[Route]:
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
             return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
-        answer = {"header": "X-RankViz-Visitor", "visitor": visitors.token_for_program(request.scope)}
+        known = visitors.id_in(request.headers.get(HEADER, "")) or visitors.cookie_id(request.scope)
+        answer = {"header": "X-RankViz-Visitor", "visitor": visitors.token(known or secrets.token_hex(16))}
         return JSONResponse(answer, headers=NO_STORE)
 
     async def door(request: Request) -> Response:
         """The page on which the admin signs in with the token, and signs out."""
         if request.method == "GET":
-            return form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
+            return form("You are the admin." if visitor_of(request).admin else "", request)
         if is_foreign(request.scope):
             return form("Sign in from this page.", request, 403)
         try:
@@ -75,7 +77,7 @@ def identity_routes(visitors: Visitors) -> list[Route]:
         return response
 
     def form(says: str, request: Request, status: int = 200) -> Response:
-        fields = SIGN_OUT if visitor_of_scope(request.scope).admin else SIGN_IN
+        fields = SIGN_OUT if visitor_of(request).admin else SIGN_IN
         headers = {**NO_STORE, "X-Frame-Options": "DENY"}
         return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
 

@@ -10,11 +10,12 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import get_route_path
 
 from rankviz.core.bounds import shown
 from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
-from rankviz.shared.gate import API, address_of, once
+from rankviz.shared.gate import API, once
 from rankviz.ui.wiring import toast
 
 ADDRESS = f"{API}mcp"
@@ -38,7 +39,7 @@ class Mcp:
         logging.getLogger("mcp").setLevel(logging.ERROR)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        address = address_of(scope) if scope["type"] == "http" and self._is_installed else ""
+        address = get_route_path(scope) if scope["type"] == "http" and self._is_installed else ""
         if not address.startswith(ADDRESS) or scope["method"] not in ("GET", "HEAD", "POST"):
             return await self.app(scope, receive, send)
         if scope["method"] == "POST":

@@ -17,7 +17,7 @@ from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.hub import reach
 from rankviz.shared.gate import keep_log_ours
-from rankviz.shared.retention import Retention
+from rankviz.shared.retention import keep_clean
 from rankviz.ui import addresses
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
@@ -42,7 +42,7 @@ def serve() -> None:
     if not api.workspace.shared:
         for line in addresses.announcement(host, port):
             print(line, flush=True)
-    Retention(api.workspace, api.quota.make_room_on_disk).keep_clean()
+    keep_clean(api.workspace, api.quota.make_room_on_disk)
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)

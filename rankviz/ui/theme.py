@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 from hashlib import sha256
 from html import escape
 from importlib.metadata import version
@@ -21,10 +22,10 @@ from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.shared import gate
-from rankviz.shared.gate import Bodies, ErrorAnswers, Hosts, unfit
-from rankviz.shared.identity import Identified, visitors_of
+from rankviz.shared.gate import answer_errors, check_body, unfit, with_checked_heads
+from rankviz.shared.identity import identify, visitors_of
 from rankviz.shared.page_cache import MadeOnce
-from rankviz.shared.uploads import UploadMiddleware
+from rankviz.shared.uploads import check_files
 from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.explore.compare import compare
@@ -141,7 +142,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css": _stylesheet(),
         "app_kwargs": {
-            "lifespan": Hosts(None, host, api.workspace.settings.hosts, shared).before_all,
+            "lifespan": partial(with_checked_heads, server=host, given=api.workspace.settings.hosts, shared=shared),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(gate.readable)],
@@ -152,11 +153,11 @@ def launch_options(api: Api) -> dict[str, Any]:
                 *(addresses.identity_routes(visitors) if visitors else []),
             ],
             "middleware": [
-                Middleware(ErrorAnswers),
-                *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
-                Middleware(Bodies),
+                Middleware(answer_errors),
+                *([Middleware(identify, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
+                Middleware(check_body),
                 Middleware(Mcp),
-                Middleware(UploadMiddleware, workspace=api.workspace),
+                Middleware(check_files, workspace=api.workspace),
                 Middleware(MadeOnce, tags=head(addresses.room_url(host, port))),
             ],
         },

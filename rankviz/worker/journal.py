@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,33 +22,6 @@ SHORT_SPIN = "1000"
 """GOMP_SPINCOUNT: how many times a waiting thread polls before it sleeps. libgomp's own 300,000 takes up to 50 times
 the processor time where other programs are busy, from the very threads that are waited for."""
 EVERY_SECONDS = 1.0
-Progress = Callable[[int, int | None, str], None]
-"""Callback for progress: amount done, total (None where not known), unit."""
-
-
-def silent(done: int, total: int | None, unit: str) -> None:
-    """Report progress to nobody."""
-
-
-class Stages:
-    """Writes each stage when it begins, and its progress about once a second."""
-
-    def __init__(self, log: Callable[[RunEvent], None], every_seconds: float = EVERY_SECONDS):
-        self._log, self._every_seconds, self._written_at = log, every_seconds, 0.0
-
-    def begin(self, stage: str) -> None:
-        self._log(StageReached(time=time.time(), stage=stage))
-        self._written_at = time.monotonic()
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        """Write progress where a second has passed since the last event, so a shorter stage has none."""
-        if time.monotonic() - self._written_at >= self._every_seconds:
-            self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
-            self._written_at = time.monotonic()
-
-
-UNWATCHED = Stages(lambda event: None)
-"""Stages that are not recorded."""
 
 
 def set_environment() -> None:
@@ -77,17 +49,29 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """Journal of a run or a probe for its worker, which adds the attempt to each event."""
+    """Journal of a run or a probe for its worker, which adds the attempt to each event. It has each stage when it
+    begins, and progress about once a second."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
         """attempt: 0 for the current attempt."""
         record = store.record(run_id)
         self.store, self.run_id, self.request = store, run_id, record.request
-        self._attempt = attempt or record.attempt
-        self.stages = Stages(self.append)
+        self.folder = store.run_dir(run_id)
+        self._attempt, self._written_at = attempt or record.attempt, 0.0
 
     def append(self, event: RunEvent) -> None:
         self.store.append(self.run_id, replace(event, attempt=self._attempt))
+
+    def begin(self, stage: str) -> None:
+        self.append(StageReached(time=time.time(), stage=stage))
+        self._written_at = time.monotonic()
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Write progress where a second has passed since the last one or the stage's beginning, so a shorter stage has
+        none. total: None where it is not known."""
+        if time.monotonic() - self._written_at >= EVERY_SECONDS:
+            self.append(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
+            self._written_at = time.monotonic()
 
     def fail(self, error: Exception) -> int:
         """Write down why this run ends, and return the exit code for it, which on a full disk may be all that

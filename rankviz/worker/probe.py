@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -43,10 +43,6 @@ POLL_SECONDS = 0.02
 """Seconds between two checks of memory; what is allocated in between may exceed the limit."""
 
 
-class OutOfTime(UserError):
-    """The probe's time limit was reached."""
-
-
 def main(argv: Sequence[str]) -> int:
     home, (probe_id, attempt) = Path(argv[0]).resolve(), Attempt.parse(argv[1])
     store = RunStore(home)
@@ -54,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     journal = Journal(store, probe_id, attempt)
-    redirect_output(store.run_dir(probe_id) / "worker.log")
+    redirect_output(journal.folder / "worker.log")
     ended = {probe_id, *(probe.run_id for probe in store.probes() if probe.state.ended)}
     for left in store.runs_dir.glob("*/base-*"):  # of a worker that was killed
         if left.parent.name in ended:
@@ -74,9 +70,9 @@ def measure_all(journal: Journal, attempt: str) -> int:
     for depth in request.depths:
         try:
             code = _watch(journal, attempt, depth, limit_bytes, deadline)
-        except OutOfTime as error:
+        except TimeoutError as error:
             if store.probe(request.probe_id).extrapolated is None:
-                raise
+                raise UserError(str(error)) from None
             journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
             break
         if code:
@@ -95,42 +91,40 @@ def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
 
 
 def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadline: float) -> int:
-    """Let a process measure one depth and write the journal; return its exit code, or 0 where memory ran out."""
+    """Let a process measure one depth and write the journal; return its exit code, or 0 where memory ran out. Raise
+    TimeoutError at the deadline."""
     request, store = journal.request, journal.store
-    folder, seen_bytes = store.run_dir(request.probe_id) / f"base-{depth}", 0
+    folder, seen_bytes, unfit = journal.folder / f"base-{depth}", 0, {}
     child = subprocess.Popen([*COMMAND, str(store.home), attempt, str(depth), str(folder)], stdin=subprocess.DEVNULL)
-
-    def stage() -> str:
-        return store.probe(request.probe_id).stage.partition(": ")[2] or "starting"
-
-    def did_not_fit(limit: int, short: int, why: str) -> int:
-        values = {"depth": depth, "limit_bytes": limit, "short_bytes": short, "stage": stage(), "why": why}
-        journal.append(DepthDidNotFit(time=time.time(), **values))
-        return 0
-
     try:
-        while (code := child.poll()) is None:
+        while (code := child.poll()) is None and not unfit:
             with suppress(psutil.Error):
                 seen_bytes = max(seen_bytes, psutil.Process(child.pid).memory_info().rss)
-            if seen_bytes > limit_bytes or time.monotonic() > deadline:
-                child.kill()  # first of all, so that one process writes the journal
-                child.wait()
-                if seen_bytes > limit_bytes:
-                    return did_not_fit(limit_bytes, seen_bytes - limit_bytes, "memory limit")
-                raise OutOfTime(
+            if seen_bytes > limit_bytes:
+                unfit = {"limit_bytes": limit_bytes, "short_bytes": seen_bytes - limit_bytes, "why": "memory limit"}
+            elif time.monotonic() > deadline:
+                raise TimeoutError(
                     f"The time limit of {units.duration(request.time_limit_seconds)} was reached with {depth} blocks "
-                    f"({stage()}): give more time, or a smaller batch or length."
+                    f"({_stage(journal)}): give more time, or a smaller batch or length."
                 )
-            time.sleep(POLL_SECONDS)
+            else:
+                time.sleep(POLL_SECONDS)
     finally:
-        child.kill()
+        child.kill()  # first of all, so that one process writes the journal
         child.wait()
         shutil.rmtree(folder, ignore_errors=True)
     if code == -9:  # by the kernel, which ends the largest process when memory runs out
-        return did_not_fit(seen_bytes, 0, "system")
+        unfit = {"limit_bytes": seen_bytes, "short_bytes": 0, "why": "system"}
+    if unfit:
+        journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=_stage(journal), **unfit))
+        return 0
     if code and not store.probe(request.probe_id).state.ended:
         raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
     return code
+
+
+def _stage(journal: Journal) -> str:
+    return journal.store.probe(journal.run_id).stage.partition(": ")[2] or "starting"
 
 
 BF16_BYTES = 2
@@ -148,10 +142,10 @@ def depth(argv: Sequence[str]) -> int:
     def begin(name: str) -> None:
         nonlocal stage
         stage = name
-        journal.stages.begin(f"{blocks} blocks: {name}")
+        journal.begin(f"{blocks} blocks: {name}")
 
     try:
-        config = parse_config((store.run_dir(journal.run_id) / "config.json").read_bytes())
+        config = parse_config((journal.folder / "config.json").read_bytes())
         values = measure(journal, config, blocks, folder, begin)
         took_seconds = time.monotonic() - started
         journal.append(DepthMeasured(time=time.time(), depth=blocks, took_seconds=took_seconds, **values))
@@ -250,34 +244,24 @@ def measure(
             for parameter in trainer.model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
-        steps = timed_steps(trainer, memory, request.timed_steps)
+        timed = timed_steps(trainer, memory, request.timed_steps, baseline_bytes)
     return {
         "baseline_bytes": baseline_bytes,
         "load_peak_bytes": load_peak_bytes,
         "static_bytes": static_bytes,
-        "moments": {name: peak - baseline_bytes for name, peak in steps.peaks.items()},
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
-        "timed_steps": tuple(steps.seconds[1:]),
-        "first_step_seconds": steps.seconds[0],
         "tokens_per_step": training.tokens_per_step,
         "trainable_parameters": trainable,
         "total_parameters": total_parameters,
-        "peak_reserved_bytes": steps.reserved_bytes,
         "attn_implementation": getattr(model.config, "_attn_implementation", None) or "",
+        **timed,
     }
 
 
-class Steps(NamedTuple):
-    """Peak bytes of forward (with the loss), backward (with clipping) and optimizer, each of which grows with depth in
-    its own way; peak of torch's allocator (None on a CPU); and seconds of each step."""
-
-    peaks: dict[str, int]
-    reserved_bytes: int | None
-    seconds: list[float]
-
-
-def timed_steps(trainer: Any, memory: Memory, least_steps: int) -> Steps:
-    """Train one step, then at least `least_steps` more that together take TIMED_SECONDS, or all that there are."""
+def timed_steps(trainer: Any, memory: Memory, least_steps: int, baseline_bytes: int) -> dict[str, Any]:
+    """Train one step, then at least `least_steps` more that together take TIMED_SECONDS, or all that there are. Return
+    fields of a DepthMeasured: seconds of each step; peak bytes of forward (with the loss), backward (with clipping)
+    and optimizer, each of which grows with depth in its own way; peak of torch's allocator (None on a CPU)."""
     from transformers import TrainerCallback
 
     peaks, reserved, ends = {"forward": 0, "backward": 0, "optimizer": 0}, [], []
@@ -315,8 +299,13 @@ def timed_steps(trainer: Any, memory: Memory, least_steps: int) -> Steps:
     trainer.accelerator.backward = noted_backward
     trainer.add_callback(Watch())
     trainer.train()
-    seconds = [later - earlier for earlier, later in pairwise(ends)]
-    return Steps(peaks, max(filter(None, reserved), default=None), seconds)
+    first, *later = (end - start for start, end in pairwise(ends))
+    return {
+        "moments": {name: peak - baseline_bytes for name, peak in peaks.items()},
+        "timed_steps": tuple(later),
+        "first_step_seconds": first,
+        "peak_reserved_bytes": max(filter(None, reserved), default=None),
+    }
 
 
 def quantization(precision: str, compute: str) -> Any:

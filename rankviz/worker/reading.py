@@ -2,6 +2,7 @@
 Each command gets a folder with its request, prints one JSON object, and imports only what it needs."""
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial, wraps
@@ -39,23 +40,24 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, tr
     """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: of the
     spectrum; empty for that of the file."""
     from rankviz.trained.read import read_adapter
-    from rankviz.trained.resize import as_json, spectrum
+    from rankviz.trained.resize import spectrum
 
     read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
     values = sum(module.r * len(module.pairs) for module in read.modules)
-    if (number := max(values, len(read.file.tensors))) > max_values:
+    if (number := max(values, len(read.outline.tensors))) > max_values:
         raise BadAdapterError(
             f"{read.outline.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
     made = spectrum(read, name=name, training_steps=training_steps)
-    return {"outline": as_json(read.outline), "spectrum": as_json(made)}
+    return {"outline": asdict(read.outline), "spectrum": asdict(made)}
 
 
 @command
 def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None, as_zip: bool) -> Reply:
     """Write an adapter at lower ranks into a new folder or zip; without a plan, zip it unchanged."""
+    from rankviz.core.spectrum import Ranks
     from rankviz.trained import resize as trained
-    from rankviz.trained.files import pack
+    from rankviz.trained.files import CONFIG, WEIGHTS
     from rankviz.trained.read import read_adapter
 
     with TemporaryDirectory(prefix="rankviz-resize-") as space:
@@ -64,9 +66,11 @@ def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str,
             place = Path(paths[0])
         else:
             read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
-            trained.resize(read, trained.plan_from(plan), place)
+            trained.resize(read, trained.ResizePlan(**{**plan, "ranks": Ranks(*plan["ranks"])}), place)
         if as_zip:
-            pack(place, Path(target))
+            with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
+                for name in (WEIGHTS, CONFIG):
+                    archive.write(place / name, f"{Path(target).stem}/{name}")
     return {}
 
 
@@ -131,7 +135,7 @@ def imported(
             )
         workspace = Workspace(Path(home))
         with workspace.writing(), workspace.store.admission():
-            leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+            leaving = require_runs(workspace.store, owners, len(folders), most, most_in_total)
             run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
             removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}

@@ -74,7 +74,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str | None) -> Mapping[str, Any]:
     """Send each run once. On this machine it replaces an existing run; on a Space an existing run is refused."""
-    installed.require_trackio()
+    installed.require("Trackio", "This")
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)
     where: dict[str, Any] = {}

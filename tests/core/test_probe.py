@@ -22,9 +22,9 @@ def test_two_depths_make_a_line_that_goes_through_both():
     )
 
     assert 600 * MIB == pytest.approx(extrapolation.peak_bytes)
-    assert (300 * MIB, 10 * MIB) == pytest.approx((extrapolation.peak.intercept, extrapolation.peak.slope))
+    assert (300 * MIB, 10 * MIB) == pytest.approx((extrapolation.once_bytes, extrapolation.per_block_bytes))
     assert 3.5 == pytest.approx(extrapolation.step_seconds)
-    assert (0.5, 0.1) == pytest.approx((extrapolation.step.intercept, extrapolation.step.slope))
+    assert (0.5, 0.1) == pytest.approx((extrapolation.once_seconds, extrapolation.per_block_seconds))
     assert (100 + 20 * 30) * MIB == pytest.approx(extrapolation.load_peak_bytes)
     assert 30_000 == extrapolation.trainable_parameters
     assert 8_000 == extrapolation.total_parameters

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,11 +266,12 @@ def code(text: str) -> list[str]:
     return kept
 
 
-def main() -> None:
-    with gzip.GzipFile(sys.argv[1], "wb", mtime=0) as file:
-        for line in answers():
+def write(path: str, lines: Iterable[Any]) -> None:
+    """One line of JSON each, packed; the same bytes for the same lines."""
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
+        for line in lines:
             file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
 
 if __name__ == "__main__":
-    main()
+    write(sys.argv[1], answers())

@@ -27,9 +27,9 @@ from rankviz.shared.gate import (
     MAX_BODY_BYTES,
     MAX_EVENT_BYTES,
     MAX_VALUES,
-    Bodies,
-    ErrorAnswers,
-    Hosts,
+    answer_errors,
+    check_body,
+    check_head,
     is_closed,
     trusted,
 )
@@ -48,7 +48,9 @@ class TestNamesAndSites:
             return PlainTextResponse("a private file")
 
         app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
-        return TestClient(Hosts(app, "127.0.0.1", hosts, shared), base_url="http://127.0.0.1:7860")
+        return TestClient(
+            check_head(app, server="127.0.0.1", given=hosts, shared=shared), base_url="http://127.0.0.1:7860"
+        )
 
     def test_what_cannot_be_names_is_a_sentence_at_the_start(self, monkeypatch):
         monkeypatch.setenv("RANKVIZ_HOSTS", "ranks*.example")
@@ -213,7 +215,7 @@ class TestBodies:
         scope = {"type": "http", "method": method, "path": path, "headers": []}
         # In a thread: a browser test before may have left this one with a running loop.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, Bodies(echo)(scope, receive, send)).result()
+            thread.submit(asyncio.run, check_body(echo)(scope, receive, send)).result()
         return answers[0]["status"], answers[1]["body"], len(waiting)
 
     @pytest.mark.parametrize("path", PATHS)
@@ -268,7 +270,7 @@ class TestLogins:
         def make(**login):
             with gr.Blocks(analytics_enabled=False) as page:
                 gr.Textbox()
-            middleware = [Middleware(Bodies), Middleware(MadeOnce)]
+            middleware = [Middleware(check_body), Middleware(MadeOnce)]
             own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path), compare=compare)}
             host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
             return TestClient(host, base_url="https://testserver")  # whose cookies are secure
@@ -380,7 +382,7 @@ def test_an_error_of_ours_has_a_number_that_the_log_has_too(caplog):
     async def broken(request):
         raise ZeroDivisionError("ours")
 
-    app = Starlette(routes=[Route("/broken", broken)], middleware=[Middleware(ErrorAnswers)])
+    app = Starlette(routes=[Route("/broken", broken)], middleware=[Middleware(answer_errors)])
     reply = TestClient(app, raise_server_exceptions=False).get("/broken")
 
     assert 500 == reply.status_code
@@ -389,6 +391,6 @@ def test_an_error_of_ours_has_a_number_that_the_log_has_too(caplog):
 
 
 def test_a_socket_is_closed_before_anything_reads_it():
-    page = TestClient(Hosts(Starlette(), "127.0.0.1", "", False))
+    page = TestClient(check_head(Starlette(), server="127.0.0.1", given="", shared=False))
     with pytest.raises(WebSocketDisconnect), page.websocket_connect("/gradio_api/queue/join"):
         pass

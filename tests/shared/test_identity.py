@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Identified, Visitors, cookie, visitor_of
+from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Visitors, cookie, identify, visitor_of
 from rankviz.ui.addresses import identity_routes
 from rankviz.visitor import NOBODY
 
@@ -145,7 +145,7 @@ def test_a_request_that_ends_a_login_says_whose(address):
         elif scope["path"] == "/changes":
             scope["session"]["oauth_info"] = {"userinfo": {"sub": "456", "preferred_username": "ben"}}
 
-    identified = Identified(app, Visitors(KEY, logins=True), log_out=ended.append)
+    identified = identify(app, visitors=Visitors(KEY, logins=True), log_out=ended.append)
     asyncio.run(identified({**scope(session=session), "type": "http", "path": address}, None, None))
 
     assert ([] if address == "/stays" else ["hf:123"]) == ended
@@ -163,7 +163,7 @@ class Site:
         self.visitors = Visitors(KEY, TOKEN, logins)
         self.app = Starlette(
             routes=[Route("/", who, methods=["GET", "POST"]), *identity_routes(self.visitors)],
-            middleware=[Middleware(Identified, visitors=self.visitors)],
+            middleware=[Middleware(identify, visitors=self.visitors)],
         )
 
     def client(self, **login):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from rankviz.children import processor_time
 from rankviz.errors import BadAdapterError
 from rankviz.trained.files import encode
-from rankviz.trained.read import Patterns, bounded_matching, read_adapter
+from rankviz.trained.read import ENDLESS, matcher, read_adapter
 from rankviz.trained.resize import spectrum
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
@@ -84,7 +85,8 @@ def test_half_precision_is_read_as_the_numbers_it_holds(tmp_path, dtype):
     save(tmp_path, {"x": np.zeros(1, dtype=np.float32)})
     save_torch(tensors, tmp_path / WEIGHTS)
 
-    (read,) = read_adapter([tmp_path]).pairs.values()
+    adapter = read_adapter([tmp_path])
+    (read,) = map(adapter.pair, adapter.updates)
 
     for mine, name in zip(read, tensors, strict=True):
         np.testing.assert_array_equal(tensors[name].float().numpy(), mine)
@@ -101,10 +103,10 @@ def test_fused_experts_are_one_update_each(tmp_path):
     }
     config = CONFIG | {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]}
 
-    read = read_adapter([save(tmp_path, tensors, config)]).pairs
+    adapter = read_adapter([save(tmp_path, tensors, config)])
 
-    assert ["model.layers.0.mlp.experts.down_proj.0", "model.layers.0.mlp.experts.down_proj.1"] == list(read)
-    for mine, theirs in zip(read.values(), pairs, strict=True):
+    assert ["model.layers.0.mlp.experts.down_proj.0", "model.layers.0.mlp.experts.down_proj.1"] == list(adapter.updates)
+    for mine, theirs in zip(map(adapter.pair, adapter.updates), pairs, strict=True):
         np.testing.assert_array_equal(theirs[0], mine[0])
         np.testing.assert_array_equal(theirs[1], mine[1])
 
@@ -154,16 +156,19 @@ def peft_key(keys, name):
 
 @pytest.mark.parametrize("key", USUAL)
 def test_a_pattern_matches_as_in_peft(key):
-    known = Patterns({key: 1})
+    value_of = matcher({key: 1})
 
     for name in NAMES:
-        assert (peft_key([key], name) == key) == (known.get(name) is not None or name == key), name
+        assert (peft_key([key], name) == key) == (value_of(name) is not None or name == key), name
 
 
 @pytest.mark.parametrize("key", ["(a+)+b", "(a|aa)+b", "(a*)*b"])
 def test_a_pattern_that_takes_re_for_ever_is_refused_in_time(key):
-    with pytest.raises(BadAdapterError, match="takes too long to match"), bounded_matching(0.2):
-        Patterns({key: 4}).get("a" * 60)
+    with (
+        pytest.raises(BadAdapterError, match="takes too long to match"),
+        processor_time(0.2, BadAdapterError(ENDLESS)),
+    ):
+        matcher({key: 4})("a" * 60)
 
 
 @pytest.mark.parametrize("length", [513, 1_000_000])

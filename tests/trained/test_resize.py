@@ -1,13 +1,14 @@
 """Resized adapters: the truncated product of a dense SVD, the size that was promised, and nothing else changed."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import as_json, outline_from, plan, plan_from, resize, spectrum, spectrum_from
+from rankviz.trained.resize import plan, received, resize, spectrum
 from rankviz.trained.svd import decompose, singular_values, truncate
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
@@ -21,9 +22,8 @@ def planned(folder, **options):
 
 def update(adapter, name: str) -> np.ndarray:
     """scale · B·A in fp64."""
-    a, b = adapter.pairs[name]
-    (scale,) = (module.scale for module in adapter.modules if name in module.pairs)
-    return scale * b.astype(np.float64) @ a.astype(np.float64)
+    (a, b), (module, _) = adapter.pair(name), adapter.updates[name]
+    return module.scale * b.astype(np.float64) @ a.astype(np.float64)
 
 
 def truncated(matrix: np.ndarray, k: int) -> np.ndarray:
@@ -51,9 +51,9 @@ def test_what_is_no_factor_stays_as_it_is_and_so_does_the_rest_of_the_config(tmp
 
     written, after = json.loads((folder / "adapter_config.json").read_text()), read_adapter([folder])
     assert {**config, "r": 3, "lora_alpha": 6, "rank_pattern": {}, "alpha_pattern": {}} == written
-    assert {"format": "pt"} == after.file.metadata
+    assert {"format": "pt"} == after.outline.metadata
     assert ("Not changed: lm_head.weight.",) == before.notes
-    assert head.tobytes() == after.file.raw("base_model.model.lm_head.weight").tobytes()
+    assert head.tobytes() == after.raw("base_model.model.lm_head.weight").tobytes()
 
 
 def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
@@ -72,14 +72,15 @@ def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
 
     assert {"conv": (45, 7), "embed": (30, 8)} == {m.name: (m.in_features, m.out_features) for m in before.modules}
     assert "a resized DoRA adapter is approximate" in " ".join(before.notes)
-    del after.file.tensors["base_model.model.embed.lora_magnitude_vector"]
+    tensors = dict(after.outline.tensors)
+    del tensors["base_model.model.embed.lora_magnitude_vector"]
     assert {
         "conv.lora_A.weight": (2, 5, 3, 3),
         "conv.lora_B.weight": (7, 2, 1, 1),
         "embed.lora_embedding_A": (2, 30),
         "embed.lora_embedding_B": (8, 2),
-    } == {n.removeprefix("base_model.model."): tensor.shape for n, tensor in after.file.tensors.items()}
-    assert sum(np.prod(tensor.shape) for tensor in after.file.tensors.values()) == what.parameters
+    } == {n.removeprefix("base_model.model."): tensor.shape for n, tensor in tensors.items()}
+    assert sum(np.prod(tensor.shape) for tensor in tensors.values()) == what.parameters
     np.testing.assert_allclose(update(after, "conv"), truncated(update(before, "conv"), 2), atol=1e-4)
 
 
@@ -111,15 +112,13 @@ def test_an_adapter_that_moves_its_base_when_loaded_is_refused(tmp_path):
         planned(two_blocks(tmp_path, init_lora_weights="pissa_niter_4"), r=2)
 
 
-def test_what_is_read_and_planned_arrives_as_it_was_made(tmp_path):
+def test_what_is_read_arrives_as_it_was_made(tmp_path):
     adapter = read_adapter([two_blocks(tmp_path / "mine")])
-    read, sent = spectrum(adapter), json.loads(json.dumps(as_json(adapter.outline)))
-    assert read == spectrum_from(json.loads(json.dumps(as_json(read))))
-    assert adapter.outline == outline_from(sent)
+    read = spectrum(adapter)
 
-    planned = plan(adapter.outline, read, energy=0.9, dtype="bf16")
+    sent = json.loads(json.dumps({"outline": asdict(adapter.outline), "spectrum": asdict(read)}))
 
-    assert planned == plan_from(json.loads(json.dumps(vars(planned))))
+    assert (adapter.outline, read) == received(**sent)
 
 
 def dense(a: np.ndarray, b: np.ndarray) -> tuple:
@@ -133,7 +132,7 @@ def test_singular_values_equal_dense_svd(shape):
     decomposition = dense(a, b)[1][: shape[1]]
     expected[: len(decomposition)] = decomposition
 
-    for values in (singular_values({"q": (a, b)})["q"], decompose({"q": (a, b)})["q"].singular_values):
+    for values in (singular_values("q", (a, b)), decompose("q", (a, b)).singular_values):
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-7 * expected[0])
 
 
@@ -142,7 +141,7 @@ def test_a_cut_pair_is_the_truncated_product(k):
     a, b = factors(48, 8, 32)
     u, s, vt = dense(a, b)
 
-    low_a, low_b = truncate((a, b), decompose({"q": (a, b)})["q"], k)
+    low_a, low_b = truncate((a, b), decompose("q", (a, b)), k)
 
     assert ((k, 32), (48, k)) == (low_a.shape, low_b.shape)
     assert (np.float32, np.float32) == (low_a.dtype, low_b.dtype)
@@ -152,7 +151,7 @@ def test_a_cut_pair_is_the_truncated_product(k):
 def test_a_module_that_was_never_trained_has_no_update_and_can_still_be_trained_after_a_cut():
     a, b = factors(20, 4, 16)
     b[:] = 0.0
-    decomposition = decompose({"q": (a, b)})["q"]
+    decomposition = decompose("q", (a, b))
 
     low_a, low_b = truncate((a, b), decomposition, 2)
 
@@ -166,4 +165,4 @@ def test_a_diverged_module_is_named():
     b[0, 0] = np.nan
 
     with pytest.raises(BadAdapterError, match=r"layers\.3\.q_proj holds values that are infinite or not a number"):
-        decompose({"layers.3.q_proj": (a, b)})
+        decompose("layers.3.q_proj", (a, b))

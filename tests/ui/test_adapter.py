@@ -76,11 +76,11 @@ def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
     after = read_adapter([Path(path)])
 
     # (12 + 10) and (12 + 6), twice
-    assert f"mine-r1.zip has r = 1 and {after.file.file_bytes:,} bytes of weights" in text_of(words)
+    assert f"mine-r1.zip has r = 1 and {after.outline.file_bytes:,} bytes of weights" in text_of(words)
     assert ("mine-r1", 1, 80) == (
         after.outline.name,
         after.r,
-        sum(t.size for pair in after.pairs.values() for t in pair),
+        sum(t.size for update in after.updates for t in after.pair(update)),
     )
 
 

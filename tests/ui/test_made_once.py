@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.shared.identity import Identified, Visitors
+from rankviz.shared.identity import Visitors, identify
 from rankviz.shared.page_cache import MadeOnce
 
 
@@ -89,7 +89,7 @@ def test_a_name_that_is_made_up_costs_no_page_and_pushes_nothing_out(client, gra
 
 
 def test_the_cookie_of_one_visitor_is_not_sent_to_the_next(gradio):
-    with client_of(gradio, Middleware(Identified, visitors=Visitors("k" * 40))) as client:
+    with client_of(gradio, Middleware(identify, visitors=Visitors("k" * 40))) as client:
         given = []
         for _ in range(3):
             given.append(client.get("/").headers.get_list("set-cookie"))

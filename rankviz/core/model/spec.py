@@ -226,30 +226,28 @@ class ModelSpec:
 def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
     """Return the ModelSpec of a row of assets/models, or of what the worker's introspection prints."""
 
-    def blocks(part: Mapping[str, Any]) -> tuple[int, ...]:
+    def made(kind: type, part: Mapping[str, Any], **others: Any) -> Any:
         numbers = part.get("blocks", "")
-        return decode_blocks(numbers) if isinstance(numbers, str) else tuple(numbers)
-
-    def plain_module(part: Mapping[str, Any]) -> PlainModule:
-        tensors = (OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in part["tensors"])
-        return PlainModule(**{**part, "blocks": blocks(part), "tensors": tuple(tensors)})
-
-    def activations(part: Mapping[str, Any]) -> BlockActivations:
-        ways = {way: ActivationBytes(**figures) for way, figures in part.items() if way != "blocks"}
-        return BlockActivations(blocks=decode_blocks(part["blocks"]), **ways)
-
-    def layer(part: Mapping[str, Any]) -> LinearLayer:
-        return LinearLayer(**{**part, "blocks": blocks(part), "kernel": tuple(part.get("kernel", ()))})
+        blocks = decode_blocks(numbers) if isinstance(numbers, str) else tuple(numbers)
+        return kind(**{**part, "blocks": blocks, **others})
 
     types = row.get("layer_types", ())
     if isinstance(types, Mapping):  # {kind: blocks}
         kinds = {block: kind for kind, numbers in types.items() for block in decode_blocks(numbers)}
         types = [kinds[block] for block in sorted(kinds)]
-    lists = {"layers": layer, "plain_modules": plain_module, "activation_bytes_per_token": activations}
+    layers = [made(LinearLayer, part, kernel=tuple(part.get("kernel", ()))) for part in row.get("layers", ())]
+    plain_modules = []
+    for part in row.get("plain_modules", ()):
+        tensors = tuple(OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in part["tensors"])
+        plain_modules.append(made(PlainModule, part, tensors=tensors))
+    activations = []
+    for part in row.get("activation_bytes_per_token", ()):
+        ways = {way: ActivationBytes(**figures) for way, figures in part.items() if way != "blocks"}
+        activations.append(made(BlockActivations, part, **ways))
     names = ("other_modules", "clippable_linears", "refused_names", "aliases")
-    made = {name: tuple(row.get(name, ())) for name in names} | {"layer_types": tuple(types)}
-    made |= {name: tuple(map(make, row.get(name, ()))) for name, make in lists.items()}
-    return ModelSpec(**{**row, **made})
+    fields = {**row, **{name: tuple(row.get(name, ())) for name in names}, "layer_types": tuple(types)}
+    fields |= {"layers": tuple(layers), "plain_modules": tuple(plain_modules)}
+    return ModelSpec(**fields | {"activation_bytes_per_token": tuple(activations)})
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:

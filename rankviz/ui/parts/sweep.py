@@ -274,7 +274,7 @@ def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> s
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id, button), check)
         if answer is None:
             return NO_PRICE_YET
-        if (offer := answer.get().offer) and offer.usd:
+        if (offer := answer.result().offer) and offer.usd:
             return f"a job of {units.money_span(offer.usd)}"
     return ""
 

@@ -213,7 +213,7 @@ def runs_view(
     nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
-    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.uploads.usage()
+    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.quota.uploads()
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     prints = tuple(of_sweep.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
@@ -260,7 +260,7 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
 
     table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api))
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads = api.uploads.usage()
+    uploads = api.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
     return {
         "empty_box": gr.Row(visible=not own),
@@ -373,5 +373,5 @@ def delete(api: Api, sweep_id: str) -> Sequence[Any]:
 
 def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
-    gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
+    gr.Info(f"{counted(api.quota.delete_uploads().files, 'upload')} deleted.")
     return gr.Button(visible=False)

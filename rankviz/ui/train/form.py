@@ -392,7 +392,7 @@ def choice(api: Api, *, engine: str) -> View:
     offered = api.engines.offered()
     names = [place.name for place in offered]
     if HF_JOBS in names:
-        api.engines.beside.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
+        api.engines.background.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
     if names in ([], [LOCAL]):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
@@ -493,7 +493,7 @@ def _remote_plan(
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
         return None
-    machines, plan = answer.get()
+    machines, plan = answer.result()
     if names := [name for _, name in machines]:
         value = next(name for name in (flavor, api.workspace.settings.jobs_flavor, names[0]) if name in names)
         # A valid choice is not sent back, as the user may have changed it.

@@ -1,13 +1,12 @@
 """Splits, orders and tokenizes data with random generators of its own: all runs of a sweep get the same rows."""
 
 import random
-import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from rankviz.children import processor_time
 from rankviz.core.runs.record import readable
 from rankviz.dataset import Dataset, Example
 from rankviz.dataset.rows import answers_in, with_ends
@@ -149,8 +148,13 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
     most = CHARACTERS_PER_TOKEN * max_length
     if example.messages:
         chat = [{"role": role, "content": content} for role, content in example.messages]
+        endless = BadDataError(
+            f"The chat template of this base took more than {template_seconds:g} s of processor time for one row. "
+            "Choose another base, or rows of fewer messages."
+        )
         try:
-            with _bounded(template_seconds):
+            # A template is a stranger's program, sandboxed by transformers without a time limit.
+            with processor_time(template_seconds, endless):
                 text, answers = answers_in(chat, tokenizer)
         except ValueError as error:
             raise BadDataError(str(error)) from error
@@ -160,29 +164,3 @@ def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds:
     within = [(start, min(end, most)) for start, end in answers if start < most]
     input_ids, mask = with_ends(text[:most], within, tokenizer, bool(example.messages and tokenizer.chat_template))
     return Tokens(input_ids, [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)])
-
-
-@contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Limit the processor time of a chat template: a stranger's program, sandboxed by transformers without a time
-    limit."""
-    over: list[int] = []
-
-    def end(number: int, frame: Any) -> None:
-        over.append(number)
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    except Exception:  # Jinja may trip over its own traceback of the one above
-        if not over:
-            raise
-        raise BadDataError(
-            f"The chat template of this base took more than {seconds:g} s of processor time for one row. Choose "
-            "another base, or rows of fewer messages."
-        ) from None
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
                 session = _load(journal, base, data, attempts)
-            session.run(journal.request, journal.append, store.run_dir(run_id))
+            session.run(journal)
         except Exception as error:
             exit_code = journal.fail(error)
             if device.is_lost(error):
@@ -77,21 +77,20 @@ def watched_download(journal: Journal, attempts: Sequence[Attempt]) -> bases.Dow
         os._exit(1)
 
     most = most_download_bytes(limits_of(journal.store, journal.run_id))
-    return bases.Download(journal.stages, cache_folder(), weight_bytes_to_fetch, most, stop)
+    return bases.Download(journal, cache_folder(), weight_bytes_to_fetch, most, stop)
 
 
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
     client reads it once, when it is imported."""
-    stages = journal.stages
-    stages.begin(events.READING_DATA)
+    journal.begin(events.READING_DATA)
     rows = dataset.read(data.text)
-    stages.begin(events.GETTING_BASE)
-    base = bases.resolve(reference, journal.store.home, stages)
+    journal.begin(events.GETTING_BASE)
+    base = bases.resolve(reference, journal.store.home, journal.begin)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    stages.begin(events.IMPORTING)
+    journal.begin(events.IMPORTING)
     from rankviz.worker.finetune.session import Session
 
     download = None if base.is_local else watched_download(journal, attempts)
-    return Session(journal.request, base, rows, stages, download)
+    return Session(journal, base, rows, download)

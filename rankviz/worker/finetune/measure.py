@@ -2,13 +2,12 @@
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rankviz.core.runs.events import Evaluated
 from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, Tokens
-from rankviz.worker.journal import Progress, silent
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Bytes of fp32 logits up to which rows are batched; a single row may have more."""
@@ -25,7 +24,7 @@ def evaluate(
     when: str,
     pad_token_id: int,
     autocast: str | None = None,
-    progress: Progress = silent,
+    progress: Callable[[int, int | None, str], None] = lambda done, total, unit: None,
 ) -> Evaluated:
     """Return cross-entropy and accuracy over the held-out rows (no dropout, no gradient). loss = Σ over target tokens
     of -log p(token | preceding tokens) / number of target tokens; only completions are targets where rows have

@@ -1,7 +1,7 @@
 """Loads base and data with Unsloth, attaches an adapter, trains a run and detaches it. Importing it imports Unsloth."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,11 +29,10 @@ from rankviz.worker.base import Base, Download, explain_failure
 from rankviz.worker.device import Memory, WorkerSettings, environment, model_fingerprint, settle
 from rankviz.worker.finetune import measure
 from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.training import Truncator, save, train, unsloth_arguments
+from rankviz.worker.finetune.training import save, train, truncation, unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.journal import Stages
+from rankviz.worker.journal import Journal
 
-Log = Callable[[events.RunEvent], None]
 UNSLOTHS_OWN = LoraConfig()
 """Settings under which Unsloth's default class loads the whole checkpoint."""
 
@@ -101,15 +100,14 @@ def detach(adapter: PeftModel) -> Any:
 class Session:
     """A base and the data of a sweep in memory, for training one run after another."""
 
-    def __init__(
-        self, request: RunRequest, base: Base, rows: Dataset, stages: Stages, download: Download | None = None
-    ) -> None:
+    def __init__(self, journal: Journal, base: Base, rows: Dataset, download: Download | None = None) -> None:
+        request = journal.request
         self.base, self.settings = base, settle(request.training, cuda=device.has_cuda())
         self.memory = Memory(cuda=self.settings.cuda)
         self.memory.settle()
-        stages.begin(events.LOADING)
+        journal.begin(events.LOADING)
         self.model, self.tokenizer, loaded = load_base(base, self.settings, lora=request.lora, download=download)
-        stages.begin(events.TOKENIZING)
+        journal.begin(events.TOKENIZING)
         self.data = SweepData(rows, self.tokenizer, request.training.max_length, request.held_out_examples)
         self.questions = self.data.questions(request.exact_match_examples)
         self.shown = self.data.questions(request.shown_answers, may_be_cut=True)
@@ -130,38 +128,40 @@ class Session:
         self.spec = replace(layers_of(self.model.config.to_dict()), unsloth_checkpoint=checkpoint)
         self._hooks = {module: {*module._forward_hooks, *module._forward_pre_hooks} for module in self.model.modules()}
         self._base_events: list[events.Evaluated | events.Answered] = []
+        cuda = self.settings.cuda  # Unsloth's generate for CUDA sets its own autocast
+        self._answering = {"cuda": cuda, "autocast": None if cuda else self.settings.mixed_precision}
         self.intact = True
         """True while the base is as loaded; False for good after a failed attach or detach."""
 
-    def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
+    def run(self, journal: Journal) -> None:
         """Train one run from a new adapter to its completion. After an error, load the base again unless `intact`."""
-        stages = Stages(log)
+        request, log = journal.request, journal.append
         plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {**self.environment, "target_modules": plan.target_modules}
         log(events.RunStarted(time=time.time(), environment=facts))
         self.memory.settle()
         baseline_bytes = self.memory.now()
-        stages.begin(events.ATTACHING)
+        journal.begin(events.ATTACHING)
         self.intact, adapter = False, None
         try:
             adapter = attach(self.model, request, plan, self.settings)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
-            self._log_base(adapter, log, stages)
-            stages.begin(events.PREPARING)
+            self._log_base(adapter, journal)
+            journal.begin(events.PREPARING)
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
-            stages.begin(events.TRAINING)
+            journal.begin(events.TRAINING)
             self.memory.reset()
             train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
-            stages.begin(events.EVALUATING_ADAPTER)
-            for event in self._measured(adapter, "after", stages):
+            journal.begin(events.EVALUATING_ADAPTER)
+            for event in self._measured(adapter, "after", journal):
                 log(event)
-            stages.begin(events.SAVING)
-            file_bytes = save(adapter, run_dir / "adapter", self.base)
+            journal.begin(events.SAVING)
+            file_bytes = save(adapter, journal.folder / "adapter", self.base)
             log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
-                self._truncate(adapter, request, log, stages, run_dir)
+                self._truncate(adapter, journal)
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
@@ -184,27 +184,30 @@ class Session:
             )
         )
 
-    def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
+    def _log_base(self, adapter: Any, journal: Journal) -> None:
         """Log loss and answers of the base, measured once for all runs: with B = 0 an adapter changes nothing."""
-        if not self._base_events:
-            stages.begin(events.EVALUATING_BASE)
-            for event in self._measured(adapter, "before", stages):
-                log(event)
-                spent = {"exact_match_seconds": None} if isinstance(event, events.Evaluated) else {}
-                self._base_events.append(replace(event, seconds=0.0, reused=True, **spent))
+        if self._base_events:
+            for event in self._base_events:
+                journal.append(replace(event, time=time.time()))
             return
-        for event in self._base_events:
-            log(replace(event, time=time.time()))
+        journal.begin(events.EVALUATING_BASE)
+        for event in self._measured(adapter, "before", journal):
+            journal.append(event)
+            spent = {"exact_match_seconds": None} if isinstance(event, events.Evaluated) else {}
+            self._base_events.append(replace(event, seconds=0.0, reused=True, **spent))
 
-    def _measured(self, model: Any, when: events.When, stages: Stages) -> Iterator[events.Evaluated | events.Answered]:
+    def _measured(
+        self, model: Any, when: events.When, journal: Journal
+    ) -> Iterator[events.Evaluated | events.Answered]:
         """Yield the model's evaluation, then its answers to `shown` as text, which may take as many seconds (at least
         SHOWN_SECONDS)."""
-        yield (evaluation := self.evaluate(model, when, stages))
+        yield (evaluation := self.evaluate(model, when, journal))
         if not self.shown:
             return
-        stages.begin(events.answering(len(self.shown)))
+        journal.begin(events.answering(len(self.shown)))
         started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
-        written = self._ask(measure.answers, model, self.shown, most=SHOWN_TOKENS, seconds=limit)
+        options = {"most": SHOWN_TOKENS, "seconds": limit, **self._answering}
+        written = measure.answers(model, self.tokenizer, self.shown, **options)
         answers = tuple(
             events.GreedyAnswer(
                 place=place,
@@ -218,17 +221,18 @@ class Session:
         seconds = time.monotonic() - started
         yield events.Answered(time=time.time(), when=when, answers=answers, seconds=seconds)
 
-    def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
+    def _truncate(self, adapter: Any, journal: Journal) -> None:
         """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
         for a few steps, on rows that are new to the adapter, and saved; the next lower rank is truncated from the
         result."""
-        stages.begin(events.DECOMPOSING)
-        truncator, recovered = Truncator(adapter), 0
+        request = journal.request
+        journal.begin(events.DECOMPOSING)
+        truncate, recovered = truncation(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
-            stages.begin(events.truncating(r))
+            journal.begin(events.truncating(r))
             started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
-            truncator.truncate(r)
+            truncate(r)
             if steps:
                 recovery = replace(
                     request,
@@ -238,11 +242,11 @@ class Session:
                 seen = (request.max_steps + recovered) * rows_a_step
                 rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
                 train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=lambda step: None)
-                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
-                file_bytes = truncator.save(r, run_dir / path, self.base)
-            evaluation = self.evaluate(adapter, "after", stages)
+                truncate, recovered, path = truncation(adapter), recovered + steps, f"cuts/r{r}"
+                file_bytes = save(adapter, journal.folder / path, self.base, r)
+            evaluation = self.evaluate(adapter, "after", journal)
             held_out = {f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)}
-            log(
+            journal.append(
                 events.AdapterCut(
                     **held_out | {"time": time.time()},
                     r=r,
@@ -254,7 +258,7 @@ class Session:
                 )
             )
 
-    def evaluate(self, model: Any, when: events.When, stages: Stages) -> events.Evaluated:
+    def evaluate(self, model: Any, when: events.When, journal: Journal) -> events.Evaluated:
         """Return loss and token accuracy, and exact matches where they were requested."""
         evaluation = measure.evaluate(
             model,
@@ -262,17 +266,12 @@ class Session:
             when=when,
             pad_token_id=self.tokenizer.pad_token_id,
             autocast=self.settings.mixed_precision,
-            progress=stages.progress,
+            progress=journal.progress,
         )
         if not self.questions:
             return evaluation
-        stages.begin(events.counting_exact(len(self.questions)))
+        journal.begin(events.counting_exact(len(self.questions)))
         started, examples = time.monotonic(), len(self.data.held_out)
-        matches = self._ask(measure.exact_matches, model, self.questions, examples=examples)
+        matches = measure.exact_matches(model, self.tokenizer, self.questions, examples=examples, **self._answering)
         seconds = time.monotonic() - started
         return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)
-
-    def _ask(self, measured: Callable[..., Any], model: Any, questions: Mapping[int, Any], **more: Any) -> Any:
-        cuda = self.settings.cuda
-        autocast = None if cuda else self.settings.mixed_precision  # Unsloth's generate for CUDA sets its own
-        return measured(model, self.tokenizer, questions, autocast=autocast, cuda=cuda, **more)

@@ -59,12 +59,16 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
     return arguments
 
 
-def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
+def save(adapter: Any, folder: Path, base: Base, k: int | None = None) -> int:
     """Write the adapter's files and return the bytes of its weights. PEFT names the base by the place that it was
-    loaded from; for the embedded model, the Hub id replaces it. changed: values of adapter_config.json to set."""
+    loaded from; for the embedded model, the Hub id replaces it. k: rank of an adapter that was truncated."""
     adapter.save_pretrained(folder)
     config, card = folder / "adapter_config.json", folder / "README.md"
-    values = json.loads(config.read_text(encoding="utf-8")) | changed
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if k is not None:
+        trained = adapter.peft_config[ADAPTER]
+        scale = trained.lora_alpha / (sqrt(trained.r) if trained.use_rslora else trained.r)
+        values |= {"r": k, "lora_alpha": alpha_for(scale, k, use_rslora=trained.use_rslora)}
     if base.published_as:
         values["base_model_name_or_path"] = base.published_as
         card.write_text(card.read_text(encoding="utf-8").replace(base.name, base.published_as), encoding="utf-8")
@@ -75,41 +79,31 @@ def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
 ADAPTER = "default"
 
 
-class Truncator:
-    """Truncates a trained adapter in place, from its LoRA pairs at the time when this object is made. Each module's
-    update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k replaces the trained
-    pair. PEFT's scale does not change, also not in further steps."""
+def truncation(model: Any) -> Callable[[int], None]:
+    """Return a function that truncates a trained adapter in place to rank k, from its LoRA pairs as they are now. Each
+    module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k replaces the
+    trained pair. PEFT's scale does not change, also not in further steps."""
+    import torch
 
-    def __init__(self, model: Any):
-        self._model = model
-        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
-        if not layers:
-            raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
-        self._weights = {
-            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
-        }
-        self._pairs = {
-            # Copies: training on goes through the very tensors.
-            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
-            for name, pair in self._weights.items()
-        }
-        self._decompositions = svd.decompose(self._pairs)
+    layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
+    if not layers:
+        raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
+    weights = {name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()}
+    pairs = {
+        # Copies: training on goes through the very tensors.
+        name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
+        for name, pair in weights.items()
+    }
+    decompositions = svd.of_each(pairs, lambda name: svd.decompose(name, pairs[name]))
 
-    def truncate(self, k: int) -> None:
-        """Replace each pair in the adapter by its update truncated to rank k."""
-        import torch
-
-        for name, pair in svd.truncate_all(self._pairs, self._decompositions, k).items():
-            for weight, factor in zip(self._weights[name], pair, strict=True):
+    def truncate(k: int) -> None:
+        low = svd.of_each(pairs, lambda name: svd.truncate(pairs[name], decompositions[name], k))
+        for name, pair in low.items():
+            for weight, factor in zip(weights[name], pair, strict=True):
                 weight.grad = None
                 weight.data = torch.from_numpy(factor).to(weight)
 
-    def save(self, k: int, folder: Path, base: Base) -> int:
-        """Save the adapter, truncated to rank k and perhaps trained further, with that rank; return the bytes of its
-        weights."""
-        config = self._model.peft_config[ADAPTER]
-        scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
-        return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))
+    return truncate
 
 
 def train(

@@ -301,7 +301,7 @@ def simulate_whole(
         return runs[0]
 
     def at(values: list[int]) -> int:
-        return round(fit(depths, values).at(pattern.blocks))
+        return round(fit(depths, values, pattern.blocks)[-1])
 
     kernels = {name for run in runs for name in run.kernels}
     moments = {name: at([run.moments[name] for run in runs]) for name in runs[0].moments}

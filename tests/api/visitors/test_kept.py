@@ -10,7 +10,7 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import LimitError
 from rankviz.shared import retention
 from rankviz.shared.quota import Held
-from rankviz.shared.retention import DAY, Retention
+from rankviz.shared.retention import DAY, remove_old, steady_clock
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.api.visitors.test_quota import SMALL
@@ -194,7 +194,7 @@ def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_ow
     old = [sweep_of(api, visitor, 31) for visitor in (ANN, ADMIN)]
     young, hosts = sweep_of(api, ANN, 29), sweep_of(api, HOST, 31)
 
-    Retention(api.workspace).remove(time.time())
+    remove_old(api.workspace, time.time())
 
     assert {young, hosts} == here(api)
     assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
@@ -209,7 +209,7 @@ def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_fil
             (folder / f"{days}.json").write_text("{}")
             os.utime(folder / f"{days}.json", (now - days * DAY,) * 2)
 
-    Retention(api.workspace).remove(now)
+    remove_old(api.workspace, now)
 
     assert [["29.json"], ["29.json"], ["29.json", "31.json"]] == [
         sorted(os.listdir(folder)) for folder in (anns, models, home / "evidence")
@@ -222,19 +222,18 @@ def test_what_waits_or_runs_stays_however_old_it_is(api):
     api.workspace.store.append(first, RunCancelled(time=1.0))
     aged(api, sweep_id, 300 * DAY)
 
-    Retention(api.workspace).remove(time.time())
+    remove_old(api.workspace, time.time())
 
     assert 2 == len(api.workspace.store.run_ids(sweep_id))
 
 
 def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
     sweep_id = sweep_of(api, ANN, 1)
-    expires = Retention(api.workspace)
-    true_time = time.time
+    now, true_time = steady_clock(), time.time
     monkeypatch.setattr(retention.time, "time", lambda: true_time() + 5000 * DAY)
 
-    expires.remove(expires.now())
+    remove_old(api.workspace, now())
     assert {sweep_id} == here(api)
 
     monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
-    assert true_time() - 4999 * DAY > expires.now()
+    assert true_time() - 4999 * DAY > now()

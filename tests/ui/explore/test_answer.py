@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from rankviz import visitor
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, RankVizError
-from rankviz.shared.identity import HEADER, Identified, Visitors
+from rankviz.shared.identity import HEADER, Visitors, identify
 from rankviz.ui.explore.answer import answer, routes
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.question import DEFAULTS
@@ -93,7 +93,7 @@ def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
     for view in ("answer", "words", "given"):
         monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
     visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
-    app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
+    app = Starlette(routes=addresses, middleware=[Middleware(identify, visitors=visitors)])
 
     visitor_ids = [
         TestClient(app).post(route.path, json={}, headers={HEADER: visitors.token(f"v{number}")}).json()["asks"]

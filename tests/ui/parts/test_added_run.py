@@ -21,7 +21,7 @@ OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(repeat_at=8))
 def api(tmp_path):
     with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as api:
         hub.holds.set()
-        api.engines.beside.soon_seconds = 60.0
+        api.engines.background.soon_seconds = 60.0
         yield api
 
 

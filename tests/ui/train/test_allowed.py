@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.engines import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
-from rankviz.errors import NoWeightsError
+from rankviz.errors import InvalidSettingError
 from rankviz.machine import disk
 from rankviz.ui.train import form as before
 from rankviz.ui.train.form import DEFAULTS, request_of
@@ -71,7 +71,7 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
 
     with acting_as(ANN):
         shown, (form, replaced) = before.before_start(api, **values), before.trainable(api, values)
-        with pytest.raises(NoWeightsError):
+        with pytest.raises(InvalidSettingError, match="no weights to train"):
             api.runs.start(request_of(values))
 
     assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)

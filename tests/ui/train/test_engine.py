@@ -15,7 +15,7 @@ from tests.support.web.train_form import FORM
 @pytest.fixture
 def api(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
-        api.engines.beside.soon_seconds = 60.0
+        api.engines.background.soon_seconds = 60.0
         yield api
 
 
@@ -32,11 +32,11 @@ def test_the_cost_stands_before_the_button_as_a_range(api):
 def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
     answers, check = Event(), api.engines.check
     monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))
-    api.engines.beside.soon_seconds = 0.05
+    api.engines.background.soon_seconds = 0.05
 
     asking = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
     answers.set()
-    api.engines.beside.soon_seconds = 60.0
+    api.engines.background.soon_seconds = 60.0
     known = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
 
     assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.expected)

@@ -68,12 +68,12 @@ def updates(model):
 def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
     import torch
 
-    from rankviz.worker.finetune.training import Truncator
+    from rankviz.worker.finetune.training import truncation
 
     whole = updates(adapter)
-    truncator = Truncator(adapter)
-    truncator.truncate(1)
-    truncator.truncate(3)
+    truncate = truncation(adapter)
+    truncate(1)
+    truncate(3)
 
     for name, update in updates(adapter).items():
         u, s, vh = torch.linalg.svd(whole[name])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from contextvars import copy_context
-from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any
 
@@ -15,21 +15,7 @@ KEPT_SECONDS = 10.0
 MOST_LINES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Result of a question: a value, or an error."""
-
-    value: Any = None
-    error: Exception | None = None
-
-    def get(self) -> Any:
-        """Return the value, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-class Beside:
+class Background:
     """Background questions in lines, each of which works on one question at a time.
 
     soon_seconds: Seconds that a caller waits for an answer.
@@ -38,19 +24,18 @@ class Beside:
     def __init__(self, soon_seconds: float = SOON_SECONDS):
         self.soon_seconds = soon_seconds
         self._changed = Condition()
-        self._answers: dict[Hashable, tuple[float, Outcome]] = {}
+        self._answers: dict[Hashable, tuple[float, Future]] = {}
         self._at_work: set[Hashable] = set()
 
-    def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Outcome | None:
-        """Return the answer to a question; None where it is not known yet, or all threads are busy. work: Computes the
-        answer, in the context of the visitor who asks."""
+    def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Future | None:
+        """Return the answer to a question, a value or an error; None where it is not known yet, or all threads are
+        busy. work: Computes the answer, in the context of the visitor who asks."""
         key, context = (line, question), copy_context()
 
         def known() -> bool:
             if key not in self._answers and line not in self._at_work and len(self._at_work) < MOST_LINES:
                 self._at_work.add(line)
-                arguments = (line, key, lambda: context.run(work))
-                Thread(target=self._work, args=arguments, name="beside the page", daemon=True).start()
+                Thread(target=context.run, args=(self._work, line, key, work), name="background", daemon=True).start()
             return key in self._answers
 
         with self._changed:
@@ -59,10 +44,11 @@ class Beside:
             return self._answers[key][1] if self._changed.wait_for(known, self.soon_seconds) else None
 
     def _work(self, line: Hashable, key: Hashable, work: Callable[[], Any]) -> None:
+        answer = Future()
         try:
-            answer = Outcome(work())
+            answer.set_result(work())
         except Exception as error:  # whoever asked is told
-            answer = Outcome(error=error)
+            answer.set_exception(error)
         with self._changed:
             self._at_work.discard(line)
             self._answers[key] = time.monotonic(), answer

@@ -1,0 +1,136 @@
+"""Answers to questions drawn at random over all options, the same ones each time: what golden.answers does not reach.
+
+`python -m tests.golden.drawn FILE.jsonl.gz` writes them (`make golden`). Numbers inside sentences count here too.
+"""
+
+import csv
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.golden.answers import ask, compact, write
+
+ESTIMATES, FITS, VERDICTS = 600, 30, 60
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+USUAL = {
+    "--framework": ("unsloth", "unsloth", "trl", "peft"),
+    "--precision": ("nf4-dq", "nf4-dq", "nf4", "bf16", "bf16", "fp16", "fp32", "int8"),
+    "--gpu": (
+        "",
+        "t4",
+        "l4",
+        "rtx-4090",
+        "a100-80gb-sxm",
+        "h100-80gb-sxm",
+        "b200",
+        "v100-16gb-sxm",
+        "rtx-5090",
+        "l40s",
+    ),
+    "--targets": ("unsloth", "all-linear", "attention", "mlp", "qv", "q_proj,o_proj,gate_proj"),
+    "--batch": ("1", "2", "2", "8", "32"),
+    "--accum": ("1", "4", "4", "16"),
+    "--max-length": ("128", "512", "2048", "2048", "8192", "32768"),
+}
+SELDOM = {
+    "--optim": ("adamw_torch", "paged_adamw_8bit", "sgd"),
+    "--checkpointing": ("unsloth", "hf", "none"),
+    "--loss-path": ("fused-func", "triton", "full"),
+    "--alpha": ("2r", "16", "100"),
+    "--expert-rank": ("r/active", "r/all", "2"),
+    "--moe": ("linear-only", "peft-remap", "unsloth", "target-parameters"),
+    "--modules-to-save": ("lm_head", "embed_tokens", "lm_head,embed_tokens", "norm", "score"),
+    "--unsloth-class": ("FastModel",),
+}
+FLAGS = ("--rslora", "--dora", "--rslora", "--dora", "--text-only", "--no-finetune-vision-layers")
+LENGTHS = (
+    "--steps 300",
+    "--tokens 2000000",
+    "--examples 5000",
+    "--examples 800 --example-tokens 300 --epochs 2.5",
+    "--examples 20000 --example-tokens 700 --longest-tokens 9000",
+    "",
+)
+
+
+def drawn() -> Iterator[dict[str, Any]]:
+    """{"question", "answer"}, in the same order every time."""
+    chance = random.Random(12)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["RANKVIZ_HOME"] = home
+        models = [row["id"] for row in json.loads(ask("models --json"))]
+        for _ in range(ESTIMATES):
+            ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
+            words = ["estimate", chance.choice(models), *(word for r in ranks for word in ("-r", str(r)))]
+            words += [*settings(chance), *chance.choice(LENGTHS).split()]
+            if chance.random() < 0.1:
+                words += ["--usd-per-hour", "1.25"]
+            yield entry(words)
+        for _ in range(FITS):
+            words = ["fit", chance.choice(models), "-r", chance.choice(("8", "16", "64")), *settings(chance)]
+            yield entry(words)
+        for number in range(VERDICTS):
+            table = Path(home) / f"{number}.csv"
+            yield verdict(chance, table)
+
+
+def settings(chance: random.Random) -> list[str]:
+    """The words of all usual options, and of a few of the others."""
+    words = [word for name, values in USUAL.items() for word in (name, chance.choice(values))]
+    for name in chance.sample(list(SELDOM), chance.choice((0, 0, 1, 1, 2))):
+        words += [name, chance.choice(SELDOM[name])]
+    return words + chance.sample(FLAGS, chance.choice((0, 0, 0, 1)))
+
+
+def entry(words: Sequence[str]) -> dict[str, Any]:
+    answer = json.loads(ask([*words, "--json"]))
+    told = {key: answer[key] for key in ("notes", "rests_on") if key in answer}
+    return {"question": " ".join(words), "answer": numbers((compact(answer) if "ranks" in answer else answer) | told)}
+
+
+def verdict(chance: random.Random, table: Path) -> dict[str, Any]:
+    """The verdict on losses, or correct answers, that are drawn around a mean that depends on the rank or does not."""
+    ranks = sorted(chance.sample((4, 8, 16, 32, 64, 128), chance.choice((1, 2, 2, 3, 4))))
+    seeds, examples = chance.choice((1, 2, 3, 3, 4)), chance.choice((1, 5, 40, 150))
+    rates = chance.choice(((2e-4,), (2e-4,), (1e-4, 4e-4)))
+    exact, effect = chance.random() < 0.3, chance.choice((0.0, 0.003, 0.05, 0.3))
+    base = [chance.gauss(1.5, 0.4) for _ in range(examples)]
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rank", "seed", "learning_rate", "example", "correct" if exact else "loss"])
+        for place, r in enumerate(ranks):
+            for seed in range(seeds):
+                for rate in rates:
+                    shift = chance.gauss(-effect * place, 0.01) + 50 * (rate - 2e-4)
+                    for number, mean in enumerate(base):
+                        loss = mean + shift + chance.gauss(0, 0.05)
+                        writer.writerow([r, seed, rate, number, int(loss < 1.5) if exact else round(loss, 4)])
+    more = chance.choice(([], [], ["--tolerance", "0.05" if not exact else "2"], ["--tolerance", "3%"]))
+    if more[1:] == ["3%"]:
+        more = [*more, *(("--base-accuracy", "20") if exact else ("--base-loss", "2.5"))]
+    shown = (
+        f"verdict of {ranks} x {seeds} seeds x {rates}, {examples} examples, {'correct' if exact else 'loss'} {more}"
+    )
+    return {"question": shown, "answer": numbers(json.loads(ask(["verdict", str(table), *more, "--json"])))}
+
+
+def numbers(value: Any) -> Any:
+    """The value with the numbers alone of its sentences."""
+    match value:
+        case dict():
+            return {key: numbers(each) for key, each in value.items()}
+        case list():
+            return [numbers(each) for each in value]
+        case str() if " " in value:
+            return " ".join(["text", *NUMBER.findall(value)])
+    return value
+
+
+if __name__ == "__main__":
+    write(sys.argv[1], drawn())
