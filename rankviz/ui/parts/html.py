@@ -139,15 +139,10 @@ def figures(row: Sequence[tuple[str, str | Cell, str | Cell]]) -> str:
 
 
 def named_values(pairs: Sequence[tuple[str, str | Cell]], css: str = "rv-steps") -> str:
-    """Return a list of names on the left and values on the right, a line each."""
-    rows = "".join(f"<dt>{escape(name)}</dt>{tag('dd', value)}" for name, value in pairs)
-    return f'<dl class="{css}">{rows}</dl>'
-
-
-def stats(pairs: Sequence[tuple[str, str | Cell]]) -> str:
-    """Return names and values side by side."""
-    rows = "".join(f"<div><dt>{escape(name)}</dt>{tag('dd', value)}</div>" for name, value in pairs)
-    return f'<dl class="rv-stats">{rows}</dl>'
+    """Return names with their values: a line each, or side by side for the class "rv-stats"."""
+    rows = (f"<dt>{escape(name)}</dt>{tag('dd', value)}" for name, value in pairs)
+    each = "<div>{}</div>" if css == "rv-stats" else "{}"
+    return f'<dl class="{css}">{"".join(each.format(row) for row in rows)}</dl>'
 
 
 def titled(title: str, body: str) -> str:
@@ -198,25 +193,23 @@ def bullet_list(items: Sequence[str]) -> str:
 
 def progress(share: float | None, *, label: str) -> str:
     """Return a progress bar for a share from 0 to 1; a pulsing bar for None."""
-    if share is None:
-        return f'<div class="rv-progress rv-unknown" role="progressbar" aria-label="{escape(label)}"><div></div></div>'
-    percent = max(0.0, min(1.0, share)) * 100
-    return (
-        f'<div class="rv-progress" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
-    )
+    css, value, width = " rv-unknown", "", ""
+    if share is not None:
+        percent = max(0.0, min(1.0, share)) * 100
+        css, value = "", f' aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent:.0f}"'
+        width = f' style="width:{percent:.1f}%"'
+    role = f'role="progressbar" aria-label="{escape(label)}"'
+    return f'<div class="rv-progress{css}" {role}{value}><div{width}></div></div>'
 
 
-def code_html(
-    code: str, *, title: str, file_name: str = "", caption: str = "", tools: str = "", folded: str = ""
-) -> str:
+def code_html(code: str, *, title: str, file_name: str = "", caption: str = "", folded: str = "") -> str:
     """Return a text with buttons that copy and save all of it, for controls.copyable. file_name: name for saving;
-    without a name there is only a copy button. caption, tools: markup below the title and before the buttons. folded:
-    words of a fold that hides the text until it is opened."""
+    without a name there is only a copy button. caption: markup below the title. folded: words of a fold that hides the
+    text until it is opened."""
     save = '<button type="button" data-do="save">Download</button>' if file_name else ""
     shown = f'<pre tabindex="0">{escape(code)}</pre>'
     return (
         f'<div class="rv-code" data-name="{escape(file_name)}"><div class="rv-code-top"><h2>{escape(title)}</h2>'
-        f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
+        f'<span class="rv-tools">{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
         + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )

@@ -157,15 +157,11 @@ def may_change(api: Api, sweep: Sweep) -> bool:
 
 def _owner_html(api: Api, sweep: Sweep, mine: bool) -> str:
     """Return a sentence on the sweep's owner where it matters; empty on a page that is not shared."""
-    if not api.workspace.shared or sweep.recorded:
-        return ""
-    owner, words = api.runs.owner_of(sweep.runs[0].run_id), ""
-    if not mine:
-        words = OF_ANOTHER
-    elif owner:
-        words = f"This sweep belongs to {owner}."
-    elif api.runs.is_open(sweep.sweep_id):
-        words = COPY_IT
+    words = ""
+    if api.workspace.shared and not sweep.recorded:
+        owner = api.runs.owner_of(sweep.runs[0].run_id)
+        others = f"This sweep belongs to {owner}." if owner else OF_ANOTHER
+        words = others if owner or not mine else COPY_IT if api.runs.is_open(sweep.sweep_id) else ""
     return html.paragraphs(words) if words else ""
 
 
@@ -204,7 +200,7 @@ def standing_html(api: Api, sweep: Sweep) -> str:
             "Memory in use": rounded(units.memory_size, last.memory_bytes, "bytes") if last else "",
         }
         bar = html.progress(progress.share, label="Share of the sweep")
-        how_far = bar + html.stats([pair for pair in known.items() if pair[1]])
+        how_far = bar + html.named_values([pair for pair in known.items() if pair[1]], "rv-stats")
     words = ""
     if not sweep.recorded:
         doing, place = "Running" if sweep.running else "Ran" if sweep.ended else "Queued", place_of(api, sweep)
