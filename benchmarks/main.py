@@ -110,7 +110,7 @@ def bench_studies() -> None:
             )
         )
         warm = {"model": "gpt2", "use_case": "complex", "r": 16, "dora": True, "rslora": True}
-        sections.shown_studies(api, **warm, x="parameters", y="gap")  # loads plotly
+        sections.shown_studies(api, **warm)  # loads plotly
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
             for name in NAMES:
@@ -121,9 +121,7 @@ def bench_studies() -> None:
                 advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))
                 near[row.id, name] = _timed(lambda i=row.id, n=name: _nearest_of_all(api, i, n))
                 if name == "complex":
-                    drawn[row.id, name] = _timed(
-                        lambda a=choices: sections.shown_studies(api, **a, x="parameters", y="gap")
-                    )
+                    drawn[row.id, name] = _timed(lambda a=choices: sections.shown_studies(api, **a))
     for name, seconds in (("advice", advice), ("nearest studies", near), ("the section drawn", drawn)):
         slowest = max(seconds, key=seconds.get)
         print(

@@ -5,12 +5,12 @@ BlocksConfig, the queue's unread messages, functions that fetch URLs, upload pro
 import asyncio
 import copy
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import ChainMap, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from types import MappingProxyType
 from typing import Any
+from weakref import ref
 
 import gradio as gr
 import orjson
@@ -76,12 +76,13 @@ class Unread(Newest):
     ):
         super().__init__(sessions)
         self.events, self.messages = events, messages
-        self._most, self._most_bytes, self._bytes = answers, size, 0
-        self._answers: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._most, self._most_bytes = answers, size
+        self._answers: list[tuple[ref[Any], int]] = []
+        """Unread answers with their bytes. What was read or dropped is no longer referenced by any queue."""
 
     def __setitem__(self, session: str, messages: asyncio.Queue) -> None:
         super().__setitem__(session, Messages(self, session))
-        for forgotten in [each for each in self.events if each not in self]:
+        for forgotten in self.events.keys() - self.keys():
             del self.events[forgotten]
 
     def __getitem__(self, session: str) -> asyncio.Queue:
@@ -95,17 +96,12 @@ class Unread(Newest):
         size = 0
         with suppress(TypeError):  # Gradio cannot send it
             size = len(orjson.dumps(answer.output, default=str))
-        self._answers[id(answer)] = answer, size
-        self._bytes += size
-        while (count := len(self._answers)) > self._most or (self._bytes > self._most_bytes and count > 1):
-            others = [(each, size) for each, size in self._answers.values() if each is not answer]
-            oldest = next((each for each, size in others if size > LARGE_BYTES), others[0][0])
-            self.drop(oldest)
+        counted = [*(each for each in self._answers if each[0]() is not None), (ref(answer), size)]
+        while len(counted) > self._most or (sum(size for _, size in counted) > self._most_bytes and len(counted) > 1):
+            large = (place for place, (_, size) in enumerate(counted[:-1]) if size > LARGE_BYTES)
+            oldest = counted.pop(next(large, 0))[0]()
             oldest.output, oldest.success = {"error": TOO_LATE}, False
-
-    def drop(self, answer: Any) -> None:
-        """Stop counting a message; does nothing for a message that is not a counted answer."""
-        self._bytes -= self._answers.pop(id(answer), (None, 0))[1]
+        self._answers = counted
 
 
 class Messages(asyncio.Queue):
@@ -127,30 +123,24 @@ class Messages(asyncio.Queue):
         if hasattr(item, "output"):
             self._unread.keep(item)
 
-    def _get(self) -> Any:
-        item = super()._get()
-        self._unread.drop(item)
-        return item
 
-
-DESCRIPTIONS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
-"""Component properties that only Gradio's endpoint schema needs."""
-UNREAD_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
-UNREAD_OF_EVENTS += ("collects_event_data",)
+UNUSED_OF_COMPONENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
+UNUSED_OF_COMPONENTS += ("component_class_id", "skip_api")
+UNUSED_PROPERTIES = ("preserved_by_key", "_retryable", "_undoable", "likeable")
+"""What only Gradio's endpoint schema needs, or other components than this page's."""
+UNUSED_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
+UNUSED_OF_EVENTS += ("collects_event_data",)
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
 EMPTY_OF_EVENTS += ("event_specific_args",)
-"""Properties of events: UNREAD_… are not used by RankViz's page; EMPTY_… count as false where they are absent."""
-UNREAD_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
+"""Properties of events that count as false where they are absent."""
+UNUSED_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
 """Event properties that the front end does not use for events without a server function."""
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "": {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False, "variant": "default"},
-    "html": {
-        **{"html_template": "${value}", "css_template": "", "component_class_name": "HTML", "elem_classes": []},
-        **{"props": {}, "buttons": [], "show_label": False, "autoscroll": False, "streamable": False},
-    },
+DEFAULTS = {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False, "variant": "default"}
+DEFAULTS_OF_HTML = {
+    **{"html_template": "${value}", "css_template": "", "component_class_name": "HTML", "elem_classes": []},
+    **{"props": {}, "buttons": [], "show_label": False, "autoscroll": False, "streamable": False},
 }
-"""Values that the front end assumes for absent properties, by component type ("": all components)."""
-NOT_KEPT: dict[str, Any] = {}
+"""Values that the front end assumes for absent properties of all components, and of HTML."""
 
 
 class PageConfig(BlocksConfig):
@@ -163,8 +153,8 @@ class PageConfig(BlocksConfig):
     def __copy__(self) -> "PageConfig":
         """Return the copy for an open page, which holds changes only: Gradio stores more, for deep links (unused)."""
         opened = PageConfig(self.root_block)
-        opened.blocks, opened.fns, opened.fn_id = Changed(self.blocks), self.fns, self.fn_id
-        opened.config_for_block = lambda *_, **__: NOT_KEPT
+        opened.blocks, opened.fns, opened.fn_id = Changed({}, self.blocks), self.fns, self.fn_id
+        opened.config_for_block = lambda *_, **__: {}
         return opened
 
     def attach_load_events(self, rendered_in: Any = None) -> None:
@@ -178,54 +168,43 @@ class PageConfig(BlocksConfig):
         """Return Gradio's configuration without unused properties. Endpoints keep their descriptions but are listed on
         no page; clients read /config or /gradio_api/info, which cover all pages."""
         of = (renderable, len(self.blocks), len(self.fns))  # components and events are only ever added
-        if of not in self._configs:
-            self._configs[of] = self._small(super().get_config(renderable))
-        return self._configs[of]
-
-    def _small(self, config: dict[str, Any]) -> dict[str, Any]:
+        if of in self._configs:
+            return self._configs[of]
+        config = super().get_config(renderable)
         public = [fn for fn in self.fns.values() if fn.api_visibility != "private"]
         endpoints = {fn._id for fn in public}
         described = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
         for component in config["components"]:
             props = component["props"]
             if component["id"] not in described:
-                _remove(component, (*DESCRIPTIONS, "component_class_id", "skip_api"), {"key": None})
-                _remove(props, ("preserved_by_key", "_retryable", "_undoable", "likeable"), DEFAULTS[""])
-                _remove(props, (), DEFAULTS.get(component["type"], {}))
+                _remove(component, UNUSED_OF_COMPONENTS, {"key": None})
+                defaults = DEFAULTS | DEFAULTS_OF_HTML if component["type"] == "html" else DEFAULTS
+                _remove(props, UNUSED_PROPERTIES, defaults)
             if component["type"] == "number":
                 props.setdefault("value", None)  # Gradio leaves it out, and then shows 0
         for event in config["dependencies"]:
             empty = [name for name, value in event.items() if value is None or (not value and name in EMPTY_OF_EVENTS)]
-            unread = () if event["backend_fn"] else UNREAD_IN_THE_BROWSER
+            unused = () if event["backend_fn"] else UNUSED_IN_THE_BROWSER
             named = () if event["id"] in endpoints else ("api_name",)
-            _remove(event, (*UNREAD_OF_EVENTS, *empty, *unread, *named), {"connection": "sse"})
+            _remove(event, (*UNUSED_OF_EVENTS, *empty, *unused, *named), {"connection": "sse"})
             event["targets"] = [target for target in event["targets"] if target[0] is not None]
         for page in config["page"].values():
             page["dependencies"] = [each for each in page["dependencies"] if each not in endpoints]
             page["components"] = [each for each in page["components"] if each not in described]
             page["layout"]["children"] = [each for each in page["layout"]["children"] if each["id"] not in described]
+        self._configs[of] = config
         return config
 
 
-class Changed(dict[int, Any]):
+class Changed(ChainMap[int, Any]):
     """Components by id: those changed on one open page, else those of all pages. Iteration gives the changes."""
 
-    def __init__(self, shared: Mapping[int, Any]) -> None:
-        super().__init__()
-        self.shared = shared
-
-    def __missing__(self, key: int) -> Any:
-        return self.shared[key]
-
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self.shared
-
-    def get(self, key: int, default: Any = None) -> Any:
-        return super().get(key, self.shared.get(key, default))
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.maps[0])
 
 
-def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
-    for name in (*names, *(name for name in defaults if name in row and row[name] == defaults[name])):
+def _remove(row: dict[str, Any], names: Iterable[str], defaults: Mapping[str, Any]) -> None:
+    for name in (*names, *(name for name, value in defaults.items() if name in row and row[name] == value)):
         row.pop(name, None)
 
 
@@ -242,23 +221,19 @@ MOST_UPLOADS = 1000
 """Number of uploads whose progress is kept; a browser sees less progress of an older upload."""
 
 
-def bound_gradio() -> None:
-    """Stop Gradio in this process from fetching URLs and keeping the progress of more than MOST_UPLOADS uploads."""
-    for module, name in FETCHERS:
-        setattr(module, name, _refused)
-    routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
-    routes.file_upload_statuses._signals = Newest(MOST_UPLOADS, asyncio.Event)
-
-
 async def _refused(*_: Any, **__: Any) -> Any:
     raise gr.Error("This server fetches no addresses. Upload the file, and send its path on the server instead.")
 
 
 class PageBlocks(gr.Blocks):
-    """The page. Each page function and endpoint, queued or not, is called through `process_api`."""
+    """The page. Each page function and endpoint, queued or not, is called through `process_api`. Gradio no longer
+    fetches URLs in this process, and keeps the progress of at most MOST_UPLOADS uploads."""
 
     def __init__(self, **options: Any) -> None:
-        bound_gradio()
+        for module, name in FETCHERS:
+            setattr(module, name, _refused)
+        routes.file_upload_statuses._statuses = Newest(MOST_UPLOADS)
+        routes.file_upload_statuses._signals = Newest(MOST_UPLOADS, asyncio.Event)
         super().__init__(**options)
         self.default_config = PageConfig(self)
 

@@ -196,12 +196,11 @@ def details(report: AccuracyReport) -> View:
     """Draw predicted against measured memory for all comparable rows, with the table of errors by source, each
     predicted with that source left out, and of all sources together."""
     info, unseen = accuracy_info(report), report.left_out
-    drawing = accuracy_figure.drawing(info, height=HEIGHT)
     rows = [score.texts() for score in (*unseen.origins, unseen.overall)]
     cells = [Row([*row.values()], chosen=row is rows[-1]) for row in rows]
     table = html.titled(
         "Sources, each predicted without its own measurements",
         html.table([*rows[0]], cells, label="Error by unseen source"),
     )
-    memory = chart_value(drawing, info.rows, file="validation", source=info.source)
+    memory = chart_value(accuracy_figure, info, file="validation", height=HEIGHT)
     return View(memory=memory, tables=table + html.paragraphs(RANGES))

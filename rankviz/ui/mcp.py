@@ -2,8 +2,6 @@
 
 import json
 import logging
-import math
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,38 +27,34 @@ UNREADABLE = (
 NO_METHOD = "No such method here, or not with these params: tools/list names the tools and their arguments."
 
 
-class Mcp:
+def mcp_messages(app: Any, is_installed: bool | None = None) -> Any:
     """ASGI middleware: a JSON-RPC error for messages that the MCP library cannot read or serve, and 405 for clients
-    that wait for messages. The library logs errors only, since its warnings are about clients' mistakes."""
+    that wait for messages. The library logs errors only, since its warnings are about clients' mistakes. is_installed:
+    True where the library is there; None to look."""
+    if not (find_spec("mcp") if is_installed is None else is_installed):
+        return app
+    logging.getLogger("mcp").setLevel(logging.ERROR)
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-        self._is_installed = find_spec("mcp") is not None
-        logging.getLogger("mcp").setLevel(logging.ERROR)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        address = get_route_path(scope) if scope["type"] == "http" and self._is_installed else ""
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        address = get_route_path(scope) if scope["type"] == "http" else ""
         if not address.startswith(ADDRESS) or scope["method"] not in ("GET", "HEAD", "POST"):
-            return await self.app(scope, receive, send)
+            return await app(scope, receive, send)
         if scope["method"] == "POST":
             body = await Request(scope, receive).body()
-            return await (refusal(body) or self.app)(scope, once(body, receive), send)
+            return await (refusal(body) or app)(scope, once(body, receive), send)
         # Others are shown Gradio's page on MCP.
         is_stream = address == f"{ADDRESS}/sse" or "text/event-stream" in Headers(scope=scope).get("accept", "")
-        await (PlainTextResponse(NO_STREAM, 405, {"allow": "POST"}) if is_stream else self.app)(scope, receive, send)
+        await (PlainTextResponse(NO_STREAM, 405, {"allow": "POST"}) if is_stream else app)(scope, receive, send)
+
+    return served
 
 
 def parsed(body: bytes) -> Any:
-    """Parse a message's JSON; raise ValueError or RecursionError if it is invalid or cannot be serialized again."""
-    message = json.loads(body, parse_float=_finite, parse_constant=_finite)
-    json.dumps(message, ensure_ascii=False).encode()
+    """Parse a message's JSON; raise ValueError or RecursionError if it is invalid, has a number that is not finite, or
+    cannot be serialized again."""
+    message = json.loads(body)
+    json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
     return message
-
-
-def _finite(text: str) -> float:
-    if math.isfinite(number := float(text)):
-        return number
-    raise ValueError(text)
 
 
 def refusal(body: bytes) -> Response | None:
@@ -84,9 +78,8 @@ def refusal(body: bytes) -> Response | None:
         fits = False
     if fits:
         return None
-    return (
-        Response(status_code=202) if kind is ClientNotification else _error(METHOD_NOT_FOUND, NO_METHOD, read.id, 200)
-    )
+    is_notification = kind is ClientNotification
+    return Response(status_code=202) if is_notification else _error(METHOD_NOT_FOUND, NO_METHOD, read.id, 200)
 
 
 def _error(code: int, text: str, message_id: str | int | None, status: int) -> Response:
@@ -102,8 +95,12 @@ def checked(server: Any) -> Any:
     call = handlers[CallToolRequest]
 
     async def answer(request: Any) -> Any:
+        name, arguments = request.params.name, request.params.arguments or {}
+        endpoint = server.tool_to_endpoint.get(name)
         try:
-            _require_known(server, request.params.name, request.params.arguments or {})
+            if endpoint is None:
+                raise InvalidSettingError(f"There is no tool {shown(name)} here: tools/list names the tools.")
+            require_call(server.get_block_fn_from_endpoint_name(endpoint).fn, arguments)
         except InvalidSettingError as error:
             text = TextContent(type="text", text=toast(error))
             return ServerResult(CallToolResult(content=[text], isError=True))
@@ -119,10 +116,3 @@ def checked(server: Any) -> Any:
 
     handlers[CallToolRequest], server.postprocess_output_data = answer, in_json
     return server
-
-
-def _require_known(server: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    endpoint = server.tool_to_endpoint.get(name)
-    if endpoint is None:
-        raise InvalidSettingError(f"There is no tool {shown(name)} here: tools/list names the tools.")
-    require_call(server.get_block_fn_from_endpoint_name(endpoint).fn, arguments)

@@ -30,7 +30,7 @@ from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.link import DEFAULTS
-from rankviz.ui.mcp import Mcp
+from rankviz.ui.mcp import mcp_messages
 
 STYLESHEETS = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "rankviz", "explore", "tabs"))
 SCRIPTS = tuple(
@@ -156,7 +156,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(answer_errors),
                 *([Middleware(identify, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
                 Middleware(check_body),
-                Middleware(Mcp),
+                Middleware(mcp_messages),
                 Middleware(check_files, workspace=api.workspace),
                 Middleware(MadeOnce, tags=head(addresses.room_url(host, port))),
             ],

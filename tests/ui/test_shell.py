@@ -15,7 +15,7 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.ui import addresses, page
-from rankviz.ui.mcp import Mcp
+from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.visitor import Visitor
 from tests.support.runs import questions
@@ -68,8 +68,8 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", ["mcp", "mcp/", "mcp/http", "mcp/http/", "mcp/sse"])
 def test_no_stream_of_mcp_is_held_open_of_which_nothing_will_come(name, method):
-    mcp = Mcp(Starlette(routes=[Route("/{path:path}", lambda request: PlainTextResponse("served"))]))
-    mcp._is_installed = True
+    served = Starlette(routes=[Route("/{path:path}", lambda request: PlainTextResponse("served"))])
+    mcp = mcp_messages(served, is_installed=True)
     stream = {"accept": "application/json, text/event-stream"}
     answer = TestClient(mcp).request(method, f"/gradio_api/{name}", headers=stream)
 

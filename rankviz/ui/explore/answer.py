@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
@@ -22,9 +23,10 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.studies import CANNOT_READ
+from rankviz.catalog.hardware import find_gpu
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.bounds import few, is_number, one_of, plain_text
+from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
 from rankviz.core.fit import Setting, fit_in_words
@@ -35,10 +37,10 @@ from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Range, by_level
 from rankviz.core.runs.metric import METRICS
 from rankviz.core.studies.lines import RL
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.endpoints.gate import require
+from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero import QUALITY_LABELS
-from rankviz.shared.gate import MAX_BODY_BYTES
 from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
 from rankviz.ui import link
@@ -51,16 +53,16 @@ from rankviz.visitor import acting_as
 
 X_DEFAULT = "file"
 HERO_HEIGHT = 400
-LARGEST = 10**15
-"""Maximum absolute value of a number in the question."""
-MAX_TEXT, MAX_CHOICES, MAX_ADDRESS = 2000, 256, 8000
-"""Maximum characters of a text, entries of a list, and characters of an address."""
+MAX_ADDRESS = 8000
+"""Maximum characters of an address."""
+KINDS = {bool: bool, str: str | None, list: list[str] | None}
+"""Type of a widget's value by the type of its default; a number or nothing for other defaults."""
 UNBROKEN = "r\u00a0=\u00a0"
 """"r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 """Names of the five figures, in their order."""
 FORECAST = "Forecast: median (80 % band)"
-"""Heading above the texts of quality_text."""
+"""Heading above the forecasts of all ranks."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
 """Words for the base model in each precision."""
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
@@ -70,37 +72,32 @@ SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
     """Return a POST route per answer: this module's, and `more`, functions of the API and a body, by name."""
     views = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), **more}
-    return [Route(f"/rankviz/{name}", _serve(partial(view, api)), methods=["POST"]) for name, view in views.items()]
+    return [
+        Route(f"/rankviz/{name}", partial(_respond, partial(view, api)), methods=["POST"])
+        for name, view in views.items()
+    ]
 
 
-def _serve(view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Callable:
-    async def respond(request: Request) -> Response:
-        body = await request.body()
-        with acting_as(visitor_of(request)):
-            return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
-
-    return respond
+async def _respond(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], request: Request) -> Response:
+    body = await request.body()
+    with acting_as(visitor_of(request)):
+        return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
 
 
 def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, zipped: bool = False) -> Response:
     """Return a view's answer as JSON. A mistake of the user becomes a notice; an unreadable question has status 422."""
+    question, status, headers = None, 200, {"Cache-Control": "no-store"}
+    with suppress(ValueError, RecursionError):
+        question = json.loads(body)
     try:
-        question = json.loads(body) if len(body) <= MAX_BODY_BYTES else None
-    except (ValueError, RecursionError):
-        question = None
-    if not isinstance(question, dict):
-        unread = html.notice_html("The request could not be read. Reload the page.", kind="error")
-        return _json({"notice": unread}, 422)
-    try:
+        if not isinstance(question, dict):
+            status = 422
+            raise InvalidSettingError("The request could not be read. Reload the page.")
         with viewing():
-            return _json(view(question), 200, zipped)
+            value = view(question)
     except RankVizError as error:
-        return _json({"notice": html.notice_html(str(error), kind="error")}, 200)
-
-
-def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Response:
+        value, zipped = {"notice": html.notice_html(str(error), kind="error")}, False
     text = json_text(value, separators=(",", ":")).replace("r = ", UNBROKEN).encode()
-    headers = {"Cache-Control": "no-store"}
     if zipped:
         text = gzip.compress(text, 1)
         headers["Content-Encoding"] = "gzip"
@@ -111,10 +108,13 @@ def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], li
     """Return the settings that an address describes, and a sentence for each mistake in it. Settings that the address
     leaves out are the page's defaults, or framework and preset of `suitable`."""
     values, notes = link.read(params)
-    gpus = [*(gpu.id for gpu in api.workspace.gpus), NO_GPU]
-    if values["gpu"] not in gpus:
-        notes.append(link.wrong("gpu", values["gpu"], f"one of {', '.join(gpus)}"))
-        values["gpu"] = DEFAULTS["gpu"]
+    if values["gpu"] != NO_GPU:
+        try:
+            values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id
+        except UnknownGpuError:
+            known = ", ".join([*(gpu.id for gpu in api.workspace.gpus), NO_GPU])
+            notes.append(link.wrong("gpu", values["gpu"], f"one of {known}"))
+            values["gpu"] = DEFAULTS["gpu"]
     if not {"targets", "framework", "class"} & set(params):
         values |= suitable(api, values)
     return values, notes
@@ -123,12 +123,11 @@ def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], li
 def suitable(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the framework and preset for a model that cannot be trained with the page's defaults; empty for other
     models, and for a model that is only on the Hub."""
-    try:
-        model = api.models.at_hand((values["model"] or "").strip())
-    except RankVizError:
-        model = None
     usual = DEFAULTS["framework"], DEFAULTS["preset"]
-    framework, preset = api.models.usual_setting(model) if model else usual
+    framework, preset = usual
+    with suppress(RankVizError):
+        if model := api.models.at_hand((values["model"] or "").strip()):
+            framework, preset = api.models.usual_setting(model)
     return {} if (framework, preset) == usual else {"framework": framework, "preset": preset}
 
 
@@ -138,27 +137,18 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(body.get("search"), str):
         plain_text(body["search"], "The address", MAX_ADDRESS)
         return question_of(api, dict(parse_qsl(body["search"].lstrip("?"))))[0]
-    values = body.get("values")
-    if not isinstance(values, Mapping):
+    sent, values = body.get("values"), {}
+    if not isinstance(sent, Mapping):
         raise InvalidSettingError("The request has no values. Reload the page.")
-    return {name: _typed(name, values.get(name, default), default) for name, default in DEFAULTS.items()}
-
-
-def _typed(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, bool):
-        fits = isinstance(value, bool)
-    elif isinstance(default, str | list):
-        value = type(default)() if value is None else value
-        fits = isinstance(value, type(default))
-    else:
-        fits = value is None or (is_number(value) and abs(value) <= LARGEST)  # which no NaN is
-    texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-    if not fits or not all(isinstance(text, str) for text in texts):
-        raise InvalidSettingError(f"{name} has a value of the wrong kind. Reload the page.")
-    few(texts, name, MAX_CHOICES)
-    for text in texts:
-        plain_text(text, name, MAX_TEXT)
-    return int(value) if isinstance(value, float) and value.is_integer() and isinstance(default, int | None) else value
+    for name, default in DEFAULTS.items():
+        value = sent.get(name, default)
+        require(value, KINDS.get(type(default), float | None), name)
+        if isinstance(default, str | list):
+            value = value or type(default)()
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
+        values[name] = value
+    return values
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +194,11 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    note = measure_note(estimate, values["use_case"])
+    note = ""
+    if values["use_case"] == RL:
+        note = "Both train on examples and measure held-out loss. That does not tell the reward."
+    elif estimate is None:
+        note = "This model cannot be read here, so it cannot be trained here: choose another base on Train."
     return {
         "address": link.write(values),
         "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
@@ -215,15 +209,6 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
             "length-note": length_note(question),
         },
     }
-
-
-def measure_note(estimate: Estimate | None, use_case: str) -> str:
-    """Return a note for the buttons that measure: limits of held-out loss, or of this model; else ""."""
-    if use_case == RL:
-        return "Both train on examples and measure held-out loss. That does not tell the reward."
-    if estimate is None:
-        return "This model cannot be read here, so it cannot be trained here: choose another base on Train."
-    return ""
 
 
 def gpu_note(estimate: Estimate | None) -> str:
@@ -261,7 +246,11 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     )
     costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
     sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
-    reasons = "".join(f"<li>{_reason(reason)}</li>" for reason in advice_words.reasons(advice))
+    reasons = ""
+    for each in advice_words.reasons(advice):
+        source = escape(each.source)
+        link_of = html.link(source, each.url) if each.url.startswith("https://") else source
+        reasons += f'<li>{escape(each.text)} <span class="rv-source">{link_of}</span></li>'
     details = (
         html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
         html.paragraphs(*costs, *sure, answer.own, css=""),
@@ -281,22 +270,14 @@ def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
 
 
-def _reason(reason: advice_words.Reason) -> str:
-    source = escape(reason.source)
-    if reason.url.startswith("https://"):
-        source = html.link(source, reason.url)
-    return f'{escape(reason.text)} <span class="rv-source">{source}</span>'
-
-
 def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
     """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
     model that cannot be read has only a quality, at RANKS and at `ranks`."""
-    forecast = tradeoff.forecast or tradeoff.bent
+    forecast, estimate = tradeoff.forecast or tradeoff.bent, tradeoff.estimate
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
-    if tradeoff.estimate is None:
+    if estimate is None:
         unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
         return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
-    estimate = tradeoff.estimate
     rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
     return {
         str(rank.r): {
@@ -311,31 +292,26 @@ def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
 
 
 def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[str, Any]:
-    exact = ""
-    if rank:
-        exact = f"{rank.median:.6f}" + ("" if rank.low_80 is None else f" ({rank.low_80:.6f} to {rank.high_80:.6f})")
-    return {
-        "quality": quality_text(tradeoff, rank),
-        "quality_exact": exact,
-        "median": rank.median if rank else None,
-    }
-
-
-def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> str:
-    """Return the forecast at one rank as median and 80 % band."""
+    """Return the forecast at one rank: median and 80 % band as text and exactly, and the median."""
     if rank is None:
-        return "no forecast"
+        return {"quality": "no forecast", "quality_exact": "", "median": None}
+
+    def band(text: Callable[[float], str]) -> str:
+        ends = "" if rank.low_80 is None else f" ({text(rank.low_80)} to {text(rank.high_80)})"
+        return f"{text(rank.median)}{ends}"
+
     if tradeoff.forecast is None:
-        metric = METRICS[tradeoff.quality]
-        band = "" if rank.low_80 is None else f" ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
-        return f"{metric.text(rank.median)}{band}"
-    if rank.r == tradeoff.forecast.reference_rank:
-        return "the reference"
-    median, low, high = (f"{value:.2f}".replace("-", "−") for value in (rank.median, rank.low_80, rank.high_80))
-    return f"{median} ({low} to {high}) {UNIT_WORDS[tradeoff.forecast.unit]}"
+        quality = band(METRICS[tradeoff.quality].text)
+    elif rank.r == tradeoff.forecast.reference_rank:
+        quality = "the reference"
+    else:
+        points = band(lambda value: f"{value:.2f}".replace("-", "−"))
+        quality = f"{points} {UNIT_WORDS[tradeoff.forecast.unit]}"
+    return {"quality": quality, "quality_exact": band("{:.6f}".format), "median": rank.median}
 
 
 def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
+    """Return value, exact value, second line and short form of FIGURES at one rank."""
     memory, duration, cost, gpu = rank.memory, rank.duration, rank.cost, estimate.gpu
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"

@@ -34,45 +34,42 @@ from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
-from rankviz.ui.parts import html, question
+from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import pickable, plain
 from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
+from rankviz.ui.parts.question import ask, rank_of
 from rankviz.ui.wiring import View, action, clicked, of_click, put, wire
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.units import rounded_percent as percent
 
 LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
-APPLIED = (
-    "r", "preset", "precision", "batch", "accumulation", "max_length", "optim", "checkpointing", "loss_path", "length",
-    "length_unit", "gpu", "framework",
-)  # fmt: skip
-"""Widgets of the question that a click on a change or a GPU may set."""
 
 
-def build_fit(w: Mapping[str, Any], asking: Mapping[str, Any]) -> gr.HTML:
+def build_fit(inputs: Mapping[str, Any], asking: Mapping[str, Any]) -> gr.HTML:
     """Build the section "Fit and changes"; a click on a change or a GPU sets widgets of the question.
 
     Args:
-        w: The question's widgets.
+        inputs: The question's widgets by the names of link.DEFAULTS.
         asking: The event that sends the current question.
     """
-    shown, settable = pickable(elem_id="decisions"), {name: w[name] for name in APPLIED}
-    apply = of_click(lambda change: put(applied(change), settable))
+    shown = pickable(elem_id="decisions")
+    apply = of_click(lambda change: put(applied(change), inputs))
     # Once more when all widgets are set: the first that changes asks before the others are.
-    shown.select(apply, None, list(settable.values()), **clicked()).then(**asking)
+    shown.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
     return shown
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """Return the values that a click on a change or a GPU sets, by widget of the question."""
+    """Return the values that a click on a change or a GPU sets, by widget of the question, without names of modules,
+    which follow the preset."""
     values, notes = link.given(dict(parse_qsl(change)))
-    return {} if notes else {name: value for name, value in values.items() if name in APPLIED}
+    return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 
 
 def decisions(api: Api, **values: Any) -> View:
     """Return the section "Fit and changes" for the widgets' values."""
-    asked = question.ask(values)
+    asked = ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
     start, lead = result.setting, escape(result.sentence)
@@ -180,8 +177,8 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
 }
 
 
-def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section "Studies"; return the event that draws it. w: the question's widgets."""
+def build_studies(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the section "Studies"; return the event that draws it. question: its widgets."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
@@ -192,7 +189,7 @@ def build_studies(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     with gr.Row(elem_classes="rv-charts rv-facets"):
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary, studies = plain(elem_id="evidence-summary"), plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "dora", "rslora")}
+    inputs = {name: question[name] for name in ("model", "use_case", "r", "dora", "rslora")}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown_studies, api), inputs=inputs, outputs=outputs, silent=True)
     upload.upload(inputs=upload, outputs=notice, **action(partial(added, api))).then(**drawing)
@@ -226,8 +223,7 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     charts = {}
     for name, studies in near.items():
         info = studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
-        drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
-        charts[name] = chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
+        charts[name] = chart_value(studies_figure, info, file=f"evidence-{name}", height=HEIGHT, name=name)
     remove = gr.update(visible=bool(api.studies.added()))
     summary = html.paragraphs(" ".join((LINES, *(each.in_words for each in api.studies.rate_by_rank()))))
     return View(**charts, summary=summary, studies=_studies(every), remove=remove)
@@ -259,16 +255,11 @@ def _studies(near: Sequence[Near]) -> str:
 
 
 POLL_SECONDS = 1.0
-SETTINGS = (
-    "model", "r", "preset", "modules", "names", "modules_to_save", "alpha_rule", "alpha_fixed", "rslora", "dora",
-    "moe", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
-    "checkpointing",
-)  # fmt: skip
-"""Widgets of the question that a probe uses. Batch and length have their own, since a CPU needs small values."""
 
 
-def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section "Probe"; return the event that draws it. w: the question's widgets."""
+def build_probe(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the section "Probe"; return the event that draws it. Batch and length have widgets of their own, since a
+    CPU needs small values. question: its widgets by the names of link.DEFAULTS."""
     with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
@@ -281,10 +272,10 @@ def build_probe(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
         panel = plain(elem_id="probe-panel")
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {"panel": panel, "cancel": cancel, "timer": timer}
-    drawing = wire(partial(probing, api), inputs={"model": w["model"]}, outputs=outputs, silent=True)
-    inputs = {name: w[name] for name in SETTINGS} | {"own_batch": batch, "own_length": length, "full": full}
+    drawing = wire(partial(probing, api), inputs={"model": question["model"]}, outputs=outputs, silent=True)
+    inputs = {**question, "own_batch": batch, "own_length": length, "full": full}
     start.click(**wire(partial(begun, api), inputs=inputs, outputs={"notice": refused}, notice=refused)).then(**drawing)
-    cancel.click(inputs=w["model"], **action(partial(cancelled, api))).then(**drawing)
+    cancel.click(inputs=question["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
     return drawing
 
@@ -303,7 +294,7 @@ def about(api: Api) -> str:
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
     """Queue a probe with these settings; without a GPU here, with a CPU's in place of those that need one."""
-    r, options, setup = question.rank_of(values), link.options_of(values), {"framework": values["framework"]}
+    r, options, setup = rank_of(values), link.options_of(values), {"framework": values["framework"]}
     if api.workspace.here().cuda:
         setup |= {name: values[name] for name in ("precision", "optim", "checkpointing")}
     else:

@@ -20,7 +20,6 @@ from rankviz.core.lora.targets import module_choices, names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.errors import RankVizError
-from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
@@ -55,12 +54,7 @@ OPEN_COLAB = (
 )
 
 HERO_TITLE = "Cost and quality by rank"
-FIGURE = html.markup("figure")
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
-RANKS = html.markup("ranks")
-TOOLS = html.markup("tools")
-COMPARE = html.markup("compare")
-HERO = html.markup("hero")
 
 
 def build(api: Api) -> View:
@@ -74,7 +68,7 @@ def build(api: Api) -> View:
         with gr.Column(elem_classes="rv-answer"):
             slot("notice")
             notice = plain(elem_id="notice")
-            cards = "".join(FIGURE.format(escape(name)) for name in FIGURES)
+            cards = "".join(html.markup("figure").format(escape(name)) for name in FIGURES)
             figures = f'<div class="rv-figures" data-waiting>{cards}</div>'
             scripted(figures, "RankVizExplore.figures(element)", elem_id="figures")
             with gr.Row(elem_classes="rv-hero-row"):
@@ -83,11 +77,9 @@ def build(api: Api) -> View:
                         f'<button type="button" data-x="{key}" aria-pressed="false">{escape(label)}</button>'
                         for key, label in X_LABELS.items()
                     )
-                    hero = HERO.format(
-                        title=HERO_TITLE, menu=MENU.format(title=HERO_TITLE), axes=axes, height=HERO_HEIGHT
-                    )
-                    script = "RankVizHero.chart(element, trigger); // 'select'"
-                    curve = scripted(hero, script, elem_id="tradeoff")
+                    shown = {"title": HERO_TITLE, "menu": MENU.format(title=HERO_TITLE), "axes": axes}
+                    hero = html.markup("hero").format(**shown, height=HERO_HEIGHT)
+                    curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     measure = {
@@ -95,7 +87,7 @@ def build(api: Api) -> View:
                         for mode, words in MEASURE.items()
                     }
                     slot("measure-note")
-                    scripted(TOOLS, "", elem_id="tools")
+                    scripted(html.markup("tools"), "", elem_id="tools")
             w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
             inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
@@ -144,25 +136,29 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
     def view(function: Any, **outputs: Any) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)
 
+    def ranks_of(**values: Any) -> Table:
+        answer = api.estimates.estimate(question.ask(values))
+        return ranks_table(answer.estimate, answer.basis)
+
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
         with tab("All ranks", "ranks"):
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
-            scripted(RANKS.format(headers="".join(heads)), "RankVizExplore.ranks(element)", elem_id="ranks")
-            charts.table_download(api, partial(ranks_of, api), inputs, label="all ranks", elem_id="ranks-download")
+            ranks = html.markup("ranks").format(headers="".join(heads))
+            scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
+            charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
-            scripted(COMPARE, "RankVizPresent.compare(element, trigger)", elem_id="compare")
+            scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = sections.build_fit(w, asking)
+            decided = sections.build_fit(inputs, asking)
         with tab("Memory", "memory") as memory_tab:
-            title = "Memory by component and rank, estimated"
-            memory = chart(title, height=SECTION_HEIGHT, elem_id="memory")
+            memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
         with tab("Modules", "modules") as modules_tab:
             modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
-            published = sections.build_studies(api, w)
+            published = sections.build_studies(api, inputs)
         with tab("Probe", "probe") as probe_tab:
-            probing = sections.build_probe(api, w)
+            probing = sections.build_probe(api, inputs)
         with tab("Export", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
@@ -254,24 +250,16 @@ def memory_picture(api: Api, **values: Any) -> View:
     """Return the figure of memory by component at each rank, and what the estimate rests on."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
-    info = memory_info(answer.estimate, chosen_r=values["r"])
-    words = in_words(answer.basis)
+    info, words = memory_info(answer.estimate, chosen_r=values["r"]), in_words(answer.basis)
     basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
-    drawing = memory_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="memory", source=basis), words=html.paragraphs(words))
+    chart = chart_value(memory_figure, info, file="memory", source=basis, height=SECTION_HEIGHT)
+    return View(chart=chart, words=html.paragraphs(words))
 
 
 def modules_picture(api: Api, **values: Any) -> View:
     """Return the figure of adapter parameters by module and block, at the chosen rank."""
     info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
-    drawing = parameters_figure.drawing(info, height=SECTION_HEIGHT)
-    return View(chart=chart_value(drawing, info.rows, file="modules", source=info.source))
-
-
-def ranks_of(api: Api, **values: Any) -> Table:
-    """Return the table of ranks with all numbers, for a download."""
-    answer = api.estimates.estimate(question.ask(values))
-    return ranks_table(answer.estimate, answer.basis)
+    return View(chart=chart_value(parameters_figure, info, file="modules", height=SECTION_HEIGHT))
 
 
 def takeaway(api: Api, **values: Any) -> View:
@@ -280,25 +268,17 @@ def takeaway(api: Api, **values: Any) -> View:
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
 
-    def written(name: str) -> Written | str:
+    def boxes(form: str, *about: str, title: str = "", tools: str = "") -> str:
         try:
-            return api.exports.write(chosen, values["r"], name, goal=goal_of(values))
+            written = api.exports.write(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
+        name, sentences = written.file_name, (*about, *written.notes)
+        fold = "Show the notebook" if name.endswith(".ipynb") else ""
+        looks = {"caption": html.paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
+        more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+        return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
 
-    notebook, file = written(COLAB), written(values["take"])
-    if isinstance(notebook, str):
-        return View(colab=notebook, code="" if file == notebook else _boxes(file))
-    about = html.paragraphs(f"Download the notebook and open Colab. {OPEN_IN_COLAB}", *notebook.notes)
-    looks = {"caption": about, "tools": OPEN_COLAB, "folded": "Show the notebook"}
-    colab = code_html(notebook.text, title="Google Colab", file_name=notebook.file_name, **looks)
-    return View(colab=colab, code=_boxes(file))
-
-
-def _boxes(written: Written | str) -> str:
-    if isinstance(written, str):
-        return written
-    name, notes = written.file_name, html.paragraphs(*written.notes) if written.notes else ""
-    fold = "Show the notebook" if name.endswith(".ipynb") else ""
-    first = code_html(written.text, title=name, file_name=name, caption=notes, folded=fold)
-    return first + "".join(code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+    how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
+    colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
+    return View(colab=colab, code="" if code == colab else code)

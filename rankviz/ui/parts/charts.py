@@ -37,14 +37,20 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
 
 
-def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
-    """Return a figure and its data as the JSON value of a chart component. source: one or two sentences on the origin
-    of the numbers; every download contains them and the address of the view."""
-    return json_text(chart_json(drawing, rows, file=file, source=source))
+def chart_value(figure: Any, info: Any, *, file: str, source: str = "", **how: Any) -> str:
+    """Return a figure and its data as the JSON value of a chart component.
+
+    Args:
+        figure: A function of rankviz.figures that draws `info`.
+        file: Name of downloaded files, without rankviz- and suffix.
+        source: Sentences on the origin of the numbers, in every download with the address of the view; info's if empty.
+        how: More arguments of the figure.
+    """
+    return json_text(chart_json(figure.drawing(info, **how), info.rows, file=file, source=source or info.source))
 
 
 def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
-    """Return a figure and its data as a dict: chart_value without the conversion to text."""
+    """Return a drawing and its data as a dict, for the page's script."""
     about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
     return {**drawing, "csv": csv_text(rows), **about}
 
@@ -66,7 +72,7 @@ def sweep_chart(
     drawing = sweep_figure.drawing(info, height=height)
     if top is not None:
         drawing["layout"]["yaxis"]["range"] = [0, top]
-    return chart_value(drawing, info.rows, file="quality", source=info.source), info.source
+    return json_text(chart_json(drawing, info.rows, file="quality", source=info.source)), info.source
 
 
 def table_download(

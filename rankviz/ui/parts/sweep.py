@@ -368,8 +368,7 @@ def verdict_table(verdict: Verdict) -> str:
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
     """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
-    info = training_info(sweeps, run_ids=run_ids)
-    return chart_value(training_figure.drawing(info), info.rows, file="loss", source=info.source)
+    return chart_value(training_figure, training_info(sweeps, run_ids=run_ids), file="loss")
 
 
 def answers_html(sweep: Sweep) -> str:

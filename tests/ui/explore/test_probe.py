@@ -36,8 +36,7 @@ def panel(api):
 
 
 def widget_values(**more):
-    values = {name: DEFAULTS[name] for name in sections.SETTINGS}
-    return {**values, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
+    return {**DEFAULTS, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
 
 
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
