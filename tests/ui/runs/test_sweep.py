@@ -3,19 +3,11 @@
 import json
 import zipfile
 
-import pytest
-
-from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.ui.parts.sweep import sweep_view
 from rankviz.ui.runs.view import shipped_adapter
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, text_of
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 def evaluated(when, loss, **counts):

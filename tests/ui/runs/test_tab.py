@@ -7,31 +7,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import UserError
-from rankviz.ui.runs.view import MOST_ROWS, choice_of, delete, detail_html, imported, list_html, runs_view, zip_of
+from rankviz.ui.runs.view import MOST_ROWS, choice_of, delete, detail_html, imported, list_html, zip_of
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, plain_sweep, text_of
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
-
-
-EVERYTHING = {
-    "showing": "showing",
-    "text": "",
-    "x": "adapter",
-    "selected": (),
-    "sweep_id": "",
-    "run_id": "",
-    "metric": "loss",
-    "tolerance": "",
-    "seen": "",
-}
-
-
-def drawn(api, **choices):
-    return runs_view(api, **EVERYTHING | choices)
+from tests.support.web.runs_tab import drawn
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
