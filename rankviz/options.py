@@ -11,7 +11,7 @@ from functools import wraps
 from inspect import Parameter, cleandoc, signature
 from typing import Any
 
-from rankviz.core.bounds import one_of
+from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
 from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
@@ -289,12 +289,14 @@ def sweep_of(options: Mapping[str, Any]) -> Any:
         raise InvalidSettingError(f"Independent runs belong to a fast curve (got the mode {mode}).")
     if mode == "quick" and seeds not in (None, 1):
         raise InvalidSettingError(f"A quick look has one seed (got {seeds}). Choose a sweep for more.")
+    if seeds is not None:
+        whole(seeds, "The number of seeds", 1, runs.MAX_RUNS)
     request = runs.SweepRequest(
         ranks=trained,
         cut_ranks=truncated,
         alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
         learning_rates=(1e-3,) if rates is None else tuple(rates),
-        seeds=runs.first_seeds(runs.usual_seeds(mode) if seeds is None else seeds),
+        seeds=tuple(range(runs.MODE_SEEDS[mode] if seeds is None else seeds)),
         lora=lora_of(options),
         training=training_of(options, start=runs.SHORT_TRAINING),
         **_fields(options, _SWEEP),

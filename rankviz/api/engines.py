@@ -350,7 +350,7 @@ class Moves(Operations):
         admitting = self._api.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
         with self._workspace.starts.turn(), admitting:
             file = self._workspace.references.data(request.data).path
-            store.add(request, store.ownership(first.run_id), there, data=file)
+            store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)
         self._workspace.work_queue()
         return request.run_id
 

@@ -24,7 +24,7 @@ from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu, warnings
 from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
-from rankviz.core.runs.request import check_step
+from rankviz.core.runs.request import check_limits
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
@@ -137,7 +137,9 @@ class Probes(Operations):
         installed.require("the trainer", "A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
-        check_step(question.lora.r, question.training, self._workspace.limits)
+        check_limits(
+            self._workspace.limits, rank=question.lora.r, tokens_per_batch=question.training.tokens_per_micro_step
+        )
         self._api.quota.check_base(question.model_id)
         model = replace(self._api.models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())

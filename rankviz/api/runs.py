@@ -24,7 +24,7 @@ from rankviz.core.runs.estimate import RunEstimate, refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, RunCancelled, RunFailed, fingerprints
 from rankviz.core.runs.fast_curve import CurvePoint, fast_curves
 from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_sweep
+from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_runs
 from rankviz.core.runs.run_time import DeviceTime, device_time
 from rankviz.core.runs.sweep_time import ExpectedSweep, progress_of, sweep_time
 from rankviz.core.runs.words import AFTER_OTHERS, Place, cancel_in_words, why_it_waits
@@ -98,7 +98,7 @@ class Runs(Operations):
         """Return a sentence on how many runs of the folder have been read; empty once all have."""
         if (reading := self._workspace.store.reading) is None:
             return ""
-        return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
+        return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
         """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
@@ -316,7 +316,7 @@ class Runs(Operations):
         check_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         runs = self.planned(request)
         self._api.quota.check_base(request.base)
-        check_sweep(runs, self._workspace.limits)
+        check_runs(runs, self._workspace.limits)
         if request.exact_match_examples:
             self._api.data.measure(request.data).require_prompts()
         expected = self.expected_of(runs)
@@ -429,7 +429,7 @@ class Runs(Operations):
         engine, references = self._usable(destination), self._workspace.references
         is_here = self._api.locations.is_here(destination.engine)
         limits = self._workspace.limits
-        check_sweep(runs, limits if engine.is_limited else paid_limits(limits))
+        check_runs(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
             key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training

@@ -182,7 +182,7 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
 
     names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
     moments = {"step": line("peak_bytes")}
-    if names and all(each.counts_exactly for each in measured):
+    if names and all(each.peak_kind == "allocated" for each in measured):
         moments = {name: fit(depths, [each.moments[name] for each in measured], depth) for name in names}
     moment = max(moments, key=lambda name: moments[name][-1])
     once_bytes, per_block_bytes, peak_bytes = moments[moment]

@@ -269,7 +269,7 @@ class HfJobs(Remote):
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         here = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
         self.store.update(waits=True)
-        runs, sweeps = self.store.names()
+        runs, sweeps = self.store.ids(), {record.request.sweep_id for record in self.store.records()}
         for seen in list(reversed(hub.find(self.labels())))[:MOST_RETURNING]:
             job = self._read_job(hub, seen, owner) if NAME.fullmatch(seen.name) and seen.name not in here else None
             requests = tuple(request for request in job.requests if request.run_id not in runs) if job else ()

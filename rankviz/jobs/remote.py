@@ -505,7 +505,7 @@ class RemoteJob:
 
     def _append(self, attempt: Attempt, events: Sequence[RunEvent]) -> None:
         with self._writing():
-            self._store.append_copied(attempt.run_id, events)
+            self._store.append(attempt.run_id, *events)
 
     def _with_files(self, attempt: Attempt, last: RunEvent, is_last: bool) -> RunEvent | None:
         """Copy the files of a run. Return its last event: a failure where it completed and an adapter is not accepted;

@@ -198,7 +198,7 @@ class Supervisor:
             if self._thread is None:
                 self.tick()
             with self._mutex:
-                if not any(self._jobs.values()) and not self.store.standing().has_unended:
+                if not any(self._jobs.values()) and not self.store.unended():
                     return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Runs are still going after {timeout_seconds:g} s.")
@@ -260,9 +260,9 @@ class Supervisor:
             for run_id, event in list(self._unwritten.items()):
                 del self._unwritten[run_id]
                 self._write(run_id, event)
-            standing = self.store.standing()
+            at_work, unwanted = self.store.standing()
             self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
-            unwanted = self._unwanted.union(standing.unwanted)
+            unwanted = self._unwanted.union(unwanted)
             for run_id in unwanted:
                 with self._logging_errors(run_id):
                     is_queued = self.store.record(run_id).state is RunState.QUEUED
@@ -271,8 +271,8 @@ class Supervisor:
             for engine, live in self._live():
                 with self._logging_errors(live.job.name):
                     self._handle(engine, live, unwanted)
-            self._settle_orphans(standing.at_work)
-            if launches and standing.has_unended and not disk.trouble(self.store.home):
+            self._settle_orphans(at_work)
+            if launches and self.store.unended() and not disk.trouble(self.store.home):
                 self._launch()
 
     def _loop(self) -> None:

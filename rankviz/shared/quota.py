@@ -299,7 +299,7 @@ class Quota(Operations):
         if not self._is_over_disk():
             return
         store, home = self._workspace.store, self._workspace.home
-        replaceable = {run_id for each in removal.replaceable(store, besides=sweep_id) for run_id in each.run_ids}
+        replaceable = {run_id for each in removal.replaceable(store, besides=sweep_id) for run_id in each}
         idle = reach.idle(home, self._needed_bases(runs)) if self._workspace.shared else ()
         leaving = sum(map(bytes_on_disk, removal.folders_of(store, replaceable))) + sum(
             each.size_on_disk for each in idle
@@ -318,7 +318,7 @@ class Quota(Operations):
         for each in removal.replaceable(self._workspace.store, besides=sweep_id):
             if not self._is_over_disk(measure=True):
                 return
-            if not set(besides).intersection(each.run_ids):
+            if not set(besides).intersection(each):
                 removal.let_go(self._workspace.store, [each])
 
     def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
@@ -347,7 +347,7 @@ def require_runs(
     if not new or (most is None and most_in_total is None):
         return ()
     leaving: Sequence[Deletion] = ()
-    kept, in_total = store.counts(owners)
+    kept, in_total = len(store.ids(owners)), len(store.ids())
     if most is not None and (over := kept + new - most) > 0:
         probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
         if over > len(probes):

@@ -1,5 +1,5 @@
-"""Runs and probes on disk. `journal` has the files of one run, `index` the records of all runs, `runs` the folder of
-all runs; `transfer` exports and imports zips, `removal` deletes runs, `temp` has temporary files."""
+"""Runs and probes on disk. `journal` has the files of one run, `runs` the folder of all runs with their records;
+`transfer` exports and imports zips, `removal` deletes runs, `temp` has temporary files."""
 
 from rankviz.store.runs import RunStore, recorded
 from rankviz.store.transfer import ImportLimits, export_runs, import_runs, read_export, summary_row, take_in

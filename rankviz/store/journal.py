@@ -1,17 +1,17 @@
-"""Files of one run: request.json, written once, and events.jsonl with a JSON line appended for each event."""
+"""Files of one run: request.json, written once, events.jsonl with a JSON line appended for each event, and marks."""
 
 import errno
 import json
-import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from rankviz.core.bounds import printable
 from rankviz.core.cost.setup import TrainingSetup
@@ -27,11 +27,13 @@ from rankviz.core.runs.events import (
     StageProgressed,
     StepLogged,
     matches_of,
+    median_seconds,
 )
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.run_time import StepSummary
-from rankviz.errors import RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.core.runs.run_time import FEW, StepSummary, thinned, usual_seconds
+from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
@@ -39,6 +41,10 @@ MAX_LINE_BYTES = 4_000_000
 MAX_SHORT_LINE_BYTES = 400_000
 """Limit for all events except evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
+CANCEL = "cancel"
+"""File in a run's folder that requests its cancellation."""
+SETTLED_NANOSECONDS = 10**9
+"""Resolution of a folder's modification time. A folder that changed more recently is checked again."""
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -84,22 +90,32 @@ def parse_event(line: bytes) -> RunEvent | None:
         return None
 
 
-def parse_lines(data: bytes) -> list[RunEvent]:
-    """Parse all complete lines into events; lines that are no events are left out."""
-    events = (parse_event(line) for _, line in whole_lines(BytesIO(data)))
-    return [event for event in events if event is not None]
-
-
-def whole_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield each complete line with its offset; a line longer than any event is replaced by a newline."""
+def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
+    """Yield the event of each complete line, and None for a line that is no event. The file is left after the last
+    complete line."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
         while last and not last.endswith(b"\n"):
             last = file.readline(MAX_LINE_BYTES)
         if not last:
+            file.seek(start)
             return
-        yield start, line if last is line else b"\n"
+        yield parse_event(line) if last is line else None
+
+
+def parse_lines(data: bytes) -> list[RunEvent]:
+    """Parse all complete lines into events; lines that are no events are left out."""
+    return [event for event in read_events(BytesIO(data)) if event is not None]
+
+
+def read_request(folder: Path) -> Request:
+    """Return the request of the run or probe in a folder; OSError, UserError or ValueError without a valid one."""
+    with (folder / "request.json").open("rb") as file:
+        request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
+    if request.run_id != folder.name:
+        raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
+    return request
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -138,61 +154,8 @@ def new_record(request: Request) -> Record:
     return ProbeRecord(request=request) if isinstance(request, ProbeRequest) else RunRecord(request=request)
 
 
-@dataclass(slots=True)
-class JournalReader:
-    """Record of one run or probe, updated by reading what was appended to its journal."""
-
-    journal: str
-    record: Record
-    offset: int = 0
-    most: float = math.inf
-    """Number of bytes of the journal to read at most."""
-    lock: Lock = field(default_factory=Lock)
-
-    def read(self) -> Record:
-        """Read new events into the record and return it. After an OSError the record is unchanged."""
-        with self.lock:
-            if min(self.most, self.size()) > self.offset:
-                self._fold()
-        return self.record
-
-    def size(self) -> int:
-        try:
-            return os.stat(self.journal).st_size
-        except FileNotFoundError:
-            return 0
-
-    def _fold(self) -> None:
-        events, unreadable, offset = [], 0, self.offset
-        with open(self.journal, "rb") as file:
-            file.seek(offset)
-            for start, line in whole_lines(file):
-                if start >= self.most:
-                    break
-                offset = file.tell()
-                if (event := parse_event(line)) is None:
-                    unreadable += 1
-                else:
-                    events.append(event)
-        record = self.record.after_all(events)
-        self.offset = offset
-        self.record = replace(record, unreadable_lines=record.unreadable_lines + unreadable) if unreadable else record
-        if self.most == math.inf and self.record.state.ended:
-            self.record = lightened(self.record, Part.of(self))
-
-
-class Part(NamedTuple):
-    """A journal up to a byte offset; this part never changes."""
-
-    journal: str
-    size: int
-    request: Request
-
-    @classmethod
-    def of(cls, reader: JournalReader) -> "Part":
-        return cls(reader.journal, reader.offset, reader.record.request)
-
-
+Part = tuple[str, int, Request]
+"""The first bytes of a journal, which never change: its path, their number, and the request of its run."""
 SHORT = 2
 """Length up to which lists stay in memory, since an OnDisk would take more."""
 
@@ -209,7 +172,7 @@ class OnDisk(Sequence):
     """Path of the list in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
     count: int
     summary: Any = None
-    """A StepSummary or Matches, kept in memory since tables and estimates need it for every run."""
+    """A StepSummary, or what `matches_of` returns, kept in memory since tables and estimates need it for every run."""
 
     def __len__(self) -> int:
         return self.count
@@ -220,7 +183,7 @@ class OnDisk(Sequence):
             return tuple(self[each] for each in places) if len(places) < 2 else self._values()[place]
         place = range(self.count)[place]
         if isinstance(self.summary, StepSummary) and place in (0, self.count - 1):
-            return self.summary.last if place else self.summary.first
+            return self.summary.few[-1 if place else 0]
         return self._values()[place]
 
     def __iter__(self):
@@ -233,7 +196,7 @@ class OnDisk(Sequence):
 
     def _values(self) -> Sequence:
         with _reading_again:  # lru_cache does not join those who ask for the same at once
-            value = _read_again(self.part).record
+            value = _read_again(self.part)
         for name in self.path:
             value = value[name] if isinstance(name, int) else getattr(value, name)
         return value
@@ -255,7 +218,8 @@ def lightened(record: Record, part: Part) -> Record:
     names = ("loss_before", "loss_after", "answered_before", "answered_after")
     steps = record.steps
     if steps and not isinstance(steps, OnDisk):
-        steps = OnDisk(part, ("steps",), len(steps), StepSummary.of(steps))
+        summary = StepSummary(tuple(thinned(steps, FEW)), median_seconds(steps), usual_seconds(steps))
+        steps = OnDisk(part, ("steps",), len(steps), summary)
     return replace(
         record,
         steps=steps,
@@ -279,16 +243,97 @@ _reading_again = Lock()
 
 
 @lru_cache(maxsize=8)
-def _read_again(part: Part) -> JournalReader:
-    """Return a reader that has read this part of a journal, with all lists in memory."""
-    run_id = Path(part.journal).parent.name
-    reader = JournalReader(part.journal, new_record(part.request), most=part.size)
+def _read_again(part: Part) -> Record:
+    """Return the record by this part of a journal, with all lists in memory."""
+    journal, size, request = part
+    run_id = request.run_id
     try:
-        reader.read()
+        with open(journal, "rb") as file:
+            data = file.read(size)
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError(run_id) from None
     except OSError as error:
         raise RunUnreadError(run_id, error.strerror) from error
-    if reader.offset != part.size:
+    if len(data) != size:
         raise RunNotFoundError(run_id)
-    return reader
+    return new_record(request).after_all(parse_lines(data))
+
+
+def begun_file(attempt: int) -> str:
+    """Return the name of the file that marks an attempt as begun."""
+    return "begun" if attempt == 1 else f"begun-{attempt}"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One run in the index."""
+
+    folder: str
+    record: Record
+    """Folded from the journal up to `offset`."""
+    offset: int = 0
+    ownership: Ownership = NO_ONES
+    destination: WantedEngine = ANYWHERE
+    begun_attempt: int = 0
+    """Number of the attempt that is marked as begun; 0 for none."""
+    has_cancel: bool = False
+    folder_time: int = 0
+    """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def journal(self) -> str:
+        return f"{self.folder}/events.jsonl"
+
+    @property
+    def is_begun(self) -> bool:
+        """True where the current attempt has begun and not ended."""
+        state = self.record.state
+        return not state.ended and (state is RunState.RUNNING or self.begun_attempt == self.record.attempt)
+
+    @property
+    def turn(self) -> tuple[object, ...]:
+        """State, attempt and marks of the run, which determine its place in the queue."""
+        return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
+
+    def journal_bytes(self) -> int:
+        """Return the size of the journal now."""
+        try:
+            return os.stat(self.journal).st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self) -> None:
+        """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
+        the folder does not exist; after any OSError the record is unchanged."""
+        with self.lock:
+            if self.journal_bytes() > self.offset:
+                self._read_journal()
+            if (at := os.stat(self.folder).st_mtime_ns) == self.folder_time:
+                return
+            folder, attempt = Path(self.folder), self.record.attempt
+            self.ownership, self.destination = read_ownership(folder), read_destination(folder)
+            self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
+            self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
+            self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+
+    def _read_journal(self) -> None:
+        with open(self.journal, "rb") as file:
+            file.seek(self.offset)
+            lines, offset = list(read_events(file)), file.tell()
+        events = [event for event in lines if event is not None]
+        record = self.record.after_all(events)
+        if unreadable := len(lines) - len(events):
+            record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
+        part = self.journal, offset, record.request
+        self.record, self.offset = lightened(record, part) if record.state.ended else record, offset
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
+        return False
+    return True

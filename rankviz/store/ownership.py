@@ -2,20 +2,20 @@
 
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from filelock import FileLock
 
+from rankviz.core.bounds import Word
+from rankviz.core.from_json import build
 from rankviz.store.durable import replace_durably
 
+Held = TypeVar("Held")
 FILE = "owner.json"
 ENGINE_FILE = "engine.json"
 MAX_BYTES = 4000
-MAX_CHARACTERS = 200
-"""Characters of an engine's name or option, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,7 @@ UNKNOWN_SENTENCE = f"Its {FILE} cannot be read, so its owner is not known. Only 
 
 def read_ownership(folder: Path) -> Ownership:
     """Return the owner of the run in a folder: the host without a file, UNKNOWN where it cannot be read."""
-    try:
-        row = _read(folder / FILE)
-        owner, is_open = row["owner"], row["is_open"]
-    except FileNotFoundError:
-        return NO_ONES
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return UNKNOWN
-    return Ownership(owner, is_open) if isinstance(owner, str) and isinstance(is_open, bool) else UNKNOWN
+    return _read(folder / FILE, Ownership, NO_ONES, UNKNOWN)
 
 
 def write_ownership(folder: Path, ownership: Ownership) -> None:
@@ -57,9 +50,9 @@ def write_ownership(folder: Path, ownership: Ownership) -> None:
 class WantedEngine:
     """The engine on which a run is to be trained."""
 
-    engine: str = ""
+    engine: Word = ""
     """Name of the engine; empty for the default engine."""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: dict[Word, Word] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:
@@ -72,14 +65,7 @@ ANYWHERE = WantedEngine()
 
 def read_destination(folder: Path) -> WantedEngine:
     """Return the engine for the run in a folder; ANYWHERE where there is no valid file."""
-    try:
-        row = _read(folder / ENGINE_FILE)
-        engine, options = row["engine"], row["options"]
-        texts = [engine, *options, *options.values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ANYWHERE
-    known = all(isinstance(text, str) and len(text) <= MAX_CHARACTERS for text in texts)
-    return WantedEngine(engine, options) if known else ANYWHERE
+    return _read(folder / ENGINE_FILE, WantedEngine, ANYWHERE, ANYWHERE)
 
 
 def write_destination(folder: Path, destination: WantedEngine) -> None:
@@ -89,9 +75,16 @@ def write_destination(folder: Path, destination: WantedEngine) -> None:
         replace_durably(folder / name, text)
 
 
-def _read(file: Path) -> Any:
-    with file.open("rb") as stream:
-        return json.loads(stream.read(MAX_BYTES))
+def _read(file: Path, kind: type[Held], missing: Held, invalid: Held) -> Held:
+    """Return what a file holds, which has all fields; `missing` without a file, `invalid` where it is not valid."""
+    try:
+        with file.open("rb") as stream:
+            row = json.loads(stream.read(MAX_BYTES))
+        return build(kind, {name: row[name] for name in kind.__annotations__})
+    except FileNotFoundError:
+        return missing
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return invalid
 
 
 KEY_FILE = "cookie.key"

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
@@ -21,6 +20,8 @@ from rankviz.visitor import data_folder
 
 ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
+Deletion = tuple[str, ...]
+"""Ids of the runs of one sweep to delete together, or of one probe."""
 
 
 def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ()) -> None:
@@ -67,7 +68,7 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
     count too, since a later version may read them."""
     records = store.records()
     named = {copy for each in records if each.run_id not in besides for copy in _copies_named(store, each)}
-    for run_id in store.names()[0] - {record.run_id for record in records}:
+    for run_id in store.ids() - {record.run_id for record in records}:
         try:
             request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
         except FileNotFoundError:
@@ -97,37 +98,33 @@ def _copies(home: Path) -> list[Path]:
     return sorted(folder for folder in found if _DIGEST.fullmatch(folder.name))
 
 
-class Deletion(NamedTuple):
-    """Runs of one sweep to delete together, or one probe."""
-
-    run_ids: tuple[str, ...]
-    written_at: float
-    """Time of the last write to these runs in unix seconds, from the disk, since an import brings its own times."""
-
-
 def expired(store: RunStore, before: float) -> list[Deletion]:
     """Return visitors' ended sweeps and probes last written before `before`, unix seconds; none of the host's."""
-    deletions = [_deletion(store, records) for owner, records in _ended(store) if owner not in ("", UNKNOWN_OWNER)]
-    return [deletion for deletion in deletions if deletion.written_at < before]
+    groups = [records for owner, records in _ended(store) if owner not in ("", UNKNOWN_OWNER)]
+    return [ids for at, ids in _by_age(store, groups) if at < before]
 
 
 def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     """Return runs that may be deleted to make room, the oldest first: of each ended sweep the imported runs, which are
     copies, and runs that were not completed. besides: Id of a sweep in use, which is left out."""
 
-    def is_replaceable(record: Record) -> bool:
-        return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
-
     others = (records for _, records in _ended(store) if records[0].request.sweep_id != besides)
-    groups = ([record for record in records if is_replaceable(record)] for records in others)
-    return sorted((_deletion(store, group) for group in groups if group), key=lambda deletion: deletion.written_at)
+    groups = (
+        [
+            each
+            for each in records
+            if each.state is not RunState.COMPLETED or (store.run_dir(each.run_id) / IMPORTED).exists()
+        ]
+        for records in others
+    )
+    return [ids for _, ids in _by_age(store, filter(None, groups))]
 
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     """Return these owners' ended probes, which no list shows for deletion, the oldest first."""
     store.update(waits=True)
     ended = (each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners)
-    return [_deletion(store, [each]) for each in ended]
+    return [(each.run_id,) for each in ended]
 
 
 def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
@@ -135,7 +132,7 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     chosen = []
     for each in deletions:
         chosen.append(each)
-        count -= len(each.run_ids)
+        count -= len(each)
         if count <= 0:
             return chosen
     return []
@@ -145,7 +142,7 @@ def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
     """Delete the runs of these deletions. The caller holds RunStore.admission, so that none is resumed."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted
-            remove(store, each.run_ids)
+            remove(store, each)
 
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
@@ -157,7 +154,12 @@ def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
     return [(owner, group) for (owner, _), group in groups.items() if all(record.state.ended for record in group)]
 
 
-def _deletion(store: RunStore, records: Sequence[Record]) -> Deletion:
-    run_ids = tuple(record.run_id for record in records)
-    files = (store.run_dir(run_id) / name for run_id in run_ids for name in ("request.json", "events.jsonl"))
-    return Deletion(run_ids, max(map(written_at, files)))
+def _by_age(store: RunStore, groups: Iterable[Sequence[Record]]) -> list[tuple[float, Deletion]]:
+    """Return the last write to each group of runs, unix seconds, and their ids, the oldest first. Times are the disk's,
+    since an import brings its own."""
+
+    def written(run_id: str) -> float:
+        return max(written_at(store.run_dir(run_id) / name) for name in ("request.json", "events.jsonl"))
+
+    ids = [tuple(record.run_id for record in records) for records in groups]
+    return sorted((max(map(written, each)), each) for each in ids)

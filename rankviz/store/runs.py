@@ -5,15 +5,17 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from rankviz.core.bounds import INSIDE, NAME, printable
-from rankviz.core.from_json import Misfit
 from rankviz.core.probe import ProbeRecord, ProbeRequest
 from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
@@ -30,16 +32,15 @@ from rankviz.errors import (
 )
 from rankviz.paths import bytes_in, resolved
 from rankviz.store import durable
-from rankviz.store.index import CANCEL, RunIndex, begun_file
 from rankviz.store.journal import (
-    MAX_REQUEST_BYTES,
-    JournalReader,
+    CANCEL,
+    Entry,
     Record,
-    Request,
     append_events,
+    begun_file,
     new_record,
     parse_lines,
-    parse_request,
+    read_request,
     request_text,
 )
 from rankviz.store.ownership import (
@@ -58,10 +59,30 @@ from rankviz.store.ownership import (
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
 """File in the folder of a run that was imported from a zip and not trained here since."""
+LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
+"""Share of time for checking all folders for other processes' writes, and seconds that are always allowed."""
+MANY = 20
+"""Number of new runs to read from which on progress is reported."""
+PATIENCE_SECONDS = 0.05
+_view: ContextVar[bool] = ContextVar("view", default=False)
 
 
-class RunStore(RunIndex):
-    """All runs and probes under HOME/runs. Many pages may read it each second, since only appended data is read.
+@contextlib.contextmanager
+def viewing() -> Iterator[None]:
+    """Mark the caller as a view, which gets the runs read so far while another thread reads many runs."""
+    token = _view.set(True)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+class RunStore:
+    """All runs and probes under HOME/runs, which many pages may read each second. Thread-safe.
+
+    The records of all runs are in memory, updated by reading what was appended. This index is no database: pages need
+    the records as objects, and SQLite's WAL does not work on the network disks of clusters. The journals are the only
+    source: each start builds the index from them.
 
     Files are created only when there is something to write. Appending a line in one write, and publishing by a rename,
     need POSIX (Linux, macOS).
@@ -70,19 +91,43 @@ class RunStore(RunIndex):
     def __init__(self, home: Path):
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
-        super().__init__(self.runs_dir)
+        self.reading: tuple[int, int] | None = None
+        """Number of folders that a thread has read and has to read, while it reads many, or None. Views (`viewing`)
+        then get the runs read so far."""
+        self._entries: dict[str, Entry] = {}
+        self._updating = threading.RLock()
+        self._look_at = 0.0
+        self._due: set[str] = set()
+        self._names: Collection[str] = frozenset()
+        self._turns = self._version = 0
+        self._made: tuple[Any, ...] = (-1,)
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id
 
     def path(self, run_id: str, relative: str) -> Path:
-        """Return the absolute path of a file named in a run's journal; see path_in_run."""
-        return path_in_run(self.run_dir(run_id), relative)
+        """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
+        where it leaves the folder, by its name or by a link."""
+        try:
+            inside = self.run_dir(run_id).resolve()
+            path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
+        except (OSError, RuntimeError):  # links in a circle
+            path = None
+        if path is None or not path.is_relative_to(inside):
+            raise BadAdapterError(f"The adapter of run {run_id!r} is not in the run's own folder, so it is not read.")
+        return path
 
     def record(self, run_id: str) -> Record:
         """Return the current record of a run or probe. Raise RunNotFoundError where there is none, and RunUnreadError
         where its files cannot be read; a view then gets the last known record."""
-        return self._entry(run_id).record
+        try:
+            self._look(run_id)
+        except OSError as error:
+            if not _view.get():
+                raise RunUnreadError(run_id, error.strerror) from error
+        if (entry := self._entries.get(run_id)) is None:
+            raise RunNotFoundError(run_id)
+        return entry.record
 
     def get(self, run_id: str) -> RunRecord:
         """Return a run; raise RunNotFoundError for a probe too."""
@@ -98,6 +143,58 @@ class RunStore(RunIndex):
             raise RunNotFoundError(probe_id)
         return record
 
+    def records(self) -> list[Record]:
+        """Return every run and probe, the oldest first, and within a sweep in training order."""
+        self.update()
+        return list(self._lists()[1])
+
+    def unended(self) -> Sequence[Record]:
+        """Return the runs and probes that are queued or running, in the order of `records`."""
+        self.update()
+        return self._lists()[2]
+
+    def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+        """Return what a supervisor has to handle: the runs at work, the oldest first, and the ids of runs to cancel."""
+        self.update()
+        return self._lists()[3:]
+
+    def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
+        """Return the runs of a sweep in training order."""
+        self.update()
+        for record in self._lists()[1]:
+            if record.request.sweep_id == sweep_id:
+                self._try(record.run_id)  # of an ended run only its folder tells that another app deleted it
+        return [each for each in self._lists()[1] if each.request.sweep_id == sweep_id]
+
+    def turns(self) -> int:
+        """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
+        self.update()
+        return self._turns
+
+    def ids(self, owners: Collection[str] | None = None) -> set[str]:
+        """Return the names of all folders that may hold runs, readable or not. owners: Of their runs only."""
+        try:
+            with os.scandir(self.runs_dir) as entries:
+                ids = {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
+        except FileNotFoundError:
+            return set()
+        return ids if owners is None else {each for each in ids if self.listed_ownership(each).owner in owners}
+
+    def listed_ownership(self, run_id: str) -> Ownership:
+        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_ownership(self.run_dir(run_id)) if entry is None else entry.ownership
+
+    def listed_destination(self, run_id: str) -> WantedEngine:
+        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
+        entry = self._entries.get(run_id)
+        return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
+
+    def is_begun(self, run_id: str) -> bool:
+        """Return `has_begun` from the index; False once the run has ended."""
+        entry = self._entries.get(run_id)
+        return entry is not None and entry.is_begun
+
     def all(self) -> list[RunRecord]:
         """Return every run, the oldest sweep first, and within a sweep in training order."""
         return [record for record in self.records() if isinstance(record, RunRecord)]
@@ -111,10 +208,6 @@ class RunStore(RunIndex):
         self.record(run_id)
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
-
-    def sweeps(self) -> list[Sweep]:
-        """Return all sweeps, the oldest first."""
-        return group(self.all())
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return a sweep; raise RunNotFoundError where it has no runs."""
@@ -137,22 +230,12 @@ class RunStore(RunIndex):
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
-    def names(self) -> tuple[set[str], set[str]]:
-        """Return the ids of all runs and probes, readable or not, and the ids of all sweeps."""
-        return self._ids(), {record.request.sweep_id for record in self.records()}
-
-    def counts(self, owners: Collection[str]) -> tuple[int, int]:
-        """Return the number of runs and probes of these owners, and of all owners, unreadable ones included."""
-        ids = self._ids()
-        return sum(self.listed_ownership(run_id).owner in owners for run_id in ids), len(ids)
-
     def journal_bytes(self, owners: Collection[str]) -> int:
         """Return the bytes of the journals of these owners' runs."""
         total = 0
-        for run_id in self._ids():
-            if self.listed_ownership(run_id).owner in owners:
-                with contextlib.suppress(OSError):  # not begun, or gone meanwhile
-                    total += self._journal(run_id).stat().st_size
+        for run_id in self.ids(owners):
+            with contextlib.suppress(OSError):  # not begun, or gone meanwhile
+                total += self._journal(run_id).stat().st_size
         return total
 
     def adapter_bytes(self, run_id: str) -> int:
@@ -163,24 +246,9 @@ class RunStore(RunIndex):
         """Return the owner of a run or probe, and its visibility to others, read from the disk."""
         return read_ownership(self.run_dir(run_id))
 
-    def listed_ownership(self, run_id: str) -> Ownership:
-        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
-        entry = self._entries.get(run_id)
-        return self.ownership(run_id) if entry is None else entry.ownership
-
-    def listed_destination(self, run_id: str) -> WantedEngine:
-        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
-        entry = self._entries.get(run_id)
-        return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
-
-    def is_begun(self, run_id: str) -> bool:
-        """Return `has_begun` from the index; False once the run has ended."""
-        entry = self._entries.get(run_id)
-        return entry is not None and entry.is_begun
-
     def has_begun(self, run_id: str) -> bool:
         """Return True where the current attempt of a run has begun."""
-        return self._begun(run_id, self.record(run_id).attempt).exists()
+        return (self.run_dir(run_id) / begun_file(self.record(run_id).attempt)).exists()
 
     def unreadable(self) -> dict[str, str]:
         """Map the names of unreadable folders to the reasons: request.json is invalid, the journal cannot be opened,
@@ -189,7 +257,7 @@ class RunStore(RunIndex):
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
         for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
-                self._read_request(run_id)
+                read_request(self.run_dir(run_id))
                 self._journal(run_id).open("rb").close()
             except FileNotFoundError:
                 continue
@@ -222,34 +290,27 @@ class RunStore(RunIndex):
         the data that the request names."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
-        self._queue(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data)
+        self.add(request.runs(sweep_id=sweep_id, created_at=now), Ownership(owner), destination, data=data)
         return sweep_id
 
     def add(
         self,
-        request: RunRequest,
+        requests: Sequence[RunRequest],
         ownership: Ownership = NO_ONES,
         destination: WantedEngine = ANYWHERE,
         *,
         data: Path | None = None,
+        joins: str = "",
     ) -> None:
-        """Queue one more run of a sweep; raise RunNotFoundError where it was deleted. data: as for `create`."""
-        self._queue([request], ownership, destination, data, require=lambda: self.sweep(request.sweep_id))
-
-    def _queue(
-        self,
-        requests: Sequence[RunRequest],
-        ownership: Ownership,
-        destination: WantedEngine,
-        data: Path | None,
-        require: Callable[[], object] = lambda: None,
-    ) -> None:
+        """Queue runs, all at once. data: as for `create`. joins: The sweep that they are added to; RunNotFoundError is
+        raised where it was deleted."""
         kept = self.kept_path(data, ownership.owner) if data else None
         if kept:
             requests = [replace(request, data=str(kept)) for request in requests]
 
         def prepare() -> None:
-            require()
+            if joins:
+                self.sweep(joins)
             if kept:
                 durable.copy(data, kept)  # now, so that no run that goes meanwhile takes it along
 
@@ -290,7 +351,7 @@ class RunStore(RunIndex):
                         if each.sweep_id == sweep_id:
                             write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
                 durable.bring(self.runs_dir, Path(aside), list(folders))
-                self._changed(folders)
+                self._due.update(folders)
 
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs and creating them."""
@@ -306,30 +367,21 @@ class RunStore(RunIndex):
             durable.move_the_rest(self.runs_dir)
             yield
 
-    def keep(self, data: Path, owner: str = "") -> Path:
-        """Copy a data file for its owner's runs, and return the path of the copy."""
-        kept = self.kept_path(data, owner)
-        durable.copy(data, kept)
-        return kept
-
     def kept_path(self, data: Path, owner: str = "") -> Path:
-        """Return the path to which `keep` copies a data file."""
+        """Return the path for the copy of a data file that its owner's runs read."""
         return durable.kept_path(self.home, data, owner)
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Make a run, or all runs of a sweep, visible to others, or no longer."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
-            self._changed([run_id])
+            self._due.add(run_id)
 
-    def append(self, run_id: str, event: RunEvent) -> None:
-        """Append an event. One process writes at a time: the worker while it lives, then the supervisor."""
-        self.append_copied(run_id, [event])
-
-    def append_copied(self, run_id: str, events: Sequence[RunEvent]) -> None:
-        """Append events that an attempt wrote elsewhere, each with its attempt and its offset in that journal."""
+    def append(self, run_id: str, *events: RunEvent) -> None:
+        """Append events. One process writes at a time: the worker while it lives, then the supervisor. Events that an
+        attempt wrote elsewhere have its number and their offset in that journal."""
         append_events(self._journal(run_id), events)
-        self._changed([run_id])
+        self._due.add(run_id)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Mark an attempt of a queued run as begun, for good; 0 is the current attempt.
@@ -341,12 +393,12 @@ class RunStore(RunIndex):
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self._begun(run_id, current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         except FileExistsError:
             return False
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
-        self._changed([run_id])
+        self._due.add(run_id)
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
@@ -356,7 +408,7 @@ class RunStore(RunIndex):
             file.write_text(word)
         else:
             file.touch()
-        self._changed([run_id])
+        self._due.add(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
         """Return the word of a request to cancel a run; None without a request, empty where the word cannot be read.
@@ -375,52 +427,119 @@ class RunStore(RunIndex):
         all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
         runs from now on; None for no change."""
         with self.publishing():
-            return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
-
-    def _requeue(self, run_id: str, destination: WantedEngine | None) -> bool:
-        record = self.record(run_id)
-        if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
-            return False
-        if destination is not None:
-            write_destination(self.run_dir(run_id), destination)
-        (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
-        self.clear(run_id)
-        self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
-        return True
+            records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
+            again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]
+            for record in again:
+                folder = self.run_dir(record.run_id)
+                if destination is not None:
+                    write_destination(folder, destination)
+                (folder / CANCEL).unlink(missing_ok=True)
+                self.clear(record.run_id)
+                self.append(record.run_id, RunRequeued(time=time.time(), attempt=record.attempt))
+            return [record.run_id for record in again]
 
     def clear(self, run_id: str) -> None:
         """Remove the adapter of the last attempt, before the next one. A request to cancel stays."""
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
-    def _open(self, run_id: str) -> JournalReader:
-        if not NAME.fullmatch(run_id):  # names come from addresses and command lines too
-            raise RunNotFoundError(run_id)
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Drop runs whose folders are gone."""
+        for run_id in run_ids:
+            if self._entries.pop(run_id, None) is not None:
+                self._version += 1
+                self._turns += 1
+
+    def _lists(self) -> tuple[int, list[Record], list[Record], list[Record], list[str]]:
+        """Return a version of the index with its records in order, those that have not ended, and of these the records
+        at work and the ids to cancel. Cached until an entry changes."""
+        if (version := self._version) != self._made[0]:
+            entries = sorted(
+                list(self._entries.values()), key=lambda each: (each.record.request.created_at, each.record.run_id)
+            )
+            unended = [entry for entry in entries if not entry.record.state.ended]
+            at_work = [entry.record for entry in unended if entry.is_begun]
+            unwanted = sorted(entry.record.run_id for entry in unended if entry.has_cancel)
+            self._made = (
+                version,
+                [each.record for each in entries],
+                [each.record for each in unended],
+                at_work,
+                unwanted,
+            )
+        return self._made
+
+    def update(self, *, waits: bool = False) -> None:
+        """Read changes in the folder. waits: True to wait for another thread that reads many runs, also as a view."""
+        while not self._updating.acquire(timeout=PATIENCE_SECONDS):
+            if self.reading and _view.get() and not waits:
+                return
         try:
-            request = self._read_request(run_id)
-        except OSError as error:
-            if error.errno not in OF_NAMES:
-                raise
-            raise RunNotFoundError(run_id) from None
+            if time.monotonic() >= self._look_at:
+                began = time.thread_time()
+                self._look_around()
+                cost = time.thread_time() - began
+                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+            for run_id in {record.run_id for record in self._lists()[3]} - self._due:
+                self._try(run_id)
+            due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
+            for number, run_id in enumerate(due):
+                if new >= MANY:
+                    self.reading = number, len(due)
+                self._due.discard(run_id)
+                self._try(run_id)
+        finally:
+            self.reading = None
+            self._updating.release()
+
+    def _look_around(self) -> None:
+        """Find the runs that other processes have added, deleted or changed."""
+        self._names = self.ids()
+        self.forget(self._entries.keys() - self._names)
+        self._due |= self._names - self._entries.keys()
+        for run_id, entry in list(self._entries.items()):
+            try:
+                folder_time, size = os.stat(entry.folder).st_mtime_ns, entry.journal_bytes()
+                if folder_time != entry.folder_time or size > entry.offset:
+                    self._due.add(run_id)
+            except OSError:
+                self._due.add(run_id)
+
+    def _try(self, run_id: str) -> None:
+        """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
+        try:
+            self._look(run_id)
+        except RunNotFoundError:
+            self.forget([run_id])
+        except OSError:
+            self._due.add(run_id)
+
+    def _look(self, run_id: str) -> None:
+        """Read a run; raise RunNotFoundError where its folder holds none."""
+        known, folder = self._entries.get(run_id), self.run_dir(run_id)
+        try:
+            if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
+                raise RunNotFoundError(run_id)
+            entry = known or Entry(str(folder), new_record(read_request(folder)))
+            record, turn = entry.record, entry.turn
+            entry.read()
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
-        return JournalReader(str(self._journal(run_id)), new_record(request))
-
-    def _read_request(self, run_id: str) -> Request:
-        with (self.run_dir(run_id) / "request.json").open("rb") as file:
-            request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
-        if request.run_id != run_id:
-            raise Misfit(f"The request in this folder is of a run called {request.run_id!r}.")
-        return request
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError) and (known or error.errno not in OF_NAMES):
+                raise
+            self.forget([run_id])
+            raise RunNotFoundError(run_id) from None
+        if known is None:
+            self._entries[run_id] = entry
+        self._version += known is None or entry.record is not record or entry.turn != turn
+        self._turns += known is None or entry.turn != turn
 
     def _has_folder(self, name: str) -> bool:
         return bool(name and NAME.fullmatch(name)) and self.run_dir(name).is_dir()  # a page may show none yet
 
     def _journal(self, run_id: str) -> Path:
         return self.run_dir(run_id) / "events.jsonl"
-
-    def _begun(self, run_id: str, attempt: int) -> Path:
-        return self.run_dir(run_id) / begun_file(attempt)
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
@@ -429,19 +548,6 @@ def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep
     for record in records:
         by_sweep.setdefault(record.request.sweep_id, []).append(record)
     return [Sweep(sweep_id=sweep_id, runs=tuple(runs), recorded=recorded) for sweep_id, runs in by_sweep.items()]
-
-
-def path_in_run(folder: Path, relative: str) -> Path:
-    """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
-    where it leaves the folder, by its name or by a link."""
-    try:
-        inside = folder.resolve()
-        path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
-    except (OSError, RuntimeError):  # links in a circle
-        path = None
-    if path is None or not path.is_relative_to(inside):
-        raise BadAdapterError(f"The adapter of run {folder.name!r} is not in the run's own folder, so it is not read.")
-    return path
 
 
 def recorded(assets: Path) -> Sequence[Sweep]:

@@ -24,13 +24,11 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     OnDisk,
-    Part,
     lightened,
     line_of,
-    parse_event,
     parse_request,
+    read_events,
     request_text,
-    whole_lines,
 )
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
@@ -77,7 +75,7 @@ def export_runs(
                 archive.writestr(f"runs/{record.run_id}/request.json", request_text(record.request))
                 journal = places[record.run_id].run_dir(record.run_id) / "events.jsonl"
                 with journal.open("rb") as lines, archive.open(f"runs/{record.run_id}/events.jsonl", "w") as file:
-                    events = (parse_event(line) for _, line in whole_lines(lines))
+                    events = read_events(lines)
                     file.writelines(b"\n" if event is None else line_of(shown(event)) for event in events)
     except BaseException as error:
         target.unlink(missing_ok=True)
@@ -276,7 +274,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> I
     journal = files.get("events.jsonl", b"")
     if (lines := journal.count(b"\n")) > limits.events:
         raise LimitError(f"{subject} has {lines:,} events; at most {limits.events:,} are imported.")
-    events = [parse_event(line) for _, line in whole_lines(BytesIO(journal))]
+    events = list(read_events(BytesIO(journal)))
     known = [event for event in events if event is not None]
     record = RunRecord(request=request).after_all(known)
     if record.attempt > MAX_IMPORTED_ATTEMPTS:
@@ -285,7 +283,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> I
         raise InvalidSettingError(f"{subject} has not ended; only ended runs can be imported.")
     if (most := limits.record_bytes) is not None:
         light = RunRecord(request=request).after_all(event for event in known if not isinstance(event, StepLogged))
-        if (size := _bytes_of(lightened(light, Part("", 0, request)))) > most:
+        if (size := _bytes_of(lightened(light, ("", 0, request)))) > most:
             raise LimitError(
                 f"{subject} takes {size:,} bytes of memory, with its environment, truncations and messages; at "
                 f"most {most:,} are imported. Look at it on a machine of your own."
@@ -296,7 +294,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> I
 
 def _bytes_of(value: Any) -> int:
     """Return the memory of an ended run's record in bytes, without lists on the disk. An object shared by several
-    records counts for each of them, the Part shared by a run's lists for none."""
+    records counts for each of them, the part of a journal shared by a run's lists for none."""
     parts: Iterable = ()
     if isinstance(value, Mapping):
         parts = chain.from_iterable(value.items())
@@ -319,7 +317,7 @@ def take_in(
     """Publish the runs that read_export returned; return their ids. strangers: the importer's own ids, on a store that
     strangers share: runs and sweeps then get new names, which cannot clash with other people's; else empty."""
     if strangers:
-        own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in strangers}
+        own = {run_id.lower() for run_id in store.ids() if store.ownership(run_id).owner in strangers}
         if here := [run.request.run_id for run in runs if run.request.run_id.lower() in own]:
             raise InvalidSettingError(f"Run {here[0]!r} is here already; nothing was imported.")
         runs = [_renamed(run, strangers[0]) for run in runs]
@@ -355,7 +353,7 @@ def _require_new_names(
 ) -> None:
     """Raise InvalidSettingError unless each run's name is new, and each sweep's too or the same owner's. Names that
     differ only in capitals count as equal, since some disks store them as one folder."""
-    folders, sweeps = store.names()
+    folders, sweeps = store.ids(), {record.request.sweep_id for record in store.records()}
     fixed = {name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
     joined = {request.sweep_id for request in requests} & sweeps
     for sweep_id in joined:

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
-from rankviz.store.index import viewing
+from rankviz.store.runs import viewing
 from rankviz.ui.mcp import checked
 from rankviz.ui.wiring import click_of, in_words, require_sendable, with_defaults
 from rankviz.visitor import acting_as

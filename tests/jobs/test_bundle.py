@@ -8,6 +8,7 @@ from rankviz.core.runs.events import Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
 from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
+from rankviz.store import durable
 from tests.support.processes.workers import sweep
 from tests.support.runs import questions
 
@@ -34,7 +35,8 @@ def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store
 
     with pytest.raises(InvalidSettingError):  # no file that a visitor keeps
         packed(store, run_ids, tmp_path / "refused")
-    kept = store.keep(data, "ann@example")
+    kept = store.kept_path(data, "ann@example")
+    durable.copy(data, kept)
     run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(kept)), "ann@example"))
     packed(store, run_ids, tmp_path / "sent")
 

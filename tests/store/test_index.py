@@ -13,9 +13,9 @@ from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore, journal
-from rankviz.store.index import viewing
 from rankviz.store.journal import OnDisk
 from rankviz.store.removal import remove
+from rankviz.store.runs import viewing
 from tests.store.written_runs import DONE, STARTED, step
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.opened_files import opened_files
@@ -67,7 +67,7 @@ def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
     store.records()
 
     with opened_files(store.runs_dir) as opened:
-        for look in (store.records, store.sweeps, store.unended, store.standing, store.turns):
+        for look in (store.records, store.all, store.unended, store.standing, store.turns):
             look()
         store.unreadable()
 
@@ -86,15 +86,15 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     other.append(run_ids[2], DONE)
     assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
     other.begin(run_ids[3])
-    assert passes() and [run_ids[3]] == [record.run_id for record in store.standing().at_work]
+    assert passes() and [run_ids[3]] == [record.run_id for record in store.standing()[0]]
     other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
-    assert passes() and [] == store.standing().at_work
+    assert passes() and [] == store.standing()[0]
     other.requeue_all([run_ids[3]])
     assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
     other.ask_to_cancel(run_ids[4])
-    assert passes() and [run_ids[4]] == store.standing().unwanted
+    assert passes() and [run_ids[4]] == store.standing()[1]
     other.append(run_ids[4], RunCancelled(time=3.0))
-    assert passes() and [] == store.standing().unwanted
+    assert passes() and [] == store.standing()[1]
     (added,) = queued(other, 32)
     assert passes() and added == store.records()[-1].run_id
     remove(other, [run_ids[0]])
@@ -109,7 +109,7 @@ def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(store):
     with slow.being_read(), viewing():
         seen = [record.run_id for record in slow.records()]
         assert set(oldest_first[-READ:]) == set(seen)
-        assert len(oldest_first) == slow.reading.total
+        assert len(oldest_first) == slow.reading[1]
 
 
 def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
@@ -142,7 +142,7 @@ def test_tables_charts_and_estimates_of_ended_runs_read_no_journal(store):
         measured = run.step_seconds, run.loss_after.answered, run.loss_after.exact_match
         lasts = run.steps[-1:]
 
-    assert [] == opened
+    assert not any("events" in name for name in opened)
     assert [(each.step, each.loss, each.learning_rate) for each in thinned(whole.steps, FEW)] == drawn
     assert (1.0, 40, 0.5) == measured
     assert whole.steps[-1:] == lasts
@@ -177,13 +177,13 @@ def test_a_journal_that_many_ask_for_at_once_is_read_once(store, monkeypatch):
     (run_id,) = queued(store, 1)
     store.append(run_id, evaluated())
     store.append(run_id, RunCancelled(time=2.0))
-    losses, fold, reads = store.get(run_id).loss_after.example_losses, journal.JournalReader._fold, []
+    losses, parse, reads = store.get(run_id).loss_after.example_losses, journal.parse_lines, []
 
-    def slow(reader):
+    def slow(data):
         reads.append(time.sleep(0.2))
-        fold(reader)
+        return parse(data)
 
-    monkeypatch.setattr(journal.JournalReader, "_fold", slow)
+    monkeypatch.setattr(journal, "parse_lines", slow)
     journal._read_again.cache_clear()
     with ThreadPoolExecutor(8) as threads:
         assert [LOSSES] * 8 == list(threads.map(tuple, [losses] * 8))

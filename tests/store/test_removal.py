@@ -9,7 +9,7 @@ import time
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, StageReached
-from rankviz.store import RunStore
+from rankviz.store import RunStore, durable
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
@@ -50,7 +50,7 @@ def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owne
     named, old, new = (store.kept_path(rows(text), owner) for text in ("named", "old", "new"))
     store.create(questions.sweep(ranks=(4,)), owner, data=rows("named"))
     for text in ("old", "new"):
-        store.keep(rows(text), owner)
+        durable.copy(rows(text), store.kept_path(rows(text), owner))
     make_old(named.parent, old.parent)
 
     tidy(store)
@@ -122,7 +122,8 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
 
 
 def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):
-    kept = store.keep(rows("rows"))
+    kept = store.kept_path(rows("rows"))
+    durable.copy(rows("rows"), kept)
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))
     request = store.run_dir(run_id) / "request.json"
     request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))

@@ -13,7 +13,7 @@ import pytest
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore, export_runs, import_runs
+from rankviz.store import RunStore, durable, export_runs, import_runs
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
@@ -223,7 +223,7 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
 
     assert not elsewhere.requeue_all([cancelled])
     with pytest.raises(RunNotFoundError):
-        elsewhere.add(request)
+        elsewhere.add([request], joins=request.sweep_id)
 
     assert not store.run_dir(cancelled).exists()
     assert [] == store.all() == elsewhere.all()
@@ -233,7 +233,8 @@ def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(t
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
     store = RunStore(tmp_path / "home")
-    kept = store.keep(upload)
+    kept = store.kept_path(upload)
+    durable.copy(upload, kept)
     kept.write_text(text[:5])
 
     store.create(questions.sweep(ranks=(4,)), data=upload)

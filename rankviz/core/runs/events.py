@@ -7,7 +7,6 @@ from itertools import pairwise
 from operator import gt
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
-from rankviz import units
 from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, Moment, PathInside, Prose, Seconds, Word
 from rankviz.core.quantity import middle
 
@@ -135,7 +134,7 @@ class DepthMeasured(AttemptEvent):
     moments: Annotated[dict[Moments, Annotated[int, Between(1, 2**60)]], Items(1, 3)]
     """Peak bytes above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
-    """"resident above baseline" or "allocated"."""
+    """"resident above baseline", or "allocated": counted by torch's allocator, which tells used from cached memory."""
     timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
     """Seconds of each step after the first; the first one is warm-up."""
     first_step_seconds: Seconds
@@ -155,11 +154,6 @@ class DepthMeasured(AttemptEvent):
     def peak_bytes(self) -> int:
         """Highest peak of all parts of a step, above the baseline."""
         return max(self.moments.values())
-
-    @property
-    def counts_exactly(self) -> bool:
-        """True where memory was counted by torch's allocator, which tells used memory from cached memory."""
-        return self.peak_kind == "allocated"
 
     @property
     def step_seconds(self) -> float:
@@ -238,17 +232,11 @@ class AdapterAttached(AttemptEvent):
     trainable_parameters: Count
 
 
-class Matches(NamedTuple):
-    """Number of prompts that were answered, and of answers that equal the reference."""
-
-    answered: int
-    right: int
-
-
-def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches; a list on disk (store/journal.py) has its counts as `summary`."""
+def matches_of(examples: Sequence[int | None]) -> tuple[int, int]:
+    """Return the number of answered prompts, and of answers that equal the reference, by example_exact_matches. A list
+    on disk (store/journal.py) has them as `summary`."""
     known = getattr(examples, "summary", None)
-    return known or Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
+    return known or (sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,7 +269,7 @@ class HeldOut(AttemptEvent):
     @property
     def answered(self) -> int:
         """Number of answered prompts."""
-        return matches_of(self.example_exact_matches).answered
+        return matches_of(self.example_exact_matches)[0]
 
     @property
     def exact_match(self) -> float | None:
@@ -451,18 +439,3 @@ DOWNLOADING = "downloading the base"
 UNPACKING = "checking and unpacking the download"
 IMPORTING_TRANSFORMERS = "importing Transformers"
 CONVERTING = "converting the base"
-
-
-def counting_exact(prompts: int) -> str:
-    """Return the stage of answering so many held-out prompts to count exact matches."""
-    return f"answering {units.counted(prompts, 'held-out prompt')}"
-
-
-def answering(prompts: int) -> str:
-    """Return the stage of answering so many held-out prompts whose answers are kept as text."""
-    return f"writing {units.counted(prompts, 'held-out answer')}"
-
-
-def truncating(r: int) -> str:
-    """Return the stage of truncating the trained adapter to rank r, training recovery steps, and evaluating."""
-    return f"truncating to r = {r}"

@@ -50,6 +50,8 @@ class Reading(NamedTuple):
     """Loss differences up to this many nats count as equal."""
     chosen: CurvePoint
     shippable: CurvePoint | None
+    """Point with the lowest rank from the chosen one upwards whose adapter is saved, or can be made again by truncation
+    alone; None where only the trained adapter is."""
     sentences: tuple[str, ...]
 
 
@@ -86,13 +88,6 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
 def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
     """Return the curves of these runs, the lowest loss of the trained adapter first."""
     return sorted((curve for run in runs if (curve := fast_curve(run))), key=lambda curve: curve.trained.loss)
-
-
-def shippable(curve: FastCurve, tolerance: float = TOLERANCE_NATS) -> CurvePoint | None:
-    """Return the point with the lowest rank from the pick upwards whose adapter is saved, or can be made again by
-    truncation alone; None where only the trained adapter is."""
-    chosen = pick(curve, tolerance)
-    return next((p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps)), None)
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
@@ -149,4 +144,5 @@ def read(
         )
     if independent and not run_sd:
         sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")
-    return Reading(curve, tolerance, chosen, shippable(curve, tolerance), tuple(sentences))
+    lower = (p for p in curve.points[:-1] if p.r >= chosen.r and (p.path or not p.recovery_steps))
+    return Reading(curve, tolerance, chosen, next(lower, None), tuple(sentences))

@@ -290,7 +290,8 @@ class RunRecord(Recorded):
             return self
         known, left_out = list(self.steps), 0
         for step in steps:
-            if known and not _follows(step, known[-1]):
+            last = known[-1] if known else None
+            if last and (step.step <= last.step or step.seconds < last.seconds or step.tokens < last.tokens):
                 left_out += 1
             else:
                 known.append(step)
@@ -301,10 +302,6 @@ class RunRecord(Recorded):
             copied_bytes=max(self.copied_bytes, *(step.offset for step in steps)),
             last_at=max(self.last_at, *(step.time for step in steps)),
         )
-
-
-def _follows(step: events.StepLogged, last: events.StepLogged) -> bool:
-    return step.step > last.step and step.seconds >= last.seconds and step.tokens >= last.tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

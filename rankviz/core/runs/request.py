@@ -30,6 +30,8 @@ RATE_FACTOR = 3
 MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "rate": RATE_RANKS}
 """Default ranks by mode. "sweep" trains each rank, "quick" two ranks, "fast" the highest rank (truncated to the
 others), "rate" one rank at two learning rates."""
+MODE_SEEDS = {"sweep": VERDICT_SEEDS, "quick": 1, "fast": 1, "rate": 1}
+"""Default number of seeds by mode."""
 RECOVERED_BELOW = 8
 """Adapters truncated to ranks below this lose enough for a few more training steps to pay (`make fidelity`)."""
 RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
@@ -219,17 +221,6 @@ class SweepRequest:
             )
 
 
-def usual_seeds(mode: str) -> int:
-    """Return the default number of seeds. mode: a key of MODE_RANKS, or any other word for a single run."""
-    return VERDICT_SEEDS if mode == "sweep" else 1
-
-
-def first_seeds(count: int) -> tuple[int, ...]:
-    """Return the seeds 0 to count - 1; raise InvalidSettingError before building them where there are too many."""
-    whole(count, "The number of seeds", 1, MAX_RUNS)
-    return tuple(range(count))
-
-
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (ranks to train, ranks to truncate to) of a fast curve. independent: lower ranks to train as well."""
     known, alone = set(ranks), set(independent)
@@ -307,23 +298,14 @@ def check_limits(limits: Any, **values: int) -> None:
             raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
 
 
-def check_sweep(runs: Sequence[RunRequest], limits: Any) -> None:
-    """Check a sweep's runs, their number and each of them, against the server's limits; raise LimitError otherwise."""
+def check_runs(runs: Sequence[RunRequest], limits: Any) -> None:
+    """Check the runs of a sweep against the server's limits, except the size of their base; raise LimitError
+    otherwise."""
     check_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
-        check_run(run, limits)
-
-
-def check_run(run: RunRequest, limits: Any) -> None:
-    """Check one run against the server's limits, except the size of its base; raise LimitError otherwise."""
-    check_step(run.r, run.training, limits)
-    held_out = run.held_out_examples * run.training.max_length
-    check_limits(limits, truncations=len(run.cut_ranks), steps=run.max_steps, held_out_tokens=held_out)
-
-
-def check_step(r: int, training: TrainingSetup, limits: Any) -> None:
-    """Check rank and tokens per batch of a run or a probe against the server's limits; raise LimitError otherwise."""
-    check_limits(limits, rank=r, tokens_per_batch=training.tokens_per_micro_step)
+        held_out = run.held_out_examples * run.training.max_length
+        check_limits(limits, rank=run.r, tokens_per_batch=run.training.tokens_per_micro_step)
+        check_limits(limits, truncations=len(run.cut_ranks), steps=run.max_steps, held_out_tokens=held_out)
 
 
 def most_download_bytes(limits: Any) -> int | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.pace import Timing, Workload
-from rankviz.core.runs.events import LOCAL, StepLogged, median_seconds
+from rankviz.core.runs.events import LOCAL, StepLogged
 from rankviz.core.runs.record import RunRecord
 
 MIN_SECONDS = 1e-3
@@ -112,30 +112,16 @@ FEW = 40
 """Number of steps of each run where many runs are drawn together."""
 
 
-class Point(NamedTuple):
-    """One step as it is drawn."""
-
-    step: int
-    loss: float
-    learning_rate: float
-
-
 class StepSummary(NamedTuple):
     """Summary of an ended run's steps for tables, estimates and charts; the steps themselves stay on disk."""
 
-    first: StepLogged
-    last: StepLogged
+    few: tuple[StepLogged, ...]
+    """At most FEW steps, with the first and the last."""
     median_seconds: float | None
     usual_seconds: float | None
-    few: tuple[Point, ...]
-
-    @classmethod
-    def of(cls, steps: Sequence[StepLogged]) -> "StepSummary":
-        few = tuple(Point(each.step, each.loss, each.learning_rate) for each in thinned(steps, FEW))
-        return cls(steps[0], steps[-1], median_seconds(steps), usual_seconds(steps), few)
 
 
-def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | Point]:
+def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged]:
     """Return at most `most` (4 or more) steps: first, last, and the lowest and highest loss of equal parts between."""
     if most == FEW and hasattr(steps, "summary"):
         return steps.summary.few

@@ -42,7 +42,7 @@ from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero import QUALITY_LABELS
 from rankviz.shared.identity import visitor_of
-from rankviz.store.index import viewing
+from rankviz.store.runs import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html

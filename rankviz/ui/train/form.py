@@ -16,7 +16,7 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
 from rankviz.core.preflight import problems, warnings
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, RunRequest, SweepRequest, usual_seeds
+from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -173,7 +173,7 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
 def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
     visitor chose them."""
-    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": usual_seeds(mode)}
+    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1)}
     updates = filled({**DEFAULTS, "mode": mode, **usual})
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
         updates["ranks"] = gr.skip()

@@ -14,6 +14,7 @@ import unsloth
 import torch
 from peft import PeftModel
 
+from rankviz import units
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import LoraConfig
@@ -204,7 +205,7 @@ class Session:
         yield (evaluation := self.evaluate(model, when, journal))
         if not self.shown:
             return
-        journal.begin(events.answering(len(self.shown)))
+        journal.begin(f"writing {units.counted(len(self.shown), 'held-out answer')}")
         started, limit = time.monotonic(), max(SHOWN_SECONDS, evaluation.seconds)
         options = {"most": SHOWN_TOKENS, "seconds": limit, **self._answering}
         written = measure.answers(model, self.tokenizer, self.shown, **options)
@@ -230,7 +231,7 @@ class Session:
         truncate, recovered = truncation(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
-            journal.begin(events.truncating(r))
+            journal.begin(f"truncating to r = {r}")
             started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
             truncate(r)
             if steps:
@@ -270,7 +271,7 @@ class Session:
         )
         if not self.questions:
             return evaluation
-        journal.begin(events.counting_exact(len(self.questions)))
+        journal.begin(f"answering {units.counted(len(self.questions), 'held-out prompt')}")
         started, examples = time.monotonic(), len(self.data.held_out)
         matches = measure.exact_matches(model, self.tokenizer, self.questions, examples=examples, **self._answering)
         seconds = time.monotonic() - started

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
+from rankviz.core.runs.request import MODE_SEEDS, fast_ranks, quick_look
 from rankviz.errors import LimitError
 from rankviz.jobs import Nodes
 from rankviz.settings import SHARED_LIMITS
@@ -79,7 +79,7 @@ def fast(ranks):
 
 
 USUAL = {
-    "sweep": lambda: questions.sweep(seeds=tuple(range(usual_seeds("sweep"))), ranks=(4, 16, 64)),
+    "sweep": lambda: questions.sweep(seeds=tuple(range(MODE_SEEDS["sweep"])), ranks=(4, 16, 64)),
     "quick": lambda: quick_look(questions.sweep(exact_match_examples=64)),
     "fast": lambda: fast((1, 2, 4, 8, 16, 32, 64)),
     "most steps": lambda: questions.sweep(ranks=(256,), max_steps=200, held_out_examples=256),

@@ -98,7 +98,7 @@ def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
         thread.join()
 
     assert 2 == sum(outcome is not None for outcome in outcomes)
-    assert 2 == len(api.workspace.store.sweeps())
+    assert 2 == len({run.request.sweep_id for run in api.workspace.store.all()})
 
 
 def test_a_run_that_came_over_a_limit_is_not_resumed(api):

@@ -6,6 +6,7 @@ import pytest
 
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
 from rankviz.machine import disk
+from rankviz.store import durable
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import NOBODY, acting_as
@@ -159,7 +160,8 @@ def test_a_probe_is_seen_and_ended_by_who_started_it(api):
 def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads_it(api, tmp_path):
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    kept = api.workspace.store.keep(rows, ANN.id)
+    kept = api.workspace.store.kept_path(rows, ANN.id)
+    durable.copy(rows, kept)
     first, second = (sweep_of(api, ANN, data=str(kept)) for _ in range(2))
     folder = api.workspace.store.run_dir(first_run(api, first))
 
