@@ -29,26 +29,21 @@ def hidden(script: str | None = None, *, value: Any = "", elem_id: str | None = 
     )
 
 
-def plain(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
-    """Return HTML in the page's own styles, without Gradio's prose styles and click events."""
-    return gr.HTML(value=value, js_on_load=None, apply_default_css=False, elem_id=elem_id)
+def plain(value: str = "", *, elem_id: str | None = None, script: str | None = None) -> gr.HTML:
+    """Return HTML in the page's own styles, without Gradio's prose styles. script: what makes it report events."""
+    return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
+
+
+pickable = partial(plain, script="RankViz.pick(element, props, trigger, watch); // 'select'")
+"""HTML whose rows with data-pick report a click (`select`), and whose boxes with data-tick change the selected ids. An
+update keeps scroll position and focus."""
+copyable = partial(plain, script="RankViz.copyable(element)")
+"""HTML with boxes from html.code_html, whose buttons copy and save their text."""
 
 
 def slot(name: str) -> gr.HTML:
     """Return an empty place that the page's script fills with the part of an answer that has this name."""
     return scripted(f'<div id="slot-{name}"></div>', "RankVizExplore.place(element)")
-
-
-def pickable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """Return HTML whose rows with data-pick report a click (`select`), and whose boxes with data-tick change the
-    `selection`. An update keeps scroll position and focus."""
-    script = "RankViz.pick(element, props, trigger, watch); // 'select'"
-    return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
-
-
-def copyable(value: str = "", *, elem_id: str) -> gr.HTML:
-    """Return HTML with boxes from html.code_html, whose buttons copy and save their text."""
-    return gr.HTML(value=value, js_on_load="RankViz.copyable(element)", apply_default_css=False, elem_id=elem_id)
 
 
 def file_button(elem_id: str) -> gr.DownloadButton:
@@ -76,17 +71,13 @@ def done(line_id: str) -> dict[str, Any]:
     return {"fn": None, "js": f"() => RankViz.done({json.dumps(line_id)})"}
 
 
-def box(label: str, value: int | None, *, min_width: int = 120, **more: Any) -> gr.Number:
-    """Return a box for a whole number. It has no minimum: Gradio would silently drop the event, while the core says
-    what to change."""
-    return gr.Number(value, label=label, precision=0, step=1, min_width=min_width, interactive=True, **more)
-
-
 PAIR = {"elem_classes": "rv-pair"}
 """Arguments of a gr.Row whose widgets stand side by side."""
 TEXT = partial(gr.Textbox, max_lines=1, min_width=100)
 CHECK = partial(gr.Checkbox, min_width=100)
 CHOICE = partial(gr.Dropdown, interactive=True)
+NUMBER = partial(gr.Number, precision=0, step=1, min_width=120, interactive=True)
+"""Box for a whole number. It has no minimum: Gradio would drop the event, while the core says what to change."""
 LISTS = (CHOICE, gr.Radio, gr.CheckboxGroup)
 EXPERT_RANK = {"label": "Rank of each expert: choose, or enter a number", "allow_custom_value": True}
 """Arguments of the dropdown for the rank of experts (PEFT's rank_pattern): a rule, or a number that the user types."""
@@ -97,6 +88,6 @@ def field(
     w: dict[str, Any], defaults: Mapping[str, Any], kind: Callable[..., Any], name: str, label: str, **more: Any
 ) -> None:
     """Build a widget with its default value, and store it in `w` by its name. A list offers the choices of link.CHOICES
-    unless `more` has others. kind: widget class, or `box`."""
+    unless `more` has others. kind: widget class."""
     choices = {"choices": CHOICES[name]} if kind in LISTS and name in CHOICES else {}
     w[name] = kind(**{"value": defaults[name], "label": label, **choices, **more})

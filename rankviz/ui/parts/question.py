@@ -22,10 +22,10 @@ from rankviz.ui.parts.controls import (
     CHECK,
     CHOICE,
     EXPERT_RANK,
+    NUMBER,
     PAIR,
     PARTS_LABEL,
     STOPS,
-    box,
     busy_line,
     field,
     hidden,
@@ -64,12 +64,12 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         w["measured_file"] = hidden(value=DEFAULTS["measured_file"])
         plain('<h2 class="rv-hint">Your data</h2>')
         with gr.Row(**PAIR):
-            add(box, "examples", "Examples", placeholder="e.g. 5,000")
+            add(NUMBER, "examples", "Examples", placeholder="e.g. 5,000")
             looks = {"step": 1, "min_width": 120, "placeholder": "1 if empty", "interactive": True}
             add(gr.Number, "epochs", "Epochs", **looks)
         with gr.Row(**PAIR):
-            add(box, "example_tokens", "Tokens per example", placeholder="e.g. 400")
-            add(box, "longest_tokens", "Longest example", placeholder="e.g. 1,600")
+            add(NUMBER, "example_tokens", "Tokens per example", placeholder="e.g. 400")
+            add(NUMBER, "longest_tokens", "Longest example", placeholder="e.g. 1,600")
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
@@ -99,16 +99,16 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             add(gr.Checkbox, "text_only", "Text model only", info=towers, visible=False)
             add(CHOICE, "precision", "Base model precision")
             with gr.Row(**PAIR):
-                add(box, "batch", "Batch")
-                add(box, "accumulation", "Accumulation")
+                add(NUMBER, "batch", "Batch")
+                add(NUMBER, "accumulation", "Accumulation")
             with gr.Row(**PAIR):
-                add(box, "max_length", "Max length (tokens)")
+                add(NUMBER, "max_length", "Max length (tokens)")
                 add(CHOICE, "optim", "Optimizer", min_width=120)
             with gr.Row(**PAIR):
                 add(CHOICE, "checkpointing", "Checkpointing", min_width=120)
                 add(CHOICE, "loss_path", "Loss", min_width=120)
             with gr.Row(**PAIR):
-                add(box, "length", "Training length", placeholder="Epochs of your data")
+                add(NUMBER, "length", "Training length", placeholder="Epochs of your data")
                 add(gr.Radio, "length_unit", "Unit", min_width=120)
     return w
 

@@ -38,11 +38,11 @@ from rankviz.ui.parts.controls import (
     CHECK,
     CHOICE,
     EXPERT_RANK,
+    NUMBER,
     PAIR,
     PARTS_LABEL,
     STOPS,
     TEXT,
-    box,
     busy_line,
     field,
     plain,
@@ -114,7 +114,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     """Build the form; return widgets by the names of DEFAULTS, and its notes. shared: True refuses local folders."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
     add = partial(field, w, DEFAULTS)
-    number = partial(box, min_width=80)
+    number = partial(NUMBER, min_width=80)
     looks = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
     looks["info"] = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     add(CHOICE, "model", "Base model", choices=[("SmolLM2-135M-Instruct (embedded)", EMBEDDED)], **looks)
