@@ -196,14 +196,16 @@ def progress(share: float | None, *, label: str) -> str:
     return f'<div class="rv-progress{css}" {role}{value}><div{width}></div></div>'
 
 
-def code_html(code: str, *, title: str, file_name: str = "", caption: str = "", folded: str = "") -> str:
+def code_html(
+    code: str, *, title: str, file_name: str = "", caption: str = "", tools: str = "", folded: str = ""
+) -> str:
     """Return a text with buttons that copy and save all of it, for controls.copyable. file_name: name for saving;
-    without a name there is only a copy button. caption: markup below the title. folded: words of a fold that hides the
-    text until it is opened."""
+    without a name there is only a copy button. caption, tools: markup below the title and before the buttons. folded:
+    words of a fold that hides the text until it is opened."""
     save = '<button type="button" data-do="save">Download</button>' if file_name else ""
     shown = f'<pre tabindex="0">{escape(code)}</pre>'
     return (
         f'<div class="rv-code" data-name="{escape(file_name)}"><div class="rv-code-top"><h2>{escape(title)}</h2>'
-        f'<span class="rv-tools">{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
+        f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
         + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )
