@@ -21,7 +21,7 @@ from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast, left_out
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
-from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
+from rankviz.core.forecast.quick_look import bent_forecast, measured_cells
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -52,7 +52,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.exports.chat import is_chat_model
+from rankviz.exports.families import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -245,15 +245,8 @@ class Forecasts(Operations):
         """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
         finished runs at two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
-        cells = measured_cells(sweep.runs)
-        settings = {(x.request.lora.lora_alpha, x.request.learning_rate) for cell in cells.values() for x in cell}
-        return bent_forecast(
-            sweep_id,
-            [measured_rank(r, cell) for r, cell in cells.items()],
-            read_forecast(self._workspace.assets)["quick_look"]["loss"],
-            alike=len(settings) == 1,
-            still_training=still_training(sweep),
-        )
+        record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
+        return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))
 
     def answer(
         self,

@@ -136,9 +136,9 @@ def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json:
     print(core.in_words(opened))
     size = f"{units.file_size(opened.file_bytes)} in {opened.dtype}"
     steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
-    cells, rows = core.grid(opened), []
-    for name in cells.rows:
-        layers = [layer for block in cells.blocks for layer in cells.cells.get((name, block), ())]
+    (modules, blocks, cells), rows = core.grid(opened), []
+    for name in modules:
+        layers = [layer for block in blocks for layer in cells.get((name, block), ())]
         used = [layer for layer in layers if not layer.is_dead]
         row = {"Module": name, "Updates": str(len(layers)), "r": _span([layer.r for layer in layers])}
         for share in core.SHARES:

@@ -112,7 +112,7 @@ class Markdown(str):
 
 def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any], **values: Any) -> str:
     """Return a card from its template, which escapes every value that is not Markdown."""
-    from rankviz.exports.words import templates
+    from rankviz.exports.script import templates
 
     own = templates().overlay(finalize=_marked)
     own.filters = own.filters | {"meant": Markdown}

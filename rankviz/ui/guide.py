@@ -37,8 +37,6 @@ PAGES = {
     "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
 }
 """Web addresses of sources other than papers, by the first words of the source's name."""
-HOW = html.markup("how")
-"""Explains, as HTML, how each number is computed and what the colours mean."""
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
@@ -66,11 +64,14 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
 
 def guide(api: Api, **values: Any) -> View:
     """Return the tab's content except the accuracy details. values: values of Explore's widgets, by name."""
+    items = html.markup("terms") + "".join(
+        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
+    )
     parts = {
         "What is a rank?": f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
         "Choice of rank": f'<div id="rules">{rules_html(api, **values)}</div>',
         "How good is the recommendation?": evidence_html(api),
-        "Terms": terms_html(),
+        "Terms": f'<dl class="rv-how">{items}</dl>',
         "How the numbers are computed": numbers_html(api, use_case=values["use_case"]),
     }
     return View(content="".join(f"<h2>{title}</h2>{part}" for title, part in parts.items()))
@@ -179,17 +180,9 @@ def numbers_html(api: Api, *, use_case: str) -> str:
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]
     cells = [[Cell(name, sub=kind), Cell(error, kind="wrap", sub=compared)] for name, kind, error, compared in rows]
-    how = HOW.format(peft=PEFT_VERSION, unsloth=UNSLOTH_VERSION, tolerance=TOLERANCE_NATS)
+    how = html.markup("how").format(peft=PEFT_VERSION, unsloth=UNSLOTH_VERSION, tolerance=TOLERANCE_NATS)
     table = html.table(["Number", "Error so far"], cells, label="How far off each number has been")
     return table + html.folded("How each number is computed", how)
-
-
-def terms_html() -> str:
-    """Explain each setting and each measure of an adapter in two sentences, with its source."""
-    items = [html.markup("terms")] + [
-        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
-    ]
-    return f'<dl class="rv-how">{"".join(items)}</dl>'
 
 
 def details(report: AccuracyReport) -> View:

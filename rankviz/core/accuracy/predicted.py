@@ -498,20 +498,17 @@ def summarize(
     return report.AccuracyReport(
         made=made,
         rows=tuple(map(_row, unseen or predictions)),
-        groups=scores(scored, _table),
+        groups=scores(scored, TABLE),
         overall=interval_score(every, on_cards or scored) if scored else None,
-        not_scored=scores([p for p in aside if not p.bound], _table),
-        bounds=scores([p for p in aside if p.bound], _table),
+        not_scored=scores([p for p in aside if not p.bound], TABLE),
+        bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
         evidence=evidence_of(predictions, unseen),
         left_out=left_out,
     )
 
 
-def _table(p: PredictedRow) -> str:
-    return p.row.group
-
-
+TABLE = attrgetter("row.group")
 SHARED = ("row_id", "group", "origin", "model_id", "gpu", "measured_kind", "two_depth_bytes", "two_depth_seconds")
 
 

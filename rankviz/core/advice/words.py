@@ -123,12 +123,8 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
     return f"{known}: on {KINDS[rule.kind]}, {shown}{interval}."
 
 
-def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
-    """Return the rule of thumb with its evidence, the nearest studies, and what matters more than the rank."""
-    return tuple(_reasons(advice))
-
-
-def _reasons(advice: RankAdvice) -> Iterable[Reason]:
+def reasons(advice: RankAdvice) -> Iterable[Reason]:
+    """Yield the rule of thumb with its evidence, the nearest studies, and what matters more than the rank."""
     case, rule, targets, retention = advice.case, advice.case.rule, advice.record.targets, advice.retention
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."

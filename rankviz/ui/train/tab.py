@@ -144,7 +144,7 @@ FOLD = """() => {
   if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
 }"""
 """Script: folds the form on a phone while a chosen sweep is shown, so that its progress is below the button."""
-FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
+FOLD_AS_RESTORED = f"() => RankViz.isAsRestored() && ({FOLD})()"
 READY = """() => {
   document.querySelector("#train-button").focus({ preventScroll: true });
   if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });

@@ -13,6 +13,7 @@ from rankviz.core.cost.setup import (
     TrainingSetup,
     card,
     characters,
+    is_file_name,
     token_range,
 )
 from rankviz.core.quantity import Range
@@ -145,6 +146,65 @@ def test_a_note_says_what_is_known_of_truncation(data, words):
     assert truncation(TrainingSetup(max_length=8000, data=data)) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("examples", 10**12),
+        ("mean_tokens", 4_194_304),
+        ("longest_tokens", 4_194_304),
+        ("epochs", 10_000),
+        ("gradient_accumulation_steps", 65_536),
+        ("per_device_train_batch_size", 4096),
+        ("max_length", 4_194_304),
+        ("tokens", 10**14),
+    ],
+)
+def test_a_limit_is_taken_and_one_more_is_refused(name, limit):
+    def validate(value):
+        if name in {"examples", "mean_tokens", "longest_tokens", "epochs"}:
+            TrainingData(**{"examples": 1, name: value}).validate()
+        else:
+            small = {"per_device_train_batch_size": 1, "max_length": 8, "gradient_accumulation_steps": 1}
+            TrainingSetup(**{**small, name: value}).validate()
+
+    validate(limit)
+    for wrong in (limit + 1, 0):
+        with pytest.raises(InvalidSettingError, match=f"{wrong:,}"):
+            validate(wrong)
+
+
+def test_a_data_file_has_a_plain_name_of_1_to_200_characters():
+    assert is_file_name("a" * 200) and is_file_name("a") and is_file_name("my chats.jsonl")
+    assert not any(map(is_file_name, ("a" * 201, "", ".", "..", "a/b", "a\\b", "C:a", "a\n")))
+
+
+def test_shares_of_truncated_examples_and_tokens_are_upper_ends():
+    plain = TrainingData(mean_tokens=400, longest_tokens=1600)
+
+    assert (0.5, 0.5) == plain.truncated_shares(800)  # 400 / 800, and (1,600 - 800) / 1,600
+    assert (0.2, 0.0) == plain.truncated_shares(2000)
+    assert (1.0, 0.75) == plain.truncated_shares(400)
+    assert (1.0, 1.0) == TrainingData().truncated_shares(400) == TrainingData(longest_tokens=500).truncated_shares(400)
+    measured = replace(plain, lengths=tuple(80 * step for step in range(21)))
+    assert (1.0, 1.0) == replace(measured, lengths=(900,) * 21, mean_tokens=90).truncated_shares(800)
+    # of 0, 80, ... 1,600 every second is above 800 by 80 to 800: 4,400 / 20 of the mean of 400
+    assert (0.5, pytest.approx(220 / 400)) == measured.truncated_shares(800)
+    assert (0.5, pytest.approx(220 / 800)) == replace(measured, mean_tokens=None).truncated_shares(800)
+
+
+def test_lengths_are_mixed_where_examples_differ_and_none_is_truncated():
+    batch = {"per_device_train_batch_size": 4, "max_length": 2048}
+
+    assert TrainingSetup(data=CHATS, **batch).mixes_lengths
+    assert not TrainingSetup(data=CHATS, **(batch | {"per_device_train_batch_size": 1})).mixes_lengths
+    assert not TrainingSetup(data=CHATS, **(batch | {"max_length": 1599})).mixes_lengths
+    assert not TrainingSetup(data=replace(CHATS, mean_tokens=1600), **batch).mixes_lengths
+    assert TrainingSetup(data=replace(CHATS, longest_tokens=None), **batch).mixes_lengths
+    assert [1600, 1536, 64] == [
+        TrainingSetup(data=replace(CHATS, longest_tokens=longest)).fitted_length for longest in (1599, 1536, 1)
+    ]
+
+
 def tokens(text, messages=0):
     return token_range(characters(text), messages, ASSUMPTIONS)
 
@@ -158,3 +218,6 @@ def test_tokens_are_weighted_characters_within_the_measured_range():
     assert pytest.approx((0.8 * 4.18, 4.18, 1.6 * 4.18)) == (english.low, english.expected, english.high)
     # 2 · 0.88 = 1.76, and 1.1 true tokens for an estimated one
     assert pytest.approx((0.7 * 1.76, 1.1 * 1.76, 2.8 * 1.76)) == (chinese.low, chinese.expected, chinese.high)
+    one, two, none = (tokens("Abc 12,", messages).expected for messages in (1, 2, 0))
+    assert two - one == pytest.approx(ASSUMPTIONS.value("tokens-per-message"))
+    assert one - none == pytest.approx(ASSUMPTIONS.value("tokens-per-message") + ASSUMPTIONS.value("tokens-per-chat"))
