@@ -23,9 +23,9 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu, warnings
-from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
+from rankviz.core.probe import ProbeRecord, Simulated, SimulatedProbe, estimate_probe, settle
 from rankviz.core.runs.request import check_limits
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
 from rankviz.machine import cards, cpu_bf16, cpu_name, software
@@ -33,7 +33,7 @@ from rankviz.machine import cards, cpu_bf16, cpu_name, software
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeEstimate, ProbeQuestion, ProbeRecord
+    from rankviz.core.probe import ProbeEstimate, ProbeQuestion
 
 
 BYTES_PER_PARAMETER = 2
@@ -202,7 +202,9 @@ class Probes(Operations):
 
     def get(self, probe_id: str) -> ProbeRecord:
         """Return one probe."""
-        record = self._workspace.store.probe(probe_id)
+        record = self._workspace.store.record(probe_id)
+        if not isinstance(record, ProbeRecord):
+            raise RunNotFoundError(probe_id)
         self._workspace.rights.require_sight(probe_id)
         return record
 

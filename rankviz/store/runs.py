@@ -136,13 +136,6 @@ class RunStore:
             raise RunNotFoundError(run_id)
         return record
 
-    def probe(self, probe_id: str) -> ProbeRecord:
-        """Return a probe; raise RunNotFoundError for a run too."""
-        record = self.record(probe_id)
-        if not isinstance(record, ProbeRecord):
-            raise RunNotFoundError(probe_id)
-        return record
-
     def records(self) -> list[Record]:
         """Return every run and probe, the oldest first, and within a sweep in training order."""
         self.update()
@@ -520,7 +513,7 @@ class RunStore:
         try:
             if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
                 raise RunNotFoundError(run_id)
-            entry = known or Entry(str(folder), new_record(read_request(folder)))
+            entry = known or Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
             record, turn = entry.record, entry.turn
             entry.read()
         except (ValueError, UserError):

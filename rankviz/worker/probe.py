@@ -71,13 +71,13 @@ def measure_all(journal: Journal, attempt: str) -> int:
         try:
             code = _watch(journal, attempt, depth, limit_bytes, deadline)
         except TimeoutError as error:
-            if store.probe(request.probe_id).extrapolated is None:
+            if store.record(request.probe_id).extrapolated is None:
                 raise UserError(str(error)) from None
             journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
             break
         if code:
             return code
-        if store.probe(request.probe_id).did_not_fit:
+        if store.record(request.probe_id).did_not_fit:
             break
     journal.append(ProbeCompleted(time=time.time()))
     return 0
@@ -118,13 +118,13 @@ def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadlin
     if unfit:
         journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=_stage(journal), **unfit))
         return 0
-    if code and not store.probe(request.probe_id).state.ended:
+    if code and not store.record(request.probe_id).state.ended:
         raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
     return code
 
 
 def _stage(journal: Journal) -> str:
-    return journal.store.probe(journal.run_id).stage.partition(": ")[2] or "starting"
+    return journal.store.record(journal.run_id).stage.partition(": ")[2] or "starting"
 
 
 BF16_BYTES = 2
@@ -175,7 +175,7 @@ def measure(
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    if not journal.store.probe(journal.run_id).environment:
+    if not journal.store.record(journal.run_id).environment:
         facts = {
             **environment(settings.cuda),
             **settings.facts,

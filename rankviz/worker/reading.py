@@ -122,11 +122,12 @@ def imported(
     from rankviz.api.workspace import Workspace
     from rankviz.shared.quota import require_runs
     from rankviz.store import removal
+    from rankviz.store.journal import request_text
     from rankviz.store.ownership import Ownership
 
     shipped = store.recorded(Path(assets))
-    folders = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
-    takes = sum(len(content) for folder in folders for content in folder.files.values())
+    runs = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
+    takes = sum(len(request_text(request).encode()) + len(journal) for request, journal in runs)
     try:
         if most_bytes is not None and takes > most_bytes:
             raise LimitError(
@@ -135,8 +136,8 @@ def imported(
             )
         workspace = Workspace(Path(home))
         with workspace.writing(), workspace.store.admission():
-            leaving = require_runs(workspace.store, owners, len(folders), most, most_in_total)
-            run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
+            leaving = require_runs(workspace.store, owners, len(runs), most, most_in_total)
+            run_ids = store.take_in(workspace.store, runs, shipped, Ownership(owners[0]), strangers)
             removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:

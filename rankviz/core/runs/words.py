@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.request import RunRequest
 from rankviz.units import counted
 
 
@@ -58,13 +57,14 @@ def data_name(data: str) -> str:
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
     """Return labels by run id. runs: those to label; None labels the whole sweep."""
-    rate = ", lr {learning_rate:g}" if len({run.request.learning_rate for run in sweep.runs}) > 1 else ""
-    seed = ", seed {seed}" if len({run.request.seed for run in sweep.runs}) > 1 else ""
-
-    def label(of: RunRequest) -> str:
-        return f"r = {{r}}{rate}{seed}".format(r=of.r, learning_rate=of.learning_rate, seed=of.seed)
-
-    return {run.run_id: label(run.request) for run in (sweep.runs if runs is None else runs)}
+    by_rate = len({run.request.learning_rate for run in sweep.runs}) > 1
+    by_seed = len({run.request.seed for run in sweep.runs}) > 1
+    return {
+        run.run_id: f"r = {run.request.r}"
+        + (f", lr {run.request.learning_rate:g}" if by_rate else "")
+        + (f", seed {run.request.seed}" if by_seed else "")
+        for run in (sweep.runs if runs is None else runs)
+    }
 
 
 def made_of(sweep: Sweep) -> str:

@@ -9,11 +9,12 @@ from rankviz.api import Api
 from rankviz.api.runs import run_json
 from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunFailed, RunRequeued
 from rankviz.errors import InvalidSettingError
-from rankviz.store import RunStore, export_runs, import_runs
+from rankviz.store import RunStore, export_runs
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
+from tests.support.runs.imports import import_runs
 from tests.support.web.visitors import ANN, BEN
 
 OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
