@@ -22,7 +22,9 @@ window.RankVizHero = (() => {
   const LETTER = 0.44; // of the size of type
   const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
 
-  /* The title of the y axis: it breaks where it is long, and on a phone. */
+  /* Names in the legend and the title of the y axis, which break where they are long, the title on a phone too. */
+  const named = (host, data, size) =>
+    data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
   function titled(host, { yaxis }, height, size) {
     const title = yaxis.title.text;
     return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
@@ -49,13 +51,10 @@ window.RankVizHero = (() => {
     const HEIGHT = parseFloat(host.style.height);
     host.dataset.height = HEIGHT;
     const DIGIT = 0.5; // of the size of type
-    const named = (size) =>
-      spec.data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
-
     function drawing() {
       const layout = structuredClone(spec.layout);
       layout.yaxis.title.text = titled(host, layout, HEIGHT, layout.font.size);
-      const names = named(layout.legend.font.size);
+      const names = named(host, spec.data, layout.legend.font.size);
       return [spec.data.map((trace, i) => ({ ...trace, name: names[i], meta: trace.text })), layout];
     }
 
@@ -72,7 +71,7 @@ window.RankVizHero = (() => {
       }
       // Without autosize Plotly would take the width of now for one that was asked for.
       const layout = { height, autosize: true, ...sizes };
-      redraw(() => window.Plotly.update(host, { "textfont.size": small, name: named(small) }, layout));
+      redraw(() => window.Plotly.update(host, { "textfont.size": small, name: named(host, spec.data, small) }, layout));
     }
 
     /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
@@ -277,6 +276,6 @@ window.RankVizHero = (() => {
     return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
-  const hero = { chart, step, titled, makeRoom };
+  const hero = { chart, step, named, titled, makeRoom };
   return hero;
 })();

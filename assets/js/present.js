@@ -51,6 +51,8 @@ window.RankVizPresent = (() => {
         heading.textContent = host.ariaLabel = chart.title;
         host.style.height = HEIGHT + "px";
         panels.append(figure);
+        const names = hero.named(host, chart.data, chart.layout.legend.font.size);
+        chart.data.forEach((trace, i) => (trace.name = names[i]));
         chart.layout.yaxis.title.text = hero.titled(host, chart.layout, HEIGHT, chart.layout.font.size);
         const queue = (change) => Promise.resolve(change()).then(() => hero.makeRoom(host, HEIGHT));
         await window.RankViz.plot(figure, window.RankViz.quiet, () => chart.title, null, queue)(chart);

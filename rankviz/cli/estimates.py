@@ -218,7 +218,7 @@ def export(
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     goal = Goal(use_case=use_case) if use_case else None
-    written = Api().exports.write(question, question.ranks[0], format_name, lr, goal)
+    written = Api().advice.export(question, question.ranks[0], format_name, lr, goal)
     if output is None:
         print(written.text, end="")
     else:

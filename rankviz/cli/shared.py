@@ -40,12 +40,12 @@ _TABLE = OPTIONS | {each.name: each for each in _CHANGED}
 
 
 def as_flag(option: Option) -> Parameter:
-    """Return an option of the table as a Typer parameter: `model` as an argument, the others as flags."""
-    if option.name == "model":
+    """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
+    if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
     else:
         flags = option.flags or (("--" + option.name.replace("_", "-"),) if option.kind is bool else ())
-        kind = str if option.kind == str | float else option.kind
+        kind = {str | float: str, str | float | None: str | None}.get(option.kind, option.kind)
         kind, default = Annotated[kind, Flag(*flags, help=option.description)], option.default
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 

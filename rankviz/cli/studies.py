@@ -110,7 +110,7 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
 
     every = api.studies.all()
     if model:
-        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+        near = api.studies.near(api.studies.subject(model, use_case), LORA_METHODS, FACETS)
         shown = [(x.line.study, x.line.model.base_model, sum(len(y.points) for y in x.lines), x.in_words) for x in near]
     else:
         counts = Counter((point.study_id, point.base_model) for point in every.points)
@@ -141,7 +141,7 @@ def forecast(
     from rankviz.core.forecast.bands import UNIT_WORDS, forecast_json
     from rankviz.core.forecast.quick_look import bent_json
 
-    answer, bent = Api().forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
+    answer, bent = Api().studies.forecasts(model, use_case, metric=metric, runs=runs, parameters=parameters)
     if as_json:
         own = {"bent": bent_json(bent)} if bent else {}
         return print_json(forecast_json(answer) | own)

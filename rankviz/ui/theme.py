@@ -148,7 +148,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             ],
             "middleware": [
                 Middleware(answer_errors),
-                *([Middleware(identify, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
+                *([Middleware(identify, visitors=visitors, log_out=api.engines.log_out)] if visitors else []),
                 Middleware(check_body),
                 Middleware(mcp_messages),
                 Middleware(check_files, workspace=api.workspace),

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankviz import installed
 from rankviz.api import Api
-from rankviz.api.sinks import facts_of
+from rankviz.api.runs import facts_of
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import HubUnavailableError, PublishError, StorageError, quoted
 from rankviz.hub import publish as hub

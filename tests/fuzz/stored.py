@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.runs import run_json
 from rankviz.cli.runs import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -116,12 +115,12 @@ def show_numbers(api: Api) -> None:
     """What the command line and the endpoints give, and the files. A refusal of one operation is an answer."""
     for sweep in _sweeps(api):
         for each in sweep.runs:
-            json.dumps(run_json(api.runs.summary(each.run_id)))
+            json.dumps(api.runs.row(each.run_id))
         for operation in (
             lambda sweep=sweep: sweep_json(api, sweep.sweep_id),
             lambda sweep=sweep: (answer := api.verdicts.of_sweep(sweep.sweep_id)) and verdict_json(answer),
-            lambda sweep=sweep: api.decisions.of(sweep.sweep_id),
-            lambda sweep=sweep: api.forecasts.bent(sweep.sweep_id),
+            lambda sweep=sweep: api.verdicts.decide(sweep.sweep_id),
+            lambda sweep=sweep: api.studies.bent(sweep.sweep_id),
             lambda sweep=sweep: api.runs.export([sweep.sweep_id], api.workspace.home / "out.zip"),
             lambda sweep=sweep: api.adapters.zip_of_rank(sweep.runs[-1].run_id, 4),
         ):

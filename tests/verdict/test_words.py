@@ -11,7 +11,7 @@ from tests.support.runs.verdict_tables import table
 
 def answers(api, sweep, **more):
     verdict = api.verdicts.of_sweep(sweep.sweep_id)
-    return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None, **more)}
+    return {each.about: each for each in summary(verdict, api.verdicts.decide(sweep.sweep_id), None, **more)}
 
 
 def all_right(examples=64, more=()):

@@ -163,9 +163,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         y = y if y in tuple(QUALITY_LABELS) else None
     one_of(x, "Cost axis", tuple(X_LABELS))
     try:
-        tradeoff = api.tradeoffs.of(question, values["use_case"], y)
+        tradeoff = api.studies.tradeoff(question, values["use_case"], y)
     except CANNOT_READ:
-        tradeoff = api.tradeoffs.of(question, values["use_case"], y, costs=False)
+        tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)

@@ -53,7 +53,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if notes:
                 raise InvalidSettingError(" ".join(notes))
-            tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
+            tradeoff = api.studies.tradeoff(ask(values), values["use_case"], quality)
         except RankVizError as error:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue

@@ -215,7 +215,7 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
-    subject = api.forecasts.subject(model or "", use_case)
+    subject = api.studies.subject(model or "", use_case)
     near = {}
     for name, (_, facets) in FIGURES.items():
         studies = api.studies.near(subject, methods, facets)
@@ -303,20 +303,20 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
-    api.probes.start(asked)
+    api.machine.start_probe(asked)
     return View(notice="")
 
 
 def cancelled(api: Api, model: str) -> None:
     """Cancel the newest probe of this model."""
-    record = api.probes.newest(model or "")
+    record = api.machine.newest_probe(model or "")
     if record is not None and not record.state.ended:
         api.runs.cancel(record.run_id)
 
 
 def probing(api: Api, *, model: str) -> View:
     """Return the state of the newest probe of this model."""
-    record = api.probes.newest(model or "")
+    record = api.machine.newest_probe(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
         return View(panel=panel, cancel=gr.Button(visible=False), timer=gr.Timer(active=False))
@@ -342,7 +342,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        heads, rows = table(record, api.probes.estimate(record))
+        heads, rows = table(record, api.machine.estimate_probe(record))
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))

@@ -257,7 +257,7 @@ def takeaway(api: Api, **values: Any) -> View:
 
     def boxes(form: str, *about: str, title: str = "", tools: str = "") -> str:
         try:
-            written = api.exports.write(chosen, values["r"], form, goal=goal_of(values))
+            written = api.advice.export(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
         name, sentences = written.file_name, (*about, *written.notes)

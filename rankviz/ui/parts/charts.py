@@ -9,7 +9,6 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.runs import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
 from rankviz.endpoints.gate import finite
@@ -101,5 +100,4 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     sweep = api.runs.sweep(sweep_id)
     if not sweep.recorded:
         api.workspace.rights.required(sweep_id)
-    rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
-    return runs_table(rows, name=f"sweep-{sweep_id}")
+    return runs_table(zip(sweep.runs, api.runs.rows(sweep.runs), strict=True), name=f"sweep-{sweep_id}")

@@ -72,7 +72,7 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
 def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> None:
     """Connect the buttons that cancel, extend and resume a sweep; each draws it again. drawing: event that draws.
     line_id: line that says what takes a while."""
-    changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.moves.resume}
+    changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.runs.resume}
     for name, change in changes.items():
         words = "Cancelling …" if name == "cancel" else "Starting …"
         w[name].click(**busy(line_id, words))
@@ -204,7 +204,7 @@ def standing_html(api: Api, sweep: Sweep) -> str:
     words = ""
     if not sweep.recorded:
         doing, place = "Running" if sweep.running else "Ran" if sweep.ended else "Queued", place_of(api, sweep)
-        costs = [api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep)]
+        costs = [api.engines.spent(sweep).sentence, api.engines.still_costs(sweep)]
         words = html.prose(" ".join(filter(None, [place and f"{doing} on {place}.", *costs])))
     return (
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2><p role="status">{state}</p>{how_far}'
@@ -231,7 +231,7 @@ def state_of(sweep: Sweep) -> str:
 
 def place_of(api: Api, of: Sweep | RunRecord) -> str:
     """Return where a sweep or a run is; "" for this machine where the visitor can train nowhere else."""
-    place = api.locations.of_sweep(of) if isinstance(of, Sweep) else api.locations.in_words(of)
+    place = api.engines.places_in_words(of) if isinstance(of, Sweep) else api.engines.place_in_words(of)
     others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
     return place if others or place != title(LOCAL) else ""
 
@@ -246,11 +246,11 @@ def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, An
     sweep_id, offers = sweep.sweep_id, {}
     if may_change(api, sweep):
         r = decision.forecast.repeat_at if decision and sweep.ended else None
-        if r is not None and not api.engines.why_not(api.locations.destination(sweep.runs).engine):
-            offers["add"] = f"Add a repeat at r = {r}", partial(api.moves.check_added, sweep_id, r)
+        if r is not None and not api.engines.why_not(api.engines.destination_of(sweep.runs).engine):
+            offers["add"] = f"Add a repeat at r = {r}", partial(api.runs.plan_added, sweep_id, r)
         if sweep.resumable and not api.runs.are_unwanted(sweep.runs):
             again = units.counted(len(sweep.resumable), "failed or cancelled run")
-            offers["resume"] = f"Train {again} again", partial(api.moves.check, sweep_id)
+            offers["resume"] = f"Train {again} again", partial(api.runs.plan_resume, sweep_id)
     updates: dict[str, Any] = {name: gr.Button(visible=False) for name in ("add", "resume")} | {"is_busy": False}
     for name, (label, check) in offers.items():
         price = _price(api, sweep_id, name, check)
@@ -265,7 +265,7 @@ def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> s
     """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
     computed, and empty for other engines. check: returns the plan there."""
     with suppress(RankVizError):
-        if api.moves.destination(sweep_id).engine != HF_JOBS:
+        if api.runs.destination(sweep_id).engine != HF_JOBS:
             return ""
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id, button), check)
         if answer is None:
@@ -277,10 +277,10 @@ def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> s
 
 def add_run(api: Api, sweep_id: str) -> None:
     """Add the run that the button offers, computed again from the current state of the sweep."""
-    decision = api.decisions.of(sweep_id)
+    decision = api.verdicts.decide(sweep_id)
     if decision is None or decision.forecast.repeat_at is None:
         raise UserError("No repeat is offered for this sweep.")
-    api.moves.add(sweep_id, decision.forecast.repeat_at)
+    api.runs.add(sweep_id, decision.forecast.repeat_at)
 
 
 # What was measured.
@@ -305,13 +305,13 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
             problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
             within, verdict = None, api.verdicts.of_sweep(sweep_id, None, metric.key)
         reading = api.verdicts.fast_curve(sweep_id, within if metric is LOSS else None)
-        view.decision = decision = api.decisions.of(sweep_id, within) if metric is LOSS else None
+        view.decision = decision = api.verdicts.decide(sweep_id, within) if metric is LOSS else None
     except LimitError as error:
         view.summary, view.why_not = notice_html(str(error), kind="error"), str(error)
         view.is_busy = isinstance(error, BusyError)
         return view
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    ship, score = shipped(verdict, decision, reading), api.decisions.score(sweep_id, metric)
+    ship, score = shipped(verdict, decision, reading), api.verdicts.score_look(sweep_id, metric)
     view.adapter = ship if ship and api.adapters.is_here(ship.run_id, ship.r) else None
     judged_by_seeds, evaluated = compares and not verdict.unknown, [run for run in sweep.runs if run.loss_after]
     words = [
@@ -328,7 +328,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
         view.above_best = verdict_table(verdict)
         view.tradeoff, _ = sweep_chart([(sweep, verdict)], x="adapter", metric=metric, height=HEIGHT)
     steps = min((run.request.max_steps for run in evaluated), default=0)
-    looks = {"steps": steps, "rate": api.decisions.rate(sweep_id), "score": score}
+    looks = {"steps": steps, "rate": api.verdicts.rate_look(sweep_id), "score": score}
     view.summary = problem + _summary(sweep, summary(verdict, decision, reading, **looks))
     return view
 

@@ -6,11 +6,12 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from pydantic import SecretStr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
-from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
 from rankviz.publish.files import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import busy, busy_line, done, plain
@@ -27,7 +28,7 @@ CHOOSE_A_RUN = "Select a run of this sweep first (click it in the list): an adap
 def box_of(api: Api, sweep: Sweep) -> Any:
     """Return the section's visibility: shown for the visitor's own sweep with a completed run."""
     finished = not sweep.recorded and any(run.completed for run in sweep.runs)
-    return gr.Accordion(visible=finished and api.sinks.is_own(sweep.sweep_id))
+    return gr.Accordion(visible=finished and api.runs.is_own(sweep.sweep_id))
 
 
 def form_view(api: Api, *, to: str, sweep_id: str) -> View:
@@ -37,7 +38,7 @@ def form_view(api: Api, *, to: str, sweep_id: str) -> View:
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
         base_model=gr.Textbox(visible=True) if asks else gr.Textbox("", visible=False),
-        use_login=gr.Checkbox(visible=bool(api.sinks.login())),
+        use_login=gr.Checkbox(visible=bool(api.runs.hub_login())),
         status="",
     )
 
@@ -55,7 +56,7 @@ def send(api: Api, *, sweep_id: str, run_id: str, token: str, **form: Any) -> st
     given = token.strip() or (login.token if login else "")
     subject = run_id if to == ADAPTER else sweep_id
     use_login = bool(form["use_login"]) and not given
-    result = api.sinks.publish(subject, destination, Token(given) if given else None, use_login=use_login)
+    result = api.runs.publish(subject, destination, SecretStr(given) if given else None, use_login=use_login)
     words = escape(result.in_words(destination).removesuffix(result.url))
     link = html.link(escape(space or destination.name), result.url) if result.url else ""
     return f'<div class="rv-notice rv-note" role="status"><p>{words}{link}</p></div>'
@@ -70,7 +71,7 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
 
     with gr.Accordion("Publish", open=False, elem_id="sweep-publish") as box:
         with gr.Row(elem_classes="rv-bar"):
-            offered = [(LABELS[each], each) for each in api.sinks.offered()]
+            offered = [(LABELS[each], each) for each in api.runs.publish_kinds()]
             looks = {"interactive": True, "min_width": 220, "elem_id": "publish-to"}
             to = gr.Dropdown(offered, value=DATASET, label="Publish as", **looks)
             w["place"] = text("Repository (owner/name)")

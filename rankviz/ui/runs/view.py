@@ -14,7 +14,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import listed_run_json
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
@@ -108,7 +107,7 @@ def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
 def matching_runs(api: Api, *, text: str) -> Table:
     """Return the runs that match the filter as a table for download."""
     records = [run for sweep in (*api.runs.sweeps(), *api.runs.recorded()) for run in matching_of(sweep, text)]
-    return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
+    return measured_table(zip(records, api.runs.rows(records), strict=True))
 
 
 def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
@@ -213,7 +212,7 @@ def runs_view(
     nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
-    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.quota.uploads()
+    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     prints = tuple(of_sweep.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
@@ -260,7 +259,7 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
 
     table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api))
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads = api.quota.uploads()
+    uploads = api.runs.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
     return {
         "empty_box": gr.Row(visible=not own),
@@ -373,5 +372,5 @@ def delete(api: Api, sweep_id: str) -> Sequence[Any]:
 
 def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
-    gr.Info(f"{counted(api.quota.delete_uploads().files, 'upload')} deleted.")
+    gr.Info(f"{counted(api.runs.quota.delete_uploads().files, 'upload')} deleted.")
     return gr.Button(visible=False)

@@ -373,7 +373,7 @@ def preview(api: Api, **values: Any) -> View:
 def engine_widgets(api: Api) -> dict[str, Any]:
     """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
     engine, and the timer that asks again."""
-    known = [api.engines.place(engine.name) for engine in api.engines.known()]
+    known = [api.engines.choice(engine.name) for engine in api.engines.known()]
     initial = {"engine": known[0].name, "flavor": None, "spend": api.workspace.settings.jobs_spend}
     w: dict[str, Any] = {}
     add = partial(field, w, initial, elem_classes=BOX)
@@ -392,7 +392,7 @@ def choice(api: Api, *, engine: str) -> View:
     offered = api.engines.offered()
     names = [place.name for place in offered]
     if HF_JOBS in names:
-        api.engines.background.ask(("back", api.workspace.visitor.id), "", api.jobs.bring_back)
+        api.engines.background.ask(("back", api.workspace.visitor.id), "", api.engines.bring_back)
     if names in ([], [LOCAL]):
         return View(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
     chosen = next((place for place in offered if place.name == engine), offered[0])
@@ -408,7 +408,7 @@ def choice(api: Api, *, engine: str) -> View:
 def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
     """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
     may not choose that engine."""
-    there = api.moves.destination(sweep_id)
+    there = api.runs.destination(sweep_id)
     engine = api.engines.name(there.engine)
     if engine not in [place.name for place in api.engines.offered()]:
         return {}
@@ -456,11 +456,11 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     api.models.get(request.base)
     measured = api.data.measure(request.data)
     request.training.settle(device)
-    expected, checks = api.runs.expected(request), api.preflight.before(request.training, request.base)
+    expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
     cut = truncation(replace(request.training, data=measured.training_data()))
     plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
-    room = device.usable_bytes if device.cuda else api.preflight.facts().memory_bytes
+    room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())
     why = " ".join(check.sentence for check in problems(checks))
     if not why and any(check.name == HUB for check in warnings(checks)):
@@ -480,16 +480,17 @@ def _remote_plan(
     def ask() -> tuple[list[tuple[str, str]], Plan | RankVizError]:
         machines = []
         with suppress(RankVizError):  # as the plan reports
-            flavors = api.jobs.flavors() if engine == HF_JOBS else ()
+            flavors = api.engines.flavors() if engine == HF_JOBS else ()
             machines = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
         try:
-            return machines, api.engines.check(request, engine, **terms(engine, flavor, spend))
+            there = api.engines.destination(engine, **terms(engine, flavor, spend))
+            return machines, api.runs.plan(request, there)
         except RankVizError as error:
             return machines, error
 
     answer = api.engines.ask(engine, (engine, flavor, spend, repr(request)), ask)
     if answer is None:
-        shown.expected = ASKING.format(f" {escape(api.engines.place(engine).title)}", "")
+        shown.expected = ASKING.format(f" {escape(api.engines.choice(engine).title)}", "")
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
         return None

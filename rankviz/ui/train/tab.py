@@ -199,7 +199,7 @@ def build(api: Api) -> View:
     """Build the tab; return widgets and events for the rest of the page: `sweep_id` (None until the page is restored
     from its address, empty without a shown sweep); `draw` draws the sweep, `fill` copies its settings into the form,
     and the events `opened` draw the rest when the tab is opened."""
-    samples = [(sample.title, sample.id) for sample in api.runs.samples()]
+    samples = [(sample.title, sample.id) for sample in api.data.samples()]
     w: dict[str, Any] = {}
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
@@ -301,7 +301,7 @@ def measuring(
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep. The
     embedded model replaces a model that this machine would train and cannot."""
 
-    samples = [(sample.title, sample.id) for sample in api.runs.samples()]
+    samples = [(sample.title, sample.id) for sample in api.data.samples()]
 
     def fill(**values: Any) -> dict[Any, Any]:
         engine = values.pop(RUNS_ON)
@@ -319,7 +319,8 @@ def measuring(
 def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
-    return api.engines.start(train_form.request_of(values), engine, **train_form.terms(engine, flavor, spend)), ""
+    there = api.engines.destination(engine, **train_form.terms(engine, flavor, spend))
+    return api.runs.start(train_form.request_of(values), there), ""
 
 
 chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))

@@ -99,4 +99,4 @@ def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_fi
     with pytest.raises(BadDataError, match=GONE):
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
-        api.moves.resume(cancelled)
+        api.runs.resume(cancelled)

@@ -4,19 +4,21 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from rankviz.publish import DATASET, Destination, Token
+from pydantic import SecretStr
+
+from rankviz.publish import DATASET, Destination
 from rankviz.visitor import acting_as
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.web.visitors import ANN
 
-ALICES = Token(TOKEN)
+ALICES = SecretStr(TOKEN)
 SERVERS = "hf_theServersOwnToken0123456789"
 PLACE = Destination(to=DATASET, name="alice/ranks")
 
 
 def publish(api, name, to=DATASET, token=ALICES, visitor=ANN, **more):
     with acting_as(visitor):
-        return api.sinks.publish(name, Destination(to=to, name="alice/ranks", **more), token)
+        return api.runs.publish(name, Destination(to=to, name="alice/ranks", **more), token)
 
 
 def everything_below(folder):

@@ -69,7 +69,7 @@ def test_what_is_copied_is_the_whole_file(api):
     shown = explore.takeaway(api, **values)
 
     for name, box in (("colab", shown.colab), ("notebook", shown.code)):
-        assert api.exports.write(ask(values), 64, name, goal=goal_of(values)).text == copied(box)
+        assert api.advice.export(ask(values), 64, name, goal=goal_of(values)).text == copied(box)
 
 
 def test_what_unsloth_refuses_is_said_once_and_other_tools_still_have_their_file(api):

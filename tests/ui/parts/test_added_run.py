@@ -60,4 +60,4 @@ def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api
 
     assert "$" not in next_runs(api, finished, OFFERS_8)["add"].value
     with pytest.raises(InvalidSettingError, match="is used up"):
-        api.moves.add(finished.sweep_id, 8)
+        api.runs.add(finished.sweep_id, 8)

@@ -1,10 +1,11 @@
 """The section that publishes: which fields it shows, what it starts, and how far that is."""
 
 import pytest
+from pydantic import SecretStr
 
 from rankviz.api import Api
-from rankviz.api.sinks import Publication
-from rankviz.publish import DATASET, TRACKIO, Destination, Token
+from rankviz.api.runs import Publication
+from rankviz.publish import DATASET, TRACKIO, Destination
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
@@ -30,7 +31,7 @@ def sweep(api):
 def started(api, monkeypatch):
     """What was published, instead of publishing it."""
     calls, there = [], Publication(url="https://hub/ann/ranks", updated=False, private=True)
-    monkeypatch.setattr(api.sinks, "publish", lambda *call, **more: calls.append((*call, more)) or there)
+    monkeypatch.setattr(api.runs, "publish", lambda *call, **more: calls.append((*call, more)) or there)
     return calls
 
 
@@ -44,7 +45,7 @@ def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sw
         press(api, sweep, token="")
         view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id)
 
-    assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.sinks refuses there
+    assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.runs refuses there
     assert view.space.visible and not view.base_model.visible and not view.use_login.visible
 
 
@@ -66,4 +67,4 @@ def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, start
     place = Destination(to=DATASET, name="ann/ranks")
     assert "Published (private): ann/ranks" == text_of(status).strip()
     assert 'href="https://hub/ann/ranks"' in status
-    assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
+    assert [(sweep.sweep_id, place, SecretStr(TOKEN), {"use_login": False})] == started
