@@ -361,5 +361,5 @@ class Studies(Operations):
                 scheme = next((line.expert_scheme for line in each.lines if line.expert_scheme), None)
                 label = f"{study.label}, {SCHEME_LABELS[scheme]}" if scheme else study.label
                 equal = self.equal_ranks(other, plan) if plan and other else None
-                shown.append(ForecastLine(label, line, study.where, each.in_words, equal))
+                shown.append(ForecastLine(label, line, each.in_words, equal))
         return tuple(shown[:LINES_SHOWN])

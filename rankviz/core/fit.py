@@ -46,26 +46,20 @@ class Setting:
     """One model at one rank on one card, with its estimate."""
 
     answer: Estimate
-    """Estimate of a question with one rank."""
+    """Estimate of a question with one rank; model, question, card and rank are its own."""
     assumptions: Assumptions
     model: ModelSpec
     question: Question
     gpu: Gpu | None
+    row: RankEstimate
+    r: int
 
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
         """Return the setting of one rank of an estimate."""
         row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
         one = replace(answer, ranks=(row,), question=question)
-        return cls(one, assumptions, one.model, question, one.gpu)
-
-    @property
-    def row(self) -> RankEstimate:
-        return self.answer.ranks[0]
-
-    @property
-    def r(self) -> int:
-        return self.question.ranks[0]
+        return cls(one, assumptions, one.model, question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:
@@ -289,15 +283,13 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     def ask(n: int) -> Setting:
         return start.with_change({option: n})
 
-    def stays(n: int) -> bool:
-        """Return True while the embedding is still on the card; where it is moved, larger values fit again."""
-        return ask(n).row.memory.base_weights == ask(1).row.memory.base_weights
-
     def largest_with(end: str) -> int | None:
         beyond = largest(lambda n: getattr(ask(step + n).row.spare, end) >= 0, ceiling - step)
         return largest(lambda n: getattr(ask(n).row.spare, end) >= 0, step) if beyond is None else step + beyond
 
-    step, one, note = largest(stays, ceiling), ask(1), ""
+    one, note = ask(1), ""
+    # where the embedding is still on the card; where it is moved, larger values fit again
+    step = largest(lambda n: ask(n).row.memory.base_weights == one.row.memory.base_weights, ceiling)
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
@@ -380,11 +372,9 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             return replace(card, reason=str(error))
         return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
 
-    def order(card: FittingCard) -> tuple:
-        return FIT_ORDER[card.fit], card.usd.expected if card.usd else math.inf
-
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
-    return tuple(sorted(map(on, by_size), key=order))
+    by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
+    return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
 
 
 def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:

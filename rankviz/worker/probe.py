@@ -277,27 +277,20 @@ def timed_steps(trainer: Any, memory: Memory, least_steps: int, baseline_bytes: 
         backward(*args, **kwargs)
         note("backward")
 
-    class Watch(TrainerCallback):
-        def on_train_begin(self, args, state, control, **kwargs):
+    def on_log(args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:  # reading the loss waits on a GPU until the step is done
             ends.append(time.perf_counter())
+            enough = len(ends) > 1 + least_steps and ends[-1] - ends[1] >= TIMED_SECONDS
+            control.should_training_stop = control.should_training_stop or enough
 
-        def on_step_begin(self, args, state, control, **kwargs):
-            memory.reset()
-
-        def on_pre_optimizer_step(self, args, state, control, **kwargs):
-            note("backward")
-
-        def on_optimizer_step(self, args, state, control, **kwargs):
-            note("optimizer")
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if logs and "loss" in logs:  # reading the loss waits on a GPU until the step is done
-                ends.append(time.perf_counter())
-                enough = len(ends) > 1 + least_steps and ends[-1] - ends[1] >= TIMED_SECONDS
-                control.should_training_stop = control.should_training_stop or enough
-
+    watch = TrainerCallback()
+    watch.on_train_begin = lambda *_, **__: ends.append(time.perf_counter())
+    watch.on_step_begin = lambda *_, **__: memory.reset()
+    watch.on_pre_optimizer_step = lambda *_, **__: note("backward")
+    watch.on_optimizer_step = lambda *_, **__: note("optimizer")
+    watch.on_log = on_log
     trainer.accelerator.backward = noted_backward
-    trainer.add_callback(Watch())
+    trainer.add_callback(watch)
     trainer.train()
     first, *later = (end - start for start, end in pairwise(ends))
     return {

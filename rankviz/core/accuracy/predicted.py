@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -112,16 +111,17 @@ IF_EMPTY = {
 NEEDED = ("r", "batch", "seq_len")
 
 
+FIELD_KINDS = {
+    name: next((kind for kind in (int, float) if kind in get_args(hint)), hint)
+    for name, hint in get_type_hints(MeasuredRow).items()
+}
+"""Type of each field of a row, without None."""
+
+
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """Read one line of a CSV file; raise BadDataError naming the line and the column that cannot be read."""
-    row = {name: _cell(cells, name, kind, line) for name, kind in _kinds().items()}
+    row = {name: _cell(cells, name, kind, line) for name, kind in FIELD_KINDS.items()}
     return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
-
-
-@cache
-def _kinds() -> Mapping[str, Any]:
-    hints = get_type_hints(MeasuredRow).items()
-    return {name: next((kind for kind in (int, float) if kind in get_args(hint)), hint) for name, hint in hints}
 
 
 def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:

@@ -140,9 +140,9 @@ def reasons(advice: RankAdvice) -> Iterable[Reason]:
         text += f" Best rates tried for {rates.of} at r = {listed(map(str, rates.ranks))}: {_best_rates(advice)}."
     yield Reason("rate", text, case.learning_rate_source)
     text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
-    if targets and 2 * targets.more_by_targets > targets.comparisons:
+    if targets and 2 * targets["more_by_targets"] > targets["comparisons"]:
         text += (
-            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
+            f" In {targets['more_by_targets']} of {targets['comparisons']} published comparisons, wide targets at the "
             "smallest rank were better than narrow ones at their best rank."
         )
     yield Reason("targets", text, f"{QLORA}; {REGRET}")

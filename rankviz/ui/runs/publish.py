@@ -6,12 +6,11 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from pydantic import SecretStr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
-from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.publish.files import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import busy, busy_line, done, plain
@@ -56,7 +55,7 @@ def send(api: Api, *, sweep_id: str, run_id: str, token: str, **form: Any) -> st
     given = token.strip() or (login.token if login else "")
     subject = run_id if to == ADAPTER else sweep_id
     use_login = bool(form["use_login"]) and not given
-    result = api.runs.publish(subject, destination, SecretStr(given) if given else None, use_login=use_login)
+    result = api.runs.publish(subject, destination, Token(given) if given else None, use_login=use_login)
     words = escape(result.in_words(destination).removesuffix(result.url))
     link = html.link(escape(space or destination.name), result.url) if result.url else ""
     return f'<div class="rv-notice rv-note" role="status"><p>{words}{link}</p></div>'

@@ -14,7 +14,7 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.preflight import problems, warnings
+from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
@@ -457,13 +457,13 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     measured = api.data.measure(request.data)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
-    noted = [check.sentence for check in warnings(checks) if check.name != HUB]
+    noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
     cut = truncation(replace(request.training, data=measured.training_data()))
     plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
     room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())
     why = " ".join(check.sentence for check in problems(checks))
-    if not why and any(check.name == HUB for check in warnings(checks)):
+    if not why and any(check.name == HUB for check in problems(checks, "warning")):
         why = f"{name} cannot be trained here now: its weights are not on this machine, and the Hub cannot be reached."
     if not why and room is not None and least > room:
         needs = f"training needs at least {units.memory_size(least)}, and {'its GPU' if device.cuda else 'it'} has"
