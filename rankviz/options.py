@@ -160,7 +160,7 @@ _SWEEP = (
 _ANSWERS = (
     Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
     Option("use_case", str, "instruction", "simple, instruction, complex, near-full, pretraining or rl."),
-    Option("forgetting", bool, False, "True if the base model must keep its abilities."),
+    Option("forgetting", bool, False, "The base model must keep its abilities."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
     Option(
         "format",

@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pydantic import SecretStr
-
 from rankviz import installed, store
 from rankviz.api.waits import Waits
 from rankviz.api.workspace import writes
@@ -32,7 +30,7 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs.hub import machine_token
-from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, check_token
+from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
 from rankviz.store.removal import remove
@@ -312,7 +310,7 @@ class Runs(Waits):
         return not self._workspace.shared or owners <= {*visitor.ids}
 
     def check_publish(
-        self, name: str, destination: Destination, token: SecretStr | None, *, use_login: bool = False
+        self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False
     ) -> list[str]:
         """Return the ids of the runs that would be published. A RankVizError says why publishing is not possible."""
         destination.validate()
@@ -342,8 +340,8 @@ class Runs(Waits):
                 if self._workspace.shared:
                     raise InvalidSettingError("This page is shared: give a Space of yours to send the runs to.")
                 return [record.run_id for record in finished]
-        if token is not None:
-            check_token(token)
+        if token:
+            token.validate()
         elif self._workspace.shared:
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
         elif not use_login or not self.hub_login():
@@ -355,13 +353,13 @@ class Runs(Waits):
 
     @writes()
     def publish(
-        self, name: str, destination: Destination, token: SecretStr | None = None, *, use_login: bool = False
+        self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
     ) -> Publication:
         """Publish a run or sweep of the current visitor; return when that is done. token: None to use this machine's
         login (if use_login allows it), or where none is needed."""
         run_ids = self.check_publish(name, destination, token, use_login=use_login)
         use_login = use_login and not self._workspace.shared
-        secret = token.get_secret_value() if token is not None else self.hub_login() if use_login else ""
+        secret = token.value if token else self.hub_login() if use_login else ""
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),

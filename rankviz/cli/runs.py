@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import SecretStr
 
 from rankviz import units
 from rankviz.api import Api
@@ -38,7 +37,7 @@ from rankviz.core.runs.words import run_labels, still_training, sweep_title, tit
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
-from rankviz.publish import KINDS, Destination
+from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunJSON
@@ -284,7 +283,7 @@ def runs_publish(
 ) -> None:
     """Publish a finished run or sweep: to the Hub as a dataset or an adapter, or to Trackio."""
     destination = Destination(to=to, name=name, public=public, space=space, base_model=base_model)
-    token = SecretStr(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
+    token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
     published = Api().runs.publish(run_id, destination, token, use_login=not ask_token)
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 

@@ -5,9 +5,7 @@ prompt and no answer is published.
 """
 
 import re
-from dataclasses import dataclass
-
-from pydantic import SecretStr
+from dataclasses import dataclass, field
 
 from rankviz.core.bounds import one_of
 from rankviz.errors import InvalidSettingError, quoted
@@ -19,12 +17,18 @@ PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 TOKEN = re.compile(r"[!-~]{8,500}")
 
 
-def check_token(token: SecretStr) -> None:
-    """Check that a text can be a token; raise InvalidSettingError, which does not repeat it, otherwise."""
-    if not TOKEN.fullmatch(token.get_secret_value()):
-        raise InvalidSettingError(
-            "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."
-        )
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A Hugging Face access token. Its value is never printed, not even inside another object's repr."""
+
+    value: str = field(repr=False)
+
+    def validate(self) -> None:
+        """Check that the text can be a token; raise InvalidSettingError, which does not repeat it, otherwise."""
+        if not TOKEN.fullmatch(self.value):
+            raise InvalidSettingError(
+                "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,14 +4,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from rankviz.publish import DATASET, Destination
+from rankviz.publish import DATASET, Destination, Token
 from rankviz.visitor import acting_as
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.web.visitors import ANN
 
-ALICES = SecretStr(TOKEN)
+ALICES = Token(TOKEN)
 SERVERS = "hf_theServersOwnToken0123456789"
 PLACE = Destination(to=DATASET, name="alice/ranks")
 

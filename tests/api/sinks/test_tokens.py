@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import pytest
-from pydantic import SecretStr
 
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, PublishError
+from rankviz.publish import Token
 from rankviz.visitor import acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish
 from tests.support.engines.hub_stand_in import TOKEN
@@ -68,6 +68,6 @@ def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, 
 @pytest.mark.parametrize("value", ["", "short", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
 def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
     with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
-        api.runs.check_publish(sweep.sweep_id, PLACE, SecretStr(value))
+        api.runs.check_publish(sweep.sweep_id, PLACE, Token(value))
 
     assert not value or value not in str(refusal.value)

@@ -1,11 +1,10 @@
 """The section that publishes: which fields it shows, what it starts, and how far that is."""
 
 import pytest
-from pydantic import SecretStr
 
 from rankviz.api import Api
 from rankviz.api.runs import Publication
-from rankviz.publish import DATASET, TRACKIO, Destination
+from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
@@ -35,8 +34,9 @@ def started(api, monkeypatch):
     return calls
 
 
-def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id=""):
-    return publish.send(api, to, place, space, base, False, True, token, sweep.sweep_id, run_id)
+def press(api, sweep, *, token=TOKEN):
+    form = {"to": DATASET, "place": "ann/ranks", "space": "", "base_model": "", "public": False, "use_login": True}
+    return publish.send(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):
@@ -66,4 +66,4 @@ def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, start
     place = Destination(to=DATASET, name="ann/ranks")
     assert "Published (private): ann/ranks" == text_of(status).strip()
     assert 'href="https://hub/ann/ranks"' in status
-    assert [(sweep.sweep_id, place, SecretStr(TOKEN), {"use_login": False})] == started
+    assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
