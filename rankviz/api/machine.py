@@ -83,7 +83,7 @@ class Machine(Operations):
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """Return sentences to read before this training starts."""
-        return [check.sentence for check in preflight.warnings(self.checks(training, base))]
+        return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
         """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""

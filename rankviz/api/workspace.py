@@ -243,11 +243,10 @@ class Workspace:
             options = {"failed_seconds": door.FAILED_SECONDS, "variables": ASKING}
             return Children(bounds, folder=self.work, line=line, **options)
 
-        limits, temp = self.limits, self.temp
+        limits = self.limits
         bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
-        copies = door.Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
         lookups, downloads = children(door.LOOKUP_BOUNDS, AT_ONCE), children(bounds, 1)
-        return door.HubDoor(lookups, downloads, copies if self.shared else None)
+        return door.HubDoor(lookups, downloads, self.temp if self.shared else None, limits.temp_mb)
 
     @cached_property
     def starts(self) -> FairLine:

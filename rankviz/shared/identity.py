@@ -191,10 +191,8 @@ async def identify(
 
     async def with_cookie(message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers, token = (
-                MutableHeaders(scope=message),
-                visitors.token(visitors.cookie_id(scope) or secrets.token_hex(16)),
-            )
+            token = visitors.token(visitors.cookie_id(scope) or secrets.token_hex(16))
+            headers = MutableHeaders(scope=message)
             headers.append("set-cookie", cookie(scope, COOKIE, token, COOKIE_SECONDS))
             headers["cache-control"] = "private"
         await send(message)
