@@ -29,7 +29,8 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, RankVizError
-from rankviz.exports import FORMATS, Recipe, chat, recipe, write
+from rankviz.exports import FORMATS, Recipe, families, recipe, write
+from rankviz.exports.configs import llamafactory_framework
 from rankviz.paths import ASSETS
 from tests.exports.tools.test_axolotl import VALIDATE
 from tests.support.measured import measured, when_and_where
@@ -117,7 +118,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     )
     question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]
-    framework = chosen.framework(model, question)
+    framework = llamafactory_framework(model, question) if tool == "llamafactory" else training.framework
     made = recipe(model, question, r, framework=framework, tool=chosen.tool)
     written = write(model, question, r, tool)
     name = "train.py" if written.file_name.endswith(".py") else written.file_name
@@ -147,7 +148,7 @@ def of_script(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "trained": parameters,
         "bytes": size,
         "steps": trained_steps(made),
-        "rows": len(tokens) - math.ceil(chat.data()["constants"]["held_out_share"] * len(tokens)),
+        "rows": len(tokens) - math.ceil(families.data()["constants"]["held_out_share"] * len(tokens)),
         "longest": max(len(each.input_ids) for each in tokens),
         "loss_tokens": sum(each.targets for each in tokens),
     }
@@ -159,7 +160,7 @@ def of_llamafactory(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "trained": made.adapter_parameters,
         "bytes": made.adapter_bytes[0],
         "steps": trained_steps(made),
-        "rows": len(tokens) - math.ceil(chat.data()["constants"]["held_out_share"] * len(tokens)),
+        "rows": len(tokens) - math.ceil(families.data()["constants"]["held_out_share"] * len(tokens)),
         "length": made.training.max_length,
     }
 

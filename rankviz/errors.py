@@ -1,30 +1,13 @@
 """The tree of errors: who can fix what.
 
 RankVizError
-  + UserError                 the user can fix it; the message says how
-    - UnknownModelError       no such model in the catalogue, on the Hub or on disk
-        NoSuchPathError       the model is given as a path, and nothing is there
-    - GatedModelError         the Hub wants a licence accepted first
-    - BadConfigError          a config.json that is malformed, too large or of an unknown architecture
-    - UnknownGpuError         no such GPU in the table
-    - InvalidSettingError     a setting out of range, or two that exclude each other
-    - BadDataError            a training file that cannot be read; names the row
-    - BadAdapterError         an adapter that cannot be read or resized; names the file or the module
-    - RunNotFoundError        no such run or sweep, or none that this visitor may see
-    - NotYoursError           a run of another visitor, which may be seen and not changed
-    - LimitError              more than this server allows a visitor, or all visitors; names the limit
-        BusyError             others have all places now; try again later
-    - NotInstalledError       the light install lacks a library for this; says how to add it
-    - PublishError            the Hub or Trackio refuses what is published; says what to do
-  + AssetError                RankViz's own data is broken: file, row, field, remedy
-  + HubUnavailableError       the Hub cannot help now; try again later
-    - HubSilentError          no network, or no answer at all from the Hub
-  + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
-      + RunUnreadError        a run is there and cannot be read at the moment
-  + EngineError               an engine refused a job, or lost what it made; says why
-  + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
-      + EngineDeclinedError   an engine refuses a request for now, and has done nothing
-  + WorkerError               a worker process failed; the message names its exit code
+  UserError                 someone can fix it; the message says how
+    UnknownModelError (NoSuchPathError), GatedModelError, BadConfigError, UnknownGpuError, InvalidSettingError,
+    BadDataError, BadAdapterError, RunNotFoundError, NotYoursError, LimitError (BusyError), NotInstalledError,
+    PublishError
+  AssetError                RankViz's own data is broken
+  HubUnavailableError (HubSilentError), StorageError (RunUnreadError), EngineError,
+  EngineUnavailableError (EngineDeclinedError), WorkerError
 """
 
 import errno
@@ -103,9 +86,9 @@ class UserError(RankVizError):
 
 
 class UnknownModelError(UserError):
+    """No such model in the catalogue, on the Hub or on disk."""
+
     def __init__(self, model_id: str, suggestions: tuple[str, ...] = (), reason: str = ""):
-        self.model_id = model_id
-        self.suggestions = suggestions
         hint = "" if reason else " Give its id on the Hub, such as Qwen/Qwen3-4B."
         if suggestions:
             hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?"
@@ -113,15 +96,16 @@ class UnknownModelError(UserError):
 
 
 class NoSuchPathError(UnknownModelError):
+    """The model is given as a path, and nothing is there."""
+
     def __init__(self, path: str):
-        self.model_id = path
-        self.suggestions = ()
         UserError.__init__(self, f"There is no folder or file {quoted(path)}.")
 
 
 class GatedModelError(UserError):
+    """The Hub wants a licence accepted first."""
+
     def __init__(self, model_id: str):
-        self.model_id = model_id
         super().__init__(
             f"{quoted(model_id)} is gated or private on the Hub. Upload its config.json here; or, on your own machine, "
             "accept its licence there and set HF_TOKEN."
@@ -129,12 +113,13 @@ class GatedModelError(UserError):
 
 
 class BadConfigError(UserError):
-    """A config.json that cannot be used."""
+    """A config.json that is malformed, too large or of an unknown architecture."""
 
 
 class UnknownGpuError(UserError):
+    """No such GPU in the table."""
+
     def __init__(self, gpu: str, known: tuple[str, ...]):
-        self.gpu = gpu
         super().__init__(f"No GPU {quoted(gpu)} in the table. Known: {', '.join(known)}.")
 
 
@@ -151,14 +136,16 @@ class BadAdapterError(UserError):
 
 
 class RunNotFoundError(UserError):
+    """No such run or sweep, or none that this visitor may see."""
+
     def __init__(self, run_id: str):
-        self.run_id = run_id
         super().__init__(f"No run or sweep {quoted(run_id)} here.")
 
 
 class NotYoursError(UserError):
+    """A run of another visitor, which may be seen and not changed."""
+
     def __init__(self, run_id: str):
-        self.run_id = run_id
         super().__init__(f"{quoted(run_id)} belongs to another visitor: you can look at it, not change it.")
 
 

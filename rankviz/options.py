@@ -157,9 +157,43 @@ _SWEEP = (
     Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),
     Option("answers", int, 4, "Held-out prompts whose answers are kept as text; 0 for none.", "shown_answers"),
 )
+_ANSWERS = (
+    Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
+    Option("use_case", str, "instruction", "simple, instruction, complex, near-full, pretraining or rl."),
+    Option("forgetting", bool, False, "The base model must keep its abilities."),
+    Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
+    Option(
+        "format",
+        str,
+        "script",
+        "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
+        "axolotl or llamafactory.",
+    ),
+    Option(
+        "learning_rate", float | None, None, "Empty for a usual rate, or the rate for the use case.", flags=("--lr",)
+    ),
+    Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
+    Option("base", bool | None, None, "No longer used: the band does not depend on it."),
+    Option("metric", str | None, None, "score (points) or loss (% of the loss)."),
+    Option("limit", int, 50, "Number of entries, 1 to 500."),
+    Option("offset", int, 0, "Number of entries to skip."),
+    Option("sweep_id", str, "", "From start_sweep or runs."),
+    Option(
+        "tolerance",
+        str | float | None,
+        None,
+        'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base; empty for '
+        "0.02 nats or 1 point.",
+    ),
+    Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
+    Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
+    Option("dtype", str | None, None, "fp32, bf16 or fp16; empty leaves it unchanged."),
+)
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 UNSLOTH = ("unsloth_class", *FLAGS)
+EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
+"""Options of a question, and of operations that have others."""
 DATA = tuple(each.name for each in _DATA)
 
 TRAIN_OPTIONS = OPTIONS | {

@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,20 +67,14 @@ def written_at(path: Path) -> float:
     return 0.0
 
 
-def bytes_in(folder: Path) -> int:
-    """Return the total size of the files below a folder."""
-    return sum(state.st_size for state in _files(folder))
-
-
-def bytes_on_disk(folder: Path) -> int:
-    """Return the bytes that the files below a folder take on the disk; unwritten parts of a file do not count."""
-    return sum(state.st_blocks * 512 for state in _files(folder))  # in units of 512 on every file system
-
-
-def _files(folder: Path) -> Iterator[os.stat_result]:
+def bytes_in(folder: Path, *, on_disk: bool = False) -> int:
+    """Return the total size of the files below a folder. on_disk: True for the bytes that they take on the disk, where
+    unwritten parts of a file do not count."""
+    total = 0
     for place, _, names in os.walk(folder):  # which passes over folders that vanish meanwhile
         for name in names:
             with suppress(OSError):
                 state = os.lstat(os.path.join(place, name))
                 if stat.S_ISREG(state.st_mode):
-                    yield state
+                    total += state.st_blocks * 512 if on_disk else state.st_size  # blocks of 512 on every file system
+    return total

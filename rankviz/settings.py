@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -30,119 +30,95 @@ TEMP_HOURS = 24
 HOST_NAME = r"(\*|(\*\.)?[^\s,*/:]+)"
 
 
+def _limit(own: int | None, shared: int | None, about: str = "") -> Any:
+    """Return a field with a limit of a page that one person uses, and of one that strangers use on a free Space with
+    two cores and 16 GB. about: description of a limit that a RANKVIZ_MAX_ variable sets."""
+    return field(default=own, metadata={"shared": shared, "about": about})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Limits of a server, by default of a page that one person uses; None for no limit. MB are 10^6 bytes."""
 
-    sweeps_per_visitor: int | None = None
-    sweeps: int | None = None
-    first_sweeps: int | None = None
+    sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
+    sweeps: int | None = _limit(
+        None,
+        20,
+        "Sweeps of all visitors that are queued or running; five times as many for who has none",
+    )
+    first_sweeps: int | None = _limit(None, 100)
     """Sweeps of all visitors up to which a visitor with none in the queue may start one: five times `sweeps`."""
-    runs_per_sweep: int = 256
-    truncations: int | None = None
+    runs_per_sweep: int = _limit(256, 12, "Runs of one sweep")
+    truncations: int | None = _limit(None, 12)
     """Lower ranks to which the adapter of one run may be truncated."""
-    steps: int = 1_000_000
-    rank: int = 1024
-    tokens_per_batch: int | None = None
+    steps: int = _limit(1_000_000, 200, "Optimizer steps of one run")
+    rank: int = _limit(1024, 256)
+    tokens_per_batch: int | None = _limit(None, 8192)
     """Batch size × maximum length of a run."""
-    held_out_tokens: int | None = None
+    held_out_tokens: int | None = _limit(None, 65_536)
     """Held-out examples × maximum length of a run."""
-    base_parameters: int | None = None
-    run_minutes: int | None = None
-    worker_memory_percent: int | None = None
+    base_parameters: int | None = _limit(None, 1_000_000_000, "Parameters of the base model of a run or probe")
+    run_minutes: int | None = _limit(None, 20, "Minutes that one run may take before it is ended")
+    worker_memory_percent: int | None = _limit(None, 65)
     """Percent of the memory of this machine, or of its container, that trainings may take together."""
-    runs_kept: int | None = None
-    runs_in_total: int | None = None
-    days_kept: int | None = None
-    upload_mb: int = 1000
-    uploads_per_visitor: int | None = None
-    files_mb_per_visitor: int | None = None
-    adapters_mb_per_visitor: int | None = None
+    runs_kept: int | None = _limit(
+        None,
+        60,
+        "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
+    )
+    runs_in_total: int | None = _limit(
+        None,
+        3_000,
+        "Runs and probes of all visitors that are kept; the oldest ended runs that were imported or not completed "
+        "make room",
+    )
+    days_kept: int | None = _limit(None, 30, "Days after its end for which a visitor's run or probe is kept")
+    upload_mb: int = _limit(1000, 100, "MB (10^6 bytes) of one uploaded file")
+    uploads_per_visitor: int | None = _limit(None, 20)
+    files_mb_per_visitor: int | None = _limit(
+        None,
+        300,
+        "MB of all files of one visitor: uploads, the data and journals of runs, and result files; and as much "
+        "again of their downloads, of which the newest stays whatever its size",
+    )
+    adapters_mb_per_visitor: int | None = _limit(None, 2_000)
     """Adapters of one visitor's runs, with those that queued runs will save."""
-    result_files: int = 500
+    result_files: int = _limit(500, 50)
     """Result files (added to the studies) that are kept for one visitor."""
-    import_mb: int = 200
+    import_mb: int = _limit(200, 50)
     """Unpacked size of one imported zip of runs."""
-    runs_per_import: int | None = None
-    events_per_run: int = 2_000_000
-    values_per_import: int | None = None
+    runs_per_import: int | None = _limit(None, 60)
+    events_per_run: int = _limit(2_000_000, 20_000)
+    values_per_import: int | None = _limit(None, 1_000_000)
     """Values in the events of one imported zip."""
-    record_kb: int | None = None
+    record_kb: int | None = _limit(None, 200)
     """Memory for one imported run."""
-    example_numbers: int | None = None
+    example_numbers: int | None = _limit(None, 5_000_000)
     """Numbers of held-out examples (losses, tokens, matches) in runs that are compared."""
-    disk_mb: int | None = None
-    temp_mb: int | None = None
+    disk_mb: int | None = _limit(
+        None,
+        20_000,
+        "MB in the runs folder beyond which nothing new starts; bases from the Hub that nobody waits for make "
+        "room, then runs. A quarter of it is for uploads and downloads",
+    )
+    temp_mb: int | None = _limit(None, 5_000)
     """Uploads and downloads that are kept for a while, all together: a quarter of `disk_mb`."""
-    readers: int = 2
+    readers: int = _limit(2, 1)
     """Adapters, data files, imports and large sweeps that are read at once; as many models may be laid out at once."""
-    child_seconds: int = 120
-    child_memory_mb: int = 16_000
-    send_seconds: int = 900
-    download_seconds: int = 3600
+    child_seconds: int = _limit(120, 60)
+    child_memory_mb: int = _limit(16_000, 4_000)
+    send_seconds: int = _limit(900, 300)
+    download_seconds: int = _limit(3600, 60)
     """Time for fetching one adapter from the Hub."""
-    adapter_mb: int = 64_000
+    adapter_mb: int = _limit(64_000, 1_000)
     """Unpacked weights of a trained adapter."""
-    adapter_values: int = 10_000_000
+    adapter_values: int = _limit(10_000_000, 100_000)
     """Singular values of a trained adapter: number of updates × their rank."""
 
 
 OWN_LIMITS = Limits()
-SHARED_LIMITS = Limits(
-    sweeps_per_visitor=2,
-    sweeps=20,
-    first_sweeps=100,
-    runs_per_sweep=12,
-    truncations=12,
-    steps=200,
-    rank=256,
-    tokens_per_batch=8192,
-    held_out_tokens=65_536,
-    base_parameters=1_000_000_000,
-    run_minutes=20,
-    worker_memory_percent=65,
-    runs_kept=60,
-    runs_in_total=3_000,
-    days_kept=30,
-    upload_mb=100,
-    uploads_per_visitor=20,
-    files_mb_per_visitor=300,
-    adapters_mb_per_visitor=2_000,
-    result_files=50,
-    import_mb=50,
-    runs_per_import=60,
-    events_per_run=20_000,
-    values_per_import=1_000_000,
-    record_kb=200,
-    example_numbers=5_000_000,
-    disk_mb=20_000,
-    temp_mb=5_000,
-    readers=1,
-    child_seconds=60,
-    child_memory_mb=4_000,
-    send_seconds=300,
-    download_seconds=60,
-    adapter_mb=1_000,
-    adapter_values=100_000,
-)
-"""Limits of a page that strangers use, for a free Space with two cores and 16 GB."""
-TUNABLE = {
-    "sweeps_per_visitor": "Sweeps of one visitor that are queued or running",
-    "sweeps": "Sweeps of all visitors that are queued or running; five times as many for who has none",
-    "runs_per_sweep": "Runs of one sweep",
-    "steps": "Optimizer steps of one run",
-    "base_parameters": "Parameters of the base model of a run or probe",
-    "run_minutes": "Minutes that one run may take before it is ended",
-    "runs_kept": "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
-    "runs_in_total": "Runs and probes of all visitors that are kept; the oldest ended runs that were imported or not "
-    "completed make room",
-    "days_kept": "Days after its end for which a visitor's run or probe is kept",
-    "upload_mb": "MB (10^6 bytes) of one uploaded file",
-    "files_mb_per_visitor": "MB of all files of one visitor: uploads, the data and journals of runs, and result files; "
-    "and as much again of their downloads, of which the newest stays whatever its size",
-    "disk_mb": "MB in the runs folder beyond which nothing new starts; bases from the Hub that nobody waits for make "
-    "room, then runs. A quarter of it is for uploads and downloads",
-}
+SHARED_LIMITS = Limits(**{each.name: each.metadata["shared"] for each in fields(Limits)})
+TUNABLE = {each.name: each.metadata["about"] for each in fields(Limits) if each.metadata["about"]}
 """Descriptions of the limits that RANKVIZ_MAX_ variables set, by field of Limits. An empty variable is no limit."""
 
 

@@ -145,7 +145,7 @@ def test_a_shared_page_reads_no_file_that_the_run_of_a_visitor_names_to_say_how_
     monkeypatch.setattr("rankviz.references.existing", lambda text: opened.append(text))
 
     with acting_as(BEN):
-        assert api.measured._timing(run) is None
+        assert api.estimates.measured._timing(run) is None
 
     assert [] == opened
 

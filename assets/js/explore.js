@@ -40,7 +40,7 @@ window.RankVizExplore = (() => {
     const busy = setInterval(() => {
       if (mine !== newest) return;
       const seconds = Math.round((performance.now() - began) / 1000);
-      line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}`);
+      window.RankViz.say("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}`);
     }, BUSY_AFTER);
     document.body.toggleAttribute("data-asking", true);
     try {
@@ -54,7 +54,7 @@ window.RankVizExplore = (() => {
     } finally {
       clearInterval(busy);
       if (mine === newest) {
-        line("model-busy", "");
+        window.RankViz.say("model-busy", "");
         document.body.toggleAttribute("data-asking", false);
       }
     }
@@ -139,13 +139,16 @@ window.RankVizExplore = (() => {
     refreshSection();
   }
 
-  const named = (values) => Object.fromEntries(FIELDS.map((name, i) => [name, values[i]]));
+  /* The question of the widgets. What is hidden does not count. */
+  function questionOf(widgets) {
+    const values = Object.fromEntries(FIELDS.map((name, i) => [name, widgets[i]]));
+    return { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
+  }
 
-  /* A widget of the question changed. What is hidden does not count. */
+  /* A widget of the question changed. */
   function asked(widgets) {
     if (!isRestored) return;
-    const values = named(widgets);
-    const next = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
+    const next = questionOf(widgets);
     if (JSON.stringify(next) !== JSON.stringify(state.question)) {
       state.question = next;
       ask({ values: next });
@@ -154,9 +157,8 @@ window.RankVizExplore = (() => {
 
   /* Gradio has put the address's values into the widgets. */
   function restored(widgets) {
-    const values = named(widgets);
     isRestored = true;
-    state.question = { ...values, r: state.r, modules: values.preset === "custom" ? values.modules : [] };
+    state.question = questionOf(widgets);
     if (state.answer) mounted.rank?.set(state.r);
     if (unwritten) remember(unwritten);
     openSection();
@@ -186,11 +188,6 @@ window.RankVizExplore = (() => {
     if (place) place.innerHTML = text;
   }
 
-  function line(id, content) {
-    const place = document.getElementById(id);
-    if (place) place.textContent = content;
-  }
-
   function mount(name, part) {
     mounted[name] = part;
     if (!state.answer) return;
@@ -205,9 +202,7 @@ window.RankVizExplore = (() => {
   }
 
   /* The section that is open is drawn again by Gradio, once the question has stood for a moment. */
-  function section(name, redraw) {
-    sections[name] = redraw;
-  }
+  const section = (name, redraw) => (sections[name] = redraw);
   function refreshSection() {
     const open = document.querySelector("#sections > .tab-wrapper [role=tab][aria-selected=true]");
     sections[open?.textContent.trim()]?.();
@@ -223,9 +218,7 @@ window.RankVizExplore = (() => {
     const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
     open(address.get("section") || meant);
   }
-  function open(name) {
-    document.getElementById(`section-${name}-button`)?.click();
-  }
+  const open = (name) => document.getElementById(`section-${name}-button`)?.click();
   document.addEventListener("click", (event) => {
     const name = event.target.closest?.("button[data-open]")?.dataset.open;
     if (!name) return;
@@ -247,18 +240,14 @@ window.RankVizExplore = (() => {
         if (!shown) return;
         const beside = [Math.floor(r / 2), 2 * r].filter((other) => other >= 1 && record(other));
         cards.forEach((card, i) => {
-          const [value, exact, sub] = shown.figures[i];
-          const box = card.querySelector(".rv-value");
-          box.textContent = value;
-          box.title = exact;
-          const second = card.querySelector(".rv-sub");
-          second.textContent = sub;
-          second.title = exact;
+          const [value, title, sub] = shown.figures[i];
+          Object.assign(card.querySelector(".rv-value"), { textContent: value, title });
+          const second = Object.assign(card.querySelector(".rv-sub"), { textContent: sub, title });
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
           card.querySelector(".rv-steps").replaceChildren(
             ...beside.flatMap((other) => {
               const [, title, , short] = record(other).figures[i];
-              return [text("dt", "r = " + other), exactly(text("dd", short), title)];
+              return [text("dt", "r = " + other), text("dd", short, { title })];
             }),
           );
         });
@@ -267,14 +256,8 @@ window.RankVizExplore = (() => {
     });
   }
 
-  function text(tag, content, css = "") {
-    const node = document.createElement(tag);
-    node.textContent = content;
-    if (css) node.className = css;
-    return node;
-  }
-  const exactly = (node, title) => Object.assign(node, { title });
-  const chip = (fit) => text("span", state.answer.fits[fit], "rv-fit rv-fit-" + fit);
+  const text = (tag, textContent, more) => Object.assign(document.createElement(tag), { textContent, ...more });
+  const chip = (fit) => text("span", state.answer.fits[fit], { className: "rv-fit rv-fit-" + fit });
 
   /* All ranks as a table; a row chooses its rank. */
   function ranks(element) {
@@ -293,26 +276,14 @@ window.RankVizExplore = (() => {
     });
     function row(r, chosen) {
       const { figures, share, fit, quality, quality_exact } = record(r);
-      const line = document.createElement("tr");
+      const line = text("tr", "", { className: chosen ? "rv-chosen" : "" });
       line.dataset.r = r;
-      line.className = chosen ? "rv-chosen" : "";
-      const button = text("button", String(r));
-      button.type = "button";
-      if (chosen) button.setAttribute("aria-pressed", "true");
-      const first = document.createElement("td");
-      first.className = "rv-left";
+      const button = text("button", r, { type: "button", ariaPressed: chosen ? "true" : null });
+      const first = text("td", "", { className: "rv-left" });
       first.append(button);
-      const fits = fit ? state.answer.fits[fit] : "";
-      const cells = [...figures.map(([value, exact]) => [value, exact]), [fits, ""], [quality, quality_exact]];
+      const cells = [...figures, [fit ? state.answer.fits[fit] : ""], [quality, quality_exact]];
       cells.splice(1, 0, [share, figures[0][1]]);
-      line.append(
-        first,
-        ...cells.map(([value, exact]) => {
-          const cell = text("td", value);
-          if (exact) cell.title = exact;
-          return cell;
-        }),
-      );
+      line.append(first, ...cells.map(([value, title = ""]) => text("td", value, { title })));
       return line;
     }
   }

@@ -101,10 +101,6 @@ window.RankVizFiles = (() => {
     };
   }
 
-  async function saveSvg(P, host, spec, title) {
-    save(spec.file + ".svg", (await svg(P, host, spec, title)).text, "image/svg+xml");
-  }
-
   /* Twice the size on the page. */
   async function savePng(P, host, spec, title) {
     const picture = await svg(P, host, spec, title);
@@ -140,9 +136,9 @@ window.RankVizFiles = (() => {
   }
 
   /* what: png, svg, html or csv. */
-  function saveFigure(what, P, host, spec, title, config) {
+  async function saveFigure(what, P, host, spec, title, config) {
     if (what === "png") savePng(P, host, spec, title);
-    if (what === "svg") saveSvg(P, host, spec, title);
+    if (what === "svg") save(spec.file + ".svg", (await svg(P, host, spec, title)).text, "image/svg+xml");
     if (what === "html") saveHtml(P, host, spec, title, config);
     if (what === "csv") save(spec.file + ".csv", spec.csv, "text/csv");
   }

@@ -15,8 +15,28 @@ window.RankVizHero = (() => {
   const HOVER =
     "<b>r = %{customdata[0]}</b><br>%{customdata[6]}<br>%{customdata[1]} parameters, file %{customdata[2]}<br>" +
     "memory %{customdata[3]}<br>time %{customdata[4]}<br>cost %{customdata[5]}<extra></extra>";
-  const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false, scrollZoom: false };
   const explore = window.RankVizExplore;
+
+  const NARROW = 560;
+  const TWO_LINES = 60;
+  const LETTER = 0.44; // of the size of type
+  const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
+
+  /* Names in the legend and the title of the y axis, which break where they are long, the title on a phone too. */
+  const named = (host, data, size) =>
+    data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
+  function titled(host, { yaxis }, height, size) {
+    const title = yaxis.title.text;
+    return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
+  }
+
+  /* A legend of several lines, as on a phone, takes no height from the chart. */
+  function makeRoom(host, usual) {
+    const height = usual + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
+    if (height === host._fullLayout.height) return;
+    host.style.height = height + "px";
+    return window.Plotly.relayout(host, { height, autosize: true });
+  }
 
   function chart(element, trigger) {
     const host = element.querySelector(".rv-plot");
@@ -24,29 +44,17 @@ window.RankVizHero = (() => {
     const label = element.querySelector(".rv-grip-label");
     const dot = element.querySelector(".rv-grip-dot");
     let spec = null;
-    let drawn = null;
     let dragging = false;
+    const title = () => element.querySelector("h2").textContent + ": " + explore.state.values.model;
+    const show = window.RankViz.plot(element, window.RankViz.quiet, title, clicked, redraw);
 
-    /* A legend of several lines, as on a phone, takes no height from the chart; a long title breaks there. */
-    const NARROW = 560;
     const HEIGHT = parseFloat(host.style.height);
     host.dataset.height = HEIGHT;
-    const TWO_LINES = 60;
-
-    const LETTER = 0.44; // of the size of type
-    const DIGIT = 0.5;
-    const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
-    const named = (size) =>
-      spec.data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
-    function titled(height, size) {
-      const title = spec.layout.yaxis.title.text;
-      return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
-    }
-
+    const DIGIT = 0.5; // of the size of type
     function drawing() {
       const layout = structuredClone(spec.layout);
-      layout.yaxis.title.text = titled(HEIGHT, layout.font.size);
-      const names = named(layout.legend.font.size);
+      layout.yaxis.title.text = titled(host, layout, HEIGHT, layout.font.size);
+      const names = named(host, spec.data, layout.legend.font.size);
       return [spec.data.map((trace, i) => ({ ...trace, name: names[i], meta: trace.text })), layout];
     }
 
@@ -56,26 +64,27 @@ window.RankVizHero = (() => {
       const small = size(labels) || size("small");
       const base = size(titles) || small;
       host.style.height = height + "px";
-      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(height, base) };
+      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(host, spec.layout, height, base) };
       for (const axis of ["xaxis", "yaxis"]) {
         sizes[axis + ".tickfont.size"] = small;
         sizes[axis + ".title.font.size"] = base;
       }
       // Without autosize Plotly would take the width of now for one that was asked for.
       const layout = { height, autosize: true, ...sizes };
-      redraw(() => drawn.update(host, { "textfont.size": small, name: named(small) }, layout));
+      redraw(() => window.Plotly.update(host, { "textfont.size": small, name: named(host, spec.data, small) }, layout));
     }
 
     /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
     let last = Promise.resolve();
     function redraw(change) {
-      const done = last.then(change).then(makeRoom).then(thin).then(place);
+      const room = () => document.body.classList.contains("rv-presenting") || makeRoom(host, HEIGHT);
+      const done = last.then(change).then(room).then(thin).then(place);
       last = done.catch(() => {});
       return done;
     }
 
     /* Plotly leaves a legend that has become lower where it was. */
-    const place = () => drawn.relayout(host, { "legend.y": 1 });
+    const place = () => window.Plotly.relayout(host, { "legend.y": 1 });
 
     /* Only labels that have room, above their points or else below: they lie neither on one another nor on a mark. */
     function thin() {
@@ -98,7 +107,7 @@ window.RankVizHero = (() => {
       const textposition = shown.map(({ side }) => side);
       Object.assign(spec.data[at], { text, textposition }); // for the files
       if (text.join() === host.data[at].text.join() && textposition.join() === String(host.data[at].textposition)) return;
-      return drawn.restyle(host, { text: [text], textposition: [textposition] }, [at]);
+      return window.Plotly.restyle(host, { text: [text], textposition: [textposition] }, [at]);
     }
 
     /* Where marks are, in pixels of the chart. */
@@ -111,14 +120,6 @@ window.RankVizHero = (() => {
           return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
         });
       });
-    }
-
-    function makeRoom() {
-      if (document.body.classList.contains("rv-presenting")) return;
-      const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
-      if (height === host._fullLayout.height) return;
-      host.style.height = height + "px";
-      return drawn.relayout(host, { height, autosize: true });
     }
 
     const axis = (name) => host._fullLayout?.[name];
@@ -134,19 +135,12 @@ window.RankVizHero = (() => {
         });
         every.hovertemplate = HOVER;
       }
-      const P = await window.RankViz.plotly;
-      const isFirst = !drawn;
-      drawn = P;
-      await redraw(() => window.RankViz.withoutBase(() => P.react(host, ...drawing(), CONFIG)));
-      if (isFirst) wire(P);
+      await show(spec, ...drawing());
+      if (host.dataset.drawn === "1") host.on("plotly_afterplot", move);
       element.querySelector("figure").removeAttribute("data-waiting");
-      host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
       move();
       element.querySelector("[data-model]").textContent = answer.values.model;
       document.dispatchEvent(new Event("rv-drawn"));
-      element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
-        button.disabled = button.dataset.do === "csv" && !spec.csv;
-      });
       controls(answer);
     }
 
@@ -218,21 +212,10 @@ window.RankVizHero = (() => {
       if (r) explore.choose(r);
     }
 
-    function wire(P) {
-      host.on("plotly_click", (event) => {
-        const [point] = event.points;
-        const [r, run] = point.customdata || [];
-        if (run && point.data.name !== EVERY_RANK) trigger("select", { id: run });
-        else if (r) explore.choose(Number(r));
-      });
-      host.on("plotly_afterplot", move);
-      let width = host.clientWidth;
-      new ResizeObserver(() => {
-        if (host.clientWidth && host.clientWidth !== width) {
-          width = host.clientWidth;
-          redraw(() => host.clientWidth && P.Plots.resize(host));
-        }
-      }).observe(host);
+    function clicked(point) {
+      const [r, run] = point.customdata || [];
+      if (run && point.data.name !== EVERY_RANK) trigger("select", { id: run });
+      else if (r) explore.choose(Number(r));
     }
 
     const area = element.querySelector(".rv-hero-plot");
@@ -253,13 +236,9 @@ window.RankVizHero = (() => {
       explore.choose(r);
     });
 
-    element.addEventListener("click", async (event) => {
-      const button = event.target.closest("button");
-      if (button?.dataset.x) explore.axis("x", button.dataset.x);
-      const what = button?.dataset.do;
-      if (!what || !spec) return;
-      const title = element.querySelector("h2").textContent + ": " + explore.state.values.model;
-      window.RankVizFiles.saveFigure(what, await window.RankViz.plotly, host, spec, title, CONFIG);
+    element.addEventListener("click", (event) => {
+      const { x } = event.target.closest("button")?.dataset || {};
+      if (x) explore.axis("x", x);
     });
     element.querySelector("select").addEventListener("change", (event) => {
       explore.state.isYChosen = true;
@@ -297,6 +276,6 @@ window.RankVizHero = (() => {
     return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
-  const hero = { chart, step };
+  const hero = { chart, step, named, titled, makeRoom };
   return hero;
 })();

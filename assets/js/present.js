@@ -3,7 +3,9 @@
 
 window.RankVizPresent = (() => {
   const explore = window.RankVizExplore;
+  const hero = window.RankVizHero;
   const MAX_PINS = 4;
+  const HEIGHT = 320; // of a pinned configuration's chart
   let pins = new URL(location.href).searchParams.getAll("pin").slice(0, MAX_PINS);
   let redraw = null;
 
@@ -43,16 +45,17 @@ window.RankVizPresent = (() => {
       const panels = element.querySelector(".rv-panels");
       panels.replaceChildren();
       for (const chart of answer.charts || []) {
-        const figure = document.createElement("figure");
-        figure.className = "rv-chart";
-        figure.innerHTML = '<figcaption><h2></h2></figcaption><div class="rv-plot" role="group" style="height:320px"></div>';
-        figure.querySelector("h2").textContent = chart.title;
-        figure.querySelector(".rv-plot").setAttribute("aria-label", chart.title);
+        const figure = Object.assign(document.createElement("figure"), { className: "rv-chart" });
+        figure.innerHTML = '<figcaption><h2></h2></figcaption><div class="rv-plot" role="group"></div>';
+        const [heading, host] = figure.querySelectorAll("h2, .rv-plot");
+        heading.textContent = host.ariaLabel = chart.title;
+        host.style.height = HEIGHT + "px";
         panels.append(figure);
-        const P = await window.RankViz.plotly;
-        const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false, responsive: true };
-        const host = figure.querySelector(".rv-plot");
-        await window.RankViz.withoutBase(() => P.react(host, chart.data, chart.layout, CONFIG));
+        const names = hero.named(host, chart.data, chart.layout.legend.font.size);
+        chart.data.forEach((trace, i) => (trace.name = names[i]));
+        chart.layout.yaxis.title.text = hero.titled(host, chart.layout, HEIGHT, chart.layout.font.size);
+        const queue = (change) => Promise.resolve(change()).then(() => hero.makeRoom(host, HEIGHT));
+        await window.RankViz.plot(figure, window.RankViz.quiet, () => chart.title, null, queue)(chart);
       }
     }
     element.addEventListener("click", (event) => {
@@ -86,9 +89,9 @@ window.RankVizPresent = (() => {
   function fitScreen() {
     const host = document.querySelector("#tradeoff .rv-plot");
     if (!host?._fullLayout) return;
-    if (!presenting()) return window.RankVizHero.fit(parseFloat(host.dataset.height), "base", "small");
+    if (!presenting()) return hero.fit(parseFloat(host.dataset.height), "base", "small");
     const top = host.getBoundingClientRect().top + scrollY;
-    window.RankVizHero.fit(Math.max(LOWEST, innerHeight - top - BELOW), "word", "word");
+    hero.fit(Math.max(LOWEST, innerHeight - top - BELOW), "word", "word");
   }
   document.addEventListener("rv-drawn", () => presenting() && fitScreen());
   addEventListener("resize", () => presenting() && fitScreen());
@@ -112,7 +115,7 @@ window.RankVizPresent = (() => {
   document.addEventListener("keydown", (event) => {
     if (!presenting()) return;
     if (event.key === "Escape") return present(false);
-    const r = window.RankVizHero.step(event.key, event.shiftKey);
+    const r = hero.step(event.key, event.shiftKey);
     if (r === null || event.target.closest?.(".rv-grip, input, select")) return;
     event.preventDefault();
     explore.choose(r);

@@ -39,52 +39,57 @@ window.RankViz = (() => {
     }
   }
 
-  function chart(element, props, trigger, watch) {
+  /* Plotly in the .rv-plot of an element, with the downloads of its menu. Returns the function that draws a figure.
+     queue: runs each change of the picture, for a figure whose changes must not meet. */
+  function plot(element, config, title, onClick, queue = (change) => change()) {
     const host = element.querySelector(".rv-plot");
     let spec = null;
-    let wired = false;
+    let isWired = false;
+    element.addEventListener("click", async (event) => {
+      const what = event.target.closest("[data-do]")?.dataset.do;
+      if (what && spec) saveFigure(what, await loadPlotly(), host, spec, title(), config);
+    });
 
-    async function draw() {
-      const next = props.value ? JSON.parse(props.value) : null;
-      const figure = element.querySelector(".rv-chart");
-      figure.classList.toggle("rv-none", !next);
-      figure.classList.toggle("rv-empty-chart", !next?.data.length);
-      if (!next) return;
+    /* data, layout: of the page, where they are not those of the files. */
+    return async function draw(next, data = next.data, layout = next.layout) {
       const P = await loadPlotly();
       spec = next;
+      await queue(() => withoutBase(() => P.react(host, data, layout, config)));
+      host.dataset.drawn = Number(host.dataset.drawn || 0) + 1;
       element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
         button.disabled = button.dataset.do === "csv" && !next.csv;
       });
-      await withoutBase(() => P.react(host, next.data, next.layout, CONFIG));
-      host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
-      if (wired) return;
-      wired = true;
-      host.on("plotly_click", (event) => {
-        const point = event.points[0];
-        const id = point.customdata ?? point.data.meta; // of a point, or of all its trace
-        if (id !== undefined) trigger("select", { id, x: point.x, y: point.y });
-      });
+      if (isWired) return;
+      isWired = true;
+      host.on("plotly_click", (event) => onClick?.(event.points[0]));
       let width = host.clientWidth;
       new ResizeObserver(() => {
-        if (host.clientWidth && host.clientWidth !== width) {
-          width = host.clientWidth;
-          P.Plots.resize(host);
-        }
+        if (!host.clientWidth || host.clientWidth === width) return;
+        width = host.clientWidth;
+        queue(() => host.clientWidth && P.Plots.resize(host));
       }).observe(host);
-    }
+    };
+  }
 
-    element.addEventListener("click", async (event) => {
-      const what = event.target.closest("[data-do]")?.dataset.do;
-      if (!what || !spec) return;
-      saveFigure(what, await loadPlotly(), host, spec, element.querySelector("h2").textContent, CONFIG);
+  function chart(element, props, trigger, watch) {
+    const figure = element.querySelector(".rv-chart");
+    const title = () => element.querySelector("h2").textContent;
+    const show = plot(element, CONFIG, title, (point) => {
+      const id = point.customdata ?? point.data.meta; // of a point, or of all its trace
+      if (id !== undefined) trigger("select", { id, x: point.x, y: point.y });
     });
+    async function draw() {
+      const next = props.value ? JSON.parse(props.value) : null;
+      figure.classList.toggle("rv-none", !next);
+      figure.classList.toggle("rv-empty-chart", !next?.data.length);
+      if (next) await show(next);
+    }
     watch("value", draw);
     draw().catch((error) => {
-      host.textContent = "This figure could not be drawn: " + error.message;
+      element.querySelector(".rv-plot").textContent = "This figure could not be drawn: " + error.message;
     });
   }
 
-  const MAX_STOP = 8; // 2^8 = 256
   const MAX_RANK = 1024;
 
   /* A slider with stops at powers of two and a box for any rank, as one value: nothing to keep in step with a server. */
@@ -96,7 +101,8 @@ window.RankViz = (() => {
     let kept = Number(props.value); // the rank before what is being typed
 
     function paint(r) {
-      slider.value = Math.min(MAX_STOP, Math.log2(r));
+      slider.value = Math.log2(r);
+      slider.style.setProperty("--rv-at", 12.5 * Number(slider.value) + "%");
       slider.setAttribute("aria-valuetext", "r = " + r);
       if (Number(box.value) !== r) box.value = r;
       element.querySelectorAll("[data-r]").forEach((stop) => {
@@ -130,13 +136,10 @@ window.RankViz = (() => {
     box.addEventListener("focus", () => (kept = Number(props.value)));
     slider.addEventListener("input", () => choose(2 ** Math.round(Number(slider.value))));
     slider.addEventListener("keydown", (event) => {
-      const up = ["ArrowRight", "ArrowUp"].includes(event.key);
-      const down = ["ArrowLeft", "ArrowDown"].includes(event.key);
-      if (!up && !down) return;
+      const r = window.RankVizHero.step(event.key, event.shiftKey);
+      if (r === null) return;
       event.preventDefault();
-      const at = Math.log2(Number(props.value));
-      const stop = up ? Math.floor(at) + 1 : Math.ceil(at) - 1;
-      choose(2 ** Math.max(0, Math.min(MAX_STOP, stop)));
+      choose(r);
     });
     box.addEventListener("input", () => {
       clearTimeout(timer);
@@ -281,9 +284,7 @@ window.RankViz = (() => {
     draw(nameOfOpenTab());
   }
 
-  function write(params) {
-    if (isRestored) remember(params);
-  }
+  const write = (params) => isRestored && remember(params);
 
   function address(props, watch) {
     const put = () => props.value && write(JSON.parse(props.value));
@@ -388,26 +389,7 @@ window.RankViz = (() => {
   );
 
   return {
-    get plotly() {
-      return loadPlotly();
-    },
-    withoutBase,
-    remember,
-    write,
-    chart,
-    rank,
-    pick,
-    selection,
-    copyable,
-    address,
-    selected,
-    restored,
-    opened,
-    get isAsRestored() {
-      return isAsRestored;
-    },
-    header,
-    busy,
-    done,
+    plot, quiet: { ...CONFIG, displayModeBar: false }, remember, write, chart, rank, pick, selection, copyable, address,
+    selected, restored, opened, header, say, busy, done, isAsRestored: () => isAsRestored,
   };
 })();

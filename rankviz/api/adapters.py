@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.spectrum import NEARLY_ALL, Ranks, Spectrum, suggested, truncations
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
@@ -72,7 +71,7 @@ class Adapters(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._opened: OrderedDict[tuple, Opened] = OrderedDict()
+        self._opened = Cache[Opened](REMEMBERED)
 
     def spectrum(self, adapter: Ref) -> Spectrum:
         """Return the singular values of a trained adapter's updates, and the ranks that follow from them."""
@@ -185,27 +184,22 @@ class Adapters(Operations):
         """Read an adapter in a child process; the last ones are cached."""
         source, children = self._source(ref), self._workspace.children
         key = (source.name, *(_stamp(path) for path in source.paths))
-        if opened := self._opened.get(key):
-            return opened
-        with children.turn(repr(key)):
-            opened = self._opened.get(key)  # it may have come while this one waited
-            if opened is None:
-                from rankviz.trained.resize import received
 
-                request = {
-                    "paths": [*map(str, source.paths)],
-                    "max_bytes": self._workspace.limits.adapter_mb * 10**6,
-                    "max_values": self._workspace.limits.adapter_values,
-                    "name": source.name,
-                    "training_steps": source.run.steps_done or None if source.run else None,
-                }
-                about = source.name or source.paths[0].name
-                reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
-                opened = Opened(*received(**reply), source.run)
-        self._opened[key] = opened
-        while len(self._opened) > REMEMBERED:
-            self._opened.popitem(last=False)
-        return opened
+        def read() -> Opened:
+            from rankviz.trained.resize import received
+
+            request = {
+                "paths": [*map(str, source.paths)],
+                "max_bytes": self._workspace.limits.adapter_mb * 10**6,
+                "max_values": self._workspace.limits.adapter_values,
+                "name": source.name,
+                "training_steps": source.run.steps_done or None if source.run else None,
+            }
+            about = source.name or source.paths[0].name
+            reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
+            return Opened(*received(**reply), source.run)
+
+        return self._opened.get(key, read, lambda: children.turn(repr(key)))
 
     def _source(self, ref: Ref) -> Source:
         ref = str(ref).strip() if isinstance(ref, str | Path) else list(ref)

@@ -63,7 +63,7 @@ class AdviceAnswer:
 
 
 class Advice(Operations):
-    """Recommended settings, and the record of earlier recommendations."""
+    """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
 
     def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
         """Return a recommended rank, alpha, learning rate and targets, with reasons, and with costs if the model can
@@ -73,12 +73,12 @@ class Advice(Operations):
         question.training.validate()
         goal = goal.about(question.training.data)
         goal.validate()
-        unread = self._api.forecasts.why_no_counts(question.model_id, parameters)
+        unread = self._api.studies.why_no_counts(question.model_id, parameters)
         preset, plan = (WIDE[1], None) if unread else self._wide(self._api.models.get(question.model_id), question)
         advice = advise(
             self._api.studies.all(),
             self.record(),
-            self._api.forecasts.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
+            self._api.studies.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
             goal,
             data_of(goal, question.training),
             plan.parameters if plan else None,
@@ -98,7 +98,7 @@ class Advice(Operations):
             target_names=plan.target_names if plan else (),
             setting=setting,
             notes=notes,
-            forecast=self._api.forecasts.of(question.model_id, goal.use_case, parameters=parameters),
+            forecast=self._api.studies.forecast(question.model_id, goal.use_case, parameters=parameters),
             own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
         )
 
@@ -109,7 +109,7 @@ class Advice(Operations):
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
-        sweep = next(iter(self._api.forecasts.own_sweeps(model)), None)
+        sweep = next(iter(self._api.studies.own_sweeps(model)), None)
         if sweep is None:
             return ""
         from rankviz.verdict import headline
@@ -130,6 +130,47 @@ class Advice(Operations):
                 continue
             return preset, plan
         return question.lora.target_modules, plan_on(model, question.lora, question.training, card(None))
+
+    def export(
+        self,
+        question: Question,
+        r: int,
+        format_name: str = "script",
+        learning_rate: float | None = None,
+        goal: Goal | None = None,
+    ) -> Written:
+        """Return a file that trains an adapter with these settings elsewhere.
+
+        Args:
+            question: The settings; its ranks are ignored.
+            r: The rank.
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
+                or llamafactory. A script and a notebook use the question's framework.
+            learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
+            goal: The use case and its data.
+        """
+        replace(question, ranks=(r,)).validate()
+        rate = learning_rate
+        if rate is None:
+            rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+        model = self._api.models.get(question.model_id)
+        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
+        return exports.write(model, question, r, format_name, rate, notes)
+
+    def _on_t4(self, question: Question, r: int) -> str:
+        """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""
+        setup = replace(question.training, framework="unsloth")
+        if setup.precision == "bf16":
+            setup = replace(setup, precision="fp16")
+        if not setup.has_length:
+            setup = replace(setup, max_steps=STEPS)
+        on_t4 = replace(question, ranks=(r,), gpu="t4", training=setup)
+        answer = self._api.estimates.estimate(on_t4)
+        rank, gpu = answer.rank(r), answer.estimate.gpu
+        memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
+        time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
+        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
+        return f"Estimate for Colab's free T4: {memory}{time}.{fit}"
 
 
 class LearningRatesJSON(TypedDict):
@@ -243,51 +284,3 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
         forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
     )
-
-
-T4 = "t4"
-
-
-class Exports(Operations):
-    """Training scripts, notebooks and configuration files."""
-
-    def write(
-        self,
-        question: Question,
-        r: int,
-        format_name: str = "script",
-        learning_rate: float | None = None,
-        goal: Goal | None = None,
-    ) -> Written:
-        """Return a file that trains an adapter with these settings elsewhere.
-
-        Args:
-            question: The settings; its ranks are ignored.
-            r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
-                or llamafactory. A script and a notebook use the question's framework.
-            learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
-            goal: The use case and its data.
-        """
-        replace(question, ranks=(r,)).validate()
-        rate = learning_rate
-        if rate is None:
-            rate = self._api.advice.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
-        model = self._api.models.get(question.model_id)
-        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
-        return exports.write(model, question, r, format_name, rate, notes)
-
-    def _on_t4(self, question: Question, r: int) -> str:
-        """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""
-        setup = replace(question.training, framework="unsloth")
-        if setup.precision == "bf16":
-            setup = replace(setup, precision="fp16")
-        if not setup.has_length:
-            setup = replace(setup, max_steps=STEPS)
-        on_t4 = replace(question, ranks=(r,), gpu=T4, training=setup)
-        answer = self._api.estimates.estimate(on_t4)
-        rank, gpu = answer.rank(r), answer.estimate.gpu
-        memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
-        time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
-        return f"Estimate for Colab's free T4: {memory}{time}.{fit}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz import dataset, installed, units
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, token_range
 from rankviz.core.cost.setup import characters as by_kind
@@ -20,7 +19,7 @@ from rankviz.paths import existing
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.dataset import Example, Format
+    from rankviz.dataset import Example, Format, Sample
 
 SAMPLED = 2_000
 """Most examples whose characters are counted by kind; the other examples only count by length."""
@@ -87,22 +86,17 @@ class MeasuredData:
             "its upper estimate." + "".join(f" {note}" for note in self.notes)
         )
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "title": self.title,
-            "format": self.format,
-            "examples": self.examples,
-            "mean_tokens": self.mean_tokens.as_json(),
-            "longest_tokens": self.longest_tokens.as_json(),
-        }
-
 
 class Data(Operations):
     """Contents of data files, cached."""
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._known: OrderedDict[tuple, MeasuredData] = OrderedDict()
+        self._known = Cache[MeasuredData](REMEMBERED)
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the sample data that RankViz ships."""
+        return dataset.samples(self._workspace.assets)
 
     def measure(self, data: str) -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
@@ -111,25 +105,17 @@ class Data(Operations):
         path = existing(data)
         status = path.stat() if path else None
         key = (data, status.st_mtime_ns, status.st_size, status.st_ino) if status else (data,)
-        if key in self._known:
-            return self._known[key]
         if dataset.is_sample(data, assets):
-            return self._remember(key, measured(data, assets))
+            return self._known.get(key, lambda: measured(data, assets))
         if data.lower().endswith(".parquet"):
             installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
-        children = self._workspace.children
-        with children.turn(repr(key)):
-            if key in self._known:  # read while this one waited
-                return self._known[key]
-            request, about = {"data": data, "assets": str(assets)}, Path(data).name[:80]
-            reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
-            return self._remember(key, measured_from(reply))
+        children, request = self._workspace.children, {"data": data, "assets": str(assets)}
 
-    def _remember(self, key: tuple, data: MeasuredData) -> MeasuredData:
-        self._known[key] = data
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return data
+        def read() -> MeasuredData:
+            about = Path(data).name[:80]
+            return measured_from(children.ask("data", request, about=about, error=BadDataError, key=repr(key)))
+
+        return self._known.get(key, read, lambda: children.turn(repr(key)))
 
 
 def measured(data: str, assets: Path) -> MeasuredData:

@@ -1,42 +1,47 @@
-"""Engines on which a sweep can run (this machine, a rented one of Hugging Face, a cluster), and resumed sweeps."""
+"""Engines on which runs train: this machine, a rented one of Hugging Face, a cluster; their machines and their cost."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from rankviz import units
-from rankviz.api.runs import NOTHING_TO_RESUME
 from rankviz.api.workspace import Operations, writes
 from rankviz.background import Background
 from rankviz.catalog import hardware
+from rankviz.core.cost.setup import Device, card
 from rankviz.core.runs.estimate import saved_bytes
-from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
+from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
+from rankviz.core.runs.words import Place, all_in_words, title
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.jobs import Engine
+from rankviz.jobs.engine import require
 from rankviz.jobs.hub import STARTING, cost_range, seconds_left
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from rankviz.api import Api
-    from rankviz.core.cost.setup import Device
     from rankviz.core.quantity import Range
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
-    from rankviz.jobs import Engine
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Bill, Flavor, Hub
 
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
+NOT_HERE = "This page cannot use that engine now."
+"""Message for visitors, who cannot set up the engine."""
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
 NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
-NOT_THE_PAYER = "The jobs of this sweep are paid by its owner, who alone can start another one."
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
 """Titles of engines, which are all that visitors of a shared page read of a cluster that its owner has set up."""
 ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
@@ -73,113 +78,6 @@ class Offer:
         )
 
 
-class Jobs(Operations):
-    """Rented machines of Hugging Face, on the account of the visitor who is logged in, or of this machine's owner."""
-
-    def why_not(self) -> str:
-        """Return why the current visitor cannot rent a machine and what to do; empty if renting is possible. Also
-        stores the login of this request, so that the visitor's running jobs are polled again."""
-        if self._login() is None:
-            return LOG_IN if self._workspace.shared else SET_TOKEN
-        return ""
-
-    def log_out(self, visitor_id: str) -> None:
-        """Forget a login. The visitor's jobs run on without being polled, and no new job starts."""
-        self._engine.logins.forget(visitor_id)
-
-    @writes()
-    def bring_back(self) -> Sequence[str]:
-        """Restore runs of the visitor's jobs whose sweeps are missing here, as after a restart of a Space, which
-        empties its disk. Return their ids. Searches once per login."""
-        hub = self._login()
-        if hub is None or hub.was_searched:
-            return ()
-        hub.was_searched = True
-        owner, brought = self._workspace.rights.somebody().id, []
-        try:
-            for run_ids in self._engine.restore(owner, lambda new: self._api.quota.admitting(new=new)):
-                brought += run_ids
-        except EngineUnavailableError:
-            hub.was_searched = False
-            raise
-        finally:
-            if brought:
-                self._workspace.work_queue()
-        return brought
-
-    def flavors(self) -> Sequence[Flavor]:
-        """Return the machines with one GPU at today's prices, cheapest first."""
-        return [each for each in self._require_login().flavors() if each.gpus == 1]
-
-    def destination(self, flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return the destination of runs on a rented machine, with the settings' values for what is empty. On a shared
-        page the current visitor pays, even for a sweep made before the login."""
-        settings = self._workspace.settings
-        spend = settings.jobs_spend if spend is None else spend
-        payer = {"payer": self._workspace.visitor.id} if self._workspace.shared else {}
-        return WantedEngine(HF_JOBS, {"flavor": flavor or settings.jobs_flavor, "spend": f"{spend:g}", **payer})
-
-    def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit in US dollars; InvalidSettingError where either is not allowed."""
-        rented, limit = self._engine.offer(self._require_login(), there.options)
-        if rented.gpus > 1:
-            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
-        return rented, limit
-
-    def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
-        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
-        rented, limit = self.terms(there)
-        expected = self._api.runs.expected_of(runs, self._environment(rented))
-        usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
-        bill = self._engine.bill(runs[0].sweep_id)
-        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
-        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
-
-    def note_limit(self, sweep_id: str, offer: Offer) -> None:
-        """Store the spending limit of a sweep, which applies to all its later jobs. Raise OSError where that fails."""
-        self._engine.ledger.note(sweep_id, limit=offer.limit_usd)
-
-    def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
-        if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
-            return ""
-        jobs = self._engine.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
-        owner = next((job.terms.owner for job in jobs if job.submitted and not job.end), None)
-        if owner is None:
-            return ""
-        logins = self._engine.logins
-        return f"{STILL_COSTS} {'' if logins.of(owner) else logins.sentence(owner)}".strip()
-
-    def device(self, there: WantedEngine) -> Device:
-        """Return the device of the machine that a destination rents."""
-        return self._workspace.device(self._environment(self.terms(there)[0]))
-
-    @property
-    def _engine(self) -> HfJobs:
-        return self._workspace.supervisor.by_name[HF_JOBS]
-
-    def _login(self) -> Hub | None:
-        """Return the login that this request brings on a shared page, never a stored one: somebody else may have got
-        the browser's cookie. On other pages return the machine's login."""
-        visitor = self._workspace.visitor
-        if not self._workspace.shared:
-            return self._engine.logins.of("")
-        if (login := visitor.login) is None:
-            return None
-        return self._engine.logins.give(visitor.id, login.token, visitor.name, login.expires_at, came_at=login.came_at)
-
-    def _require_login(self) -> Hub:
-        if (hub := self._login()) is None:
-            raise EngineUnavailableError(self.why_not())
-        return hub
-
-    def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
-        if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
-            return hardware.environment_of(rows[0])
-        device = "cuda" if flavor.gpu else "cpu"
-        return {"device": device, "device_name": flavor.label, "device_memory_bytes": flavor.memory_bytes}
-
-
 class EngineChoice(NamedTuple):
     """An engine that can be chosen."""
 
@@ -210,9 +108,64 @@ class Plan:
         return (*self.notes, *expected[:1], *filter(None, [self.not_known]), *expected[1:], *cost)
 
 
+class CostJSON(TypedDict):
+    """Cost so far: machine seconds of all attempts of all runs, and US dollars of rented machines, null without any or
+    where they are not known. Values that are not whole are lower bounds."""
+
+    device_seconds: float
+    device_seconds_is_whole: bool
+    attempts: int
+    usd: float | None
+    usd_is_whole: bool
+    limit_usd: float | None
+    in_words: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
+    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
+
+    time: DeviceTime
+    """Machine time of all attempts."""
+    attempts: int
+    """Number of attempts that have begun, over all runs."""
+    rent: Rent | None = None
+    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
+
+    @property
+    def in_words(self) -> str:
+        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
+        begun."""
+        if self.rent is None:
+            return self.time.in_words
+        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
+        return f"{usd}, {self.time.in_words} in runs" if self.time.in_words else usd
+
+    @property
+    def sentence(self) -> str:
+        """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
+        called = "Cost so far" if self.rent else "Machine time so far"
+        return f"{called}: {words}." if (words := self.in_words) else ""
+
+    def as_json(self) -> CostJSON:
+        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        return {
+            "device_seconds": self.time.seconds,
+            "device_seconds_is_whole": self.time.is_whole,
+            "attempts": self.attempts,
+            "usd": rent.usd,
+            "usd_is_whole": rent.is_whole,
+            "limit_usd": rent.limit_usd,
+            "in_words": self.in_words,
+        }
+
+
 class Engines(Operations):
-    """Engines for the current visitor. `engine` is always an engine's name; empty means the default engine. `flavor`
-    (machine) and `spend` (spending limit in US dollars) apply to rented machines; the settings give missing ones."""
+    """Engines for the current visitor, where each run is, and what it has cost. `engine` is always an engine's name;
+    empty means the default engine. `flavor` (machine) and `spend` (spending limit in US dollars) apply to machines
+    rented on Hugging Face, on the account of the visitor who is logged in, or of this machine's owner; the settings
+    give missing ones. An imported journal's "this machine" is another machine, which is not known here."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -222,13 +175,22 @@ class Engines(Operations):
         """Return all engines, usable or not, the default engine first."""
         return self._workspace.supervisor.engines
 
+    def get(self, name: str) -> Engine:
+        """Return the engine of this name; empty for the default engine. InvalidSettingError for an unknown name."""
+        known = {engine.name: engine for engine in self.known()}
+        return known[require(name or self._workspace.settings.engine, known)]
+
+    def is_here(self, engine: str) -> bool:
+        """Return whether an engine of this name (empty: the default engine) trains on this machine."""
+        return (engine or self._workspace.settings.engine) == LOCAL
+
     def offered(self) -> Sequence[EngineChoice]:
         """Return the engines that the current visitor can use."""
-        return [self.place(engine.name) for engine in self.known() if not self.why_not(engine.name)]
+        return [self.choice(engine.name) for engine in self.known() if not self.why_not(engine.name)]
 
-    def place(self, name: str) -> EngineChoice:
+    def choice(self, name: str) -> EngineChoice:
         """Return name and description of an engine; without addresses, accounts and options, except for the admin."""
-        engine = self._api.locations.engine(name)
+        engine = self.get(name)
         if engine.name in KINDS and not self._workspace.visitor.admin:
             return EngineChoice(engine.name, KINDS[engine.name], ABOUT_KINDS)
         return EngineChoice(engine.name, engine.title, engine.about)
@@ -239,133 +201,256 @@ class Engines(Operations):
         return self.background.ask((name, self._workspace.visitor.id), question, work)
 
     def why_not(self, name: str) -> str:
-        """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible."""
-        name = self._api.locations.engine(name).name
-        if name == LOCAL:
+        """Return why the current visitor cannot use an engine and what to do, as a sentence; empty if possible. Also
+        stores the login of this request, so that the visitor's running jobs are polled again."""
+        engine = self.get(name)
+        if engine.name == LOCAL:
             return self._workspace.why_not_train()
-        return self._workspace.why_not_write() or (
-            self._api.jobs.why_not() if name == HF_JOBS else self._api.locations.why_not(name)
-        )
+        if message := self._workspace.why_not_write():
+            return message
+        if engine.name != HF_JOBS:
+            return self.trouble(engine)
+        return self._log_in if self._login() is None else ""
+
+    def trouble(self, engine: Engine) -> str:
+        """Return why an engine cannot be reached, as the current visitor may read it; empty if it can."""
+        why_not = engine.why_not()
+        return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
     def why_none(self) -> str:
         """Return why no engine can train, and what to do; empty if one can."""
         return "" if self.offered() else self._workspace.why_not_train()
 
+    # Destinations, their machines and the places of runs.
+
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
         """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
-        name = self._api.locations.engine(engine).name
+        name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
         return name
 
     def destination(self, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return the destination of runs that start with these settings."""
-        name = self.name(engine, flavor, spend)
-        return self._api.jobs.destination(flavor, spend) if name == HF_JOBS else WantedEngine(name)
+        """Return the destination of runs that start with these settings. On a shared page the current visitor pays for
+        a rented machine, even for a sweep made before the login."""
+        if (name := self.name(engine, flavor, spend)) != HF_JOBS:
+            return WantedEngine(name)
+        settings = self._workspace.settings
+        spend = settings.jobs_spend if spend is None else spend
+        payer = {"payer": self._workspace.visitor.id} if self._workspace.shared else {}
+        return WantedEngine(HF_JOBS, {"flavor": flavor or settings.jobs_flavor, "spend": f"{spend:g}", **payer})
 
-    def check(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start."""
-        there = self.destination(engine, flavor, spend)
-        self._api.runs.check(request, there)
-        return self.plan_of(self._api.runs.planned(request), there)
+    def destination_of(self, runs: Sequence[RunRecord]) -> WantedEngine:
+        """Return the destination of the most recently queued of a sweep's runs, where the sweep continues."""
+        last = max(runs, key=queued_at)
+        return read_destination(self._workspace.store.run_dir(last.run_id))
+
+    def environment(self, name: str) -> Mapping[str, Any] | None:
+        """Return the environment that a run on an engine will find: that of the newest run completed there, or what
+        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed."""
+        if self.is_here(name):
+            from rankviz import machine
+
+            return machine.here()
+        engine, store = self.get(name), self._workspace.store
+        models = engine.gpu_models
+        # Imported runs do not count: their journals may claim anything.
+        completed = [
+            record
+            for record in store.records()
+            if record.engine == engine.name
+            and record.state == "completed"
+            and record.environment.get("device_name")
+            and store.listed_destination(record.run_id).engine == engine.name
+        ]
+        last = max(completed, key=lambda record: record.ended_at or 0.0).environment if completed else None
+        rows = [gpu for model in models for gpu in hardware.gpus_of_model(self._workspace.gpus, model)]
+        if last and (not rows or self._workspace.gpu_of(last) in rows):
+            return last
+        if len(rows) == 1 and len(models) == 1:
+            return hardware.environment_of(rows[0])
+        return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
+
+    def device(self, there: WantedEngine) -> Device:
+        """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
+        rents = there.engine == HF_JOBS
+        environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
+        return card(None) if environment is None else self._workspace.device(environment)
+
+    def place_of(self, run: RunRecord) -> Place:
+        """Return the place where a run is or was; before any engine has taken it, the place where it is to run."""
+        place = Place(run.engine, run.where)
+        if run.state.ended and run.begun_attempts:
+            is_imported = place.engine == LOCAL and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
+            return Place() if is_imported else place
+        if place.where or run.state == "running":
+            return place
+        there = self._workspace.store.listed_destination(run.run_id)
+        chosen = there.engine or ("" if run.state.ended else self._workspace.settings.engine)
+        has_options = place.engine in ("", chosen)
+        return Place(place.engine or chosen, there.options.get("flavor", "") if has_options else "")
+
+    def place_in_words(self, run: RunRecord) -> str:
+        """Return text such as "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
+        attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
+        return ", ".join(filter(None, [self.place_of(run).in_words, attempt]))
+
+    def places_in_words(self, sweep: Sweep) -> str:
+        """Return text such as "Ray cluster, node-0; this machine": the places of the running runs, if any run. Empty
+        where nothing is known, and for a recorded sweep."""
+        if sweep.recorded:
+            return ""
+        running = [run for run in sweep.runs if run.state == "running"]
+        waiting = [run for run in sweep.runs if not run.state.ended]
+        return all_in_words([self.place_of(run) for run in running or waiting or sweep.runs])
 
     def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
-        expected = self._api.runs.expected_of
-        engine = self._api.locations.engine(there.engine)
+        expected_of, engine = self._api.runs.expected_of, self.get(there.engine)
         if engine.name == HF_JOBS:
-            offer = self._api.jobs.offer(runs, there)
+            offer = self.offer(runs, there)
             ranks = offer.expected.ranks
             engine.require_room(sum(saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
             return Plan(expected=offer.expected, offer=offer)
         if engine.name == LOCAL:
-            return Plan(expected=expected(runs), notes=self._api.preflight.warnings(runs[0].training, runs[0].base))
-        environment = self._api.locations.environment(engine.name)
+            return Plan(expected=expected_of(runs), notes=self._api.machine.warnings(runs[0].training, runs[0].base))
+        environment = self.environment(engine.name)
         if environment is None:
-            return Plan(expected=None, not_known=NOT_KNOWN.format(title=self.place(engine.name).title))
+            return Plan(expected=None, not_known=NOT_KNOWN.format(title=self.choice(engine.name).title))
         minutes = self._workspace.limits.run_minutes if engine.is_limited else None
         parts = self._workspace.supervisor.parts(engine.name, len(runs))
-        result = replace(expected(runs, environment), parts=parts, run_minutes=minutes)
+        result = replace(expected_of(runs, environment), parts=parts, run_minutes=minutes)
         return Plan(expected=result, not_known="" if result.time else NO_SPEED)
 
-    def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:
-        """Check and queue a sweep on an engine; return the sweep's id."""
-        there = self.destination(engine, flavor, spend)
-        offer = self.check(request, engine, flavor, spend).offer if there.engine == HF_JOBS else None
-        sweep_id = self._api.runs.start(request, there)
+    # Rented machines of Hugging Face.
+
+    def log_out(self, visitor_id: str) -> None:
+        """Forget a login. The visitor's jobs run on without being polled, and no new job starts."""
+        self._jobs.logins.forget(visitor_id)
+
+    @writes()
+    def bring_back(self) -> Sequence[str]:
+        """Restore runs of the visitor's jobs whose sweeps are missing here, as after a restart of a Space, which
+        empties its disk. Return their ids. Searches once per login."""
+        hub = self._login()
+        if hub is None or hub.was_searched:
+            return ()
+        hub.was_searched = True
+        owner, brought = self._workspace.rights.somebody().id, []
+        try:
+            for run_ids in self._jobs.restore(owner, lambda new: self._api.runs.quota.admitting(new=new)):
+                brought += run_ids
+        except EngineUnavailableError:
+            hub.was_searched = False
+            raise
+        finally:
+            if brought:
+                self._workspace.work_queue()
+        return brought
+
+    def flavors(self) -> Sequence[Flavor]:
+        """Return the machines with one GPU at today's prices, cheapest first."""
+        return [each for each in self._require_login().flavors() if each.gpus == 1]
+
+    def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
+        """Return machine and spending limit in US dollars; InvalidSettingError where either is not allowed."""
+        rented, limit = self._jobs.offer(self._require_login(), there.options)
+        if rented.gpus > 1:
+            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
+        return rented, limit
+
+    def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
+        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
+        rented, limit = self.terms(there)
+        expected = self._api.runs.expected_of(runs, self._rented(rented))
+        usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
+        bill = self._jobs.bill(runs[0].sweep_id)
+        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
+        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
+
+    def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
+        """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError
+        where that fails. Call it before runs of a known sweep are queued: a job may start right after that."""
         if offer:
-            with suppress(OSError):  # its runs have it too
-                self._api.jobs.note_limit(sweep_id, offer)
-        return sweep_id
+            self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
+    def still_costs(self, sweep: Sweep) -> str:
+        """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
+        if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
+            return ""
+        jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        owner = next((job.terms.owner for job in jobs if job.submitted and not job.end), None)
+        if owner is None:
+            return ""
+        logins = self._jobs.logins
+        return f"{STILL_COSTS} {'' if logins.of(owner) else logins.sentence(owner)}".strip()
 
-class Moves(Operations):
-    """Sweeps that continue: failed and cancelled runs again, or one more run, on the same engine or another. Arguments
-    are those of Engines; if empty, the sweep's own engine, machine and spending limit are used. The limit covers all
-    jobs of the sweep, also earlier ones."""
+    @property
+    def _jobs(self) -> HfJobs:
+        return self._workspace.supervisor.by_name.get(HF_JOBS)
 
-    def destination(
-        self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
-    ) -> WantedEngine:
-        """Return the destination on which a sweep would continue."""
-        self._api.runs.own_ids(sweep_id)
-        sweep = self._api.runs.sweep(sweep_id)
-        now = self._api.locations.destination(sweep.runs)
-        name = self._api.engines.name(engine or now.engine, flavor, spend)
-        if name != HF_JOBS:
-            return WantedEngine(name if engine else now.engine)
-        known = now.options if self._api.engines.name(now.engine) == HF_JOBS else {}
-        spend = self._api.spending.limit(sweep) if spend is None else spend
-        return self._api.jobs.destination(flavor or known.get("flavor", ""), spend)
+    @property
+    def _log_in(self) -> str:
+        return LOG_IN if self._workspace.shared else SET_TOKEN
 
-    def check(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
-        """Return the plan of a sweep's failed and cancelled runs. A RankVizError says why they cannot start."""
-        there = self._there(sweep_id, engine, flavor, spend)
-        return self._plan(sweep_id, self._api.runs.resumed_requests(sweep_id), there)
+    def _login(self) -> Hub | None:
+        """Return the login that this request brings on a shared page, never a stored one: somebody else may have got
+        the browser's cookie. On other pages return the machine's login."""
+        visitor = self._workspace.visitor
+        if not self._workspace.shared:
+            return self._jobs.logins.of("")
+        if (login := visitor.login) is None:
+            return None
+        return self._jobs.logins.give(visitor.id, login.token, visitor.name, login.expires_at, came_at=login.came_at)
 
-    @writes()
-    def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
-        """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
-        there, again = self._there(sweep_id, engine, flavor, spend), self._api.runs.resumed_requests(sweep_id)
-        self._note_limit(sweep_id, self._plan(sweep_id, again, there))
-        with self._workspace.starts.turn(), self._api.quota.admitting(new=0, runs=again, sweep_id=sweep_id):
-            queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
-            if not queued:
-                raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
-        self._workspace.work_queue()
-        return queued
+    def _require_login(self) -> Hub:
+        if (hub := self._login()) is None:
+            raise EngineUnavailableError(self._log_in)
+        return hub
 
-    def check_added(self, sweep_id: str, r: int) -> Plan:
-        """Return the plan of one more run of a sweep on the sweep's engine, within the rest of its spending limit."""
-        return self._plan(sweep_id, [self._api.runs.added_request(sweep_id, r)], self._there(sweep_id))
+    def _rented(self, flavor: Flavor) -> Mapping[str, Any]:
+        """Return the environment on a rented machine."""
+        if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
+            return hardware.environment_of(rows[0])
+        device = "cuda" if flavor.gpu else "cpu"
+        return {"device": device, "device_name": flavor.label, "device_memory_bytes": flavor.memory_bytes}
 
-    @writes()
-    def add(self, sweep_id: str, r: int) -> str:
-        """Queue one more run of a sweep; return the run's id."""
-        there, request = self._there(sweep_id), self._api.runs.added_request(sweep_id, r)
-        self._note_limit(sweep_id, self._plan(sweep_id, [request], there))
-        store, first = self._workspace.store, self._api.runs.sweep(sweep_id).runs[0]
-        admitting = self._api.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
-        with self._workspace.starts.turn(), admitting:
-            file = self._workspace.references.data(request.data).path
-            store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)
-        self._workspace.work_queue()
-        return request.run_id
+    # Cost so far.
 
-    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
-        """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""
-        there = self.destination(sweep_id, engine, flavor, spend)
-        if spend is None and there.engine == HF_JOBS:
-            self._api.spending.given_limit(self._api.runs.sweep(sweep_id))
-        return there
+    def spent(self, sweep: Sweep) -> Spent:
+        """Return the cost of all runs of a sweep of the current visitor."""
+        rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
+        attempts = sum(run.begun_attempts for run in sweep.runs)
+        return Spent(time=device_time(sweep.runs, time.time()), attempts=attempts, rent=rent)
 
-    def _plan(self, sweep_id: str, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
-        if there.engine == HF_JOBS and self._api.runs.owner_of(sweep_id):
-            raise InvalidSettingError(NOT_THE_PAYER)
-        self._api.runs.check_runs(runs, there)
-        return self._api.engines.plan_of(runs, there)
+    def limit(self, sweep: Sweep) -> float | None:
+        """Return the same as `given_limit`; None where the limit cannot be read."""
+        with suppress(EngineUnavailableError):
+            return self.given_limit(sweep)
+        return None
 
-    def _note_limit(self, sweep_id: str, plan: Plan) -> None:
-        """Store the limit of a rented machine. Call it before runs are queued: a job may start right after that."""
-        if plan.offer:
-            self._api.jobs.note_limit(sweep_id, plan.offer)
+    def given_limit(self, sweep: Sweep) -> float | None:
+        """Return the spending limit (US dollars) that a sweep was last given, even if it has moved to another engine;
+        None if it never had one. EngineUnavailableError where the limit cannot be read."""
+        engine = self._jobs
+        if engine and (given := engine.ledger.limit(sweep.sweep_id)) is not None:
+            return given
+        for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
+            destination = read_destination(self._workspace.store.run_dir(run.run_id))
+            if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
+                return float(spend)
+        return None
+
+    def _rent(self, sweep: Sweep) -> Rent | None:
+        engine, limit = self._jobs, self.limit(sweep)
+        try:
+            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
+                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
+                most = max(limit, bill.most_usd) if limit else None
+                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
+        except EngineUnavailableError:  # what jobs have cost cannot be read
+            return Rent(usd=None, is_whole=False, limit_usd=limit)
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
+            return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
+        return None

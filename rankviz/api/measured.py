@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
+    from rankviz.core.runs.sweep_time import SweepTime
 
     Record: TypeAlias = RunRecord | ProbeRecord
 
 MOST_RUNS = 200
 """Most finished runs and probes, the latest, that an estimate uses."""
+MOST_TIMINGS = 20_000
+"""Number of ended runs and probes whose measured time is cached."""
 MOST_FORMULAS = 1000
 """Number of run estimates that are cached, about a kilobyte each."""
 
@@ -40,8 +43,8 @@ class MeasuredRuns(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._timings: dict[tuple[str, float], Timing | None] = {}
-        self._formulas: dict[Hashable, RunEstimate] = {}
+        self._timings = Cache["Timing | None"](MOST_TIMINGS)
+        self._formulas = Cache["RunEstimate"](MOST_FORMULAS)
         self._ended: tuple[int | None, Mapping[Hashable, Sequence[Record]]] = None, {}
         self._paces: dict[Hashable, Pace | None] = {}
 
@@ -114,11 +117,7 @@ class MeasuredRuns(Operations):
         from rankviz.core.runs.estimate import estimate_run
 
         key = model, request.lora, request.training, device, rows
-        if key not in self._formulas:
-            if len(self._formulas) >= MOST_FORMULAS:
-                self._formulas.clear()
-            self._formulas[key] = estimate_run(model, request, device, self._workspace.assumptions, rows)
-        return self._formulas[key]
+        return self._formulas.get(key, lambda: estimate_run(model, request, device, self._workspace.assumptions, rows))
 
     def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
         """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or ends.
@@ -137,12 +136,13 @@ class MeasuredRuns(Operations):
 
     def _timing(self, record: Record) -> Timing | None:
         """Return the measured time of an ended run or probe, cached; None where it is not known."""
-        key = record.run_id, record.ended_at
-        if key not in self._timings:
-            self._timings[key] = None
+
+        def timed() -> Timing | None:
             with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
-                self._timings[key] = self._timing_of(record)
-        return self._timings[key]
+                return self._timing_of(record)
+            return None
+
+        return self._timings.get((record.run_id, record.ended_at), timed)
 
     def _timing_of(self, record: Record) -> Timing | None:
         from rankviz.core.probe import ProbeRecord, estimate_probe
@@ -176,8 +176,8 @@ class Estimator:
     """Estimates runs for a single answer. It is used once, because what it caches may change."""
 
     def __init__(self, api: Api):
-        self._api, self._workspace, self._measured = api, api.workspace, api.measured
-        self._known: dict[Hashable, Any] = {}
+        self._api, self._workspace, self._measured = api, api.workspace, api.estimates.measured
+        self._once = Cache[Any](MOST_FORMULAS).get
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
         """Return the pace of a run, the same for each rank of a sweep. before: as in MeasuredRuns.pace."""
@@ -207,6 +207,13 @@ class Estimator:
         key = request.base, request.data, request.lora, request.training, machine
         return paced(self._once(key, formulas), pace)
 
+    def time(self, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None) -> SweepTime | None:
+        """Return the time of runs of one sweep; None where it is not known."""
+        from rankviz.core.runs.sweep_time import sweep_time
+
+        estimates = [self.estimate(run, environment, pace) for run in runs]
+        return sweep_time(self._api.models.get(runs[0].base), runs, estimates, self._workspace.assumptions, pace)
+
     def _of(self, request: RunRequest, environment: Mapping[str, Any]) -> tuple[ModelSpec, Device, Range | None]:
         names = ("device", "device_name", "device_memory_bytes", "cpu_count", "cpu_bf16")
         key = tuple(environment.get(name) for name in names)
@@ -215,8 +222,3 @@ class Estimator:
             self._once(key, lambda: self._workspace.device(environment)),
             self._once(("rows", request.data), lambda: self._measured.row_tokens(request)),
         )
-
-    def _once(self, key: Hashable, find: Callable[[], Any]) -> Any:
-        if key not in self._known:
-            self._known[key] = find()
-        return self._known[key]

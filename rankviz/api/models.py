@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz import paths
-from rankviz.api.workspace import EMBEDDED_MODEL, Operations
+from rankviz.api.workspace import EMBEDDED_MODEL, Cache, Operations
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
@@ -35,7 +35,7 @@ class Models(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._known: dict[Reference, ModelSpec] = {}
+        self._known = Cache[ModelSpec](REMEMBERED)
 
     def all(self) -> Sequence[catalog_models.ModelRow]:
         """Return the short rows of the catalogue's models, sorted by id."""
@@ -45,11 +45,7 @@ class Models(Operations):
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
         built on the meta device in a worker process, under time and memory limits."""
         reference = self._workspace.references.model(ref)
-        if reference not in self._known:
-            self._known[reference] = self._find(reference)
-            while len(self._known) > REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-        return self._known[reference]
+        return self._known.get(reference, lambda: self._find(reference))
 
     def at_hand(self, ref: str) -> ModelSpec | None:
         """Return a model if it needs no request to the Hub; else None."""

@@ -19,9 +19,11 @@ from rankviz.catalog.studies import load_evidence
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, forecast, left_out
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
-from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank
+from rankviz.core.forecast.bands import forecast as forecast_by_rank
+from rankviz.core.forecast.bands import left_out as record_left_out
+from rankviz.core.forecast.quick_look import bent_forecast, measured_cells
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -52,7 +54,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.exports.chat import is_chat_model
+from rankviz.exports.families import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -83,7 +85,8 @@ COUNTS_NEED = (
 
 
 class Studies(Operations):
-    """Quality by rank in published studies and result files that visitors added."""
+    """Quality by rank in published studies and result files that visitors added; forecasts from them and from own
+    runs, read from a table without computing; and costs and quality of all ranks of a model."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -166,11 +169,7 @@ class Studies(Operations):
         """Return the names of the result files that the current visitor has added here."""
         return list(own_studies.kept_files(self._workspace.own_homes))
 
-
-class Forecasts(Operations):
-    """Forecasts of quality by rank, read from a table without computing."""
-
-    def of(
+    def forecast(
         self,
         model: str = "",
         use_case: str = "instruction",
@@ -192,11 +191,11 @@ class Forecasts(Operations):
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
         self._check(model, parameters)
-        return forecast(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
+        return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
         """Return the band's record on publications that were left out; None where none was."""
-        return left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
+        return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
         self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
@@ -211,7 +210,7 @@ class Forecasts(Operations):
             with suppress(UnknownModelError):
                 family = find_model(self._api.models.all(), spec.id).family
         else:
-            published = self._api.studies.all().models.values()
+            published = self.all().models.values()
             if known := next((each for each in published if each.base_model.lower() in names), None):
                 family, size = known.family, parameters or known.parameters
         kinds = use_case_of(use_case).task_kinds
@@ -245,17 +244,10 @@ class Forecasts(Operations):
         """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
         finished runs at two ranks."""
         sweep = self._api.runs.sweep(sweep_id)
-        cells = measured_cells(sweep.runs)
-        settings = {(x.request.lora.lora_alpha, x.request.learning_rate) for cell in cells.values() for x in cell}
-        return bent_forecast(
-            sweep_id,
-            [measured_rank(r, cell) for r, cell in cells.items()],
-            read_forecast(self._workspace.assets)["quick_look"]["loss"],
-            alike=len(settings) == 1,
-            still_training=still_training(sweep),
-        )
+        record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
+        return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))
 
-    def answer(
+    def forecasts(
         self,
         model: str = "",
         use_case: str = "instruction",
@@ -264,10 +256,10 @@ class Forecasts(Operations):
         runs: str | None = None,
         parameters: float | None = None,
     ) -> tuple[Forecast, BentForecast | None]:
-        """Return the results of `of`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the default
-        metric is "loss" and `model` must be the model that it trained."""
+        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the
+        default metric is "loss" and `model` must be the model that it trained."""
         if not runs:
-            return self.of(model, use_case, metric=metric, parameters=parameters), None
+            return self.forecast(model, use_case, metric=metric, parameters=parameters), None
         if metric == "score":
             raise InvalidSettingError(
                 "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
@@ -277,7 +269,7 @@ class Forecasts(Operations):
             raise InvalidSettingError(
                 f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
             )
-        return self.of(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
+        return self.forecast(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
 
     def own_sweeps(self, model: str) -> list[Sweep]:
         """Return the sweeps with evaluated runs of this model: the visitor's own, newest first, then recorded ones,
@@ -297,20 +289,15 @@ class Forecasts(Operations):
         return [sweep for sweep in evaluated if is_of(sweep.runs[0].request.base)]
 
     def same_kind(self, one: str, other: str) -> bool:
-        """Return whether two models are both base models or both chat models."""
-        return self._is_chat(one) == self._is_chat(other)
+        """Return whether two models are both base models or both chat models, by their names or else by their catalogue
+        rows. The embedded model is a chat model, although its row is the base model's."""
+        kinds = set()
+        for ref in (one, other):
+            model, named = self._api.models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
+            kinds.add(bool(is_chat_model(model.id, model.model_type) if named is None else named))
+        return len(kinds) == 1
 
-    def _is_chat(self, ref: str) -> bool:
-        """Return whether a model is a chat model, by its name or else its catalogue row. The embedded model is a chat
-        model, although its row is the base model's."""
-        model, named = self._api.models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
-        return bool(is_chat_model(model.id, model.model_type) if named is None else named)
-
-
-class Tradeoffs(Operations):
-    """Costs and quality of all ranks of one model."""
-
-    def of(
+    def tradeoff(
         self, question: Question, use_case: str = "instruction", quality: str | None = None, *, costs: bool = True
     ) -> Tradeoff:
         """Return costs at RANKS (1 to 256) and the question's ranks, with forecast, published lines and own runs.
@@ -325,7 +312,7 @@ class Tradeoffs(Operations):
         use_case_of(use_case)
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
-        sweeps = self._api.forecasts.own_sweeps(question.model_id) if costs else []
+        sweeps = self.own_sweeps(question.model_id) if costs else []
         runs = [run for sweep in sweeps for run in sweep.runs]
         qualities = (*SHORTFALLS, *(metric.key for metric in (measured_metrics(runs) if runs else ())))
         if quality not in qualities:
@@ -334,10 +321,10 @@ class Tradeoffs(Operations):
         estimate, bent = self._api.estimates.estimate(every_rank).estimate if costs else None, None
         if quality == LOSS and sweeps:
             with suppress(RankVizError):  # it has too few runs
-                bent = self._api.forecasts.bent(sweeps[0].sweep_id)
+                bent = self.bent(sweeps[0].sweep_id)
         forecast, published, plan = None, (), estimate and estimate.plan
         if metric := SHORTFALLS.get(quality):
-            forecast = self._api.forecasts.of(question.model_id, use_case, metric=metric, ranks=RANKS)
+            forecast = self.forecast(question.model_id, use_case, metric=metric, ranks=RANKS)
             published = self._published(question, use_case, metric, plan)
         return Tradeoff(
             estimate=estimate,
@@ -366,13 +353,13 @@ class Tradeoffs(Operations):
             pair: sorted(each, key=lambda line: max(line.values) - min(line.values))[(len(each) - 1) // 2]
             for pair, each in by_pair.items()
         }
-        subject = self._api.forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
+        subject = self.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         shown = []
-        for each in self._api.studies.near(subject, ("lora",), FACETS):
+        for each in self.near(subject, ("lora",), FACETS):
             study, other = each.line.study, each.scheme_line
             if line := lines.get((study.study_id, each.line.model.base_model)):
                 scheme = next((line.expert_scheme for line in each.lines if line.expert_scheme), None)
                 label = f"{study.label}, {SCHEME_LABELS[scheme]}" if scheme else study.label
-                equal = self._api.studies.equal_ranks(other, plan) if plan and other else None
-                shown.append(ForecastLine(label, line, study.where, each.in_words, equal))
+                equal = self.equal_ranks(other, plan) if plan and other else None
+                shown.append(ForecastLine(label, line, each.in_words, equal))
         return tuple(shown[:LINES_SHOWN])

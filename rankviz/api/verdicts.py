@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
-from rankviz.api.workspace import Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.forecast import read_forecast
-from rankviz.core.forecast.decision import decide
-from rankviz.core.forecast.quick_look import rate_look, score_look
-from rankviz.core.runs.fast_curve import read
-from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric, measured_metrics
+from rankviz.core.forecast import decision, quick_look
+from rankviz.core.runs.fast_curve import fast_curves, read
+from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import Verdict
@@ -34,11 +31,12 @@ MANY_NUMBERS = 50_000
 
 
 class Verdicts(Operations):
-    """Comparisons of ranks by their losses."""
+    """Comparisons of ranks by their losses, and decisions on ended sweeps: which rank to ship, what to train next,
+    which learning rate is better."""
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._known: OrderedDict[tuple, tuple[Sequence[Any], Verdict | None]] = OrderedDict()
+        self._known = Cache[tuple[Sequence[Any], Verdict | None]](MOST_VERDICTS)
 
     def of_sweep(self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss") -> Verdict | None:
         """Return the verdict on the evaluated runs of a sweep; None without any, or while the sweep trains.
@@ -51,23 +49,18 @@ class Verdicts(Operations):
         """
         if metric not in METRICS:
             raise InvalidSettingError(f"The metric must be one of {', '.join(METRICS)} (got {metric!r}).")
-        sweep, key = self._api.runs.sweep(sweep_id), (sweep_id, metric, repr(tolerance))
+        sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
-        # All that it depends on: the same objects whoever asks. One is made once for all who may see its runs.
+        # All that it depends on: the same objects whoever asks, so one is made once for all who may see its runs. The
+        # cache keeps the objects, so that no other object gets an id of theirs.
         compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
-        if not self._is_known(key, compared):
-            with self._turn(sweep.runs):
-                if not self._is_known(key, compared):  # while this one waited
-                    self._known[key] = compared, _judged(sweep.runs, METRICS[metric], tolerance)
-        result = self._known[key][1]
-        while len(self._known) > MOST_VERDICTS:
-            self._known.popitem(last=False)
-        return result
+        key = sweep_id, metric, repr(tolerance), *map(id, compared)
 
-    def _is_known(self, key: tuple, compared: Sequence[Any]) -> bool:
-        known = self._known.get(key, ((), None))[0]
-        return len(known) == len(compared) and all(map(is_, known, compared))
+        def judge() -> tuple[Sequence[Any], Verdict | None]:
+            return compared, _judged(sweep.runs, METRICS[metric], tolerance)
+
+        return self._known.get(key, judge, lambda: self._turn(sweep.runs))[1]
 
     def of_runs(self, runs_by_sweep: Sequence[Sequence[RunRecord]], metric: Metric) -> Sequence[Verdict | None]:
         """Return the verdict on some runs of each sweep; None where none has a finite value."""
@@ -88,14 +81,10 @@ class Verdicts(Operations):
             )
         return self._workspace.children.turn()
 
-    def metrics(self, sweep_id: str) -> Sequence[Metric]:
-        """Return the metrics by which the evaluated runs of a sweep can be compared; always with the loss."""
-        return measured_metrics(self._api.runs.sweep(sweep_id).runs)
-
     def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
         """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains."""
         sweep = self._api.runs.sweep(sweep_id)
-        curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
+        curve = next(iter(fast_curves(sweep.runs)), None)
         if curve is None or not sweep.ended:
             return None
         noise = {"run_sd": None}
@@ -125,6 +114,34 @@ class Verdicts(Operations):
         base = base if base is None else by.turned(base)
         return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
 
+    def decide(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
+        """Return the forecast between a sweep's ranks, what to train next and what to ship; None while a run trains,
+        or with finished runs at fewer than two ranks."""
+        sweep = self._api.runs.sweep(sweep_id)
+        if not sweep.ended:
+            return None
+        try:
+            forecast = self._api.studies.bent(sweep_id)
+        except RankVizError:
+            return None
+        verdict = self.of_sweep(sweep_id, tolerance)
+        # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
+        tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)
+        settled = verdict.smallest_indistinguishable if tested else None
+        chosen = verdict and verdict.tolerance_nats != TOLERANCE_NATS  # the usual one stands in the box of the page
+        return decision.decide(sweep.runs, forecast, verdict.tolerance_nats if chosen else None, settled)
+
+    def rate_look(self, sweep_id: str) -> RateLook | None:
+        """Return which learning rate is better in an ended sweep of one rank; None for any other sweep."""
+        sweep = self._api.runs.sweep(sweep_id)
+        return quick_look.rate_look(sweep.runs) if sweep.ended else None
+
+    def score_look(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
+        """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
+        sweep = self._api.runs.sweep(sweep_id)
+        record = read_forecast(self._workspace.assets)["quick_look"]["score"]
+        return quick_look.score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None
+
 
 def _judged(runs: Sequence[RunRecord], metric: Metric, tolerance: float | str | None) -> Verdict | None:
     losses = verdicts.losses_of(runs, metric)
@@ -138,35 +155,3 @@ def _judged(runs: Sequence[RunRecord], metric: Metric, tolerance: float | str | 
         return None
     base = verdicts.base_loss_of(runs, metric)
     return verdicts.judge(losses, tolerance=tolerance, base_loss=base, metric=metric)
-
-
-class Decisions(Operations):
-    """Decisions on ended sweeps: which rank to ship, what to train next, which learning rate is better."""
-
-    def of(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
-        """Return the forecast between a sweep's ranks, what to train next and what to ship; None while a run trains,
-        or with finished runs at fewer than two ranks."""
-        sweep = self._api.runs.sweep(sweep_id)
-        if not sweep.ended:
-            return None
-        try:
-            forecast = self._api.forecasts.bent(sweep_id)
-        except RankVizError:
-            return None
-        verdict = self._api.verdicts.of_sweep(sweep_id, tolerance)
-        # The one repeat of a quick look says how wide a band is; a verdict between ranks needs repeats of each.
-        tested = verdict and not verdict.unknown and all(run.runs > 1 for run in forecast.runs)
-        settled = verdict.smallest_indistinguishable if tested else None
-        chosen = verdict and verdict.tolerance_nats != TOLERANCE_NATS  # the usual one stands in the box of the page
-        return decide(sweep.runs, forecast, verdict.tolerance_nats if chosen else None, settled)
-
-    def rate(self, sweep_id: str) -> RateLook | None:
-        """Return which learning rate is better in an ended sweep of one rank; None for any other sweep."""
-        sweep = self._api.runs.sweep(sweep_id)
-        return rate_look(sweep.runs) if sweep.ended else None
-
-    def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
-        """Return which rank to take by a score, for an ended sweep without two runs of every rank; else None."""
-        sweep = self._api.runs.sweep(sweep_id)
-        record = read_forecast(self._workspace.assets)["quick_look"]["score"]
-        return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, wraps
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.core.runs.record import Sweep
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
@@ -44,6 +47,56 @@ AT_ONCE, ATTEMPTS = 2, 2
 """Look-ups on the Hub, and publications, at once; and attempts of a run whose worker, node or job is lost."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Value = TypeVar("Value")
+
+
+class Part:
+    """Descriptor of a part of an object, imported and made at its first use, so that an estimate loads what it needs.
+
+    Args:
+        path: Module below rankviz, and class or function, which makes the part.
+        of: Attribute of the object that is passed to it; empty for the object itself.
+    """
+
+    def __init__(self, path: str, of: str = ""):
+        self._path, self._of = path, of
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, whole: Any, owner: type) -> Any:
+        if whole is None:
+            return self
+        module, _, maker = self._path.rpartition(".")
+        made = getattr(import_module(f"rankviz.{module}"), maker)(getattr(whole, self._of) if self._of else whole)
+        return whole.__dict__.setdefault(self._name, made)
+
+
+class Cache(Generic[Value]):
+    """The last results, by key. One that several threads want at once is made once.
+
+    Args:
+        most: Number of results that are cached.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._known = most, OrderedDict[Hashable, Value]()
+
+    def get(
+        self, key: Hashable, make: Callable[[], Value], turn: Callable[[], AbstractContextManager] = nullcontext
+    ) -> Value:
+        """Return the result of `make`, cached by this key. turn: makes a context in which the caller waits first."""
+        if (known := self._known.get(key, self)) is not self:
+            return known
+        with turn():
+            if (known := self._known.get(key, self)) is self:  # nobody made it meanwhile
+                known = self._known[key] = make()
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+        return known
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._known
 
 
 class Operations:
@@ -76,6 +129,14 @@ class Workspace:
         assets: Folder of the data that RankViz ships.
         shared: True where strangers use the page; None for what the settings say.
     """
+
+    rights: Rights = Part("shared.rights.Rights")
+    room: Room = Part("shared.quota.Room")
+    temp: TempHome = Part("store.temp.TempHome", "home")
+    store: RunStore = Part("store.RunStore", "home")
+    recorded: Sequence[Sweep] = Part("store.recorded", "assets")
+    gpus: Sequence[Gpu] = Part("catalog.hardware.load_gpus", "assets")
+    assumptions: Assumptions = Part("catalog.hardware.load_assumptions", "assets")
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.home = paths.resolved(home) if home else paths.home()
@@ -117,33 +178,12 @@ class Workspace:
             own_upload=lambda path, visitor: self.temp.owns(path, visitor),
         )
 
-    @cached_property
-    def rights(self) -> Rights:
-        """Rights of the current visitor."""
-        from rankviz.shared.rights import Rights
-
-        return Rights(self)
-
-    @cached_property
-    def room(self) -> Room:
-        """Disk space for visitors' files."""
-        from rankviz.shared.quota import Room
-
-        return Room(self)
-
     @property
     def own_homes(self) -> Sequence[Path]:
         """Folders of the current visitor's files other than runs; new files go into the first. The runs folder itself
         for an admin; none for a visitor who cannot be told from others."""
         visitor = self.visitor
         return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
-
-    @cached_property
-    def temp(self) -> TempHome:
-        """Folder of all temporary files."""
-        from rankviz.store.temp import TempHome
-
-        return TempHome(self.home)
 
     @cached_property
     def children(self) -> Children:
@@ -203,11 +243,10 @@ class Workspace:
             options = {"failed_seconds": door.FAILED_SECONDS, "variables": ASKING}
             return Children(bounds, folder=self.work, line=line, **options)
 
-        limits, temp = self.limits, self.temp
+        limits = self.limits
         bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
-        copies = door.Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies)
         lookups, downloads = children(door.LOOKUP_BOUNDS, AT_ONCE), children(bounds, 1)
-        return door.HubDoor(lookups, downloads, copies if self.shared else None)
+        return door.HubDoor(lookups, downloads, self.temp if self.shared else None, limits.temp_mb)
 
     @cached_property
     def starts(self) -> FairLine:
@@ -239,20 +278,6 @@ class Workspace:
             self.temp.require_room(limits.temp_mb, written.stat().st_size)
             most_mb = limits.files_mb_per_visitor
             return self.temp.keep_download(written, self.visitor, math.inf if most_mb is None else most_mb * 10**6)
-
-    @cached_property
-    def gpus(self) -> Sequence[Gpu]:
-        return hardware.load_gpus(self.assets)
-
-    @cached_property
-    def assumptions(self) -> Assumptions:
-        return hardware.load_assumptions(self.assets)
-
-    @cached_property
-    def store(self) -> RunStore:
-        from rankviz.store import RunStore
-
-        return RunStore(self.home)
 
     @cached_property
     def supervisor(self) -> Supervisor:

@@ -23,16 +23,7 @@ from typing import Any, NamedTuple
 from rankviz.catalog.models import ModelRow, find_model, is_known
 from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable, shown
 from rankviz.core.from_json import build
-from rankviz.core.studies.lines import (
-    FULL,
-    LABEL_LENGTH,
-    Evidence,
-    Facet,
-    QualityPoint,
-    StudiedModel,
-    Study,
-    facet_of,
-)
+from rankviz.core.studies.lines import FULL, LABEL_LENGTH, Evidence, QualityPoint, StudiedModel, Study, facet_of
 from rankviz.errors import BadDataError, RankVizError
 
 FOLDER = "evidence"
@@ -108,7 +99,17 @@ HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
     """Return the points of a table or a file of PEFT; raise BadDataError with the file and what is wrong. file: the
     file's name, which ends in .json for one of PEFT. today: the date of rows without one."""
-    points = (_read_run if file.lower().endswith(".json") else _read_table)(content, file, today)
+    if not file.lower().endswith(".json"):
+        points = _read_table(content, file, today)
+    else:
+        try:
+            points = tuple(_points_of_run(json.loads(content), file, today))
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            why = printable(f"{type(error).__name__}: {error}", 80)
+            raise BadDataError(
+                f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
+                "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
+            ) from None
     if len(points) > MAX_POINTS:
         raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
     return points
@@ -135,6 +136,9 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         except (ValueError, KeyError, OverflowError):
             raise BadDataError(f"{where}, {name}: {shown(text)} is not {what}: correct it.") from None
     full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
+    parts = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
+    parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in parts]
+    facet = "attention and mlp" if targets == "all-linear" else facet_of(parts) if targets else "not stated"
     names = ("task", "metric", "value", "base_value", "standard_error", "learning_rate", "lora_alpha")
     return QualityPoint(
         **UNKNOWN
@@ -146,7 +150,7 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
             "role": "main",
             "method": FULL if full else (given["method"] or "lora").lower(),
             "target_modules": "all weights" if full else targets,
-            "facet": "all weights" if full else _facet(targets),
+            "facet": "all weights" if full else facet,
             "rank": None if full else given["rank"],
             "duration": "",
             "table": "results",
@@ -156,20 +160,9 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
     )
 
 
-def _read_run(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
-    try:
-        result = json.loads(content)
-        return tuple(_points_of_run(result["run_info"], result["train_info"], file, today))
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-        why = printable(f"{type(error).__name__}: {error}", 80)
-        raise BadDataError(
-            f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
-            "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
-        ) from None
-
-
-def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
+def _points_of_run(result: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
     """Yield a point for each of a run's last metrics, read like the cells of a table."""
+    run, train = result["run_info"], result["train_info"]
     if train["status"] != "success":
         raise BadDataError(f"{file}: the run's status is {shown(train['status'])}: give a run with 'success'.")
     setup, lora = run["train_config"], run.get("peft_config")
@@ -213,15 +206,6 @@ def _points_of_run(run: Mapping, train: Mapping, file: str, today: date) -> Iter
         row = cells | {"metric": name, "value": value}
         point = _point({key: "" if each is None else str(each) for key, each in row.items()}, file, file, today)
         yield build(QualityPoint, asdict(point) | more | {"role": role})
-
-
-def _facet(targets: str) -> Facet:
-    """Return the facet of comma-separated module names, "all-linear" or an empty text."""
-    if targets == "all-linear":
-        return "attention and mlp"
-    names = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
-    parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in names]
-    return facet_of(parts) if targets else "not stated"
 
 
 def lower_is_better(metric: str) -> bool:

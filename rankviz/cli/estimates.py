@@ -55,7 +55,7 @@ def models(as_json: Json = False) -> None:
     table(units.counted(len(rows), "model"), cells)
 
 
-@asks
+@asks()
 def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **options: Any) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
     check_plot(plot, force=force)
@@ -98,7 +98,7 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
     }
 
 
-@asks
+@asks()
 def fit(
     price: Annotated[
         list[str] | None, typer.Option(help="Your own price as GPU=USD per hour, such as L4=0.75; repeatable.")
@@ -189,7 +189,7 @@ def _method_row(method: "Method") -> dict[str, str]:
     }
 
 
-@asks
+@asks("learning_rate")
 def export(
     format_name: Annotated[
         str | None,
@@ -199,9 +199,6 @@ def export(
             "adapter-config, axolotl or llamafactory. By default the notebook for a file that ends in .ipynb, else the "
             "script.",
         ),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate; a usual one by default, or that of --use-case.")
     ] = None,
     use_case: Annotated[
         str | None,
@@ -218,7 +215,7 @@ def export(
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     goal = Goal(use_case=use_case) if use_case else None
-    written = Api().exports.write(question, question.ranks[0], format_name, lr, goal)
+    written = Api().advice.export(question, question.ranks[0], format_name, options["learning_rate"], goal)
     if output is None:
         print(written.text, end="")
     else:

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -28,17 +28,15 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.lora.config import lora_alpha
 from rankviz.errors import InvalidSettingError
-from rankviz.options import OPTIONS, TRAIN_OPTIONS, lora_of, takes, training_of
+from rankviz.options import EVERY, OPTIONS, TRAIN_OPTIONS, Option, lora_of, takes, training_of
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
-if TYPE_CHECKING:
-    pass
-
-Adapter = Annotated[
-    str,
-    typer.Argument(help="A folder, a zip, a .safetensors beside its config, a run's id, a Hub id, or sample."),
-]
+ADAPTER_HELP = "A folder, a zip, a .safetensors beside its config, a run's id, a Hub id, or sample."
+RESIZED = EVERY | {
+    "adapter": replace(EVERY["adapter"], help=ADAPTER_HELP),
+    "r": Option("r", int | None, None, "One rank for all modules.", flags=("-r", "--rank")),
+}
 
 
 def validate(
@@ -72,6 +70,7 @@ def validate(
         table(f"{counted(len(rows), 'row')} without a prediction", rows)
 
 
+@takes("losses", "tolerance", table=EVERY, make=as_flag)
 def verdict(
     losses: Annotated[
         Path,
@@ -79,13 +78,6 @@ def verdict(
             help="CSV with the columns rank, seed, example, and loss or correct (0 or 1); learning_rate if several."
         ),
     ],
-    tolerance: Annotated[
-        str | None,
-        typer.Option(
-            help='Differences that do not matter: nats, points of correct, or "2%" of the gain; 0.02 nats or 1 point.',
-            show_default=False,
-        ),
-    ] = None,
     base_loss: Annotated[
         float | None, typer.Option(help="Loss of the untrained base, for a tolerance in percent.")
     ] = None,
@@ -93,10 +85,12 @@ def verdict(
         float | None, typer.Option(help="The same for a file with the column correct: percent.")
     ] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Say which ranks can be distinguished, from each held-out example's loss, or answer, in each run."""
     from rankviz.verdict import sentences, verdict_json
 
+    tolerance = options["tolerance"]
     if base_loss is None and base_accuracy is None and tolerance and tolerance.strip().endswith("%"):
         raise InvalidSettingError(
             "A tolerance in percent needs --base-loss or --base-accuracy; or give the tolerance in nats or points."
@@ -118,7 +112,12 @@ def verdict(
     table(title, rows, notes=sentences(result))
 
 
-def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
+def spectrum(
+    adapter: Annotated[str, typer.Argument(help=ADAPTER_HELP)],
+    plot: Plot = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Show which rank a trained adapter really uses."""
     from statistics import median
 
@@ -136,9 +135,9 @@ def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json:
     print(core.in_words(opened))
     size = f"{units.file_size(opened.file_bytes)} in {opened.dtype}"
     steps = f", {counted(opened.training_steps, 'step')}" if opened.training_steps else ""
-    cells, rows = core.grid(opened), []
-    for name in cells.rows:
-        layers = [layer for block in cells.blocks for layer in cells.cells.get((name, block), ())]
+    (modules, blocks, cells), rows = core.grid(opened), []
+    for name in modules:
+        layers = [layer for block in blocks for layer in cells.get((name, block), ())]
         used = [layer for layer in layers if not layer.is_dead]
         row = {"Module": name, "Updates": str(len(layers)), "r": _span([layer.r for layer in layers])}
         for share in core.SHARES:
@@ -156,19 +155,15 @@ def _span(values: list[int]) -> str:
     return str(values[0]) if min(values) == max(values) else f"{min(values)} – {max(values)}"
 
 
+@takes("adapter", "r", "energy", "dtype", table=RESIZED, make=as_flag)
 def resize(
-    adapter: Adapter,
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the resized adapter.")],
-    r: Annotated[int | None, typer.Option("-r", "--rank", help="One rank for all modules.")] = None,
-    energy: Annotated[
-        float | None, typer.Option(help="Instead of a rank: share of each module's energy to keep, such as 0.99.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; unchanged by default.")] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Truncate a trained adapter to a lower rank; PEFT loads the result."""
-    api = Api()
-    planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
+    api, adapter = Api(), options.pop("adapter")
+    planned = api.adapters.plan_resize(adapter, **options)
     folder = api.adapters.resize(adapter, planned, output)
     if as_json:
         return print_json({"output": str(folder), **planned.as_json()})
@@ -191,7 +186,7 @@ def doctor(
     """Show what this machine trains on, and what would keep a training from running (then the exit code is 1)."""
     from rankviz.core import preflight as checks
 
-    facts, found = Api().preflight.diagnose(trial=not quick)
+    facts, found = Api().machine.diagnose(trial=not quick)
     problems = checks.problems(found)
     if as_json:
         print_json(checks.as_json(facts, found))
@@ -241,7 +236,7 @@ def probe(
         time_limit_seconds=time_limit,
     )
     if simulate:
-        simulated = api.probes.simulate(question, gpu, full=full)
+        simulated = api.machine.simulate(question, gpu, full=full)
         if as_json:
             print_json(simulated.as_json())
         else:
@@ -249,16 +244,16 @@ def probe(
             rows = [{"Memory": name, "Simulated": value} for name, value in simulated.lines()]
             table(title, rows, notes=simulated.sentences())
         return
-    print_notes(api.preflight.warnings(question.training))
-    probe_id = api.probes.start(question)
+    print_notes(api.machine.warnings(question.training))
+    probe_id = api.machine.start_probe(question)
     print(f"Probe {probe_id}. Ctrl-C stops the display; the probe goes on.", file=sys.stderr)
     shown = ""
-    for record in api.probes.follow(probe_id):
+    for record in api.machine.follow_probe(probe_id):
         status = str(record.state) if record.state.ended or not record.stage else record.stage
         if status != shown:
             print(status, file=sys.stderr)
         shown = status
-    estimate = api.probes.estimate(record)
+    estimate = api.machine.estimate_probe(record)
     if as_json:
         print_json(core.as_json(record, estimate))
     else:

@@ -11,7 +11,6 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs import curve_points_json, listed_run_json, run_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -31,6 +30,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
+from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
@@ -41,8 +41,7 @@ from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
-    from rankviz.api.runs import RunSummary
-    from rankviz.core.runs.estimate import RunEstimate
+    from rankviz.api.runs import RunJSON
     from rankviz.core.runs.events import HeldOut
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
@@ -53,13 +52,6 @@ STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz 
 def watch(api: Api, sweep_id: str) -> None:
     """Show a progress bar for the sweep and for each run on stderr until all runs have ended. Ctrl-C ends only the
     display: the runs continue, and a message says what to do next."""
-    try:
-        _watch(api, sweep_id)
-    except KeyboardInterrupt:
-        fail(STOPPED.format(id=sweep_id), 130)
-
-
-def _watch(api: Api, sweep_id: str) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, Progress, TaskProgressColumn
@@ -68,17 +60,20 @@ def _watch(api: Api, sweep_id: str) -> None:
     console = Console(stderr=True)
     bar = Progress(BarColumn(min(40, console.width // 2)), TaskProgressColumn(), console=console)
     task = bar.add_task("all runs", total=None)
-    with Live(bar, console=console) as display:
-        for sweep in api.runs.follow(sweep_id):
-            progress = api.runs.progress(sweep)
-            bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
-            lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
-            display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
+    try:
+        with Live(bar, console=console) as display:
+            for sweep in api.runs.follow(sweep_id):
+                progress = api.runs.progress(sweep)
+                bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
+                lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
+                display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
+    except KeyboardInterrupt:
+        fail(STOPPED.format(id=sweep_id), 130)
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """Return sentences on a sweep: its cost so far, a cancelled job that still costs money, and why the sweep waits."""
-    words = api.spending.of_sweep(sweep).sentence, api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)
+    words = api.engines.spent(sweep).sentence, api.engines.still_costs(sweep), api.runs.why_sweep_waits(sweep)
     return [*filter(None, words)]
 
 
@@ -98,17 +93,23 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     from rankviz.core.forecast.quick_look import bent_json
 
     sweep = api.runs.sweep(sweep_id)
-    waits, decision, rate = api.runs.why_each_waits(sweep), api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
-    scores = {metric.key: api.decisions.score(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
+    waits, decision, rate = (
+        api.runs.why_each_waits(sweep),
+        api.verdicts.decide(sweep_id),
+        api.verdicts.rate_look(sweep_id),
+    )
+    scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in measured_metrics(sweep.runs)}
     return {
         "sweep_id": sweep_id,
-        "runs": [run_json(each) | {"waits": waits.get(each.record.run_id)} for each in api.runs.summaries(sweep.runs)],
-        "cuts": curve_points_json(api.runs.fast_curves(sweep_id)),
+        "runs": [row | {"waits": waits.get(row["run_id"])} for row in api.runs.rows(sweep.runs, answers=True)],
+        "cuts": [
+            {"run_id": curve.run_id, **point._asdict()} for curve in fast_curves(sweep.runs) for point in curve.points
+        ],
         "forecast": bent_json(decision.forecast) if decision else None,
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
-        "cost": api.spending.of_sweep(sweep).as_json(),
+        "cost": api.engines.spent(sweep).as_json(),
         "waits": api.runs.why_sweep_waits(sweep) or None,
     }
 
@@ -121,20 +122,20 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, sweep)
     for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
-    _print_curves(api.runs.fast_curves(sweep_id))
-    if rate := api.decisions.rate(sweep_id):
+    _print_curves(fast_curves(sweep.runs))
+    if rate := api.verdicts.rate_look(sweep_id):
         print(*rate.sentences, sep="\n")
-    if decision := api.decisions.of(sweep_id):
+    if decision := api.verdicts.decide(sweep_id):
         print_bent(decision.forecast)
         print(*decision.train_sentences, sep="\n")
         if decision.forecast.repeat_at and not sweep.recorded:
             print(f"Measure the noise: rankviz runs add {sweep_id} -r {decision.forecast.repeat_at}")
         print("", *decision.ship_sentences, "", sep="\n")
-    for metric in api.verdicts.metrics(sweep_id):
+    for metric in measured_metrics(sweep.runs):
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
         if result and len(result.ranks) > 1:
             if metric is not LOSS:
-                score = api.decisions.score(sweep_id, metric)
+                score = api.verdicts.score_look(sweep_id, metric)
                 print(f"\n{metric.label}, higher is better:", *(score.sentences if score else ()), sep="\n")
             print(*sentences(result), sep="\n")
 
@@ -146,7 +147,7 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
         return f"{measured.loss:.4f}" if measured else ""
 
     def cells(run: "RunRecord") -> Mapping[str, str]:
-        place, request, done = api.locations.in_words(run), run.request, run.completed
+        place, request, done = api.engines.place_in_words(run), run.request, run.completed
         return {
             "Run": run.run_id,
             "State": str(run.state),
@@ -234,10 +235,10 @@ def sweep(
     if no_repeat and not quick:
         raise InvalidSettingError("--no-repeat needs --quick.")
     api, mode = Api(), "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
-    there = options["engine"] or "", options["flavor"] or "", options["spend"]
+    there = api.engines.destination(options["engine"] or "", options["flavor"] or "", options["spend"])
     request = make_sweep({**options, "data": data, "mode": mode, "repeat": not no_repeat})
-    print_notes(api.engines.check(request, *there).sentences)
-    sweep_id = api.engines.start(request, *there)
+    print_notes(api.runs.plan(request, there).sentences)
+    sweep_id = api.runs.start(request, there)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     trained = api.runs.sweep(sweep_id)
@@ -255,7 +256,7 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
 
-    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.decisions.of(sweep.sweep_id)
+    result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.verdicts.decide(sweep.sweep_id)
     judged = [(sweep, result)]
     info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
     write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
@@ -282,7 +283,7 @@ def runs_publish(
     """Publish a finished run or sweep: to the Hub as a dataset or an adapter, or to Trackio."""
     destination = Destination(to=to, name=name, public=public, space=space, base_model=base_model)
     token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
-    published = Api().sinks.publish(run_id, destination, token, use_login=not ask_token)
+    published = Api().runs.publish(run_id, destination, token, use_login=not ask_token)
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 
 
@@ -292,7 +293,7 @@ def runs_list(as_json: Json = False) -> None:
     api = Api()
     sweeps = api.runs.sweeps()
     if as_json:
-        return print_json([*map(listed_run_json, api.runs.summaries([run for each in sweeps for run in each.runs]))])
+        return print_json([*api.runs.rows([run for each in sweeps for run in each.runs])])
     for each in sweeps:
         runs_table(api, each)
     print(units.counted(sum(len(each.runs) for each in sweeps), "run"))
@@ -305,12 +306,12 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
     api = Api()
     if api.runs.is_sweep(run_id):
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
-    summary = api.runs.summary(run_id)
+    run, row = api.runs.get(run_id), api.runs.row(run_id)
     if as_json:
-        return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
+        return print_json(row | {"waits": api.runs.why_waits(run) or None})
     print(f"Run {run_id}\n")
-    grid([name, value] for name, value in facts(api, summary).items() if value)
-    for answer in summary.record.answers:
+    grid([name, value] for name, value in facts(api, run, row).items() if value)
+    for answer in run.answers:
         print()
         texts = {"Prompt": answer.prompt, "Reference": answer.reference}
         for name, each in (("Base", answer.before), ("Trained", answer.after)):
@@ -318,19 +319,27 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
         grid([name, one_line(text)] for name, text in texts.items())
 
 
-def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
+def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
     """Return a run's place, cost, settings, measurements and estimate by name; empty text where unknown."""
-    run, estimate, done, request = summary.record, summary.estimate, summary.record.completed, summary.record.request
+    estimate, done, request = api.runs.expected_run(run), run.completed, run.request
 
     def both(metric: Metric) -> str:
         return ", ".join(_value(each, metric) or units.NOT_KNOWN for each in (run.loss_before, run.loss_after))
 
+    estimated = {}
+    if estimate:
+        basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
+        estimated = {
+            "Estimated adapter": f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}",
+            "Estimated memory": f"{units.memory_span(estimate.memory_bytes)} ({estimate.memory_kind})",
+            "Estimated time": units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN,
+        }
     return {
         "Sweep": request.sweep_id,
         "State": str(run.state),
-        "Place": api.locations.in_words(run),
+        "Place": api.engines.place_in_words(run),
         "Waits": api.runs.why_waits(run),
-        "Machine time so far": summary.device_time.in_words,
+        "Machine time so far": device_time([run], time.time()).in_words,
         "Error": run.error,
         "Base model": request.base,
         "Data": request.data,
@@ -342,19 +351,10 @@ def facts(api: Api, summary: "RunSummary") -> Mapping[str, str]:
         "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
         "Peak memory": f"{units.memory_size(done.peak_memory_bytes)} ({done.peak_memory_kind})" if done else "",
         "Training time": units.duration(done.train_seconds) if done else "",
-        **(_estimated(estimate) if estimate else {}),
-        "Folder": str(summary.folder or ""),
-        "Adapter": str(summary.adapter_folder or ""),
+        **estimated,
+        "Folder": row["folder"] or "",
+        "Adapter": row["adapter_folder"] or "",
         "Device": str(run.environment.get("device_name") or units.NOT_KNOWN),
-    }
-
-
-def _estimated(estimate: "RunEstimate") -> Mapping[str, str]:
-    basis = f", {estimate.timed_in_words}" if estimate.timed_in_words else ""
-    return {
-        "Estimated adapter": f"{estimate.adapter_parameters:,}, {units.file_size(estimate.adapter_bytes)}",
-        "Estimated memory": f"{units.memory_span(estimate.memory_bytes)} ({estimate.memory_kind})",
-        "Estimated time": units.time_span(estimate.seconds) + basis if estimate.seconds else units.NOT_KNOWN,
     }
 
 
@@ -372,8 +372,8 @@ def runs_add(
 ) -> None:
     """Add one run at another rank to a sweep, or a repeat of a rank, with the same base, data and settings."""
     api = Api()
-    print_notes(api.moves.check_added(sweep_id, r).sentences)
-    print(api.moves.add(sweep_id, r))
+    print_notes(api.runs.plan_added(sweep_id, r).sentences)
+    print(api.runs.add(sweep_id, r))
     watch(api, sweep_id)
 
 
@@ -395,8 +395,8 @@ def runs_resume(
 ) -> None:
     """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
     api = Api()
-    print_notes(api.moves.check(sweep_id, engine, flavor, spend).sentences)
-    api.moves.resume(sweep_id, engine, flavor, spend)
+    print_notes(api.runs.plan_resume(sweep_id, engine, flavor, spend).sentences)
+    api.runs.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
 
 

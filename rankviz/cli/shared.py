@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
@@ -14,12 +14,11 @@ from typer import Option as Flag
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
-from rankviz.options import OPTIONS, Option, data_of, question_of, takes
+from rankviz.options import EVERY, OPTIONS, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
 Plot = Annotated[Path | None, Flag("--plot", metavar="FILE", help="Also write a figure: FILE.html, .png or .svg.")]
-Parameters = Annotated[float | None, Flag(help="Parameters of a model that has no name here, such as 125e6.")]
 Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
@@ -36,22 +35,23 @@ _CHANGED = (
     replace(OPTIONS["checkpointing"], default="auto", help="unsloth, hf, none, or auto: the framework's own."),
     Option("data", Path | None, None, _DATA_HELP),
 )
-_TABLE = OPTIONS | {each.name: each for each in _CHANGED}
+_TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
 def as_flag(option: Option) -> Parameter:
-    """Return an option of the table as a Typer parameter: `model` as an argument, the others as flags."""
-    if option.name == "model":
+    """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
+    if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
     else:
         flags = option.flags or (("--" + option.name.replace("_", "-"),) if option.kind is bool else ())
-        kind = str if option.kind == str | float else option.kind
+        kind = {str | float: str, str | float | None: str | None}.get(option.kind, option.kind)
         kind, default = Annotated[kind, Flag(*flags, help=option.description)], option.default
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-asks = takes(*QUESTION, table=_TABLE, make=as_flag)
-"""Decorator that adds the options of a question to a command, passed as **options for `question_in`."""
+def asks(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options of a question, and more of EVERY, to a command, as **options."""
+    return takes(*QUESTION, *more, table=_TABLE, make=as_flag)
 
 
 def question_in(options: Mapping[str, Any], command: str = "") -> Question:

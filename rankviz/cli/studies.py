@@ -10,14 +10,14 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import advice_json
 from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
-from rankviz.cli.shared import MODEL_HELP, Json, Parameters, asks, fail, print_json, question_in, table
-from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
+from rankviz.cli.shared import MODEL_HELP, Json, as_flag, asks, fail, print_json, question_in, table
+from rankviz.core.advice.use_case import Goal
+from rankviz.options import EVERY, takes
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import BentForecast
 
 
-UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
 FILES_HELP = (
     "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
     f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
@@ -25,12 +25,9 @@ FILES_HELP = (
 evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
-@asks
+@asks("use_case", "forgetting", "parameters")
 def advise(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "",
-    use_case: UseCaseOption = DEFAULT,
-    forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
-    parameters: Parameters = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
@@ -42,7 +39,8 @@ def advise(
     from rankviz.core.fit import fit_in_words
 
     question = question_in({**options, "model": model}, "advise recommends the rank and")
-    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters)
+    goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
+    answer = Api().advice.advise(question, goal, options["parameters"])
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
@@ -56,14 +54,15 @@ def advise(
 
 
 @evidence.command("list")
+@takes("model", "use_case", table=EVERY, make=as_flag)
 def list_studies(
     model: Annotated[str | None, typer.Argument(help="Sort by how near a study is to this model.")] = None,
-    use_case: UseCaseOption = DEFAULT,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """List the studies with their caveats; with a model, the nearest first."""
     api = Api()
-    rows = _rows(api, model, use_case)
+    rows = _rows(api, model, options["use_case"])
     if as_json:
         rates = [each._asdict() for each in api.studies.rate_by_rank()]
         return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
@@ -110,7 +109,7 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
 
     every = api.studies.all()
     if model:
-        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
+        near = api.studies.near(api.studies.subject(model, use_case), LORA_METHODS, FACETS)
         shown = [(x.line.study, x.line.model.base_model, sum(len(y.points) for y in x.lines), x.in_words) for x in near]
     else:
         counts = Counter((point.study_id, point.base_model) for point in every.points)
@@ -123,16 +122,12 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
     ]
 
 
+@takes("model", "use_case", "parameters", "metric", "runs", table=EVERY, make=as_flag)
 def forecast(
     model: Annotated[str, typer.Argument(help="Any name, or a model with the sweep of --runs.")] = "",
-    use_case: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = DEFAULT,
-    parameters: Parameters = None,
     base: Annotated[bool, typer.Option("--base/--instruct", hidden=True)] = False,
-    metric: Annotated[str | None, typer.Option(help="score (points, the default) or loss (% of the loss).")] = None,
-    runs: Annotated[
-        str | None, typer.Option(help="A sweep with finished runs at two ranks or more: adds their own forecast.")
-    ] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Forecast quality by rank from published studies, and between the ranks of your own runs.
 
@@ -141,7 +136,7 @@ def forecast(
     from rankviz.core.forecast.bands import UNIT_WORDS, forecast_json
     from rankviz.core.forecast.quick_look import bent_json
 
-    answer, bent = Api().forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
+    answer, bent = Api().studies.forecasts(model, **options)
     if as_json:
         own = {"bent": bent_json(bent)} if bent else {}
         return print_json(forecast_json(answer) | own)

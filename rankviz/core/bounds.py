@@ -22,17 +22,11 @@ PLACE = re.compile(r"""(?<![\w./])~?/+(?:[^\s/:;,'"()]+/+)*(?=[^\s/:;,'"()])""")
 
 
 class Between(NamedTuple):
-    """Bound: a number from low to high."""
+    """Bound: a number from low to high. or_nan: numbers outside are read as nan, not refused."""
 
     low: float
     high: float
-
-
-class OrNan(NamedTuple):
-    """Bound: a number from low to high; numbers outside are read as nan."""
-
-    low: float
-    high: float
+    or_nan: bool = False
 
 
 class Letters(NamedTuple):
@@ -69,7 +63,7 @@ Count = Annotated[int, Between(0, 10**15)]
 Bytes = Annotated[int, Between(0, 2**60)]
 BytesMoved = Annotated[int, Between(-(2**60), 2**60)]
 """Difference of two numbers of bytes."""
-Loss = Annotated[float, OrNan(-1e-3, 1e9)]
+Loss = Annotated[float, Between(-1e-3, 1e9, or_nan=True)]
 """Nats per token; rounding may take it slightly below 0. nan: the run diverged, or the loss is above the limit."""
 Word = Annotated[str, Letters(200)]
 Id = Annotated[str, Letters(100, NAME)]

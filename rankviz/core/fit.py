@@ -18,7 +18,6 @@ from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
-from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range, WholeRangeJSON
 from rankviz.errors import InvalidSettingError
@@ -42,30 +41,25 @@ TRAINING = {
 """Field of TrainingSetup by option."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
     """One model at one rank on one card, with its estimate."""
 
+    answer: Estimate
+    """Estimate of a question with one rank; model, question, card and rank are its own."""
+    assumptions: Assumptions
     model: ModelSpec
     question: Question
     gpu: Gpu | None
-    assumptions: Assumptions
-    answer: Estimate
+    row: RankEstimate
+    r: int
 
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
         """Return the setting of one rank of an estimate."""
-        (row,) = (rank for rank in answer.ranks if rank.r == r)
-        one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
-        return cls(model=one.model, question=one.question, gpu=one.gpu, assumptions=assumptions, answer=one)
-
-    @property
-    def row(self) -> RankEstimate:
-        return self.answer.ranks[0]
-
-    @property
-    def r(self) -> int:
-        return self.question.ranks[0]
+        row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
+        one = replace(answer, ranks=(row,), question=question)
+        return cls(one, assumptions, one.model, question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:
@@ -92,8 +86,7 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
     """Estimate a question with one rank; raise InvalidSettingError for several ranks or an invalid setting."""
     if len(question.ranks) != 1:
         raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
-    answer = estimate(model, question, gpu, assumptions)
-    return Setting(model=model, question=answer.question, gpu=gpu, assumptions=assumptions, answer=answer)
+    return Setting.of(estimate(model, question, gpu, assumptions), question.ranks[0], assumptions)
 
 
 def changed(question: Question, change: Change) -> Question:
@@ -168,37 +161,33 @@ def _peak(before: MemoryEstimate, after: MemoryEstimate) -> str:
     return f"Peak: {', '.join(moved) or 'no part changes'}"
 
 
-def price(start: Setting, labelled: Labelled) -> Knob | None:
-    """Return the effect of a change; None where the changed question is not valid."""
-    label, change, same_result = labelled
-    change = keeping_tokens(start.question, change)
-    try:
-        after = start.with_change(change)
-    except InvalidSettingError:
-        return None
-    before, seconds = start.seconds_for(start.tokens), after.seconds_for(start.tokens)
-    more = None if before is None or seconds is None else seconds - before
-    paid = start.answer.price
-    return Knob(
-        label=label,
-        change=change,
-        same_result=same_result,
-        device_bytes=after.row.memory.fullest - start.row.memory.fullest,
-        seconds=more,
-        usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
-        fit=after.row.fit,
-        margin_bytes=after.row.spare,
-        peak=_peak(start.row.memory, after.row.memory),
-    )
-
-
 def knobs(start: Setting) -> tuple[Knob, ...]:
     """Return the effect of every change that applies."""
     return tuple(_priced(start, _changes(start)))
 
 
 def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
-    return (knob for each in changes if (knob := price(start, each)))
+    """Yield the effect of each change after which the question is valid."""
+    before, paid = start.seconds_for(start.tokens), start.answer.price
+    for label, change, same_result in changes:
+        change = keeping_tokens(start.question, change)
+        try:
+            after = start.with_change(change)
+        except InvalidSettingError:
+            continue
+        seconds = after.seconds_for(start.tokens)
+        more = None if before is None or seconds is None else seconds - before
+        yield Knob(
+            label=label,
+            change=change,
+            same_result=same_result,
+            device_bytes=after.row.memory.fullest - start.row.memory.fullest,
+            seconds=more,
+            usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
+            fit=after.row.fit,
+            margin_bytes=after.row.spare,
+            peak=_peak(start.row.memory, after.row.memory),
+        )
 
 
 def _changes(start: Setting) -> Iterator[Labelled]:
@@ -255,13 +244,9 @@ def _target_change(start: Setting) -> Labelled | None:
         plan = plan_on(start.model, replace(question.lora, target_modules=preset), question.training, card(None))
     except InvalidSettingError:
         return None
-    paths, after = _paths(now), _paths(plan)
+    paths, after = ({layer.path for layer in each.layers} for each in (now, plan))
     fewer = after < paths and plan.parameters(start.r) < start.row.adapter_parameters
     return (label, {"targets": preset}, False) if (fewer if narrower else paths < after) else None
-
-
-def _paths(plan: AdapterPlan) -> frozenset[str]:
-    return frozenset(layer.path for layer in plan.layers)
 
 
 LENGTH_STEP = 64
@@ -298,15 +283,13 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     def ask(n: int) -> Setting:
         return start.with_change({option: n})
 
-    def stays(n: int) -> bool:
-        """Return True while the embedding is still on the card; where it is moved, larger values fit again."""
-        return ask(n).row.memory.base_weights == ask(1).row.memory.base_weights
-
     def largest_with(end: str) -> int | None:
         beyond = largest(lambda n: getattr(ask(step + n).row.spare, end) >= 0, ceiling - step)
         return largest(lambda n: getattr(ask(n).row.spare, end) >= 0, step) if beyond is None else step + beyond
 
-    step, one, note = largest(stays, ceiling), ask(1), ""
+    one, note = ask(1), ""
+    # where the embedding is still on the card; where it is moved, larger values fit again
+    step = largest(lambda n: ask(n).row.memory.base_weights == one.row.memory.base_weights, ceiling)
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
@@ -389,11 +372,9 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             return replace(card, reason=str(error))
         return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
 
-    def order(card: FittingCard) -> tuple:
-        return FIT_ORDER[card.fit], card.usd.expected if card.usd else math.inf
-
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
-    return tuple(sorted(map(on, by_size), key=order))
+    by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
+    return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
 
 
 def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:

@@ -27,7 +27,6 @@ from rankviz.core.bounds import (
     Between,
     Items,
     Letters,
-    OrNan,
     Prose,
     printable,
     shown,
@@ -128,7 +127,7 @@ def _reader(hint: Any) -> Reader:
     if hint is bool:
         return _checked(lambda value: type(value) is bool, "true or false")
     if hint in (int, float):
-        return _number(hint, bounds)
+        return _number(hint, bounds.get(Between, Between(-MAX_NUMBER, MAX_NUMBER)))
     raise TypeError(f"no JSON value is read as {hint}")
 
 
@@ -143,11 +142,11 @@ def _checked(fits: Callable[[Any], bool], words: str, make: Reader = lambda valu
     return read
 
 
-def _number(kind: type, bounds: Mapping[type, Any]) -> Reader:
-    low, high = bounds.get(Between) or bounds.get(OrNan) or (-MAX_NUMBER, MAX_NUMBER)
+def _number(kind: type, bound: Between) -> Reader:
+    low, high, or_nan = bound
     kinds, what = ((int,), "a whole number") if kind is int else ((float, int), "a number")
     words = f"{what} from {low:,} to {high:,}"
-    if OrNan in bounds:
+    if or_nan:
         return _checked(lambda v: type(v) in kinds, words, lambda v: v if low <= v <= high else math.nan)
     # By type, not isinstance: true and false are no numbers. nan lies between no two numbers.
     return _checked(lambda value: type(value) in kinds and low <= value <= high, words)

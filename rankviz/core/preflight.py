@@ -135,13 +135,9 @@ def uses_gpu(facts: Facts) -> bool:
 
 
 def problems(checks: Sequence[Check], state: State = "problem") -> tuple[Check, ...]:
-    """Return the checks that would keep a training from running; of equal sentences only one."""
+    """Return the checks that would keep a training from running, or those of another state, such as "warning"; of equal
+    sentences only one."""
     return tuple({check.sentence: check for check in checks if check.state == state}.values())
-
-
-def warnings(checks: Sequence[Check]) -> tuple[Check, ...]:
-    """Return the checks with a warning; of equal sentences only one."""
-    return problems(checks, "warning")
 
 
 def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
@@ -94,6 +94,8 @@ class ProbeQuestion:
 class ProbeRequest(ProbeQuestion):
     """Request for one probe, as in request.json, without "auto"; its depths may include total_depth."""
 
+    data: ClassVar[str] = ""
+    """A probe trains on random tokens."""
     probe_id: Id
     created_at: Moment
     total_depth: int

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 ROUNDING = 1e-9
 """Relative error up to which ends in the wrong order, from rounding, are corrected."""
@@ -85,20 +85,13 @@ def middle(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-Level = Literal["info", "warning"]
-
-
 class Caution(str):
     """A note of level "warning"; other notes are plain strings."""
 
     __slots__ = ()
 
 
-def level(note: str) -> Level:
-    return "warning" if isinstance(note, Caution) else "info"
-
-
 def by_level(notes: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (warnings, other notes), each in the given order."""
     notes = tuple(notes)
-    return tuple(n for n in notes if level(n) == "warning"), tuple(n for n in notes if level(n) == "info")
+    return tuple(n for n in notes if isinstance(n, Caution)), tuple(n for n in notes if not isinstance(n, Caution))

@@ -275,42 +275,37 @@ USUAL_ORDER = (
 )
 
 
-class Grid(NamedTuple):
-    """Layers by (row, block); several where a block has several experts. rows: shortest distinct module names:
-    "q_proj", "self_attn.out_proj". blocks: numbers as texts, "–" for modules outside all blocks."""
+def grid(
+    spectrum: Spectrum,
+) -> tuple[Sequence[str], Sequence[str], Mapping[tuple[str, str], Sequence[LayerSpectrum]]]:
+    """Return the layers by module and block.
 
-    rows: Sequence[str]
-    blocks: Sequence[str]
-    cells: Mapping[tuple[str, str], Sequence[LayerSpectrum]]
-
-
-def grid(spectrum: Spectrum) -> Grid:
-    """Return the layers by module and block, with modules in the usual order."""
+    Returns:
+        The shortest distinct module names ("q_proj", "self_attn.out_proj"), in the usual order; the numbers of the
+        blocks as texts, "–" for modules outside all blocks; and the layers by (module, block), several where a block
+        has several experts.
+    """
     by_kind: dict[str, list[tuple[str, LayerSpectrum]]] = {}
     for layer in spectrum.layers:
         block, kind = "–", layer.name
         if match := BLOCK.fullmatch(layer.name):  # numbers after the block's are experts'
             block, kind = match["block"], match["before"] + re.sub(r"\.\d+(?=\.|$)", ".*", match["after"])[1:]
         by_kind.setdefault(kind, []).append((block, layer))
-    alike = Counter(tail for kind in by_kind for tail in _tails(kind))
+    tails = {}
+    for kind in by_kind:
+        parts = kind.rsplit(".", MOST_PARTS)
+        tails[kind] = [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
+    alike = Counter(tail for each in tails.values() for tail in each)
     cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
     for kind, layers in by_kind.items():
-        row = next((tail for tail in _tails(kind) if alike[tail] == 1 and _is_module(tail)), kind)
+        named = (tail for tail in tails[kind] if not {*tail.split(".")} <= {"*", "base_layer", "weight"})
+        row = next((tail for tail in named if alike[tail] == 1), kind)
         for block, layer in layers:
             cells.setdefault((row, block), []).append(layer)
     usual = {name: place for place, name in enumerate(USUAL_ORDER)}
     rows = sorted({row for row, _ in cells}, key=lambda row: (usual.get(row.split(".")[-1], len(usual)), row))
     blocks = sorted({block for _, block in cells}, key=lambda block: int(block) if block.isdigit() else math.inf)
-    return Grid(rows, blocks, cells)
-
-
-def _tails(kind: str) -> list[str]:
-    parts = kind.rsplit(".", MOST_PARTS)
-    return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
-
-
-def _is_module(tail: str) -> bool:
-    return any(part not in ("*", "base_layer", "weight") for part in tail.split("."))
+    return rows, blocks, cells
 
 
 class LayerJSON(TypedDict):

@@ -27,30 +27,24 @@ MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
 
 
-def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_decode(content, name).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).") from None
-
-
 def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    """Yield the objects of a JSON array, or of a file with one object per line."""
-    if not content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-        yield from _read_jsonl(content, name)
-        return
-    if len(content) > MAX_ARRAY_BYTES:
+    """Yield the objects of a file with one object per line, or of a JSON array."""
+    is_array = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[") and not name.lower().endswith(".jsonl")
+    if is_array and len(content) > MAX_ARRAY_BYTES:
         raise BadDataError(
             f"{name} is a JSON array of {len(content) / 1e6:,.0f} MB, more than the {MAX_ARRAY_BYTES / 1e6:,.0f} MB "
             "allowed: write one object per line (JSONL)."
         )
-    try:
-        yield from enumerate(json.loads(_decode(content, name)), start=1)
-    except (ValueError, RecursionError) as error:
-        raise BadDataError(f"{name} is not a JSON array ({error}).") from None
+    text = _decode(content, name)
+    for number, line in enumerate([text] if is_array else text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            what = f"{name} is not a JSON array" if is_array else f"Row {number} of {name} is not a JSON object"
+            raise BadDataError(f"{what} ({error}).") from None
+        yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
 def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
@@ -94,7 +88,7 @@ def _decode(content: bytes, name: str) -> str:
         raise BadDataError(f"{name} is not UTF-8 (line {row}): save it as UTF-8.") from None
 
 
-READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+READERS = {".jsonl": _read_json, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
 SUFFIXES = tuple(READERS)
 
 

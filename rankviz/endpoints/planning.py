@@ -20,40 +20,12 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
+from rankviz.options import DATA, EVERY, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
-_ANY_MODEL = "Any name; the model need not be readable."
-_ADAPTER = "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."
-_FORMATS = "colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or llamafactory."
-_RATE = "Empty for a usual rate, or the rate for the use case."
-_TOLERANCE = 'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base.'
-TABLE = OPTIONS | {
-    each.name: each
-    for each in (
-        Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
-        Option("use_case", str, "instruction", "simple, instruction, complex, near-full, pretraining or rl."),
-        Option("forgetting", bool, False, "True if the base model must keep its abilities."),
-        Option("parameters", float | None, None, "Number of parameters of a model that has no name here."),
-        Option("format", str, "script", _FORMATS),
-        Option("learning_rate", float | None, None, _RATE),
-        Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
-        Option("base", bool | None, None, "No longer used: the band does not depend on it."),
-        Option("metric", str | None, None, "score (points) or loss (% of the loss)."),
-        Option("limit", int, 50, "Number of entries, 1 to 500."),
-        Option("offset", int, 0, "Number of entries to skip."),
-        Option("sweep_id", str, "", "From start_sweep or runs."),
-        Option("tolerance", str | float | None, None, _TOLERANCE),
-        Option("adapter", str, "", _ADAPTER),
-        Option(
-            "energy", float | None, None, "Instead of a rank: the share of each module's energy to keep, such as 0.99."
-        ),
-        Option("dtype", str | None, None, "fp32, bf16 or fp16; empty leaves it unchanged."),
-    )
-}
 METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
-ANY = TABLE | {"model": replace(OPTIONS["model"], help=_ANY_MODEL)}
+ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
 ModelJSON = shape(ModelRow)
 
 
@@ -145,7 +117,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
 
-    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, table=TABLE)
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, table=EVERY)
     def fit(**options: Any) -> FitJSON:
         """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit."""
         question, assumed = question_of(options).with_assumed_length()
@@ -166,19 +138,19 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
-        answer, bent = api.forecasts.answer(**asked)
+        answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
-    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, table=TABLE)
+    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, table=EVERY)
     def export(use_case: str | None = None, **options: Any) -> ExportJSON:
         """A script, a notebook or a configuration file that trains with these settings elsewhere."""
         goal = Goal(use_case=use_case) if use_case else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.exports.write(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal)
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
-    @takes("limit", "offset", table=TABLE)
+    @takes("limit", "offset", table=EVERY)
     def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
         """The base models of the catalogue, with parameter counts from their real layers."""
         return [asdict(row) for row in part(api.models.all(), limit, offset)]
@@ -186,11 +158,11 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes("model", "use_case", "limit", "offset", table=ANY)
     def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
         """Quality by rank in published studies, the nearest to a model and a use case first."""
-        near = api.studies.near(api.forecasts.subject(**options), LORA_METHODS, FACETS)
+        near = api.studies.near(api.studies.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 
-    @takes("sweep_id", "tolerance", "metric", table=TABLE | {"metric": METRIC})
+    @takes("sweep_id", "tolerance", "metric", table=EVERY | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
         """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best."""
         answer = api.verdicts.of_sweep(sweep_id, options["tolerance"], options["metric"])
@@ -199,7 +171,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
             raise InvalidSettingError(f"{why} Ask again later.")
         return {"sweep_id": sweep_id, **verdict_json(answer), "in_words": sentences(answer)}
 
-    @takes("adapter", "limit", "offset", table=TABLE)
+    @takes("adapter", "limit", "offset", table=EVERY)
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
         """Ranks that a trained adapter really uses: the singular values of its updates, and what they say."""
         part((), limit, offset)
@@ -207,7 +179,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         with api.adapters.looking(opened):
             return {**spectrum_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
 
-    @takes("adapter", "r", "energy", "dtype", table=TABLE)
+    @takes("adapter", "r", "energy", "dtype", table=EVERY)
     def resize(adapter: str = "", r: int | None = None, **options: Any) -> ResizedJSON:
         """Truncate a trained adapter to a lower rank, as a file to download. Give a rank or an energy."""
         planned = api.adapters.plan_resize(adapter, r=r, **options)

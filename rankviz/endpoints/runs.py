@@ -1,37 +1,28 @@
 """Endpoints for runs and sweeps: read by all who may see them, started by identified visitors, changed by owners."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.locations import CostJSON
-from rankviz.api.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
-from rankviz.core.from_json import as_answer
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import device_time, thinned
+from rankviz.api.engines import CostJSON
+from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
+from rankviz.core.from_json import as_answer, shape
+from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
 
 
-class RunStateJSON(TypedDict):
-    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
-    attempts that began; waits says in sentences why the run waits."""
+class RunStateJSON(StandingJSON):
+    """Progress of one run."""
 
     run_id: str
     r: int
     state: str
-    engine: str | None
-    where: str | None
-    attempt: int
-    waits: str | None
-    device_seconds: float
-    device_seconds_is_whole: bool
-    error: str | None
 
 
 class PlaceJSON(TypedDict):
@@ -88,13 +79,6 @@ class IdsJSON(TypedDict):
     run_ids: list[str]
 
 
-class UploadsJSON(TypedDict):
-    """Number and size of the deleted uploads."""
-
-    files: int
-    size_bytes: int
-
-
 class SharedJSON(TypedDict):
     """Sharing of a run or sweep: shared is true if others may look at it, by adding address to this page's address."""
 
@@ -115,26 +99,13 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
-        waits=api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep) or None,
-        cost=api.spending.of_sweep(sweep).as_json(),
-        runs=[_state(api, run, waits.get(run.run_id)) for run in sweep.runs],
-    )
-
-
-def _state(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
-    place, spent = api.locations.of(run), device_time([run], time.time())
-    return as_answer(
-        RunStateJSON,
-        run,
-        r=run.request.r,
-        state=str(run.state),
-        engine=place.engine or None,
-        where=place.where or None,
-        attempt=run.shown_attempt,
-        waits=waits,
-        device_seconds=spent.seconds,
-        device_seconds_is_whole=spent.is_whole,
-        error=run.error or None,
+        waits=api.runs.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
+        cost=api.engines.spent(sweep).as_json(),
+        runs=[
+            {"run_id": run.run_id, "r": run.request.r, "state": str(run.state), **api.runs.standing(run)}
+            | {"waits": waits.get(run.run_id)}
+            for run in sweep.runs
+        ],
     )
 
 
@@ -154,7 +125,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
             offset: Number of entries to skip.
         """
         every = part((run for sweep in api.runs.sweeps() for run in sweep.runs), limit, offset)
-        return [*map(listed_run_json, api.runs.summaries(every))]
+        return [*api.runs.rows(every)]
 
     def run(run_id: str = "") -> RunAnswerJSON:
         """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
@@ -162,9 +133,8 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             run_id: An id from `runs`.
         """
-        summary = api.runs.summary(run_id)
-        steps = thinned(summary.record.steps, SHOWN_STEPS)
-        return {**run_json(summary), "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
+        row, steps = api.runs.row(run_id), thinned(api.runs.get(run_id).steps, SHOWN_STEPS)
+        return {**row, "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
         """Progress of a sweep: its place in the queue, its runs, and the time left.
@@ -199,13 +169,13 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
         request = sweep_of({**options, "ranks": options["ranks"] or None})
-        there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
-        expected = api.engines.check(request, **there).sentences
-        sweep_id = api.engines.start(request, **there)
+        there = api.engines.destination(engine or "", flavor or "", spend)
+        expected = api.runs.plan(request, there).sentences
+        sweep_id = api.runs.start(request, there)
         sweep = api.runs.sweep(sweep_id)
         return StartedJSON(
             sweep_id=sweep_id,
-            engine=api.engines.name(**there),
+            engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
             expected=list(expected),
             place=_place(api, sweep_id),
@@ -231,7 +201,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine; null for the one that the sweep has.
             spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine or "", flavor or "", spend)))
+        return IdsJSON(run_ids=list(api.runs.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
@@ -241,9 +211,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.delete(id)))
 
-    def delete_uploads() -> UploadsJSON:
+    def delete_uploads() -> shape(Usage):
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return UploadsJSON(**api.quota.delete_uploads()._asdict())
+        return api.runs.quota.delete_uploads()._asdict()
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from rankviz.core.cost.notes import truncation
@@ -11,7 +12,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework
 from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
-from rankviz.exports.script import colab, notebook, script
+from rankviz.exports.script import notebook, script
 
 __all__ = ["FORMATS", "LEARNING_RATE", "Format", "Recipe", "Written", "recipe", "script", "write"]
 
@@ -22,23 +23,18 @@ class Format(NamedTuple):
     label: str
     file_name: str
     write: Callable[[Recipe], str]
-    trained_by: Framework | None = None
-    """Framework that the tool trains with, and so whose rules match names to modules; None for the chosen framework."""
+    trained_by: Framework | Callable[[ModelSpec, Question], Framework] | None = None
+    """Framework that the tool trains with, and so whose rules match names to modules, or a function that returns it;
+    None for the chosen framework."""
     tool: str = ""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Name and writer of each other file that the tool needs."""
     trains: bool = True
     """True where the file says how long to train, False where it only describes the adapter."""
 
-    def framework(self, model: ModelSpec, question: Question) -> Framework:
-        """Return the framework whose rules the tool trains by."""
-        if self.tool == NAMES_NO_EXPERTS:
-            return llamafactory_framework(model, question)
-        return self.trained_by or question.training.framework
-
 
 FORMATS = {
-    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, "unsloth"),
+    "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", partial(notebook, colab=True), "unsloth"),
     "script": Format("Script for the chosen framework", "train.py", script),
     "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook),
     "unsloth": Format("Unsloth script", "train_unsloth.py", script, "unsloth"),
@@ -50,7 +46,8 @@ FORMATS = {
         "LLaMA-Factory YAML",
         "llamafactory.yaml",
         llamafactory,
-        tool=NAMES_NO_EXPERTS,
+        llamafactory_framework,
+        NAMES_NO_EXPERTS,
         extra_files=(("dataset_info.json", dataset_info),),
     ),
 }
@@ -80,7 +77,9 @@ def write(
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]
-    framework = chosen.framework(model, question)
+    framework = chosen.trained_by or question.training.framework
+    if callable(framework):
+        framework = framework(model, question)
     made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
     about_data = truncation(made.training) if chosen.trains else ""
     made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))

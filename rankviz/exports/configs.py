@@ -12,16 +12,10 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import chat
+from rankviz.exports import families
+from rankviz.exports.families import composite
 from rankviz.exports.recipe import Recipe
-from rankviz.exports.towers import composite
-from rankviz.exports.words import (
-    FILE_NAME,
-    require_readable,
-    sources,
-    templates,
-    title,
-)
+from rankviz.exports.script import templates
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
 """Releases of the tools with whose schemas the keys agree."""
@@ -37,8 +31,8 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
     """Fill the tool's template. Its header gives the file, the counts, and differences between the tool and RankViz."""
     name = tool.lower().replace("-", "")
     header = (
-        f"{title(recipe)}, for {command}",
-        sources(recipe),
+        f"{recipe.title}, for {command}",
+        recipe.sources,
         f"RankViz's estimates of memory and time are of Unsloth, TRL and plain PEFT, not of {tool}.",
         *recipe.notes,
     )
@@ -47,36 +41,25 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    named = chat.data()["settings"][name]
+    named = families.data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, form=form, named=named, **values)
 
 
 def axolotl(recipe: Recipe) -> str:
     """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
-    require_readable(recipe, "Axolotl")
+    recipe.require_readable("Axolotl")
     form = recipe.data.form or ("messages" if recipe.is_chat else "prompt-completion")
-    return _written(
-        "Axolotl",
-        f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml",
-        recipe,
-        form,
-        end=chat.end_of_turn(recipe.model_id, recipe.model_type),
-        targets=_targets(recipe),
-        rows=_rows(recipe, form),
-    )
-
-
-def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
-    name = recipe.data.file_name or FILE_NAME
-    ending = name.rpartition(".")[2].lower()
-    named = chat.data()["settings"]["axolotl"]
-    row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **named["form"][form]}
-    if row["type"] != "chat_template":
-        return {"datasets": [row]}
-    if not recipe.is_chat:  # a base model has no template: as in the scripts, but with the end token after each answer
-        return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": named["headings"]}]}
-    end = chat.end_of_turn(recipe.model_id, recipe.model_type)
-    return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
+    end, named = families.end_of_turn(recipe.model_id, recipe.model_type), families.data()["settings"]["axolotl"]
+    ending = recipe.file_name.rpartition(".")[2].lower()
+    row = {"path": recipe.file_name, "ds_type": "json" if ending == "jsonl" else ending, **named["form"][form]}
+    rows: dict[str, Any] = {"datasets": [row]}
+    if row["type"] == "chat_template" and recipe.is_chat:
+        row["chat_template"] = "tokenizer_default"
+        rows |= {"eot_tokens": [end]} if end else {}
+    elif row["type"] == "chat_template":  # no template: as in the scripts, but with the end token after each answer
+        row |= {"chat_template": "jinja", "chat_template_jinja": named["headings"]}
+    command = f"Axolotl {AXOLOTL_VERSION}: axolotl train axolotl.yaml"
+    return _written("Axolotl", command, recipe, form, end=end, targets=_targets(recipe), rows=rows)
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:
@@ -87,7 +70,7 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
         targets = {"lora_target_linear": True}
     if recipe.target_parameters:
         targets["lora_target_parameters"] = list(recipe.target_parameters)
-    for name, pattern in recipe.patterns.items():
+    for name, pattern in recipe.plan.patterns(recipe.lora).items():
         if not all(isinstance(value, int) for value in pattern.values()):
             raise InvalidSettingError(
                 f"Axolotl needs whole numbers in lora_{name} (got {', '.join(map(str, pattern.values()))}). Choose "
@@ -110,19 +93,19 @@ def dataset_info(recipe: Recipe) -> str:
     forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
     entries = {}
     for name, form in forms.items():
-        described = chat.data()["settings"]["llamafactory"]["form"][form]
+        described = families.data()["settings"]["llamafactory"]["form"][form]
         missing = "query" if "no-input" in recipe.data.traits else None
         columns = {column: field for column, field in described["columns"].items() if column != missing}
-        entries[name] = {"file_name": recipe.data.file_name or FILE_NAME, **described, "columns": columns}
+        entries[name] = {"file_name": recipe.file_name, **described, "columns": columns}
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
     """Write LLaMA-Factory's YAML, with a comment on each setting that LLaMA-Factory treats differently."""
-    require_readable(recipe, "LLaMA-Factory", "uneven")
+    recipe.require_readable("LLaMA-Factory", "uneven")
     through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
-    template = chat.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
+    template = families.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return _written(
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",

@@ -3,21 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
+from rankviz import __version__
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingData, TrainingSetup, card
+from rankviz.core.cost.setup import TrainingData, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype
-from rankviz.core.lora.config import FLAGS, Framework, LoraConfig
+from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.chat import is_chat_model
-from rankviz.exports.towers import composite, reached
+from rankviz.exports.families import composite, is_chat_model, reached
 from rankviz.hub.remote import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 
@@ -64,21 +63,11 @@ def wanted_plan(
         return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
 
 
-class Way(NamedTuple):
-    """One way to write the requested adapter."""
-
-    lora: LoraConfig
-    plan: AdapterPlan
-    """Adapter as written."""
-    trained: AdapterPlan | None
-    """Adapter that then trains; None where training is refused."""
-    notes: tuple[str, ...] = ()
-
-
 def best_way(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
-) -> Way:
-    """Return the first way that trains exactly the requested number of parameters, else the first way accepted."""
+) -> tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]:
+    """Return settings, adapter as written, adapter that then trains (None where training is refused) and notes: the
+    first way that trains exactly the requested number of parameters, else the first way accepted."""
     first = refused = None
     by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
@@ -95,12 +84,12 @@ def best_way(
             paths = reached(each.model, each, vision=vision) if by_paths else None
             named = each.target_parameters and tool != NAMES_NO_EXPERTS
             if paths is None and (named or not model.has_experts):
-                way = Way(lora, each, each)
+                trained, notes = each, ()
             else:
-                way = Way(lora, each, *_trained(model, lora, training, each, tool, paths))
-            first = first or way
-            if way.trained is not None and way.trained.parameters(lora.r) == wanted.parameters(lora.r):
-                return way
+                trained, notes = _trained(model, lora, training, each, tool, paths)
+            first = first or (lora, each, trained, notes)
+            if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
+                return lora, each, trained, notes
     if first is None:
         raise refused
     return first
@@ -151,6 +140,13 @@ def _trained(
         return None, (*notes, f"As written here, training would stop: {error}")
 
 
+FILE_NAME = "train.jsonl"
+"""Name in an export where the user's file is unknown."""
+USUAL: dict[str, set[Trait]] = {
+    "messages": {"role", "user", "assistant"},
+    "conversations": {"from", "human", "gpt"},
+}
+"""Key and roles of the messages in chats of these forms."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""
 
@@ -196,11 +192,6 @@ class Recipe:
         return self.plan.target_parameters if self.names_experts else ()
 
     @property
-    def patterns(self) -> dict[str, dict[str, float]]:
-        """PEFT's rank_pattern and alpha_pattern by setting, for experts with their own rank."""
-        return self.plan.patterns(self.lora)
-
-    @property
     def lora_alpha(self) -> int | float:
         alpha = self.lora.lora_alpha
         return int(alpha) if alpha == int(alpha) else alpha
@@ -241,6 +232,37 @@ class Recipe:
         """True where the model has its own chat template, which ends its answers."""
         return bool(is_chat_model(self.model_id, self.model_type))
 
+    @property
+    def title(self) -> str:
+        """A title such as "LoRA r = 16, alpha = 16 on Qwen/Qwen3-4B"."""
+        kind = "DoRA" if self.lora.use_dora else "LoRA"
+        return f"{kind} r = {self.lora.r}, alpha = {self.lora_alpha:g} on {self.model_id}"
+
+    @property
+    def sources(self) -> str:
+        """A sentence with the number of trained parameters and the rules by which it was counted."""
+        unsloth = f" and Unsloth {UNSLOTH_VERSION}" if self.training.framework == "unsloth" else ""
+        return (
+            f"RankViz {__version__} counts {self.adapter_parameters:,} trainable parameters, from the model's own "
+            f"layers by the rules of PEFT {PEFT_VERSION}{unsloth}."
+        )
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file of examples; FILE_NAME where the user's file is unknown."""
+        return self.data.file_name or FILE_NAME
+
+    def require_readable(self, tool: str, *more: Trait) -> None:
+        """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
+        tool does not read."""
+        names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
+        if {*self.data.traits} & {"numbers", "lists", "json", *more, *names}:
+            raise InvalidSettingError(
+                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: some have numbers, lists of "
+                "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the "
+                "Unsloth or TRL script, which reads them, or change the rows."
+            )
+
 
 def recipe(
     model: ModelSpec,
@@ -270,9 +292,9 @@ def recipe(
         requested = replace(requested, expert_rank="r")
         writable, _ = wanted_plan(model, requested, chosen, training, tool)
         notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
-    way = best_way(model, requested, writable, chosen, training, tool)
-    notes += way.notes
-    count = None if way.trained is None else way.trained.parameters(r)
+    lora, plan, trained, about_way = best_way(model, requested, writable, chosen, training, tool)
+    notes += about_way
+    count = None if trained is None else trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(
             f"{tool} trains {count:,} parameters with this; the requested adapter, with {FRAMEWORKS[chosen]}, has "
@@ -280,16 +302,16 @@ def recipe(
         )
     if question.model_id.strip().endswith(".json"):
         notes.append("The model was given as a config.json: write the folder or the Hub id of its weights instead.")
-    notes += way.trained.notes if way.trained is not None else ()  # what the estimate says of this adapter
+    notes += () if trained is None else trained.notes  # what the estimate says of this adapter
     notes += about_stored
     return Recipe(
         model_id=model_id,
         dequantize=stored.config_class if stored else "",
         model_type=model.model_type,
-        lora=way.lora,
+        lora=lora,
         training=training,
-        plan=way.plan,
-        trained=way.trained,
+        plan=plan,
+        trained=trained,
         names_experts=tool != NAMES_NO_EXPERTS,
         adapter_parameters=wanted.parameters(r) if count is None else count,
         learning_rate=learning_rate,

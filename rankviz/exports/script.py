@@ -4,7 +4,9 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from functools import cache
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, get_args
 
 from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
@@ -13,9 +15,51 @@ from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.dataset import rows
-from rankviz.exports.chat import data
+from rankviz.exports.families import data
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
-from rankviz.exports.words import FILE_NAME, commented, sources, templates, title
+from rankviz.paths import ASSETS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+WIDTH = 100
+"""Maximum characters of a comment line."""
+
+
+def commented(sentences: Sequence[str]) -> str:
+    """Return each sentence as comment lines, for Python and YAML."""
+    return "".join(f"# {line}\n" for each in sentences for line in wrap(each, WIDTH - 2))
+
+
+def _yaml(value: Any) -> str:
+    """Return a mapping as lines of YAML settings, or a single value as YAML."""
+    import yaml
+
+    if isinstance(value, dict):
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
+    return yaml.safe_dump([value], allow_unicode=True)[2:].rstrip("\n")
+
+
+@cache
+def templates() -> "Environment":
+    """Return the environment of assets/templates with its filters (repr, json, commas, yaml, comment), and
+    the constants of all exports."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(ASSETS / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    constants = data()["constants"]
+    held_out = f"{100 * constants['held_out_share']:g} % of the rows are held out; their loss shows when to stop."
+    made.globals |= {**constants, "row_of": data()["rows"], "held_out": held_out}
+    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
+    made.filters["comment"] = lambda sentences: commented(sentences).rstrip("\n")
+    return made
+
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -59,25 +103,15 @@ def script(recipe: Recipe) -> str:
     )
 
 
-def header(recipe: Recipe) -> tuple[str, ...]:
-    """Return the sentences above the code: title, origin of the counts, differences from the request."""
-    return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_differences(recipe))
-
-
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
 
 
-def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
-    """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
-    text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
-    _, *steps = HEADING.split(text)
-    return list(zip(steps[::2], steps[1::2], strict=True))
-
-
-def _differences(recipe: Recipe) -> list[str]:
-    """Return notes on settings that the program cannot express, and on the effect of fp16 on this model."""
-    setup, framework, precision, notes = recipe.training, recipe.training.framework, recipe.training.precision, []
+def header(recipe: Recipe) -> list[str]:
+    """Return the sentences above the code: title, origin of the counts, differences from the request, settings that
+    the program cannot express, and the effect of fp16 on this model."""
+    setup, framework, precision = recipe.training, recipe.training.framework, recipe.training.precision
+    notes = [f"{recipe.title}.", recipe.sources, *recipe.notes]
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
         notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))
     elif overflows_in_fp16(recipe.model_type) and precision == "fp16":
@@ -102,17 +136,24 @@ def _differences(recipe: Recipe) -> list[str]:
     return notes
 
 
-def _values(recipe: Recipe) -> dict[str, object]:
+def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
+    """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
     lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
     experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
+    raised = ""  # why trained weights could be in 16 bit on a card without bf16, where they are raised to fp32
+    if setup.framework == "trl" and setup.quantized:
+        raised = "TRL casts the adapter of a quantized base to bf16"
+    elif plan.modules_to_save and setup.framework != "unsloth" and not setup.quantized and setup.precision != "fp32":
+        raised = "Copies of modules have the base's dtype"
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
-    return {
+    values = {
+        "colab": colab,
         "recipe": recipe,
         "setup": setup,
         "lora": lora,
         "plan": plan,
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
-        "file": json.dumps(recipe.data.file_name or FILE_NAME, ensure_ascii=False),
+        "file": json.dumps(recipe.file_name, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
         "text_only": lora.text_only and plan.model.tower == "text tower",
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
@@ -125,7 +166,7 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "attention": named["attn_implementation"].get(setup.attn_implementation),
         "checkpointed": setup.gradient_checkpointing != "none",
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
-        "raised": _raised(recipe),
+        "raised": raised,
         "max_length": setup.max_length,
         "target_modules": json.dumps(recipe.target_modules),
         "target_parameters": recipe.target_parameters and json.dumps(recipe.target_parameters),
@@ -140,15 +181,8 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "tokens": TOKENS,
         "counted": counted and f" RankViz counts {counted}.",
     }
-
-
-def _raised(recipe: Recipe) -> str:
-    """Return why trained weights could be in 16 bit on a card without bf16 and are raised to fp32; else empty."""
-    setup, framework = recipe.training, recipe.training.framework
-    if framework == "trl" and setup.quantized:
-        return "TRL casts the adapter of a quantized base to bf16"
-    copies = recipe.plan.modules_to_save and not setup.quantized and setup.precision != "fp32"
-    return "Copies of modules have the base's dtype" if copies and framework != "unsloth" else ""
+    _, *steps = HEADING.split(templates().get_template("train.py.jinja").render(**values))
+    return list(zip(steps[::2], steps[1::2], strict=True))
 
 
 OPEN_IN_COLAB = (
@@ -165,47 +199,35 @@ torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and n
 %pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
 
 
-def notebook(recipe: Recipe) -> str:
-    """Write the recipe as a Jupyter notebook."""
-    installing = f"%pip install --quiet {' '.join(requirements(recipe.training.framework))}"
-    return _notebook(recipe, installing, parts(recipe), {"accelerator": "GPU"})
-
-
-def colab(recipe: Recipe) -> str:
-    """Write the recipe for Google Colab on a free T4: the notebook keeps Colab's torch and asks for the data file."""
-    installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
-    metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
-    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, OPEN_IN_COLAB)
-
-
-def _notebook(
-    recipe: Recipe, installing: str, steps: Sequence[tuple[str, str]], metadata: dict[str, Any], *under_title: str
-) -> str:
-    """Return a notebook of nbformat 4.5 with stable cell ids. installing: code of the first cell."""
+def notebook(recipe: Recipe, *, colab: bool = False) -> str:
+    """Write the recipe as a notebook of nbformat 4.5 with stable cell ids. colab: for a free T4 of Google Colab; it
+    keeps Colab's torch and asks for the data file."""
+    needed = " ".join(requirements(recipe.training.framework))
     name, *rest = header(recipe)
-    cells = [
-        _cell("markdown", "title", "\n\n".join([f"# {title(recipe)}", *under_title, *rest])),
-        _cell("code", "install", installing),
-    ]
-    for number, (heading, code) in enumerate(steps, 1):
-        about, step = f"about-{number}", f"step-{number}"
-        if heading == "Download":
-            about, step = "about-download", "download"
-        cells += [_cell("markdown", about, f"## {heading}"), _cell("code", step, code.rstrip("\n"))]
-    notebook = {
+    opening = [OPEN_IN_COLAB] if colab else []
+    cells: list[dict[str, Any]] = []
+
+    def add(kind: str, cell_id: str, text: str) -> None:
+        run = {"execution_count": None, "outputs": []} if kind == "code" else {}
+        source = text.splitlines(keepends=True)
+        cells.append({"cell_type": kind, "id": cell_id, "metadata": {}, **run, "source": source})
+
+    add("markdown", "title", "\n\n".join([f"# {recipe.title}", *opening, *rest]))
+    add("code", "install", COLAB.format(requirements=needed) if colab else f"%pip install --quiet {needed}")
+    for number, (heading, code) in enumerate(parts(recipe, colab=colab), 1):
+        about, step = ("about-download", "download") if heading == "Download" else (f"about-{number}", f"step-{number}")
+        add("markdown", about, f"## {heading}")
+        add("code", step, code.rstrip("\n"))
+    document = {
         "cells": cells,
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
-            **metadata,
+            "accelerator": "GPU",
+            **({"colab": {"gpuType": "T4", "provenance": []}} if colab else {}),
             "rankviz": {"version": __version__, "recipe": name},
         },
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
-def _cell(kind: str, cell_id: str, text: str) -> dict[str, Any]:
-    run = {"execution_count": None, "outputs": []} if kind == "code" else {}
-    return {"cell_type": kind, "id": cell_id, "metadata": {}, **run, "source": text.splitlines(keepends=True)}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

@@ -61,7 +61,7 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
 
 def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
     """Return measured runs as a table, one row per run, with time, RankViz and library versions of the measurement.
-    records: each run with its summary from api.runs.summary."""
+    records: each run with its row from api.runs.rows."""
     rows = []
     for record, summary in records:
         where, by = record.environment, record.environment.get("rankviz")

@@ -107,10 +107,10 @@ def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None 
         ranks: Rank by module name that a resize would use, for the table.
         chosen: Name of the module to frame.
     """
-    layout, ranks = grid(spectrum), ranks or {}
-    modules = layout.rows[:MOST_ROWS]
-    blocks = layout.blocks[: MOST_POINTS // len(modules)]
-    inside = [[layout.cells.get((row, block), ()) for block in blocks] for row in modules]
+    (every_module, every_block, layers_at), ranks = grid(spectrum), ranks or {}
+    modules = every_module[:MOST_ROWS]
+    blocks = every_block[: MOST_POINTS // len(modules)]
+    inside = [[layers_at.get((row, block), ()) for block in blocks] for row in modules]
     drawn = [[min(layers, key=lambda layer: _share(layer, r), default=None) for layers in row] for row in inside]
     places = (
         (y, x)
@@ -118,7 +118,7 @@ def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None 
         for x, layers in enumerate(row)
         if any(layer.name == chosen for layer in layers)
     )
-    left_out = ((modules, layout.rows, "modules"), (blocks, layout.blocks, "blocks"))
+    left_out = ((modules, every_module, "modules"), (blocks, every_block, "blocks"))
     whole = len(spectrum.layers) <= MOST_POINTS
     return MapInfo(
         modules=modules,

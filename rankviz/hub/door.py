@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz.children import Bounds, Children
 from rankviz.core.preflight import HubAnswer
@@ -40,22 +40,19 @@ BUSY = (
 )
 
 
-class Copies(NamedTuple):
-    """Adapters from the Hub that are kept for a while. start: the beginning of each adapter's path. require_room:
-    raises LimitError where there is no room for another one. drop_old: deletes old ones after a download."""
-
-    start: str
-    require_room: Callable[[], None]
-    drop_old: Callable[[], None]
-
-
 class HubDoor:
-    """Sends all requests of one server to the Hub while somebody waits. lookups: children that look up what exists.
-    downloads: children that fetch adapters. copies: place for fetched adapters; None for the Hub's own cache."""
+    """Sends all requests of one server to the Hub while somebody waits.
 
-    def __init__(self, lookups: Children, downloads: Children, copies: Copies | None = None):
+    Args:
+        lookups: Children that look up what exists.
+        downloads: Children that fetch adapters.
+        temp: TempHome in which fetched adapters are kept for a while; None for the Hub's own cache.
+        temp_mb: Most MB of files in it.
+    """
+
+    def __init__(self, lookups: Children, downloads: Children, temp: Any = None, temp_mb: int | None = None):
         self.lines = (lookups.line, downloads.line)
-        self._lookups, self._downloads, self._copies = lookups, downloads, copies
+        self._lookups, self._downloads, self._temp, self._temp_mb = lookups, downloads, temp, temp_mb
         self._silent_since = -math.inf
         self._asking = Lock()
         self._known: dict[str, tuple[float, Any]] = {}
@@ -75,16 +72,16 @@ class HubDoor:
             raise BadAdapterError(
                 f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
             )
-        copies = self._copies
+        temp = self._temp
 
         def fetched() -> Path:
-            if copies:
-                copies.require_room()
-            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies.start if copies else ""}
-            sentence = remote.adapter_unavailable(repo_id)
+            if temp:
+                temp.require_room(self._temp_mb)
+            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": temp.copies if temp else ""}
+            sentence = remote.ADAPTER_UNAVAILABLE.format(repo_id)
             reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
-            if copies:
-                copies.drop_old()
+            if temp:
+                temp.drop_copies()
             return Path(reply["folder"])
 
         return self._recent(f"adapter {repo_id}", fetched, serves=Path.is_dir)

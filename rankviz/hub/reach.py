@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo
 
 TIMEOUT_S = 3.0
-CACHE_VARIABLE = "HF_HUB_CACHE"
+CACHE_VARIABLE, OWN_CACHE = "HF_HUB_CACHE", "hub"
+"""Environment variable with the folder of downloads, and its subfolder of the runs folder where that is not set."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files, each whole or in parts that an index of this name lists; the first that exists is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS = 16 * 10**6, 200_000
@@ -125,12 +126,7 @@ def _weight_files(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) 
 
 def use_own(home: Path) -> None:
     """Let this process's workers keep downloads below the runs folder, unless HF_HUB_CACHE is set."""
-    os.environ.setdefault(CACHE_VARIABLE, str(Path(home).absolute() / "hub"))
-
-
-def is_own(home: Path) -> bool:
-    """Tell whether workers keep downloads below the runs folder."""
-    return cache_folder().absolute() == Path(home).absolute() / "hub"
+    os.environ.setdefault(CACHE_VARIABLE, str(Path(home).absolute() / OWN_CACHE))
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
@@ -145,7 +141,7 @@ def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool
 def idle(home: Path, besides: Collection[str]) -> Sequence[CachedRepoInfo]:
     """Return repositories that may be deleted, least recently used first: only in RankViz's own cache, and not used
     within RECENT_SECONDS. besides: ids of repositories to keep."""
-    if not is_own(home) or not cache_folder().is_dir():
+    if cache_folder().absolute() != Path(home).absolute() / OWN_CACHE or not cache_folder().is_dir():
         return []
     from huggingface_hub import scan_cache_dir
 

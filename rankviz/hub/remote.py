@@ -184,6 +184,9 @@ def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_ADAPTER_CONFIG_BYTES = 4_000_000
+ADAPTER_UNAVAILABLE = (
+    "The Hub cannot be reached, so {!r} cannot be downloaded: try again later, or give the adapter's files."
+)
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
@@ -209,7 +212,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         ),
         unknown=no_adapter,
         no_file=no_adapter,
-        unavailable=adapter_unavailable(repo_id),
+        unavailable=ADAPTER_UNAVAILABLE.format(repo_id),
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         _check_adapter(repo_id, _sizes(info), max_bytes)
@@ -227,13 +230,6 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
         copy.mkdir(parents=True, exist_ok=True)
         return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
-
-
-def adapter_unavailable(repo_id: str) -> str:
-    """Return the message on an adapter while the Hub cannot be reached."""
-    return (
-        f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: try again later, or give the adapter's files."
-    )
 
 
 def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:

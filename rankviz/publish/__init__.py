@@ -5,7 +5,7 @@ prompt and no answer is published.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rankviz.core.bounds import one_of
 from rankviz.errors import InvalidSettingError, quoted
@@ -21,10 +21,7 @@ TOKEN = re.compile(r"[!-~]{8,500}")
 class Token:
     """A Hugging Face access token. Its value is never printed, not even inside another object's repr."""
 
-    value: str
-
-    def __repr__(self) -> str:
-        return "Token(...)"
+    value: str = field(repr=False)
 
     def validate(self) -> None:
         """Check that the text can be a token; raise InvalidSettingError, which does not repeat it, otherwise."""

@@ -95,10 +95,6 @@ def hub_base(request: RunRequest, given: str = "") -> str:
     )
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(("/", "~/", "\\"))
-
-
 Facts = Sequence[tuple[str, str]]
 MARKS = "\\`*_{}[]<>|#&~"
 """Characters that Markdown or HTML would not show as plain text."""
@@ -112,7 +108,7 @@ class Markdown(str):
 
 def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any], **values: Any) -> str:
     """Return a card from its template, which escapes every value that is not Markdown."""
-    from rankviz.exports.words import templates
+    from rankviz.exports.script import templates
 
     own = templates().overlay(finalize=_marked)
     own.filters = own.filters | {"meant": Markdown}
@@ -249,7 +245,10 @@ def write_adapter(run: RunRecord, sweep: SweepFacts, weights: Path, config: Path
     with config.open("rb") as stream:
         data = stream.read(MAX_CONFIG_BYTES)
     try:
-        settings = {name: None if _is_path(value) else value for name, value in json.loads(data).items()}
+        settings = {
+            name: None if isinstance(value, str) and value.startswith(("/", "~/", "\\")) else value
+            for name, value in json.loads(data).items()
+        }
     except (ValueError, RecursionError, AttributeError):
         raise BadAdapterError(f"{CONFIG} of this run cannot be read.") from None
     settings["base_model_name_or_path"] = sweep.base_model

@@ -134,7 +134,7 @@ class Visitors:
 def visitors_of(api: Api) -> Visitors:
     """Return the Visitors of a page, with the keys and the admin token of its settings."""
     token = api.workspace.settings.admin_token
-    return Visitors(api.workspace.rights.key.keys, token.get_secret_value() if token else "", login_is_on())
+    return Visitors(api.workspace.rights.keys, token.get_secret_value() if token else "", login_is_on())
 
 
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -191,10 +191,8 @@ async def identify(
 
     async def with_cookie(message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers, token = (
-                MutableHeaders(scope=message),
-                visitors.token(visitors.cookie_id(scope) or secrets.token_hex(16)),
-            )
+            token = visitors.token(visitors.cookie_id(scope) or secrets.token_hex(16))
+            headers = MutableHeaders(scope=message)
             headers.append("set-cookie", cookie(scope, COOKIE, token, COOKIE_SECONDS))
             headers["cache-control"] = "private"
         await send(message)

@@ -7,7 +7,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_limits
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.hub import reach
-from rankviz.paths import bytes_in, bytes_on_disk
+from rankviz.paths import bytes_in
 from rankviz.references import EMBEDDED
 from rankviz.settings import TEMP_HOURS
 from rankviz.store import removal
@@ -195,7 +195,8 @@ class Quota(Operations):
             check_limits(limits, base_parameters=(model.whole or model).total_parameters)
 
     def make_room_on_disk(self) -> None:
-        """Remove unneeded base models while less than LEAST_FREE_BYTES are free: a full disk stops all training."""
+        """Remove base models of a shared page that no queued or running run needs, least recently used first, while
+        less than LEAST_FREE_BYTES are free: a full disk stops all training."""
 
         def is_enough() -> bool:
             return shutil.disk_usage(self._workspace.home).free >= LEAST_FREE_BYTES
@@ -203,13 +204,7 @@ class Quota(Operations):
         with contextlib.suppress(FileNotFoundError):  # nothing was written yet
             if not is_enough():
                 with self._workspace.store.admission():
-                    self._remove_bases(is_enough)
-
-    def _remove_bases(self, is_enough: Callable[[], bool]) -> None:
-        """Remove base models of a shared page that no queued or running run needs, least recently used first, until
-        `is_enough` returns True. The caller holds RunStore.admission."""
-        if self._workspace.shared:
-            reach.make_room(self._workspace.home, self._needed_bases(), is_enough)
+                    reach.make_room(self._workspace.home, self._needed_bases(), is_enough)
 
     def _needed_bases(self, runs: Sequence[RunRequest] = ()) -> Collection[str]:
         """Return the repositories that these runs and all queued or running runs may read."""
@@ -301,9 +296,8 @@ class Quota(Operations):
         store, home = self._workspace.store, self._workspace.home
         replaceable = {run_id for each in removal.replaceable(store, besides=sweep_id) for run_id in each}
         idle = reach.idle(home, self._needed_bases(runs)) if self._workspace.shared else ()
-        leaving = sum(map(bytes_on_disk, removal.folders_of(store, replaceable))) + sum(
-            each.size_on_disk for each in idle
-        )
+        leaving = sum(bytes_in(folder, on_disk=True) for folder in removal.folders_of(store, replaceable))
+        leaving += sum(each.size_on_disk for each in idle)
         if self._is_over_disk(leaving, measure=True):
             raise LimitError(
                 f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk[1])}, more than the "
@@ -314,7 +308,8 @@ class Quota(Operations):
         """Delete base models, then old runs, but not `besides` and this sweep's, until the disk limit is met."""
         if not self._is_over_disk():
             return
-        self._remove_bases(lambda: not self._is_over_disk(measure=True))
+        if self._workspace.shared:
+            reach.make_room(self._workspace.home, self._needed_bases(), lambda: not self._is_over_disk(measure=True))
         for each in removal.replaceable(self._workspace.store, besides=sweep_id):
             if not self._is_over_disk(measure=True):
                 return
@@ -326,17 +321,12 @@ class Quota(Operations):
         if (most_mb := self._workspace.limits.disk_mb) is None:
             return False
         if measure or time.monotonic() - self._disk[0] > DISK_SECONDS:
-            self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
+            self._disk = time.monotonic(), bytes_in(self._workspace.home, on_disk=True)
         return self._disk[1] - leaving > most_mb * 10**6
 
 
 def require_runs(
-    store: RunStore,
-    owners: Collection[str],
-    new: int,
-    most: int | None,
-    most_in_total: int | None,
-    besides: str = "",
+    store: RunStore, owners: Collection[str], new: int, most: int | None, most_in_total: int | None, besides: str = ""
 ) -> Sequence[Deletion]:
     """Return what to delete once `new` runs are there: the owner's ended probes, then the oldest runs of all visitors
     that can be made again. Raise LimitError where that is not enough. The caller holds RunStore.admission.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.settings import Settings
-    from rankviz.store.ownership import CookieKey
 
 HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
@@ -78,17 +78,23 @@ class Rights:
         self._workspace = workspace
 
     @cached_property
-    def key(self) -> CookieKey:
-        """Key that signs the visitor cookies of a shared page."""
-        from rankviz.store.ownership import CookieKey
+    def keys(self) -> list[str]:
+        """Keys that sign the visitor cookies of a shared page: the one of the settings, or those of `store_key`."""
+        if given := self._workspace.settings.cookie_key:
+            return [given.get_secret_value()]
+        from rankviz.store.ownership import store_key  # an estimate does not need it
 
-        given = self._workspace.settings.cookie_key
-        return CookieKey(self._workspace.home, given.get_secret_value() if given else "")
+        keys = [secrets.token_hex(32)]
+        store_key(self._workspace.home, keys)
+        return keys
 
     def why_unknown_later(self) -> str:
         """Return why visitors would not be recognized after a restart, as a sentence; empty where they would be.
         Without that, a visitor cannot own anything."""
-        if not self._workspace.shared or self.key.is_kept():
+        from rankviz.store.ownership import store_key
+
+        is_given = not self._workspace.shared or self._workspace.settings.cookie_key
+        if is_given or store_key(self._workspace.home, self.keys):
             return ""
         return self._workspace.why_not_write() or self._workspace.of_disk(disk.NO_KEY_SENTENCE)
 

@@ -13,19 +13,15 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import get_route_path
 
 from rankviz.api.workspace import Workspace
-from rankviz.errors import LimitError, StorageError
+from rankviz.errors import InvalidSettingError, LimitError, StorageError
 from rankviz.machine import disk
 from rankviz.shared.gate import FILES, is_upload
 from rankviz.shared.identity import MARK, middleware
 from rankviz.shared.quota import Held
-from rankviz.visitor import HOST, NOBODY, Visitor
+from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 
 STEP_BYTES = 4_000_000
 """Bytes that are reserved at a time, so that the visitor's files are not counted again for every packet."""
-NOBODYS = (
-    "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
-    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor."
-)
 
 
 class Refused(MultiPartException):
@@ -134,10 +130,12 @@ async def check_files(app: Any, scope: Any, receive: Any, send: Any, *, workspac
         for mark in FILES:
             if address.startswith(mark):
                 await run_in_threadpool(_require_own, workspace, Path(address.removeprefix(mark)), visitor)
-    except (Refused, StorageError) as refused:
-        is_ours = isinstance(refused, Refused)
-        status, text = (refused.status, refused.message) if is_ours else (507, str(refused))
-        return await PlainTextResponse(text, status)(scope, receive, send)
+    except Refused as refused:
+        return await PlainTextResponse(refused.message, refused.status)(scope, receive, send)
+    except (StorageError, InvalidSettingError) as error:
+        return await PlainTextResponse(str(error), 507 if isinstance(error, StorageError) else 403)(
+            scope, receive, send
+        )
     await app(scope, receive, send)
 
 
@@ -157,10 +155,11 @@ def _require_own(workspace: Workspace, path: Path, visitor: Visitor) -> None:
 async def _upload(app: Any, scope: Any, receive: Any, send: Any, workspace: Workspace, visitor: Visitor) -> None:
     """Handle an upload; the answer is sent only after the owner of the files is recorded."""
     shared, answer = workspace.shared, []
-    if shared and not visitor.id:
-        raise Refused(403, NOBODYS)
-    if shared and (why := workspace.why_not_write() or workspace.rights.why_unknown_later()):
-        raise Refused(507, why)  # they would be nobody's
+    if shared and (why := workspace.why_not_write()):
+        raise StorageError(why)
+    if shared:
+        with acting_as(visitor):
+            workspace.rights.somebody()
 
     async def keep(message: Any) -> None:
         answer.append(message)

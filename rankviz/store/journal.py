@@ -269,6 +269,7 @@ class Entry:
     """One run in the index."""
 
     folder: str
+    journal: str
     record: Record
     """Folded from the journal up to `offset`."""
     offset: int = 0
@@ -280,10 +281,6 @@ class Entry:
     folder_time: int = 0
     """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
     lock: Lock = field(default_factory=Lock)
-
-    @property
-    def journal(self) -> str:
-        return f"{self.folder}/events.jsonl"
 
     @property
     def is_begun(self) -> bool:

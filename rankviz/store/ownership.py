@@ -1,7 +1,6 @@
 """Files that no export contains: owner.json, engine.json, and the key that signs visitors' cookies."""
 
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -90,43 +89,29 @@ def _read(file: Path, kind: type[Held], missing: Held, invalid: Held) -> Held:
 KEY_FILE = "cookie.key"
 
 
-class CookieKey:
-    """The key that signs the cookies of a shared page's visitors, created once and stored in the runs folder.
+def store_key(home: Path, keys: list[str]) -> bool:
+    """Store a key that signs the cookies of a shared page's visitors, unless the runs folder has one already. Return
+    True where the key will be there at the next start: another one would recognize no visitor.
 
-    While the key is not on the disk, a restart would create another one, and no visitor would be recognized.
-
-    Args:
-        home: The runs folder.
-        given: A key from the settings, which is not stored here.
+    keys: Keys whose signatures are valid; the last one signs. A key that another app stored first is appended.
     """
+    from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
 
-    def __init__(self, home: Path, given: str = ""):
-        self._file = Path(home) / KEY_FILE
-        self._given = given
-        self.keys = [given or secrets.token_hex(32)]
-        """Keys whose signatures are valid; the last one signs. Another app may have stored its own key first."""
-        self.is_kept()
+    file = home / KEY_FILE
 
-    def is_kept(self) -> bool:
-        """Store the key where none is stored yet. Return True where the key will be there at the next start."""
-        if self._given:
-            return True
-        try:
-            kept = self._read()
-            if not kept:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(self._file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
-                    if not (kept := self._read()):
-                        kept = self.keys[-1]
-                        replace_durably(self._file, kept, mode=0o600)
-        except OSError:
-            return False
-        if kept != self.keys[-1]:
-            self.keys.append(kept)
-        return True
-
-    def _read(self) -> str:
-        from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
-
-        text = self._file.read_text(errors="replace").strip() if self._file.is_file() else ""
+    def stored() -> str:
+        text = file.read_text(errors="replace").strip() if file.is_file() else ""
         return text if len(text) >= MIN_SECRET else ""
+
+    try:
+        if not (key := stored()):
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
+                if not (key := stored()):
+                    key = keys[-1]
+                    replace_durably(file, key, mode=0o600)
+    except OSError:
+        return False
+    if key != keys[-1]:
+        keys.append(key)
+    return True

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.paths import written_at
 from rankviz.store import durable
@@ -36,7 +36,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
                 record = store.record(run_id)
                 if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
                     raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
-                named |= _copies_named(store, record)
+                named |= _copies_named(store, run_id, record.request.data)
         for folder in filter(Path.is_dir, map(store.run_dir, dict.fromkeys(run_ids))):
             gone.append(store.runs_dir / f"{durable.GONE}{secrets.token_hex(4)}-{folder.name}")
             os.rename(folder, gone[-1])
@@ -48,7 +48,12 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
 
 def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
     """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
-    named = {copy for each in store.records() if each.run_id in run_ids for copy in _copies_named(store, each)}
+    named = {
+        copy
+        for each in store.records()
+        if each.run_id in run_ids
+        for copy in _copies_named(store, each.run_id, each.request.data)
+    }
     return [*map(store.run_dir, run_ids), *(each for each in _unused(store, run_ids) if each in named)]
 
 
@@ -67,7 +72,12 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
     """Return the copies of data that no run names, except `besides`; none where this cannot be known. Unreadable runs
     count too, since a later version may read them."""
     records = store.records()
-    named = {copy for each in records if each.run_id not in besides for copy in _copies_named(store, each)}
+    named = {
+        copy
+        for each in records
+        if each.run_id not in besides
+        for copy in _copies_named(store, each.run_id, each.request.data)
+    }
     for run_id in store.ids() - {record.run_id for record in records}:
         try:
             request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
@@ -75,19 +85,14 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
             continue  # someone else's folder
         except OSError:
             return []
-        named |= _own_copies(store, run_id, _DIGEST.findall(request))
+        named |= _copies_named(store, run_id, request)
     return [each for each in _copies(store.home) if each not in named]
 
 
-def _copies_named(store: RunStore, record: Record) -> set[Path]:
-    digests = [Path(record.request.data).parent.name] if isinstance(record, RunRecord) else []
-    return _own_copies(store, record.run_id, digests)
-
-
-def _own_copies(store: RunStore, run_id: str, digests: Collection[str]) -> set[Path]:
-    """Return where the copies with these digests lie that belong to a run's owner; those of everybody where the owner
-    is not known. A run holds no copy of another visitor."""
-    owner = store.listed_ownership(run_id).owner
+def _copies_named(store: RunStore, run_id: str, text: str) -> set[Path]:
+    """Return where the copies with digests in this text lie that belong to a run's owner; those of everybody where the
+    owner is not known. A run holds no copy of another visitor."""
+    owner, digests = store.listed_ownership(run_id).owner, set(_DIGEST.findall(text))
     if owner == UNKNOWN_OWNER:
         return {copy for copy in _copies(store.home) if copy.name in digests}
     return {data_folder(store.home, owner) / digest for digest in digests}

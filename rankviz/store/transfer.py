@@ -189,28 +189,10 @@ class ImportLimits(NamedTuple):
     """Bytes of memory that the record of one run takes permanently."""
 
 
-class ImportedRun(NamedTuple):
-    """A checked run of a zip, with the content of its files by name."""
-
-    request: RunRequest
-    files: Mapping[str, bytes | str]
-
-
-def import_runs(
-    store: RunStore,
-    source: Path,
-    shipped: Iterable[Sweep] = (),
-    ownership: Ownership = NO_ONES,
-    limits: ImportLimits = ImportLimits(),  # noqa: B008, a tuple
-) -> list[str]:
-    """Import the runs of an exported zip, all or none, without runs that ship with RankViz; return the ids."""
-    return take_in(store, read_export(Path(source), shipped, limits), shipped, ownership)
-
-
-def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[ImportedRun]:
-    """Read and check the runs of a zip, without runs that ship with RankViz. Raise InvalidSettingError where the zip
-    is no export, and LimitError where it is too large. A shared page calls this in a process with bounds, since a zip's
-    table of contents is read whole."""
+def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[tuple[RunRequest, bytes]]:
+    """Read and check the requests and journals in a zip, without runs that ship with RankViz. Raise InvalidSettingError
+    where the zip is no export, and LimitError where it is too large. A shared page calls this in a process with bounds,
+    since a zip's table of contents is read whole."""
     if not source.is_file():
         raise InvalidSettingError(f"There is no file {shown(str(source))}.")
     if source.stat().st_size > MAX_ARCHIVE_BYTES:
@@ -260,8 +242,8 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
     return folders
 
 
-def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> ImportedRun:
-    """Check a run of the zip; return it with its journal rewritten to events only."""
+def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> tuple[RunRequest, bytes]:
+    """Check a run of the zip; return its request, and its journal rewritten to events only."""
     subject = f"Run {run_id!r} in the zip"
     try:
         request = parse_request(files.get("request.json", b""))
@@ -288,8 +270,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> I
                 f"{subject} takes {size:,} bytes of memory, with its environment, truncations and messages; at "
                 f"most {most:,} are imported. Look at it on a machine of your own."
             )
-    written = b"".join(b"\n" if event is None else line_of(event) for event in events)
-    return ImportedRun(request, {"request.json": request_text(request).encode(), "events.jsonl": written})
+    return request, b"".join(b"\n" if event is None else line_of(event) for event in events)
 
 
 def _bytes_of(value: Any) -> int:
@@ -309,7 +290,7 @@ def _bytes_of(value: Any) -> int:
 
 def take_in(
     store: RunStore,
-    runs: Sequence[ImportedRun],
+    runs: Sequence[tuple[RunRequest, bytes]],
     shipped: Iterable[Sweep] = (),
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
@@ -318,12 +299,15 @@ def take_in(
     strangers share: runs and sweeps then get new names, which cannot clash with other people's; else empty."""
     if strangers:
         own = {run_id.lower() for run_id in store.ids() if store.ownership(run_id).owner in strangers}
-        if here := [run.request.run_id for run in runs if run.request.run_id.lower() in own]:
+        if here := [request.run_id for request, _ in runs if request.run_id.lower() in own]:
             raise InvalidSettingError(f"Run {here[0]!r} is here already; nothing was imported.")
-        runs = [_renamed(run, strangers[0]) for run in runs]
-    requests = [run.request for run in runs]
+        runs = [(_renamed(request, strangers[0]), journal) for request, journal in runs]
+    requests = [request for request, _ in runs]
     store.publish(
-        {run.request.run_id: {**run.files, IMPORTED: ""} for run in runs},
+        {
+            request.run_id: {"request.json": request_text(request), "events.jsonl": journal, IMPORTED: ""}
+            for request, journal in runs
+        },
         ownership,
         require=lambda: _require_new_names(requests, store, list(shipped), ownership),
         joins=requests,
@@ -331,21 +315,19 @@ def take_in(
     return [request.run_id for request in requests]
 
 
-def _renamed(run: ImportedRun, owner: str) -> ImportedRun:
-    """Return the run with the importer's names for run and sweep, the same at each import, so that a second import
+def _renamed(request: RunRequest, owner: str) -> RunRequest:
+    """Return the request with the importer's names for run and sweep, the same at each import, so that a second import
     finds the first; and without the folder of its data file."""
 
     def own_name(name: str) -> str:
         mark = hashlib.sha256(f"{owner}\n{name.lower()}".encode()).hexdigest()[:MARK]
         return f"{name[: MAX_ID - MARK - 1]}-{mark}"
 
-    request = run.request
     sweep_id, number = own_name(request.sweep_id), request.run_id.removeprefix(request.sweep_id)
     run_id = f"{sweep_id}{number}"
     if not number.startswith("-") or len(run_id) > MAX_ID:
         run_id = own_name(request.run_id)
-    request = replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
-    return ImportedRun(request, {**run.files, "request.json": request_text(request)})
+    return replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
 
 
 def _require_new_names(

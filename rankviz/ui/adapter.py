@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from html import escape
-from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE, Opened
+from rankviz.core.bounds import name_alone
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.core.spectrum import (
     FEW_STEPS,
@@ -33,7 +33,7 @@ from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, NamedNumber, Row, code_html, exact, notice_html, rounded
+from rankviz.ui.parts.html import Cell, Row, code_html, exact, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
@@ -41,13 +41,17 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
     from rankviz.trained.resize import ResizePlan
 
-READING = "Reading the adapter…"
+READING = 'RankViz.busy("adapter-busy", "Reading the adapter…")'
+"""JavaScript that says so if reading takes more than half a second."""
 BUSY_OF_THE_ADDRESS = f"""() => {{
-  if (new URL(location.href).searchParams.get("adapter")) RankViz.busy("adapter-busy", "{READING}");
+  if (new URL(location.href).searchParams.get("adapter")) {READING};
 }}"""
-OF_TEXT = "(text, source) => text || source"
-OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) => file.path)) : source"
-"""Script: paths of the uploaded files as a JSON list. Removing files from the box keeps the current source."""
+OF_TEXT = f"(text, source) => {{ {READING}; return text || source; }}"
+OF_FILES = f"""(files, source) => {{
+  {READING};
+  return files?.length ? JSON.stringify(files.map((file) => file.path)) : source;
+}}"""
+"""JavaScript: paths of the uploaded files as a JSON list. Removing files from the box keeps the current source."""
 MAX_DIGITS = 10
 """Maximum digits of the number in a clicked id."""
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
@@ -76,8 +80,8 @@ def build(api: Api) -> View:
             zipped = file_button("adapter-zip")
             with gr.Column(visible=False, elem_id="adapter-parts") as w["parts"]:
                 with gr.Row(elem_classes="rv-charts"):
-                    title = "Energy kept by rank"
-                    w["energy_chart"] = chart(title, height=ENERGY_HEIGHT, elem_id="adapter-energy-kept")
+                    looks = {"height": ENERGY_HEIGHT, "elem_id": "adapter-energy-kept"}
+                    w["energy_chart"] = chart("Energy kept by rank", **looks)
                     with gr.Column(elem_id="adapter-lower"):
                         plain('<h2 class="rv-section">Make it smaller</h2>')
                         w["choices"] = pickable(elem_id="adapter-choices")
@@ -96,16 +100,13 @@ def build(api: Api) -> View:
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
     opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **quiet()}
 
-    located = []
-    for event, widget, script in (
-        (files.change, files, OF_FILES),
-        (ref.submit, ref, OF_TEXT),
-        (runs.input, runs, OF_TEXT),
-    ):
-        event(**busy("adapter-busy", READING))
-        located.append(event(None, [widget, source], source, js=script))
-    w["sample"].click(**busy("adapter-busy", READING))
-    located.append(w["sample"].click(None, None, [source, runs], js=f"() => [{SAMPLE!r}, {SAMPLE!r}]"))
+    of_sample = f"() => {{ {READING}; return [{SAMPLE!r}, {SAMPLE!r}]; }}"
+    located = [
+        files.change(None, [files, source], source, js=OF_FILES),
+        ref.submit(None, [ref, source], source, js=OF_TEXT),
+        runs.input(None, [runs, source], source, js=OF_TEXT),
+        w["sample"].click(None, None, [source, runs], js=of_sample),
+    ]
     opened = [each.then(**opening).then(**drawing).then(**done("adapter-busy")) for each in located]
 
     picked = of_click(lambda name: name)
@@ -120,7 +121,12 @@ def build(api: Api) -> View:
 
     # Closures, since Gradio finds gr.Request by the function's own type hints and loses it in a partial.
     def load(request: gr.Request) -> dict[Any, Any]:
-        return put(restored(api, request.query_params.get("adapter", "")[:300]), filled)
+        """Open the adapter that the page's address names."""
+        ref = request.query_params.get("adapter", "")[:300]
+        if not ref:
+            return put({}, filled)
+        named = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
+        return put(named | vars(shown(api, source=ref)), filled)
 
     def choose_from(shown: str, request: gr.Request) -> list[Any]:
         """List the adapters, and say what to do if none is open. Called on opening the tab, since it reads files."""
@@ -134,14 +140,6 @@ def build(api: Api) -> View:
         source=source,
         opened=opened,
     )
-
-
-def restored(api: Api, ref: str) -> dict[str, Any]:
-    """Return the tab's values, with the adapter that the page's address names; empty without such an adapter."""
-    if not ref:
-        return {}
-    values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
-    return values | vars(shown(api, source=ref))
 
 
 def ref_of(source: str) -> str | list[str]:
@@ -232,23 +230,20 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
         f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
         f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
     )
+    energy = energy_info(spectrum, r=wanted.r)
     values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
     return View(
         notice=notice_html(*spectrum.notes),
         top=top_html(spectrum, opened.run),
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
-        energy_chart=_chart(energy_figure, energy_info(spectrum, r=wanted.r), ENERGY_HEIGHT, "energy-by-rank"),
+        energy_chart=chart_value(energy_figure, energy, file="energy-by-rank", height=ENERGY_HEIGHT),
         choices=notice_html(noise if few_steps else "") + choices,
         make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
-        heat=_chart(modules_figure, heat, HEAT_HEIGHT, "adapter-modules"),
-        values=_chart(spectrum_figure, values, VALUES_HEIGHT, "singular-values"),
+        heat=chart_value(modules_figure, heat, file="adapter-modules", height=HEAT_HEIGHT),
+        values=chart_value(spectrum_figure, values, file="singular-values", height=VALUES_HEIGHT),
         pattern=pattern_html(pattern) if pattern else "",
     )
-
-
-def _chart(figure: Any, info: Any, height: int, file: str) -> str:
-    return chart_value(figure.drawing(info, height=height), info.rows, file=file, source=info.source)
 
 
 def empty_html(sample: "RunRecord") -> str:
@@ -272,12 +267,12 @@ def training_text(run: "RunRecord") -> str:
 def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     """Show the adapter's name and origin, five numbers, and up to three sentences on what the numbers mean."""
 
-    def measure(name: str, attribute: str) -> NamedNumber:
+    def measure(name: str, attribute: str) -> tuple[str, str | Cell, str]:
         values = [getattr(layer, attribute) for layer in spectrum.used]
         if not values:
-            return NamedNumber(name, "–", sub="no updated module")
+            return name, "–", "no updated module"
         ends = f"median; {min(values):.1f} to {max(values):.1f} by module"
-        return NamedNumber(name, rounded("{:.1f}".format, median(values), ""), sub=ends)
+        return name, rounded("{:.1f}".format, median(values), ""), ends
 
     low, high = min(layer.scale for layer in spectrum.layers), max(layer.scale for layer in spectrum.layers)
     scale = f"scale {low:.4g}" if low == high else f"scale {low:.4g} to {high:.4g}"
@@ -288,18 +283,13 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     dead = spectrum.dead
     names = ", ".join(dead[:4]) + (f" and {len(dead) - 4} more" if len(dead) > 4 else "")
     row = [
-        NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
-        NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
+        ("Trained rank", f"r = {spectrum.r}", f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
+        (f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, most),
         measure("Effective rank", "effective_rank"),
         measure("Stable rank", "stable_rank"),
-        NamedNumber(
-            "Modules without an update",
-            f"{len(dead)} of {len(spectrum.layers)}",
-            sub=names or "every module is updated",
-        ),
+        ("Modules without an update", f"{len(dead)} of {len(spectrum.layers)}", names or "every module is updated"),
     ]
-    path = PurePath(spectrum.base_model)
-    base = path.name if path.is_absolute() else spectrum.base_model  # a folder without its path
+    base = name_alone(spectrum.base_model)
     steps = f"{spectrum.training_steps:,} steps" if spectrum.training_steps else ""
     origin = [spectrum.name, units.file_size(spectrum.file_bytes), base and f"on {base}"]
     words = ", ".join(filter(None, [*origin, training_text(run) if run else steps]))

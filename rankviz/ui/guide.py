@@ -1,6 +1,5 @@
 """The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Filled when opened."""
 
-import re
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -29,16 +28,6 @@ from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
 HEIGHT = 460
-ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
-PAGES = {
-    "Unsloth documentation, LoRA hyperparameters guide": (
-        "https://unsloth.ai/docs/get-started/fine-tuning-llms-guide/lora-hyperparameters-guide"
-    ),
-    "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
-}
-"""Web addresses of sources other than papers, by the first words of the source's name."""
-HOW = html.markup("how")
-"""Explains, as HTML, how each number is computed and what the colours mean."""
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
@@ -60,32 +49,24 @@ def build(api: Api, question: dict[str, Any]) -> dict[str, Any]:
         with gr.Accordion(title, open=False, elem_id="accuracy-details") as fold:
             memory = chart("Peak memory, predicted against measured", height=HEIGHT, elem_id="validation-memory")
             shown = {"memory": memory, "tables": plain(elem_id="accuracy-tables")}
-        fold.expand(**wire(lambda: details(api.accuracy.shipped()), inputs={}, outputs=shown))
+        fold.expand(**wire(lambda: details(api.estimates.accuracy()), inputs={}, outputs=shown))
     return wire(partial(guide, api), inputs=question, outputs={"content": content}, notice=notice)
 
 
 def guide(api: Api, **values: Any) -> View:
     """Return the tab's content except the accuracy details. values: values of Explore's widgets, by name."""
+    paper = html.link(escape(LORA), "https://arxiv.org/abs/2106.09685")
+    items = html.markup("terms") + "".join(
+        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
+    )
     parts = {
-        "What is a rank?": f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>',
+        "What is a rank?": f'<div class="rv-advice"><p>{WHAT_IT_IS} <span class="rv-under">{paper}</span></p></div>',
         "Choice of rank": f'<div id="rules">{rules_html(api, **values)}</div>',
         "How good is the recommendation?": evidence_html(api),
-        "Terms": terms_html(),
+        "Terms": f'<dl class="rv-how">{items}</dl>',
         "How the numbers are computed": numbers_html(api, use_case=values["use_case"]),
     }
     return View(content="".join(f"<h2>{title}</h2>{part}" for title, part in parts.items()))
-
-
-def linked(source: str) -> str:
-    """Format source names (separated by "; ") as HTML, with a link where the address is known."""
-
-    def link(name: str) -> str:
-        paper = ARXIV.search(name)
-        known = (address for begin, address in PAGES.items() if name.startswith(begin))
-        address = f"https://arxiv.org/abs/{paper[1]}" if paper else next(known, "")
-        return html.link(escape(name), address) if address else escape(name)
-
-    return f'<span class="rv-under">{"; ".join(map(link, source.split("; ")))}</span>'
 
 
 def rules_html(api: Api, **values: Any) -> str:
@@ -152,8 +133,8 @@ def evidence_html(api: Api) -> str:
 
 def numbers_html(api: Api, *, use_case: str) -> str:
     """Build the table of numbers with error and method. use_case: a name of core.advice.use_case."""
-    unseen = api.accuracy.shipped().left_out
-    memory, time, held = unseen.overall, unseen.time, api.forecasts.left_out(use_case)
+    unseen = api.estimates.accuracy().left_out
+    memory, time, held = unseen.overall, unseen.time, api.studies.left_out(use_case)
     versions = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
     forecast = "not known", "no publication of this kind could be left out"
     if held:
@@ -179,17 +160,9 @@ def numbers_html(api: Api, *, use_case: str) -> str:
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]
     cells = [[Cell(name, sub=kind), Cell(error, kind="wrap", sub=compared)] for name, kind, error, compared in rows]
-    how = HOW.format(peft=PEFT_VERSION, unsloth=UNSLOTH_VERSION, tolerance=TOLERANCE_NATS)
+    how = html.markup("how").format(peft=PEFT_VERSION, unsloth=UNSLOTH_VERSION, tolerance=TOLERANCE_NATS)
     table = html.table(["Number", "Error so far"], cells, label="How far off each number has been")
     return table + html.folded("How each number is computed", how)
-
-
-def terms_html() -> str:
-    """Explain each setting and each measure of an adapter in two sentences, with its source."""
-    items = [html.markup("terms")] + [
-        f"<dt>{name} <i>of an adapter</i></dt><dd>{escape(meaning)}</dd>" for name, meaning in TERMS
-    ]
-    return f'<dl class="rv-how">{"".join(items)}</dl>'
 
 
 def details(report: AccuracyReport) -> View:

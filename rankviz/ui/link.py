@@ -259,12 +259,6 @@ def usual(param: str) -> str:
 
 
 def read(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the widgets' values (the default for a missing or wrong parameter) and a sentence for each mistake."""
-    values, notes = given(params)
-    return DEFAULTS | values, notes
-
-
-def given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values of those widgets that the parameters set, and a sentence for each mistake."""
     values, notes = {}, []
     for param, (names, reader) in PARAMS.items():

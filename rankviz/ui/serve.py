@@ -34,7 +34,8 @@ def serve() -> None:
     api = Api()
     api.workspace.temp.use_for_gradio(always=api.workspace.shared)
     if api.workspace.shared:
-        keep_unreadable()
+        if sys.platform == "linux":  # workers, which are other processes of this user, read no secrets in /proc
+            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
         reach.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
@@ -42,7 +43,7 @@ def serve() -> None:
     if not api.workspace.shared:
         for line in addresses.announcement(host, port):
             print(line, flush=True)
-    keep_clean(api.workspace, api.quota.make_room_on_disk)
+    keep_clean(api.workspace, api.runs.quota.make_room_on_disk)
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -64,12 +65,6 @@ def check_address(host: str, port: int) -> None:
         reason = "this machine has no such address, the port is in use, or it needs an administrator's rights"
         where = "Choose another with --host and --port, or GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."
         raise UserError(f"The page cannot be served at {host}, port {port}: {reason}. {where}") from error
-
-
-def keep_unreadable() -> None:
-    """Hide this process's memory and environment in /proc from other processes of the same user, such as workers."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def read_ahead(api: Api) -> Thread:

@@ -105,13 +105,15 @@ def head(room: str = "") -> str:
 
 def file_routes() -> list[Route]:
     """Return routes of scripts and styles. Browsers cache them forever: each address has a version or hash."""
-    own = [Route(_url(path), _serve(path)) for path in (*FIRST_STYLES, *SCRIPTS)]
-    return [Route(_plotly_url(), _serve(plotly_js())), *own]
 
+    async def file(path: Path, request: Any) -> Response:
+        kind = "text/css" if path.suffix == ".css" else "text/javascript"
+        return FileResponse(path, media_type=kind, headers={"Cache-Control": FOR_GOOD})
 
-def plotly_js() -> Path:
-    """Return the path of plotly.js in the plotly package, without importing plotly."""
-    return Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+    # Found without importing the package.
+    plotly_js = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+    files = {_plotly_url(): plotly_js} | {_url(path): path for path in (*FIRST_STYLES, *SCRIPTS)}
+    return [Route(url, partial(file, path)) for url, path in files.items()]
 
 
 def _plotly_url() -> str:
@@ -122,25 +124,17 @@ def _url(path: Path) -> str:
     return f"/rankviz/{path.stem}-{sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}"
 
 
-def _serve(path: Path) -> Any:
-    media_type = "text/css" if path.suffix == ".css" else "text/javascript"
-
-    async def file(request: Any) -> Response:
-        return FileResponse(path, media_type=media_type, headers={"Cache-Control": FOR_GOOD})
-
-    return file
-
-
 def launch_options(api: Api) -> dict[str, Any]:
     """Return launch options that send no data, store nothing in the browser and hide the text of unexpected errors."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
     shared = api.workspace.shared
     visitors = visitors_of(api) if shared else None
+    styles = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
     return {
         "server_name": host,
         "server_port": port,
         "theme": theme(),
-        "css": _stylesheet(),
+        "css": re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", styles, flags=re.DOTALL)),
         "app_kwargs": {
             "lifespan": partial(with_checked_heads, server=host, given=api.workspace.settings.hosts, shared=shared),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
@@ -154,7 +148,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             ],
             "middleware": [
                 Middleware(answer_errors),
-                *([Middleware(identify, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
+                *([Middleware(identify, visitors=visitors, log_out=api.engines.log_out)] if visitors else []),
                 Middleware(check_body),
                 Middleware(mcp_messages),
                 Middleware(check_files, workspace=api.workspace),
@@ -173,8 +167,3 @@ def launch_options(api: Api) -> dict[str, Any]:
         # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
         "_frontend": False,
     }
-
-
-def _stylesheet() -> str:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
-    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))

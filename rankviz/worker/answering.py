@@ -4,10 +4,8 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
-from rankviz.children import REQUEST
 from rankviz.errors import OF_THE_DISK, RankVizError
 from rankviz.machine import disk
 
@@ -21,7 +19,7 @@ def own_output() -> TextIO:
     return out
 
 
-def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARGE) -> int:
+def answer(result: Callable[[], Mapping[str, Any]]) -> int:
     """Print the JSON that `result` returns, or its error as JSON, and return the exit code: 0, or 2 for an error."""
     out = own_output()
     try:
@@ -29,7 +27,7 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
     except RankVizError as error:
         reply, code = error_json(error), 2
     except MemoryError:
-        reply, code = {"error": "", "message": too_large}, 2
+        reply, code = {"error": "", "message": TOO_LARGE}, 2
     except OSError as error:
         if error.errno in disk.FULL:
             reply, code = {"error": "StorageError", "message": disk.explain(error)}, 2
@@ -45,8 +43,3 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
 def error_json(error: RankVizError) -> dict[str, str]:
     """Return the class name and message of an error, as `children.remade` reads them."""
     return {"error": type(error).__name__, "message": str(error)}
-
-
-def request_in(folder: str) -> Any:
-    """Return the request that the parent process wrote as JSON into the child's folder."""
-    return json.loads((Path(folder) / REQUEST).read_bytes())

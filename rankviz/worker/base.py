@@ -31,7 +31,7 @@ from rankviz.core.runs.events import (
     UNPACKING,
 )
 from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError
-from rankviz.paths import ASSETS, bytes_on_disk
+from rankviz.paths import ASSETS, bytes_in
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
 from rankviz.worker.device import causes, ran_out_of_memory
 from rankviz.worker.journal import EVERY_SECONDS, Journal
@@ -195,12 +195,12 @@ class Download:
         self._journal, self._cache, self._size_of, self._most, self._stop = journal, cache, size_of, most_bytes, stop
         self.repository = ""
         """Repository that is loaded now; Unsloth may load another than the run names."""
-        self._seen, self._come, self._size, self._is_on = bytes_on_disk(cache), 0, None, False
+        self._seen, self._come, self._size, self._is_on = bytes_in(cache, on_disk=True), 0, None, False
 
     def look(self) -> None:
         """Report the bytes fetched so far, and the stage of loading once no file is incomplete. Call `stop` above the
         limit; files deleted since then still count."""
-        last, self._seen = self._seen, bytes_on_disk(self._cache)
+        last, self._seen = self._seen, bytes_in(self._cache, on_disk=True)
         self._come += max(0, self._seen - last)
         if self._most is not None and self._come > self._most:
             self._stop(

@@ -77,16 +77,19 @@ def is_lost(error: BaseException) -> bool:
 
 
 class Memory:
-    """Bytes of memory of this process, now and at the peak since the last `reset`. On a GPU torch counts both; on a
-    CPU the peak is the kernel's high-water mark, which only Linux can reset."""
+    """Bytes of memory of this process: `now()`, `peak()` since the last `reset()`, and `peak_reserved()`, the peak of
+    torch's caching allocator (None on a CPU). On a GPU torch counts them; on a CPU the peak is the kernel's high-water
+    mark, which only Linux can reset."""
 
     def __init__(self, *, cuda: bool):
-        self.kind = "GPU allocated" if cuda else "process resident"
-        self._cuda = None
+        self.kind, self._cuda = "GPU allocated" if cuda else "process resident", None
+        self.now, self.peak, self.reset = lambda: psutil.Process().memory_info().rss, high_water, reset_high_water_mark
+        self.peak_reserved = lambda: None
         if cuda:
-            import torch
+            from torch import cuda as card
 
-            self._cuda = torch.cuda
+            self._cuda, self.now, self.peak = card, card.memory_allocated, card.max_memory_allocated
+            self.reset, self.peak_reserved = card.reset_peak_memory_stats, card.max_memory_reserved
 
     def settle(self) -> None:
         """Release memory that earlier runs left, so that it is not in the next run's peak."""
@@ -97,25 +100,13 @@ class Memory:
         with suppress(OSError, AttributeError):  # freed blocks stay in glibc's arenas until it is told to trim
             ctypes.CDLL(None).malloc_trim(0)
 
-    def reset(self) -> None:
-        if self._cuda:
-            self._cuda.reset_peak_memory_stats()
-        else:
-            reset_high_water_mark()
 
-    def now(self) -> int:
-        return self._cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
-
-    def peak(self) -> int:
-        if self._cuda:
-            return self._cuda.max_memory_allocated()
-        try:
-            return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-        except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-    def peak_reserved(self) -> int | None:
-        return self._cuda.max_memory_reserved() if self._cuda else None
+def high_water() -> int:
+    """Return the largest resident set of this process since `reset_high_water_mark`."""
+    try:
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def reset_high_water_mark() -> None:

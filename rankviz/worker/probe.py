@@ -71,13 +71,13 @@ def measure_all(journal: Journal, attempt: str) -> int:
         try:
             code = _watch(journal, attempt, depth, limit_bytes, deadline)
         except TimeoutError as error:
-            if store.probe(request.probe_id).extrapolated is None:
+            if store.record(request.probe_id).extrapolated is None:
                 raise UserError(str(error)) from None
             journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
             break
         if code:
             return code
-        if store.probe(request.probe_id).did_not_fit:
+        if store.record(request.probe_id).did_not_fit:
             break
     journal.append(ProbeCompleted(time=time.time()))
     return 0
@@ -118,13 +118,13 @@ def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadlin
     if unfit:
         journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=_stage(journal), **unfit))
         return 0
-    if code and not store.probe(request.probe_id).state.ended:
+    if code and not store.record(request.probe_id).state.ended:
         raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
     return code
 
 
 def _stage(journal: Journal) -> str:
-    return journal.store.probe(journal.run_id).stage.partition(": ")[2] or "starting"
+    return journal.store.record(journal.run_id).stage.partition(": ")[2] or "starting"
 
 
 BF16_BYTES = 2
@@ -175,7 +175,7 @@ def measure(
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    if not journal.store.probe(journal.run_id).environment:
+    if not journal.store.record(journal.run_id).environment:
         facts = {
             **environment(settings.cuda),
             **settings.facts,
@@ -277,27 +277,20 @@ def timed_steps(trainer: Any, memory: Memory, least_steps: int, baseline_bytes: 
         backward(*args, **kwargs)
         note("backward")
 
-    class Watch(TrainerCallback):
-        def on_train_begin(self, args, state, control, **kwargs):
+    def on_log(args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:  # reading the loss waits on a GPU until the step is done
             ends.append(time.perf_counter())
+            enough = len(ends) > 1 + least_steps and ends[-1] - ends[1] >= TIMED_SECONDS
+            control.should_training_stop = control.should_training_stop or enough
 
-        def on_step_begin(self, args, state, control, **kwargs):
-            memory.reset()
-
-        def on_pre_optimizer_step(self, args, state, control, **kwargs):
-            note("backward")
-
-        def on_optimizer_step(self, args, state, control, **kwargs):
-            note("optimizer")
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if logs and "loss" in logs:  # reading the loss waits on a GPU until the step is done
-                ends.append(time.perf_counter())
-                enough = len(ends) > 1 + least_steps and ends[-1] - ends[1] >= TIMED_SECONDS
-                control.should_training_stop = control.should_training_stop or enough
-
+    watch = TrainerCallback()
+    watch.on_train_begin = lambda *_, **__: ends.append(time.perf_counter())
+    watch.on_step_begin = lambda *_, **__: memory.reset()
+    watch.on_pre_optimizer_step = lambda *_, **__: note("backward")
+    watch.on_optimizer_step = lambda *_, **__: note("optimizer")
+    watch.on_log = on_log
     trainer.accelerator.backward = noted_backward
-    trainer.add_callback(Watch())
+    trainer.add_callback(watch)
     trainer.train()
     first, *later = (end - start for start, end in pairwise(ends))
     return {

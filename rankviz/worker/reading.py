@@ -1,18 +1,18 @@
-"""Short-lived children that read content from outside, without torch: adapters, data files, exported runs, the Hub.
-Each command gets a folder with its request, prints one JSON object, and imports only what it needs."""
+"""What short-lived children do that read content from outside, without torch: adapters, data files, exported runs, the
+Hub. Each function imports only what it needs, and gets the entries of a request (`rankviz.worker.__main__`)."""
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rankviz import units
 from rankviz.errors import BadAdapterError, LimitError, UserError
-from rankviz.worker.answering import answer, error_json, request_in
+from rankviz.worker.answering import error_json
 
 Reply = Mapping[str, Any]
 HUB_SETTINGS = {
@@ -22,20 +22,9 @@ HUB_SETTINGS = {
 }
 """Settings of huggingface_hub, which reads them when it is imported."""
 HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
-"""huggingface_hub's folders for parts of a download, placed in this child's folder and deleted with it."""
+"""huggingface_hub's folders for parts of a download, placed in this child's temporary folder and deleted with it."""
 
 
-def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
-    """Make a command of a function that takes the entries of a request and returns the answer."""
-
-    @wraps(read)
-    def main(argv: Sequence[str]) -> int:
-        return answer(lambda: read(**request_in(argv[0])))
-
-    return main
-
-
-@command
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, training_steps: int | None) -> Reply:
     """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: of the
     spectrum; empty for that of the file."""
@@ -52,7 +41,6 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, tr
     return {"outline": asdict(read.outline), "spectrum": asdict(made)}
 
 
-@command
 def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None, as_zip: bool) -> Reply:
     """Write an adapter at lower ranks into a new folder or zip; without a plan, zip it unchanged."""
     from rankviz.core.spectrum import Ranks
@@ -74,7 +62,6 @@ def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str,
     return {}
 
 
-@command
 def data(data: str, assets: str) -> Reply:
     """Return the first rows and the lengths of a data file."""
     from rankviz.api.data import measured
@@ -82,7 +69,6 @@ def data(data: str, assets: str) -> Reply:
     return asdict(measured(data, Path(assets)))
 
 
-@command
 def results(paths: Sequence[str]) -> Reply:
     """Return the content of each result file as text to store, or the reason why it cannot be read."""
     from rankviz.catalog import own_studies
@@ -90,7 +76,6 @@ def results(paths: Sequence[str]) -> Reply:
     return {"results": [own_studies.read(Path(path))._asdict() for path in paths]}
 
 
-@command
 def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Reply:
     """Write runs, recorded ones too, into a zip that another RankViz can import. homes: runs folders, of which the
     first that has a run is used. for_visitor: without folders and texts that only the server's owner may see."""
@@ -104,7 +89,6 @@ def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visi
     return {}
 
 
-@command
 def imported(
     source: str,
     assets: str,
@@ -122,11 +106,12 @@ def imported(
     from rankviz.api.workspace import Workspace
     from rankviz.shared.quota import require_runs
     from rankviz.store import removal
+    from rankviz.store.journal import request_text
     from rankviz.store.ownership import Ownership
 
     shipped = store.recorded(Path(assets))
-    folders = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
-    takes = sum(len(content) for folder in folders for content in folder.files.values())
+    runs = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
+    takes = sum(len(request_text(request).encode()) + len(journal) for request, journal in runs)
     try:
         if most_bytes is not None and takes > most_bytes:
             raise LimitError(
@@ -135,22 +120,18 @@ def imported(
             )
         workspace = Workspace(Path(home))
         with workspace.writing(), workspace.store.admission():
-            leaving = require_runs(workspace.store, owners, len(folders), most, most_in_total)
-            run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
+            leaving = require_runs(workspace.store, owners, len(runs), most, most_in_total)
+            run_ids = store.take_in(workspace.store, runs, shipped, Ownership(owners[0]), strangers)
             removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:
         return {"run_ids": [], "takes": takes, "refused": error_json(error)}
 
 
-def hub(argv: Sequence[str]) -> int:
-    """Print the Hub's facts on a model or an adapter, or fetch an adapter and print its folder."""
-    folder = Path(argv[0])
-    os.environ.update(HUB_SETTINGS | {name: str(folder / part) for name, part in HUB_FOLDERS.items()})
-    return answer(lambda: _of_hub(folder, **request_in(argv[0])))
-
-
-def _of_hub(work: Path, what: str, **request: Any) -> Reply:
+def hub(what: str, **request: Any) -> Reply:
+    """Return the Hub's facts on a model or an adapter, or fetch an adapter and return its folder."""
+    work = Path(gettempdir())
+    os.environ.update(HUB_SETTINGS | {name: str(work / part) for name, part in HUB_FOLDERS.items()})
     from rankviz.hub import reach, remote
 
     if what == "config":

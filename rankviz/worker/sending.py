@@ -1,6 +1,7 @@
 """Writes the files that are published of a run or a sweep, and sends them to the Hub or to Trackio."""
 
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from rankviz import installed
 from rankviz.api import Api
-from rankviz.api.sinks import facts_of
+from rankviz.api.runs import facts_of
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import HubUnavailableError, PublishError, StorageError, quoted
 from rankviz.hub import publish as hub
@@ -24,7 +25,6 @@ from rankviz.publish.files import (
     write_dataset,
 )
 from rankviz.visitor import Visitor, acting_as
-from rankviz.worker.answering import answer, request_in
 
 MAX_TOKEN_BYTES = 10_000
 TRACKIO_ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
@@ -34,25 +34,30 @@ OVER_HTTP = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISAB
 """Settings of huggingface_hub, which reads them when it is imported."""
 
 
-def main(argv: Sequence[str]) -> int:
-    return answer(lambda: published(request_in(argv[0]), Path(argv[0])))
-
-
-def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def published(
+    home: str,
+    assets: str,
+    shared: bool,
+    visitor: Mapping[str, Any],
+    run_ids: Sequence[str],
+    destination: Mapping[str, Any],
+    name: str,
+    has_token: bool,
+    use_login: bool,
+) -> Mapping[str, Any]:
     """Publish, and return url, updated (True where the repository existed before) and private."""
-    files = folder / "files"
-    files.mkdir()
-    api = Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"])
-    place = Destination(**request["destination"])
-    if not request["use_login"]:  # then nothing in this process finds it
+    files = Path(tempfile.mkdtemp())
+    api = Api(home=Path(home), assets=Path(assets), shared=shared)
+    place = Destination(**destination)
+    if not use_login:  # then nothing in this process finds it
         for variable in LOGIN_VARIABLES:
             os.environ.pop(variable, None)
     os.environ.update(dict.fromkeys(OVER_HTTP, "1"))
     try:
-        with acting_as(Visitor(**request["visitor"])):
-            sweep = facts_of(api, request["run_ids"], place)
+        with acting_as(Visitor(**visitor)):
+            sweep = facts_of(api, run_ids, place)
         token = None
-        if request["has_token"]:  # on standard input; Trackio looks for it in this variable alone
+        if has_token:  # on standard input; Trackio looks for it in this variable alone
             token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()
         if place.to == TRACKIO:
             return _to_trackio(sweep, place, files, token)
@@ -65,7 +70,7 @@ def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         else:
             write_dataset(sweep, files)
         kind: hub.Kind = "model" if place.to == ADAPTER else "dataset"
-        return hub.publish(files, place.name, kind, made_of=request["name"], public=place.public, token=token)
+        return hub.publish(files, place.name, kind, made_of=name, public=place.public, token=token)
     except OSError as error:
         if error.errno not in (*disk.FULL, *disk.READ_ONLY):
             raise

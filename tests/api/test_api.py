@@ -84,7 +84,7 @@ def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
 def test_every_operation_on_one_rank_checks_it(api, r):
     asking = questions.question("Qwen/Qwen3-4B", gpu="L4")
 
-    for operation in (api.exports.write, api.estimates.fit):
+    for operation in (api.advice.export, api.estimates.fit):
         with pytest.raises(InvalidSettingError, match="Rank must be a whole number from 1 to 1,024"):
             operation(asking, r)
 
@@ -109,5 +109,5 @@ def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_ow
 
 
 def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs(api):
-    assert "score" == api.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
-    assert "percent" == api.tradeoffs.of(Question(model_id="embedded")).quality
+    assert "score" == api.studies.tradeoff(Question(model_id="Qwen/Qwen3-8B")).quality
+    assert "percent" == api.studies.tradeoff(Question(model_id="embedded")).quality

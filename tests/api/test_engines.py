@@ -96,8 +96,8 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     api, _ = own
 
     with pytest.raises(NotInstalledError):
-        api.engines.start(questions.sweep(ranks=(4,)))
-    sweep_id = api.engines.start(questions.sweep(ranks=(4,)), "elsewhere")
+        api.runs.start(questions.sweep(ranks=(4,)))
+    sweep_id = api.runs.start(questions.sweep(ranks=(4,)), api.engines.destination("elsewhere"))
     api.workspace.supervisor.settle()
 
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
@@ -112,7 +112,7 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     api, there = own
     there.gpu_models, there.has_gpu = ["L4"], True
 
-    plan = api.engines.check(questions.sweep(), "elsewhere")
+    plan = api.runs.plan(questions.sweep(), api.engines.destination("elsewhere"))
 
     assert ("NVIDIA L4", "") == (plan.expected.device_name, plan.not_known)
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
@@ -122,10 +122,14 @@ def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
     api, there = own
     completed(api, "elsewhere", A_CPU)
 
-    assert api.engines.check(questions.sweep(), "elsewhere").sentences[0].startswith("3 runs on a large CPU: estimated")
+    assert (
+        api.runs.plan(questions.sweep(), api.engines.destination("elsewhere"))
+        .sentences[0]
+        .startswith("3 runs on a large CPU: estimated")
+    )
 
     there.gpu_models, there.has_gpu = ["T4"], True  # other nodes have come since
-    assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
+    assert "Tesla T4" == api.runs.plan(questions.sweep(), api.engines.destination("elsewhere")).expected.device_name
 
 
 def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):

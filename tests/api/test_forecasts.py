@@ -13,7 +13,7 @@ def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api):
     sweep = finished(api, {4: 1.4, 64: 1.0})
 
     with pytest.raises(InvalidSettingError) as refused:
-        api.forecasts.answer("Qwen/Qwen3-4B", runs=sweep.sweep_id)
+        api.studies.forecasts("Qwen/Qwen3-4B", runs=sweep.sweep_id)
 
     assert "trained embedded, not Qwen/Qwen3-4B" in str(refused.value)
     assert "give the model embedded, or leave the sweep out" in str(refused.value)

@@ -38,7 +38,7 @@ def held(api, monkeypatch):
         assert go_on.wait(60)
         yield
 
-    monkeypatch.setattr(api.quota, "admitting", admitting)
+    monkeypatch.setattr(api.runs.quota, "admitting", admitting)
     yield go_on
     go_on.set()
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.api.probes import Preflight
+from rankviz.api.machine import Machine
 from rankviz.core.preflight import Card, Driver, HubAnswer, Software
 from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
@@ -16,7 +16,7 @@ TOO_OLD = Driver(
 )
 
 
-class OnAnOldDriver(Preflight):
+class OnAnOldDriver(Machine):
     def facts(self, **options):
         software = Software(torch="2.14.1", torch_cuda=(13, 0), compiler="cc", has_headers=True)
         software = replace(software, bitsandbytes="0.50.2", bitsandbytes_cuda=((13, 0),))
@@ -25,7 +25,7 @@ class OnAnOldDriver(Preflight):
 
 @pytest.fixture
 def old(api):
-    api.__dict__["preflight"] = OnAnOldDriver(api)
+    api.__dict__["machine"] = OnAnOldDriver(api)
     return api
 
 
@@ -54,8 +54,8 @@ def test_only_a_base_that_must_be_fetched_asks_the_hub(api, monkeypatch, tmp_pat
     training = questions.sweep().training
 
     for base in ("", "embedded", str(tmp_path), "Qwen/Qwen3-0.6B"):
-        assert [] == list(api.preflight.warnings(training, base))
+        assert [] == list(api.machine.warnings(training, base))
     assert 0 == api.workspace.hub.questions
-    (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
+    (warning,) = api.machine.warnings(training, "Qwen/Qwen3-4B")
 
     assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")

@@ -110,10 +110,11 @@ def test_weights_that_only_an_index_names_are_refused_by_the_size_that_the_hub_g
     os.truncate(folder / "weights.safetensors", LARGE)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     large_disk = shutil.disk_usage(tmp_path)._replace(free=2 * LARGE)
-    monkeypatch.setattr("rankviz.api.probes.shutil.disk_usage", lambda _: large_disk)
+    monkeypatch.setattr("rankviz.api.machine.shutil.disk_usage", lambda _: large_disk)
     api = Api(home=tmp_path / "home", shared=True)
     small = api.models.get("HuggingFaceTB/SmolLM2-135M")
-    api.models._known[Reference("hub", "mallory/large")] = replace(small, id="mallory/large")  # as its config says
+    large = replace(small, id="mallory/large")  # as its config says
+    api.models._known.get(Reference("hub", "mallory/large"), lambda: large)
 
     with (
         played_hub.answering(monkeypatch, mallory__large=folder) as hub,

@@ -137,7 +137,7 @@ def test_an_added_table_is_a_study_of_its_own_and_can_be_removed(tmp_path):
     (line,) = [line for line in api.studies.all().lines if line.study.own]
     assert ((4, 16), 0.8, "Qwen/Qwen3-4B") == (line.ranks, line.full.value, line.model.model_id)
     assert line not in api.studies.all().published
-    assert api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B")).estimate
+    assert api.studies.tradeoff(Question(model_id="Qwen/Qwen3-4B")).estimate
     assert list(added.names) == list(api.studies.added())
     api.studies.remove(added.names[0])
     assert [] == list(api.studies.added())

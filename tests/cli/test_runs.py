@@ -130,7 +130,7 @@ def test_accuracies_have_a_verdict_facts_and_keys(api, capsys):
     print_sweep(api, counted(api, {4: 60, 16: 80}).sweep_id)
     text = " ".join(capsys.readouterr().out.split())
     run = counted(api, {4: 60}).runs[0]
-    shown = dict(facts(api, api.runs.summary(run.run_id)))
+    shown = dict(facts(api, run, api.runs.row(run.run_id)))
     keys = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
     known = sweep_json(api, counted(api, {4: 60}).sweep_id)["runs"][2]
     unknown = sweep_json(api, finished(api, {4: 2.0}).sweep_id)["runs"][0]
@@ -155,8 +155,8 @@ def test_the_same_error_of_several_runs_is_said_once_and_names_them(api, capsys)
 
 def test_what_was_measured_stands_beside_its_estimate(api, capsys):
     sweep = finished(api, {4: 2.0})
-    summary = api.runs.summary(sweep.runs[0].run_id)
-    shown, estimate = facts(api, summary), summary.estimate
+    run = sweep.runs[0]
+    shown, estimate = facts(api, run, api.runs.row(run.run_id)), api.runs.expected_run(run)
 
     print_sweep(api, sweep.sweep_id)
 

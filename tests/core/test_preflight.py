@@ -15,7 +15,6 @@ from rankviz.core.preflight import (
     Software,
     checks,
     problems,
-    warnings,
 )
 
 GB, GIB = 10**9, 2**30
@@ -58,7 +57,7 @@ def sentence(facts: Facts, name: str, **wanted) -> str:
 def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
     found = checks(gpu())
 
-    assert () == problems(found) + warnings(found)
+    assert () == problems(found) + problems(found, "warning")
     assert "Training runs on the GPU NVIDIA L4." == sentence(gpu(), "device")
     assert [
         "trainer", "device", "driver", "generation", "GPU memory", "compiler", "bitsandbytes", "bf16",
@@ -114,7 +113,7 @@ def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
 
     assert ["/runs (runs) has 500.0 MB free."] == [check.found for check in problems(found)]
     assert ["The disk for models from the Hub has 9.00 GB free; this base may take 16.00 GB."] == [
-        check.found for check in warnings(found)
+        check.found for check in problems(found, "warning")
     ]
 
 

@@ -78,7 +78,7 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
     # 48 blocks: q 2048 to 4096, k and v 2048 to 512, o 4096 to 2048.
     attention = 4 * 48 * (2 * (2048 + 4096) + 2 * (2048 + 512))
 
-    written = api.exports.write(question, 4, "llamafactory")
+    written = api.advice.export(question, 4, "llamafactory")
     assert "does not name the experts" in written.notes[0]
     assert f"trains {attention:,} parameters" in written.notes[1]
     assert f"has {parameters:,}" in written.notes[1]
@@ -97,7 +97,7 @@ def test_a_tool_that_cannot_name_experts_says_so_and_counts_what_it_trains(api):
 )
 def test_a_mistake_says_what_to_do(api, values, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
-        api.exports.write(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
+        api.advice.export(Question(model_id="Qwen/Qwen3-4B"), 8, **values)
 
 
 @pytest.mark.torch
@@ -124,7 +124,7 @@ def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_
     question = questions.question(model, framework="trl", moe_scheme="unsloth")
     parameters = api.estimates.estimate(replace(question, ranks=(4,))).rank(4).adapter_parameters
 
-    written = api.exports.write(question, 4, name)
+    written = api.advice.export(question, 4, name)
 
     others = [re.search(r"trains ([\d,]+) parameters", note) for note in written.notes if f"has {parameters:,}" in note]
     counts = [int(found[1].replace(",", "")) for found in others]
@@ -145,7 +145,7 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
     """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup. The length is as asked."""
     data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-    config = yaml.safe_load(api.exports.write(question, 8, name).text)
+    config = yaml.safe_load(api.advice.export(question, 8, name).text)
 
     assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config

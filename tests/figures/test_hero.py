@@ -17,7 +17,7 @@ def api(tmp_path):
 
 
 def test_each_rank_lies_at_its_exact_cost(api):
-    tradeoff = api.tradeoffs.of(QWEN)
+    tradeoff = api.studies.tradeoff(QWEN)
     by_rank = {rank.r: rank for rank in tradeoff.estimate.ranks}
 
     assert [by_rank[r].adapter_bytes / 1e6 for r in range(1, 257)] == figures.hero_info(tradeoff).xs
@@ -28,7 +28,7 @@ def test_each_rank_lies_at_its_exact_cost(api):
 def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
     """Tinker's r = 32 on Qwen3-30B-A3B is 32 · 15,440,256 parameters: Unsloth's, of 40,157,184 a rank, at r = 12.3."""
     question = Question(model_id="Qwen/Qwen3-30B-A3B")
-    tradeoff = api.tradeoffs.of(question, quality="percent")
+    tradeoff = api.studies.tradeoff(question, quality="percent")
 
     line = next(line for line in figures.hero_info(tradeoff).lines if "Tinker" in line.label)
     by_rank = next(line for line in figures.hero_info(tradeoff, x="rank").lines if "Tinker" in line.label)
@@ -47,7 +47,7 @@ def test_a_newest_sweep_with_one_rank_or_ranks_beyond_the_chart_leaves_the_older
     for losses in ({4: 2.0, 16: 1.5}, {64: 1.4}, {16: 1.5, 512: 1.3}):
         finished(api, losses)
 
-    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
+    info = figures.hero_info(api.studies.tradeoff(Question(model_id="embedded"), quality="percent"))
 
     assert [[4, 16]] == [[point.r for point in line.points] for line in info.lines if line.kind == "runs"]
     assert {"forecast", "published", "runs"} == {row["kind"] for row in info.rows if row["value"] != ""}

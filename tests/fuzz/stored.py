@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.runs import run_json
 from rankviz.cli.runs import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -25,12 +24,11 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
-from rankviz.ui.parts import live
-from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.tab import answers_html
+from rankviz.ui.parts.sweep import answers_html, standing_html
 from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
+from tests.support.web.runs_tab import drawn
 
 COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
 COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}
@@ -60,8 +58,6 @@ EVENTS = (
     RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident"),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
-SHOWN = {"showing": "runs", "text": "", "x": "adapter", "metric": "loss", "tolerance": ""}
-SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 
 @cache
@@ -109,9 +105,9 @@ def show_pages(api: Api) -> None:
     """The page's list with everything selected, the page of a sweep with one of its runs, and its part of the page of
     Train."""
     for sweep in _sweeps(api):
-        _runs_view(api, selected=[sweep.sweep_id])
-        _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
-        live.standing_html(api, sweep)
+        str(drawn(api, selected=[sweep.sweep_id]))
+        str(drawn(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id))
+        standing_html(api, sweep)
         answers_html(sweep)
 
 
@@ -119,12 +115,12 @@ def show_numbers(api: Api) -> None:
     """What the command line and the endpoints give, and the files. A refusal of one operation is an answer."""
     for sweep in _sweeps(api):
         for each in sweep.runs:
-            json.dumps(run_json(api.runs.summary(each.run_id)))
+            json.dumps(api.runs.row(each.run_id))
         for operation in (
             lambda sweep=sweep: sweep_json(api, sweep.sweep_id),
             lambda sweep=sweep: (answer := api.verdicts.of_sweep(sweep.sweep_id)) and verdict_json(answer),
-            lambda sweep=sweep: api.decisions.of(sweep.sweep_id),
-            lambda sweep=sweep: api.forecasts.bent(sweep.sweep_id),
+            lambda sweep=sweep: api.verdicts.decide(sweep.sweep_id),
+            lambda sweep=sweep: api.studies.bent(sweep.sweep_id),
             lambda sweep=sweep: api.runs.export([sweep.sweep_id], api.workspace.home / "out.zip"),
             lambda sweep=sweep: api.adapters.zip_of_rank(sweep.runs[-1].run_id, 4),
         ):
@@ -143,7 +139,3 @@ SHOWS = {"pages": show_pages, "numbers and files": show_numbers}
 
 def _sweeps(api: Api) -> list[Sweep]:
     return [sweep for sweep in api.runs.sweeps() if not sweep.recorded]
-
-
-def _runs_view(api: Api, **chosen: object) -> None:
-    json.dumps(str(vars(runs_view(api, **SHOWN | chosen, seen=""))))

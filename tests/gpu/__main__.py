@@ -20,7 +20,7 @@ def main() -> int:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="rankviz-gpu-") as scratch:
         bench = Bench(arguments.home or Path(scratch))
-        facts = bench.api.preflight.facts()
+        facts = bench.api.machine.facts()
         if not uses_gpu(facts):
             print("Skipped: there is no NVIDIA GPU here that torch can use. `rankviz doctor` says what is missing.")
             return 0

@@ -90,8 +90,8 @@ class Bench:
     def probe(self, model_id: str, **settings: Any) -> ProbeRecord:
         """The record of a probe that has ended."""
         asked = {"r": 16, "max_length": 1024, "time_limit_seconds": 500, "target_modules": SEVEN, **settings}
-        probe_id = self.api.probes.start(questions.probe(model_id, **asked))
-        *_, record = self.api.probes.follow(probe_id, 0.2)
+        probe_id = self.api.machine.start_probe(questions.probe(model_id, **asked))
+        *_, record = self.api.machine.follow_probe(probe_id, 0.2)
         self.api.workspace.supervisor.stop()
         return record
 
@@ -118,5 +118,5 @@ class Bench:
 
 def expected_bytes(bench: Bench, record: ProbeRecord) -> tuple[float, float]:
     """The estimate's range of what this probe measured."""
-    memory = bench.api.probes.estimate(record).memory_bytes
+    memory = bench.api.machine.estimate_probe(record).memory_bytes
     return memory.low, memory.high

@@ -63,7 +63,7 @@ def check(
 
 @check(1, "Preflight", "no problem; torch and driver name one card")
 def ready(bench: Bench) -> Measured:
-    facts, checks = bench.api.preflight.diagnose()
+    facts, checks = bench.api.machine.diagnose()
     if found := problems(checks):
         return Measured(" ".join(check.sentence for check in found), False)
     sees = facts.trial.found
@@ -188,7 +188,7 @@ def whole_models(bench: Bench) -> Measured:
 @check(13, "Out of memory", "the sentence; the next run completes")
 def out_of_memory(bench: Bench) -> Measured:
     """A worker that may use LIMIT_BYTES of the card: a batch that is too large for that, then one that fits."""
-    total = bench.api.preflight.facts().card.memory_bytes
+    total = bench.api.machine.facts().card.memory_bytes
     program = (sys.executable, "-m", "tests.gpu.programs", "limited_worker")
     command = (*program, str(bench.store.home), "bf16", str(LIMIT_BYTES / total))
     settings = {"precision": "bf16", "optim": "adamw_torch"}

@@ -1,25 +1,25 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
-from functools import partial
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 
 from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.errors import HubSilentError, HubUnavailableError, UnknownModelError
-from rankviz.hub.door import Copies, HubDoor
+from rankviz.hub.door import HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.web import played_hub
 
 
-def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None, **line) -> HubDoor:
+def door(*, seconds: float = 600, at_once: int = 2, temp=None, **line) -> HubDoor:
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         bounds = Bounds(seconds=seconds, memory_bytes=10**9)
         return Children(bounds, line=places, folder=TemporaryDirectory, variables=ASKING)
 
-    return HubDoor(children(), children(), copies)
+    return HubDoor(children(), children(), temp)
 
 
 def config_of(some: HubDoor, repo_id: str):
@@ -69,10 +69,9 @@ def test_offline_nothing_is_asked(monkeypatch):
 
 
 def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
-    calls = []
-    some = door(
-        copies=Copies(str(tmp_path / "kept" / "hub-"), *(partial(calls.append, what) for what in ("room", "old")))
-    )
+    calls, temp = [], SimpleNamespace(copies=str(tmp_path / "kept" / "hub-"))
+    temp.require_room, temp.drop_copies = lambda most_mb: calls.append("room"), lambda: calls.append("old")
+    some = door(temp=temp)
     (two_blocks(tmp_path) / "training_args.bin").write_bytes(b"\x80")
     with played_hub.answering(monkeypatch, someone__adapter=tmp_path) as hub:
         folder = some.adapter("someone/adapter", max_bytes=10**6)

@@ -48,7 +48,7 @@ def test_a_place_that_the_owner_gave_stays_and_is_theirs(tmp_path, monkeypatch):
     reach.use_own(tmp_path)
     reach.make_room(tmp_path, (), lambda: False)
 
-    assert not reach.is_own(tmp_path)
+    assert [] == reach.idle(tmp_path, ())
     assert ["someone/model"] == repositories(tmp_path / "theirs")
 
 

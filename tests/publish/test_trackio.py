@@ -79,8 +79,8 @@ def test_trackio_itself_holds_each_run_once_with_its_losses_however_often_it_is_
 
     with hub_stand_in() as elsewhere, monkeypatch.context() as variables:
         variables.setenv("TRACKIO_SERVER_URL", f"{elsewhere.url}/?write_token=0")  # nobody chose to send it there
-        first = api.sinks.publish(sweep.sweep_id, place)
-        api.sinks.publish(sweep.sweep_id, place)
+        first = api.runs.publish(sweep.sweep_id, place)
+        api.runs.publish(sweep.sweep_id, place)
 
     assert [] == elsewhere.asked
     assert "Sent to the Trackio project ranks on this machine" in first.in_words(place)

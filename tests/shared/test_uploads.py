@@ -62,7 +62,7 @@ def test_an_upload_is_written_down_as_its_visitors_and_one_of_nobody_is_refused(
 
     assert workspace.temp.owns(path, Visitor("anna"))
     assert not workspace.temp.owns(path, Visitor("ben"))
-    assert (403, True) == (refused.status_code, "Uploads need this page's cookie." in refused.text)
+    assert (403, True) == (refused.status_code, "This page cannot tell you from other visitors" in refused.text)
     assert "X-RankViz-Visitor" in refused.text
 
 

@@ -3,7 +3,7 @@
 import stat
 
 from rankviz.store import RunStore
-from rankviz.store.ownership import FILE, KEY_FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, CookieKey, Ownership
+from rankviz.store.ownership import FILE, KEY_FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, store_key
 from tests.support.runs import questions
 
 
@@ -43,27 +43,26 @@ def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_ther
 
 def key_of(home):
     """What the next start of an app signs by."""
-    return CookieKey(home).keys[-1]
+    keys = ["0" * 64]
+    store_key(home, keys)
+    return keys[-1]
 
 
-def test_it_is_made_once_and_nobody_else_can_read_it(tmp_path):
-    home = tmp_path / "home"
+def test_it_is_stored_once_and_nobody_else_can_read_it(tmp_path):
+    home, keys = tmp_path / "home", ["a" * 64]
 
-    key = CookieKey(home)
-
-    assert key.is_kept()
-    assert [key_of(home)] == key.keys
-    assert 64 == len(key_of(home))
+    assert store_key(home, keys)
+    assert ["a" * 64] == keys
+    assert "a" * 64 == key_of(home)
     assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
-    assert key_of(home) != key_of(tmp_path / "other")
 
 
 def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path):
-    (tmp_path / "home").write_text("")  # no folder
-    key = CookieKey(tmp_path / "home")
+    home, keys = tmp_path / "home", ["a" * 64]
+    home.write_text("")  # no folder
 
-    assert not key.is_kept()
-    (tmp_path / "home").unlink()
-    assert key.is_kept()
+    assert not store_key(home, keys)
+    home.unlink()
+    assert store_key(home, keys)
 
-    assert [key_of(tmp_path / "home")] == key.keys
+    assert "a" * 64 == key_of(home)

@@ -13,12 +13,13 @@ import pytest
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
-from rankviz.store import RunStore, durable, export_runs, import_runs
+from rankviz.store import RunStore, durable, export_runs
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
+from tests.support.runs.imports import import_runs
 
 QUIET = "no rights for ..."
 DEEP = "[" * 5000
@@ -249,8 +250,9 @@ RANKS = (1, 2, 4, 8)
 KILLED = """
 import os, sys
 from pathlib import Path
-from rankviz.store import RunStore, import_runs
+from rankviz.store import RunStore
 from tests.support.runs import questions
+from tests.support.runs.imports import import_runs
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
 real = getattr(os, call)

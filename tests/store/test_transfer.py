@@ -11,11 +11,12 @@ import pytest
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
-from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
+from rankviz.store import ImportLimits, RunStore, export_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
 from tests.support.runs import questions
+from tests.support.runs.imports import import_runs
 
 
 def test_exported_runs_come_in_again_elsewhere(tmp_path):

@@ -36,7 +36,7 @@ def test_the_address_names_what_differs():
 def test_a_copied_address_restores_what_was_asked(changes):
     values, notes = link.read(address_of(**changes))
 
-    assert {**DEFAULTS, **changes} == values
+    assert {**DEFAULTS, **changes} == DEFAULTS | values
     assert [] == notes
 
 
@@ -58,7 +58,7 @@ def test_a_copied_address_restores_what_was_asked(changes):
 def test_a_bad_parameter_gives_a_sentence_and_the_default(params, sentence):
     values, notes = link.read(params)
 
-    assert DEFAULTS == values
+    assert {} == values
     assert 1 == len(notes)
     assert sentence in notes[0]
 
@@ -68,6 +68,6 @@ def test_a_parameter_that_is_no_short_text_gets_a_note(text):
     for name in link.PARAMS:
         values, (note,) = link.read({name: text})
 
-        assert values == link.DEFAULTS
+        assert {} == values
         assert note.isprintable()
         assert len(note) < 500

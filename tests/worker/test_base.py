@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from rankviz.errors import UserError
-from rankviz.paths import IMPORT_ROOT, bytes_on_disk
+from rankviz.paths import IMPORT_ROOT, bytes_in
 from rankviz.worker import base
 from rankviz.worker.base import Base, Download, explain_failure, fetch_member
 from tests.support.processes.workers import sweep
@@ -79,14 +79,14 @@ def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path):
     (blobs / "part-1").write_bytes(bytes(10 * MB))
     download = Download(journal(events), tmp_path, {"a/own": 30 * MB}.get)
     download.repository = "a/own"
-    before = bytes_on_disk(tmp_path)
+    before = bytes_in(tmp_path, on_disk=True)
 
     (blobs / "config.json").write_bytes(bytes(MB))
     download.look()
     assert [] == events
     incomplete = blobs / "part-2.incomplete"
     incomplete.write_bytes(b"x" * 12 * MB)
-    come = bytes_on_disk(tmp_path) - before
+    come = bytes_in(tmp_path, on_disk=True) - before
     download.look()
     assert ["downloading the base", (come, 30 * MB, "bytes")] == events
     incomplete.rename(blobs / "part-2")

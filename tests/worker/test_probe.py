@@ -32,8 +32,8 @@ def probe(folder: Path, *, config=TINY, command=COMMANDS["probe"], **settings):
     api = Api(home=folder / "home", assets=ASSETS)
     api.workspace.supervisor = Patient(api.workspace.store, probe=command)
     settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
-    probe_id = api.probes.start(questions.probe(str(path), **settings))
-    *_, record = api.probes.follow(probe_id, 0.05)
+    probe_id = api.machine.start_probe(questions.probe(str(path), **settings))
+    *_, record = api.machine.follow_probe(probe_id, 0.05)
     api.workspace.supervisor.settle()
     api.workspace.supervisor.stop()
     return api, record

@@ -18,7 +18,6 @@ from rankviz.core.studies.lines import (
     Line,
     RateByRank,
     RatesTuned,
-    TargetsAgainstRank,
     drawn_lines,
 )
 
@@ -55,13 +54,13 @@ def counts(evidence: Evidence, rates: Sequence[BestRate]) -> dict[str, Any]:
     drawn = [x for x in drawn_lines(evidence, ("lora",), FACETS) if not x.study.own and x.study.task_kind != RL]
     tuned = rates_tuned(drawn, FIRST_RANK)
     return {
-        "targets_against_rank": targets and targets._asdict(),
+        "targets_against_rank": targets,
         "rates_tuned": tuned and tuned._asdict(),
         "rate_by_rank": [each._asdict() for each in rate_by_rank(rates)],
     }
 
 
-def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
+def targets_against_rank(lines: Sequence[Line]) -> dict[str, int] | None:
     """How often wider targets gained more than a higher rank on narrow ones.
 
     Narrow and wide lines share study, base, task, metric, method and length, and their ranks from the smallest to the
@@ -80,7 +79,7 @@ def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
         if common and len(narrow.points) > 1 and _width(wide) > _width(narrow):
             start = next(point for point in wide.points if point.rank == min(common))
             compared.append(narrow.short_of_best(start.value) < 0)
-    return TargetsAgainstRank(sum(compared), len(compared)) if compared else None
+    return {"more_by_targets": sum(compared), "comparisons": len(compared)} if compared else None
 
 
 def _width(line: Line) -> float:

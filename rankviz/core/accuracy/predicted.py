@@ -5,7 +5,6 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple, get_args, get_type_hints
@@ -112,16 +111,17 @@ IF_EMPTY = {
 NEEDED = ("r", "batch", "seq_len")
 
 
+FIELD_KINDS = {
+    name: next((kind for kind in (int, float) if kind in get_args(hint)), hint)
+    for name, hint in get_type_hints(MeasuredRow).items()
+}
+"""Type of each field of a row, without None."""
+
+
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """Read one line of a CSV file; raise BadDataError naming the line and the column that cannot be read."""
-    row = {name: _cell(cells, name, kind, line) for name, kind in _kinds().items()}
+    row = {name: _cell(cells, name, kind, line) for name, kind in FIELD_KINDS.items()}
     return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
-
-
-@cache
-def _kinds() -> Mapping[str, Any]:
-    hints = get_type_hints(MeasuredRow).items()
-    return {name: next((kind for kind in (int, float) if kind in get_args(hint)), hint) for name, hint in hints}
 
 
 def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
@@ -498,20 +498,17 @@ def summarize(
     return report.AccuracyReport(
         made=made,
         rows=tuple(map(_row, unseen or predictions)),
-        groups=scores(scored, _table),
+        groups=scores(scored, TABLE),
         overall=interval_score(every, on_cards or scored) if scored else None,
-        not_scored=scores([p for p in aside if not p.bound], _table),
-        bounds=scores([p for p in aside if p.bound], _table),
+        not_scored=scores([p for p in aside if not p.bound], TABLE),
+        bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
         evidence=evidence_of(predictions, unseen),
         left_out=left_out,
     )
 
 
-def _table(p: PredictedRow) -> str:
-    return p.row.group
-
-
+TABLE = attrgetter("row.group")
 SHARED = ("row_id", "group", "origin", "model_id", "gpu", "measured_kind", "two_depth_bytes", "two_depth_seconds")
 
 

@@ -88,7 +88,9 @@ class Record(NamedTuple):
     """Results by rule, first the advice; each publication was left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
     """Points gained by doubling a rank, over publications with both; by kind of task ("all": every) and rank."""
-    targets: counts.TargetsAgainstRank | None = None
+    targets: Mapping[str, int] | None = None
+    """`comparisons` of narrow and wide targets on one base and task, in `more_by_targets` of which targets gained more
+    than rank."""
     rates: counts.RatesTuned | None = None
     """Best learning rates near FIRST_RANK, over all tuned sweeps."""
 
@@ -111,9 +113,7 @@ def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingPr
     def mean(row: Mapping[str, Any], name: str) -> Mean:
         return Mean(*row[name], row["publications"], row["lines"])
 
-    def one(name: str, kind: type) -> Any:
-        return kind(**counted[name]) if counted.get(name) else None
-
+    rates = counted.get("rates_tuned")
     return Record(
         tuple(
             Alternative(
@@ -128,8 +128,8 @@ def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingPr
             for score in [row["score"]]
         ),
         {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
-        targets=one("targets_against_rank", counts.TargetsAgainstRank),
-        rates=one("rates_tuned", counts.RatesTuned),
+        targets=counted.get("targets_against_rank"),
+        rates=counts.RatesTuned(**rates) if rates else None,
     )
 
 

@@ -123,12 +123,8 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
     return f"{known}: on {KINDS[rule.kind]}, {shown}{interval}."
 
 
-def reasons(advice: RankAdvice) -> tuple[Reason, ...]:
-    """Return the rule of thumb with its evidence, the nearest studies, and what matters more than the rank."""
-    return tuple(_reasons(advice))
-
-
-def _reasons(advice: RankAdvice) -> Iterable[Reason]:
+def reasons(advice: RankAdvice) -> Iterable[Reason]:
+    """Yield the rule of thumb with its evidence, the nearest studies, and what matters more than the rank."""
     case, rule, targets, retention = advice.case, advice.case.rule, advice.record.targets, advice.retention
     if not case.r_range:
         text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
@@ -144,9 +140,9 @@ def _reasons(advice: RankAdvice) -> Iterable[Reason]:
         text += f" Best rates tried for {rates.of} at r = {listed(map(str, rates.ranks))}: {_best_rates(advice)}."
     yield Reason("rate", text, case.learning_rate_source)
     text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
-    if targets and 2 * targets.more_by_targets > targets.comparisons:
+    if targets and 2 * targets["more_by_targets"] > targets["comparisons"]:
         text += (
-            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
+            f" In {targets['more_by_targets']} of {targets['comparisons']} published comparisons, wide targets at the "
             "smallest rank were better than narrow ones at their best rank."
         )
     yield Reason("targets", text, f"{QLORA}; {REGRET}")

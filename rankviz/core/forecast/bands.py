@@ -216,12 +216,7 @@ def forecast(table: Mapping[str, Any], metric: Metric, task: str, ranks: Sequenc
 
 def left_out(table: Mapping[str, Any], kind: str) -> BandRecord | None:
     """Return the record of the band on left-out publications of a kind; None where none could be left out."""
-    row = _of_kind(table["left_out"], kind)
-    return row and BandRecord(**row)
-
-
-def _of_kind(rows: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    return next((row for row in rows if row["kind"] == kind), None)
+    return next((BandRecord(**row) for row in table["left_out"] if row["kind"] == kind), None)
 
 
 def forecast_json(forecast: Forecast) -> ForecastJSON:
@@ -240,16 +235,17 @@ def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
 
     def record(statement: str, kind: str) -> str:
         """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
-        held = _of_kind(holds[statement], kind)
-        if held is None or (kind != LOSS and _error(held) > RELIABLE):
-            held = _of_kind(holds[statement], ANY)
+        by_kind = {row["kind"]: row for row in holds[statement]}
+        held = by_kind.get(kind)
+        if held is None or (kind != LOSS and (held["left_out_error"] or 0) > RELIABLE):
+            held = by_kind.get(ANY)
         if held is None:
             return ""
         publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
         of, apart = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", ""
         if held["left_out_error"] is not None:
             apart = f"; a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
-        doubt = ", not reliable" if _error(held) > RELIABLE else ""
+        doubt = ", not reliable" if (held["left_out_error"] or 0) > RELIABLE else ""
         return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart}{doubt})"
 
     if low := record("low_within_point", kind):
@@ -265,10 +261,6 @@ def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
             f"{rate['rank_cost']:.1f} % (medians). The learning rate cost more in {rate['worse']} of them; a rate 3 "
             f"times too low would cost more in an estimated {low} to {high}."
         )
-
-
-def _error(held: Mapping[str, Any]) -> float:
-    return held["left_out_error"] or 0.0
 
 
 def _basis(

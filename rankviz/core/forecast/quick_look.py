@@ -107,26 +107,26 @@ def bent_json(bent: BentForecast) -> BentForecastJSON:
 
 
 def bent_forecast(
-    sweep_id: str,
-    runs: Sequence[MeasuredRank],
-    record: Mapping[str, Any],
-    *,
-    alike: bool = True,
-    still_training: str = "",
+    sweep_id: str, cells: Mapping[int, Sequence[RunRecord]], record: Mapping[str, Any], still_training: str = ""
 ) -> BentForecast:
     """Return estimates and bands between the runs of a sweep, with the record of such forecasts.
 
     Args:
         sweep_id: Id of the sweep.
-        runs: Measured ranks, at least two.
+        cells: The evaluated runs by rank, of at least two ranks (measured_cells).
         record: Section "quick_look", "loss" of assets/forecast.json.
-        alike: Whether all ranks were trained with the same lora_alpha and learning rate.
         still_training: First sentence while runs are not finished (no repeat is suggested then); empty otherwise.
     """
-    runs = tuple(sorted(runs))
+    every = {r: [run.loss_after.loss for run in cell] for r, cell in cells.items()}
+    runs = tuple(
+        MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses))
+        for r, losses in sorted(every.items())
+    )
+    settings = {(run.request.lora.lora_alpha, run.request.learning_rate) for cell in cells.values() for run in cell}
     low, high, noise = runs[0], runs[-1], noise_of((run.sd, run.runs) for run in runs)
     ranks, gap = between(runs, noise), abs(low.loss - high.loss)
-    checked = alike and noise is not None and len(runs) == 2 and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
+    checked = len(settings) == 1 and noise is not None and len(runs) == 2
+    checked = checked and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
     known = (
         "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run at r "
         f"= {low.r} with another seed measures it."
@@ -263,12 +263,6 @@ def _are_alike(runs: Sequence[RunRecord]) -> bool:
     read = [fingerprints([run.environment]) for run in runs]
     is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
     return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
-
-
-def measured_rank(r: int, runs: Sequence[RunRecord]) -> MeasuredRank:
-    """Return mean and standard deviation over the seeds of one rank."""
-    losses = [run.loss_after.loss for run in runs]
-    return MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses))
 
 
 def has_loss(run: RunRecord) -> bool:

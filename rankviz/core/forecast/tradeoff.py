@@ -20,7 +20,6 @@ class ForecastLine(NamedTuple):
 
     label: str
     line: RankLine
-    source: str
     why: str
     """Similarities of the study with the model, in words."""
     equal_ranks: Mapping[int, float] | None = None

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.request import RunRequest
 from rankviz.units import counted
 
 
@@ -27,11 +26,6 @@ def still_training(sweep: Sweep) -> str:
     return (
         f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have ended."
     )
-
-
-def sweep_label(sweep: Sweep) -> str:
-    """Return the title, marked "(recorded)" where the sweep ships with RankViz."""
-    return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
 
 
 def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
@@ -58,13 +52,14 @@ def data_name(data: str) -> str:
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
     """Return labels by run id. runs: those to label; None labels the whole sweep."""
-    rate = ", lr {learning_rate:g}" if len({run.request.learning_rate for run in sweep.runs}) > 1 else ""
-    seed = ", seed {seed}" if len({run.request.seed for run in sweep.runs}) > 1 else ""
-
-    def label(of: RunRequest) -> str:
-        return f"r = {{r}}{rate}{seed}".format(r=of.r, learning_rate=of.learning_rate, seed=of.seed)
-
-    return {run.run_id: label(run.request) for run in (sweep.runs if runs is None else runs)}
+    by_rate = len({run.request.learning_rate for run in sweep.runs}) > 1
+    by_seed = len({run.request.seed for run in sweep.runs}) > 1
+    return {
+        run.run_id: f"r = {run.request.r}"
+        + (f", lr {run.request.learning_rate:g}" if by_rate else "")
+        + (f", seed {run.request.seed}" if by_seed else "")
+        for run in (sweep.runs if runs is None else runs)
+    }
 
 
 def made_of(sweep: Sweep) -> str:

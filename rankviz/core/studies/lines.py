@@ -270,13 +270,6 @@ NEAR_RANKS = 4
 """Ratio of ranks up to which the ranks of a line share their learning rates."""
 
 
-class TargetsAgainstRank(NamedTuple):
-    """Comparisons of narrow and wide targets on one base and task; in some, targets gained more than rank."""
-
-    more_by_targets: int
-    comparisons: int
-
-
 class Share(NamedTuple):
     """Number of comparisons in which a statement held."""
 

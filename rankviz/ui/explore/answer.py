@@ -107,14 +107,15 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
 def question_of(api: Api, params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the settings that an address describes, and a sentence for each mistake in it. Settings that the address
     leaves out are the page's defaults, or framework and preset of `suitable`."""
-    values, notes = link.read(params)
-    if values["gpu"] != NO_GPU:
-        try:
-            values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id
-        except UnknownGpuError:
-            known = ", ".join([*(gpu.id for gpu in api.workspace.gpus), NO_GPU])
-            notes.append(link.wrong("gpu", values["gpu"], f"one of {known}"))
-            values["gpu"] = DEFAULTS["gpu"]
+    given_values, notes = link.read(params)
+    values = DEFAULTS | given_values
+    try:
+        is_named = values["gpu"].casefold() != NO_GPU
+        values["gpu"] = find_gpu(api.workspace.gpus, values["gpu"]).id if is_named else NO_GPU
+    except UnknownGpuError:
+        known = ", ".join([*(gpu.id for gpu in api.workspace.gpus), NO_GPU])
+        notes.append(link.wrong("gpu", values["gpu"], f"one of {known}"))
+        values["gpu"] = DEFAULTS["gpu"]
     if not {"targets", "framework", "class"} & set(params):
         values |= suitable(api, values)
     return values, notes
@@ -162,9 +163,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         y = y if y in tuple(QUALITY_LABELS) else None
     one_of(x, "Cost axis", tuple(X_LABELS))
     try:
-        tradeoff = api.tradeoffs.of(question, values["use_case"], y)
+        tradeoff = api.studies.tradeoff(question, values["use_case"], y)
     except CANNOT_READ:
-        tradeoff = api.tradeoffs.of(question, values["use_case"], y, costs=False)
+        tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)

@@ -53,7 +53,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if notes:
                 raise InvalidSettingError(" ".join(notes))
-            tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
+            tradeoff = api.studies.tradeoff(ask(values), values["use_case"], quality)
         except RankVizError as error:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
@@ -63,23 +63,15 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
         source = " ".join(info.sentences)
         charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
-        columns.append((title, pin, _cells(values, records(tradeoff)[str(values["r"])])))
+        record = records(tradeoff)[str(r)]
+        cells = {"Model": Cell(values["model"]), "Rank": Cell(f"r = {r}")}
+        own = {name: text for name, text in link.write(values).items() if name not in ("r", "model", "take")}
+        cells |= {name: Cell(text) for name, text in own.items() if text is not None}
+        cells |= {name: Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
+        cells["Fit"] = Cell(html.FITS.get(record["fit"], ""))
+        cells[FORECAST] = Cell(record["quality"], title=record["quality_exact"])
+        columns.append((title, pin, cells))
     return {"html": _table(columns), "charts": charts}
-
-
-def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Cell]:
-    """Return the cells of a column by row name: settings that differ from the page's defaults, then the figures."""
-    params = {name: text for name, text in link.write(values).items() if text is not None}
-    settings = {name: Cell(text) for name, text in params.items() if name not in ("r", "model", "take")}
-    figures = {name: Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
-    return {
-        "Model": Cell(values["model"]),
-        "Rank": Cell(f"r = {values['r']}"),
-        **settings,
-        **figures,
-        "Fit": Cell(html.FITS.get(record["fit"], "")),
-        FORECAST: Cell(record["quality"], title=record["quality_exact"]),
-    }
 
 
 def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:

@@ -63,7 +63,7 @@ def build_fit(inputs: Mapping[str, Any], asking: Mapping[str, Any]) -> gr.HTML:
 def applied(change: str) -> Mapping[str, Any]:
     """Return the values that a click on a change or a GPU sets, by widget of the question, without names of modules,
     which follow the preset."""
-    values, notes = link.given(dict(parse_qsl(change)))
+    values, notes = link.read(dict(parse_qsl(change)))
     return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 
 
@@ -109,8 +109,10 @@ def limits_html(result: FitAnswer) -> str:
     title = "Largest value that fits, other settings unchanged"
     if not result.limits:
         return html.titled(title, html.empty("Select a GPU, or click one in the table below."))
-    ends = ([LIMITS[each.option], each.surely, each.expected] for each in result.limits)
-    rows = [[name, *("none" if value is None else f"{value:,}" for value in values)] for name, *values in ends]
+    rows = [
+        [LIMITS[each.option], *("none" if value is None else f"{value:,}" for value in (each.surely, each.expected))]
+        for each in result.limits
+    ]
     notes = (f"{LIMITS[limit.option]}: {limit.note}." for limit in result.limits if limit.note)
     table = html.table(["Setting", "Certain", "Expected"], rows, label="Largest value that fits")
     return html.titled(title, table + html.paragraphs(*notes))
@@ -118,27 +120,24 @@ def limits_html(result: FitAnswer) -> str:
 
 def methods_html(result: FitAnswer) -> str:
     """Return three training methods side by side, a column each."""
-    methods = result.methods
-    about = ["" if m.saved_exact else "about " for m in methods]
-    saved = [
-        Cell(text + units.file_size(m.saved_bytes), title=f"{text}{m.saved_bytes:,} bytes")
-        for text, m in zip(about, methods, strict=True)
-    ]
-    rows = [
-        ("Trained", [Cell(units.count(m.trained_parameters), title=f"{m.trained_parameters:,}") for m in methods]),
-        ("Memory", [rounded_span(memory_span, m.device_bytes, "bytes") for m in methods]),
-        *([("Fit", [FITS[m.fit] for m in methods])] if result.setting.gpu else []),
-        ("Time", [rounded_span(time_span, m.seconds, "seconds") for m in methods]),
-        ("Cost", [rounded_span(money_span, m.usd, "$") for m in methods]),
-        ("Saved", saved),
-    ]
-    headers = ["", *(f"{m.label.split(',')[0]}, {m.precision}" for m in methods)]
-    table = html.table(headers, [[name, *cells] for name, cells in rows], label="Three training methods")
-    note = (
-        f"Full fine-tuning uses {methods[-1].precision} weights, gradients and optimizer states. No measured run "
-        "validates it, so the range is wider."
-    )
-    return html.titled("Three training methods, same batch and length", table + html.paragraphs(note))
+    columns = [["Trained", "Memory", *(["Fit"] if result.setting.gpu else []), "Time", "Cost", "Saved"]]
+    for each in result.methods:
+        about = "" if each.saved_exact else "about "
+        columns.append(
+            [
+                Cell(units.count(each.trained_parameters), title=f"{each.trained_parameters:,}"),
+                rounded_span(memory_span, each.device_bytes, "bytes"),
+                *([FITS[each.fit]] if result.setting.gpu else []),
+                rounded_span(time_span, each.seconds, "seconds"),
+                rounded_span(money_span, each.usd, "$"),
+                Cell(about + units.file_size(each.saved_bytes), title=f"{about}{each.saved_bytes:,} bytes"),
+            ]
+        )
+    headers = ["", *(f"{each.label.split(',')[0]}, {each.precision}" for each in result.methods)]
+    table = html.table(headers, list(zip(*columns, strict=True)), label="Three training methods")
+    full = f"Full fine-tuning uses {result.methods[-1].precision} weights, gradients and optimizer states."
+    note = html.paragraphs(f"{full} No measured run validates it, so the range is wider.")
+    return html.titled("Three training methods, same batch and length", table + note)
 
 
 def cards_html(result: FitAnswer) -> str:
@@ -216,8 +215,12 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
     that removes files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
-    subject = api.forecasts.subject(model or "", use_case)
-    near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
+    subject = api.studies.subject(model or "", use_case)
+    near = {}
+    for name, (_, facets) in FIGURES.items():
+        studies = api.studies.near(subject, methods, facets)
+        published = [each for each in studies if not each.line.study.own]
+        near[name] = [*published[:SHOWN], *(each for each in studies if each.line.study.own)]
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     charts = {}
@@ -227,11 +230,6 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     remove = gr.update(visible=bool(api.studies.added()))
     summary = html.paragraphs(" ".join((LINES, *(each.in_words for each in api.studies.rate_by_rank()))))
     return View(**charts, summary=summary, studies=_studies(every), remove=remove)
-
-
-def _nearest(near: Sequence[Near]) -> list[Near]:
-    own = [each for each in near if each.line.study.own]
-    return [*[each for each in near if not each.line.study.own][:SHOWN], *own]
 
 
 def _studies(near: Sequence[Near]) -> str:
@@ -305,20 +303,20 @@ def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: An
         training=training_of(setup | {"batch": own_batch, "max_length": own_length}, start=PROBE_TRAINING),
         full=bool(full),
     )
-    api.probes.start(asked)
+    api.machine.start_probe(asked)
     return View(notice="")
 
 
 def cancelled(api: Api, model: str) -> None:
     """Cancel the newest probe of this model."""
-    record = api.probes.newest(model or "")
+    record = api.machine.newest_probe(model or "")
     if record is not None and not record.state.ended:
         api.runs.cancel(record.run_id)
 
 
 def probing(api: Api, *, model: str) -> View:
     """Return the state of the newest probe of this model."""
-    record = api.probes.newest(model or "")
+    record = api.machine.newest_probe(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
         return View(panel=panel, cancel=gr.Button(visible=False), timer=gr.Timer(active=False))
@@ -344,7 +342,7 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         parts.append(html.paragraphs("Cancelled."))
     parts.append(notice_html(record.error or "", kind="error"))
     if record.measured:
-        heads, rows = table(record, api.probes.estimate(record))
+        heads, rows = table(record, api.machine.estimate_probe(record))
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))

@@ -34,17 +34,10 @@ from rankviz.ui.parts.controls import busy, copyable, done, hidden, plain, scrip
 from rankviz.ui.parts.html import code_html, notice_html
 from rankviz.ui.wiring import View, on_any, quiet, wire
 
-MEASURE = {
-    "rate": f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates",
-    "quick": f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat",
-}
-MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
-"""Properties of the buttons that fill the form of Train, by mode; the learning rate matters most, so it is first."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
 TYPED = ("modules", "parts", "length", *DATA)
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
-FITTED_BY = ("model", "modules", "names", "text_only", "parts", "expert_rank", *REFITS)
 FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
 SECTION_HEIGHT = 340
 COLAB = "colab"
@@ -82,9 +75,13 @@ def build(api: Api) -> View:
                     curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
+                    looks = {"size": "md", "interactive": False}
+                    rate = f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates"
+                    quick = f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat"
+                    # These fill the form of Train. The learning rate matters most, so it is first.
                     measure = {
-                        mode: gr.Button(words, size="md", interactive=False, **MEASURE_LOOKS[mode])
-                        for mode, words in MEASURE.items()
+                        "rate": gr.Button(rate, elem_id="measure-rate", **looks),
+                        "quick": gr.Button(quick, elem_id="measure", variant="primary", **looks),
                     }
                     slot("measure-note")
                     scripted(html.markup("tools"), "", elem_id="tools")
@@ -93,8 +90,8 @@ def build(api: Api) -> View:
             asking = _in_browser("asked", list(inputs.values()))
             _sections(api, w, inputs, asking)
 
-    by, of = {name: w[name] for name in FITTED_BY}, {name: w[name] for name in FITTED}
-    fitting, following = (wire(partial(view, api), inputs=by, outputs=of, silent=True) for view in (fitted, followed))
+    fit = {"inputs": inputs, "outputs": {name: w[name] for name in FITTED}, "silent": True}
+    fitting, following = (wire(partial(fitted, api, is_new=is_new), **fit) for is_new in (False, True))
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
     w["model"].change(**following).then(**asking)
@@ -187,52 +184,37 @@ def model_choices(api: Api) -> list[tuple[str, str]]:
     return [(label(row), row.id) for row in api.models.all()]
 
 
-def followed(api: Api, **values: Any) -> View:
-    """Return `fitted` for a new model, with other targets and framework if it cannot be trained with the chosen."""
-    model = api.models.get(values["model"] or "")
-    chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
-    training = TrainingSetup(framework=values["framework"])
-    if values["preset"] == CUSTOM or api.models.preset_names(model, chosen, training):
-        return fitted(api, **values)
-    suited = suitable(api, values)
-    return View(**{**vars(fitted(api, **{**values, **suited})), **suited})
-
-
-def fitted(
-    api: Api,
-    *,
-    model: str,
-    preset: str,
-    modules: list[str],
-    names: str = "",
-    framework: str,
-    precision: str = "nf4-dq",
-    unsloth_class: str = "FastLanguageModel",
-    text_only: bool = False,
-    parts: list[str] | None = None,
-    expert_rank: str = "r",
-) -> View:
+def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     """Return updates of the widgets that depend on the model: modules with the targeted ones ticked, experts, and
-    under Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
-    spec = api.models.get(model or "")
-    unsloth = framework == "unsloth"
+    under Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel. is_new: True
+    changes targets and framework too, where this model cannot be trained with the chosen ones."""
+    spec, suited = api.models.get(values["model"] or ""), {}
+    if is_new and values["preset"] != CUSTOM:
+        chosen = LoraConfig(target_modules=values["preset"], unsloth_class=values["unsloth_class"])
+        if not api.models.preset_names(spec, chosen, TrainingSetup(framework=values["framework"])):
+            suited = suitable(api, values)
+            values |= suited
+    unsloth = values["framework"] == "unsloth"
     has_towers = unsloth and offers_text_only(spec)
-    text_only = text_only and has_towers
+    text_only = values["text_only"] and has_towers
     has_parts = unsloth and spec.tower == "whole model" and not text_only
     own_class = unsloth and not has_parts
     # What is hidden must not count.
-    parts = parts if has_parts and parts is not None else DEFAULTS["parts"]
-    unsloth_class = unsloth_class if own_class else DEFAULTS["unsloth_class"]
+    parts = values["parts"] if has_parts and values["parts"] is not None else DEFAULTS["parts"]
+    unsloth_class = (values if own_class else DEFAULTS)["unsloth_class"]
+    targeting = {"target_modules": values["preset"], "unsloth_class": unsloth_class, "text_only": text_only}
+    training = TrainingSetup(framework=values["framework"], precision=values["precision"])
+    wanted = (*(values["modules"] or ()), *names_in(values["names"]))
+    if values["preset"] != CUSTOM:
+        wanted = api.models.preset_names(spec, LoraConfig(**targeting, **flags_of(parts)), training)
     choices = module_choices(spec)
-    lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **flags_of(parts))
-    training = TrainingSetup(framework=framework, precision=precision)
-    chosen = (*(modules or ()), *names_in(names))
-    wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, lora, training)
     ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
+    expert_rank = values["expert_rank"] if spec.has_experts else "r"
     return View(
+        **suited,
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe=gr.Dropdown(visible=spec.has_experts),
-        expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
+        expert_rank=gr.Dropdown(value=expert_rank, visible=spec.has_experts),
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
@@ -270,7 +252,7 @@ def takeaway(api: Api, **values: Any) -> View:
 
     def boxes(form: str, *about: str, title: str = "", tools: str = "") -> str:
         try:
-            written = api.exports.write(chosen, values["r"], form, goal=goal_of(values))
+            written = api.advice.export(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
         name, sentences = written.file_name, (*about, *written.notes)

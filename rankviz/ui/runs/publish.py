@@ -27,7 +27,7 @@ CHOOSE_A_RUN = "Select a run of this sweep first (click it in the list): an adap
 def box_of(api: Api, sweep: Sweep) -> Any:
     """Return the section's visibility: shown for the visitor's own sweep with a completed run."""
     finished = not sweep.recorded and any(run.completed for run in sweep.runs)
-    return gr.Accordion(visible=finished and api.sinks.is_own(sweep.sweep_id))
+    return gr.Accordion(visible=finished and api.runs.is_own(sweep.sweep_id))
 
 
 def form_view(api: Api, *, to: str, sweep_id: str) -> View:
@@ -37,33 +37,25 @@ def form_view(api: Api, *, to: str, sweep_id: str) -> View:
         place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
         space=gr.Textbox(visible=to == TRACKIO),
         base_model=gr.Textbox(visible=True) if asks else gr.Textbox("", visible=False),
-        use_login=gr.Checkbox(visible=bool(api.sinks.login())),
+        use_login=gr.Checkbox(visible=bool(api.runs.hub_login())),
         status="",
     )
 
 
-def send(
-    api: Api,
-    to: str,
-    place: str,
-    space: str,
-    base_model: str,
-    public: bool,
-    use_login: bool,
-    token: str,
-    sweep_id: str,
-    run_id: str,
-) -> str:
-    """Publish with the typed token, or with a Hugging Face login's token. Return the result as HTML."""
+def send(api: Api, *, sweep_id: str, run_id: str, token: str, **form: Any) -> str:
+    """Publish with the typed token, or with a Hugging Face login's token. Return the result as HTML. form: `to`,
+    `place`, `space`, `base_model`, `public` and `use_login`, as the widgets have them."""
+    to = form["to"]
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
-    space, base = (space.strip() if to == TRACKIO else ""), base_model.strip()
-    destination = Destination(to=to, name=place.strip(), public=bool(public), space=space, base_model=base)
+    space, base = (form["space"].strip() if to == TRACKIO else ""), form["base_model"].strip()
+    name = form["place"].strip()
+    destination = Destination(to=to, name=name, public=bool(form["public"]), space=space, base_model=base)
     login = api.workspace.visitor.login
     given = token.strip() or (login.token if login else "")
     subject = run_id if to == ADAPTER else sweep_id
-    use_login = bool(use_login) and not given
-    result = api.sinks.publish(subject, destination, Token(given) if given else None, use_login=use_login)
+    use_login = bool(form["use_login"]) and not given
+    result = api.runs.publish(subject, destination, Token(given) if given else None, use_login=use_login)
     words = escape(result.in_words(destination).removesuffix(result.url))
     link = html.link(escape(space or destination.name), result.url) if result.url else ""
     return f'<div class="rv-notice rv-note" role="status"><p>{words}{link}</p></div>'
@@ -78,7 +70,7 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
 
     with gr.Accordion("Publish", open=False, elem_id="sweep-publish") as box:
         with gr.Row(elem_classes="rv-bar"):
-            offered = [(LABELS[each], each) for each in api.sinks.offered()]
+            offered = [(LABELS[each], each) for each in api.runs.publish_kinds()]
             looks = {"interactive": True, "min_width": 220, "elem_id": "publish-to"}
             to = gr.Dropdown(offered, value=DATASET, label="Publish as", **looks)
             w["place"] = text("Repository (owner/name)")
@@ -97,8 +89,9 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
     drawing = wire(partial(form_view, api), inputs={"to": to, "sweep_id": sweep_id}, outputs=w)
     for event in (box.expand, to.input):
         event(**drawing)
-    form = [to, w["place"], w["space"], w["base_model"], public, w["use_login"], token, sweep_id, run_id]
-    sent = button.click(inputs=form, outputs=w["status"], **action(partial(send, api)))
+    form = {**w, "to": to, "public": public, "token": token, "sweep_id": sweep_id, "run_id": run_id}
+    del form["status"]
+    sent = button.click(inputs_kwargs=form, outputs=w["status"], **action(partial(send, api)))
     button.click(**busy("publish-busy", "Publishing…"))
     sent.then(**done("publish-busy")).then(None, None, token, js="() => ''")
     return box, drawing

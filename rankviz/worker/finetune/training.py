@@ -121,37 +121,32 @@ def train(
 
     rows_a_step = request.training.rows_per_step
 
-    class StepLog(TrainerCallback):
-        started = seconds = 0.0
-        counted = tokens = 0
+    watch, marks, counted, tokens = TrainerCallback(), {}, 0, 0
 
-        def on_train_begin(self, args, state, control, **kwargs):
-            self.started = time.monotonic()
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if not logs or "loss" not in logs:
-                return
-            before, self.counted = self.counted, state.global_step * rows_a_step
-            self.tokens += sum(len(row.input_ids) for row in rows[before : self.counted])
-            log(
-                StepLogged(
-                    time=time.time(),
-                    step=state.global_step,
-                    loss=logs["loss"],
-                    learning_rate=logs["learning_rate"],
-                    tokens=self.tokens,
-                    seconds=time.monotonic() - self.started,
-                    memory_bytes=memory.now(),
-                )
+    def on_log(args, state, control, logs=None, **kwargs):
+        nonlocal counted, tokens
+        if not logs or "loss" not in logs:
+            return
+        before, counted = counted, state.global_step * rows_a_step
+        tokens += sum(len(row.input_ids) for row in rows[before:counted])
+        log(
+            StepLogged(
+                time=time.time(),
+                step=state.global_step,
+                loss=logs["loss"],
+                learning_rate=logs["learning_rate"],
+                tokens=tokens,
+                seconds=time.monotonic() - marks["begin"],
+                memory_bytes=memory.now(),
             )
+        )
 
-        def on_train_end(self, args, state, control, **kwargs):
-            self.seconds = time.monotonic() - self.started
-
-    steps = StepLog()
+    watch.on_log = on_log
+    watch.on_train_begin = lambda *_, **__: marks.update(begin=time.monotonic())
+    watch.on_train_end = lambda *_, **__: marks.update(end=time.monotonic())
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
-        build_trainer(model, tokenizer, rows, request, settings, scratch, [steps]).train()
-    return steps.seconds
+        build_trainer(model, tokenizer, rows, request, settings, scratch, [watch]).train()
+    return marks["end"] - marks["begin"]
 
 
 def build_trainer(

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from rankviz.core.model.config_check import DTYPES, MODEL_DTYPES, parse_config, without_code
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import BadConfigError, shortened
-from rankviz.worker.answering import answer, request_in
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 
@@ -124,8 +123,7 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
         **walk(model),
-        "refused_names": _names_peft_refuses(model),
-        "peft_remap": _peft_remap(model.config.model_type),
+        **_in_peft(model),
     }
 
 
@@ -257,9 +255,11 @@ def unquantized_parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters()) - converted
 
 
-def _names_peft_refuses(model: Any) -> list[str]:
+def _in_peft(model: Any) -> dict[str, Any]:
+    """Return two fields of a ModelSpec: names that PEFT refuses as targets, and the family whose experts it remaps."""
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+    from peft.utils import transformers_weight_conversion as conversion
 
     refused = []
     for name in ("conv1d", "out_proj"):
@@ -267,15 +267,10 @@ def _names_peft_refuses(model: Any) -> list[str]:
             _check_lora_target_modules_mamba(LoraConfig(), model, name)
         except ValueError:
             refused.append(name)
-    return refused
-
-
-def _peft_remap(model_type: str) -> str:
-    from peft.utils import transformers_weight_conversion as conversion
-
-    family = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type, "")
-    known = conversion.get_checkpoint_conversion_mapping(model_type) is not None
-    return family if known and family in conversion._MOE_TARGET_MODULE_MAPPING else ""
+    family = conversion._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
+    known = conversion.get_checkpoint_conversion_mapping(model.config.model_type) is not None
+    remapped = known and family in conversion._MOE_TARGET_MODULE_MAPPING
+    return {"refused_names": refused, "peft_remap": family if remapped else ""}
 
 
 def _first(config: Any, *names: str, default: Any = ...) -> Any:
@@ -293,10 +288,14 @@ ACTIVATION_SECONDS = 20.0
 """Seconds for measuring what blocks keep in training; one or two are usual, and an estimate can do without."""
 
 
-def main(argv: Sequence[str]) -> int:
+def introspect_file(config: str) -> dict[str, Any]:
+    """Return `introspect` of a config.json; raise BadConfigError where it takes too much memory."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # of a model nothing is wanted but what is here
-    config = Path(request_in(argv[0])["config"])
-    return answer(lambda: introspect(parse_config(config.read_bytes(), name=config.name)), too_large=TOO_LARGE)
+    path = Path(config)
+    try:
+        return introspect(parse_config(path.read_bytes(), name=path.name))
+    except MemoryError:
+        raise BadConfigError(TOO_LARGE) from None
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:

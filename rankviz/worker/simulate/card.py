@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz import paths
 from rankviz.catalog.hardware import find_gpu, load_gpus
@@ -27,7 +27,6 @@ from rankviz.core.cost.setup import Gpu, TrainingSetup
 from rankviz.core.from_json import build
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import RankVizError, UserError
-from rankviz.worker.answering import answer, request_in
 
 SOURCE = Path(__file__).with_name("card.cpp")
 MIN_BLOCK = 512
@@ -38,12 +37,8 @@ MIN_LARGE = 10 * 2**20
 ROUND_LARGE = 2 * 2**20
 
 
-class MemoryBlock(NamedTuple):
-    """A piece of a segment that is in use; small ones are in other segments than large ones."""
-
-    address: int
-    size: int
-    small: bool
+MemoryBlock = tuple[int, int, bool]
+"""A piece of a segment that is in use: address, size, and True for a small one, which has another segment."""
 
 
 class Allocator:
@@ -81,21 +76,22 @@ class Allocator:
             length = size
         self.allocated += length
         self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return MemoryBlock(address, length, small)
+        return address, length, small
 
     def free(self, block: MemoryBlock | None) -> None:
         """Free a block, and join it with free neighbours."""
         if block is None:
             return
-        self.allocated -= block.size
-        start, end = block.address, block.address + block.size
+        start, size, small = block
+        end = start + size
+        self.allocated -= size
         if (before := self._ends.get(start)) is not None:
-            self._take(before, start, block.small)
+            self._take(before, start, small)
             start = before
         if (after := self._starts.get(end)) is not None:
-            self._take(end, after, block.small)
+            self._take(end, after, small)
             end = after
-        self._put(start, end, block.small)
+        self._put(start, end, small)
 
     def reset_peaks(self) -> None:
         """Set the peaks to the current bytes."""
@@ -151,11 +147,8 @@ class SimulatedCard:
         self.total_bytes = gpu.usable_bytes or gpu.memory_bytes
         self.supports_bf16 = gpu.supports_bf16
         self.allocator = Allocator()
-
-    @property
-    def cublas_workspace_bytes(self) -> int:
+        self.cublas_workspace_bytes = 2**25 if self.capability[0] in (9, 10) else 8_519_680
         """Bytes of one handle's workspace (ATen/cuda/CublasHandlePool.cpp: 32 MiB for compute capability 9 and 10)."""
-        return 2**25 if self.capability[0] in (9, 10) else 8_519_680
 
 
 @functools.cache
@@ -260,16 +253,11 @@ def become(gpu: Gpu) -> SimulatedCard:
     return card
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `python -m rankviz.worker simulate FOLDER`: print the bytes that simulated steps hold, as JSON.
-    FOLDER/request.json has the model's config, the card, the adapter and the training."""
-    return answer(lambda: simulated(**request_in(argv[0])))
-
-
 def simulated(
     config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], full: bool
 ) -> dict[str, Any]:
-    """Return a `Simulated` as JSON; raise UserError where the model's code does not run on the simulated card."""
+    """Return a `Simulated` as JSON (`python -m rankviz.worker simulate FOLDER`); raise UserError where the model's code
+    does not run on the simulated card."""
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
     prepare()
     from rankviz.worker.introspect.layers import layers_of

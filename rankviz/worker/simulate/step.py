@@ -85,7 +85,7 @@ class SimulatedRun:
             static=allocator.allocated,
             moments=self._train(model),
             reserved=allocator.peak_reserved,
-            kernels=dict(tracker.attention.kernels),
+            kernels=dict(tracker.kernels),
             trainable_parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
         )
 
@@ -100,6 +100,8 @@ class SimulatedRun:
 
     def build(self) -> Any:
         """Build the model on the meta device, quantized as transformers does where requested."""
+        from transformers.quantizers.auto import AutoHfQuantizer
+
         training = self.training
         # None leaves it to transformers: SDPA, or eager where the architecture has no other.
         attention = "eager" if training.attn_implementation == "eager" else None
@@ -107,7 +109,12 @@ class SimulatedRun:
         if any("Mamba" in type(module).__name__ for module in model.modules()):
             raise UserError("Mamba's kernels cannot be simulated, and the code without them takes many times as much.")
         if training.quantized:
-            _quantize(model, training.precision, self.compute)
+            config = quantization(training.precision, str(self.compute).removeprefix("torch."))
+            quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
+            with unset_fake_temporarily():  # on the meta device, and no FakeTensor becomes a Params4bit
+                quantizer._process_model_before_weight_loading(model, device_map={"": 0})
+                quantizer._process_model_after_weight_loading(model)
+            model.hf_quantizer, model.is_quantized = quantizer, True
         model.requires_grad_(False)
         return model.train()
 
@@ -181,17 +188,6 @@ class SimulatedRun:
                 output = model(**batch, fused_lm_head=True)
                 return -output.log_probs.sum() / batch["labels"].numel()
             return model(**batch, use_cache=False).loss
-
-
-def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
-    from transformers.quantizers.auto import AutoHfQuantizer
-
-    config = quantization(precision, str(compute).removeprefix("torch."))
-    quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
-    with unset_fake_temporarily():  # on the meta device, and no FakeTensor becomes a Params4bit
-        quantizer._process_model_before_weight_loading(model, device_map={"": 0})
-        quantizer._process_model_after_weight_loading(model)
-    model.hf_quantizer, model.is_quantized = quantizer, True
 
 
 def materialize(model: Any) -> None:

@@ -48,54 +48,6 @@ def kernel_for(
     return "efficient" if fits and same_heads else "math"
 
 
-class Attention:
-    """scaled_dot_product_attention on the card, under autograd's dispatch key; counts the kernels that run."""
-
-    _current: "Attention"
-    _library: torch.library.Library | None = None
-
-    def __init__(self, card: SimulatedCard):
-        self.card = card
-        self.kernels: Counter[Kernel] = Counter()
-        Attention._current = self
-        if Attention._library is None:
-            Attention._library = torch.library.Library("aten", "IMPL")
-            for key in ("AutogradCUDA", "CUDA"):
-                Attention._library.impl(
-                    "scaled_dot_product_attention", lambda *args, **more: Attention._current.run(*args, **more), key
-                )
-
-    def run(self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
-        """Run the kernel that sdp::scaled_dot_product_attention would (ATen/native/transformers/attention.cpp)."""
-        aten, masked = torch.ops.aten, attn_mask is not None
-        kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
-        self.kernels[kernel] += 1
-        if masked and attn_mask.dtype == torch.bool:
-            zero = torch.zeros((), dtype=query.dtype, device=query.device)
-            attn_mask = torch.where(attn_mask, zero, -float("inf"))
-        if kernel == "math":
-            return aten._scaled_dot_product_attention_math(
-                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )[0]
-        dim = query.shape[-1]
-        scale = dim**-0.5 if scale is None else scale
-        if kernel == "flash":
-            if dim % 8:
-                query, key, value = (nn.functional.pad(each, (0, -dim % 8)) for each in (query, key, value))
-            output = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)[0]
-            return output[..., :dim]
-        if masked:
-            # The efficient kernel reads masks whose rows are a multiple of 8 elements apart.
-            length = attn_mask.shape[-1]
-            if length % 8:
-                attn_mask = nn.functional.pad(attn_mask, (0, -length % 8))[..., :length]
-            attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
-        keeps = any(each.requires_grad for each in (query, key, value))
-        return aten._scaled_dot_product_efficient_attention(
-            query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale
-        )[0]
-
-
 def backward_workspace(kernel: Kernel, _gradient: Any, query: Any, key: Any, *_: Any, **__: Any) -> int:
     """Return the bytes that a kernel takes in its backward pass: fp32 sums of dQ, and in flash dK and dV for every
     head where heads share keys (flash_api.cpp mha_bwd, kernel_backward.h)."""
@@ -142,13 +94,17 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 
 
 class Tracker(TorchDispatchMode):
-    """Follows the storages that operators make while it is active. Enter it inside a FakeTensorMode."""
+    """Follows the storages that operators make while it is active, and counts attention's kernels. Enter it inside a
+    FakeTensorMode."""
+
+    _current: "Tracker"
 
     def __init__(self, card: SimulatedCard, answer: Callable[[torch.Tensor], Any]):
         """answer: returns the value of `.item()` for a tensor on the card."""
         super().__init__()
         self.card, self.allocator, self._answer = card, card.allocator, answer
-        self.attention = Attention(card)
+        self.kernels: Counter[Kernel] = Counter()
+        Tracker._current = self
         _register()
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
@@ -183,12 +139,47 @@ class Tracker(TorchDispatchMode):
         if known < 0:
             weakref.finalize(storage, lambda: self.allocator.free(self._blocks.pop(key)[0]))
 
+    def attend(
+        self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
+    ):
+        """Count and run the kernel that sdp::scaled_dot_product_attention would (transformers/attention.cpp)."""
+        aten, masked = torch.ops.aten, attn_mask is not None
+        kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
+        self.kernels[kernel] += 1
+        if masked and attn_mask.dtype == torch.bool:
+            zero = torch.zeros((), dtype=query.dtype, device=query.device)
+            attn_mask = torch.where(attn_mask, zero, -float("inf"))
+        if kernel == "math":
+            return aten._scaled_dot_product_attention_math(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )[0]
+        dim = query.shape[-1]
+        scale = dim**-0.5 if scale is None else scale
+        if kernel == "flash":
+            if dim % 8:
+                query, key, value = (nn.functional.pad(each, (0, -dim % 8)) for each in (query, key, value))
+            output = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)[0]
+            return output[..., :dim]
+        if masked:
+            # The efficient kernel reads masks whose rows are a multiple of 8 elements apart.
+            length = attn_mask.shape[-1]
+            if length % 8:
+                attn_mask = nn.functional.pad(attn_mask, (0, -length % 8))[..., :length]
+            attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
+        keeps = any(each.requires_grad for each in (query, key, value))
+        return aten._scaled_dot_product_efficient_attention(
+            query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale
+        )[0]
+
 
 @functools.cache
 def _register() -> torch.library.Library:
-    """Register kernels for CUDA, so that the dispatcher does not split these operators."""
+    """Register kernels for CUDA, so that the dispatcher does not split these operators: attention under autograd's key
+    too, by the newest tracker."""
     library = torch.library.Library("aten", "IMPL")
     library.impl("silu_backward", WHOLE[aten.silu_backward.default], "CUDA")
+    for key in ("AutogradCUDA", "CUDA"):
+        library.impl("scaled_dot_product_attention", lambda *args, **more: Tracker._current.attend(*args, **more), key)
     return library
 
 

@@ -14,7 +14,7 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
         for event in finished_events(run.request, loss - 0.1 * run.request.seed):
             api.workspace.store.append(run.run_id, event)
 
-    decision = api.decisions.of(sweep_id)
+    decision = api.verdicts.decide(sweep_id)
 
     assert (None, None, 64) == (decision.settled, decision.forecast.repeat_at, decision.train.r)
     assert decision.forecast.noise_nats == pytest.approx(0.01 / 2**0.5)
@@ -23,9 +23,9 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
     with pytest.raises(InvalidSettingError, match="Train one of your own"):
-        api.moves.add(api.runs.recorded()[0].sweep_id, 24)
+        api.runs.add(api.runs.recorded()[0].sweep_id, 24)
     with pytest.raises(RunNotFoundError):
-        api.moves.add("nothing", 16)
+        api.runs.add("nothing", 16)
 
 
 def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):

@@ -9,9 +9,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.errors import BadDataError
-from rankviz.store import export_runs, import_runs
+from rankviz.store import export_runs
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.imports import import_runs
 
 ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
 FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]
@@ -98,4 +99,4 @@ def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_fi
     with pytest.raises(BadDataError, match=GONE):
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
-        api.moves.resume(cancelled)
+        api.runs.resume(cancelled)

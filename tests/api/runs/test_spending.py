@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.api.locations import Rent, Spent
+from rankviz.api.engines import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
@@ -36,17 +36,17 @@ def test_the_time_of_a_sweep_that_moved_is_that_of_all_attempts(api):
     moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
 
-    assert "2 min" == api.spending.of_sweep(sweep).in_words
-    assert "this machine; Ray cluster, node-1" == api.locations.of_sweep(sweep)
-    assert "this machine, attempt 2" == api.locations.in_words(sweep.runs[0])
+    assert "2 min" == api.engines.spent(sweep).in_words
+    assert "this machine; Ray cluster, node-1" == api.engines.places_in_words(sweep)
+    assert "this machine, attempt 2" == api.engines.place_in_words(sweep.runs[0])
 
 
 def test_this_machine_in_an_imported_journal_is_not_this_one(api):
     sweep = sweep_of(api, attempt("local", "GPU 1", 1, 1.0, 61.0))
     (api.workspace.store.run_dir(sweep.runs[0].run_id) / IMPORTED).touch()
 
-    assert ("", Place()) == (api.locations.of_sweep(sweep), api.locations.of(sweep.runs[0]))
-    assert "60 s" == api.spending.of_sweep(sweep).in_words
+    assert ("", Place()) == (api.engines.places_in_words(sweep), api.engines.place_of(sweep.runs[0]))
+    assert "60 s" == api.engines.spent(sweep).in_words
 
 
 @pytest.mark.parametrize(

@@ -44,19 +44,19 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
     asked = questions.sweep(ranks=(4, 8), **FOR_MONTHS)
 
     for refused in (
-        lambda: api.engines.check(asked, engine),
-        lambda: api.engines.start(asked, engine),
-        lambda: api.engines.start(quick_look(asked), engine),
-        lambda: api.moves.check(sweep_id),
-        lambda: api.moves.resume(sweep_id),
-        lambda: api.moves.add(sweep_id, 8),
+        lambda: api.runs.plan(asked, api.engines.destination(engine)),
+        lambda: api.runs.start(asked, api.engines.destination(engine)),
+        lambda: api.runs.start(quick_look(asked), api.engines.destination(engine)),
+        lambda: api.runs.plan_resume(sweep_id),
+        lambda: api.runs.resume(sweep_id),
+        lambda: api.runs.add(sweep_id, 8),
     ):
         with pytest.raises(LimitError, match=REFUSED) as error:
             refused()
         assert "run_minutes" == error.value.limit
     assert 2 == len(api.workspace.store.records())  # the two that were here
 
-    assert 1 == len(api.moves.resume(usual))
+    assert 1 == len(api.runs.resume(usual))
 
 
 def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page):
@@ -66,7 +66,7 @@ def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page)
             record = finish(api, time.time() - second, step=600.0, max_steps=6)
         api.workspace.store.begin(record.run_id)
 
-    plan = api.engines.check(questions.sweep(ranks=(4,)))
+    plan = api.runs.plan(questions.sweep(ranks=(4,)))
 
     assert plan.expected.time.longest_run.low > 60 * SHARED_LIMITS.run_minutes
     assert "from 3 finished runs here" in plan.expected.sentences[0]

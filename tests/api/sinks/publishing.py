@@ -16,7 +16,7 @@ PLACE = Destination(to=DATASET, name="alice/ranks")
 
 def publish(api, name, to=DATASET, token=ALICES, visitor=ANN, **more):
     with acting_as(visitor):
-        return api.sinks.publish(name, Destination(to=to, name="alice/ranks", **more), token)
+        return api.runs.publish(name, Destination(to=to, name="alice/ranks", **more), token)
 
 
 def everything_below(folder):

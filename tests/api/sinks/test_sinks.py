@@ -72,16 +72,16 @@ def test_publishing_again_updates_the_repository_and_leaves_other_files_alone(ap
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
     with acting_as(BEN), pytest.raises(RunNotFoundError):
-        api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+        api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
     with acting_as(ANN):
         api.runs.open_to_all(sweep.sweep_id, True)
-        assert 2 == len(api.sinks.check(sweep.sweep_id, PLACE, ALICES))
+        assert 2 == len(api.runs.check_publish(sweep.sweep_id, PLACE, ALICES))
 
     for visitor in (BEN, ADMIN, HOST):
         with acting_as(visitor), pytest.raises(NotYoursError):
-            api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+            api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
     with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
-        api.sinks.check(sweep.sweep_id, PLACE, ALICES)
+        api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
 
 
 def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_path):

@@ -32,7 +32,7 @@ def test_the_token_is_in_no_file_no_text_and_no_environment(api, hub, sweep):
     assert TOKEN.encode() not in held + everything_below(api.workspace.home)
     assert {TOKEN} == hub.tokens
     assert TOKEN not in str(os.environ)
-    assert "Token(...)" == repr(ALICES) == str(ALICES) == f"{ALICES}"
+    assert not [text for text in (repr(ALICES), str(ALICES), f"{ALICES}") if TOKEN in text]
     assert not any(TOKEN in path for _, path in hub.asked)
 
 
@@ -42,10 +42,10 @@ def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, m
 
     for use_login in (False, True):
         with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of"):
-            api.sinks.publish(sweep.sweep_id, PLACE, None, use_login=use_login)
+            api.runs.publish(sweep.sweep_id, PLACE, None, use_login=use_login)
     publish(api, sweep.sweep_id)
 
-    assert "" == api.sinks.login()
+    assert "" == api.runs.hub_login()
     assert {TOKEN} == hub.tokens
 
 
@@ -58,7 +58,7 @@ def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, 
     api = Api(home=tmp_path / "home", shared=False)
 
     with pytest.raises(PublishError, match=r'The Hub says: "no rights for Bearer \.\.\."') as refusal:
-        api.sinks.publish(trained(api).sweep_id, PLACE, use_login=True)
+        api.runs.publish(trained(api).sweep_id, PLACE, use_login=True)
 
     assert {value} == hub.tokens
     assert value not in str(refusal.value)
@@ -68,6 +68,6 @@ def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, 
 @pytest.mark.parametrize("value", ["", "short", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
 def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
     with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
-        api.sinks.check(sweep.sweep_id, PLACE, Token(value))
+        api.runs.check_publish(sweep.sweep_id, PLACE, Token(value))
 
     assert not value or value not in str(refusal.value)

@@ -94,7 +94,7 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 
-    api.quota.make_room_on_disk()
+    api.runs.quota.make_room_on_disk()
 
     assert ["someone/new"] == repositories(hub)
 

@@ -6,14 +6,14 @@ import zipfile
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs import run_json
 from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunFailed, RunRequeued
 from rankviz.errors import InvalidSettingError
-from rankviz.store import RunStore, export_runs, import_runs
+from rankviz.store import RunStore, export_runs
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
+from tests.support.runs.imports import import_runs
 from tests.support.web.visitors import ANN, BEN
 
 OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
@@ -96,7 +96,7 @@ def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
     ids = [first_run(api, sweep_id) for sweep_id in sweeps]
 
     with acting_as(ANN):
-        answer = run_json(api.runs.summary(ids[0]))
+        answer = api.runs.row(ids[0])
         assert (ids[0], "") == api.workspace.rights.named(ids)
         assert ids[1] not in json.dumps(answer)
 
@@ -127,11 +127,11 @@ def test_who_looks_at_the_run_of_another_sees_no_row_of_its_data(api):
         api.workspace.store.append(run_id, Answered(time=5.0, when=when, answers=(answer,), seconds=1.0))
     with acting_as(BEN):
         api.runs.open_to_all(sweep_id, True)
-        assert "a secret" in str(run_json(api.runs.summary(run_id)))
+        assert "a secret" in str(api.runs.row(run_id))
 
     with acting_as(ANN):
-        seen = [api.runs.summary(run_id), api.runs.get(run_id), *api.runs.sweep(sweep_id).runs]
-        jsons = [run_json(api.runs.summary(run_id))]
+        seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs]
+        jsons = [api.runs.row(run_id)]
 
-    assert {()} == {each.answers for each in (seen[0].record, *seen[1:])}
+    assert {()} == {each.answers for each in seen}
     assert not [text for text in ("a secret", "another", "a third") if text in str(jsons)]

@@ -104,13 +104,13 @@ def imports(api, tmp_path):
 
 
 def adds(api, tmp_path):
-    api.moves.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+    api.runs.add(next(iter(api.runs.sweeps())).sweep_id, 8)
 
 
 MORE = {
     "a sweep": lambda api, tmp_path: api.runs.start(ONE_RUN),
     "a run": adds,
-    "a probe": lambda api, tmp_path: api.probes.start(questions.probe(SMOL)),
+    "a probe": lambda api, tmp_path: api.machine.start_probe(questions.probe(SMOL)),
     "an import": imports,
 }
 

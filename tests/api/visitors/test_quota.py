@@ -110,9 +110,9 @@ def test_a_run_that_came_over_a_limit_is_not_resumed(api):
 
     with acting_as(ANN):
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.moves.resume("s1")
+            api.runs.resume("s1")
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.moves.add("s1", 8)
+            api.runs.add("s1", 8)
         assert "cancelled" == api.runs.get(request.run_id).state
 
 
@@ -130,15 +130,15 @@ def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
     api = shared(runs_per_sweep=4)
     with acting_as(ANN):
         cancelled(api, "s1", 1, 2, 3)
-        assert 3 == len(api.moves.resume("s1"))
+        assert 3 == len(api.runs.resume("s1"))
         cancelled(api, "s1", 4, 5)
 
         with pytest.raises(LimitError) as refusal:
-            api.moves.resume("s1")
+            api.runs.resume("s1")
         assert "at most 4 runs of a sweep queued or running (3 are, and this adds 2)" in str(refusal.value)
         assert 3 == len(api.workspace.store.unended())
         api.runs.delete("s1-005-r4")
-        assert ["s1-004-r4"] == api.moves.resume("s1")
+        assert ["s1-004-r4"] == api.runs.resume("s1")
 
 
 def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_is_refused(api):
@@ -183,7 +183,7 @@ def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
         with pytest.raises(LimitError, match=rf"{PER_VISITOR}.*yours take 4\.9 MB, and this adds 4\.9 MB"):
             api.runs.start(R4)
         with pytest.raises(LimitError, match=PER_VISITOR):
-            api.moves.add(first, 8)
+            api.runs.add(first, 8)
     with acting_as(BEN):
         api.runs.start(R4)
     with acting_as(ANN):
@@ -196,7 +196,7 @@ def test_a_run_that_is_resumed_counts_once_and_what_is_saved_until_it_is_deleted
     with acting_as(ANN):
         first = api.runs.start(R4)
         api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=1.0))
-        api.moves.resume(first)
+        api.runs.resume(first)
         api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=2.0))
         saved(api, first, 4 * MB)
         with pytest.raises(LimitError, match=r"yours take 4\.0 MB"):

@@ -20,8 +20,8 @@ def changes(api, tmp_path):
     """Everything that a run or a sweep can be asked for beyond looking at it."""
     return {
         "cancel": api.runs.cancel,
-        "resume": api.moves.resume,
-        "add": lambda name: api.moves.add(name, 8),
+        "resume": api.runs.resume,
+        "add": lambda name: api.runs.add(name, 8),
         "delete": api.runs.delete,
         "export": lambda name: api.runs.export([name], tmp_path / "out.zip"),
         "open": lambda name: api.runs.open_to_all(name, True),
@@ -33,7 +33,7 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
 
     with acting_as(ANN):
         assert [mine] == [sweep.sweep_id for sweep in api.runs.sweeps()]
-        assert [mine] == [s.sweep_id for s in api.forecasts.own_sweeps("embedded") if not s.recorded]
+        assert [mine] == [s.sweep_id for s in api.studies.own_sweeps("embedded") if not s.recorded]
         assert [first_run(api, mine)] == [run.run_id for run in api.adapters.runs()]
     with acting_as(NOBODY):
         assert [] == list(api.runs.sweeps())
@@ -64,12 +64,12 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
         "sweep": api.runs.sweep,
         "is_sweep": api.runs.is_sweep,
         "is_mine": api.runs.is_mine,
-        "fast_curves": api.runs.fast_curves,
+        "fast_curve": api.verdicts.fast_curve,
         "verdict": api.verdicts.of_sweep,
-        "decision": api.decisions.of,
-        "forecast": api.forecasts.bent,
+        "decision": api.verdicts.decide,
+        "forecast": api.studies.bent,
         "run": lambda _: api.runs.get(run_id),
-        "summary": lambda _: api.runs.summary(run_id),
+        "row": lambda _: api.runs.row(run_id),
         **changes(api, tmp_path),
     }
 
@@ -118,7 +118,7 @@ def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
     with acting_as(NOBODY):
         for ask in (
             lambda: api.runs.start(questions.sweep(ranks=(4,))),
-            lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
+            lambda: api.machine.start_probe(questions.probe("HuggingFaceTB/SmolLM2-135M")),
             lambda: api.runs.import_(tmp_path / "out.zip"),
             lambda: api.studies.add([file]),
         ):
@@ -148,12 +148,12 @@ def test_a_probe_is_seen_and_ended_by_who_started_it(api):
     api.workspace.store.create_probe(request, "{}", BEN.id)
 
     with acting_as(ANN):
-        assert [] == list(api.probes.all())
-        for ask in (api.probes.get, api.runs.cancel, api.runs.delete):
+        assert [] == list(api.machine.probes())
+        for ask in (api.machine.probe, api.runs.cancel, api.runs.delete):
             with pytest.raises(RunNotFoundError):
                 ask(request.probe_id)
     with acting_as(BEN):
-        assert [request.probe_id] == [record.run_id for record in api.probes.all()]
+        assert [request.probe_id] == [record.run_id for record in api.machine.probes()]
         assert [request.probe_id] == api.runs.cancel(request.probe_id)
 
 

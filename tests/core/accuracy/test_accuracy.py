@@ -83,7 +83,7 @@ def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():
 
 
 def test_the_shipped_validation_is_what_the_shipped_rows_give():
-    shipped, anew = load_validation(ASSETS), Api().accuracy.remake()
+    shipped, anew = load_validation(ASSETS), Api().estimates.validate()
 
     assert replace(shipped, made="") == replace(anew, made="")
 

@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.exports import recipe
-from rankviz.exports.script import colab
+from rankviz.exports.script import notebook
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import run_exports, trained_steps
 
@@ -27,7 +27,7 @@ def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(t
     made = recipe(layers_of(SHAPES["llama"]), question, 8, framework="unsloth", learning_rate=1e-2)
     place.mkdir()
     write_rows(place / "train.jsonl", "messages", 40)
-    (place / "train.ipynb").write_text(colab(made), encoding="utf-8")
+    (place / "train.ipynb").write_text(notebook(made, colab=True), encoding="utf-8")
 
     result = run_exports("cuda", [str(place)])[str(place)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rankviz.exports.script import colab, notebook, requirements, script
+from rankviz.exports.script import notebook, requirements, script
 from tests.support.models.recipes import SETTINGS, made
 
 FRAMEWORKS = ("unsloth", "trl", "peft")
@@ -146,7 +146,7 @@ def test_a_script_starts_with_the_pip_command_and_a_header_that_uv_reads(framewo
     ("torch", "torchao"), [("2.9.1", "0.16.0"), ("2.10.0+cu128", "0.16.0"), ("2.11.0+cu128", "0.18.0")]
 )
 def test_colab_keeps_its_torch_and_gets_the_torchao_that_goes_with_it(torch, torchao):
-    cell = json.loads(colab(made()))["cells"][1]["source"]
+    cell = json.loads(notebook(made(), colab=True))["cells"][1]["source"]
     *python, command = cell
     names = {}
     exec("".join(python).replace("from importlib.metadata import version", ""), {"version": lambda name: torch}, names)

@@ -5,8 +5,7 @@ import yaml
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.exports import write
-from rankviz.exports.chat import data
-from rankviz.exports.towers import composite
+from rankviz.exports.families import composite, data
 from rankviz.paths import IMPORT_ROOT
 from tests.exports.test_towers import whole_config
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked

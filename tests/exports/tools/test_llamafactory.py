@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rankviz.core.cost.setup import TrainingData
-from rankviz.exports import chat
+from rankviz.exports import families
 from rankviz.exports.configs import LLAMAFACTORY_VERSION, dataset_info, llamafactory
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
@@ -119,8 +119,8 @@ def test_the_template_is_the_familys_for_chat_models_and_plain_text_for_base_mod
 
 
 def test_a_model_that_is_not_listed_goes_by_its_type_or_by_what_it_is_a_copy_of():
-    assert "gemma3" == chat.llamafactory_template("me/medgemma-tuned-it", "gemma3")
-    assert "falcon_h1" == chat.llamafactory_template("unsloth/Falcon-H1-7B-Instruct-bnb-4bit", "")
+    assert "gemma3" == families.llamafactory_template("me/medgemma-tuned-it", "gemma3")
+    assert "falcon_h1" == families.llamafactory_template("unsloth/Falcon-H1-7B-Instruct-bnb-4bit", "")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_the_list_is_llamafactorys_own(trained):
     with (ASSETS / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
         names = [row["id"] for row in csv.DictReader(file)]
 
-    assert trained["own"] == {name: chat.listed()[name.lower()]["template"] for name in names}
+    assert trained["own"] == {name: families.listed()[name.lower()]["template"] for name in names}
     assert sorted(names) == names
 
 

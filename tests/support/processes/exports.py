@@ -13,7 +13,7 @@ from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.exports import Recipe, chat
+from rankviz.exports import Recipe, families
 from rankviz.paths import IMPORT_ROOT
 
 
@@ -31,7 +31,7 @@ def trained_steps(made: Recipe) -> int:
     data = made.training.data
     if not made.epochs:
         return made.max_steps
-    trained = max(1, data.examples - math.ceil(chat.data()["constants"]["held_out_share"] * data.examples))
+    trained = max(1, data.examples - math.ceil(families.data()["constants"]["held_out_share"] * data.examples))
     return replace(data, examples=trained).steps(made.training.rows_per_step)
 
 

@@ -9,7 +9,7 @@ from rankviz import visitor
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.shared.identity import HEADER, Visitors, identify
-from rankviz.ui.explore.answer import answer, routes
+from rankviz.ui.explore.answer import answer, question_of, routes
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
@@ -74,6 +74,13 @@ def test_a_sweep_of_the_model_offers_its_own_metrics(api):
 
     assert {"loss", "token_accuracy"} <= {key for key, _ in shown["qualities"]}
     assert any(trace["name"].startswith("recorded runs") for trace in shown["chart"]["data"])
+
+
+@pytest.mark.parametrize(("text", "gpu", "notes"), [("L4", "l4", 0), ("None", "none", 0), ("L5", DEFAULTS["gpu"], 1)])
+def test_an_address_names_a_gpu_in_any_case(api, text, gpu, notes):
+    values, sentences = question_of(api, {"gpu": text})
+
+    assert (gpu, notes) == (values["gpu"], len(sentences))
 
 
 def test_a_mistake_is_a_notice_with_its_text_escaped(api):

@@ -42,7 +42,7 @@ def widget_values(**more):
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api):
     sections.begun(api, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
-    (record,) = api.probes.all()
+    (record,) = api.machine.probes()
     assert (SMOL, 32, 2, 64) == (
         record.request.model_id,
         record.request.lora.r,

@@ -45,9 +45,9 @@ def test_text_from_outside_is_escaped_everywhere():
     row = html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])
     markup = (
         html.table([evil], [row], label=evil)
-        + html.figures([html.NamedNumber(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
+        + html.figures([(evil, html.Cell(evil, title=evil), evil)])
         + html.paragraphs(evil)
-        + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
+        + html.named_values([(evil, html.Cell(evil, title=evil, sub=evil))], "rv-stats")
         + html.named_values([(evil, evil)])
         + html.code_html(evil, title=evil, file_name=evil)
         + html.progress(0.5, label=evil)
@@ -69,7 +69,7 @@ def test_what_is_copied_is_the_whole_file(api):
     shown = explore.takeaway(api, **values)
 
     for name, box in (("colab", shown.colab), ("notebook", shown.code)):
-        assert api.exports.write(ask(values), 64, name, goal=goal_of(values)).text == copied(box)
+        assert api.advice.export(ask(values), 64, name, goal=goal_of(values)).text == copied(box)
 
 
 def test_what_unsloth_refuses_is_said_once_and_other_tools_still_have_their_file(api):

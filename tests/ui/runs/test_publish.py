@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.sinks import Publication
+from rankviz.api.runs import Publication
 from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.visitor import acting_as
@@ -30,12 +30,13 @@ def sweep(api):
 def started(api, monkeypatch):
     """What was published, instead of publishing it."""
     calls, there = [], Publication(url="https://hub/ann/ranks", updated=False, private=True)
-    monkeypatch.setattr(api.sinks, "publish", lambda *call, **more: calls.append((*call, more)) or there)
+    monkeypatch.setattr(api.runs, "publish", lambda *call, **more: calls.append((*call, more)) or there)
     return calls
 
 
-def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id=""):
-    return publish.send(api, to, place, space, base, False, True, token, sweep.sweep_id, run_id)
+def press(api, sweep, *, token=TOKEN):
+    form = {"to": DATASET, "place": "ann/ranks", "space": "", "base_model": "", "public": False, "use_login": True}
+    return publish.send(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):
@@ -43,7 +44,7 @@ def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sw
         press(api, sweep, token="")
         view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id)
 
-    assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.sinks refuses there
+    assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.runs refuses there
     assert view.space.visible and not view.base_model.visible and not view.use_login.visible
 
 

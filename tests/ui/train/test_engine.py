@@ -30,8 +30,8 @@ def test_the_cost_stands_before_the_button_as_a_range(api):
 
 
 def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
-    answers, check = Event(), api.engines.check
-    monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))
+    answers, check = Event(), api.runs.plan
+    monkeypatch.setattr(api.runs, "plan", lambda *given: answers.wait(600) and check(*given))
     api.engines.background.soon_seconds = 0.05
 
     asking = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
@@ -48,7 +48,7 @@ def test_train_starts_where_it_is_to_run(api):
     sweep_id, _ = start(api, **FORM, engine=HF_JOBS, flavor="l4x1", spend=5.0)
 
     run = api.runs.sweep(sweep_id).runs[0]
-    assert 5.0 == api.spending.limit(api.runs.sweep(sweep_id))
+    assert 5.0 == api.engines.limit(api.runs.sweep(sweep_id))
     there = engine_of(api, sweep_id)
     assert (HF_JOBS, "l4x1", 5.0) == (there["engine"], there["flavor"].value, there["spend"])
     assert run.state == "queued"

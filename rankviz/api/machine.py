@@ -18,14 +18,15 @@ from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog.hardware import find_gpu
 from rankviz.catalog.measurements import load_truth
 from rankviz.children import Bounds, Children, ChildWords
+from rankviz.core import preflight, probe
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, checks, problems, uses_gpu, warnings
-from rankviz.core.probe import Simulated, SimulatedProbe, estimate_probe, settle
+from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, problems, uses_gpu
+from rankviz.core.probe import ProbeRecord, Simulated, SimulatedProbe, settle
 from rankviz.core.runs.request import check_limits
-from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
 from rankviz.machine import cards, cpu_bf16, cpu_name, software
@@ -33,7 +34,7 @@ from rankviz.machine import cards, cpu_bf16, cpu_name, software
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeEstimate, ProbeQuestion, ProbeRecord
+    from rankviz.core.probe import ProbeEstimate, ProbeQuestion
 
 
 BYTES_PER_PARAMETER = 2
@@ -42,10 +43,15 @@ FOUR_BIT = ("auto", "nf4", "nf4-dq")
 """Precisions that load a 4-bit base on a GPU."""
 
 
-class Preflight(Operations):
-    """Checks of this machine: quick checks before a start, and all checks for `rankviz doctor`."""
+SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
+"""Limits of one simulation. Most models take half a minute."""
 
-    def before(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
+
+class Machine(Operations):
+    """Checks of this machine, quick ones before a start and all for `rankviz doctor`, and probes, which measure memory
+    and step time here without weights."""
+
+    def checks(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
         and the network is slow. base: the base model of a sweep; empty for a probe, which downloads nothing."""
         facts, model = self.facts(), self._from_the_hub(base)
@@ -54,11 +60,11 @@ class Preflight(Operations):
         if model is not None and not reach.has_weights(repository or base):
             facts = replace(facts, hub=self._workspace.hub.reached())
             download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters
-        return checks(facts, training, has_experts=has_experts, download_bytes=download)
+        return preflight.checks(facts, training, has_experts=has_experts, download_bytes=download)
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """Raise InvalidSettingError where a quick check says that this training cannot run here."""
-        if found := problems(self.before(training, base)):
+        if found := problems(self.checks(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
@@ -77,13 +83,13 @@ class Preflight(Operations):
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """Return sentences to read before this training starts."""
-        return [check.sentence for check in warnings(self.before(training, base))]
+        return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
         """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
-        return facts, checks(facts)
+        return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
         """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
@@ -115,24 +121,8 @@ class Preflight(Operations):
         path = str(folder) if self._workspace.visitor.admin else ""
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
 
-
-def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
-    """Return the repository whose weights are downloaded. On a GPU, Unsloth loads a 4-bit copy of many bases; empty
-    where no such copy is known: for bases whose own files Unsloth quantizes, and for models outside the catalogue."""
-    if not on_gpu or training.framework != "unsloth" or training.precision not in FOUR_BIT:
-        return base
-    return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""
-
-
-SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Limits of one simulation. Most models take half a minute."""
-
-
-class Probes(Operations):
-    """Measurements of memory and step time without weights."""
-
     @writes()
-    def start(self, question: ProbeQuestion) -> str:
+    def start_probe(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; return its id."""
         installed.require("the trainer", "A probe")
         owner = self._workspace.rights.somebody()
@@ -140,10 +130,10 @@ class Probes(Operations):
         check_limits(
             self._workspace.limits, rank=question.lora.r, tokens_per_batch=question.training.tokens_per_micro_step
         )
-        self._api.quota.check_base(question.model_id)
+        self._api.runs.quota.check_base(question.model_id)
         model = replace(self._api.models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())
-        self._api.preflight.require(question.training)
+        self.require(question.training)
         now = time.time()
         request = settle(
             question,
@@ -154,7 +144,7 @@ class Probes(Operations):
             created_at=now,
         )
         config = json.dumps(self._api.models.config(question.model_id))
-        with self._workspace.starts.turn(), self._api.quota.admitting(new=1):
+        with self._workspace.starts.turn(), self._api.runs.quota.admitting(new=1):
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
@@ -191,35 +181,45 @@ class Probes(Operations):
             **load_truth(self._workspace.assets),
         )
 
-    def all(self) -> Sequence[ProbeRecord]:
+    def probes(self) -> Sequence[ProbeRecord]:
         """Return all probes of the current visitor, newest first."""
         return self._workspace.rights.own(self._workspace.store.probes())[::-1]
 
-    def newest(self, model: str) -> ProbeRecord | None:
+    def newest_probe(self, model: str) -> ProbeRecord | None:
         """Return the newest probe of a model; None without one."""
         model_id = self._api.models.get(model).id
-        return next((record for record in self.all() if record.request.model_id == model_id), None)
+        return next((record for record in self.probes() if record.request.model_id == model_id), None)
 
-    def get(self, probe_id: str) -> ProbeRecord:
+    def probe(self, probe_id: str) -> ProbeRecord:
         """Return one probe."""
-        record = self._workspace.store.probe(probe_id)
+        record = self._workspace.store.record(probe_id)
+        if not isinstance(record, ProbeRecord):
+            raise RunNotFoundError(probe_id)
         self._workspace.rights.require_sight(probe_id)
         return record
 
-    def estimate(self, record: ProbeRecord) -> ProbeEstimate | None:
+    def estimate_probe(self, record: ProbeRecord) -> ProbeEstimate | None:
         """Return the estimate by the formulas of what a probe measures; None where its model has gone since."""
         request, here = record.request, self._workspace.device(record.environment)
         with suppress(RankVizError):
             model = self._api.models.get(request.model_id)
-            return estimate_probe(model, request, here, self._workspace.assumptions)
+            return probe.estimate_probe(model, request, here, self._workspace.assumptions)
         return None
 
-    def follow(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
+    def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
         """Yield the probe repeatedly until it has ended."""
         while True:
-            record = self.get(probe_id)
+            record = self.probe(probe_id)
             yield record
             if record.state.ended:
                 return
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
+
+
+def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:
+    """Return the repository whose weights are downloaded. On a GPU, Unsloth loads a 4-bit copy of many bases; empty
+    where no such copy is known: for bases whose own files Unsloth quantizes, and for models outside the catalogue."""
+    if not on_gpu or training.framework != "unsloth" or training.precision not in FOUR_BIT:
+        return base
+    return model.unsloth_checkpoint.repository if model.unsloth_checkpoint else ""
