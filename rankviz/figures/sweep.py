@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.words import sweep_label, sweep_title, told_apart
+from rankviz.core.runs.words import sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point
@@ -128,7 +128,8 @@ def sweep_info(
     if x not in COST_AXES:
         raise InvalidSettingError(f"No such axis: the cost axis is one of {', '.join(COST_AXES)}.")
     axis, by_rank, sweeps = COST_AXES[x], x == RANK and len(judged) == 1, [sweep for sweep, _ in judged]
-    labels, titles = told_apart(sweeps, sweep_label), told_apart(sweeps, sweep_title)
+    labels = told_apart(sweeps, lambda sweep: sweep_title(sweep) + (" (recorded)" if sweep.recorded else ""))
+    titles = told_apart(sweeps, sweep_title)
     groups, source, rows, curves = [], [], [], []
     value = f"{metric.key}_percent" if metric.higher_is_better else metric.key
     for sweep, verdict in judged:

@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from rankviz.errors import OF_NAMES
-from rankviz.visitor import data_folder
 
 ASIDE, NEW, GONE = ".aside-", ".new-", ".gone-"
 """Prefixes of names that are replaced, published or deleted in a moment, or were left by a killed process."""
@@ -114,15 +113,9 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def kept_path(home: Path, data: Path, owner: str) -> Path:
-    """Return the path for the copy of a data file, which depends on its owner and its content."""
-    state = data.stat()
-    return data_folder(home, owner) / _cached_digest(data, state.st_mtime_ns, state.st_size, state.st_ino) / data.name
-
-
 @lru_cache(1000)
-def _cached_digest(path: Path, *_state: int) -> str:
-    """Return digest_of(path), cached while the file's state is the same: a page asks at each redraw."""
+def cached_digest(path: Path, *_state: int) -> str:
+    """Return digest_of(path), cached by what tells its state: a page asks at each redraw."""
     return digest_of(path)
 
 
@@ -135,7 +128,7 @@ def is_kept(file: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a data file to its kept_path, all or nothing, since an upload may be deleted before its runs."""
+    """Copy a data file to its RunStore.kept_path, all or nothing, since an upload may be deleted before its runs."""
     if is_kept(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

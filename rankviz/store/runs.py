@@ -55,6 +55,7 @@ from rankviz.store.ownership import (
     write_destination,
     write_ownership,
 )
+from rankviz.visitor import data_folder
 
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
@@ -361,8 +362,10 @@ class RunStore:
             yield
 
     def kept_path(self, data: Path, owner: str = "") -> Path:
-        """Return the path for the copy of a data file that its owner's runs read."""
-        return durable.kept_path(self.home, data, owner)
+        """Return the path for the copy of a data file that its owner's runs read, which depends on its content."""
+        state = data.stat()
+        digest = durable.cached_digest(data, state.st_mtime_ns, state.st_size, state.st_ino)
+        return data_folder(self.home, owner) / digest / data.name
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Make a run, or all runs of a sweep, visible to others, or no longer."""

@@ -50,14 +50,24 @@ def estimate_run(
     padding to the longest of its batch; None takes shares of max_length. calibration: memory as measured by probes
     here."""
     training, r = request.training.without_auto(device), request.lora.r
-    longest = training.max_length
-    lengths = row_tokens or assumptions.range("row-length-share").times(longest)
-    ends = [
-        _at_length(model, request, tokens, device, assumptions, calibration)
-        for tokens in (max(1, min(longest, round(n))) for n in (lengths.low, lengths.expected, lengths.high))
-    ]
-    low, expected, high = (memory for memory, _ in ends)
-    durations = [duration for _, duration in ends]
+    lengths = row_tokens or assumptions.range("row-length-share").times(training.max_length)
+
+    def at_length(tokens: float) -> tuple[Range, Range | None]:
+        """Return memory and time with rows of so many tokens."""
+        setup = replace(request.training, max_length=max(1, min(training.max_length, round(tokens))))
+        stack = stack_on(device, setup, request.lora.use_dora, assumptions)
+        predicted = predict(model, request.lora, stack, device, usable_bytes=device.usable_bytes, names=setup.framework)
+        memory, duration = predicted.memory_at(r), predicted.duration_at(r)
+        held = memory.allocated_band
+        if calibration is not None:
+            held = calibration.memory(memory.static, memory.working)
+        elif not device.cuda:  # resident
+            slack = assumptions.range("cpu-resident-slack")
+            held = assumptions.range("cpu-process-bytes").plus(held.multiplied(slack))
+        return held, duration.step.times(setup.total_steps) if duration and duration.step else None
+
+    memories, durations = zip(*map(at_length, (lengths.low, lengths.expected, lengths.high)), strict=True)
+    low, expected, high = memories
     formulas = None if None in durations else Range(durations[0].low, durations[1].expected, durations[2].high)
     plan = plan_on(model, request.lora, training, device)
     return RunEstimate(
@@ -105,28 +115,6 @@ def row_tokens(mean_characters: float, longest_characters: float, assumptions: A
         max(mean_characters, (mean_characters + longest_characters) / 2) / each.expected,
         max(mean_characters, longest_characters) / each.low,
     )
-
-
-def _at_length(
-    model: ModelSpec,
-    request: RunRequest,
-    tokens: int,
-    device: Device,
-    assume: Assumptions,
-    calibration: MemoryCalibration | None,
-) -> tuple[Range, Range | None]:
-    training = replace(request.training, max_length=tokens)
-    stack = stack_on(device, training, request.lora.use_dora, assume)
-    usable = device.usable_bytes
-    predicted = predict(model, request.lora, stack, device, usable_bytes=usable, names=request.training.framework)
-    memory, duration = predicted.memory_at(request.lora.r), predicted.duration_at(request.lora.r)
-    step = duration.step if duration else None
-    held = memory.allocated_band
-    if calibration is not None:
-        held = calibration.memory(memory.static, memory.working)
-    elif not device.cuda:  # resident
-        held = assume.range("cpu-process-bytes").plus(held.multiplied(assume.range("cpu-resident-slack")))
-    return held, step.times(training.total_steps) if step else None
 
 
 def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> None:

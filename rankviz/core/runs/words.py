@@ -28,11 +28,6 @@ def still_training(sweep: Sweep) -> str:
     )
 
 
-def sweep_label(sweep: Sweep) -> str:
-    """Return the title, marked "(recorded)" where the sweep ships with RankViz."""
-    return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
-
-
 def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
     """Return a distinct name of each sweep by its id. names: functions from short to long; the first that gives all
     sweeps different names is used, else the last with the id appended."""
