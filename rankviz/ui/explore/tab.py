@@ -34,17 +34,10 @@ from rankviz.ui.parts.controls import busy, copyable, done, hidden, plain, scrip
 from rankviz.ui.parts.html import code_html, notice_html
 from rankviz.ui.wiring import View, on_any, quiet, wire
 
-MEASURE = {
-    "rate": f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates",
-    "quick": f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat",
-}
-MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
-"""Properties of the buttons that fill the form of Train, by mode; the learning rate matters most, so it is first."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
 TYPED = ("modules", "parts", "length", *DATA)
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
-FITTED_BY = ("model", "modules", "names", "text_only", "parts", "expert_rank", *REFITS)
 FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
 SECTION_HEIGHT = 340
 COLAB = "colab"
@@ -82,9 +75,13 @@ def build(api: Api) -> View:
                     curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
+                    looks = {"size": "md", "interactive": False}
+                    rate = f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates"
+                    quick = f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat"
+                    # These fill the form of Train. The learning rate matters most, so it is first.
                     measure = {
-                        mode: gr.Button(words, size="md", interactive=False, **MEASURE_LOOKS[mode])
-                        for mode, words in MEASURE.items()
+                        "rate": gr.Button(rate, elem_id="measure-rate", **looks),
+                        "quick": gr.Button(quick, elem_id="measure", variant="primary", **looks),
                     }
                     slot("measure-note")
                     scripted(html.markup("tools"), "", elem_id="tools")
@@ -93,10 +90,8 @@ def build(api: Api) -> View:
             asking = _in_browser("asked", list(inputs.values()))
             _sections(api, w, inputs, asking)
 
-    by, of = {name: w[name] for name in FITTED_BY}, {name: w[name] for name in FITTED}
-    fitting, following = (
-        wire(partial(fitted, api, is_new=is_new), inputs=by, outputs=of, silent=True) for is_new in (False, True)
-    )
+    fit = {"inputs": inputs, "outputs": {name: w[name] for name in FITTED}, "silent": True}
+    fitting, following = (wire(partial(fitted, api, is_new=is_new), **fit) for is_new in (False, True))
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
     w["model"].change(**following).then(**asking)
