@@ -86,7 +86,8 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
     from rankviz.endpoints.gate import MAX_LIST
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
-    from rankviz.ui.runs.view import runs_view, sweep_view
+    from rankviz.ui.parts.sweep import sweep_view
+    from rankviz.ui.runs.view import runs_view
 
     gc.freeze()  # as the app does
     api = Api(home=home, shared=False)
@@ -127,7 +128,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     selected = list(itertools.islice(ended, MAX_LIST))
     report.time(f"Runs tab with {len(selected)} runs selected", tab(selected=selected))
     report.time("Runs tab, nothing new", tab(sweep_id=done, seen=runs_view(api, **view, sweep_id=done).seen))
-    report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance=""))
+    report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done)))
     report.time("verdict on a sweep", lambda: api.verdicts.of_sweep(done))
     report.time("verdict on a sweep of one seed", lambda: api.verdicts.of_sweep(oldest))
     report.time("place in the queue", lambda: api.runs.waiting(waits))

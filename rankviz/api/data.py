@@ -86,15 +86,6 @@ class MeasuredData:
             "its upper estimate." + "".join(f" {note}" for note in self.notes)
         )
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "title": self.title,
-            "format": self.format,
-            "examples": self.examples,
-            "mean_tokens": self.mean_tokens.as_json(),
-            "longest_tokens": self.longest_tokens.as_json(),
-        }
-
 
 class Data(Operations):
     """Contents of data files, cached."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rankviz import installed, store
+from rankviz import installed
 from rankviz.api.waits import Waits
 from rankviz.api.workspace import writes
 from rankviz.children import remade
@@ -18,7 +18,6 @@ from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.run_time import device_time
 from rankviz.errors import (
     BusyError,
@@ -39,7 +38,6 @@ from rankviz.store.transfer import SummaryRow, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import HeldOutAnswer, RunRecord, Sweep
     from rankviz.publish.files import SweepFacts
 
@@ -120,11 +118,7 @@ class Runs(Waits):
 
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
-        return self._recorded
-
-    @cached_property
-    def _recorded(self) -> Sequence[Sweep]:
-        return store.recorded(self._workspace.assets)
+        return self._workspace.recorded
 
     @cached_property
     def _recorded_store(self) -> RunStore:
@@ -138,10 +132,6 @@ class Runs(Waits):
     @cached_property
     def _recorded_sweep_ids(self) -> Set[str]:
         return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
-
-    def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:
-        """Return the fast curves of a sweep, best first; empty for an ordinary sweep."""
-        return fast_curves(self.sweep(sweep_id).runs)
 
     def row(self, run_id: str) -> RunJSON:
         """Return one run as a flat row, with its answers."""

@@ -11,8 +11,8 @@ from rankviz import verdict as verdicts
 from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.forecast import read_forecast
 from rankviz.core.forecast import decision, quick_look
-from rankviz.core.runs.fast_curve import read
-from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric, measured_metrics
+from rankviz.core.runs.fast_curve import fast_curves, read
+from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import Verdict
@@ -81,14 +81,10 @@ class Verdicts(Operations):
             )
         return self._workspace.children.turn()
 
-    def metrics(self, sweep_id: str) -> Sequence[Metric]:
-        """Return the metrics by which the evaluated runs of a sweep can be compared; always with the loss."""
-        return measured_metrics(self._api.runs.sweep(sweep_id).runs)
-
     def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
         """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains."""
         sweep = self._api.runs.sweep(sweep_id)
-        curve = next(iter(self._api.runs.fast_curves(sweep_id)), None)
+        curve = next(iter(fast_curves(sweep.runs)), None)
         if curve is None or not sweep.ended:
             return None
         noise = {"run_sd": None}

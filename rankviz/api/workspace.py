@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.core.runs.record import Sweep
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
@@ -133,6 +134,7 @@ class Workspace:
     room: Room = Part("shared.quota.Room")
     temp: TempHome = Part("store.temp.TempHome", "home")
     store: RunStore = Part("store.RunStore", "home")
+    recorded: Sequence[Sweep] = Part("store.recorded", "assets")
     gpus: Sequence[Gpu] = Part("catalog.hardware.load_gpus", "assets")
     assumptions: Assumptions = Part("catalog.hardware.load_assumptions", "assets")
 

@@ -30,6 +30,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
+from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
@@ -97,14 +98,12 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         api.verdicts.decide(sweep_id),
         api.verdicts.rate_look(sweep_id),
     )
-    scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in api.verdicts.metrics(sweep_id)}
+    scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in measured_metrics(sweep.runs)}
     return {
         "sweep_id": sweep_id,
         "runs": [row | {"waits": waits.get(row["run_id"])} for row in api.runs.rows(sweep.runs, answers=True)],
         "cuts": [
-            {"run_id": curve.run_id, **point._asdict()}
-            for curve in api.runs.fast_curves(sweep_id)
-            for point in curve.points
+            {"run_id": curve.run_id, **point._asdict()} for curve in fast_curves(sweep.runs) for point in curve.points
         ],
         "forecast": bent_json(decision.forecast) if decision else None,
         "decision": decision_json(decision) if decision else None,
@@ -123,7 +122,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, sweep)
     for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
-    _print_curves(api.runs.fast_curves(sweep_id))
+    _print_curves(fast_curves(sweep.runs))
     if rate := api.verdicts.rate_look(sweep_id):
         print(*rate.sentences, sep="\n")
     if decision := api.verdicts.decide(sweep_id):
@@ -132,7 +131,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         if decision.forecast.repeat_at and not sweep.recorded:
             print(f"Measure the noise: rankviz runs add {sweep_id} -r {decision.forecast.repeat_at}")
         print("", *decision.ship_sentences, "", sep="\n")
-    for metric in api.verdicts.metrics(sweep_id):
+    for metric in measured_metrics(sweep.runs):
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)
         if result and len(result.ranks) > 1:
             if metric is not LOSS:

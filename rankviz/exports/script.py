@@ -107,13 +107,6 @@ HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
 
 
-def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
-    """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
-    text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
-    _, *steps = HEADING.split(text)
-    return list(zip(steps[::2], steps[1::2], strict=True))
-
-
 def header(recipe: Recipe) -> list[str]:
     """Return the sentences above the code: title, origin of the counts, differences from the request, settings that
     the program cannot express, and the effect of fp16 on this model."""
@@ -143,7 +136,8 @@ def header(recipe: Recipe) -> list[str]:
     return notes
 
 
-def _values(recipe: Recipe) -> dict[str, object]:
+def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
+    """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
     lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
     experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
     raised = ""  # why trained weights could be in 16 bit on a card without bf16, where they are raised to fp32
@@ -152,7 +146,8 @@ def _values(recipe: Recipe) -> dict[str, object]:
     elif plan.modules_to_save and setup.framework != "unsloth" and not setup.quantized and setup.precision != "fp32":
         raised = "Copies of modules have the base's dtype"
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
-    return {
+    values = {
+        "colab": colab,
         "recipe": recipe,
         "setup": setup,
         "lora": lora,
@@ -186,6 +181,8 @@ def _values(recipe: Recipe) -> dict[str, object]:
         "tokens": TOKENS,
         "counted": counted and f" RankViz counts {counted}.",
     }
+    _, *steps = HEADING.split(templates().get_template("train.py.jinja").render(**values))
+    return list(zip(steps[::2], steps[1::2], strict=True))
 
 
 OPEN_IN_COLAB = (

@@ -248,6 +248,11 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         sentences.append(HANGS)
     if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
         sentences.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
+    if quality := tradeoff.forecast:
+        other = f"r = {quality.reference_rank}" if quality.ranks else "each line's highest rank"
+        y_title = f"{UNIT_WORDS[quality.unit]} short of {other} (lower is better)"
+    else:
+        y_title = METRICS[tradeoff.quality].title
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
         row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
@@ -262,7 +267,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         rows += [{**about, "r": point.r, "value": point.y} for point in line.points]
     return HeroInfo(
         axis=axis,
-        y_title=_y_title(tradeoff),
+        y_title=y_title,
         xs=[place[r] for r in RANKS],
         band=band,
         band_label=_band_label(tradeoff),
@@ -271,15 +276,6 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         empty="" if known else axis.unknown,
         rows=rows,
     )
-
-
-def _y_title(tradeoff: Tradeoff) -> str:
-    """Return the title of the quality axis: the quality, its unit, and whether lower or higher is better."""
-    if tradeoff.forecast:
-        forecast = tradeoff.forecast
-        other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
-        return f"{UNIT_WORDS[forecast.unit]} short of {other} (lower is better)"
-    return METRICS[tradeoff.quality].title
 
 
 def _band_label(tradeoff: Tradeoff) -> str:

@@ -32,14 +32,9 @@ BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, Valu
 """Exceptions of zipfile, and of the libraries under it, for a broken zip."""
 
 
-class Located(NamedTuple):
-    """The two files of an adapter. name: that of the folder or the zip, to show. unpacked: temporary folder of a zip's
-    files, which exists as long as this object."""
-
-    weights: Path
-    config: Path
-    name: str
-    unpacked: Any = None
+Located = tuple[Path, Path, str, Any]
+"""Weights and configuration of an adapter, the name of their folder or zip to show, and the temporary folder of a zip's
+files (else None), which exists as long as this object."""
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
@@ -53,7 +48,7 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         _refuse_pickle(path.name)
     first = paths[0]
     if len(paths) == 1 and first.suffix == ".zip":
-        located = _in_zip(first, max_bytes)
+        weights, config, name, unpacked = _in_zip(first, max_bytes)
     elif len(paths) == 1 and first.is_dir():
         if not (first / WEIGHTS).is_file():
             for path in sorted(first.iterdir()):
@@ -61,20 +56,20 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
             raise BadAdapterError(
                 f"{first} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote, before any merge."
             )
-        located = Located(first / WEIGHTS, first / CONFIG, first.resolve().name)
+        weights, config, name, unpacked = first / WEIGHTS, first / CONFIG, first.resolve().name, None
     else:
-        weights, configs = ([path for path in paths if path.suffix == end] for end in (".safetensors", ".json"))
-        if len(weights) != 1 or len(configs) > 1:
+        files, configs = ([path for path in paths if path.suffix == end] for end in (".safetensors", ".json"))
+        if len(files) != 1 or len(configs) > 1:
             raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
-        folder = weights[0].parent
-        located = Located(weights[0], (configs or [folder / CONFIG])[0], folder.name or weights[0].stem)
-    if not located.config.is_file():
+        weights, unpacked = files[0], None
+        config, name = (configs or [weights.parent / CONFIG])[0], weights.parent.name or weights.stem
+    if not config.is_file():
         raise BadAdapterError(
-            f"{located.weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
+            f"{weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
         )
-    if (size := located.weights.stat().st_size) > max_bytes:
-        raise BadAdapterError(f"{located.weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
-    return located
+    if (size := weights.stat().st_size) > max_bytes:
+        raise BadAdapterError(f"{weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
+    return weights, config, name, unpacked
 
 
 def _refuse_pickle(name: str) -> None:
@@ -113,7 +108,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
-    return Located(folder / WEIGHTS, folder / CONFIG, path.stem, unpacked)
+    return folder / WEIGHTS, folder / CONFIG, path.stem, unpacked
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:

@@ -202,24 +202,24 @@ class Adapter:
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
     """Read the adapter in a folder, a zip or its files; raise BadAdapterError with what is wrong."""
-    located = locate(paths, max_bytes=max_bytes)
-    with located.config.open("rb") as stream:
-        config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=located.config.name)
-    tensors, metadata, data = open_tensors(located.weights)
+    weights, config_file, name, unpacked = locate(paths, max_bytes=max_bytes)
+    with config_file.open("rb") as stream:
+        config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=config_file.name)
+    tensors, metadata, data = open_tensors(weights)
     factors, kept = _factors(tensors)
     if not factors:
         raise BadAdapterError(
-            f"{located.weights.name} holds no lora_A and lora_B, so it is not a LoRA adapter in PEFT's layout. "
+            f"{weights.name} holds no lora_A and lora_B, so it is not a LoRA adapter in PEFT's layout. "
             "Save it with PEFT's model.save_pretrained."
         )
     if len(factors) > MAX_MODULES:
-        raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
+        raise BadAdapterError(f"{weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
     with processor_time(MATCHING_SECONDS, BadAdapterError(ENDLESS)):
         parameters = _parameters(tensors, config, factors)
-        modules = [_module(tensors, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
+        modules = [_module(tensors, config, key, sides, parameters.get(key, "")) for key, sides in factors.items()]
     return Adapter(
         outline=Outline(
-            name=located.name,
+            name=name,
             raw_config=raw,
             modules=tuple(modules),
             tensors=tensors,
@@ -229,7 +229,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         config=config,
         data=data,
         notes=tuple(_notes(config, kept)),
-        unpacked=located.unpacked,
+        unpacked=unpacked,
     )
 
 

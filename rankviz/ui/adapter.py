@@ -33,7 +33,7 @@ from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, NamedNumber, Row, code_html, exact, notice_html, rounded
+from rankviz.ui.parts.html import Cell, Row, code_html, exact, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
@@ -267,12 +267,12 @@ def training_text(run: "RunRecord") -> str:
 def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     """Show the adapter's name and origin, five numbers, and up to three sentences on what the numbers mean."""
 
-    def measure(name: str, attribute: str) -> NamedNumber:
+    def measure(name: str, attribute: str) -> tuple[str, str | Cell, str]:
         values = [getattr(layer, attribute) for layer in spectrum.used]
         if not values:
-            return NamedNumber(name, "–", sub="no updated module")
+            return name, "–", "no updated module"
         ends = f"median; {min(values):.1f} to {max(values):.1f} by module"
-        return NamedNumber(name, rounded("{:.1f}".format, median(values), ""), sub=ends)
+        return name, rounded("{:.1f}".format, median(values), ""), ends
 
     low, high = min(layer.scale for layer in spectrum.layers), max(layer.scale for layer in spectrum.layers)
     scale = f"scale {low:.4g}" if low == high else f"scale {low:.4g} to {high:.4g}"
@@ -283,15 +283,11 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     dead = spectrum.dead
     names = ", ".join(dead[:4]) + (f" and {len(dead) - 4} more" if len(dead) > 4 else "")
     row = [
-        NamedNumber("Trained rank", f"r = {spectrum.r}", sub=f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
-        NamedNumber(f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, sub=most),
+        ("Trained rank", f"r = {spectrum.r}", f"α {spectrum.lora_alpha:g}, {scale}, {spectrum.dtype}"),
+        (f"Rank for {percent(NEARLY_ALL, 0)} of the energy", nearly, most),
         measure("Effective rank", "effective_rank"),
         measure("Stable rank", "stable_rank"),
-        NamedNumber(
-            "Modules without an update",
-            f"{len(dead)} of {len(spectrum.layers)}",
-            sub=names or "every module is updated",
-        ),
+        ("Modules without an update", f"{len(dead)} of {len(spectrum.layers)}", names or "every module is updated"),
     ]
     base = name_alone(spectrum.base_model)
     steps = f"{spectrum.training_steps:,} steps" if spectrum.training_steps else ""

@@ -19,9 +19,9 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import question_of
 from rankviz.ui.link import DEFAULTS
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import address, done, header, opened, plain
+from rankviz.ui.parts.controls import done, hidden, plain, scripted
 from rankviz.ui.parts.html import notice_html
-from rankviz.ui.parts.live import not_here
+from rankviz.ui.parts.sweep import not_here
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet
@@ -57,7 +57,8 @@ def build_app(api: Api) -> gr.Blocks:
     title = "RankViz: what a LoRA rank costs, and what it buys"
     with PageBlocks(title=title, analytics_enabled=False, fill_width=True) as app:
         with gr.Row(elem_classes="rv-top"):
-            header()
+            # The page's title, and a button that copies an address of the current view.
+            scripted(html.markup("header"), "RankViz.header(element)", elem_id="header")
             badge, draw_badge = train.build_badge(api)
             if api.workspace.shared and login_is_on():
                 # Gradio's icon is a file of this machine, which the page hands out to nobody.
@@ -75,7 +76,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         # The address of adapters is apart: it says nothing of runs.
-        run_address, adapter_address = address(), address()
+        run_address, adapter_address = (hidden("RankViz.address(props, watch)") for _ in range(2))
         if api.workspace.shared:
             has_admin = bool(api.workspace.settings.admin_token)
             app.load(
@@ -119,7 +120,10 @@ def build_app(api: Api) -> gr.Blocks:
             # In the browser, so in the order of clicks.
             script = f"() => RankViz.selected({name!r}) === 'runs' ? {runs.SHOWING!r} : ''"
             tab.select(None, None, running.showing, js=script)
-        to = {name: on_any(opened(name).submit) for name in link.TABS[1:]}
+        # Fires when a tab is opened, or when a restored page starts on it. A tab's own `select` could fire before
+        # settings are restored, and then the tab would be drawn twice.
+        script = "RankViz.opened({!r}, () => trigger('submit'))"
+        to = {name: on_any(hidden(script.format(name)).submit) for name in link.TABS[1:]}
         to["guide"].then(**rules)
         to["adapter"].then(**adapting.choices)
         to["train"].then(**training.draw).then(None, js=train.FOLD_AS_RESTORED)

@@ -24,12 +24,11 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
-from rankviz.ui.parts import live
-from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.tab import answers_html
+from rankviz.ui.parts.sweep import answers_html, standing_html
 from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
+from tests.support.web.runs_tab import drawn
 
 COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
 COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}
@@ -59,8 +58,6 @@ EVENTS = (
     RunCompleted(time=40.0, train_seconds=9.0, peak_memory_bytes=100, peak_memory_kind="process resident"),
 )
 ROWS = [json.loads(json.dumps({"event": type(event).__name__, **asdict(event)})) for event in EVENTS]
-SHOWN = {"showing": "runs", "text": "", "x": "adapter", "metric": "loss", "tolerance": ""}
-SHOWN |= {"selected": [], "sweep_id": "", "run_id": ""}
 
 
 @cache
@@ -108,9 +105,9 @@ def show_pages(api: Api) -> None:
     """The page's list with everything selected, the page of a sweep with one of its runs, and its part of the page of
     Train."""
     for sweep in _sweeps(api):
-        _runs_view(api, selected=[sweep.sweep_id])
-        _runs_view(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id)
-        live.standing_html(api, sweep)
+        str(drawn(api, selected=[sweep.sweep_id]))
+        str(drawn(api, sweep_id=sweep.sweep_id, run_id=sweep.runs[-1].run_id))
+        standing_html(api, sweep)
         answers_html(sweep)
 
 
@@ -142,7 +139,3 @@ SHOWS = {"pages": show_pages, "numbers and files": show_numbers}
 
 def _sweeps(api: Api) -> list[Sweep]:
     return [sweep for sweep in api.runs.sweeps() if not sweep.recorded]
-
-
-def _runs_view(api: Api, **chosen: object) -> None:
-    json.dumps(str(vars(runs_view(api, **SHOWN | chosen, seen=""))))

@@ -21,9 +21,9 @@ SECTIONS = {
 }
 ADDRESSES = {
     "/?present=1": ".rv-presenting " + DRAWN,
-    "/?tab=train": "#status .rv-empty, #status .rv-caption",
+    "/?tab=train": "#train-status .rv-empty, #train-status .rv-caption",
     "/?model=foo/bar": "#slot-notice [role=alert]",
-    f"/?tab=train&sweep={SWEEP}": "#train-words .rv-figure",
+    f"/?tab=train&sweep={SWEEP}": "#train-summary .rv-figure",
     f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail .rv-detail",
     "/?tab=adapter&adapter=sample": "#adapter-energy-kept .rv-plot[data-drawn]",
     "/?tab=guide": "#rules table",

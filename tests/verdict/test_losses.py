@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.runs.events import Evaluated, RunCompleted
-from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY
+from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY, measured_metrics
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import losses_of, read_table, verdict_json
 from tests.support.runs import questions
@@ -132,7 +132,7 @@ def test_what_a_sweep_did_not_measure_is_said(api, metric, message):
 
     with pytest.raises(InvalidSettingError, match=message):
         api.verdicts.of_sweep(sweep.sweep_id, metric=metric)
-    assert ["loss"] == [known.key for known in api.verdicts.metrics(sweep.sweep_id)]
+    assert ["loss"] == [known.key for known in measured_metrics(sweep.runs)]
 
 
 def test_a_file_of_right_and_wrong_answers_is_judged_in_points(tmp_path):

@@ -2,7 +2,7 @@
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
-from rankviz.ui.parts.charts import curve
+from rankviz.ui.parts.sweep import judged
 from rankviz.verdict import judge, sentences, summary
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of
@@ -68,13 +68,13 @@ def test_a_sweep_that_still_trains_is_not_judged(api):
         for event in finished_events(run.request, 3.0 - run.request.r / 16):
             store.append(run.run_id, event)
 
-    unfinished = curve(api, sweep := store.sweep(sweep_id))
+    unfinished = judged(api, sweep := store.sweep(sweep_id))
 
     assert still_training(sweep) == text_of(unfinished.summary)
-    assert not [word for word in VERDICT_WORDS if word in unfinished.summary + unfinished.details]
-    assert (None, None, None) == (unfinished.verdict, unfinished.decision, unfinished.ship)
-    assert unfinished.chart
+    assert not [word for word in VERDICT_WORDS if word in unfinished.summary + unfinished.words]
+    assert ("", None, None) == (unfinished.above_best, unfinished.decision, unfinished.adapter)
+    assert unfinished.by_rank
     last = sweep.runs[2]
     for event in finished_events(last.request, 1.0):
         store.append(last.run_id, event)
-    assert "How sure" in curve(api, store.sweep(sweep_id)).summary
+    assert "How sure" in judged(api, store.sweep(sweep_id)).summary

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -15,9 +16,23 @@ from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
 from rankviz.options import question_of
-from rankviz.ui.link import CHOICES, DEFAULTS, NO_GPU, file_in, file_text, options_of
+from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import STOPS, box, busy_line, hidden, pair, plain, rank_picker, slot
+from rankviz.ui.parts.controls import (
+    CHECK,
+    CHOICE,
+    EXPERT_RANK,
+    NUMBER,
+    PAIR,
+    PARTS_LABEL,
+    STOPS,
+    busy_line,
+    field,
+    hidden,
+    plain,
+    scripted,
+    slot,
+)
 from rankviz.ui.wiring import View
 
 MORE = """
@@ -27,112 +42,75 @@ Use case, targets, GPU, your data</button>
 """Button that unfolds the rest of the question on a phone, where the figures come first."""
 
 
-def dropdown(name: str, label: str, **more: Any) -> gr.Dropdown:
-    """Return a dropdown for a setting of link.DEFAULTS, with its choices and default."""
-    return gr.Dropdown(
-        **{"choices": CHOICES.get(name), "value": DEFAULTS[name], "interactive": True, **more}, label=label
-    )
-
-
-def expert_rank_picker(*, visible: bool) -> gr.Dropdown:
-    """Return a dropdown for the rank of experts (PEFT's rank_pattern): a rule, or a number that the user types."""
-    label = "Rank of each expert: choose, or enter a number"
-    return dropdown("expert_rank", label, allow_custom_value=True, visible=visible)
-
-
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
     """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file` and `file_note`.
     Settings that most users change are visible, the others are folded."""
     w: dict[str, Any] = {}
-
-    def number(name: str, label: str, placeholder: str | None = None) -> Any:
-        return lambda: box(label, DEFAULTS[name], placeholder=placeholder)
-
-    label = "Base model: search, or enter any Hub id"
+    add = partial(field, w, DEFAULTS)
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "model"}
-    w["model"] = dropdown("model", label, choices=models, **search)
+    add(CHOICE, "model", "Base model: search, or enter any Hub id", choices=models, **search)
     busy_line("model-busy")
-    w["r"] = rank_picker(DEFAULTS["r"])
+    # One widget for the rank: a slider with stops at powers of two, and a number box for any rank. Two Gradio widgets
+    # that set each other would need a round trip and could loop.
+    stops = "".join(f'<button type="button" data-r="{r}" tabindex="-1">{r}</button>' for r in STOPS)
+    script = "RankViz.rank(element, props, trigger, watch)"
+    w["r"] = scripted(html.markup("rank").format(stops=stops), script, elem_id="rank", value=DEFAULTS["r"])
     plain(MORE)
     with gr.Column(elem_classes="rv-rest"):
-        w["use_case"] = dropdown("use_case", "Use case")
-        w["preset"] = dropdown("preset", "Target modules")
+        add(CHOICE, "use_case", "Use case")
+        add(CHOICE, "preset", "Target modules")
         places = [*((gpu_label(gpu), gpu.id) for gpu in gpus), ("No GPU", NO_GPU)]
-        w["gpu"] = dropdown("gpu", "GPU", choices=places, elem_classes="rv-search")
+        add(CHOICE, "gpu", "GPU", choices=places, elem_classes="rv-search")
         w["measured_file"] = hidden(value=DEFAULTS["measured_file"])
         plain('<h2 class="rv-hint">Your data</h2>')
-        epochs = {"label": "Epochs", "step": 1, "min_width": 120, "placeholder": "1 if empty", "interactive": True}
-        pair(
-            w,
-            examples=number("examples", "Examples", "e.g. 5,000"),
-            epochs=lambda: gr.Number(DEFAULTS["epochs"], **epochs),
-        )
-        pair(
-            w,
-            example_tokens=number("example_tokens", "Tokens per example", "e.g. 400"),
-            longest_tokens=number("longest_tokens", "Longest example", "e.g. 1,600"),
-        )
+        with gr.Row(**PAIR):
+            add(NUMBER, "examples", "Examples", placeholder="e.g. 5,000")
+            looks = {"step": 1, "min_width": 120, "placeholder": "1 if empty", "interactive": True}
+            add(gr.Number, "epochs", "Epochs", **looks)
+        with gr.Row(**PAIR):
+            add(NUMBER, "example_tokens", "Tokens per example", placeholder="e.g. 400")
+            add(NUMBER, "longest_tokens", "Longest example", placeholder="e.g. 1,600")
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
-            rules = CHOICES["alpha_rule"]
-            pair(
-                w,
-                alpha_rule=lambda: gr.Radio(rules, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180),
-                alpha_fixed=lambda: gr.Number(
-                    DEFAULTS["alpha_fixed"], label="Fixed alpha", visible=False, scale=1, min_width=70
-                ),
-            )
-            pair(
-                w,
-                rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
-                dora=lambda: gr.Checkbox(False, label="DoRA", min_width=100),
-            )
+            with gr.Row(**PAIR):
+                add(gr.Radio, "alpha_rule", "Alpha", scale=3, min_width=180)
+                add(gr.Number, "alpha_fixed", "Fixed alpha", visible=False, scale=1, min_width=70)
+            with gr.Row(**PAIR):
+                add(CHECK, "rslora", "rsLoRA")
+                add(CHECK, "dora", "DoRA")
             slot("scale")
-            w["forgetting"] = gr.Checkbox(False, label="The base model must keep its abilities")
-            w["moe"] = dropdown("moe", "Experts", visible=False)
-            w["expert_rank"] = expert_rank_picker(visible=False)
-            w["parts"] = parts_picker(visible=False)
-            w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, experts.gate_up_proj")
-            w["modules_to_save"] = gr.Textbox("", label="modules_to_save", placeholder="lm_head, embed_tokens")
+            add(gr.Checkbox, "forgetting", "The base model must keep its abilities")
+            add(CHOICE, "moe", "Experts", visible=False)
+            add(CHOICE, "expert_rank", **EXPERT_RANK, visible=False)
+            add(gr.CheckboxGroup, "parts", PARTS_LABEL, visible=False)
+            add(gr.Textbox, "names", "Other module names", placeholder="q_proj, experts.gate_up_proj")
+            add(gr.Textbox, "modules_to_save", "modules_to_save", placeholder="lm_head, embed_tokens")
             w["upload"] = gr.UploadButton("Upload a config.json", file_types=[".json"], size="sm")
         with gr.Accordion("Training setup and price", open=False):
-            w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", placeholder="Price from the table")
+            add(gr.Number, "usd_per_hour", "Price, $ per hour", placeholder="Price from the table")
             slot("gpu-note")
-            frameworks = CHOICES["framework"]
-            w["framework"] = gr.Radio(frameworks, value=DEFAULTS["framework"], label="Framework")
-            reach = "FastModel reaches layers outside attention and MLP too"
-            w["unsloth_class"] = dropdown("unsloth_class", "Unsloth class", info=reach)
+            add(gr.Radio, "framework", "Framework")
+            add(CHOICE, "unsloth_class", "Unsloth class", info="FastModel reaches layers outside attention and MLP too")
             towers = "Unsloth's text_only: vision and audio towers are not loaded"
-            w["text_only"] = gr.Checkbox(False, label="Text model only", info=towers, visible=False)
-            w["precision"] = dropdown("precision", "Base model precision")
-            pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
-            pair(
-                w,
-                max_length=number("max_length", "Max length (tokens)"),
-                optim=lambda: dropdown("optim", "Optimizer", min_width=120),
-            )
-            pair(
-                w,
-                checkpointing=lambda: dropdown("checkpointing", "Checkpointing", min_width=120),
-                loss_path=lambda: dropdown("loss_path", "Loss", min_width=120),
-            )
-            units_of = {"value": DEFAULTS["length_unit"], "label": "Unit", "min_width": 120}
-            pair(
-                w,
-                length=number("length", "Training length", "Epochs of your data"),
-                length_unit=lambda: gr.Radio(CHOICES["length_unit"], **units_of),
-            )
+            add(gr.Checkbox, "text_only", "Text model only", info=towers, visible=False)
+            add(CHOICE, "precision", "Base model precision")
+            with gr.Row(**PAIR):
+                add(NUMBER, "batch", "Batch")
+                add(NUMBER, "accumulation", "Accumulation")
+            with gr.Row(**PAIR):
+                add(NUMBER, "max_length", "Max length (tokens)")
+                add(CHOICE, "optim", "Optimizer", min_width=120)
+            with gr.Row(**PAIR):
+                add(CHOICE, "checkpointing", "Checkpointing", min_width=120)
+                add(CHOICE, "loss_path", "Loss", min_width=120)
+            with gr.Row(**PAIR):
+                add(NUMBER, "length", "Training length", placeholder="Epochs of your data")
+                add(gr.Radio, "length_unit", "Unit", min_width=120)
     return w
-
-
-def parts_picker(*, visible: bool) -> gr.CheckboxGroup:
-    """Return checkboxes for Unsloth's flags of the trained parts."""
-    label = "Trained parts (Unsloth's finetune_ flags)"
-    return gr.CheckboxGroup(CHOICES["parts"], value=DEFAULTS["parts"], label=label, visible=visible)
 
 
 def gpu_label(gpu: Gpu) -> str:
@@ -201,14 +179,10 @@ def rank_of(values: Mapping[str, Any]) -> int:
     return values["r"]
 
 
-def ranks_shown(r: int) -> tuple[int, ...]:
-    """Return the ranks of a table: the slider's stops, the chosen rank, half of it and twice it."""
-    return tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
-
-
 def ask(values: Mapping[str, Any]) -> Question:
-    """Return the widgets' values as a question for every rank of ranks_shown. Without a length, it has the assumed
-    length, which length_note states. Values arrive from a browser or from anyone's HTTP call, and the core checks
-    them. Only the rank is checked here, because ranks_shown uses it."""
-    asked = options_of(values) | {"ranks": ranks_shown(rank_of(values))}
-    return question_of(asked, data_of(values)).with_assumed_length()[0]
+    """Return the widgets' values as a question for the slider's stops, the chosen rank, half of it and twice it.
+    Without a length, it has the assumed length, which length_note states. Values arrive from a browser or from anyone's
+    HTTP call, and the core checks them. Only the rank is checked here, because the ranks are made of it."""
+    r = rank_of(values)
+    ranks = tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
+    return question_of(options_of(values) | {"ranks": ranks}, data_of(values)).with_assumed_length()[0]

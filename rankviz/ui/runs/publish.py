@@ -42,27 +42,19 @@ def form_view(api: Api, *, to: str, sweep_id: str) -> View:
     )
 
 
-def send(
-    api: Api,
-    to: str,
-    place: str,
-    space: str,
-    base_model: str,
-    public: bool,
-    use_login: bool,
-    token: str,
-    sweep_id: str,
-    run_id: str,
-) -> str:
-    """Publish with the typed token, or with a Hugging Face login's token. Return the result as HTML."""
+def send(api: Api, *, sweep_id: str, run_id: str, token: str, **form: Any) -> str:
+    """Publish with the typed token, or with a Hugging Face login's token. Return the result as HTML. form: `to`,
+    `place`, `space`, `base_model`, `public` and `use_login`, as the widgets have them."""
+    to = form["to"]
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
-    space, base = (space.strip() if to == TRACKIO else ""), base_model.strip()
-    destination = Destination(to=to, name=place.strip(), public=bool(public), space=space, base_model=base)
+    space, base = (form["space"].strip() if to == TRACKIO else ""), form["base_model"].strip()
+    name = form["place"].strip()
+    destination = Destination(to=to, name=name, public=bool(form["public"]), space=space, base_model=base)
     login = api.workspace.visitor.login
     given = token.strip() or (login.token if login else "")
     subject = run_id if to == ADAPTER else sweep_id
-    use_login = bool(use_login) and not given
+    use_login = bool(form["use_login"]) and not given
     result = api.runs.publish(subject, destination, Token(given) if given else None, use_login=use_login)
     words = escape(result.in_words(destination).removesuffix(result.url))
     link = html.link(escape(space or destination.name), result.url) if result.url else ""
@@ -97,8 +89,9 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
     drawing = wire(partial(form_view, api), inputs={"to": to, "sweep_id": sweep_id}, outputs=w)
     for event in (box.expand, to.input):
         event(**drawing)
-    form = [to, w["place"], w["space"], w["base_model"], public, w["use_login"], token, sweep_id, run_id]
-    sent = button.click(inputs=form, outputs=w["status"], **action(partial(send, api)))
+    form = {**w, "to": to, "public": public, "token": token, "sweep_id": sweep_id, "run_id": run_id}
+    del form["status"]
+    sent = button.click(inputs_kwargs=form, outputs=w["status"], **action(partial(send, api)))
     button.click(**busy("publish-busy", "Publishing…"))
     sent.then(**done("publish-busy")).then(None, None, token, js="() => ''")
     return box, drawing

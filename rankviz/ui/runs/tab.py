@@ -8,14 +8,15 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.metric import LOSS, METRICS
+from rankviz.core.runs.metric import LOSS
+from rankviz.endpoints.gate import MAX_LIST
 from rankviz.figures import COST_AXES
 from rankviz.settings import TEMP_HOURS
-from rankviz.ui.parts import charts, html, live
+from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain, selection
+from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain
+from rankviz.ui.parts.sweep import HEIGHT, connect, press, sweep_widgets, tolerance_label
 from rankviz.ui.runs import publish, view
-from rankviz.ui.runs.view import HEIGHT, Choice
 from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
 
 SHOWING = "showing"
@@ -63,11 +64,27 @@ def build(api: Api) -> View:
     looks = {"visible": False, "size": "sm", "elem_id": "broken-delete"}
     w["delete_broken"] = gr.Button("Delete this run", **looks)
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
-        details = _sweep_widgets(api, w, sweep_id)
+        w |= sweep_widgets("sweep", whole=True)
+        busy_line("sweep-busy")
+        w["results"] = pickable(elem_id="sweep-results")
+        w["detail"] = plain(elem_id="run-detail")
+        w["cancel_run"] = gr.Button("Cancel this run", visible=False, size="sm", elem_id="cancel-run")
+        with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
+            written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}"}
+            w["tolerance"] = gr.Textbox("", label=tolerance_label(LOSS), elem_id="sweep-tolerance", **written)
+            w["above_best"] = plain(elem_id="sweep-verdict")
+            looks = {"height": HEIGHT, "optional": True, "elem_id": "sweep-tradeoff"}
+            w["tradeoff"] = chart("Quality against adapter size", **looks)
+            w["words"] = plain(elem_id="sweep-words")
+            looks = {"label": "runs of this sweep", "elem_id": "sweep-results-download"}
+            charts.table_download(api, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, **looks)
+            w["facts"] = plain(elem_id="sweep-facts")
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
     shipped = file_button("sweep-adapter-file")
 
-    selected, showing = selection(SELECTION_LINE), hidden(elem_id="runs-showing")
+    # The browser keeps the ticked ids in the order of ticks, and says on the line when a tick is one too many.
+    selected = hidden(f"RankViz.selection(props, trigger, {MAX_LIST}, {SELECTION_LINE!r}); // 'input'", value=[])
+    showing = hidden(elem_id="runs-showing")
     w["seen"], w["timer"] = hidden(), gr.Timer(view.POLL_SECONDS, active=False)
     shown = {"selected": selected, "sweep_id": sweep_id, "run_id": run_id, "showing": showing}
     own = {name: w[name] for name in ("x", "metric", "tolerance", "seen")}
@@ -80,16 +97,16 @@ def build(api: Api) -> View:
     judged.then(**drawing)
 
     chosen = []
-    choose = of_click(lambda clicked_id, *now: view.choice_of(api, clicked_id, Choice(*now)))
+    choose = of_click(partial(view.choice_of, api))
     for name in ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results"):
-        opened = w[name].select(choose, [*choice], [*choice], **clicked())
+        opened = w[name].select(choose, run_id, [*choice], **clicked())
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
     clear.click(None, None, selected, js="() => [[]]").then(**drawing)
-    w["add"].click(inputs=sweep_id, **action(partial(live.add_run, api))).then(**drawing)
-    w["resume"].click(inputs=sweep_id, **action(partial(view.resume, api))).then(**drawing)
+    connect(api, w, sweep_id, drawing, "sweep-busy")
+    w["cancel_run"].click(inputs=run_id, **action(partial(press, api.runs.cancel))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
     deleted = []
     for name, what in (("delete", "sweep, with its runs, losses and adapters"), ("delete_broken", "run")):
@@ -98,8 +115,6 @@ def build(api: Api) -> View:
         deleted[-1].then(**drawing)
     if "uploads" in w:
         w["uploads"].click(outputs=w["uploads"], **action(partial(view.delete_uploads, api)))
-    for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
-        button.click(inputs=of, **action(partial(view.cancel, api))).then(**drawing)
     for button, file, make, inputs in (
         (w["ship"], shipped, view.shipped_adapter, [sweep_id, w["tolerance"], w["metric"]]),
         (w["export"], zipped, lambda api, sweep_id: view.zip_of(api, [sweep_id]), [sweep_id]),
@@ -139,42 +154,3 @@ def kept_words(api: Api) -> str:
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
         f"Files that you upload stay for {hours}, unless you delete them."
     )
-
-
-def _sweep_widgets(api: Api, w: dict[str, Any], sweep_id: gr.HTML) -> gr.Accordion:
-    """Build the section of the chosen sweep and run; return its folded details."""
-
-    def button(name: str, text: str, elem_id: str, **more: Any) -> None:
-        w[name] = gr.Button(text, size="sm", elem_id=elem_id, **more)
-
-    w["status"] = plain(elem_id="sweep-status")
-    with gr.Row(elem_classes="rv-bar"):
-        button("resume", "", "sweep-resume", visible=False)
-        button("cancel", "Cancel this sweep", "sweep-cancel", visible=False)
-        button("add", "", "sweep-add", visible=False)
-        button("ship", "Download the adapter", "sweep-ship", visible=False)
-        button("export", "Download this sweep (zip)", "sweep-export", visible=False)
-        w["share"] = gr.Checkbox(False, label=live.SHARE, visible=False, elem_id="sweep-share")
-        button("delete", "Delete this sweep", "sweep-delete", visible=False)
-    w["owner"] = plain(elem_id="sweep-owner")
-    metrics = [(metric.label, metric.key) for metric in METRICS.values()]
-    looks = {"interactive": True, "visible": False, "elem_id": "sweep-metric"}
-    w["metric"] = gr.Dropdown(metrics, value=LOSS.key, label="Quality", **looks)
-    looks = {"height": HEIGHT, "optional": True}
-    w["by_rank"] = chart("Quality by rank", elem_id="sweep-curve", **looks)
-    w["summary"] = plain(elem_id="sweep-summary")
-    w["results"] = pickable(elem_id="sweep-results")
-    w["detail"] = plain(elem_id="run-detail")
-    button("cancel_run", "Cancel this run", "cancel-run", visible=False)
-    with gr.Accordion("Details", open=False, elem_id="sweep-details") as details:
-        written = {"max_lines": 1, "max_length": 20, "placeholder": f"{LOSS.tolerance:g}", "elem_id": "sweep-tolerance"}
-        w["tolerance"] = gr.Textbox("", label=view.tolerance_label(LOSS), **written)
-        w["above_best"] = plain(elem_id="sweep-verdict")
-        with gr.Row(elem_classes="rv-charts"):
-            w["tradeoff"] = chart("Quality against adapter size", elem_id="sweep-tradeoff", **looks)
-            w["loss"] = chart("Training loss by step", elem_id="sweep-loss", **looks)
-        w["words"] = plain(elem_id="sweep-words")
-        looks = {"label": "runs of this sweep", "elem_id": "sweep-results-download"}
-        charts.table_download(api, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, **looks)
-        w["facts"] = plain(elem_id="sweep-facts")
-    return details

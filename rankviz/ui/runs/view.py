@@ -5,31 +5,31 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.forecast.decision import FinishedAdapter
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import base_name, data_name, sweep_title
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
+from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
-from rankviz.ui.parts import charts, html, live
-from rankviz.ui.parts.charts import curve, verdict_table
+from rankviz.ui.parts import html
+from rankviz.ui.parts import sweep as of_sweep
+from rankviz.ui.parts.charts import sweep_chart
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, notice_html, rounded
+from rankviz.ui.parts.sweep import HEIGHT, listed, place_of
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
 
-HEIGHT = 340
 POLL_SECONDS = 2.0
 HEADERS = ("Sweep", "State", "Loss", "Gain", "Adapter file", "Memory", "Run time", "Requested")
 RUN_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
@@ -42,22 +42,12 @@ NOTHING_OF_YOURS = (
 CHOOSE = "Click a sweep in the list to read it."
 
 
-class Choice(NamedTuple):
-    """Ids of the shown sweep and run; empty text for none."""
-
-    sweep_id: str
-    run_id: str = ""
-
-
-NOTHING = Choice("")
-
-
-def choice_of(api: Api, clicked: str, now: Choice) -> Choice:
-    """Return the choice after a click on a sweep, a run or a run that cannot be read, by its id. A second click closes
-    a run."""
-    if clicked in api.runs.unreadable() or api.runs.is_sweep(clicked):
-        return Choice(clicked)
-    return Choice(api.runs.get(clicked).request.sweep_id, "" if clicked == now.run_id else clicked)
+def choice_of(api: Api, clicked_id: str, run_id: str = "") -> tuple[str, str]:
+    """Return the ids of the sweep and run to show after a click on a sweep, a run or a run that cannot be read; empty
+    for none. run_id: the shown run, which a second click closes."""
+    if clicked_id in api.runs.unreadable() or api.runs.is_sweep(clicked_id):
+        return clicked_id, ""
+    return api.runs.get(clicked_id).request.sweep_id, "" if clicked_id == run_id else clicked_id
 
 
 def list_html(
@@ -84,19 +74,16 @@ def list_html(
     selected = frozenset(selected)  # each run of the folder is looked up in it
     matching = [sweep for sweep in sweeps if matching_of(sweep, text)]
     own = [sweep for sweep in matching if not sweep.recorded]
-
-    def row(sweep: Sweep) -> Row:
-        ids = [run.run_id for run in sweep.runs]
-        looks = {"chosen": sweep.sweep_id == sweep_id, "ticks": ids, "ticked": selected.issuperset(ids)}
-        return Row(_sweep_cells(sweep, owner(sweep), place(sweep)), pick=sweep.sweep_id, **looks)
-
-    dashes = [Cell("–")] * (len(HEADERS) - 2)
-    broken = {} if text else unreadable or {}
-    rows = [row(sweep) for sweep in own[:MOST_ROWS]]
-    for name, why in broken.items():
-        cells = (Cell(name), Cell(f"unreadable: {why}", kind="wrap"), *dashes)
-        rows.append(Row(cells, pick=name, chosen=name == sweep_id))
-    rows += [row(sweep) for sweep in matching if sweep.recorded]
+    broken, dashes = {} if text else unreadable or {}, [Cell("–")] * (len(HEADERS) - 2)
+    rows = []
+    for each in (*own[:MOST_ROWS], *broken, *(sweep for sweep in matching if sweep.recorded)):
+        if isinstance(each, str):
+            cells = Cell(each), Cell(f"unreadable: {broken[each]}", kind="wrap"), *dashes
+            rows.append(Row(cells, pick=each, chosen=each == sweep_id))
+            continue
+        ids, cells = [run.run_id for run in each.runs], _sweep_cells(each, owner(each), place(each))
+        looks = {"chosen": each.sweep_id == sweep_id, "ticks": ids, "ticked": selected.issuperset(ids)}
+        rows.append(Row(cells, pick=each.sweep_id, **looks))
     if not rows:
         return html.empty("No run matches the filter.")
     left_out = len(own) - MOST_ROWS
@@ -106,14 +93,15 @@ def list_html(
 
 def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
     """Return the runs that have all words of a text in their ids, base, data, rank or state."""
-    words = (text or "").lower().split()
-
-    def names(run: RunRecord) -> str:
-        request = run.request
-        ids = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data}"
-        return f"{ids} r={request.r} r = {request.r} {run.state.value}".lower()
-
-    return [run for run in sweep.runs if not words or all(word in names(run) for word in words)]
+    words, matching = (text or "").lower().split(), []
+    if not words:
+        return list(sweep.runs)
+    for run in sweep.runs:
+        of = run.request
+        names = f"{run.run_id} {of.sweep_id} {base_name(of.base)} {of.data} r={of.r} r = {of.r} {run.state.value}"
+        if all(word in names.lower() for word in words):
+            matching.append(run)
+    return matching
 
 
 def matching_runs(api: Api, *, text: str) -> Table:
@@ -135,7 +123,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
     )
     setting = (
         f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, α {alphas}, rate {rates}, targets "
-        f"{_listed(request.lora.target_modules)}"
+        f"{listed(request.lora.target_modules)}"
     )
     files = " – ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
     memory = max((run.completed.peak_memory_bytes for run in runs if run.completed), default=None)
@@ -154,12 +142,11 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
 def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[str] = (), run_id: str = "") -> str:
     """Return a row per run with measured values above estimates. selected, run_id: the ticked runs and the shown
     one."""
-    accuracies = [metric for metric in measured_metrics(runs) if metric is not LOSS]
-
-    rows = []
+    accuracies, rows = [metric for metric in measured_metrics(runs) if metric is not LOSS], []
     for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True):
-        here, cells = run.run_id, _measured(run, estimate, accuracies)
-        rows.append(Row(cells, pick=here, ticks=[here], ticked=here in selected, chosen=here == run_id))
+        here = run.run_id
+        looks = {"ticks": [here], "ticked": here in selected, "chosen": here == run_id}
+        rows.append(Row(_measured(run, estimate, accuracies), pick=here, **looks))
     headers = (*RUN_HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS)
     table = html.table(headers, rows, label="Runs, measured and estimated", left=2)
     return f"<h2>Measured (estimate below)</h2>{table}"
@@ -168,12 +155,6 @@ def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[s
 def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence[Metric]) -> Sequence[Cell]:
     request, done, before, after = run.request, run.completed, run.loss_before, run.loss_after
     state = f"running, step {run.steps_done}" if run.state is RunState.RUNNING and run.steps else run.state.value
-
-    def accuracy(metric: Metric) -> Cell:
-        value, of_base = metric.of(after), metric.of(before)
-        return Cell(
-            "–" if value is None else metric.text(value), sub=(of_base and f"base {metric.text(of_base)}") or ""
-        )
 
     def beside(measured: float | None, expected: Any, text: Callable[[float], str], unit: str, of: str = "") -> Cell:
         """Return a measured value with its estimate, a number or a range, below. of: source of the value."""
@@ -198,16 +179,15 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
             sub=rounded("base {:.4f}".format, before.loss, PER_TOKEN) if before else "",
         ),
         rounded(NATS, run.gain, PER_TOKEN),
-        *map(accuracy, accuracies),
+        *(
+            Cell("–" if value is None else metric.text(value), sub=f"base {metric.text(of_base)}" if of_base else "")
+            for metric, value, of_base in ((each, each.of(after), each.of(before)) for each in accuracies)
+        ),
         beside(run.trainable_parameters, sizes[0], "{:,}".format, "parameters"),
         beside(run.adapter_bytes, sizes[1], units.file_size, "bytes"),
         beside(done and done.peak_memory_bytes, estimate and estimate.memory_bytes, units.memory_size, "bytes", kind),
         beside(done and done.train_seconds, estimate and estimate.seconds, units.duration, "seconds"),
     )
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _when(run: RunRecord, form: str = "%Y-%m-%d %H:%M") -> str:
@@ -234,20 +214,17 @@ def runs_view(
         return View(timer=gr.Timer(active=False))
     reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
-    prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
+    prints = tuple(of_sweep.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
     with suppress(RankVizError):  # not listed here where another visitor shares it by its address
         chosen = chosen or api.runs.sweep(sweep_id)
     of_it, standing, ticked = None, "", tuple(selected)
     if chosen:
         is_open = not chosen.recorded and api.runs.is_open(sweep_id)
-        of_it = live.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
-        standing = live.standing_html(api, chosen)
+        of_it = of_sweep.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
+        standing = of_sweep.standing_html(api, chosen)
 
-    def results() -> dict[str, Any]:
-        looks = {"selected": ticked, "run_id": run_id}
-        return {"results": results_table(api, chosen.runs, **looks) if chosen else ""}
-
+    looks = {"selected": ticked, "run_id": run_id}
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
             (text, ticked, sweep_id, tuple(unreadable), prints, reading, uploads),
@@ -255,7 +232,10 @@ def runs_view(
         ),
         "overlaid": ((x, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x)),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
-        "results": ((sweep_id, run_id, ticked, of_it), results),
+        "results": (
+            (sweep_id, run_id, ticked, of_it),
+            lambda: {"results": results_table(api, chosen.runs, **looks) if chosen else ""},
+        ),
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
@@ -267,17 +247,17 @@ def runs_view(
         if before.get(name) != now[name]:
             fields = draw()
             if fields.pop("is_busy", False):
-                now[name], is_busy = live.BUSY, True
+                now[name], is_busy = of_sweep.BUSY, True
             drawn |= fields
-    seconds = live.BUSY_SECONDS if is_busy else POLL_SECONDS
+    seconds = of_sweep.BUSY_SECONDS if is_busy else POLL_SECONDS
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
 
 
 def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict[str, Any]:
-    def place(sweep: Sweep) -> str:
-        return live.telling(api, api.engines.places_in_words(sweep))
+    def owner(sweep: Sweep) -> str:
+        return api.runs.owner_of(sweep.runs[0].run_id)
 
-    table = list_html(sweeps, **shown, owner=lambda sweep: api.runs.owner_of(sweep.runs[0].run_id), place=place)
+    table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api))
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
     uploads = api.runs.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
@@ -303,88 +283,27 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {**shown, **nothing, "caption": notice, "is_busy": is_busy}
     known = [(sweep, verdict) for (sweep, _), verdict in zip(drawn, judged, strict=True) if verdict]
-    curve, caption = charts.sweep_chart(known, x=x, metric=LOSS, height=HEIGHT)
+    curve, caption = sweep_chart(known, x=x, metric=LOSS, height=HEIGHT)
     count = counted(sum(len(runs) for _, runs in drawn), "selected run")
     return {
         **shown,
         "selected_title": html.titled(f"{count} of {counted(len(drawn), 'sweep')}", ""),
         "curve": curve,
-        "selected_loss": live.loss_chart([sweep for sweep, _ in drawn], selected),
+        "selected_loss": of_sweep.loss_chart([sweep for sweep, _ in drawn], selected),
         "caption": html.paragraphs(caption),
     }
 
 
 def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
     if chosen is not None:
-        drawn = vars(sweep_view(api, chosen, tolerance=tolerance, metric=metric))
-        return {"message": "", "delete_broken": gr.Button(visible=False), **drawn}
+        drawn = of_sweep.sweep_view(api, chosen, tolerance=tolerance, metric=metric)
+        more = {"message": "", "delete_broken": gr.Button(visible=False), "publish": publish.box_of(api, chosen)}
+        return vars(drawn) | more
     reason = api.runs.unreadable().get(sweep_id)
-    words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else live.not_here(api, sweep_id)
+    words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else of_sweep.not_here(api, sweep_id)
     message = notice_html(words, kind="error") if sweep_id else html.empty(CHOOSE)
     broken = gr.Button(visible=reason is not None)
     return {"message": message, "delete_broken": broken, "sweep_box": gr.Column(visible=False)}
-
-
-def tolerance_label(metric: Metric) -> str:
-    return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
-
-
-def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> View:
-    """Draw the sweep so far. metric: key of the metric that judges it. tolerance: text of its box, empty for the
-    default. `is_busy` is True where the verdict or a price is not available yet."""
-    offered, by, unknown = measured_metrics(sweep.runs), METRICS[metric], ""
-    evaluated = any(run.loss_after for run in sweep.runs)
-    known = by in offered or not evaluated
-    if not known:
-        unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
-        by, tolerance = LOSS, ""
-    shown, problem = curve_within(api, sweep, tolerance, by)
-    mine = live.may_change(api, sweep)
-    readable = mine or sweep.recorded
-    compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
-    shareable = mine and api.workspace.shared
-    environment = next((run.environment for run in sweep.runs if run.environment), {})
-    add, resume = live.add_button(api, sweep, shown.decision), live.resume_button(api, sweep)
-    return View(
-        sweep_box=gr.Column(visible=True),
-        metric=gr.Dropdown(
-            choices=[(m.label, m.key) for m in METRICS.values() if m in offered or m is by],
-            visible=len(offered) > 1,
-            **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
-        ),
-        tolerance=gr.Textbox(
-            label=tolerance_label(by), placeholder=f"{by.tolerance:g}", **({} if known else {"value": ""})
-        ),
-        status=live.standing_html(api, sweep),
-        resume=resume,
-        cancel=gr.Button(visible=mine and not sweep.ended and not api.runs.are_unwanted(sweep.runs)),
-        add=add,
-        ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
-        export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
-        share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
-        delete=gr.Button(visible=mine and sweep.ended),
-        publish=publish.box_of(api, sweep),
-        owner=live.words_on_owner(api, sweep, mine),
-        by_rank=shown.chart if evaluated else "",
-        summary=unknown + problem + shown.summary,
-        above_best=verdict_table(shown.verdict) if compares else "",
-        tradeoff=charts.sweep_chart([(sweep, shown.verdict)], x="adapter", metric=by, height=HEIGHT)[0]
-        if compares
-        else "",
-        loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
-        words=shown.details,
-        facts=facts_html(sweep.runs, environment),
-        is_busy=shown.is_busy or live.waits_for_price(add, resume),
-    )
-
-
-def curve_within(api: Api, sweep: Sweep, tolerance: str, metric: Metric = LOSS) -> tuple[View, str]:
-    """Return the curve, and "" or a notice that the tolerance is invalid and the default is used."""
-    try:
-        return curve(api, sweep, tolerance or None, height=HEIGHT, metric=metric), ""
-    except InvalidSettingError as error:
-        problem = notice_html(f"{error} Shown with {metric.amount(metric.tolerance, 'g')}.", kind="error")
-        return curve(api, sweep, height=HEIGHT, metric=metric), problem
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:
@@ -405,7 +324,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    estimate, place = api.runs.expected_run(run), live.telling(api, api.engines.place_in_words(run))
+    estimate, place = api.runs.expected_run(run), place_of(api, run)
     place = f"Place: {place}." if place else ""
     basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
     log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
@@ -414,45 +333,17 @@ def detail_html(api: Api, run: RunRecord) -> str:
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}">'
         f"<h2>{escape(f'r = {request.r}: {base_name(request.base)} on {data_name(request.data)}')}</h2>"
         f"{html.paragraphs(when, place, api.runs.why_waits(run), basis)}{notice_html(run.error, kind='error')}"
-        f"{shown}{facts_html([run], run.environment)}</section>"
+        f"{shown}{of_sweep.facts_html([run], run.environment)}</section>"
     )
-
-
-def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
-    """Build the folded configuration and environment of one run or of a sweep's runs; differing values are listed."""
-    hidden = ("run_id", "sweep_id", "created_at", "base", "data")
-    settings = [{k: v for k, v in asdict(run.request).items() if k not in hidden} for run in runs]
-    return "".join(
-        html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
-        for title, pairs in (("Configuration", _flat(*settings)), ("Environment", _flat(environment)))
-        if pairs
-    )
-
-
-def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return names and the different values of these mappings and of those in them, without empty values."""
-    values: dict[str, dict[str, None]] = {}
-    for row in rows:
-        nested = [each for each in row.values() if isinstance(each, Mapping)]
-        for name, value in [*row.items(), *(pair for each in nested for pair in each.items())]:
-            if not isinstance(value, Mapping) and value is not False and value not in (None, "", ()):
-                values.setdefault(name.replace("_", " "), {})[_listed(value)] = None
-    return [(name, ", ".join(texts)) for name, texts in values.items()]
-
-
-def ship_label(ship: FinishedAdapter) -> str:
-    """Return the label of the button that downloads the adapter to ship."""
-    of = "of" if ship.r == ship.trained_r else "truncated to"
-    return f"Download the adapter {of} r = {ship.r} (zip)"
 
 
 def shipped_adapter(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> str:
     """Return the path of a zip of the adapter to ship by this sweep's verdict; PEFT loads the unpacked folder."""
-    shown, _ = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
-    if shown.ship is None:
+    shown = of_sweep.judged(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
+    if shown.adapter is None:
         none = "This sweep has no adapter to download here: none was saved, or it was imported without it."
         raise UserError(shown.why_not or none)
-    return str(api.adapters.zip_of_rank(shown.ship.run_id, shown.ship.r))
+    return str(api.adapters.zip_of_rank(shown.adapter.run_id, shown.adapter.r))
 
 
 def zip_of(api: Api, ids: Sequence[str]) -> str:
@@ -462,31 +353,21 @@ def zip_of(api: Api, ids: Sequence[str]) -> str:
     return str(api.runs.zip_of(ids))
 
 
-def imported(api: Api, file: str | None) -> Choice:
-    """Import a zip of runs; return the choice that opens the sweep of its first run."""
+def imported(api: Api, file: str | None) -> tuple[str, str]:
+    """Import a zip of runs; return the ids that open the sweep of its first run, and no run."""
     if not file:
         raise UserError("Choose a zip of runs.")
     run_ids = list(api.runs.import_(Path(file)))
     gr.Info(f"{counted(len(run_ids), 'run')} imported.")
-    return Choice(api.runs.get(run_ids[0]).request.sweep_id)
-
-
-def cancel(api: Api, run_or_sweep_id: str) -> None:
-    """Cancel the visitor's own run or sweep, or as the admin another visitor's."""
-    api.runs.cancel(run_or_sweep_id)
-
-
-def resume(api: Api, sweep_id: str) -> None:
-    """Queue the sweep's failed and cancelled runs again, on the machine that was chosen for the sweep."""
-    api.runs.resume(sweep_id)
+    return api.runs.get(run_ids[0]).request.sweep_id, ""
 
 
 def delete(api: Api, sweep_id: str) -> Sequence[Any]:
-    """Delete the sweep and clear the choice; do nothing for an empty id, which stands for an unconfirmed click."""
+    """Delete the sweep and return no ids to show; do nothing for an empty id, which stands for an unconfirmed click."""
     if not sweep_id:
-        return [gr.skip()] * len(NOTHING)
+        return gr.skip(), gr.skip()
     gr.Info(f"{counted(len(api.runs.delete(sweep_id)), 'run')} deleted.")
-    return NOTHING
+    return "", ""
 
 
 def delete_uploads(api: Api) -> Any:

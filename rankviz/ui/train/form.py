@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -13,7 +14,6 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
-from rankviz.core.lora.targets import names_in
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
@@ -32,11 +32,23 @@ from rankviz.errors import (
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
-from rankviz.ui.parts import html, live, question
-from rankviz.ui.parts.controls import STOPS, box, busy_line, pair, plain
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, flags_of, targets_of
+from rankviz.ui.parts import html, question
+from rankviz.ui.parts.controls import (
+    CHECK,
+    CHOICE,
+    EXPERT_RANK,
+    NUMBER,
+    PAIR,
+    PARTS_LABEL,
+    STOPS,
+    TEXT,
+    busy_line,
+    field,
+    plain,
+)
 from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
-from rankviz.ui.parts.question import expert_rank_picker, parts_picker
+from rankviz.ui.parts.sweep import BUSY_SECONDS
 from rankviz.ui.wiring import View
 
 OWN_FILE, KEPT_FILE = "own", "kept"
@@ -68,104 +80,88 @@ DEFAULTS: dict[str, Any] = {
     "parts": DEFAULT_PARTS[TRAIN_OPTIONS["unsloth_class"].default],
 }
 """Initial values of the form's widgets, by name."""
-PRECISIONS = [
-    ("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"),
-    ("NF4, double quantization", "nf4-dq"),
-    ("NF4", "nf4"),
-    ("bf16", "bf16"),
-    ("fp16", "fp16"),
-    ("fp32", "fp32"),
-]
+PRECISIONS = [("Automatic: NF4 on a GPU, fp32 on a CPU", "auto"), *CHOICES["precision"]]
 WHY_FIXED_ALPHA = (
     "Why fixed: with α = r and one learning rate, a short sweep measures the step size more than the rank. For your "
     "final adapter, use α = r or 2r and tune the learning rate."
 )
-MODES = [
-    ("Quick look: two ranks and a repeat", "quick"),
-    ("Rate first: one rank, two learning rates", "rate"),
-    ("Fast curve: one run, all ranks", "fast"),
-    ("Sweep: runs at each rank", "sweep"),
-    ("Single run", "single"),
-]
-MODE_NOTES = {
-    "quick": "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
-    "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
-    "rate": "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
-    "ask for the rank.",
-    "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may "
-    "learn something else.",
-    "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
-    "single": "Trains one rank with one learning rate and one seed.",
+MODES = {
+    "quick": (
+        "Quick look: two ranks and a repeat",
+        "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
+        "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
+    ),
+    "rate": (
+        "Rate first: one rank, two learning rates",
+        "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
+        "ask for the rank.",
+    ),
+    "fast": (
+        "Fast curve: one run, all ranks",
+        "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may learn "
+        "something else.",
+    ),
+    "sweep": (
+        "Sweep: runs at each rank",
+        "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
+    ),
+    "single": ("Single run", "Trains one rank with one learning rate and one seed."),
 }
+"""Label and explanation of each mode."""
 
 
 def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dict[str, Any]:
     """Build the form; return widgets by the names of DEFAULTS, and its notes. shared: True refuses local folders."""
     w: dict[str, Any] = {"kept": gr.State(DEFAULTS["kept"])}
-
-    def text(name: str, label: str, **more: Any) -> Callable[[], Any]:
-        return lambda: gr.Textbox(DEFAULTS[name], label=label, max_lines=1, min_width=100, **more)
-
-    def number(name: str, label: str, **more: Any) -> Callable[[], Any]:
-        return lambda: box(label, DEFAULTS[name], min_width=80, **more)
-
-    def choice(name: str, label: str, choices: Sequence, **more: Any) -> None:
-        w[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, interactive=True, **more)
-
-    def check(name: str, label: str, **more: Any) -> Callable[[], Any]:
-        return lambda: gr.Checkbox(DEFAULTS[name], label=label, min_width=100, **more)
-
-    info = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
-    search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
-    choice("model", "Base model", [("SmolLM2-135M-Instruct (embedded)", "embedded")], info=info, **search)
+    add = partial(field, w, DEFAULTS)
+    number = partial(NUMBER, min_width=80)
+    looks = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "train-base"}
+    looks["info"] = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
+    add(CHOICE, "model", "Base model", choices=[("SmolLM2-135M-Instruct (embedded)", EMBEDDED)], **looks)
     busy_line("base-busy")
-    w["data"] = gr.Radio(data_choices(samples), value=DEFAULTS["data"], label="Data", elem_id="train-data")
+    add(gr.Radio, "data", "Data", choices=data_choices(samples), elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
-    w["file"] = gr.File(label="JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
+    add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     w["preview"] = plain(elem_id="train-preview")
-    w["mode"] = gr.Radio(MODES, value=DEFAULTS["mode"], label="Mode", elem_id="train-mode")
-    w["mode_note"] = plain(html.paragraphs(MODE_NOTES[DEFAULTS["mode"]]))
-    stops = [str(r) for r in STOPS]
-    w["ranks"] = gr.CheckboxGroup(stops, value=DEFAULTS["ranks"], label="Ranks", elem_id="train-ranks")
-    hidden = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
-    pair(
-        w,
-        other_ranks=text("other_ranks", "Other ranks", placeholder="24, 512"),
-        independent=text("independent", "Independent runs at", **hidden),
-    )
-    w["repeat"] = check("repeat", "Repeat the lower rank once", elem_id="train-repeat")()
-    looks = {"value": DEFAULTS["alpha_rule"], "scale": 3, "min_width": 180, "elem_id": "train-alpha"}
-    pair(
-        w,
-        alpha_rule=lambda: gr.Radio([("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")], label="Alpha", **looks),
-        alpha_fixed=lambda: gr.Number(DEFAULTS["alpha_fixed"], label="Fixed alpha", scale=1, min_width=70),
-    )
-    pair(
-        w,
-        learning_rates=text("learning_rates", "Learning rates"),
-        seeds=number("seeds", "Seeds", visible=False),
-        steps=number("steps", "Steps per run", elem_id="train-steps"),
-    )
+    add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
+    w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
+    add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
+    with gr.Row(**PAIR):
+        add(TEXT, "other_ranks", "Other ranks", placeholder="24, 512")
+        looks = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
+        add(TEXT, "independent", "Independent runs at", **looks)
+    add(CHECK, "repeat", "Repeat the lower rank once", elem_id="train-repeat")
+    with gr.Row(**PAIR):
+        rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
+        add(gr.Radio, "alpha_rule", "Alpha", choices=rules, scale=3, min_width=180, elem_id="train-alpha")
+        add(gr.Number, "alpha_fixed", "Fixed alpha", scale=1, min_width=70)
+    with gr.Row(**PAIR):
+        add(TEXT, "learning_rates", "Learning rates")
+        add(number, "seeds", "Seeds", visible=False)
+        add(number, "steps", "Steps per run", elem_id="train-steps")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
-        choice("preset", "Target modules", CHOICES["preset"])
-        w["names"] = text("names", "Other module names", placeholder="q_proj, v_proj")()
-        pair(w, rslora=check("rslora", "rsLoRA"), dora=check("dora", "DoRA"))
-        pair(w, batch=number("batch", "Batch"), accumulation=number("accumulation", "Accumulation"))
-        length, held_out = number("max_length", "Max length (tokens)"), number("held_out", "Held-out examples")
-        pair(w, max_length=length, held_out=held_out)
-        greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
-        pair(
-            w,
-            answers=number("answers", "Answers to show (0: off)"),
-            exact_match=number("exact_match", "Exact match on (0: off)", info=greedy),
-        )
-        choice("precision", "Base model precision", PRECISIONS)
-        choice("optim", "Optimizer", [("Automatic", "auto"), *CHOICES["optim"]])
-        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"], info="Matters on a GPU, as the parts do")
-        w["expert_rank"] = expert_rank_picker(visible=True)
-        w["text_only"] = check("text_only", "Text model only (Unsloth's text_only)")()
-        w["parts"] = parts_picker(visible=True)
+        add(CHOICE, "preset", "Target modules")
+        add(TEXT, "names", "Other module names", placeholder="q_proj, v_proj")
+        with gr.Row(**PAIR):
+            add(CHECK, "rslora", "rsLoRA")
+            add(CHECK, "dora", "DoRA")
+        with gr.Row(**PAIR):
+            add(number, "batch", "Batch")
+            add(number, "accumulation", "Accumulation")
+        with gr.Row(**PAIR):
+            add(number, "max_length", "Max length (tokens)")
+            add(number, "held_out", "Held-out examples")
+        with gr.Row(**PAIR):
+            add(number, "answers", "Answers to show (0: off)")
+            greedy = "Held-out prompts that each adapter answers greedily; counts if equal to the reference"
+            add(number, "exact_match", "Exact match on (0: off)", info=greedy)
+        add(CHOICE, "precision", "Base model precision", choices=PRECISIONS)
+        add(CHOICE, "optim", "Optimizer", choices=[("Automatic", "auto"), *CHOICES["optim"]])
+        add(CHOICE, "unsloth_class", "Unsloth class", info="Matters on a GPU, as the parts do")
+        add(CHOICE, "expert_rank", **EXPERT_RANK)
+        add(CHECK, "text_only", "Text model only (Unsloth's text_only)")
+        add(gr.CheckboxGroup, "parts", PARTS_LABEL)
     return w
 
 
@@ -178,31 +174,25 @@ def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
     """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
     visitor chose them."""
     usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1)}
-    updates = _mode_updates({**DEFAULTS, "mode": mode, **usual})
+    updates = filled({**DEFAULTS, "mode": mode, **usual})
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
         updates["ranks"] = gr.skip()
     return View(**updates)
 
 
-def _mode_updates(values: Mapping[str, Any]) -> dict[str, Any]:
-    mode = values["mode"]
-    return {
-        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
-        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
-        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
-        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
-        "mode_note": html.paragraphs(MODE_NOTES[mode]),
-    }
-
-
-def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return updates that put these values into the form, by widget name."""
+    mode = values["mode"]
     return {
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
-        **_mode_updates(values),
+        "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
+        "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
+        "repeat": gr.Checkbox(visible=mode == "quick", value=values["repeat"]),
+        "seeds": gr.Number(visible=mode != "quick", value=values["seeds"]),
+        "mode_note": html.paragraphs(MODES[mode][1]),
     }
 
 
@@ -271,7 +261,6 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
         raise InvalidSettingError(
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
         )
-    fixed = values["alpha_rule"] == "fixed" and values["alpha_fixed"] is not None
     own = {name: DEFAULTS[name] if name in OWN[1:6] and values[name] in ("", None) else values[name] for name in OWN}
     request = sweep_of(
         {
@@ -283,10 +272,10 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             "ranks": sorted(ticked),
             "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
             "repeat": values["repeat"],
-            "alpha": f"{values['alpha_fixed']:g}" if fixed else values["alpha_rule"],
+            "alpha": alpha_of(values),
             "learning_rates": numbers(values["learning_rates"], float, "Learning rates", "1e-3, 3e-4"),
             "seeds": 1 if mode == "quick" else values["seeds"] or 0,
-            "targets": values["preset"] if values["preset"] != CUSTOM else names_in(values["names"]),
+            "targets": targets_of({"modules": (), **values}),
         }
     )
     request.validate()
@@ -333,7 +322,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
         "names": ", ".join(targets) if custom else "",
-        "precision": values["precision"] if gpu and values["precision"] in dict(PRECISIONS).values() else "auto",
+        "precision": values["precision"] if gpu else "auto",
         "optim": values["optim"] if gpu else "auto",
     }
 
@@ -384,19 +373,15 @@ def preview(api: Api, **values: Any) -> View:
 def engine_widgets(api: Api) -> dict[str, Any]:
     """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
     engine, and the timer that asks again."""
-    w: dict[str, Any] = {}
-
-    def at(name: str) -> dict[str, Any]:
-        return {"elem_id": f"train-engine-{name}", "elem_classes": BOX}
-
     known = [api.engines.choice(engine.name) for engine in api.engines.known()]
-    limit = api.workspace.settings.jobs_spend
-    w["engine"] = gr.Radio(
-        [(each.title, each.name) for each in known], value=known[0].name, label="Runs on", **at("choice")
-    )
-    with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
-        w["flavor"] = gr.Dropdown([], value=None, label="Machine", interactive=True, min_width=160, **at("flavor"))
-        w["spend"] = gr.Number(limit, label="Spending limit (US dollars)", min_width=100, **at("spend"))
+    initial = {"engine": known[0].name, "flavor": None, "spend": api.workspace.settings.jobs_spend}
+    w: dict[str, Any] = {}
+    add = partial(field, w, initial, elem_classes=BOX)
+    choices = [(each.title, each.name) for each in known]
+    add(gr.Radio, "engine", "Runs on", choices=choices, elem_id="train-engine-choice")
+    with gr.Column(visible=False) as w["terms"], gr.Row(**PAIR):
+        add(CHOICE, "flavor", "Machine", choices=[], min_width=160, elem_id="train-engine-flavor")
+        add(gr.Number, "spend", "Spending limit (US dollars)", min_width=100, elem_id="train-engine-spend")
     w["about"] = plain(elem_id="train-engine-about")
     w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
     return w
@@ -437,7 +422,7 @@ def before_start(
     api: Api, *, engine: str = LOCAL, flavor: str | None = None, spend: float | None = None, **values: Any
 ) -> View:
     """Show time, memory and cost of these values on the chosen engine, or what to correct. The button is disabled
-    where training is impossible and where the settings are refused."""
+    where training is impossible, and where the settings are refused unless a retry may succeed."""
     shown = View(
         **dict.fromkeys(BEFORE, ""),
         trainer=cannot_train_html(api),
@@ -445,23 +430,23 @@ def before_start(
         again=gr.Timer(active=False),
     )
     try:
-        request = request_of(values)
+        request, why = request_of(values), ""
         if engine == LOCAL:
-            _show(shown, *_local_plan(api, request))
+            plan, why = _local_plan(api, request)
         else:
-            _remote(api, shown, request, engine, flavor, spend)
+            plan = _remote_plan(api, shown, request, engine, flavor, spend)
+        if plan:
+            cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
+            takes = expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
+            shown.expected = cost + notice_html(*plan.notes) + takes
+            shown.notice = notice_html(why, kind="error")
     except RankVizError as error:
-        _refuse(shown, error)
+        shown.notice = notice_html(str(error), kind="error")
+        shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
+        shown.again = gr.Timer(BUSY_SECONDS, active=isinstance(error, BusyError))
     if api.engines.why_none():
         shown.start = gr.Button(interactive=False)
     return shown
-
-
-def _refuse(shown: View, error: RankVizError) -> None:
-    """Show the error above the button; disable the button unless a retry may succeed."""
-    shown.notice = notice_html(str(error), kind="error")
-    shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
-    shown.again = gr.Timer(live.BUSY_SECONDS, active=isinstance(error, BusyError))
 
 
 def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
@@ -486,49 +471,42 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     return plan, why
 
 
-def _remote(api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None) -> None:
-    """Show what an engine elsewhere answers, which may take it seconds; ask again until it has."""
+def _remote_plan(
+    api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None
+) -> Plan | None:
+    """Return the plan of a sweep on an engine elsewhere, and show its machines. It may take that engine seconds: until
+    then, return None and ask again. Raise the RankVizError that the engine answers."""
 
-    def ask() -> tuple[list[tuple[str, str]], Plan | None, RankVizError | None]:
+    def ask() -> tuple[list[tuple[str, str]], Plan | RankVizError]:
         machines = []
         with suppress(RankVizError):  # as the plan reports
             flavors = api.engines.flavors() if engine == HF_JOBS else ()
             machines = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
         try:
             there = api.engines.destination(engine, **terms(engine, flavor, spend))
-            return machines, api.runs.plan(request, there), None
+            return machines, api.runs.plan(request, there)
         except RankVizError as error:
-            return machines, None, error
+            return machines, error
 
     answer = api.engines.ask(engine, (engine, flavor, spend, repr(request)), ask)
     if answer is None:
         shown.expected = ASKING.format(f" {escape(api.engines.choice(engine).title)}", "")
         shown.start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         shown.again = gr.Timer(ASK_AGAIN_SECONDS, active=True)
-        return
-    machines, plan, error = answer.result()
+        return None
+    machines, plan = answer.result()
     if names := [name for _, name in machines]:
         value = next(name for name in (flavor, api.workspace.settings.jobs_flavor, names[0]) if name in names)
         # A valid choice is not sent back, as the user may have changed it.
         shown.flavor = gr.Dropdown(machines, **({} if value == flavor else {"value": value}))
-    if plan is None:
-        _refuse(shown, error)
-    else:
-        _show(shown, plan)
+    if isinstance(plan, RankVizError):
+        raise plan
+    return plan
 
 
 def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
     """Return machine and spending limit for a rented machine; empty for other engines."""
     return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
-
-
-def _show(shown: View, plan: Plan, notice: str = "") -> None:
-    """Show a plan: cost, notes, time and memory. notice: why it cannot run now."""
-    cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
-    expected = plan.expected
-    takes = expected_html(expected, plan.not_known) if expected else html.paragraphs(plan.not_known)
-    shown.expected = cost + notice_html(*plan.notes) + takes
-    shown.notice = notice_html(notice, kind="error")
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:

@@ -64,7 +64,7 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
         "sweep": api.runs.sweep,
         "is_sweep": api.runs.is_sweep,
         "is_mine": api.runs.is_mine,
-        "fast_curves": api.runs.fast_curves,
+        "fast_curve": api.verdicts.fast_curve,
         "verdict": api.verdicts.of_sweep,
         "decision": api.verdicts.decide,
         "forecast": api.studies.bent,

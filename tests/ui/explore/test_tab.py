@@ -45,9 +45,9 @@ def test_text_from_outside_is_escaped_everywhere():
     row = html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])
     markup = (
         html.table([evil], [row], label=evil)
-        + html.figures([html.NamedNumber(name=evil, value=html.Cell(evil, title=evil), sub=evil)])
+        + html.figures([(evil, html.Cell(evil, title=evil), evil)])
         + html.paragraphs(evil)
-        + html.stats([(evil, html.Cell(evil, title=evil, sub=evil))])
+        + html.named_values([(evil, html.Cell(evil, title=evil, sub=evil))], "rv-stats")
         + html.named_values([(evil, evil)])
         + html.code_html(evil, title=evil, file_name=evil)
         + html.progress(0.5, label=evil)

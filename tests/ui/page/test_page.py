@@ -121,23 +121,23 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#expected", has_text="2 runs").wait_for()
 
     page.get_by_role("button", name="Train", exact=True).click()
-    page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
+    page.locator("#train-status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
     page.wait_for_url("**sweep=**")
     page.get_by_role("button", name="Cancel this sweep (r = 2, 8)").wait_for()
     page.locator("#badge button").wait_for()
     page.reload()
 
-    page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
+    page.locator("#train-status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()
     page.wait_for_function("document.querySelector('#train-base input')?.value?.endsWith('tiny-llama')")
     assert page.get_by_label("letters.jsonl").is_checked()
     assert ["2", "8"] == page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
     assert "6" == page.get_by_label("Steps per run").input_value()
-    page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_SECONDS * 1000)
+    page.locator("#train-status", has_text="2 runs completed").wait_for(timeout=RUN_SECONDS * 1000)
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.locator("#badge button").wait_for(state="hidden")
     page.locator("#train-answers", has_text="Held-out prompt").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
-    page.locator("#train-words", has_text="no rank was trained twice").wait_for()
+    page.locator("#train-summary", has_text="no rank was trained twice").wait_for()
     page.wait_for_function(
         "document.querySelector('#train-loss .rv-plot').data"
         ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"

@@ -8,7 +8,7 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError
 from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import add_button, resume_button, waits_for_price
+from rankviz.ui.parts.sweep import next_runs
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
@@ -36,7 +36,7 @@ def finished(api):
 
 
 def test_on_a_rented_machine_it_says_what_its_job_costs(api, finished):
-    assert "a job of $0.0" in add_button(api, finished, OFFERS_8)["value"]
+    assert "a job of $0.0" in next_runs(api, finished, OFFERS_8)["add"].value
 
 
 def test_what_failed_goes_on_where_it_was_at_a_price_that_stands_on_the_button(api, monkeypatch):
@@ -45,18 +45,19 @@ def test_what_failed_goes_on_where_it_was_at_a_price_that_stands_on_the_button(a
     api.workspace.store.append(run.run_id, RunFailed(time=9.0, error="no luck"))
     sweep = api.runs.sweep(sweep_id)
 
-    known = resume_button(api, sweep)
+    known = next_runs(api, sweep, None)
     monkeypatch.setattr(api.engines, "ask", lambda *question: None)
-    asking = resume_button(api, sweep)
+    asking = next_runs(api, sweep, None)
 
-    assert known["value"].startswith("Train 1 failed or cancelled run again (a job of $0.0") and known["interactive"]
-    assert not asking["interactive"] and waits_for_price(asking) and not waits_for_price(known)
+    assert known["resume"].value.startswith("Train 1 failed or cancelled run again (a job of $0.0")
+    assert (True, False) == (known["resume"].interactive, asking["resume"].interactive)
+    assert (False, True) == (known["is_busy"], asking["is_busy"])
 
 
 def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api, finished):
     engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
     engine.ledger.add(finished.sweep_id, "a-job", Cost(2.9, 2.9))
 
-    assert "$" not in add_button(api, finished, OFFERS_8)["value"]
+    assert "$" not in next_runs(api, finished, OFFERS_8)["add"].value
     with pytest.raises(InvalidSettingError, match="is used up"):
         api.runs.add(finished.sweep_id, 8)

@@ -3,7 +3,7 @@
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
 from rankviz.jobs.hub import Cost
 from rankviz.store.ownership import WantedEngine
-from rankviz.ui.parts.live import place_html
+from rankviz.ui.parts.sweep import standing_html
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
@@ -26,4 +26,4 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
         engine.ledger.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
 
         words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
-        assert f"Ran on Hugging Face Jobs, l4x1. Cost so far: {words}." == text_of(place_html(api, sweep))
+        assert text_of(standing_html(api, sweep)).endswith(f" Ran on Hugging Face Jobs, l4x1. Cost so far: {words}.")

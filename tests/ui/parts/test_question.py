@@ -2,15 +2,7 @@
 
 import re
 
-import pytest
-
-from rankviz.api import Api
 from rankviz.ui.parts.question import DEFAULTS, ask, gpu_label
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 def test_a_gpu_has_one_price_in_the_list_in_the_cost_and_in_the_table_of_gpus(api):

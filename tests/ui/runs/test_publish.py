@@ -34,8 +34,9 @@ def started(api, monkeypatch):
     return calls
 
 
-def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id=""):
-    return publish.send(api, to, place, space, base, False, True, token, sweep.sweep_id, run_id)
+def press(api, sweep, *, token=TOKEN):
+    form = {"to": DATASET, "place": "ann/ranks", "space": "", "base_model": "", "public": False, "use_login": True}
+    return publish.send(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):

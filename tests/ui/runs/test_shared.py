@@ -4,11 +4,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import NotYoursError, RunNotFoundError
-from rankviz.ui.parts.live import OF_ANOTHER
-from rankviz.ui.runs import view as of_sweep
-from rankviz.ui.runs.view import runs_view
+from rankviz.ui.parts.sweep import OF_ANOTHER
+from rankviz.ui.runs.view import delete
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
+from tests.support.web.runs_tab import drawn
 from tests.support.web.visitors import ANN, BEN
 
 CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
@@ -26,17 +26,9 @@ def anns(api):
         return finished(api, {4: 2.0, 16: 1.5}).sweep_id
 
 
-def drawn(api, sweep_id, **more):
-    texts = {"text": "", "x": "adapter", "run_id": ""}
-    judged = {"metric": "loss", "tolerance": ""}
-    return runs_view(
-        api, showing="yes", selected=(), sweep_id=sweep_id, **{**texts, **judged, "seen": "", **more}
-    ).__dict__
-
-
 def offered(view):
     """The buttons that are shown."""
-    return {name for name in CHANGES if (view[name]["visible"] if name in ("add", "resume") else view[name].visible)}
+    return {name for name in CHANGES if getattr(view, name).visible}
 
 
 def share(api, sweep_id, is_open=True):
@@ -46,46 +38,46 @@ def share(api, sweep_id, is_open=True):
 
 def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns):
     with acting_as(BEN):
-        view = drawn(api, anns)
+        view = drawn(api, sweep_id=anns)
 
-        assert anns not in view["table"]
-        assert not view["sweep_box"].visible
-        assert f"No run or sweep '{anns}' here, or its owner does not share it." == text_of(view["message"]).replace(
+        assert anns not in view.table
+        assert not view.sweep_box.visible
+        assert f"No run or sweep '{anns}' here, or its owner does not share it." == text_of(view.message).replace(
             "&#x27;", "'"
         )
 
 
 def test_its_owner_is_offered_to_share_export_and_delete_it(api, anns):
     with acting_as(ANN):
-        view = drawn(api, anns)
+        view = drawn(api, sweep_id=anns)
 
-    assert anns in view["table"]
+    assert anns in view.table
     assert {"add", "export", "share", "delete"} == offered(view)
-    assert not view["share"].value
-    assert "" == view["owner"]
+    assert not view.share.value
+    assert "" == view.owner
 
 
 def test_a_shared_sweep_is_read_by_its_address_and_not_listed(api, anns):
     share(api, anns)
 
     with acting_as(BEN):
-        view = drawn(api, anns)
+        view = drawn(api, sweep_id=anns)
 
-    assert anns not in view["table"]
-    assert view["sweep_box"].visible
+    assert anns not in view.table
+    assert view.sweep_box.visible
     assert set() == offered(view)
-    assert OF_ANOTHER == text_of(view["owner"])
-    assert view["by_rank"]
+    assert OF_ANOTHER == text_of(view.owner)
+    assert view.by_rank
 
 
 def test_another_visitor_cannot_share_or_delete(api, anns):
     with acting_as(BEN):
-        for change in (lambda: api.runs.open_to_all(anns, True), lambda: of_sweep.delete(api, anns)):
+        for change in (lambda: api.runs.open_to_all(anns, True), lambda: delete(api, anns)):
             with pytest.raises(RunNotFoundError):
                 change()
     share(api, anns)
     with acting_as(BEN), pytest.raises(NotYoursError):
-        of_sweep.delete(api, anns)
+        delete(api, anns)
 
 
 def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(
@@ -97,6 +89,6 @@ def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its
     api = Api(home=tmp_path, shared=True)
 
     with acting_as(ANN):
-        assert f"Run '{first}' cannot be read: " in text_of(drawn(api, first)["message"]).replace("&#x27;", "'")
+        assert f"Run '{first}' cannot be read: " in text_of(drawn(api, sweep_id=first).message).replace("&#x27;", "'")
         assert {first, second} == set(api.runs.delete(anns))
         assert {} == api.runs.unreadable()

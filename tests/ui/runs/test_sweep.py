@@ -3,18 +3,11 @@
 import json
 import zipfile
 
-import pytest
-
-from rankviz.api import Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.ui.runs import view as page
+from rankviz.ui.parts.sweep import sweep_view
+from rankviz.ui.runs.view import shipped_adapter
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, text_of
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 def evaluated(when, loss, **counts):
@@ -84,12 +77,12 @@ def test_the_button_offers_the_smallest_good_adapter(api):
     assert ("Download the adapter truncated to r = 8 (zip)", True) == (near.ship.value, near.ship.visible)
     assert "Smallest good adapter r = 4, 4.0 MB" in text_of(far.summary)
     assert ("Download the adapter of r = 4 (zip)", True) == (far.ship.value, far.ship.visible)
-    with zipfile.ZipFile(page.shipped_adapter(api, sweep.sweep_id, "0.2")) as archive:
+    with zipfile.ZipFile(shipped_adapter(api, sweep.sweep_id, "0.2")) as archive:
         assert b"adapter_config.json in adapter" == archive.read("adapter-r4/adapter_config.json")
 
 
 def shown(api, sweep, **chosen):
-    return page.sweep_view(api, sweep, **{"tolerance": "1", **chosen})
+    return sweep_view(api, sweep, **{"tolerance": "1", **chosen})
 
 
 def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):

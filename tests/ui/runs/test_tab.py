@@ -7,46 +7,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import UserError
-from rankviz.ui.runs.view import (
-    MOST_ROWS,
-    Choice,
-    cancel,
-    choice_of,
-    delete,
-    detail_html,
-    imported,
-    list_html,
-    runs_view,
-    zip_of,
-)
+from rankviz.ui.runs.view import MOST_ROWS, choice_of, delete, detail_html, imported, list_html, zip_of
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, plain_sweep, text_of
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
-
-
-EVERYTHING = {
-    "showing": "showing",
-    "text": "",
-    "x": "adapter",
-    "selected": (),
-    "sweep_id": "",
-    "run_id": "",
-    "metric": "loss",
-    "tolerance": "",
-    "seen": "",
-}
-
-
-def drawn(api, **choices):
-    return runs_view(api, **EVERYTHING | choices)
-
-
-def listed(sweeps, **choices):
-    return list_html(sweeps, **choices)
+from tests.support.web.runs_tab import drawn
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):
@@ -66,11 +30,8 @@ def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
     first, sweep_id = sweep.runs[0].run_id, sweep.sweep_id
 
-    opened = choice_of(api, sweep_id, Choice(""))
-    at_run = choice_of(api, first, opened)
-
-    assert Choice(sweep_id) == opened == choice_of(api, first, at_run)
-    assert Choice(sweep_id, first) == at_run == choice_of(api, first, Choice(""))
+    assert (sweep_id, "") == choice_of(api, sweep_id) == choice_of(api, first, first)
+    assert (sweep_id, first) == choice_of(api, first)
     assert (
         f'data-tick="{first}" aria-label="Show r = 4" checked'
         in drawn(api, sweep_id=sweep_id, selected=[first]).results
@@ -83,7 +44,7 @@ def test_one_run_is_cancelled_while_it_has_not_ended(api):
     first, second = (run.run_id for run in queued.runs)
 
     assert drawn(api, sweep_id=queued.sweep_id, run_id=first).cancel_run.visible
-    cancel(api, first)
+    api.runs.cancel(first)
 
     assert ["cancelled", "queued"] == [api.runs.get(each).state for each in (first, second)]
     assert not drawn(api, sweep_id=queued.sweep_id, run_id=first).cancel_run.visible
@@ -95,10 +56,8 @@ def test_selected_runs_leave_as_a_zip_and_come_back(api, tmp_path):
     path = zip_of(api, [run.run_id for run in sweep.runs])
 
     other = Api(home=tmp_path / "other")
-    choice = imported(other, path)
-
-    assert Choice(sweep.sweep_id) == choice
-    assert [2.0, 1.5] == [run.loss_after.loss for run in other.runs.sweep(choice.sweep_id).runs]
+    assert (sweep.sweep_id, "") == imported(other, path)
+    assert [2.0, 1.5] == [run.loss_after.loss for run in other.runs.sweep(sweep.sweep_id).runs]
     with pytest.raises(UserError, match="Select at least one run"):
         zip_of(api, [])
 
@@ -116,9 +75,9 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert f'data-pick="{fresh.runs.get(good).request.sweep_id}"' in view.table
     assert "cannot be read: Rank must be" in text_of(view.message)
     assert "unreadable" not in drawn(fresh, text="completed").table
-    assert f'data-pick="{spoiled}"' in view.table and Choice(spoiled) == choice_of(fresh, spoiled, Choice(""))
+    assert f'data-pick="{spoiled}"' in view.table and (spoiled, "") == choice_of(fresh, spoiled)
     assert view.delete_broken.visible and not drawn(fresh).delete_broken.visible
-    assert Choice("") == delete(fresh, spoiled)
+    assert ("", "") == delete(fresh, spoiled)
     assert {} == Api(home=fresh.workspace.home).runs.unreadable()
 
 
@@ -126,9 +85,9 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     many = [replace(plain_sweep({4: 2.0}), sweep_id=f"s{number}") for number in range(MOST_ROWS + 2)]
     recorded = replace(plain_sweep({4: 2.0}), sweep_id="shipped", recorded=True)
 
-    table = listed([*many, recorded])
+    table = list_html([*many, recorded])
 
     assert MOST_ROWS + 1 == table.count("<tr") - 1
     assert "shipped" in table
     assert "Not listed: 2 older sweeps. Use the filter to find them." in table
-    assert "Not listed" not in listed(many[2:])
+    assert "Not listed" not in list_html(many[2:])

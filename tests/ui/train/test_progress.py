@@ -5,7 +5,6 @@ import json
 import pytest
 
 from rankviz.core.runs.events import RunStarted, StageReached, StepLogged
-from rankviz.ui.runs.view import cancel
 from rankviz.ui.train.tab import examples, now, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
@@ -33,13 +32,13 @@ def test_a_chosen_sweep_is_drawn_once_and_without_one_the_newest_is_named(api):
     nothing = progress(api, sweep_id="", seen="")
 
     assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
-    assert all((shown.curve, shown.words, shown.loss))
+    assert all((shown.by_rank, shown.summary, shown.loss))
     assert "Train" == shown.start.value
-    assert ("Add a repeat at r = 4", False) == (shown.add["value"], shown.resume["visible"])
-    assert not nothing.add["visible"]
-    assert not hasattr(again, "curve")
+    assert ("Add a repeat at r = 4", False) == (shown.add.value, shown.resume.visible)
+    assert not nothing.add.visible
+    assert not hasattr(again, "by_rank")
     assert f"?tab=runs&amp;sweep={newest.sweep_id}" in nothing.status
-    assert ("", "") == (nothing.curve, nothing.loss)
+    assert ("", "") == (nothing.by_rank, nothing.loss)
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -83,7 +82,7 @@ def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alon
     first, _ = start(api, **FORM, engine="elsewhere", flavor=None, spend=2.0)
     second, _ = start(api, **FORM, engine="local", flavor=None, spend=2.0)
 
-    cancel(api, first)
+    api.runs.cancel(first)
 
     assert (True, False) == (api.runs.sweep(first).ended, api.runs.sweep(second).ended)
 

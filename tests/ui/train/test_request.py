@@ -2,7 +2,6 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.lora.config import FLAGS
 from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
@@ -12,11 +11,6 @@ from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+"""The Runs tab as Gradio draws it, whatever a test leaves open."""
+
+from rankviz.api import Api
+from rankviz.ui.runs.view import runs_view
+from rankviz.ui.wiring import View
+
+NOTHING_CHOSEN = {
+    **{"showing": "showing", "text": "", "x": "adapter", "selected": (), "sweep_id": "", "run_id": ""},
+    **{"metric": "loss", "tolerance": "", "seen": ""},
+}
+
+
+def drawn(api: Api, **choices: object) -> View:
+    """What the tab shows for these choices, all of it."""
+    return runs_view(api, **NOTHING_CHOSEN | choices)
