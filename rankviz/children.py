@@ -411,10 +411,12 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
         may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)
-        raise WorkerError(
+        failure = WorkerError(
             f"The process that {work.does} {about} ended with code {ended.code} and no answer"
             f"{': it may have run out of memory' if may_be_memory else ''}."
         )
+        failure.add_note(ended.log)
+        raise failure
     if ended.code == 2:
         raise remade(reply["error"], reply["message"], otherwise=error)
     return reply

@@ -177,14 +177,14 @@ def test_a_secret_is_read_from_standard_input_and_is_in_nothing_that_the_child_p
     assert {"length": 10, "said": "..."} == ask(running(code.replace("{exit}", "0")), secret="hf_0123456")
     with pytest.raises(WorkerError) as failure:
         ask(running(code.replace("{exit}", "1")), secret="hf_0123456")
-    assert "it is ...\n" == failure.value.log_tail
+    assert ["it is ...\n"] == failure.value.__notes__
 
 
 def test_what_a_child_logs_has_no_token_of_hugging_face():
     with pytest.raises(WorkerError) as failure:
         ask(running("raise SystemExit('no rights for hf_alicesOwnToken0123456789')"))
 
-    assert "no rights for ...\n" == failure.value.log_tail
+    assert ["no rights for ...\n"] == failure.value.__notes__
 
 
 def test_who_brings_again_what_could_not_be_read_takes_no_place():

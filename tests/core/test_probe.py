@@ -100,10 +100,10 @@ def test_beside_a_simulated_step_stand_the_estimate_of_such_batches_and_the_erro
     monkeypatch.setattr(Children, "ask", lambda *_args, **_more: RUN)
     asked = questions.probe("meta-llama/Llama-3.1-8B", framework="trl", precision="nf4-dq", max_length=4096)
 
-    plain = API.probes.simulate(asked, "T4")
+    plain = API.machine.simulate(asked, "T4")
 
     with pytest.raises(InvalidSettingError, match="Choose the framework trl or peft"):
-        API.probes.simulate(questions.probe("meta-llama/Llama-3.1-8B"), "T4")
+        API.machine.simulate(questions.probe("meta-llama/Llama-3.1-8B"), "T4")
     nothing, error, moment = plain.sentences()
     assert nothing.startswith("Nothing was measured")
     assert "0.2 % off on average, 0.8 % at most" in error

@@ -53,7 +53,7 @@ def test_parameters_are_by_module_and_block():
 
 
 def test_every_row_that_can_be_compared_is_a_point_and_every_row_is_in_the_table():
-    report = API.accuracy.shipped()
+    report = API.estimates.accuracy()
     memory = accuracy_info(report)
 
     assert (200, len(report.rows)) == (len(memory.points), len(memory.rows))
@@ -66,7 +66,7 @@ def parameters(line):
 
 def test_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
     """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
-    who = API.forecasts.subject("meta-llama/Llama-3.1-8B", "instruction")
+    who = API.studies.subject("meta-llama/Llama-3.1-8B", "instruction")
     near = API.studies.near(who, ("lora",), ("attention and mlp",))[:1]
 
     info = studies_info(near, parameters=parameters, chosen_r=16)
