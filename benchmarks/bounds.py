@@ -98,7 +98,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     gc.freeze()  # again as the app does
     done, waits, oldest = "done-00000", "wait-00000", "once-00000"
     filters = {"text": "", "x": "adapter", "selected": []}
-    view = {"showing": "yes", **filters, "run_id": "", "open_id": "", "metric": "loss", "tolerance": "", "seen": ""}
+    view = {"showing": "yes", **filters, "run_id": "", "metric": "loss", "tolerance": "", "seen": ""}
     steps, ends = itertools.count(20), iter(running)
 
     def go_on() -> None:

@@ -15,8 +15,8 @@ from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
-from rankviz.core.runs.run_time import DeviceTime, Rent, device_time
-from rankviz.core.runs.words import Place, all_in_words, title
+from rankviz.core.runs.run_time import Rent, Spent, device_time
+from rankviz.core.runs.words import Place, all_in_words
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
@@ -121,44 +121,18 @@ class CostJSON(TypedDict):
     in_words: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spent:
-    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
-    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
-
-    time: DeviceTime
-    """Machine time of all attempts."""
-    attempts: int
-    """Number of attempts that have begun, over all runs."""
-    rent: Rent | None = None
-    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
-
-    @property
-    def in_words(self) -> str:
-        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
-        begun."""
-        if self.rent is None:
-            return self.time.in_words
-        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
-        return f"{usd}, {self.time.in_words} in runs" if self.time.in_words else usd
-
-    @property
-    def sentence(self) -> str:
-        """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
-        called = "Cost so far" if self.rent else "Machine time so far"
-        return f"{called}: {words}." if (words := self.in_words) else ""
-
-    def as_json(self) -> CostJSON:
-        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
-        return {
-            "device_seconds": self.time.seconds,
-            "device_seconds_is_whole": self.time.is_whole,
-            "attempts": self.attempts,
-            "usd": rent.usd,
-            "usd_is_whole": rent.is_whole,
-            "limit_usd": rent.limit_usd,
-            "in_words": self.in_words,
-        }
+def cost_json(spent: Spent) -> CostJSON:
+    """Return the cost of runs so far as JSON."""
+    rent = spent.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+    return {
+        "device_seconds": spent.seconds,
+        "device_seconds_is_whole": spent.is_whole,
+        "attempts": spent.attempts,
+        "usd": rent.usd,
+        "usd_is_whole": rent.is_whole,
+        "limit_usd": rent.limit_usd,
+        "in_words": spent.in_words,
+    }
 
 
 class Engines(Operations):
@@ -420,8 +394,7 @@ class Engines(Operations):
     def spent(self, sweep: Sweep) -> Spent:
         """Return the cost of all runs of a sweep of the current visitor."""
         rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
-        attempts = sum(run.begun_attempts for run in sweep.runs)
-        return Spent(time=device_time(sweep.runs, time.time()), attempts=attempts, rent=rent)
+        return replace(device_time(sweep.runs, time.time()), rent=rent)
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return the same as `given_limit`; None where the limit cannot be read."""

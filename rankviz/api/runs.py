@@ -404,8 +404,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         estimates={record.run_id: api.runs.expected_run(record) for record in records},
         verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
-        time=spent.time,
-        rent=spent.rent and replace(spent.rent, limit_usd=None),
+        spent=replace(spent, rent=spent.rent and replace(spent.rent, limit_usd=None)),
     )
 
 

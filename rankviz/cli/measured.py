@@ -48,8 +48,7 @@ def validate(
     """Predict measured runs: error by source, and the share inside the range."""
     if output:
         require_new(output, force=force)
-    accuracy = Api().accuracy
-    report = accuracy.of_file(file) if file else accuracy.remake()
+    report = Api().estimates.validate(file)
     if output:
         output.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if as_json:

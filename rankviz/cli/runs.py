@@ -11,6 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.engines import cost_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -109,7 +110,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
-        "cost": api.engines.spent(sweep).as_json(),
+        "cost": cost_json(api.engines.spent(sweep)),
         "waits": api.runs.why_sweep_waits(sweep) or None,
     }
 

@@ -15,7 +15,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE, RunRequest
-from rankviz.core.runs.run_time import DeviceTime, Rent
+from rankviz.core.runs.run_time import Rent, Spent
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.exports.tables import LIBRARIES, Table, write_rows, write_table
 from rankviz.paths import ASSETS, is_hub_id
@@ -29,8 +29,7 @@ class SweepFacts:
 
     base_model: Hub id of the base. estimates: by run id; empty where the base is not available. verdict: sentences, the
     most important first; empty where there is no verdict. all_runs: all runs of the sweep, which the verdict is on.
-    time: machine time of all attempts of all runs. rent: cost of all machines that the sweep rented, without a spending
-    limit; None where it rented no machine.
+    spent: cost of all attempts of all runs, without a spending limit.
     """
 
     sweep_id: str
@@ -39,8 +38,7 @@ class SweepFacts:
     estimates: Mapping[str, RunEstimate | None] = field(default_factory=dict)
     verdict: Sequence[str] = ()
     all_runs: Sequence[RunRecord] = ()
-    time: DeviceTime = field(default_factory=DeviceTime)
-    rent: Rent | None = None
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def data(self) -> str:
@@ -51,10 +49,10 @@ class SweepFacts:
     def cost(self) -> Mapping[str, float | bool | None]:
         """Cost of the whole sweep: machine seconds of all attempts, and US dollars of rented machines. None is unknown
         or no cost; where is_whole is False the value is a lower bound."""
-        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        rent = self.spent.rent or Rent(usd=None, is_whole=True, limit_usd=None)
         return {
-            "sweep_device_seconds": self.time.seconds or None,
-            "sweep_device_seconds_is_whole": self.time.is_whole,
+            "sweep_device_seconds": self.spent.seconds or None,
+            "sweep_device_seconds_is_whole": self.spent.is_whole,
             "sweep_usd": rent.usd if rent.in_words else None,
             "sweep_usd_is_whole": rent.is_whole,
         }
@@ -114,10 +112,10 @@ def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any]
     own.filters = own.filters | {"meant": Markdown}
     values = {"files": {}, "adapter": (), "cost": (), "quality": ()} | values
     costs = (
-        ("Machine time of the whole sweep, all attempts", sweep.time.in_words),
+        ("Machine time of the whole sweep, all attempts", sweep.spent.time_in_words),
         (
             "Rented machines, for the whole sweep",
-            (sweep.rent.in_words or units.NOT_KNOWN) if sweep.rent else "",
+            (sweep.spent.rent.in_words or units.NOT_KNOWN) if sweep.spent.rent else "",
         ),
     )
     return own.get_template("card.md.jinja").render(

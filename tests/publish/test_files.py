@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from rankviz.core.runs.events import Environment
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.run_time import DeviceTime, Rent
+from rankviz.core.runs.run_time import Rent, Spent
 from rankviz.errors import InvalidSettingError
 from rankviz.publish.files import (
     CONFIG,
@@ -81,7 +81,7 @@ def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(t
 def test_what_the_whole_sweep_cost_is_on_both_cards_and_in_the_table_and_what_is_not_known_is_not_0(
     tmp_path, rent, words, usd, is_whole
 ):
-    sweep = replace(facts(), time=DeviceTime(seconds=1080.0), rent=rent)
+    sweep = replace(facts(), spent=Spent(seconds=1080.0, rent=rent))
     write_dataset(sweep, tmp_path)
 
     for _, text in (card(tmp_path), card(adapter(tmp_path, sweep))):

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.pace import Timing, Workload
-from rankviz.core.runs.events import LOCAL, StepLogged
+from rankviz.core.runs.events import HF_JOBS, LOCAL, StepLogged
 from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.words import title
 
 MIN_SECONDS = 1e-3
 """Shorter measured times are discarded: a clock may have been set back while the journal was written."""
@@ -60,22 +61,6 @@ def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeviceTime:
-    """Machine time of one run or several runs."""
-
-    seconds: float = 0.0
-    is_whole: bool = True
-    """False where an unknown time has to be added."""
-
-    @property
-    def in_words(self) -> str:
-        """ "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
-        if not self.seconds:
-            return "" if self.is_whole else units.NOT_KNOWN
-        return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
     """Cost of the machines that a sweep rents from Hugging Face."""
 
@@ -94,18 +79,56 @@ class Rent:
         return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
 
 
-def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
+    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
+
+    seconds: float = 0.0
+    """Machine time of all attempts."""
+    is_whole: bool = True
+    """False where an unknown time has to be added."""
+    attempts: int = 0
+    """Number of attempts that have begun, over all runs."""
+    rent: Rent | None = None
+    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
+
+    @property
+    def time_in_words(self) -> str:
+        """ "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
+        if not self.seconds:
+            return "" if self.is_whole else units.NOT_KNOWN
+        return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
+
+    @property
+    def in_words(self) -> str:
+        """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
+        begun."""
+        if self.rent is None:
+            return self.time_in_words
+        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
+        return f"{usd}, {self.time_in_words} in runs" if self.time_in_words else usd
+
+    @property
+    def sentence(self) -> str:
+        """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
+        called = "Cost so far" if self.rent else "Machine time so far"
+        return f"{called}: {words}." if (words := self.in_words) else ""
+
+
+def device_time(runs: Iterable[RunRecord], now: float) -> Spent:
     """Return the machine time of all attempts of these runs. A running attempt counts until now (unix seconds), but
     only until its last event while its engine cannot read it."""
-    seconds, is_whole = 0.0, True
+    seconds, is_whole, attempts = 0.0, True, 0
     for run in runs:
         seconds += run.earlier_seconds
+        attempts += run.begun_attempts
         if run.attempt_seconds is not None:
             is_read = run.ended_at is not None or not run.waits
             is_whole = is_whole and is_read
             until_now = now - run.started_at if run.ended_at is None and is_read else 0.0
             seconds += max(run.attempt_seconds, until_now)
-    return DeviceTime(seconds=seconds, is_whole=is_whole)
+    return Spent(seconds=seconds, is_whole=is_whole, attempts=attempts)
 
 
 FEW = 40

@@ -36,28 +36,14 @@ from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import pickable, plain
+from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
 from rankviz.ui.parts.question import ask, rank_of
-from rankviz.ui.wiring import View, action, clicked, of_click, put, wire
+from rankviz.ui.wiring import View, action, wire
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.units import rounded_percent as percent
 
 LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
-
-
-def build_fit(inputs: Mapping[str, Any], asking: Mapping[str, Any]) -> gr.HTML:
-    """Build the section "Fit and changes"; a click on a change or a GPU sets widgets of the question.
-
-    Args:
-        inputs: The question's widgets by the names of link.DEFAULTS.
-        asking: The event that sends the current question.
-    """
-    shown = pickable(elem_id="decisions")
-    apply = of_click(lambda change: put(applied(change), inputs))
-    # Once more when all widgets are set: the first that changes asks before the others are.
-    shown.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
-    return shown
 
 
 def applied(change: str) -> Mapping[str, Any]:

@@ -30,9 +30,9 @@ from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, 
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
-from rankviz.ui.parts.controls import busy, copyable, done, hidden, plain, scripted, slot
+from rankviz.ui.parts.controls import busy, copyable, done, hidden, pickable, plain, scripted, slot
 from rankviz.ui.parts.html import code_html, notice_html
-from rankviz.ui.wiring import View, on_any, quiet, wire
+from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
@@ -146,7 +146,10 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         with tab("Compare", "compare"):
             scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
-            decided = sections.build_fit(inputs, asking)
+            decided = pickable(elem_id="decisions")
+            apply = of_click(lambda change: put(sections.applied(change), inputs))
+            # Asks once more when all widgets are set: the first that changes asks before the others are.
+            decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
         with tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")

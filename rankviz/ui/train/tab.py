@@ -207,8 +207,8 @@ def build(api: Api) -> View:
             w["replaced"] = plain(elem_id="train-replaced")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
                 w |= train_form.form_widgets(samples, shared=api.workspace.shared)
-            with gr.Column(visible=False, elem_id="train-engine") as box:
-                place = {"box": box, **train_form.engine_widgets(api)}
+            with gr.Column(visible=False, elem_id="train-engine") as w["box"]:
+                w |= train_form.engine_widgets(api)
             with gr.Column(elem_id="train-bar"):
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
@@ -226,10 +226,9 @@ def build(api: Api) -> View:
                         recorded[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
-    w |= {"flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
-    terms = {name: place[name] for name in train_form.NAMES}
+    terms = {name: w[name] for name in train_form.NAMES}
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
@@ -243,12 +242,12 @@ def build(api: Api) -> View:
     w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
     estimating = wire(partial(before_start, api), inputs={**form, **terms}, outputs=around)
-    offered = {name: place[name] for name in ("box", "engine", "about", "terms")}
-    choosing = wire(partial(choice, api), inputs={"engine": place["engine"]}, outputs=offered)
-    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=ASKED)
-    place["engine"].change(**choosing)
+    offered = {name: w[name] for name in ("box", "engine", "about", "terms")}
+    choosing = wire(partial(choice, api), inputs={"engine": w["engine"]}, outputs=offered)
+    w["engine"].input(None, None, [w["expected"], w["notice"], w["about"]], js=ASKED)
+    w["engine"].change(**choosing)
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
-    place["again"].tick(**estimating)
+    w["again"].tick(**estimating)
 
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
     outputs = {**right, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
@@ -284,7 +283,7 @@ def build(api: Api) -> View:
         fill={"fn": fill, "inputs": sweep_id, "outputs": [*filled.values()], **quiet()},
         opened=(previewing, choosing, estimating, exemplary),
         form=fillable,
-        engine=place["engine"],
+        engine=w["engine"],
         started=started,
         curve=right["by_rank"],
     )

@@ -2,9 +2,8 @@
 
 import pytest
 
-from rankviz.api.engines import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
-from rankviz.core.runs.run_time import DeviceTime
+from rankviz.core.runs.run_time import Rent, Spent
 from rankviz.core.runs.words import Place
 from rankviz.store.ownership import WantedEngine
 from rankviz.store.runs import IMPORTED
@@ -59,4 +58,4 @@ def test_this_machine_in_an_imported_journal_is_not_this_one(api):
     ],
 )
 def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
-    assert words == Spent(time=DeviceTime(seconds=39.0), attempts=1, rent=rent).in_words
+    assert words == Spent(seconds=39.0, attempts=1, rent=rent).in_words
