@@ -113,7 +113,7 @@ def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadlin
         child.kill()  # first of all, so that one process writes the journal
         child.wait()
         shutil.rmtree(folder, ignore_errors=True)
-    if code == -9:  # by the kernel, which ends the largest process when memory runs out
+    if code == -9 and not unfit:  # by the kernel, which ends the largest process when memory runs out
         unfit = {"limit_bytes": seen_bytes, "short_bytes": 0, "why": "system"}
     if unfit:
         journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=_stage(journal), **unfit))
