@@ -303,7 +303,7 @@ class Entry:
 
     def read(self) -> None:
         """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
-        the folder does not exist; after any OSError the record is unchanged."""
+        the folder does not exist; after another OSError only the events of the journal may have been read."""
         with self.lock:
             if self.journal_bytes() > self.offset:
                 self._read_journal()

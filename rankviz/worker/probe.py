@@ -71,6 +71,8 @@ def measure_all(journal: Journal, attempt: str) -> int:
         try:
             code = _watch(journal, attempt, depth, limit_bytes, deadline)
         except TimeoutError as error:
+            if error.errno is not None:  # a disk's, not the probe's
+                raise
             if store.record(request.probe_id).extrapolated is None:
                 raise UserError(str(error)) from None
             journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
