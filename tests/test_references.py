@@ -9,8 +9,8 @@ from rankviz.api import Api
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
-from tests.api.visitors.owned import sweep_of
 from tests.support.models.folders import named_as_base
+from tests.support.web.kept import sweep_of
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
 ROWS = '{"prompt": "a", "completion": "b"}\n' * 3

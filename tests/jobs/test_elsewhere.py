@@ -17,7 +17,7 @@ from rankviz.jobs.supervisor import KEPT
 from rankviz.store import RunStore, durable
 from rankviz.store.ownership import WantedEngine
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.opened_files import failing_reads
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,

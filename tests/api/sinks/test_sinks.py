@@ -12,10 +12,18 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
-from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish
 from tests.support.engines.hub_stand_in import TOKEN
 from tests.support.models.saved_adapters import two_blocks
-from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
+from tests.support.runs.published import (
+    ALICES,
+    FOLDER_OF_THE_BASE,
+    PLACE,
+    SERVERS,
+    everything_below,
+    processes,
+    publish,
+    trained,
+)
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
