@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
-from tests.support.models.folders import named_as_base
+from tests.support.models.saved_adapters import named_as_base
 from tests.support.web.kept import sweep_of
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)

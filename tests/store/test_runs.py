@@ -21,7 +21,7 @@ from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 QUIET = "no rights for ..."
 DEEP = "[" * 5000
@@ -254,7 +254,7 @@ import os, sys
 from pathlib import Path
 from rankviz.store import RunStore
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
 real = getattr(os, call)

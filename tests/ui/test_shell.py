@@ -54,12 +54,6 @@ def test_no_event_has_two_answers_that_wait_for_themselves(tmp_path):
     assert [] == [(named[component], event) for (component, event), count in waiting.items() if count > 1]
 
 
-def health_of(api):
-    answer = TestClient(Starlette(routes=addresses.health_routes(api))).get("/rankviz/health")
-    assert 200 == answer.status_code
-    return answer.json()
-
-
 def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     api = Api(home=tmp_path, shared=True)
     store = api.workspace.store
@@ -67,9 +61,10 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     run = store.sweep(store.create(questions.sweep(ranks=(16,)), "another")).runs[0].run_id
     store.append(run, StageReached(time=time.time(), stage="training"))
 
-    answer = health_of(api)
+    answer = TestClient(Starlette(routes=addresses.health_routes(api))).get("/rankviz/health")
 
-    assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer
+    assert 200 == answer.status_code
+    assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer.json()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -19,7 +19,7 @@ from tests.attacks.payloads import run_files, runs_zip
 from tests.catalog.test_own_studies import result
 from tests.support.limits import limit
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 from tests.support.web.kept import first_run, sweep_of
 from tests.support.web.visitors import ANN, BEN
 

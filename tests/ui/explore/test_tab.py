@@ -176,12 +176,9 @@ def panel(idle):
     return sections.probing(idle, model=SMOL)
 
 
-def widget_values(**more):
-    return {**DEFAULTS, "model": SMOL, "own_batch": 2, "own_length": 64, "full": True, **more}
-
-
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(idle):
-    sections.begun(idle, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
+    own = {"model": SMOL, "own_batch": 2, "own_length": 64, "full": True}
+    sections.begun(idle, **DEFAULTS | own | {"precision": "nf4-dq", "optim": "adamw_8bit", "checkpointing": "unsloth"})
 
     (record,) = idle.machine.probes()
     assert (SMOL, 32, 2, 64) == (

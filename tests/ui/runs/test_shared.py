@@ -12,7 +12,7 @@ from rankviz.ui.runs.view import delete
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.published import trained
-from tests.support.web.runs_tab import drawn
+from tests.support.web.tabs import drawn
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 TOKEN = "hf_annsOwnToken0123456789"

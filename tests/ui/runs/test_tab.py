@@ -13,7 +13,7 @@ from rankviz.ui.parts.sweep import sweep_view
 from rankviz.ui.runs.view import MOST_ROWS, choice_of, delete, detail_html, imported, list_html, shipped_adapter, zip_of
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, plain_sweep, text_of
-from tests.support.web.runs_tab import drawn
+from tests.support.web.tabs import drawn
 
 
 def test_a_failed_run_shows_its_error_and_the_end_of_its_log(api):

@@ -11,7 +11,7 @@ from rankviz.ui.train import form as before
 from rankviz.ui.train.form import DEFAULTS, before_start, request_of, trainable
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
-from tests.support.web.train_form import FORM
+from tests.support.web.tabs import FORM
 from tests.support.web.visitors import ANN
 
 LLAMA = "meta-llama/Llama-3.1-8B"
