@@ -13,12 +13,10 @@ from tests.support.processes.workers import processes_of
 os.environ.setdefault("HF_HUB_ENABLE_HF_TRANSFER", "0")
 
 TOGETHER = {
-    "tests/ui/page/test_page.py": "the page",
-    "tests/ui/page/test_files.py": "the page",
     "tests/worker/finetune/test_finetune.py": "a tiny sweep",
     "tests/worker/finetune/test_answers.py": "a tiny sweep",
 }
-"""Files that share fixtures of the session: one app and one browser, one trained sweep."""
+"""Files that share a fixture of the session: one trained sweep."""
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
 """Files that share nothing and are long."""
 

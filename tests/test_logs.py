@@ -40,16 +40,12 @@ def error():
 """
 
 
-def said_by(code):
-    return subprocess.run([sys.executable, "-c", code], cwd=IMPORT_ROOT, capture_output=True, text=True).stderr
-
-
 @pytest.mark.parametrize("saying", SAYINGS)
 def test_what_a_process_says_has_no_token(saying, tmp_path):
     (tmp_path / "says.py").write_text(BEGINNING + SAYINGS[saying])
-    begin = "import runpy; from rankviz import logs; logs.keep_tokens_out()"
+    says = f"import runpy; from rankviz import logs; logs.keep_tokens_out(); runpy.run_path('{tmp_path}/says.py')"
 
-    said = said_by(f"{begin}; runpy.run_path({str(tmp_path / 'says.py')!r})")
+    said = subprocess.run([sys.executable, "-c", says], cwd=IMPORT_ROOT, capture_output=True, text=True).stderr
 
     assert "..." in said, said
     assert TOKEN not in said

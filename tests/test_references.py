@@ -1,15 +1,16 @@
-"""What a reference may mean: anything on a machine of one's own; names and one's own files on a shared page."""
+"""What a reference may mean, on a machine of one's own and on a shared page, and what it is as a path."""
 
 import json
 
 import pytest
 
+from rankviz import paths
 from rankviz.api import Api
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.references import PRIVATE, References
 from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, data_folder
-from tests.api.visitors.owned import sweep_of
-from tests.support.models.folders import named_as_base
+from tests.support.models.saved_adapters import named_as_base
+from tests.support.web.kept import sweep_of
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
 ROWS = '{"prompt": "a", "completion": "b"}\n' * 3
@@ -205,3 +206,30 @@ def test_a_folder_of_ones_own_with_weights_is_a_base_and_its_config_alone_is_non
     assert folder == of(None, tmp_path).base(str(folder)).path
     with pytest.raises(InvalidSettingError, match="no weights to train"):
         of(None, tmp_path).base(str(folder / "config.json"))
+
+
+NO_PATHS = ["x" * 300, "x/" * 3000, "~nobody-has-this-name", "a\0b", "\ud800", ""]
+
+
+@pytest.mark.parametrize("ref", NO_PATHS)
+def test_a_model_of_that_name_gets_a_sentence(tmp_path, ref):
+    api = Api(home=tmp_path)
+
+    with pytest.raises(RankVizError):
+        api.models.get(ref)
+    if ref:
+        assert api.models.at_hand(ref) is None
+
+
+@pytest.mark.parametrize("given", ["home", "./home", "link", "../here/link"])
+def test_the_runs_folder_has_one_name_however_it_is_given(tmp_path, monkeypatch, given):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link").symlink_to(here / "home")  # which is not there yet
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("RANKVIZ_HOME", given)
+
+    for workspace in (Api().workspace, Api(home=given).workspace):
+        assert here / "home" == workspace.home == workspace.settings.home == workspace.store.home
+        assert here / "home" == workspace.temp.folder.parent
+    assert here / "home" == paths.home()

@@ -1,14 +1,24 @@
-"""The operations: what they check, what they refuse, and that the parts they join agree."""
+"""The operations: what they check and refuse, what is made in the background, and a folder that cannot be written."""
 
 import json
+import time
+from functools import partial
+from threading import Event
 
 import pytest
 
 from rankviz.api import Api
+from rankviz.background import Background
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.core.runs.events import SAVING, RunStarted, StageReached
+from rankviz.errors import BadDataError, InvalidSettingError, LimitError
+from rankviz.machine import disk
+from rankviz.visitor import acting_as, current
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
+from tests.support.web.visitors import ANN
 
 
 def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_kind_of_checkpoint(api):
@@ -111,3 +121,63 @@ def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_ow
 def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs(api):
     assert "score" == api.studies.tradeoff(Question(model_id="Qwen/Qwen3-8B")).quality
     assert "percent" == api.studies.tradeoff(Question(model_id="embedded")).quality
+
+
+def test_a_question_that_takes_long_is_answered_later_and_the_next_of_its_line_after_it():
+    background, go, worked = Background(soon_seconds=0.05), Event(), []
+
+    def work(name):
+        worked.append(name)
+        go.wait(600)
+        return name
+
+    def ask(name):
+        return background.ask("line", name, partial(work, name))
+
+    assert ask("first") is None
+    wait_for(lambda: worked)
+    assert [None] * 2 == [ask(name) for name in ("first", "second")]
+    background.soon_seconds = 60
+    assert "other" == background.ask("another line", "other", lambda: "other").result()
+    go.set()
+
+    assert "second" == ask("second").result()
+    assert ["first", "second"] == worked
+
+
+def test_an_error_is_an_answer_and_the_question_is_asked_as_its_visitor():
+    def refuse():
+        raise LimitError(current().id)
+
+    with acting_as(ANN):
+        answer = Background(soon_seconds=120).ask("line", "question", refuse)
+
+    with pytest.raises(LimitError, match=ANN.id):
+        answer.result()
+
+
+def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_deleted():
+    with small_disk(8) as folder:
+        api = Api(home=folder / "home", shared=False)
+        api.workspace.work_queue = lambda: None
+        store, supervisor = api.workspace.store, api.workspace.supervisor
+        sweep_id = store.create(questions.sweep(ranks=(4, 8), max_steps=2))
+        running, queued = store.run_ids(sweep_id)
+        assert store.begin(running)
+        (store.run_dir(running) / "worker.log").write_bytes(b"x" * 3_000_000)
+        store.append(running, RunStarted(time=time.time(), environment={}))
+        fill(folder)
+        with pytest.raises(OSError, match=r"not written whole|No space"):
+            for _ in range(1000):
+                store.append(running, StageReached(time=time.time(), stage=SAVING))
+
+        sentence = api.runs.progress(api.runs.sweep(sweep_id)).sentence
+        assert f"Run 1 of 2: {SAVING}. {disk.FULL_SENTENCE}" == sentence
+
+        assert [running, queued] == list(api.runs.cancel(sweep_id))
+        assert {running, queued} == supervisor.unwritten.keys()
+        assert [running, queued] == list(api.runs.delete(sweep_id))
+        assert ([], "") == (store.all(), api.workspace.why_not_write())
+        supervisor.tick()
+        assert {} == supervisor.unwritten
+        supervisor.stop()

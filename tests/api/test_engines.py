@@ -36,10 +36,6 @@ def completed(api, engine, environment):
         store.append(run_id, event)
 
 
-def titles(api):
-    return [engine.title for engine in api.engines.offered()]
-
-
 def set_up(monkeypatch):
     """Both kinds of clusters, with names that are the owner's own."""
     monkeypatch.setenv(RAY, "http://10.0.0.1:8265")
@@ -102,7 +98,7 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
 
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
-    assert ["Other machines"] == titles(api)
+    assert ["Other machines"] == [engine.title for engine in api.engines.offered()]
 
 
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}

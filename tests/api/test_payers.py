@@ -29,10 +29,6 @@ def logins_of(api):
     return api.workspace.supervisor.by_name["hf-jobs"].logins
 
 
-def payers(hub):
-    return [job.namespace for job in hub.jobs.values()]
-
-
 @pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, login=None)])
 def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in_it(shared, hub, visitor):
     with acting_as(ALICE):
@@ -72,7 +68,7 @@ def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_tha
         added = shared.runs.add(sweep_id, 8)
 
     wait_for(lambda: hub.jobs)
-    assert ["alice"] == payers(hub)
+    assert ["alice"] == [job.namespace for job in hub.jobs.values()]
     assert "hf:2" == read_destination(store.run_dir(added)).options["payer"]
 
 

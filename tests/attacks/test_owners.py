@@ -23,11 +23,6 @@ def sweeps_of(stranger):
     return json.dumps(answer.data)
 
 
-def signed_in(stranger, token):
-    """What the admin's door answers."""
-    return stranger.http.post("/rankviz/admin", data={"token": token})
-
-
 def gives(answer, name):
     """Whether a button did something to these runs. A page whose sweep it may not see shows a recorded one instead,
     which everybody may download."""
@@ -115,7 +110,7 @@ def test_the_session_of_another_visitor_gives_nothing(during, ann, ben, name):
 def test_no_other_token_makes_an_admin(space, during, ann, ben, name, token):
     imported(ben, runs_zip((name, run_files(name))))
 
-    during(lambda: signed_in(ann, token))
+    during(lambda: ann.http.post("/rankviz/admin", data={"token": token}))
 
     assert name not in sweeps_of(ann)
 

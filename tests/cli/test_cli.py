@@ -1,4 +1,4 @@
-"""The command line, as others script against it: JSON keys, exit codes, one line on stderr."""
+"""The command line, as others script against it: JSON keys, exit codes, one line on stderr, and few imports."""
 
 import json
 import os
@@ -88,3 +88,19 @@ def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
     assert "Time and cost assume 1 epoch" in json.loads(measured.stdout)["notes"][0]
     assert (2, 8 * 2) == tuple(json.loads(measured.stdout)[name] for name in ("steps", "tokens_per_step"))
     assert (4, 8 * 3) == tuple(json.loads(own.stdout)[name] for name in ("steps", "tokens_per_step"))
+
+
+ESTIMATE = ["rankviz", "estimate", "Qwen/Qwen3-4B", "-r", "16", "--gpu", "L4", "--json"]
+HEAVY = {"torch", "numpy", "pandas", "pydantic_settings", "plotly", "gradio", "huggingface_hub", "psutil"}
+
+
+def test_an_estimate_loads_its_own_command_no_heavy_library_and_no_room_that_it_does_not_need():
+    code = f"import sys; sys.argv = {ESTIMATE!r}; from rankviz.cli import main; main(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.splitlines()[-1].split())
+
+    commands = {name for name in loaded if name.startswith("rankviz.cli.")}
+    assert {f"rankviz.cli.{name}" for name in ("commands", "estimates", "shared")} == commands
+    assert not loaded & {*HEAVY, "rich.table"}
+    rooms = ("store", "hub", "verdict", "figures", "export", "ui", "settings")
+    assert not {".".join(name.split(".")[:2]) for name in loaded} & {f"rankviz.{room}" for room in rooms}

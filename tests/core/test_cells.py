@@ -1,10 +1,14 @@
+"""Cells of a table, and ranges, which rise whatever floats do to their ends."""
+
 import csv
 import io
+import math
 import zipfile
 
 import pytest
 
 from rankviz.core.cells import cell, csv_text
+from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunCompleted
 from rankviz.store import RunStore, export_runs
 from tests.support.runs import questions
@@ -41,3 +45,11 @@ def test_no_formula_is_in_an_export_or_in_the_data_of_a_figure(tmp_path):
         row[name] for name in ("base", "data", "peak_memory_kind", "r")
     )
     assert "model,loss\n'+x,-1.5\n" == csv_text([{"model": "+x", "loss": -1.5}])
+
+
+def test_ends_that_rounding_put_out_of_order_are_put_in_order():
+    above, below = 309.0, math.nextafter(309.0, 0)
+
+    assert Range(above, above, above) == Range(above, above, below)
+    assert Range(below, below, above) == Range(above, below, above)
+    assert Range(-above, -above, -above) == Range(-below, -above, -above)

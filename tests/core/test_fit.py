@@ -51,28 +51,15 @@ def needs(question, spec=WIDE) -> Range:
     return setting(spec, question, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
 
 
-def card_for(question, **more):
-    """A card that surely holds this, to the byte."""
-    return gpu(usable_bytes=int(needs(question).high) + 1, **more)
-
-
-def limit_of(decided, option):
-    return next(limit for limit in decided.limits if limit.option == option)
-
-
-def knob_of(decided, **change):
-    return next(knob for knob in decided.knobs if dict(knob.change) == change)
-
-
 def priced(usd_per_hour):
     return Price(usd_per_hour=usd_per_hour, provider="Toy cloud", source="made up", checked="2026-11-25")
 
 
 @pytest.mark.parametrize(("option", "largest_one"), [("r", 48), ("batch", 5), ("max_length", 1088)])
 def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_one):
-    made_for = changed(question(), {option: largest_one})
+    card = gpu(usable_bytes=int(needs(changed(question(), {option: largest_one})).high) + 1)
 
-    limit = limit_of(on(changed(question(), {option: 1}), card_for(made_for)), option)
+    limit = next(limit for limit in on(changed(question(), {option: 1}), card).limits if limit.option == option)
 
     assert largest_one == limit.surely
     assert limit.expected > limit.surely
@@ -83,7 +70,7 @@ def test_a_knob_costs_what_asking_again_gives():
     before = setting(WIDE, chosen, card, ASSUMPTIONS).row
     after = setting(WIDE, changed(chosen, {"r": 32}), card, ASSUMPTIONS).row
 
-    knob = knob_of(on(chosen, card), r=32)
+    knob = next(knob for knob in on(chosen, card).knobs if dict(knob.change) == {"r": 32})
 
     assert after.memory.device - before.memory.device == knob.device_bytes > 0
     assert pytest.approx(after.duration.total.expected - before.duration.total.expected) == knob.seconds

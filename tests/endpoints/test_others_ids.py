@@ -108,14 +108,10 @@ def test_no_answer_names_a_run_or_a_probe_of_another_that_it_rests_on(api, here,
     assert [] == [(name, each) for name, each in answers.items() if any(id in json.dumps(each) for id in anns)]
 
 
-def calibration_of(api):
-    return functions_of(api)["estimate"](SMOL, [4], gpu="l4", precision="bf16", max_length=512)["calibration"]
-
-
 @pytest.mark.parametrize("here", ["cuda"], indirect=True)
 @pytest.mark.parametrize("visitor", [ANN, ADMIN, HOST])
 def test_their_owner_the_admin_and_the_host_are_told_which(api, anns, visitor):
     with acting_as(visitor):
-        calibration = calibration_of(api)
+        answer = functions_of(api)["estimate"](SMOL, [4], gpu="l4", precision="bf16", max_length=512)
 
-    assert anns == [*calibration["run_ids"], *calibration["probe_ids"]]
+    assert anns == [*answer["calibration"]["run_ids"], *answer["calibration"]["probe_ids"]]

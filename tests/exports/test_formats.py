@@ -1,23 +1,32 @@
-"""The export in each format: the adapter that was requested, or a note that says what it is instead."""
+"""The export in each format: the requested adapter, or a note that says what it is instead; and tables as files."""
 
+import csv
 import json
 import re
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rankviz.catalog.models import load_model
+from rankviz import __version__
+from rankviz.api import Api
+from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.resolve import resolve
-from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS, write
+from rankviz.errors import InvalidSettingError, NotYoursError
+from rankviz.exports import FORMATS, recipe, write
 from rankviz.exports.configs import adapter_config
+from rankviz.exports.tables import ranks_table, write_table
+from rankviz.ui.parts import charts
+from rankviz.visitor import acting_as
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.quick import first_quick
 from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
 from tests.support.runs.toy import ASSETS
+from tests.support.web.visitors import ANN, BEN
 
 MOE = "Qwen/Qwen3-30B-A3B"
 PUBLISHED = {
@@ -149,3 +158,99 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
 
     assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config
+
+
+MULTIMODAL = [row.id for row in load_index(ASSETS) if row.tower != "text"]
+WHOLE_FOR_TEXT = ("google/gemma-3-4b-it", "google/gemma-4-26B-A4B", "mistralai/Ministral-3-3B-Instruct-2512")
+
+
+def recipe_of(model_id, framework="trl", **settings):
+    question = questions.question(model_id, framework=framework, **settings)
+    return recipe(load_model(ASSETS, model_id), question, 8, framework=framework)
+
+
+def whole_config(model_id):
+    """The config.json as the Hub has it: of the whole model."""
+    file = model_id.removesuffix(":whole").replace("/", "__")
+    full = ASSETS / "configs" / f"{file}.full.json"
+    return full if full.is_file() else ASSETS / "configs" / f"{file}.json"
+
+
+@pytest.mark.torch
+def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    for model_id in MULTIMODAL:
+        export, config = recipe_of(model_id, "unsloth"), AutoConfig.from_pretrained(whole_config(model_id))
+        classes = AutoModelForImageTextToText if export.plan.model.is_whole else AutoModelForCausalLM
+
+        loaded = classes._model_mapping[type(config)].__name__
+        assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture), model_id
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("model_id", WHOLE_FOR_TEXT)
+@pytest.mark.parametrize("targets", first_quick(["all-linear", "unsloth"]))
+def test_peft_trains_by_the_pattern_what_was_counted(model_id, targets):
+    from peft import LoraConfig, get_peft_model
+
+    from tests.support.models.meta_models import build
+
+    export = recipe_of(model_id, target_modules=targets)
+    adapter = LoraConfig(
+        r=8,
+        target_modules=export.target_modules,
+        target_parameters=list(export.target_parameters) or None,
+        task_type="CAUSAL_LM",
+    )
+
+    model = get_peft_model(build(whole_config(model_id)), adapter, low_cpu_mem_usage=True)
+    assert export.adapter_parameters == model.get_nb_trainable_parameters()[0]
+
+
+@pytest.fixture(scope="module")
+def ranks(api):
+    question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
+    answer = api.estimates.estimate(question)
+    return ranks_table(answer.estimate, answer.basis)
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_csv_of_ranks_has_exact_numbers_and_their_sources_in_every_row(ranks, tmp_path):
+    rows = rows_of(write_table(ranks, "csv", tmp_path))
+
+    # 32 blocks of 81,920 a unit of r: 2,621,440 · 8 and · 16.
+    assert ["20971520", "41943040"] == [row["adapter_parameters"] for row in rows]
+    for row in rows:
+        assert "meta-llama/Llama-3.1-8B nf4-dq L4" == f"{row['model_id']} {row['precision']} {row['gpu']}"
+        assert f"RankViz {__version__}" == row["made_by"]
+        assert "PEFT 0.21.2" in row["counted_by"]
+        assert "2026-" in row["price_source"]
+
+
+def test_parquet_keeps_types_and_carries_the_sources_in_its_metadata(ranks, tmp_path):
+    table = pq.read_table(write_table(ranks, "parquet", tmp_path))
+
+    assert [20_971_520, 41_943_040] == table["adapter_parameters"].to_pylist()
+    assert "int64" == str(table.schema.field("memory_bytes_allocated").type)
+    assert "double" == str(table.schema.field("lora_alpha").type)
+    about = json.loads(table.schema.metadata[b"rankviz"])
+    assert ("ranks", f"RankViz {__version__}") == (about["table"], about["made_by"])
+    assert about["basis"] == table["basis"][0].as_py()
+
+
+def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_path):
+    api = Api(home=tmp_path / "home", shared=True)
+    with acting_as(ANN):
+        sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
+        api.runs.open_to_all(sweep_id, True)
+        assert [4, 8] == [row["r"] for row in charts.sweep_runs(api, sweep_id=sweep_id).rows]
+
+    with acting_as(BEN):
+        assert 2 == len(api.runs.sweep(sweep_id).runs)
+        with pytest.raises(NotYoursError):
+            charts.sweep_runs(api, sweep_id=sweep_id)

@@ -28,7 +28,7 @@ from rankviz.ui.parts.sweep import answers_html, standing_html
 from rankviz.verdict import verdict_json
 from tests.fuzz import mutate
 from tests.support.runs import questions
-from tests.support.web.runs_tab import drawn
+from tests.support.web.tabs import drawn
 
 COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
 COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}

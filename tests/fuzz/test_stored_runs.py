@@ -14,7 +14,7 @@ from tests.attacks.payloads import zip_of
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.fuzz.stored import ROWS, SHOWS, broken_journal, broken_request, request_row, write_run
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 
 def test_an_imported_zip_is_taken_whole_or_refused(fuzz):

@@ -42,10 +42,6 @@ def supervise(store, cluster, started):
     return start
 
 
-def questions_to(cluster, name):
-    return [question for command, question in cluster.asked if command == name]
-
-
 def ended_while_no_app_looked(store, cluster, supervise, end):
     """A run of a job that ended in the middle, and that squeue no longer lists."""
     (run_id,) = sweep(store, 4)
@@ -127,7 +123,7 @@ def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(st
 
     supervisor = supervise(poll_seconds=0.5)
     wait_for(lambda: all("job submit limit" in store.get(run_id).waits for run_id in run_ids))
-    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
+    wait_for(lambda: sum(command == "sbatch" for command, _ in cluster.asked) >= 3)
     del cluster.faults["sbatch"]
     supervisor.settle()
 

@@ -9,7 +9,7 @@ from rankviz.machine import disk
 from rankviz.shared.uploads import Arriving
 from rankviz.visitor import Visitor
 from tests.support.processes.hostile_disks import fill, small_disk
-from tests.support.web.uploads import send
+from tests.support.web.visitors import send
 
 FORM = (b"content-type", b"multipart/form-data; boundary=B")
 NO_UPLOAD = "This is no upload as browsers send it"

@@ -17,8 +17,7 @@ from rankviz.store.journal import OnDisk
 from rankviz.store.removal import remove
 from rankviz.store.runs import viewing
 from tests.store.written_runs import DONE, STARTED, step
-from tests.support.processes.failing_reads import failing_reads
-from tests.support.processes.opened_files import opened_files
+from tests.support.processes.opened_files import failing_reads, opened_files
 from tests.support.processes.slow_store import READ, SlowStore
 from tests.support.runs import questions
 

@@ -11,7 +11,7 @@ import pytest
 from rankviz.core.runs.events import RunCancelled, StageReached
 from rankviz.store import RunStore, durable
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
-from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.opened_files import failing_reads
 from tests.support.runs import questions
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -15,11 +16,12 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, durable, export_runs
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
+from rankviz.store.ownership import FILE, KEY_FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, store_key
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 QUIET = "no rights for ..."
 DEEP = "[" * 5000
@@ -252,7 +254,7 @@ import os, sys
 from pathlib import Path
 from rankviz.store import RunStore
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
 real = getattr(os, call)
@@ -349,3 +351,64 @@ def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
         import_runs(store, zipped)
 
     assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)
+
+
+def test_a_run_is_whose_sweep_made_it_and_closed_until_its_owner_opens_it(store):
+    sweep_id = store.create(questions.sweep(ranks=(4, 8)), "ann")
+    run_ids = store.run_ids(sweep_id)
+    another = RunStore(store.home)
+    assert [Ownership("ann", False)] * 2 == [another.ownership(run_id) for run_id in run_ids]
+
+    store.open_to_all(sweep_id, True)
+    assert [Ownership("ann", True)] * 2 == [another.ownership(run_id) for run_id in run_ids]
+    store.open_to_all(run_ids[0], False)
+    assert [False, True] == [another.ownership(run_id).is_open for run_id in run_ids]
+
+
+def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_there_is_no_file_it_is_the_hosts(store):
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
+    file = store.run_dir(run_id) / FILE
+
+    for content in (
+        "",
+        "{",
+        "[]",
+        '{"owner": 3, "is_open": true}',
+        '{"owner": "ben"}',
+        "[" * 900,
+        '{"owner": "ben"' * 99,
+    ):
+        file.write_text(content)
+        reader = RunStore(store.home)
+        assert UNKNOWN == reader.ownership(run_id), content
+        assert [run_id] == [record.run_id for record in reader.all()]
+        assert {run_id: UNKNOWN_SENTENCE} == reader.unreadable()
+    file.unlink()
+    assert NO_ONES == store.ownership(run_id)
+
+
+def key_of(home):
+    """What the next start of an app signs by."""
+    keys = ["0" * 64]
+    store_key(home, keys)
+    return keys[-1]
+
+
+def test_it_is_stored_once_and_nobody_else_can_read_it(tmp_path):
+    home, keys = tmp_path / "home", ["a" * 64]
+
+    assert store_key(home, keys)
+    assert ["a" * 64] == keys
+    assert "a" * 64 == key_of(home)
+    assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
+
+
+def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path):
+    home, keys = tmp_path / "home", ["a" * 64]
+    home.write_text("")  # no folder
+
+    assert not store_key(home, keys)
+    home.unlink()
+    assert store_key(home, keys)
+
+    assert "a" * 64 == key_of(home)

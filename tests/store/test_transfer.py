@@ -16,7 +16,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
 from tests.support.runs import questions
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import import_runs
 
 
 def test_exported_runs_come_in_again_elsewhere(tmp_path):

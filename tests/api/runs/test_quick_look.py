@@ -1,11 +1,14 @@
-"""A quick look as an operation: what it refuses, when it answers, and what may be added to a sweep."""
+"""A quick look and forecasts from runs as operations: what they refuse, when they answer, and what may be added."""
+
+from dataclasses import replace
 
 import pytest
 
+from rankviz.core.forecast.quick_look import measured_cells
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.finished_runs import finished, finished_events, plain_sweep
 
 
 def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):
@@ -39,3 +42,28 @@ def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
             api.workspace.store.append(run.run_id, event)
 
     assert 1e-3 == api.runs.added_request(sweep_id, 16).learning_rate
+
+
+def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api):
+    sweep = finished(api, {4: 1.4, 64: 1.0})
+
+    with pytest.raises(InvalidSettingError) as refused:
+        api.studies.forecasts("Qwen/Qwen3-4B", runs=sweep.sweep_id)
+
+    assert "trained embedded, not Qwen/Qwen3-4B" in str(refused.value)
+    assert "give the model embedded, or leave the sweep out" in str(refused.value)
+
+
+def changed(runs, **more):
+    return tuple(replace(run, request=replace(run.request, **more)) for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"learning_rate": 0.02}, "no learning rate in common"), ({"data": "pairs"}, "different base models or data")],
+)
+def test_runs_that_cannot_be_compared_are_refused(more, message):
+    low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
+
+    with pytest.raises(InvalidSettingError, match=message):
+        measured_cells((low, *changed([high], **more)))

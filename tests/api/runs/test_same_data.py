@@ -11,8 +11,7 @@ from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.errors import BadDataError
 from rankviz.store import export_runs
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
-from tests.support.runs.imports import import_runs
+from tests.support.runs.finished_runs import finished_events, import_runs
 
 ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
 FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]

@@ -1,19 +1,104 @@
-"""A run that cannot be done within the minutes that a server lets a run take is refused before it is queued."""
+"""Runs are estimated from those that have finished here, and refused where a server's minutes do not suffice."""
 
 import time
 
 import pytest
 
-from rankviz.core.runs.events import RunFailed
+from rankviz import machine
+from rankviz.api import Api
+from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunFailed, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import MODE_SEEDS, fast_ranks, quick_look
 from rankviz.errors import LimitError
 from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import acting_as
-from tests.api.runs.test_measured import finish
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN
+
+HERE = {**machine.here(), "versions": machine.versions(LIBRARIES)}
+
+
+def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, environment=HERE, **settings):
+    """One run that took these seconds, on the journal of a sweep of its own; returns its record."""
+    chosen = {"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}
+    sweep_id = api.workspace.store.create(questions.sweep(**chosen))
+    (run,) = api.workspace.store.sweep(sweep_id).runs
+    training = compiling + step * run.request.max_steps
+    began = ended_at - (load + training + 2 * evaluation + 1)
+    for event in (
+        StageReached(time=began, stage="reading the data"),
+        RunStarted(time=began + load, environment=environment),
+        Evaluated(time=0.0, when="before", loss=3.0, tokens=100, examples=64, seconds=evaluation),
+        *(
+            StepLogged(
+                time=0,
+                step=n,
+                loss=1,
+                learning_rate=0,
+                tokens=n,
+                seconds=compiling + step * n,
+                memory_bytes=1,
+            )
+            for n in range(1, run.request.max_steps + 1)
+        ),
+        Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),
+        RunCompleted(
+            time=ended_at, train_seconds=training, peak_memory_bytes=2**30, peak_memory_kind="process resident"
+        ),
+    ):
+        api.workspace.store.append(run.run_id, event)
+    return api.runs.get(run.run_id)
+
+
+def expected(api, **settings):
+    return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
+
+
+def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
+    for second in (1, 2, 3):
+        finish(api, 1000.0 * second)
+
+    announced = expected(api)
+
+    # 40 steps of 1 s; evaluations of 10 s and 1 s more
+    time, load = announced.time, announced.time.load
+    assert (40.0, 11.0) == pytest.approx((time.training.expected, time.other.expected))
+    assert time.training.high <= 4 * time.training.low
+    assert load.expected + 51.0 == pytest.approx(announced.seconds.expected)
+    assert "from 3 finished runs here." in announced.sentences[0]
+    assert announced.sentences[1].startswith("Loading ")
+
+
+def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
+    first, second = finish(api, 1000.0), finish(api, 2000.0)
+
+    assert () == api.runs.expected_run(first).timed_by
+    assert (first.run_id,) == api.runs.expected_run(second).timed_by
+
+
+def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
+    finish(api, 1000.0, data="/no/such/file.jsonl")
+    finish(api, 2000.0, base="/no/such/folder")
+    finish(api, 3000.0, base="nobody/knows-this")
+
+    assert "from 1 finished run here" in expected(api).sentences[0]
+
+
+def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybodys_own_do(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    with acting_as(ADMIN):
+        imported = [finish(api, 1000.0 * number) for number in range(1, 4)]
+
+    with acting_as(ANN):
+        assert api.runs.expected(questions.sweep(ranks=(16,))).pace is None
+        for record in imported:
+            api.workspace.store.begin(record.run_id)
+        expected = Api(home=tmp_path, shared=True).runs.expected(questions.sweep(ranks=(16,)))
+
+    assert 3 == len(expected.pace.source_ids)
+
 
 FOR_MONTHS = {"max_steps": 200, "gradient_accumulation_steps": 65_536, "per_device_train_batch_size": 32}
 SMALL = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}

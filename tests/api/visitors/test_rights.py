@@ -10,9 +10,9 @@ from rankviz.store import durable
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import NOBODY, acting_as
-from tests.api.visitors.owned import first_run, sweep_of
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
+from tests.support.web.kept import first_run, sweep_of
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
 

@@ -24,11 +24,6 @@ def test_a_name_says_chat_or_base_or_nothing(name, expected):
     assert expected is is_chat(name)
 
 
-def pattern_of(name):
-    pattern = periods(load_model(ASSETS, name))
-    return pattern.blocks, pattern.prefix, pattern.period, pattern.depths()
-
-
 @pytest.mark.parametrize(
     ("name", "blocks", "prefix", "period", "depths"),
     [
@@ -44,7 +39,9 @@ def pattern_of(name):
     ],
 )
 def test_the_pattern_of_real_stacks(name, blocks, prefix, period, depths):
-    assert (blocks, prefix, period, depths) == pattern_of(name)
+    pattern = periods(load_model(ASSETS, name))
+
+    assert (blocks, prefix, period, depths) == (pattern.blocks, pattern.prefix, pattern.period, pattern.depths())
 
 
 def test_every_catalogue_model_has_two_depths_whole_periods_apart_that_end_as_the_whole_does():

@@ -10,11 +10,7 @@ from tests.support.runs.questions import sweep
 
 
 def grid(**settings) -> list[tuple]:
-    return grid_of(sweep(**settings))
-
-
-def grid_of(request) -> list[tuple]:
-    return [(run.seed, run.learning_rate, run.r) for run in request.runs(sweep_id="s", created_at=0.0)]
+    return [(run.seed, run.learning_rate, run.r) for run in sweep(**settings).runs(sweep_id="s", created_at=0.0)]
 
 
 def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():

@@ -1,4 +1,4 @@
-"""Small adapters on disk, in PEFT's layout."""
+"""Small adapters on disk, in PEFT's layout, and folders that are bases by their names alone."""
 
 import json
 from pathlib import Path
@@ -34,3 +34,10 @@ def two_blocks(folder: Path, **config) -> Path:
             tensors[f"{name}.lora_A.weight"] = a
             tensors[f"{name}.lora_B.weight"] = np.zeros_like(b) if (block, module) == (1, "v_proj") else b
     return save(folder, tensors, CONFIG | config)
+
+
+def named_as_base(folder):
+    """The folder, with the files that every base has; nothing is in them."""
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    return folder

@@ -19,8 +19,8 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
-from rankviz.store import RunStore
-from rankviz.store.ownership import Ownership
+from rankviz.store import ImportLimits, RunStore, read_export, take_in
+from rankviz.store.ownership import NO_ONES, Ownership
 from tests.support.runs import questions
 
 
@@ -101,3 +101,13 @@ def counted(api: Api, accuracies: dict[int, int]) -> Sweep:
 
     request = questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=2)
     return come(api.workspace.store, request, "", events_of)
+
+
+UNLIMITED = ImportLimits()
+
+
+def import_runs(
+    store: RunStore, source: Path, ownership: Ownership = NO_ONES, limits: ImportLimits = UNLIMITED
+) -> list[str]:
+    """All runs of the zip, or none; their ids."""
+    return take_in(store, read_export(Path(source), (), limits), (), ownership)

@@ -1,20 +1,27 @@
 """Explore's views as Gradio calls them: values by name in, HTML and figures out, from a real Api."""
 
+import json
 import re
 from collections import namedtuple
 from html import unescape
+from urllib.parse import parse_qsl
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AdapterSaved, Evaluated
+from rankviz.core.runs.events import AdapterSaved, Evaluated, ProbeCompleted, RunStarted
 from rankviz.core.runs.metric import LOSS
+from rankviz.ui import link
+from rankviz.ui.explore import sections
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import DEFAULTS, ask
+from tests.catalog.test_own_studies import result
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
+from tests.support.runs.probes import SMOL, measured, request
+from tests.support.runs.toy import ASSETS
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -79,3 +86,131 @@ def test_what_unsloth_refuses_is_said_once_and_other_tools_still_have_their_file
     assert "Unsloth" in text_of(shown.colab)
     assert "" == shown.code
     assert "train_trl.py" in explore.takeaway(api, **{**REFUSED, "take": "trl"}).code
+
+
+LLAMA_16 = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B", "r": 16}
+
+
+def shown(api, **changes):
+    return sections.decisions(api, **{**LLAMA_16, **changes})
+
+
+def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
+    """Each row's pick is read back by the same table that reads the address."""
+    picks = [pick.replace("&amp;", "&") for pick in re.findall(r'data-pick="([^"]+)"', shown(api, batch=4).decisions)]
+
+    picks = [pick for pick in picks if not pick.startswith("gpu=")]
+    assert len(picks) > 8
+    for pick in picks:
+        _, notes = link.read(dict(parse_qsl(pick)))
+        assert [] == notes
+        assert sections.applied(pick)
+
+
+@pytest.mark.parametrize(
+    ("pick", "widgets"),
+    [
+        ("batch=1&accum=8", {"batch": 1, "accumulation": 8}),
+        ("max_length=4096&steps=500", {"max_length": 4096, "length": 500, "length_unit": "steps"}),
+        ("targets=attention", {"preset": "attention"}),
+        ("r=5000&batch=1", {}),
+        ("frobnicate=1", {}),
+    ],
+)
+def test_a_click_sets_what_the_change_names_and_nothing_else(pick, widgets):
+    assert widgets == sections.applied(pick)
+
+
+QUESTION = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "use_case": "instruction",
+    "r": 16,
+    "dora": False,
+    "rslora": False,
+}
+
+
+def drawn(shown):
+    return json.loads(shown)
+
+
+def test_values_are_short_of_the_best_rank_in_percent(api):
+    """Tinker on Llama-3.1-8B: 0.5925, 0.5863, 0.5839, 0.5834 at r = 4, 16, 64, 128."""
+    gap = drawn(sections.shown_studies(api, **QUESTION).wide)["data"][0]
+
+    assert [4, 16, 64, 128] == gap["x"]
+    assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in gap["y"]]
+
+
+def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):
+    (tmp_path / "mine.csv").write_text(result())
+
+    assert not sections.shown_studies(api, **QUESTION).remove["visible"]
+    sections.added(api, [str(tmp_path / "mine.csv")])
+    assert sections.shown_studies(api, **QUESTION).remove["visible"]
+    assert "Removed 1 result file." == text_of(sections.removed(api))
+    assert [] == list(api.studies.added())
+    assert not sections.shown_studies(api, **QUESTION).remove["visible"]
+
+
+HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
+
+
+@pytest.fixture
+def idle(tmp_path):
+    """Its queue nobody works, so that what is queued stays so."""
+    idle = Api(home=tmp_path, assets=ASSETS, shared=False)
+    idle.workspace.work_queue = lambda: None
+    return idle
+
+
+def queued(idle, *events, **settings):
+    probe_request = request(**settings)
+    idle.workspace.store.create_probe(probe_request, "{}")
+    for event in events:
+        idle.workspace.store.append(probe_request.probe_id, event)
+    return probe_request.probe_id
+
+
+def panel(idle):
+    return sections.probing(idle, model=SMOL)
+
+
+def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(idle):
+    own = {"model": SMOL, "own_batch": 2, "own_length": 64, "full": True}
+    sections.begun(idle, **DEFAULTS | own | {"precision": "nf4-dq", "optim": "adamw_8bit", "checkpointing": "unsloth"})
+
+    (record,) = idle.machine.probes()
+    assert (SMOL, 32, 2, 64) == (
+        record.request.model_id,
+        record.request.lora.r,
+        record.request.training.per_device_train_batch_size,
+        record.request.training.max_length,
+    )
+    assert (4, 12, 30) == record.request.depths
+    config = json.loads((idle.workspace.store.run_dir(record.run_id) / "config.json").read_text())
+    assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
+    if not idle.workspace.here().cuda:
+        assert ("fp32", "adamw_torch", "none") == (
+            record.request.training.precision,
+            record.request.training.optim,
+            record.request.training.gradient_checkpointing,
+        )
+
+
+def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(idle):
+    whole = measured(30, forward=606, steps=(3.5,))
+    depths = (measured(4, forward=340, steps=(0.9,)), measured(12, forward=420, steps=(1.7,)), whole)
+    queued(idle, RunStarted(time=1.0, environment=HERE), *depths, ProbeCompleted(time=2.0), full=True)
+
+    shown = panel(idle)
+
+    text = text_of(shown.panel)
+    assert "4 blocks, measured 340 MiB" in text
+    assert "Per block 10 MiB" in text
+    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in text
+    assert "All 30 blocks, measured 606 MiB" in text
+    assert "Error of the extrapolation -1.0%" in text
+    assert "All 30 blocks, estimated" in text
+    assert "Measured on a CPU, " in text
+    assert not shown.timer.active

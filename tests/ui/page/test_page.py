@@ -1,9 +1,12 @@
 """The page in a real browser."""
 
+import shutil
 import time
 
 import pytest
 
+from rankviz.trained.read import read_adapter
+from tests.support.models.saved_adapters import two_blocks
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.ui.conftest import WAIT_MILLISECONDS
 
@@ -148,3 +151,64 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#sweep-results").get_by_role("button", name="r = 8").click()
     page.wait_for_url("**run=**")
     page.locator("#sweep-results", has_text="est. 16,384").wait_for()
+
+
+def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
+    zipped = shutil.make_archive(str(tmp_path / "mine"), "zip", two_blocks(tmp_path / "files"))
+    page.goto("/?tab=adapter")
+    page.locator("#adapter-top .rv-empty").wait_for()
+
+    page.locator("#adapter-files input[type=file]").set_input_files(zipped)
+    page.get_by_text("Trained with r = 4").wait_for()
+    page.get_by_role("button", name="Details: singular values").click()
+    page.locator("#adapter-values .rv-plot[data-drawn]").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Resize to r = 3 and download").click()
+    download.value.save_as(tmp_path / "smaller.zip")
+
+    assert "mine-r3.zip" == download.value.suggested_filename
+    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
+
+
+def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
+    page.goto("/?tab=guide&model=Qwen/Qwen3-8B")
+    page.locator("#rules", has_text="43.65 M").wait_for()
+    assert 0 == page.locator("#validation-memory .rv-plot[data-drawn]").count()
+
+    page.get_by_role("button", name="Details: every measurement").click()
+
+    page.locator("#validation-memory .rv-plot[data-drawn]").wait_for()
+    page.locator("#accuracy-tables table").first.wait_for()
+
+
+ONLY_HERE = "This address works on this computer only."
+NOTES_WORDS = """() => {
+  window.words = "";
+  const header = document.querySelector("#header");
+  const note = () => (window.words += header.textContent);
+  new MutationObserver(note).observe(header, { childList: true, subtree: true });
+}"""
+"""The button says what became of it for a moment only."""
+
+
+@pytest.fixture
+def opened(page, address):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    page.goto("/?r=32")
+    page.get_by_role("button", name="Copy link").wait_for()
+    yield page
+    page.context.clear_permissions()
+
+
+def copied(page):
+    page.evaluate(NOTES_WORDS)
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("window.words.includes('Copied')")
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opened, address):
+    link = copied(opened)
+
+    assert link.startswith(address + "/")
+    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()

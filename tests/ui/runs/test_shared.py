@@ -1,22 +1,79 @@
-"""The Runs tab of a shared page: one's own sweeps, and what another visitor shares, to read only."""
+"""The Runs tab of a shared page: one's own sweeps, what publishes them, and what another visitor shares to be read."""
 
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.runs import Publication
 from rankviz.errors import NotYoursError, RunNotFoundError
+from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.parts.sweep import OF_ANOTHER
+from rankviz.ui.runs import publish
 from rankviz.ui.runs.view import delete
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.web.runs_tab import drawn
-from tests.support.web.visitors import ANN, BEN
+from tests.support.runs.published import trained
+from tests.support.web.tabs import drawn
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
-CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
+TOKEN = "hf_annsOwnToken0123456789"
 
 
 @pytest.fixture
-def api(tmp_path):
+def api(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_theServersOwnToken0123456789")
     return Api(home=tmp_path, shared=True)
+
+
+@pytest.fixture
+def sweep(api):
+    with acting_as(ANN):
+        return trained(api)
+
+
+@pytest.fixture
+def started(api, monkeypatch):
+    """What was published, instead of publishing it."""
+    calls, there = [], Publication(url="https://hub/ann/ranks", updated=False, private=True)
+    monkeypatch.setattr(api.runs, "publish", lambda *call, **more: calls.append((*call, more)) or there)
+    return calls
+
+
+def press(api, sweep, *, token=TOKEN):
+    form = {"to": DATASET, "place": "ann/ranks", "space": "", "base_model": "", "public": False, "use_login": True}
+    return publish.send(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
+
+
+def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):
+    with acting_as(ANN):
+        press(api, sweep, token="")
+        view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id)
+
+    assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.runs refuses there
+    assert view.space.visible and not view.base_model.visible and not view.use_login.visible
+
+
+def test_the_section_is_shown_to_the_owner_alone(api, sweep):
+    for visitor, sees in ((ANN, True), (ADMIN, False)):
+        with acting_as(visitor):
+            assert sees == publish.box_of(api, sweep).visible
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep.sweep_id, True)
+    with acting_as(BEN):
+        assert not publish.box_of(api, sweep).visible
+    assert not publish.box_of(api, api.runs.recorded()[0]).visible
+
+
+def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, started):
+    with acting_as(ANN):
+        status = press(api, sweep)
+
+    place = Destination(to=DATASET, name="ann/ranks")
+    assert "Published (private): ann/ranks" == text_of(status).strip()
+    assert 'href="https://hub/ann/ranks"' in status
+    assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
+
+
+CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
 
 
 @pytest.fixture

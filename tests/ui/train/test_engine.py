@@ -9,7 +9,7 @@ from rankviz.ui.train.form import before_start, engine_of
 from rankviz.ui.train.tab import start
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs.finished_runs import text_of
-from tests.support.web.train_form import FORM
+from tests.support.web.tabs import FORM
 
 
 @pytest.fixture

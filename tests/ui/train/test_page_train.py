@@ -1,8 +1,12 @@
-"""Train in a real browser, without a training: filled from Explore, corrected, and told what runs elsewhere."""
+"""Train in a real browser, without a training: filled from Explore, corrected, and sent to a stand-in."""
 
 import pytest
 
+from tests.support.engines.hub_jobs import StandInHub
 from tests.support.models.tiny_llama import write_tiny_data
+from tests.support.processes.workers import wait_for
+from tests.support.web.serving import serving
+from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser
 
@@ -22,3 +26,25 @@ def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_pat
     page.locator("#expected", has_text="3 runs").wait_for()
     assert page.get_by_label("Quick look: two ranks and a repeat").is_checked()
     assert page.get_by_label("letters.jsonl", exact=True).is_checked()
+
+
+def test_a_sweep_goes_to_a_rented_machine_within_its_limit_and_is_cancelled_there(browser, tmp_path):
+    hub = StandInHub(tmp_path / "hub")
+    hub.holds.set()
+    (home := tmp_path / "home").mkdir()
+    with serving(home, {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_alice", "HF_HUB_OFFLINE": "0"}) as url:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(WAIT_MILLISECONDS)
+        page.goto(f"{url}/?tab=train")
+        page.get_by_label("Hugging Face Jobs").check()
+        page.get_by_label("Spending limit (US dollars)").fill("5")
+        page.get_by_label("Spending limit (US dollars)").press("Tab")
+        page.locator("#train-cost", has_text="The limit of $5.00 ends the job").wait_for()
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_text("Hugging Face looks for a free machine").wait_for()
+        (job,) = hub.jobs.values()
+        assert ("l4x1", int(60 * 5 / 0.013333 - 600)) == (job.spec["flavor"], job.spec["timeoutSeconds"])
+        page.locator("#train-cancel").click()
+        wait_for(lambda: job.stage == "CANCELED")
+        page.close()
+    hub.close()

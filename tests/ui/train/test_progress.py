@@ -9,7 +9,7 @@ from rankviz.ui.train.tab import examples, now, progress, start
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.web.train_form import FORM
+from tests.support.web.tabs import FORM
 
 
 def running(api):

@@ -8,7 +8,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import measuring, mode_chosen, request_of, values_of
 from tests.support.runs import questions
-from tests.support.web.train_form import FORM
+from tests.support.web.tabs import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
 

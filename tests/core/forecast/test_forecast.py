@@ -1,23 +1,60 @@
-"""Own runs, worked out by hand: losses between them, the rank and the rate to take, what to train next and to ship."""
+"""Forecasts and own runs, worked out by hand: bands, losses between runs, and what to train next and to ship."""
 
 import math
 from dataclasses import replace
 
 import pytest
 
+from rankviz.core.forecast.bands import at_rank, forecast
 from rankviz.core.forecast.decision import decide
-from rankviz.core.forecast.quick_look import (
-    BentRank,
-    MeasuredRank,
-    Noise,
-    between,
-    pick_of,
-    rate_look,
-    score_pick,
-)
+from rankviz.core.forecast.quick_look import BentRank, MeasuredRank, Noise, between, pick_of, rate_look, score_pick
+from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import plain_sweep
-from tests.support.runs.forecasts import measured
-from tests.support.web.quick_looks import forecast, quick_look_runs
+from tests.support.runs.forecasts import band, bands, left_out, measured
+from tests.support.web import quick_looks
+from tests.support.web.quick_looks import quick_look_runs
+
+
+@pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
+def test_a_rank_is_extrapolated_where_no_line_has_it_or_one_of_its_neighbours_in_the_table(r, extrapolated):
+    row = at_rank(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), r)
+
+    assert extrapolated is row.extrapolated
+
+
+@pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
+def test_a_rank_outside_the_table_is_refused(r):
+    with pytest.raises(InvalidSettingError, match="ranks from 1 to 256"):
+        at_rank(band(), r)
+
+
+@pytest.mark.parametrize(
+    ("change", "validated"),
+    [
+        ({}, True),
+        ({"inside_80": 0.74}, False),
+        ({"publications": 4}, False),
+        ({"crps": 1.01}, False),
+    ],
+)
+def test_a_kind_is_validated_by_enough_points_inside_of_enough_publications_and_a_small_enough_error(change, validated):
+    assert validated is left_out(**change).validated
+
+
+def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
+    table = bands(left_out=[left_out(inside_80_by_publication=0.8, publications=6, points=40, crps_rule=0.8)])
+
+    answer = forecast(table, "score", "simple")
+    other = " ".join(forecast(table, "score", "shift").sentences)
+    missed = forecast(bands(left_out=[left_out(inside_80=0.47)]), "score", "simple").sentences
+
+    assert answer.validated and 0.75 == answer.coverage_80_left_out
+    (words,) = [text for text in answer.sentences if text.startswith("Validated: ")]
+    assert "held 75 % of 40 points of simple tasks (6 publications; 80 %" in words
+    assert "was 1.00" in words
+    assert "Not validated: no publication of this kind" in other and "CRPS" not in other
+    assert any(text.startswith("Not validated: ") and "held 47 % of 20 points" in text for text in missed)
+
 
 ENDS = {4: 1.4, 64: 1.0}
 
@@ -90,9 +127,11 @@ FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_estimate():
     runs = quick_look_runs(1.9, 1.8)
 
-    assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)]
+    assert [16, 8, 64] == [
+        decide(runs, quick_looks.forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)
+    ]
     # A quarter of a percent of 1.8 is 0.0045.
-    assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
+    assert [64, 32] == [decide(runs, quick_looks.forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +144,6 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     ],
 )
 def test_the_adapter_to_ship_is_one_that_can_be_had_of_the_lowest_rank_within_the_tolerance(low, cuts, saved, shipped):
-    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), forecast(FALLING))
+    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), quick_looks.forecast(FALLING))
 
     assert shipped == (decision.ship.r, decision.ship.made)

@@ -1,7 +1,8 @@
-"""The Runs tab as Gradio draws it, whatever a test leaves open."""
+"""The Runs tab as Gradio draws it, whatever a test leaves open, and the form of Train as its widgets hold it."""
 
 from rankviz.api import Api
 from rankviz.ui.runs.view import runs_view
+from rankviz.ui.train.form import DEFAULTS
 from rankviz.ui.wiring import View
 
 NOTHING_CHOSEN = {
@@ -13,3 +14,6 @@ NOTHING_CHOSEN = {
 def drawn(api: Api, **choices: object) -> View:
     """What the tab shows for these choices, all of it."""
     return runs_view(api, **NOTHING_CHOSEN | choices)
+
+
+FORM = {**DEFAULTS, "mode": "sweep", "ranks": ["16", "4"]}
