@@ -5,17 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.preflight import (
-    HUB_DISK,
-    Card,
-    Disk,
-    Driver,
-    Facts,
-    HubAnswer,
-    Software,
-    checks,
-    problems,
-)
+from rankviz.core.preflight import HUB_DISK, Card, Disk, Driver, Facts, HubAnswer, Software, checks, problems
 
 GB, GIB = 10**9, 2**30
 L4 = Card(index=0, name="NVIDIA L4", uuid="GPU-1", memory_bytes=24 * GIB, used_bytes=0, capability=(8, 9))

@@ -3,11 +3,7 @@
 import pytest
 
 from rankviz.children import Children
-from rankviz.core.probe import (
-    ProbeRecord,
-    as_json,
-    extrapolate,
-)
+from rankviz.core.probe import ProbeRecord, as_json, extrapolate
 from rankviz.core.runs.events import ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError

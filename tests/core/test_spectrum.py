@@ -110,8 +110,7 @@ def test_experts_of_a_fused_parameter_share_one_rank():
 
 
 @pytest.mark.parametrize(
-    ("values", "proposed"),
-    [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((10.0, 0.1, 0.1), 1)],
+    ("values", "proposed"), [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((10.0, 0.1, 0.1), 1)]
 )
 def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
     assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))

@@ -1,6 +1,6 @@
 """Answers to questions drawn at random over all options, the same ones each time: what golden.answers does not reach.
 
-`python -m tests.golden.drawn FILE.jsonl.gz` writes them (`make golden`). Numbers inside sentences count here too.
+`python -m tests.golden.drawn FILE.jsonl.gz` writes them (`make golden`). Numbers and names inside sentences count too.
 """
 
 import csv
@@ -17,8 +17,10 @@ from typing import Any
 
 from tests.golden.answers import ask, compact, write
 
-ESTIMATES, FITS, VERDICTS = 800, 30, 60
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+COUNT = 900
+"""Number of questions: of 30, one is a fit, two are verdicts, and the others estimates."""
+TOLD = re.compile(r"\w+(?:[._,]\w+)+|\w*\d\w*")
+"""Pattern of a number or a name, such as 1,024 or q_proj."""
 USUAL = {
     "--framework": ("unsloth", "unsloth", "trl", "peft"),
     "--precision": ("nf4-dq", "nf4-dq", "nf4", "bf16", "bf16", "fp16", "fp32", "int8"),
@@ -37,6 +39,7 @@ USUAL = {
     "--targets": (
         *("unsloth", "all-linear", "attention", "mlp", "qv", "q_proj,o_proj,gate_proj", "down_proj,nothing"),
         *("self_attn.q_proj,mlp.down_proj", "layers.1.mlp.up_proj", "gate,up_proj", "experts.down_proj,v_proj"),
+        *("q_proj,embed_tokens", "qkv_proj,k_proj,lm_head", "unsloth", "all-linear"),
     ),
     "--batch": ("1", "2", "2", "8", "32"),
     "--accum": ("1", "4", "4", "16"),
@@ -55,36 +58,38 @@ SELDOM = {
     ),
     "--unsloth-class": ("FastModel",),
 }
-FLAGS = ("--rslora", "--dora", "--rslora", "--dora", "--text-only", "--no-finetune-vision-layers")
+FLAGS = (
+    *("--rslora", "--dora", "--rslora", "--dora", "--text-only", "--no-finetune-vision-layers"),
+    *("--finetune-vision-layers", "--no-finetune-mlp-modules", "--no-finetune-language-layers"),
+)
 LENGTHS = (
     "--steps 300",
     "--tokens 2000000",
     "--examples 5000",
     "--examples 800 --example-tokens 300 --epochs 2.5",
     "--examples 20000 --example-tokens 700 --longest-tokens 9000",
+    "--examples 3000 --longest-tokens 300",
     "",
 )
 
 
-def drawn() -> Iterator[dict[str, Any]]:
-    """{"question", "answer"}, in the same order every time."""
-    chance = random.Random(12)
+def drawn(first: int = 0, last: int = COUNT) -> Iterator[dict[str, Any]]:
+    """{"question", "answer"}, in the same order every time. first, last: from which one to before which."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["RANKVIZ_HOME"] = home
         models = [row["id"] for row in json.loads(ask("models --json"))]
-        for _ in range(ESTIMATES):
-            ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
-            words = ["estimate", chance.choice(models), *(word for r in ranks for word in ("-r", str(r)))]
-            words += [*settings(chance), *chance.choice(LENGTHS).split()]
-            if chance.random() < 0.1:
-                words += ["--usd-per-hour", "1.25"]
-            yield entry(words)
-        for _ in range(FITS):
-            words = ["fit", chance.choice(models), "-r", chance.choice(("8", "16", "64")), *settings(chance)]
-            yield entry(words)
-        for number in range(VERDICTS):
-            table = Path(home) / f"{number}.csv"
-            yield verdict(chance, table)
+        for number in range(first, last):
+            chance = random.Random(number)
+            if number % 15 == 7:
+                yield verdict(chance, Path(home) / f"{number}.csv")
+            elif number % 30 == 0:
+                words = ["fit", chance.choice(models), "-r", chance.choice(("8", "16", "64")), *settings(chance)]
+                yield entry(words)
+            else:
+                ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
+                words = ["estimate", chance.choice(models), *(word for r in ranks for word in ("-r", str(r)))]
+                words += [*settings(chance), *chance.choice(LENGTHS).split()]
+                yield entry([*words, "--usd-per-hour", "1.25"] if chance.random() < 0.1 else words)
 
 
 def settings(chance: random.Random) -> list[str]:
@@ -129,14 +134,14 @@ def verdict(chance: random.Random, table: Path) -> dict[str, Any]:
 
 
 def numbers(value: Any) -> Any:
-    """The value with the numbers alone of its sentences."""
+    """The value with the numbers and names alone of its sentences."""
     match value:
         case dict():
             return {key: numbers(each) for key, each in value.items()}
         case list():
             return [numbers(each) for each in value]
         case str() if " " in value:
-            return " ".join(["text", *NUMBER.findall(value)])
+            return " ".join(["text", *TOLD.findall(value)])
     return value
 
 

@@ -247,8 +247,6 @@ def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(t
 
 
 RANKS = (1, 2, 4, 8)
-
-
 KILLED = """
 import os, sys
 from pathlib import Path

@@ -149,6 +149,8 @@ def test_the_oldest_uploads_make_room_and_what_has_just_come_stays(temp):
     with pytest.raises(LimitError, match="all of the 1 MB that this server has for them"):
         temp.require_room(1, coming_bytes=700_000)
     assert [files[0], files[2]] == there(files)
+    assert 299_999 == temp.require_room(1, coming_bytes=300_001)  # one byte too many takes the oldest
+    assert [files[2]] == there(files)
 
 
 def test_newer_downloads_make_room_before_older_uploads(temp, made):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
-from rankviz.store import ImportLimits, RunStore, export_runs, recorded
+from rankviz.store import ImportLimits, RunStore, export_runs, recorded, take_in
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
@@ -62,11 +63,7 @@ def test_an_export_has_what_each_example_counted_beside_its_loss(tmp_path):
 
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
-
-
 MEASURED = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
-
-
 ANSWER = {"place": 0, "prompt": "", "reference": "", "text": "", "ended": True}
 
 
@@ -142,14 +139,7 @@ def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
 
 @pytest.mark.parametrize(
     ("run_id", "sweep_id"),
-    [
-        ("theirs", "new"),
-        ("THEIRS", "new"),
-        ("Sweep", "new"),
-        ("b", "sweep"),
-        ("b", "theirs"),
-        ("b", "b"),
-    ],
+    [("theirs", "new"), ("THEIRS", "new"), ("Sweep", "new"), ("b", "sweep"), ("b", "theirs"), ("b", "b")],
 )
 def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_path, run_id, sweep_id):
     store = RunStore(tmp_path)
@@ -234,8 +224,6 @@ def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_
 
 
 BEGUN = {"event": "RunStarted", "time": 1, "environment": {"target_modules": ["q_proj"] * 50}}
-
-
 LINES = {
     "numbers of examples": MEASURED | {"example_losses": [1.0] * 100},
     "versions": BEGUN | {"environment": {"versions": {str(number): "1" for number in range(40)}}},
@@ -273,3 +261,26 @@ def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(t
     path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
 
     assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=25_000, values=100_000))
+
+
+@pytest.mark.parametrize(("size", "message"), [(10**8, "cannot be read as a RankViz"), (10**8 + 1, "is over 100 MB")])
+def test_a_zip_of_more_than_100_mb_is_not_opened(tmp_path, size, message):
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.truncate(size)
+
+    with pytest.raises((InvalidSettingError, LimitError), match=message):
+        import_runs(RunStore(tmp_path), tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("end", ["-r8", "x", "-" + "r" * 95])
+def test_a_strangers_runs_get_names_of_their_own_of_at_most_100_characters(tmp_path, end):
+    sweep_id = "s" * (99 - len(end))
+    take = [
+        (replace(questions.sweep(ranks=(8,)).runs(sweep_id=sweep_id, created_at=1.0)[0], run_id=sweep_id + end), b"")
+    ]
+    (own,), (other,) = (take_in(RunStore(tmp_path / who), take, strangers=[who]) for who in ("ann", "ben"))
+
+    assert len(own) == len(other) <= 100 and own != other
+    request = RunStore(tmp_path / "ann").record(own).request
+    assert re.fullmatch("s{1,91}-[0-9a-f]{8}", request.sweep_id)
+    assert own == request.sweep_id + end or re.fullmatch("s.{0,90}-[0-9a-f]{8}", own)

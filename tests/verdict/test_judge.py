@@ -1,16 +1,18 @@
 """The verdict on small tables: worked by hand, against scipy's own tests, and what it makes of gaps in a table."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from rankviz.core.forecast.quick_look import APART
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts.sweep import judged
-from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, summary
+from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, summary, words
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of
 from tests.support.runs.verdict_tables import run, table
@@ -205,3 +207,35 @@ def test_a_sweep_that_still_trains_is_not_judged(api):
     for event in finished_events(last.request, 1.0):
         store.append(last.run_id, event)
     assert "How sure" in judged(api, store.sweep(sweep_id)).summary
+
+
+@pytest.mark.parametrize(
+    ("by_rank", "part"),
+    [
+        ({4: [[2.0], [2.1]]}, "Only r = 4 has finished runs: no other rank to compare it with."),
+        ({4: [[2.0]], 8: [[1.9]]}, "To measure the noise between runs, run each rank with the same 3 or more seeds."),
+        ({4: [[2.0], [2.01], [2.02]], 8: [[1.0], [1.01], [1.02]]}, "r = 8 is best: every other rank is worse by more"),
+        ({4: [[1.0], [1.01], [1.02]], 8: [[2.0], [2.01], [2.02]], 16: [[1.1], [1.0], [1.2]]}, "r = 16 cannot be"),
+        (
+            {4: [[2.0], [2.01], [2.02]], 8: [[1.0], [1.1], [1.2]], 16: [[1.1], [1.0], [1.3]]},
+            "8 has the lowest loss. Ev",
+        ),
+        ({4: [[1.1], [1.0], [1.3]], 8: [[1.0], [1.1], [1.2]]}, "The smallest rank that cannot be distinguished from"),
+        (STEADY, "The rank makes no practical difference here: all differences are within 0.02 nats"),
+        ({**STEADY, 64: [[2.9], [2.901], [2.902], [2.9]]}, "Equal to it within 0.02 nats: r = 4."),
+    ],
+)
+def test_the_words_of_a_verdict_by_what_it_found(by_rank, part):
+    said = " ".join(sentences(judge(table(by_rank))))
+
+    assert part in said
+    assert ("To measure the noise" in said) is part.startswith("To measure")
+
+
+@pytest.mark.parametrize(("apart", "value"), [(APART - 0.1, "Within noise"), (APART + 0.1, "More than noise")])
+def test_single_runs_are_compared_with_the_noise_of_a_rank_that_was_repeated(apart, value):
+    runs = [SimpleNamespace(r=4, loss=2.0, runs=3), SimpleNamespace(r=64, loss=2.0 - 0.1 * apart, runs=1)]
+    answer = words._two_runs(SimpleNamespace(forecast=SimpleNamespace(runs=runs, noise_nats=0.1)))
+
+    assert ("How sure", value) == answer[:2]
+    assert f"{apart:.1f} times the noise of one run (from 2 repeats)" in answer.sentence

@@ -140,3 +140,26 @@ def test_a_file_of_right_and_wrong_answers_is_judged_in_points(tmp_path):
 
     assert CORRECT is metric
     assert [[0.0, 100.0], [0.0, 0.0]] == [run.losses.tolist() for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("column", "taken", "wrong"),
+    [
+        ("rank", ("1", "65536"), ("0", "65537", "1.5")),
+        ("seed", ("s", "x" * 200), ("", "x" * 201, "a\x00")),
+        ("loss", ("-1e9", "1e9", "nan"), ("", "-1.1e9", "1.1e9")),
+        ("learning_rate", ("5e-324", "1e6"), ("0", "1.1e6")),
+        ("target_tokens", ("1", "1000000000", ""), ("0", "1000000001", "1.5")),
+    ],
+)
+def test_a_cell_at_its_bound_is_taken_and_one_beyond_is_refused(tmp_path, column, taken, wrong):
+    usual = {"rank": "4", "seed": "0", "example": "a", "loss": "1", "learning_rate": "1", "target_tokens": "1"}
+
+    def read(text):
+        lines = ",".join(usual), ",".join((usual | {column: text}).values())
+        return read_table(write(tmp_path, "\n".join(lines)))[0]
+
+    assert [1] * len(taken) == [len(read(text)) for text in taken]
+    for text in wrong:
+        with pytest.raises(BadDataError, match=column):
+            read(text)

@@ -7,13 +7,7 @@ from scipy import stats
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
-from rankviz.verdict.noise import (
-    PairNoise,
-    RunNoise,
-    chance_to_tell,
-    needed,
-    studentized_range_quantile,
-)
+from rankviz.verdict.noise import PairNoise, RunNoise, chance_to_tell, needed, studentized_range_quantile
 from tests.support.runs.verdict_tables import planted, table
 
 FREEDOMS = (1, 1e4)
@@ -109,19 +103,12 @@ def answers(generator, chances, *, seeds=3, examples=64, spread=0.8, run_sd=0.0)
     run's own luck moves it (in logits), as an example's difficulty does."""
     logit = {r: np.log(p / (1 - p)) for r, p in chances.items()}
     difficulty = generator.normal(0, spread, examples)
-    return table(
-        {
-            r: [
-                100.0
-                * (
-                    generator.random(examples)
-                    > 1 / (1 + np.exp(-(logit[r] + difficulty + generator.normal(0, run_sd))))
-                )
-                for _ in range(seeds)
-            ]
-            for r in chances
-        }
-    )
+
+    def errors(r):
+        drawn, odds = generator.random(examples), logit[r] + difficulty + generator.normal(0, run_sd)
+        return 100.0 * (drawn > 1 / (1 + np.exp(-odds)))
+
+    return table({r: [errors(r) for _ in range(seeds)] for r in chances})
 
 
 def share_of(says, chances, times=300, **noise):

@@ -14,8 +14,6 @@ from tests.support.runs.toy import ASSUMPTIONS
 
 STEPS = TrainingSetup(max_steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
 SWEEP = [point(4, 1.02, learning_rate=1e-3), point(16, 1.008), point(64, 1.0, learning_rate=1e-3)]
-
-
 RECORD = Api().advice.record()
 
 

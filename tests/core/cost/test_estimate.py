@@ -25,10 +25,7 @@ from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE, gpu
 ROOT = Path(__file__).parents[3]
 API = Api()
 CARD = gpu()
-REAL = [
-    ("meta-llama/Llama-3.1-8B", "trl", "nf4-dq"),
-    ("Qwen/Qwen3-30B-A3B", "peft", "nf4-dq"),
-]
+REAL = [("meta-llama/Llama-3.1-8B", "trl", "nf4-dq"), ("Qwen/Qwen3-30B-A3B", "peft", "nf4-dq")]
 
 
 def question(**more):
@@ -113,8 +110,6 @@ def test_experts_of_another_rank_take_the_memory_and_the_time_of_that_rank():
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)
 TRUNCATED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=9000)
 DORA = {"precision": "bf16", "use_dora": True, "gradient_accumulation_steps": 1}
-
-
 LLAMA, GPT_OSS = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b"
 
 

@@ -2,11 +2,13 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.cost.blocks import loss_moments
-from rankviz.core.cost.memory import MemoryTerms
+from rankviz.core.cost import shapes
+from rankviz.core.cost.blocks import SMALL_CARD_BYTES, loss_moments, unsloth_chunk
+from rankviz.core.cost.memory import MemoryTerms, nf4_bytes, training_reserve_bytes
 from rankviz.core.cost.stack import Habits, Litgpt
 from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
@@ -138,3 +140,45 @@ def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     terms = MemoryTerms(TOY, shape_of(TOY), stack("unsloth", precision="fp16", habits=forced), None)
 
     assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)
+
+
+KERNELS = {
+    "efficient": "6.1 60, 7.0 64, 7.5 62 fp32, 8.0 264, 8.0 60 fp32, 8.0 64 masked, 8.0 64 uneven, 8.6 224, 8.9 200, "
+    "9.0 64 fp32, 12.0 200",
+    "math": "7.0 60, 7.5 64 grouped, 8.0 257, 8.0 62 fp32, 8.6 193",
+    "flash": "8.0 200, 8.6 192, 8.6 225, 8.6 256, 8.9 64 grouped, 9.0 136, 9.0 124, 9.0 200, 9.0 129 grouped, "
+    "10.0 64 own_blocks, 11.0 64, 12.0 192",
+    "cudnn": "9.0 128 masked, 9.0 64 own_blocks, 10.0 64",
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_torchs_kernel_by_card_width_of_heads_and_what_it_is_given(kernel):
+    for asked in KERNELS[kernel].split(", "):
+        capability, width, *what = asked.split()
+        half, own = 4 if "fp32" in what else 2, "own_blocks" in what
+        card = SimpleNamespace(compute_capability=float(capability), attention_bytes=half, own_blocks=own)
+        given = {name: name in what for name in ("masked", "grouped", "uneven")}
+        assert kernel == shapes._sdpa(card, int(width), **given), asked
+
+
+def test_the_buffer_of_unsloths_loss_at_each_of_its_bounds():
+    def rows(vocab, tokens=2046, hidden=4096, usable=None, ampere=False):
+        return unsloth_chunk(tokens, hidden, vocab, usable, ampere=ampere)
+
+    # 512 · 151,936 logits are 1,024 rows of 75,968, and a power of two below that of 75,969
+    assert [(1024, 75_968), (512, 75_969), (100, 75_969)] == [rows(75_968), rows(75_969), rows(75_969, tokens=100)]
+    assert [(2046, 1000), (4096, 1000)] == [rows(1000), rows(1000, tokens=5000)]  # at most 4,096
+    assert (2048, 32_000) == rows(32_000, tokens=16_000) == rows(32_000, tokens=31_999)  # 16,000 · 4,096 / 32,000
+    assert [(268, 2 * 10**6), (2, 10**9)] == [rows(2 * 10**6), rows(10**9)]  # 2 GiB of 4 bytes, and two rows at least
+    small, large = {"ampere": True, "usable": SMALL_CARD_BYTES}, {"ampere": True, "usable": SMALL_CARD_BYTES + 1}
+    assert [(5, 16_384), (5, 32_768)] == [rows(32_769, tokens=5, **small), rows(32_768, tokens=5, **small)]
+    assert [(4096, 16_384), (4095, 32_769)] == [rows(32_769, tokens=n, hidden=2**16, **large) for n in (4096, 4095)]
+
+
+def test_bytes_in_nf4_count_each_begun_block_and_room_is_wanted_for_2048_logits():
+    # half a byte a weight; 1, 2 and 257 maxima, in 8 bit with an fp32 maximum for each begun 256, or in fp32
+    assert [32 + 1 + 4, 33 + 2 + 4, 8193 + 257 + 8] == [nf4_bytes(n, nested=True) for n in (64, 65, 2**14 + 1)]
+    assert [32 + 4, 33 + 8] == [nf4_bytes(n, nested=False) for n in (64, 65)]
+    wanted = 17 / 16 * (48 * 4096 * 16 + 4 * 2048 * 100) + 2**28
+    assert wanted == training_reserve_bytes(TOY, stack(max_length=4096))

@@ -31,18 +31,9 @@ from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 
 def terms(load=None):
-    setup = (
-        TrainingSetup(gradient_accumulation_steps=2, max_steps=3)
-        if load
-        else TrainingSetup(gradient_accumulation_steps=2)
-    )
-    return DurationTerms(
-        work=Range(0.9, 2.7, 4.5),
-        work_per_rank=Range(0.05, 0.15, 0.25),
-        floor=Range(2, 4, 6),
-        load=Range(1, 2, 3),
-        setup=setup,
-    )
+    setup = TrainingSetup(gradient_accumulation_steps=2, max_steps=3 if load else None)
+    work, of_rank, floor, loading = (0.9, 2.7, 4.5), (0.05, 0.15, 0.25), (2, 4, 6), (1, 2, 3)
+    return DurationTerms(*(Range(*each) for each in (work, of_rank, floor, loading)), setup)
 
 
 def test_a_micro_step_adds_floor_and_compute_at_right_angles_and_loading_counts_with_a_length():
@@ -106,17 +97,13 @@ NOISE = ASSUMPTIONS.value("here-few-noise")
 
 
 def timings(*ratios, workload=HERE, kind="run", rest=None):
-    return [
-        Timing(
-            source_id=f"{kind}-{workload.base}-{i}",
-            kind=kind,
-            ended_at=float(i),
-            workload=workload,
-            ratio=ratio,
-            rest=rest,
-        )
-        for i, ratio in enumerate(ratios)
-    ]
+    shared = {"kind": kind, "workload": workload, "rest": rest}
+    ids = (f"{kind}-{workload.base}-{i}" for i in range(len(ratios)))
+    each = zip(ids, map(float, range(len(ratios))), ratios, strict=False)
+    return [Timing(source_id=name, ended_at=at, ratio=ratio, **shared) for name, at, ratio in each]
+
+
+PROBED = MemoryCalibration(probe_ids=("p",), process_bytes=0, working_factor=0.5, memory_width=0.1, reserved_share=1.25)
 
 
 def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_is_at_most_twice_the_low():
@@ -233,11 +220,8 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
         reserved_band=Range(1500, 2200, 3000),
         device_band=Range(1600, 2400, 3400),
     )
-    calibrated = MemoryCalibration(
-        probe_ids=("p",), process_bytes=0, working_factor=0.5, memory_width=0.1, reserved_share=1.25
-    )
 
-    moved = calibrated_memory(memory, calibrated, Range(10, 20, 30))
+    moved = calibrated_memory(memory, PROBED, Range(10, 20, 30))
 
     # 1,400 known and half of 600
     assert 1700 == moved.allocated == moved.allocated_band.expected
@@ -245,3 +229,32 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
     assert 2125 == moved.reserved
     assert 2145 == moved.device
     assert 1530 * 1.25 + 10 == pytest.approx(moved.device_band.low)
+
+
+def test_the_sources_of_an_estimate_are_named_and_counted():
+    here, probes = timings(2.0), timings(2.0, 2.0, kind="probe")
+    elsewhere = [replace(here[0], is_here=False, workload=replace(HERE, base="b"))]
+    words = [pace_of(each, HERE, ASSUMPTIONS).in_words for each in ([*here, *probes], probes, elsewhere)]
+    both = Calibration(memory=replace(PROBED, probe_ids=("p", "")), pace=pace_of([*here, *probes], HERE, ASSUMPTIONS))
+
+    other = "from 1 finished run with another base model, so the range is wider"
+    assert ["from 1 finished run and 2 probes here", "from 2 finished probes here", other] == words
+    assert {
+        "calibrated": "on this machine",
+        "probe_ids": ["p", "probe-a-0", "probe-a-1"],
+        "run_ids": ["run-a-0"],
+        "working_factor": 0.5,
+        "seconds_factor": pytest.approx(2.0),
+        "in_words": f"Memory is calibrated by 2 probes of this model here; time is estimated {words[0]}.",
+    } == both.as_json()
+    assert (None, None, "") == tuple(Calibration(memory=None, pace=None).as_json().values())[3:]
+
+
+def test_runs_of_a_model_so_many_times_as_large_or_as_small_count_and_the_range_widens_by_that():
+    reach, slope = (ASSUMPTIONS.value(name) for name in ("here-base-reach", "here-size-width"))
+    fixed = math.log(NOISE) + ASSUMPTIONS.value("here-base-width")
+    for times in (3, reach, reach + 1):
+        large = replace(HERE, parameters=HERE.parameters * times, base="b")
+        paces = [pace_of(timings(2.0, workload=a), b, ASSUMPTIONS) for a, b in ((HERE, large), (large, HERE))]
+        spread = pytest.approx(fixed + slope * math.log(times)) if times <= reach else None
+        assert [spread] * 2 == [pace and math.log(pace.spread) for pace in paces]

@@ -30,12 +30,7 @@ def test_a_rank_outside_the_table_is_refused(r):
 
 @pytest.mark.parametrize(
     ("change", "validated"),
-    [
-        ({}, True),
-        ({"inside_80": 0.74}, False),
-        ({"publications": 4}, False),
-        ({"crps": 1.01}, False),
-    ],
+    [({}, True), ({"inside_80": 0.74}, False), ({"publications": 4}, False), ({"crps": 1.01}, False)],
 )
 def test_a_kind_is_validated_by_enough_points_inside_of_enough_publications_and_a_small_enough_error(change, validated):
     assert validated is left_out(**change).validated
@@ -57,8 +52,6 @@ def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
 
 
 ENDS = {4: 1.4, 64: 1.0}
-
-
 ONE_REPEAT = Noise(0.01, 1)
 
 

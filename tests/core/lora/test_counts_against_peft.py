@@ -20,7 +20,6 @@ from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 ROWS = load_index(ASSETS)
-
 DENSE = (
     (16, LoraConfig(target_modules="all-linear")),
     (8, LoraConfig(target_modules="unsloth")),

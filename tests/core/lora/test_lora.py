@@ -16,6 +16,7 @@ from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.targets import ALL_ON, EXPERT_NAMES, Flags, names_experts
 from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError
@@ -26,7 +27,6 @@ WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_pa
 UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
-
 REMAPPED = model(
     (*ATTENTION, ROUTER, *EXPERTS, *SHARED),
     id="toy/remapped",
@@ -197,21 +197,18 @@ def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
 NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
 LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
 GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
-
 FUSED = PlainModule(
     path="model.layers.{}.mlp.experts",
     tensors=tensors(gate_up_proj=(4, 16, 16), down_proj=(4, 16, 8)),
     part="mlp",
     blocks=(0, 1),
 )
-
 NORMED = replace(
     UNTIED,
     id="toy/normed",
     plain_modules=(NORM, LAST_NORM),
     other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
 )
-
 ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
 
 
@@ -306,13 +303,7 @@ KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
 
 
 @pytest.mark.parametrize("asking", KINDS)
-@pytest.mark.parametrize(
-    ("given", "rank", "alpha"),
-    [
-        ({"r": 8, "lora_alpha": 32}, 8, 32),
-        ({"r": 8}, 8, 16),
-    ],
-)
+@pytest.mark.parametrize(("given", "rank", "alpha"), [({"r": 8, "lora_alpha": 32}, 8, 32), ({"r": 8}, 8, 16)])
 def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, given, rank, alpha):
     asked = asking(lora=LoraConfig(**given, use_dora=True))
 
@@ -344,3 +335,71 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
+
+
+FUSED_QKV = model((layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), *MLP), id="toy/fused")
+PLAIN_MOE = replace(TOY_MOE, model_type="toy")
+WHOLE = replace(OTHER, tower="whole for text", model_type="gemma4")
+BOTH = {"modules_to_save": ("lm_head", "embed_tokens")}
+OF_NONE, IN_FULL = "fused parameters, and these targets name none of them.", "Unsloth trains lm_head in full"
+TIED = "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
+REWRITTEN = (
+    "PEFT 0.21.2 on transformers 5 silently rewrites these targets. Each expert's gate_up_proj and down_proj carry"
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "targets", "framework", "settings", "notes"),
+    [
+        (TOY, ("q_proj", "x"), "peft", {}, ["x matches nothing in this model, which has q_proj, k_proj, v_proj, o_"]),
+        (TOY, ("q_proj", "x", "a.y"), "peft", {}, ["x and a.y match nothing in this model"]),
+        (TOY, ("self_attn.q_proj", "mlp.down_proj"), "peft", {}, []),
+        (TOY, "qv", "peft", {"modules_to_save": ("z",)}, ["names z, which has no parameters here. Embedding and head"]),
+        (TOY, "qv", "trl", {FLAGS[2]: False}, [f"{FLAGS[2]}: these settings are Unsloth's on a GPU; TRL ignores them"]),
+        (TOY, "qv", "trl", {"expert_rank": 2}, ["expert_rank has no effect here: this model has no experts."]),
+        (FUSED_QKV, "qv", "peft", {}, ["qv is qkv_proj here: this model has no q_proj and v_proj of its own."]),
+        (FUSED_QKV, ("o_proj", "q_proj"), "peft", {}, ["Name qkv_proj instead, which holds them fused."]),
+        (TOY_MOE, "attention", "peft", {"expert_rank": 2}, ["these experts carry no LoRA.", "only through target_"]),
+        (TOY_MOE, ("q_proj",), "unsloth", {}, [OF_NONE]),
+        (TOY_MOE, "unsloth", "unsloth", {"expert_rank": "r/active"}, ["at rank r / 2 an expert, as parameters."]),
+        (
+            PLAIN_MOE,
+            "all-linear",
+            "trl",
+            {"moe_scheme": "target-parameters", "expert_rank": 3},
+            ["3 an expert, as par"],
+        ),
+        (REMAPPED, "unsloth", "peft", {}, [f"{REWRITTEN} LoRA, gate_up_proj at rank 2r; shared experts"]),
+        (REMAPPED, "unsloth", "peft", {"expert_rank": 2}, ["gate_up_proj at rank 2 · 2; shared experts"]),
+        (REMAPPED, "unsloth", "peft", {"expert_rank": "r/all"}, ["gate_up_proj at rank 2 · r / 4; shared experts"]),
+        (WITH_HEAD, ("q_proj", "lm_head"), "unsloth", {}, [IN_FULL, TIED]),
+        (WITH_HEAD, ("q_proj",), "unsloth", BOTH, ["tied: Unsloth trains one set of weights and saves it twice."]),
+        (WITH_HEAD, ("q_proj",), "peft", BOTH, [TIED]),
+        (UNTIED, ("q_proj",), "unsloth", {"modules_to_save": ("model.embed_tokens",)}, []),
+        (UNTIED, ("q_proj", "embed_tokens"), "trl", {}, ["PEFT saves the frozen weight of embed_tokens with"]),
+        (ROUTED, ("q_proj",), "unsloth", {"modules_to_save": ("experts", "mlp.gate")}, [OF_NONE, "saves experts in"]),
+        (replace(NORMED, tower="text tower"), "qv", "peft", {}, ["other towers included, is toy/normed:whole."]),
+        (WHOLE, ("q_proj",), "unsloth", {FLAGS[0]: True}, ["loaded: 3 of 5 targeted modules are", "With text_only it"]),
+        (replace(WHOLE, tower="whole model"), ("q_proj",), "peft", {}, ["loaded: 3 of 5 targeted modules are outside"]),
+        (OTHER, ("q_proj", "per_layer_gate"), "unsloth", {}, ["leaves out per_layer_gate: its FastLanguageModel trai"]),
+    ],
+)
+def test_the_notes_on_an_adapter_say_all_that_holds_and_nothing_else(spec, targets, framework, settings, notes):
+    said = plan_of(spec, targets, framework, **settings).notes
+
+    assert [True] * len(notes) == [part in note for part, note in zip(notes, said, strict=True)], said
+
+
+def test_names_of_experts_are_given_beside_a_list_of_layers_only_where_language_and_mlp_are_on():
+    named = [plan_of(PLAIN_MOE, "all-linear", "unsloth", **{flag: False}).target_modules for flag in FLAGS[::3]]
+
+    assert [(*UNSLOTH_SEVEN,), UNSLOTH_SEVEN[:4]] == named
+
+
+def test_unsloth_reads_the_text_of_its_pattern_as_a_request_for_experts():
+    no_mlp, neither = Flags(mlp=False), Flags(mlp=False, language=False)
+    named = [names_experts(each, ALL_ON) for each in (("gate_proj", "q_proj"), ("q_proj", "o_proj"))]
+    named += [names_experts(each, no_mlp) for each in (("q_proj", "in_proj"), ("q_proj", "x_proj"))]
+    named += [names_experts(each, neither) for each in (("x_proj",), ("ffn.x_proj",))]
+
+    assert [("gate_proj",), EXPERT_NAMES, (), EXPERT_NAMES, (), EXPERT_NAMES] == named

@@ -93,12 +93,7 @@ def estimated_working_bytes(name, *, habits, precision, targets, checkpointing):
     return MemoryTerms(spec, model_shape(spec, plan.adapted), stack, None).at(2, plan.parameters(2)).working
 
 
-TARGETS = {
-    "llama": SEVEN,
-    "gemma3": SEVEN,
-    "gpt2": ("c_attn",),
-    "experts": ATTENTION,
-}
+TARGETS = {"llama": SEVEN, "gemma3": SEVEN, "gpt2": ("c_attn",), "experts": ATTENTION}
 
 
 @pytest.mark.torch

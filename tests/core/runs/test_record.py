@@ -50,8 +50,6 @@ def begun(attempt):
 
 
 LOST = RunRequeued(time=2.0, attempt=1, lost="The node has gone.")
-
-
 DONE = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="GPU allocated", attempt=2)
 
 

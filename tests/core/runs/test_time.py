@@ -35,8 +35,6 @@ from tests.support.runs.questions import run
 from tests.support.runs.toy import ASSUMPTIONS, TOY
 
 HERE = Workload(base="a", parameters=1, kernels=())
-
-
 ASKED = RunRecord(request=run(run_id="r"))
 
 
