@@ -259,7 +259,7 @@ def takes(
 
 
 def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
-    """Return the given options of this part of the table, by their names in the core."""
+    """Return those options of `table` that are given, by their names in the core."""
     return {each.field or each.name: options[each.name] for each in table if each.name in options}
 
 
