@@ -70,10 +70,7 @@ def counted_sweep(api, hits, *, seeds=(0, 1, 2)):
             event = Evaluated(
                 time=1.0,
                 when=when,
-                loss=9.9,
-                tokens=8,
-                examples=4,
-                seconds=1.0,
+                **{"loss": 9.9, "tokens": 8, "examples": 4, "seconds": 1.0},
                 example_losses=(7.5, 7.5, 7.5, 9.5) if when == "before" else losses,
                 correct_tokens=sum(correct),
                 example_tokens=counts,
@@ -156,8 +153,7 @@ def test_a_cell_at_its_bound_is_taken_and_one_beyond_is_refused(tmp_path, column
     usual = {"rank": "4", "seed": "0", "example": "a", "loss": "1", "learning_rate": "1", "target_tokens": "1"}
 
     def read(text):
-        lines = ",".join(usual), ",".join((usual | {column: text}).values())
-        return read_table(write(tmp_path, "\n".join(lines)))[0]
+        return read_table(write(tmp_path, "\n".join(map(",".join, (usual, (usual | {column: text}).values())))))[0]
 
     assert [1] * len(taken) == [len(read(text)) for text in taken]
     for text in wrong:

@@ -10,11 +10,10 @@ from rankviz.verdict import CANT_TELL, DIFFERENT, judge
 from rankviz.verdict.noise import PairNoise, RunNoise, chance_to_tell, needed, studentized_range_quantile
 from tests.support.runs.verdict_tables import planted, table
 
-FREEDOMS = (1, 1e4)
 CLOSE = 1e-7
 
 
-@pytest.mark.parametrize("freedom", FREEDOMS)
+@pytest.mark.parametrize("freedom", (1, 1e4))
 @pytest.mark.parametrize(("p", "k"), [(0.95, 3), (0.975, 20)])
 def test_the_quantile_of_the_range(p, k, freedom):
     quantile = studentized_range_quantile(p, k, freedom)
@@ -29,14 +28,8 @@ RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
 def noise(ranks, seeds):
     """What fit() finds on average where the runs' luck is RUN, and so on."""
     variance = RUN**2 + REST**2 / EXAMPLES
-    runs = RunNoise(
-        ranks=ranks,
-        paired_variance=variance,
-        paired_freedom=(ranks - 1) * (seeds - 1),
-        variance=variance,
-        freedom=ranks * (seeds - 1),
-        rest_variance=REST**2,
-    )
+    freedoms = {"paired_freedom": (ranks - 1) * (seeds - 1), "freedom": ranks * (seeds - 1)}
+    runs = RunNoise(ranks=ranks, paired_variance=variance, variance=variance, rest_variance=REST**2, **freedoms)
     return runs, PairNoise(seeds=seeds, weight=2 / seeds, examples_variance=2 * LIKES**2 / EXAMPLES)
 
 

@@ -114,15 +114,9 @@ LLAMA, GPT_OSS = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b"
 
 
 def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear", use_dora=False, **setup):
-    fields = {
-        "precision": "nf4-dq",
-        "gradient_checkpointing": "unsloth" if framework == "unsloth" else "hf",
-        "loss_path": "full" if framework == "peft" else "fused",
-        "per_device_train_batch_size": 2,
-        "max_length": 4096,
-        **setup,
-    }
-    training = TrainingSetup(framework=framework, data=data, **fields)
+    fields = {"precision": "nf4-dq", "loss_path": "full" if framework == "peft" else "fused", "max_length": 4096}
+    fields["gradient_checkpointing"] = "unsloth" if framework == "unsloth" else "hf"
+    training = TrainingSetup(framework=framework, data=data, **fields | setup)
     lora = LoraConfig(target_modules=targets, use_dora=use_dora)
     asked = Question(model_id=model_id, lora=lora, training=training, ranks=(r,), gpu=gpu)
     return API.estimates.estimate(asked).estimate

@@ -180,5 +180,4 @@ def test_bytes_in_nf4_count_each_begun_block_and_room_is_wanted_for_2048_logits(
     # half a byte a weight; 1, 2 and 257 maxima, in 8 bit with an fp32 maximum for each begun 256, or in fp32
     assert [32 + 1 + 4, 33 + 2 + 4, 8193 + 257 + 8] == [nf4_bytes(n, nested=True) for n in (64, 65, 2**14 + 1)]
     assert [32 + 4, 33 + 8] == [nf4_bytes(n, nested=False) for n in (64, 65)]
-    wanted = 17 / 16 * (48 * 4096 * 16 + 4 * 2048 * 100) + 2**28
-    assert wanted == training_reserve_bytes(TOY, stack(max_length=4096))
+    assert 17 / 16 * (48 * 4096 * 16 + 4 * 2048 * 100) + 2**28 == training_reserve_bytes(TOY, stack(max_length=4096))

@@ -144,9 +144,8 @@ PEAKS = (13_788_992_503, 13_931_800_166, 14_618_994_933)
 def at_r_8(targets):
     batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_length": 1024, "max_steps": 100}
     setup = {"framework": "unsloth", "precision": "nf4-dq", "target_modules": targets}
-    (rank,) = API.estimates.estimate(
-        question("openai/gpt-oss-20b", ranks=(8,), gpu="T4", **batch, **setup)
-    ).estimate.ranks
+    asked = question("openai/gpt-oss-20b", ranks=(8,), gpu="T4", **batch, **setup)
+    (rank,) = API.estimates.estimate(asked).estimate.ranks
     return rank
 
 

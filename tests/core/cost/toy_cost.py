@@ -10,15 +10,8 @@ SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 
 def stack(framework="peft", use_dora=False, habits=None, **setup):
-    fields = {
-        "precision": "bf16",
-        "optim": "adamw_torch",
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 2,
-        "max_length": 10,
-        "gradient_checkpointing": "hf",
-        "loss_path": "full",
-    }
+    fields = {"precision": "bf16", "optim": "adamw_torch", "gradient_checkpointing": "hf", "loss_path": "full"}
+    fields |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_length": 10}
     setup = TrainingSetup(**{"framework": framework, **fields, **setup})
     return Stack(setup=setup, use_dora=use_dora, assume=ASSUMPTIONS, measured_habits=habits)
 
