@@ -178,7 +178,7 @@ def _case(name: str):
         return None
     return case_of(
         name,
-        _api(case.base).sweep(sweep_id).runs,
+        _api(case.base).runs.sweep(sweep_id).runs,
         base=BASES[case.base],
         data=DATA[case.data],
         alpha="r" if case.alpha == "r" else "fixed",

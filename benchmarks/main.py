@@ -134,7 +134,7 @@ def bench_studies() -> None:
 def _nearest_of_all(api, model_id: str, use_case: str) -> None:
     from rankviz.core.studies.lines import FACETS, LORA_METHODS
 
-    for near in api.studies.near(model_id, use_case, LORA_METHODS, FACETS)[:12]:
+    for near in api.studies.near(api.studies.subject(model_id, use_case), LORA_METHODS, FACETS)[:12]:
         for line in near.lines:
             api.studies.parameters(line)
 

@@ -170,7 +170,7 @@ _ANSWERS = (
         "axolotl or llamafactory.",
     ),
     Option(
-        "learning_rate", float | None, None, "Empty for a usual rate, or the rate for the use case.", flags=("--lr",)
+        "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
     ),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
@@ -182,12 +182,12 @@ _ANSWERS = (
         "tolerance",
         str | float | None,
         None,
-        'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base; empty for '
+        'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
         "0.02 nats or 1 point.",
     ),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
-    Option("dtype", str | None, None, "fp32, bf16 or fp16; empty leaves it unchanged."),
+    Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
 )
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
@@ -259,7 +259,7 @@ def takes(
 
 
 def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
-    """Return the given options of this part of the table, by their names in the core."""
+    """Return those options of `table` that are given, by their names in the core."""
     return {each.field or each.name: options[each.name] for each in table if each.name in options}
 
 

@@ -105,7 +105,7 @@ window.RankVizHero = (() => {
       });
       const text = shown.map(({ label }) => label);
       const textposition = shown.map(({ side }) => side);
-      Object.assign(spec.data[at], { text, textposition }); // for the files
+      Object.assign(spec.data.find((trace) => trace.name === STOPS) ?? {}, { text, textposition }); // for the files
       if (text.join() === host.data[at].text.join() && textposition.join() === String(host.data[at].textposition)) return;
       return window.Plotly.restyle(host, { text: [text], textposition: [textposition] }, [at]);
     }

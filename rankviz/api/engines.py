@@ -327,7 +327,8 @@ class Engines(Operations):
         return [each for each in self._require_login().flavors() if each.gpus == 1]
 
     def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit in US dollars; InvalidSettingError where either is not allowed."""
+        """Return machine and spending limit in US dollars; InvalidSettingError where the
+        machine is not allowed. `seconds_left` checks the limit."""
         rented, limit = self._jobs.offer(self._require_login(), there.options)
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")

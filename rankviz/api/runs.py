@@ -46,7 +46,8 @@ SHORT_OWNER = 8
 
 
 class Runs(Waits):
-    """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships."""
+    """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships. Starts and
+    limits are in `Starts`, waiting and progress in `Waits`."""
 
     # What is here.
 

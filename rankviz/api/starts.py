@@ -220,8 +220,8 @@ class Starts(Operations):
 
     @writes()
     def start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> str:
-        """Check and queue a sweep, see that the queue is worked on, and return the sweep's id. The data file is copied
-        into the runs folder, since an upload may be deleted earlier than the sweep."""
+        """Check a sweep and its visitor's limits (`Quota.admitting`), queue it, and return its id. The data file is
+        copied into the runs folder, since an upload may be deleted earlier than the sweep."""
         owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request, there)
         offer = None

@@ -107,7 +107,7 @@ class Waits(Starts):
         return {run.run_id: [*filter(None, of(run))] for run in unended}
 
     def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
-        """Return whether some of these runs have not ended, and a cancel is pending for all of those runs."""
+        """Return whether some of these runs have not ended, and all that have not are to be cancelled."""
         unended = [run for run in runs if not run.state.ended]
         return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
 

@@ -73,7 +73,7 @@ class Part:
 
 
 class Cache(Generic[Value]):
-    """The last results, by key. One that several threads want at once is made once.
+    """The last results, by key. With a `turn` for one at a time, one that several threads want at once is made once.
 
     Args:
         most: Number of results that are cached.

@@ -76,7 +76,7 @@ def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothC
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """Return the model with this id or alias, or with this part after the slash if only one has it; case is ignored."""
+    """Return the model with this id or alias, also without its owner if only one has that name; case is ignored."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
         raise UnknownModelError(ref, close_names(rows, ref))
     return row

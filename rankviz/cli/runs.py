@@ -394,7 +394,7 @@ def runs_resume(
         ),
     ] = None,
 ) -> None:
-    """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
+    """Run the failed and cancelled runs of a sweep again, on its engine or another; completed runs stay."""
     api = Api()
     print_notes(api.runs.plan_resume(sweep_id, engine, flavor, spend).sentences)
     api.runs.resume(sweep_id, engine, flavor, spend)

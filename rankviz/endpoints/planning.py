@@ -136,7 +136,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
-        """Shortfall of each rank from r = 128 in published studies, as a band; with runs, also their own forecast."""
+        """How far each rank falls short of r = 128 in published studies, as a band; with runs, their own forecast."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}

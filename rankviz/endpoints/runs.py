@@ -18,7 +18,8 @@ SHOWN_STEPS = 400
 
 
 class RunStateJSON(StandingJSON):
-    """Progress of one run."""
+    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
+    attempts that began; waits says in sentences why the run waits."""
 
     run_id: str
     r: int

@@ -104,7 +104,7 @@ class HubDoor:
                 return reach.ask_hub()
             answer = self._recent("", reach.ask_hub)
             if not answer.reached:
-                self._silent_since = max(self._silent_since, self._known[""][0])
+                self._silent_since = max(self._silent_since, self._known.get("", (-math.inf,))[0])
             return answer
 
     def _ask(

@@ -246,7 +246,7 @@ class Hub:
         self.token = token
         self.rejected = False
         self.was_searched = False
-        """True once the account was searched for jobs to restore."""
+        """True once a search of the account for jobs to restore began."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None

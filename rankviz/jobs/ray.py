@@ -166,6 +166,9 @@ class Ray(Remote):
                     raise EngineDeclinedError(str(self._unreached(error))) from error
             return self._client
 
+    def room(self) -> int:
+        return 1 if self.why_not() else super().room()  # `start` then says why a run waits
+
     def _folder(self, job: RemoteJob) -> str:
         return f"{self.storage.rstrip('/')}/{self._submission_id(job)}"
 

@@ -162,10 +162,10 @@ class Supervisor:
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
         """Cancel runs, and return once they have ended and their processes are gone. Runs that have ended stay as they
-        are. Works from any process: another supervising process is asked by a file in the run's folder. Needs no disk
-        space: an end that cannot be written yet is in `unwritten`. by_admin: True where the admin cancels another
-        visitor's runs. Raise EngineUnavailableError or WorkerError where the runs have not ended in `timeout_seconds`;
-        they then end as soon as possible."""
+        are. Works from any process: a file in the run's folder asks the process that supervises, which may be this one.
+        Needs no disk space: an end that cannot be written yet is in `unwritten`. by_admin: True where the admin cancels
+        another visitor's runs. Raise EngineUnavailableError or WorkerError where the runs have not ended in
+        `timeout_seconds`; they then end as soon as possible."""
         deadline = time.monotonic() + timeout_seconds
         unended = [run_id for run_id in run_ids if self._is_open(run_id)]
         for run_id in unended:

@@ -197,6 +197,8 @@ class Quota(Operations):
     def make_room_on_disk(self) -> None:
         """Remove base models of a shared page that no queued or running run needs, least recently used first, while
         less than LEAST_FREE_BYTES are free: a full disk stops all training."""
+        if not self._workspace.shared:
+            return
 
         def is_enough() -> bool:
             return shutil.disk_usage(self._workspace.home).free >= LEAST_FREE_BYTES

@@ -31,7 +31,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.run_time import FEW, StepSummary, thinned, usual_seconds
+from rankviz.core.runs.run_time import FEW, LossPoint, StepSummary, thinned, usual_seconds
 from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError, redacted_in
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
@@ -183,7 +183,7 @@ class OnDisk(Sequence):
             return tuple(self[each] for each in places) if len(places) < 2 else self._values()[place]
         place = range(self.count)[place]
         if isinstance(self.summary, StepSummary) and place in (0, self.count - 1):
-            return self.summary.few[-1 if place else 0]
+            return self.summary.last if place else self.summary.first
         return self._values()[place]
 
     def __iter__(self):
@@ -218,7 +218,8 @@ def lightened(record: Record, part: Part) -> Record:
     names = ("loss_before", "loss_after", "answered_before", "answered_after")
     steps = record.steps
     if steps and not isinstance(steps, OnDisk):
-        summary = StepSummary(tuple(thinned(steps, FEW)), median_seconds(steps), usual_seconds(steps))
+        few = tuple(LossPoint(each.step, each.loss, each.learning_rate) for each in thinned(steps, FEW))
+        summary = StepSummary(steps[0], steps[-1], few, median_seconds(steps), usual_seconds(steps))
         steps = OnDisk(part, ("steps",), len(steps), summary)
     return replace(
         record,
@@ -302,7 +303,7 @@ class Entry:
 
     def read(self) -> None:
         """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
-        the folder does not exist; after any OSError the record is unchanged."""
+        the folder does not exist; after another OSError only the events of the journal may have been read."""
         with self.lock:
             if self.journal_bytes() > self.offset:
                 self._read_journal()

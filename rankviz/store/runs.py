@@ -518,7 +518,11 @@ class RunStore:
                 raise RunNotFoundError(run_id)
             entry = known or Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
             record, turn = entry.record, entry.turn
-            entry.read()
+            try:
+                entry.read()
+            finally:  # an error after the journal was read leaves a new record
+                self._version += bool(known) and (entry.record is not record or entry.turn != turn)
+                self._turns += bool(known) and entry.turn != turn
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:
@@ -528,8 +532,8 @@ class RunStore:
             raise RunNotFoundError(run_id) from None
         if known is None:
             self._entries[run_id] = entry
-        self._version += known is None or entry.record is not record or entry.turn != turn
-        self._turns += known is None or entry.turn != turn
+            self._version += 1
+            self._turns += 1
 
     def _has_folder(self, name: str) -> bool:
         return bool(name and NAME.fullmatch(name)) and self.run_dir(name).is_dir()  # a page may show none yet

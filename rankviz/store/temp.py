@@ -31,7 +31,7 @@ KEPT_COPIES = 3
 
 
 class Usage(NamedTuple):
-    """Number and size of one visitor's existing uploads."""
+    """Number and size of uploads."""
 
     files: int
     size_bytes: int

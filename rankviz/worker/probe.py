@@ -71,6 +71,8 @@ def measure_all(journal: Journal, attempt: str) -> int:
         try:
             code = _watch(journal, attempt, depth, limit_bytes, deadline)
         except TimeoutError as error:
+            if error.errno is not None:  # a disk's, not the probe's
+                raise
             if store.record(request.probe_id).extrapolated is None:
                 raise UserError(str(error)) from None
             journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
@@ -113,7 +115,7 @@ def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadlin
         child.kill()  # first of all, so that one process writes the journal
         child.wait()
         shutil.rmtree(folder, ignore_errors=True)
-    if code == -9:  # by the kernel, which ends the largest process when memory runs out
+    if code == -9 and not unfit:  # by the kernel, which ends the largest process when memory runs out
         unfit = {"limit_bytes": seen_bytes, "short_bytes": 0, "why": "system"}
     if unfit:
         journal.append(DepthDidNotFit(time=time.time(), depth=depth, stage=_stage(journal), **unfit))

@@ -130,7 +130,7 @@ def imported(
 
 def hub(what: str, **request: Any) -> Reply:
     """Return the Hub's facts on a model or an adapter, or fetch an adapter and return its folder."""
-    work = Path(gettempdir())
+    work = Path(os.environ.get("TMPDIR") or gettempdir())
     os.environ.update(HUB_SETTINGS | {name: str(work / part) for name, part in HUB_FOLDERS.items()})
     from rankviz.hub import reach, remote
 

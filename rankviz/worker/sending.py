@@ -46,7 +46,7 @@ def published(
     use_login: bool,
 ) -> Mapping[str, Any]:
     """Publish, and return url, updated (True where the repository existed before) and private."""
-    files = Path(tempfile.mkdtemp())
+    files = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR")))
     api = Api(home=Path(home), assets=Path(assets), shared=shared)
     place = Destination(**destination)
     if not use_login:  # then nothing in this process finds it

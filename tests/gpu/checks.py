@@ -297,7 +297,9 @@ def row(bench: Bench, record: ProbeRecord) -> dict[str, Any]:
         "notes": f"random weights, random tokens, all of them targets; {len(full.timed_steps)} steps timed",
         "source": f"rankviz probe {where['rankviz']}",
         "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
-        "predicted_two_depth_seconds": round(extrapolated.step_seconds or 0.0, 4) if extrapolated else None,
+        "predicted_two_depth_seconds": round(seconds, 4)
+        if (seconds := extrapolated and extrapolated.step_seconds)
+        else None,
     }
 
 

@@ -43,7 +43,7 @@ def unset(monkeypatch):
 
 def test_a_place_that_the_owner_gave_stays_and_is_theirs(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "theirs"))
-    put(tmp_path / "theirs", "someone/model", 1000)
+    put(tmp_path / "theirs", "someone/model", 1000, age=2 * HOUR)
 
     reach.use_own(tmp_path)
     reach.make_room(tmp_path, (), lambda: False)

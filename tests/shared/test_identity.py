@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from rankviz.api import Api
 from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Visitors, cookie, identify, visitor_of
 from rankviz.ui.addresses import identity_routes
 from rankviz.visitor import NOBODY
@@ -242,3 +243,9 @@ def test_another_sites_form_signs_nobody_in(site):
     elsewhere = {"origin": "https://elsewhere.example"}
 
     assert 403 == site.client().post("/rankviz/admin", data={"token": TOKEN}, headers=elsewhere).status_code
+
+
+def test_each_home_signs_cookies_with_a_secret_of_its_own(tmp_path):
+    keys = [Api(home=tmp_path / name, shared=True).workspace.rights.keys[-1] for name in ("a", "b")]
+
+    assert keys[0] != keys[1] and [64, 64] == [len(key) for key in keys]

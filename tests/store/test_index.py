@@ -221,3 +221,23 @@ def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(st
             fresh.record(run_id)
 
     assert {run_id: "running"} == listed(fresh)
+
+
+def test_news_of_a_run_are_listed_though_its_folder_could_not_be_looked_at(store, run_id, monkeypatch):
+    store.begin(run_id)
+    store.append(run_id, STARTED)
+    assert {run_id: "running"} == listed(store)
+    stat = os.stat
+
+    def stale(path, *args, **options):
+        if str(path) == str(store.run_dir(run_id)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return stat(path, *args, **options)
+
+    store.append(run_id, RunCancelled(time=3.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, "stat", stale)
+        listed(store)
+
+    assert {run_id: "cancelled"} == listed(store)
+    assert not store.unended()

@@ -167,7 +167,7 @@ class DataAmount(NamedTuple):
     """Amount of data to learn from."""
 
     tokens: int | None
-    """Different tokens trained on; None where neither examples nor training length are given."""
+    """Tokens trained on, without repeats; None where neither examples nor length are given."""
     at_most: bool
     """True if the real number may be lower: padding, repeats, or rows shorter than the maximum length."""
     epochs: float | None

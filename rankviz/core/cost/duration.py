@@ -27,7 +27,8 @@ ADAPTER = {
 and by checkpointing. Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
-"""Bytes moved per element of the attention matrix with checkpointing, by bytes of an element; two thirds without."""
+"""Bytes moved per element of the attention matrix with checkpointing, by the bytes that one element has in it; without
+checkpointing, two thirds of them are moved."""
 MATH_BYTES = 87
 """Bytes moved per element of the attention matrix under torch's math kernel, in fp32 whatever the queries are: 59 on a
 CPU, and 14 more in each forward pass on CUDA, which runs _safe_softmax operator by operator."""

@@ -120,7 +120,7 @@ class Forecast:
     unit: str
     """"points" or "percent_of_loss"."""
     kind: str
-    """Kind of study that coverage and counts are of; the band is of all kinds."""
+    """Kind of study that `coverage_80_left_out` and `validated` are of; band, studies and lines are of all kinds."""
     reference_rank: int
     studies: int
     """Number of publications; several studies of one paper count once."""
@@ -266,7 +266,7 @@ def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
 def _basis(
     band: Mapping[str, Any], reference: int, unit: str, checked: BandRecord | None, rows: Sequence[RankForecast]
 ) -> Iterable[str]:
-    """Yield sentences on the sources of the band, its record, and ranks where it is extrapolated."""
+    """Yield sentences on the sources of the band, its past errors, and ranks where it is extrapolated."""
     yield (
         f"Shortfall from r = {reference} in {unit}, the same for every model and task, from "
         f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}. Half of the band is "

@@ -142,8 +142,8 @@ def expand(
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
-    """Return the shortest names that hit all of one part and nothing else: "q_proj", but "attn.c_proj" on GPT-2. Names
-    that a second tower shares with the text tower also hit the second tower."""
+    """Return the shortest names that hit all of one part and nothing else in the text tower: "q_proj", but
+    "attn.c_proj" on GPT-2. Layers with the same names in a second tower are hit too."""
     linear, clippable = [layer for layer in model.layers if layer.kind in LINEAR_KINDS], set(model.clippable_linears)
     others = [layer.path for layer in linear if layer.part not in (part, "vision")]
     others += [path for path in model.other_modules if path not in clippable]

@@ -156,8 +156,8 @@ class ModelSpec:
     """transformers class that was built, e.g. "LlamaForCausalLM"."""
     model_type: str
     tower: Literal["text", "text tower", "whole for text", "whole model"]
-    """Kind of model: "text" is text-only, all others are multimodal. "whole for text" is a text tower that a program
-    loads with all that its checkpoint holds (towers.py)."""
+    """Kind of model: "text" is text-only, all others are multimodal. "whole for text" is a text tower whose program
+    loads the whole checkpoint (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
     """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, some experts."""

@@ -19,7 +19,7 @@ SHOWN_ANSWERS = 4
 """Default number of held-out prompts whose answers before and after training are kept to be read."""
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
-"""Default number of seeds of a sweep: fewer hardly measure the noise between runs. A fast curve has one."""
+"""Default number of seeds of a sweep: fewer hardly measure the noise between runs. Other modes have one."""
 SWEEP_ALPHA, SWEEP_RANKS = "32", (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 QUICK_RANKS = (4, 64)

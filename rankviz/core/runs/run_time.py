@@ -135,16 +135,26 @@ FEW = 40
 """Number of steps of each run where many runs are drawn together."""
 
 
+class LossPoint(NamedTuple):
+    """Training loss of one step."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
 class StepSummary(NamedTuple):
     """Summary of an ended run's steps for tables, estimates and charts; the steps themselves stay on disk."""
 
-    few: tuple[StepLogged, ...]
-    """At most FEW steps, with the first and the last."""
+    first: StepLogged
+    last: StepLogged
+    few: tuple[LossPoint, ...]
+    """At most FEW points of the loss, with the first and the last."""
     median_seconds: float | None
     usual_seconds: float | None
 
 
-def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged]:
+def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | LossPoint]:
     """Return at most `most` (4 or more) steps: first, last, and the lowest and highest loss of equal parts between."""
     if most == FEW and hasattr(steps, "summary"):
         return steps.summary.few

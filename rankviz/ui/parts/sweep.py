@@ -132,7 +132,6 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         delete=gr.Button(visible=mine and sweep.ended),
         owner=_owner_html(api, sweep, mine),
         loss=loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
-        answers=answers_html(sweep),
         facts=facts_html(sweep.runs, environment),
     )
 
@@ -376,10 +375,14 @@ def answers_html(sweep: Sweep) -> str:
     held-out loss; empty without answers."""
     complete = [run for run in sweep.runs if run.completed and run.loss_after and run.adapter_path]
     best = {run.request.r: run for run in sorted(complete, key=lambda run: run.loss_after.loss, reverse=True)}
-    answered = [best[r] for r in sorted(best) if any(answer.after for answer in best[r].answers)]
-    if not answered:
+    ranks, rows = sorted(best), []
+    ends = [  # no further ones, since answers are read from the disk
+        next((best[r] for r in side if any(answer.after for answer in best[r].answers)), None)
+        for side in (ranks, reversed(ranks))
+    ]
+    if None in ends:
         return ""
-    shown, rows = [answered[0], answered[-1]][: len(answered)], []
+    shown = ends[: 1 + (ends[0] is not ends[1])]
     by_place = [{answer.place: answer.after for answer in run.answers} for run in shown]
     headers = ["Held-out prompt", "Reference", "Base", *(f"r = {run.request.r}" for run in shown)]
     for answer in shown[0].answers:

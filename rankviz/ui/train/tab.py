@@ -22,6 +22,7 @@ from rankviz.ui.parts.sweep import (
     BUSY,
     BUSY_SECONDS,
     HEIGHT,
+    answers_html,
     connect,
     fingerprint,
     may_change,
@@ -85,6 +86,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         return View(**chosen, **status, timer=timer)
     drawn = sweep_view(api, sweep)
     drawn.status += sweep_link(sweep)
+    drawn.answers = answers_html(sweep)
     drawn.summary += html.folded("Details", drawn.words) if drawn.words else ""
     drawn.start = gr.Button(TRAIN_ANOTHER if not sweep.ended and may_change(api, sweep) else TRAIN)
     drawn.seen, drawn.timer = now, timer

@@ -112,8 +112,8 @@ def answers(
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
     """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
-    cuda: whether it is Unsloth's CUDA backend. most: tokens per answer. seconds: time for all answers; each batch has
-    at least one token."""
+    cuda: True on Unsloth's CUDA backend. most: tokens per answer. seconds: limit for all answers; each batch gets at
+    least one token."""
     import torch
     from transformers import GenerationConfig
 
@@ -160,7 +160,7 @@ def exact_matches(
 
 
 def end_tokens(model: Any, tokenizer: Any, questions: Collection[HeldOutQuestion]) -> set[int]:
-    """Return the end tokens of tokenizer and model, and special tokens in the references, such as the end of a turn."""
+    """Return the end tokens of tokenizer and model, and special tokens in reference answers, such as an end of turn."""
     own = model.generation_config.eos_token_id
     special = {token for token, text in tokenizer.added_tokens_decoder.items() if text.special}
     learned = {token for question in questions for token in question.reference}
