@@ -299,9 +299,10 @@ def test_what_is_refused_makes_no_room(page, tmp_path, uploaded):
     assert is_all_here()
 
 
-def test_an_import_makes_room_once_it_is_there(page, tmp_path):
+def test_an_import_makes_room_once_it_is_there(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api, hub = page(disk_mb=2), tmp_path / "home" / "hub"
-    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, api.workspace.temp.page)
+    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, tmp_path)
     copy = imported(api, ended(api.workspace.store, BEN.id, 8))
     put(hub, "someone/old", 3 * MB, age=2 * HOUR)
 
