@@ -136,7 +136,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
-        """How far each rank falls short of r = 128 in published studies, as a band; with runs, their own forecast."""
+        """Forecast how far each rank falls short of r = 128 from studies, as a band; with runs, also from these."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}

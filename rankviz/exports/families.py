@@ -1,4 +1,4 @@
-"""What exports know of a model family: chat or base, its templates, and the modules that LLaMA-Factory adapts.
+"""Facts on model families for exports: chat or base, templates, and the modules that LLaMA-Factory adapts.
 
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
 model has no such template, or one with tokens that it was never trained on, so it gets plain text that ends with the

@@ -127,7 +127,7 @@ class Messages(asyncio.Queue):
 UNUSED_OF_COMPONENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 UNUSED_OF_COMPONENTS += ("component_class_id", "skip_api")
 UNUSED_PROPERTIES = ("preserved_by_key", "_retryable", "_undoable", "likeable")
-"""What only Gradio's endpoint schema needs, or other components than this page's."""
+"""Entries that only Gradio's endpoint schema needs, or other components than this page's."""
 UNUSED_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
 UNUSED_OF_EVENTS += ("collects_event_data",)
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")

@@ -1,4 +1,4 @@
-"""What short-lived children do that read content from outside, without torch: adapters, data files, exported runs, the
+"""Tasks of short-lived children that read content from outside, without torch: adapters, data files, exported runs, the
 Hub. Each function imports only what it needs, and gets the entries of a request (`rankviz.worker.__main__`)."""
 
 import os
