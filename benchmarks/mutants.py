@@ -118,7 +118,7 @@ def copied(folder: Path) -> Path:
 
 def run(folder: Path, *arguments: str, before: Sequence[str] = (), timeout: float | None = None) -> int:
     """Pytest's exit status in a copy; 1 where it took too long."""
-    command = [sys.executable, *before, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-m", SETTINGS["marks"]]
+    command = [sys.executable, *before, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
     # A .pyc of the same size and second would be taken for the changed file's.
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -136,15 +136,16 @@ def tested(folder: Path) -> Tests:
     from coverage import CoverageData
 
     (folder / "coverage.ini").write_text(f"[run]\ndynamic_context = test_function\nsource = {','.join(_packages())}\n")
-    status = run(
-        folder, *SETTINGS["tests"], "--junitxml=tests.xml", before=("-m", "coverage", "run", "--rcfile=coverage.ini")
-    )
-    if status not in (0, 1):
-        raise SystemExit(f"The tests of the unchanged code could not run: pytest ended with {status}.")
-    cases = [
-        (f"{case.get('classname').replace('.', '/')}.py::{case.get('name').partition('[')[0]}", case)
-        for case in ET.parse(folder / "tests.xml").iter("testcase")
-    ]
+    cases = []
+    for marks, names in SETTINGS["tests"].items():
+        before = ("-m", "coverage", "run", "--append", "--rcfile=coverage.ini")
+        status = run(folder, "-m", marks, *names, "--junitxml=tests.xml", before=before)
+        if status not in (0, 1):
+            raise SystemExit(f"The tests of the unchanged code could not run: pytest ended with {status}.")
+        cases += [
+            (f"{case.get('classname').replace('.', '/')}.py::{case.get('name').partition('[')[0]}", case)
+            for case in ET.parse(folder / "tests.xml").iter("testcase")
+        ]
     failing = {name for name, case in cases if case.find("failure") is not None or case.find("error") is not None}
     for name in sorted(failing):
         print(f"{name} fails on the unchanged code and is left out.")
@@ -176,7 +177,7 @@ def is_killed(mutant: Mutant, tests: Tests, folder: Path) -> bool:
     before = path.read_text("utf-8")
     path.write_text(mutant.code, "utf-8")
     try:
-        return bool(run(folder, "-x", *names, timeout=SETTINGS["timeout"]))
+        return bool(run(folder, "-x", "-m", "not slow", *names, timeout=SETTINGS["timeout"]))
     finally:
         path.write_text(before, "utf-8")
 
