@@ -20,7 +20,7 @@ class Login:
         self.token = token
         self.expires_at = expires_at
         self.came_at = time.monotonic()
-        """Time on the monotonic clock when the request came."""
+        """Time of the request on the monotonic clock, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
