@@ -146,8 +146,7 @@ def read_limits(shared: bool) -> Limits:
 
 
 def paid_limits(limits: Limits) -> Limits:
-    """Return the limits of runs on a machine that their owner pays for: none on tokens, base size and time, and at
-    least PAID_STEPS steps."""
+    """Return the limits of runs on a machine that their owner pays for: none on tokens, base or time; more steps."""
     needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
     return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
 
