@@ -190,7 +190,7 @@ class Studies(Operations):
         use_case_of(use_case)
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
-        self._check(model, parameters)
+        self._require_model_name(model, parameters)
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
@@ -218,7 +218,7 @@ class Studies(Operations):
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
         """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
-        self._check(model, parameters)
+        self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED
         try:
@@ -227,7 +227,7 @@ class Studies(Operations):
             return f"{error} {COUNTS_NEED}"
         return ""
 
-    def _check(self, model: str, parameters: float | None) -> None:
+    def _require_model_name(self, model: str, parameters: float | None) -> None:
         """Raise an error for an impossible name, and for a path that is missing or another visitor's."""
         if parameters is not None:
             number(parameters, "Parameters", 1, MOST_PARAMETERS)

@@ -41,7 +41,7 @@ READING_WAITING, LAYOUTS_WAITING = 6, 2
 """Most waiting requests in the lines for file reading (up to a minute each) and model layouts (seconds each). Each
 blocks a thread of the page, so their sum must stay below the number of threads."""
 OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
-"""Limits of the lines `starts` and `changes`: operations at once, operations that wait, longest wait in seconds."""
+"""Limits of `start_line` and of `change_line`: operations at once, operations that wait, longest wait in seconds."""
 
 AT_ONCE, ATTEMPTS = 2, 2
 """Look-ups on the Hub, and publications, at once; and attempts of a run whose worker, node or job is lost."""
@@ -249,12 +249,12 @@ class Workspace:
         return door.HubDoor(lookups, downloads, self.temp if self.shared else None, limits.temp_mb)
 
     @cached_property
-    def starts(self) -> FairLine:
+    def start_line(self) -> FairLine:
         """Line for queueing checked runs, so that a slow model or Hub request blocks no other visitor's start."""
         return self._operations("starts at most {} sweeps and probes at once")
 
     @cached_property
-    def changes(self) -> FairLine:
+    def change_line(self) -> FairLine:
         """Line for cancelling, deleting and sharing runs, separate from the line for starting runs."""
         return self._operations("ends, deletes and shares at most {} sweeps at once")
 

@@ -304,7 +304,7 @@ class HfJobs(Remote):
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return self._hub(job).read(f"{job.name}/{path}", offset, most)
 
-    def end(self, job: RemoteJob) -> None:
+    def cancel_job(self, job: RemoteJob) -> None:
         hub = self._hub(job)
         for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
             hub.cancel(job_id)

@@ -86,7 +86,7 @@ _logger = logging.getLogger(__name__)
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
 
-    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes,
+    A subclass has `submit`, `poll`, `read` and `cancel_job`, and maybe `send` and `unsend`. Each may take minutes,
     is called from several threads, and may raise EngineUnavailableError: then it is called again later.
     """
 
@@ -144,7 +144,7 @@ class Remote(Engine):
         """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
 
     @abstractmethod
-    def end(self, job: "RemoteJob") -> None:
+    def cancel_job(self, job: "RemoteJob") -> None:
         """Ask the cluster to end a job, found by its handle, or by its name without one."""
 
     def unsend(self, job: "RemoteJob") -> None:
@@ -199,7 +199,7 @@ class Remote(Engine):
         def clean() -> None:
             with contextlib.suppress(Exception):  # what fails is left: the job finds no folder
                 if job.submission.submitted and not (job.live and job.live.end):
-                    self.end(job)
+                    self.cancel_job(job)
             with contextlib.suppress(Exception):
                 self.unsend(job)
 
@@ -256,7 +256,7 @@ class RemoteJob:
         self.live: Live | None = None
         """The job as its cluster last reported it; None until then."""
         self.trouble = ""
-        self.is_unwanted = self.is_at_cancelled = False
+        self.is_cancelling = self.is_at_cancelled = False
         """True where the job is to be cancelled; true where it works on a run that was cancelled as it waited."""
         self.asked_at = -math.inf
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
@@ -286,8 +286,8 @@ class RemoteJob:
     def cancel(self) -> None:
         """Cancel the job. A job that was not submitted yet ends at once."""
         with self._lock:
-            if not self.is_unwanted:
-                self.is_unwanted, self.asked_at = True, time.monotonic()
+            if not self.is_cancelling:
+                self.is_cancelling, self.asked_at = True, time.monotonic()
                 self._woken.set()
             if not self.submission.submitted:
                 self._finish(End(why=CANCELLED, by_us=True))
@@ -299,7 +299,7 @@ class RemoteJob:
             while not (self._is_stopped or self.submission.end):
                 self._woken.clear()
                 self._look()
-                self._woken.wait(min(1.0, seconds) if self.is_unwanted else seconds)
+                self._woken.wait(min(1.0, seconds) if self.is_cancelling else seconds)
 
     def _look(self) -> None:
         try:
@@ -313,7 +313,7 @@ class RemoteJob:
             if self.trouble != (trouble := UNEXPECTED.format(type(error).__name__)):
                 _logger.exception("A remote job could not be followed")
             self.trouble = trouble
-        if self.is_unwanted and time.monotonic() - self._reached_at >= self._engine.given_up_seconds:
+        if self.is_cancelling and time.monotonic() - self._reached_at >= self._engine.given_up_seconds:
             self._finish(End(why=LEFT, by_us=True))
 
     def _step(self) -> None:
@@ -324,7 +324,7 @@ class RemoteJob:
             self._missing_since = min(self._missing_since, time.monotonic())
             if time.monotonic() - self._missing_since < self._engine.missing_seconds:
                 raise EngineUnavailableError(NOT_KNOWN)
-            by_us = self.is_unwanted or self.submission.cancelled
+            by_us = self.is_cancelling or self.submission.cancelled
             self._finish(End(why=CANCELLED if by_us else GONE if self.handle else NEVER, lost=not by_us, by_us=by_us))
             return
         self._missing_since = math.inf
@@ -333,9 +333,9 @@ class RemoteJob:
         self.live, end = live, live.end
         if live.seconds is not None and (end or time.time() - self.submission.seconds_at > NOTE_SECONDS):
             self._note(seconds=live.seconds, seconds_at=time.time())
-        if self.is_unwanted and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
+        if self.is_cancelling and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
             self._note(cancelled=True)
-            self._engine.end(self)
+            self._engine.cancel_job(self)
             self._cancelled_at = time.monotonic()
         self._looks += end is not None
         is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
@@ -402,7 +402,7 @@ class RemoteJob:
             except EngineError:  # refused, and not only now
                 has_all = False
             except (OSError, RunUnreadError):
-                if not self.is_unwanted:  # it ends also where the disk is full
+                if not self.is_cancelling:  # it ends also where the disk is full
                     raise
                 has_all = False
             if not (has_all or is_final):

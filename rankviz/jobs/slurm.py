@@ -170,7 +170,7 @@ class Slurm(Remote):
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(job.folder / path, offset, most)
 
-    def end(self, job: RemoteJob) -> None:
+    def cancel_job(self, job: RemoteJob) -> None:
         """Cancel a job by number and name, since job numbers start again where a cluster is set up anew."""
         done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
         if done.returncode != 0:

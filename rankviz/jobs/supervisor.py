@@ -114,7 +114,7 @@ class Supervisor:
         """Observations by name of the job."""
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
-        self._unwanted: set[str] = set()
+        self._cancelling: set[str] = set()
         """Ids of runs that this process was asked to cancel; other processes ask by a file."""
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
@@ -173,13 +173,13 @@ class Supervisor:
                 self.store.ask_to_cancel(run_id, BY_ADMIN if by_admin else "")
         with self._mutex:
             was_here = self._lock.is_locked
-            self._unwanted.update(unended)
+            self._cancelling.update(unended)
         try:
             while True:
                 with self._mutex:
                     self.tick(launches=False)
                     is_here = self._lock.is_locked
-                    left = [each for each in unended if self._is_open(each) and self._is_unwanted(each)]
+                    left = [each for each in unended if self._is_open(each) and self._is_cancelling(each)]
                     jobs = [live.job for _, live in self._live()]
                     watches = [self._watched[job.name] for job in jobs if not {*run_ids}.isdisjoint(job.run_ids)]
                     stuck = next((watch.stuck for watch in watches if watch.stuck), "")
@@ -195,7 +195,7 @@ class Supervisor:
         finally:
             with self._mutex:
                 if not self._lock.is_locked:  # the one that supervises has their files
-                    self._unwanted.difference_update(unended)
+                    self._cancelling.difference_update(unended)
                 if not was_here and self._thread is None:
                     self._release()
 
@@ -214,8 +214,8 @@ class Supervisor:
                 del self._unwritten[run_id]
                 self._write(run_id, event)
             at_work, unwanted = self.store.standing()
-            self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
-            unwanted = self._unwanted.union(unwanted)
+            self._cancelling = {run_id for run_id in self._cancelling if self._is_open(run_id)}
+            unwanted = self._cancelling.union(unwanted)
             for run_id in unwanted:
                 with self._logging_errors(run_id):
                     is_queued = self.store.record(run_id).state is RunState.QUEUED
@@ -395,7 +395,7 @@ class Supervisor:
         """Write how a run that had begun ended with its job: cancelled, queued again, or failed. Return True where it
         is queued again."""
         run_id = record.run_id
-        if self._is_unwanted(run_id):
+        if self._is_cancelling(run_id):
             self._cancelled(run_id)
         elif end.by_us or (end.lost and record.lost_attempts + 1 < self.max_attempts):
             self.store.clear(run_id)
@@ -422,8 +422,8 @@ class Supervisor:
     def _has_begun(self, record: Record) -> bool:
         return record.state is RunState.RUNNING or self.store.has_begun(record.run_id)
 
-    def _is_unwanted(self, run_id: str) -> bool:
-        return run_id in self._unwanted or self.store.cancel_word(run_id) is not None
+    def _is_cancelling(self, run_id: str) -> bool:
+        return run_id in self._cancelling or self.store.cancel_word(run_id) is not None
 
     def _is_open(self, run_id: str) -> bool:
         """Return True where a run has not ended, or cannot be read now."""
@@ -446,7 +446,7 @@ class Supervisor:
     def _cancelled(self, run_id: str) -> None:
         word = self.store.cancel_word(run_id)
         self._write(run_id, RunCancelled(time=time.time(), by_admin=word == BY_ADMIN))
-        self._unwanted.discard(run_id)
+        self._cancelling.discard(run_id)
 
     def _fail(self, run_id: str, end: End, log_of: str = "") -> None:
         tail = self.store.log_tail(log_of or run_id)

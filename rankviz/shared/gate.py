@@ -99,7 +99,9 @@ def _names(given: str) -> list[str]:
 
 
 @middleware
-async def check_head(app: Any, scope: Any, receive: Any, send: Any, *, server: str, given: str, shared: bool) -> None:
+async def check_request_head(
+    app: Any, scope: Any, receive: Any, send: Any, *, server: str, given: str, shared: bool
+) -> None:
     """Answer 400 to headers or a path that cannot be read, 421 to a request for a name that is not this server's, and
     403 to another site's page, except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS,
     and the Hub for a Space, may frame the page. shared: True where strangers use the page; others as for `trusted`."""
@@ -134,9 +136,9 @@ async def check_head(app: Any, scope: Any, receive: Any, send: Any, *, server: s
 
 @asynccontextmanager
 async def with_checked_heads(app: Any, **settings: Any) -> AsyncIterator[None]:
-    """Lifespan of an app in which `check_head` comes before all other middleware. Gradio's own check of origins reads
-    headers and accepts other sites, and runs before any middleware that can be added to Gradio."""
-    app.middleware_stack = check_head(app.middleware_stack or app.build_middleware_stack(), **settings)
+    """Lifespan of an app in which `check_request_head` comes before all other middleware: Gradio's own check of origins
+    accepts other sites, and runs before any middleware that can be added to Gradio."""
+    app.middleware_stack = check_request_head(app.middleware_stack or app.build_middleware_stack(), **settings)
     yield
 
 
@@ -237,7 +239,7 @@ async def is_let_in(scope: Mapping[str, Any]) -> bool:
 
 
 @middleware
-async def check_body(app: Any, scope: Any, receive: Any, send: Any) -> None:
+async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> None:
     """Answer 413 to a too long body, 404 to an address that this page does not serve, and 401 (or what the surrounding
     app's login answers) to a request for ANSWERS without the login that the page needs."""
     if scope["type"] != "http" or is_upload(scope):

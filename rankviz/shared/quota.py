@@ -18,7 +18,7 @@ from rankviz.catalog import own_studies
 from rankviz.core.cost.question import plan_on
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import check_limits
+from rankviz.core.runs.request import check_setting_limits
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.hub import reach
 from rankviz.paths import bytes_in
@@ -127,7 +127,7 @@ class Quota(Operations):
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
-    def admitting(
+    def check_visitor_limits(
         self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
     ) -> Iterator[None]:
         """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
@@ -172,7 +172,7 @@ class Quota(Operations):
         is_known = self._workspace.shared and not visitor.is_nobody
         return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
 
-    @writes("changes")
+    @writes("change_line")
     def delete_uploads(self) -> Usage:
         """Delete all uploads of the current visitor; return their number and size. Runs keep copies of their data."""
         if not self._workspace.shared:
@@ -187,12 +187,12 @@ class Quota(Operations):
         after = temp.usage(visitor)
         return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
 
-    def check_base(self, base: str) -> None:
+    def check_base_size(self, base: str) -> None:
         """Raise LimitError where the base model has more parameters than this server allows."""
         limits = self._workspace.limits
         if limits.base_parameters is not None:
             model = self._api.models.get(base)
-            check_limits(limits, base_parameters=(model.whole or model).total_parameters)
+            check_setting_limits(limits, base_parameters=(model.whole or model).total_parameters)
 
     def make_room_on_disk(self) -> None:
         """Remove base models of a shared page that no queued or running run needs, least recently used first, while
@@ -255,7 +255,7 @@ class Quota(Operations):
         here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
         limits = self._workspace.limits
         if adds:
-            return check_limits(limits, runs_per_sweep=len(here) + len(coming))
+            return check_setting_limits(limits, runs_per_sweep=len(here) + len(coming))
         queued = {run.run_id for run in here if not run.state.ended} - coming
         if len(queued) + len(coming) > limits.runs_per_sweep:
             raise LimitError(

@@ -289,7 +289,7 @@ LIMITS = {
 """Words for the quantity that each limit of settings.Limits bounds, and a sentence on what to change."""
 
 
-def check_limits(limits: Any, **values: int) -> None:
+def check_setting_limits(limits: Any, **values: int) -> None:
     """Check values by the names of LIMITS; raise LimitError for the first above a limit. limits: settings.Limits, where
     None is no limit."""
     for name, value in values.items():
@@ -298,14 +298,14 @@ def check_limits(limits: Any, **values: int) -> None:
             raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)
 
 
-def check_runs(runs: Sequence[RunRequest], limits: Any) -> None:
+def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
     """Check the runs of a sweep against the server's limits, except the size of their base; raise LimitError
     otherwise."""
-    check_limits(limits, runs_per_sweep=len(runs))
+    check_setting_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
         held_out = run.held_out_examples * run.training.max_length
-        check_limits(limits, rank=run.r, tokens_per_batch=run.training.tokens_per_micro_step)
-        check_limits(limits, truncations=len(run.cut_ranks), steps=run.max_steps, held_out_tokens=held_out)
+        check_setting_limits(limits, rank=run.r, tokens_per_batch=run.training.tokens_per_micro_step)
+        check_setting_limits(limits, truncations=len(run.cut_ranks), steps=run.max_steps, held_out_tokens=held_out)
 
 
 def most_download_bytes(limits: Any) -> int | None:
@@ -313,7 +313,7 @@ def most_download_bytes(limits: Any) -> int | None:
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
-def check_download(weight_bytes: int | None, limits: Any) -> None:
+def check_download_size(weight_bytes: int | None, limits: Any) -> None:
     """Check the size of a base's files; raise LimitError where it is unknown or above most_download_bytes."""
     most = most_download_bytes(limits)
     if most is None or (weight_bytes is not None and weight_bytes <= most):
@@ -326,7 +326,7 @@ def check_download(weight_bytes: int | None, limits: Any) -> None:
     )
 
 
-def check_minutes(seconds: float, limits: Any) -> None:
+def check_run_minutes(seconds: float, limits: Any) -> None:
     """Raise LimitError where a run takes longer than the server allows. seconds: low end of its estimated time."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
