@@ -1,5 +1,5 @@
-"""Reads the settings of a server and its limits from environment variables. A variable is named RANKVIZ_ and a field of
-Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
+"""Reads the settings of a server and its limits from environment variables.
+A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
 
 from __future__ import annotations
 

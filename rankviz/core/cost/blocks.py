@@ -1,5 +1,5 @@
-"""Bytes that a training step holds besides weights: activations and gradients of blocks, and the loss. Letters in
-formulas are those of core.cost.shapes."""
+"""Bytes that a training step holds besides weights: activations and gradients of blocks, and the loss.
+Letters in formulas are those of core.cost.shapes."""
 
 import math
 from functools import cached_property

@@ -1,6 +1,6 @@
-"""Computes what a decoder block keeps per token in training, and which attention kernel runs in it. Letters in
-core.cost: T tokens of a micro-step, H hidden size, Q and K width of all query and key heads, M inner width of the MLP,
-V vocabulary size, P weights that one token is multiplied with."""
+"""Computes what a decoder block keeps per token in training, and which attention kernel runs in it.
+Letters in core.cost: T tokens of a micro-step, H hidden size, Q and K width of all query and key heads, M inner width
+of the MLP, V vocabulary size, P weights that one token is multiplied with."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
-"""Finds the modules that target names match, by PEFT's or Unsloth's rules, and the names of each preset. Paths have {}
-in place of the block's number: "model.layers.{}.self_attn.q_proj"."""
+"""Finds the modules that target names match, by PEFT's or Unsloth's rules, and the names of each preset.
+Paths have {} in place of the block's number: "model.layers.{}.self_attn.q_proj"."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
