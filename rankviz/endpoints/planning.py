@@ -108,8 +108,8 @@ class ResizedJSON(TypedDict):
 
 
 def planning(api: Api) -> Sequence[Callable[..., Any]]:
-    """Return the endpoints. A missing model defaults to an empty text, so that the error is a sentence: Gradio answers
-    a missing argument without one."""
+    """Return the endpoints. A missing model is an empty text by default, so that the answer is RankViz's error in
+    words: for a missing argument, Gradio's has none."""
 
     @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
     def estimate(**options: Any) -> EstimateAnswerJSON:

@@ -122,8 +122,8 @@ def _trained(
     tool: str,
     paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
-    """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
-    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
+    """Return the adapter that a training with the file makes, and notes; None where PEFT refuses it. The file cannot
+    name an MoE scheme. paths: the modules that the tool gives to PEFT; None where it gives target names."""
     as_written = replace(
         lora,
         target_modules=plan.target_modules if paths is None else paths,

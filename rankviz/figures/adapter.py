@@ -99,7 +99,7 @@ def energy_figure(info: ByIndexInfo, *, height: int = 300) -> style.Drawing:
 
 
 def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = "") -> MapInfo:
-    """Return the map of a spectrum: a cell is the layer to draw, of several experts the one that keeps least.
+    """Return the map of a spectrum. A cell shows one layer; of several experts, the one that keeps the least energy.
 
     Args:
         spectrum: The adapter.

@@ -120,8 +120,8 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, the first
-    with two ranks, in % of the mean loss of its highest rank."""
+    """Return the points of the model's first sweep that measured this quality, and of its fast curve. For a shortfall,
+    it is the first sweep with two ranks, and points are in % of the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
     if tradeoff.quality == SHORTFALL_SCORE:
         return []

@@ -1,4 +1,4 @@
-"""Finds out whether the Hub answers, where its cache is, and what of a model is cached or still to be fetched."""
+"""Finds out whether the Hub answers, where its cache is, and which files of a model are cached or to be fetched."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def find_model(
 @contextlib.contextmanager
 def config_of(ref: str | Path, door: HubDoor | None, suggestions: Sequence[str] = ()) -> Iterator[Path]:
     """Yield the path of a model's config.json; arguments as for find_model. Raise BadConfigError for a folder or file
-    that is none."""
+    that is no model."""
     if not isinstance(ref, Path):
         with door.config(ref, suggestions) as config:
             yield config

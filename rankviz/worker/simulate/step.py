@@ -61,7 +61,7 @@ class SimulatedRun:
         self.prepares = training.framework == "peft" and training.quantized
         """True where the program calls prepare_model_for_kbit_training."""
         self.held: Any = None
-        """What the program holds of the model's output until the backward pass is over."""
+        """Part of the model's output that the program holds until the end of the backward pass."""
 
     def run(self) -> Simulated:
         """Run the steps, and return the bytes held."""
