@@ -66,8 +66,9 @@ def wanted_plan(
 def best_way(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]:
-    """Return settings, adapter as written, adapter that then trains (None where training is refused) and notes: the
-    first way that trains exactly the requested number of parameters, else the first way accepted."""
+    """Return settings of an export, the adapter as written, the adapter that then trains (None where training is
+    refused) and notes. They are the first of `_variants` that train exactly the requested number of parameters, else
+    the first that the framework accepts."""
     first = refused = None
     by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
@@ -165,8 +166,8 @@ class Recipe:
     plan: AdapterPlan
     """Adapter as written for PEFT: target names, the experts' parameters, and modules that Unsloth saves in full."""
     trained: AdapterPlan | None = None
-    """Adapter that trains from these names: the plan, or another where the tool has its own rule for modules or cannot
-    name experts. None where training is refused."""
+    """Adapter that trains from these names: the plan, or another adapter where the tool has its own rule for modules or
+    cannot name experts. None where training is refused."""
     names_experts: bool = True
     """True where the tool can name fused experts and their rank (PEFT's target_parameters and rank_pattern)."""
     adapter_parameters: int

@@ -39,8 +39,8 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
 
 
 class ByIndexInfo(NamedTuple):
-    """Content of a figure of one number by rank or by index of a singular value, from 1. r: the rank to truncate to,
-    which is marked; None for no mark. empty: the sentence to show without values."""
+    """Content of a figure with one number by rank, or by index of a singular value; both start at 1. r: the rank to
+    truncate to, which is marked; None for no mark. empty: the sentence to show without values."""
 
     values: Mapping[int, float] = MappingProxyType({})
     r: int | None = None

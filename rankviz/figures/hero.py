@@ -316,7 +316,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
 
 
 def _y_range(band: Sequence[RankForecast | BentRank], points: Sequence[Point]) -> list[float] | None:
-    """Return the y range, without the far end of the 80 % band at low ranks, which would flatten everything else."""
+    """Return the y range. It leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the
+    chart."""
     known = [rank for rank in band if rank.low_80 is not None]
     pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in band]
     pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]

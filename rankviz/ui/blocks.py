@@ -30,7 +30,7 @@ from rankviz.visitor import acting_as
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
 """Maximum unread answers of all sessions, and their total bytes. The newest answer is kept whatever its size."""
 LARGE_BYTES = 50_000
-"""Bytes above which an unread answer is among the first to become an error, so that it displaces no other visitor's."""
+"""Size in bytes above which unread answers are the first to become errors, so that other visitors' answers are kept."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
@@ -197,7 +197,7 @@ class PageConfig(BlocksConfig):
 
 
 class Changed(ChainMap[int, Any]):
-    """Components by id: those changed on one open page, else those of all pages. Iteration gives the changes."""
+    """Components by id: as changed on one open page, or else as on all pages. Iteration gives the changed ones only."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.maps[0])

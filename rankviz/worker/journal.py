@@ -19,8 +19,8 @@ from rankviz.store import RunStore
 from rankviz.worker import device
 
 SHORT_SPIN = "1000"
-"""GOMP_SPINCOUNT: how many times a waiting thread polls before it sleeps. libgomp's own 300,000 takes up to 50 times
-the processor time where other programs are busy, from the very threads that are waited for."""
+"""GOMP_SPINCOUNT: number of times that a waiting thread polls before it sleeps. libgomp's default of 300,000 takes up
+to 50 times the processor time where other programs are busy, and slows the threads that are waited for."""
 EVERY_SECONDS = 1.0
 
 

@@ -199,7 +199,7 @@ def removed(api: Api) -> str:
 
 def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool) -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
-    that removes files is visible if there are any."""
+    that removes added files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
     subject = api.studies.subject(model or "", use_case)
     near = {}

@@ -17,8 +17,8 @@ IGNORED = -100
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
-"""Characters of a row's text for each token of max_length; the rest is cut before tokenizing, which takes 250 MB for
-each MB of text. Prose has 2 to 6 characters per token."""
+"""Characters of a row's text per token of max_length. Longer texts are cut before they are tokenized, which takes 250
+MB for each MB of text. Prose has 2 to 6 characters per token."""
 TEMPLATE_SECONDS = 60.0
 """Processor seconds that a chat template may take for one row; milliseconds are usual."""
 

@@ -135,11 +135,11 @@ class LiveBytes(TorchDispatchMode):
 
 
 LENGTH = 256
-"""Tokens of a row: a few chunks of chunked linear attention. Twice as many change that attention's bytes per token by
-0.1 %, and those of other blocks not at all."""
+"""Tokens of a row: a few chunks of chunked linear attention. With twice as many, its bytes per token change by 0.1 %,
+and the bytes of other blocks do not change."""
 WAYS = {"bf16": (torch.bfloat16, False), "autocast": (torch.bfloat16, True), "fp32": (torch.float32, False)}
 UNMASKED = "fused_without_mask"
-"""Name under which transformers' SDPA is registered, because transformers makes no mask for unknown names."""
+"""Name under which transformers' SDPA is registered here: for unknown names, transformers makes no mask."""
 
 
 def block_activations(
