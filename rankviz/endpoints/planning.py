@@ -136,8 +136,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
-        """Forecast how far each rank falls short of r = 128 in published studies; with runs, also from that sweep's
-        runs."""
+        """Forecast how far each rank falls short of r = 128 in published studies; with runs, a sweep's own forecast
+        too."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}

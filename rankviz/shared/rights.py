@@ -131,7 +131,8 @@ class Rights:
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made(self, run_id: str) -> bool:
-        """Return whether the current visitor made this run. False for runs of others, also where an admin may change them."""
+        """Return whether the current visitor made this run; False for others' runs, also where an admin may change
+        them."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
