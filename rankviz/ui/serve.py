@@ -16,6 +16,7 @@ from rankviz import logs
 from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.hub import reach
+from rankviz.settings import unread_variables
 from rankviz.shared.gate import keep_log_ours
 from rankviz.shared.retention import keep_clean
 from rankviz.ui import addresses
@@ -37,6 +38,8 @@ def serve() -> None:
         if sys.platform == "linux":  # workers, which are other processes of this user, read no secrets in /proc
             ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
         reach.use_own(api.workspace.home)
+    if unread := unread_variables():
+        print(f"No setting reads {', '.join(unread)}; docs/spaces_and_engines.md lists what is read.", flush=True)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)

@@ -25,7 +25,22 @@ MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
-TITLES = {"gpu": "GPU", "usd": "$ per hour", "rslora": "rsLoRA", "dora": "DoRA", "moe": "Experts"}
+TITLES = {
+    "gpu": "GPU",
+    "usd": "$ per hour",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "moe": "Experts",
+    "save": "modules_to_save",
+    "class": "Unsloth class",
+    "accum": "Accumulation",
+    "optim": "Optimizer",
+    "loss_path": "Loss",
+    "file": "Data file",
+    "longest": "Longest example",
+    "example_tokens": "Tokens per example",
+    "forgetting": "Abilities are kept",
+}
 """Titles of settings whose names in an address are not suitable as titles."""
 EMPTY = (
     "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "
