@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.answers import answers
-from tests.golden.drawn import COUNT, drawn
+from tests.golden.drawn import COUNT, SELDOM_OFTEN, drawn
 
 GOLDEN = Path(__file__).parent / "golden"
 RELATIVE = 1e-9
@@ -69,8 +69,12 @@ def test_no_number_of_more_drawn_questions_has_moved():
     assert ([], 210) == drawn_moved(90, 300)
 
 
-def test_no_number_of_the_last_drawn_questions_has_moved():
-    assert ([], COUNT - 300) == drawn_moved(300, COUNT)
+def test_no_number_of_the_last_usual_questions_has_moved():
+    assert ([], SELDOM_OFTEN - 300) == drawn_moved(300, SELDOM_OFTEN)
+
+
+def test_no_number_of_the_questions_with_seldom_options_has_moved():
+    assert ([], COUNT - SELDOM_OFTEN) == drawn_moved(SELDOM_OFTEN, COUNT)
 
 
 def test_a_moved_number_is_seen():
