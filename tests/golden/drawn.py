@@ -19,8 +19,8 @@ from tests.golden.answers import ask, compact, write
 from tests.support.models.families import one_a_family
 
 COUNT, SELDOM_OFTEN = 1500, 900
-"""Number of questions: of 30, one is a fit, two are verdicts, and the others estimates. From SELDOM_OFTEN on each model
-is the smallest of its architecture or has experts, and options that are seldom given are given often."""
+"""Number of questions: of 30, one is a fit, two are verdicts, and the others estimates. From SELDOM_OFTEN on, three are
+fits, each model is the smallest of its architecture or has experts, and what is seldom given is given often."""
 ADAPTER = re.compile(r"^ +(target_\w+|modules_to_save|\w+_pattern|finetune_\w+)=(.*),$|(Fast\w+)\.get_peft_model", re.M)
 """Arguments of an exported script that make the adapter."""
 TOLD = re.compile(r"\w+(?:[._,]\w+)+|\w*\d\w*")
@@ -94,10 +94,9 @@ def drawn(first: int = 0, last: int = COUNT) -> Iterator[dict[str, Any]]:
             ids = of_family if often else models
             if number % 15 == 7:
                 yield verdict(chance, Path(home) / f"{number}.csv", gaps=often)
-            elif number % 30 == 0:
-                yield entry(
-                    ["fit", chance.choice(ids), "-r", chance.choice(("8", "16", "64")), *settings(chance, often)]
-                )
+            elif number % (10 if often else 30) == 0:
+                words = ["fit", chance.choice(ids), "-r", chance.choice(("8", "16", "64")), *settings(chance, often)]
+                yield entry(words)
             else:
                 ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
                 words = ["estimate", chance.choice(ids), *(word for r in ranks for word in ("-r", str(r)))]
@@ -119,11 +118,10 @@ def entry(words: Sequence[str], *price: str) -> dict[str, Any]:
     told = {key: answer[key] for key in ("notes", "rests_on") if key in answer}
     if "ranks" in answer:
         told["adapters"] = [[rank[key] for key in ("targets", "expert_rank", "experts")] for rank in answer["ranks"]]
-        told["exported"] = [
-            list(filter(None, each)) for each in ADAPTER.findall(ask(["export", *words[1:4], *words[6:]]))
-        ]
-    shown = " ".join([*words, *price])
-    return {"question": shown, "answer": numbers((compact(answer) if "ranks" in answer else answer) | told)}
+        script = ask(["export", *words[1:4], *words[6:]])
+        told["exported"] = [list(filter(None, each)) for each in ADAPTER.findall(script)]
+        answer = compact(answer)
+    return {"question": " ".join([*words, *price]), "answer": numbers(answer | told)}
 
 
 def verdict(chance: random.Random, table: Path, *, gaps: bool) -> dict[str, Any]:
