@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -79,7 +79,7 @@ class Pace:
     """Median of the rest of the runs, in seconds; None where only probes have finished."""
     differs: str
     """Member of DIFFERENCES."""
-    sources: tuple[Timing, ...] = field(repr=False)
+    sources: tuple[Timing, ...]
 
     def of(self, estimated: Range) -> Range:
         """Return the range at this machine's pace, or the formulas' range where the pace's range contains it."""

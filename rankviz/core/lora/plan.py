@@ -46,10 +46,9 @@ def file_bytes(sections: Sequence["Section"], r: int) -> int:
         header += section.constant + sum(n * len(str(factor * r)) for factor, n in section.rank_factors.items())
         digits, data = section.ends(r, data)
         end_digits += digits
-    if sections:
-        # Every end but the last is also the next tensor's start, and the first start is 0. The first comma is there
-        # already, after the metadata.
-        header += 2 * end_digits - len(str(data)) + 1
+    # Every end but the last is also the next tensor's start, and the first start is 0. The first comma is there already,
+    # after the metadata.
+    header += 2 * end_digits - len(str(data)) + 1
     return 8 + -(-header // 8) * 8 + data
 
 
