@@ -128,7 +128,7 @@ def verdict(chance: random.Random, table: Path, *, gaps: bool) -> dict[str, Any]
     """The verdict on losses, or correct answers, that are drawn around a mean that depends on the rank or does not.
     gaps: without some runs and examples."""
     ranks = sorted(chance.sample((4, 8, 16, 32, 64, 128), chance.choice((1, 2, 2, 3, 4))))
-    seeds, examples = chance.choice((1, 2, 3, 3, 4)), chance.choice((1, 5, 40, 150))
+    seeds, examples = chance.choice((1, 2, 3, 3, 4)), chance.choice((1, 2, 5, 40, 150) if gaps else (1, 5, 40, 150))
     rates = chance.choice(((2e-4,), (2e-4,), (1e-4, 4e-4)))
     exact, effect = chance.random() < 0.3, chance.choice((0.0, 0.003, 0.05, 0.3))
     fine = exact or chance.random() < 0.9
