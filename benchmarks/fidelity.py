@@ -142,7 +142,7 @@ def _run(name: str) -> None:
     if _sweep_of(name):
         return
     api = _api(case.base)
-    sweep_id = api.runs.start(
+    sweep_id = api.starts.start(
         SweepRequest(
             base=_base(case.base),
             data=_data(case.data),
@@ -157,7 +157,7 @@ def _run(name: str) -> None:
             ),
         )
     )
-    for sweep in api.runs.follow(sweep_id):
+    for sweep in api.progress.follow(sweep_id):
         done = sum(run.state.ended for run in sweep.runs)
     print(f"{name}: {done} runs", flush=True)
     if all(run.state == "completed" for run in sweep.runs):

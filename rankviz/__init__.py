@@ -26,7 +26,7 @@ __all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingDat
 
 
 def __getattr__(name: str) -> Any:
-    """Import one of the names above when it is first used, so that importing one room loads that room alone."""
+    """Import a name of `_HOMES` at its first use, so that `import rankviz.core` does not load the whole package."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'rankviz' has no attribute {name!r}")

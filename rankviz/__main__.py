@@ -1,4 +1,4 @@
-"""`python -m rankviz` is the command line."""
+"""Runs the command line as `python -m rankviz`."""
 
 from rankviz.cli import main
 

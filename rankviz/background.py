@@ -1,4 +1,4 @@
-"""Questions answered in background threads, so that no page waits for a network. Callers ask again for late answers."""
+"""Answers questions in background threads, so that no page waits for a network; callers ask again for late answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 SOON_SECONDS = 0.3
 KEPT_SECONDS = 10.0
-"""Seconds for which an answer is kept: longer than a caller takes to ask again, and short enough to stay correct."""
+"""Seconds for which an answer is cached: longer than the time between two calls, short enough to stay correct."""
 MOST_LINES = 32
 
 
 class Background:
-    """Background questions in lines, each of which works on one question at a time.
+    """Background threads that compute and cache answers. Each line, named by any key, computes one answer at a time.
 
-    soon_seconds: Seconds that a caller waits for an answer.
+    soon_seconds: Longest wait of one call of `ask` for an answer.
     """
 
     def __init__(self, soon_seconds: float = SOON_SECONDS):
@@ -28,8 +28,8 @@ class Background:
         self._at_work: set[Hashable] = set()
 
     def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Future | None:
-        """Return the answer to a question, a value or an error; None where it is not known yet, or all threads are
-        busy. work: Computes the answer, in the context of the visitor who asks."""
+        """Return the finished Future of a question, with a value or an error; None while the answer is being computed,
+        or while MOST_LINES other lines are busy. work: Computes the answer, in the context of the calling visitor."""
         key, context = (line, question), copy_context()
 
         def known() -> bool:

@@ -1,6 +1,6 @@
-"""Limited child processes that read untrusted files (models, adapters, data, imports), and the queue before them.
+"""Runs child processes with limits that read untrusted files (models, adapters, data, imports), and their queue.
 
-A waiting request keeps a thread of the page, so a queue is short; a request without a place in it fails at once.
+Each waiting request keeps a thread of the page, so a queue is short, and a request that finds it full fails at once.
 """
 
 import contextlib
@@ -38,20 +38,20 @@ from rankviz.paths import IMPORT_ROOT
 
 MAX_WAITING = 8
 MAX_OF_A_VISITOR = 4
-"""Number of running and waiting requests of one visitor, so that no visitor takes all places."""
+"""Most running and waiting requests of one visitor, so that no visitor takes all places."""
 
 
 class FairLine:
     """A queue for work that only a few requests may do at once. The visitor with the fewest running requests goes
-    first, then the visitor served longest ago.
+    first; among equals, the visitor whose last request started longest ago.
 
     Args:
-        at_once: Number of running requests.
+        at_once: Most running requests.
         busy: Message for a request that is refused.
         seconds: Longest wait.
-        each: Number of running requests of one visitor; `at_once` by default.
-        waiting: Number of waiting requests; None for no limit.
-        of_a_visitor: Number of running and waiting requests of one visitor; None for no limit.
+        each: Most running requests of one visitor; `at_once` by default.
+        waiting: Most waiting requests; None for no limit.
+        of_a_visitor: Most running and waiting requests of one visitor; None for no limit.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class FairLine:
         self._changed = threading.Condition()
         self._inside: list[str] = []
         self._waiting: dict[int, str] = {}
-        """Ids of visitors by number of their waiting request, in order of arrival."""
+        """Visitor id by the number of a waiting request, in order of arrival."""
         self._numbers = count()
         self._served: dict[str, int] = {}
 
     @contextlib.contextmanager
     def turn(self, *, patient: bool = True) -> Iterator[None]:
-        """Context in which this thread has a place. Raise BusyError where the queue is full, the visitor has too many
-        requests, or the wait is too long; with `patient=False` also where any wait is needed."""
+        """Run the block once this request has a place. Raise BusyError where the queue is full, the visitor has too
+        many requests, or the wait is too long; with `patient=False` also where any wait is needed."""
         visitor_id = (visitor.current() or visitor.HOST).id
         with self._changed:
             mine = [*self._inside, *self._waiting.values()].count(visitor_id)
@@ -104,7 +104,7 @@ class FairLine:
                 self._changed.notify_all()
 
     def _next(self) -> int | None:
-        """Return the number of the request that may start now; None where none may."""
+        """Return the number of the request that may start now; None where no request may."""
         inside = Counter(self._inside)
         able = [number for number, name in self._waiting.items() if inside[name] < self._each]
         if len(self._inside) >= self._at_once or not able:
@@ -113,7 +113,7 @@ class FairLine:
 
     @property
     def most(self) -> float:
-        """Largest number of running and waiting requests, each of which keeps a thread."""
+        """Most running and waiting requests together; each keeps a thread of the page."""
         return math.inf if self._most_waiting is None else self._at_once + self._most_waiting
 
     @property
@@ -125,46 +125,47 @@ class FairLine:
 CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
-"""Characters of a child's log in an error message."""
+"""Number of characters at the end of a child's log that an error message quotes."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
-"""Environment variables of a child that reads untrusted files; no secrets."""
+"""Names of environment variables that a child which reads untrusted files gets; none holds a secret."""
 ASKING = re.compile(
     rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
-"""Environment variables of a child that calls the Hub, with the owner's token where there is one."""
+"""Names of environment variables that a child which calls the Hub gets, the owner's token among them."""
 TRAINING = re.compile(r".+", re.DOTALL)
-"""Environment variables of a child that trains: all, since drivers and compilers read unknown names."""
+"""Names of environment variables that a training child gets: all, since drivers and compilers read unknown names."""
 SECRET = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Environment variables that no child gets. Tokens for the Hub are not among them, since base models may need one."""
+"""Names of environment variables that no child gets. Tokens of the Hub are not among them: base models may need a
+token."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
-"""Bytes of one file that a child may write: more than the largest adapter that is read."""
+"""Most bytes of one file that a child may write; larger than any adapter that RankViz reads."""
 
 
 class Ended(NamedTuple):
-    """Result of a child process."""
+    """Result of a child process that has ended."""
 
     code: int
     output: bytes
     log: str
     stopped: str
-    """Reason why RankViz stopped the child, as the end of a sentence; empty where it ended by itself."""
+    """Reason why RankViz stopped the child, as the end of a sentence; empty where the child ended by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """Limits of one child."""
+    """Limits of one child process."""
 
     seconds: float
     memory_bytes: int
-    """Bytes that the child may allocate; mapped files do not count."""
+    """Bytes that the child may allocate, without mapped files."""
     answer_bytes: int = MAX_ANSWER_BYTES
     file_bytes: int = MAX_FILE_BYTES
 
@@ -180,10 +181,10 @@ def run(
     """Run a command within limits; return its output, log and exit code.
 
     Args:
-        folder: Folder for its temporary files.
-        secret: Passed on standard input, so that it is in no file, argument or variable. It is removed from output and
-            log; other tokens are removed from the log.
-        variables: Pattern of the names of this process's environment variables that the command gets.
+        folder: Folder for the command's temporary files.
+        secret: Passed on standard input, so that no file, argument or variable holds it. Removed from output and log;
+            other tokens are removed from the log.
+        variables: Pattern for the names of this process's environment variables that the command gets.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
@@ -221,7 +222,7 @@ def run(
 
 
 def _wait(child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes]) -> str:
-    """Wait until a child ends; return the reason to stop it, or ""."""
+    """Wait until a child ends, or exceeds a limit; return the reason to stop the child, or "" if it ended."""
     deadline = time.monotonic() + bounds.seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -251,7 +252,8 @@ def environment(variables: re.Pattern[str]) -> dict[str, str]:
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """Set the limits of a child from outside, so that no child can skip them; ignore an ended child."""
+    """Set the limits of a child from outside, so that the child cannot skip them; do nothing if it has already
+    ended."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
@@ -271,8 +273,8 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 @contextlib.contextmanager
 def processor_time(seconds: float, error: RankVizError) -> Iterator[None]:
-    """Raise the error where the block takes more processor time than `seconds`; for a process's main thread only,
-    since others get no signals."""
+    """Raise `error` where the block takes more than `seconds` of processor time. Has no effect outside the process's
+    main thread, because only that thread gets signals."""
     over: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
@@ -298,14 +300,14 @@ def processor_time(seconds: float, error: RankVizError) -> Iterator[None]:
 WORKER = (sys.executable, "-m", "rankviz.worker")
 REQUEST = "request.json"
 FAILED_SECONDS = 600
-"""Seconds for which content that could not be read is not tried again."""
+"""Seconds for which content that could not be read is refused without another try."""
 MAX_FAILED = 256
 NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
-"""Pattern in the log of a child that ran out of memory."""
+"""Pattern that the log of a child matches if the child ran out of memory."""
 
 
 class ChildWords(NamedTuple):
-    """Words for the work of children in error messages."""
+    """Words of error messages for one kind of work that children do."""
 
     does: str = "reads"
     doing: str = "Reading"
@@ -315,7 +317,8 @@ class ChildWords(NamedTuple):
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:
-        """Return the message for a request that finds no place."""
+        """Return the message for a request that finds no free place. at_once: Number of children that may run at
+        once."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
@@ -323,16 +326,16 @@ READING = ChildWords()
 
 
 class Children:
-    """Runs the children of one server that do one kind of work.
+    """Runs child processes for one kind of work, such as reading files, on one server.
 
     Args:
         bounds: Limits of each child.
         folder: Creates a folder for one child, and deletes it afterwards.
         worker: Command, without the operation and the folder.
-        work: Words for the work in error messages.
+        work: Words for this kind of work in error messages.
         line: Queue before the children; by default one child runs at a time.
-        variables: Pattern of the environment variables of each child, as in `run`.
-        failed_seconds: Seconds for which content that failed is not read again.
+        variables: Pattern for the names of each child's environment variables, as in `run`.
+        failed_seconds: Seconds for which content that could not be read is refused without another try.
     """
 
     def __init__(
@@ -352,8 +355,8 @@ class Children:
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Context in which this thread may run a child; raise BusyError as FairLine.turn does. key: Id of the content
-        to read. Where this content failed recently, its error is raised at once."""
+        """Run the block once a child may start; raise BusyError as FairLine.turn does. key: Id of the content to read.
+        If reading this content failed recently, raise the earlier error instead."""
         self._raise_known(key)
         with self.line.turn(patient=patient):
             self._raise_known(key)  # it may have failed while this one waited
@@ -377,7 +380,7 @@ class Children:
         """Run one of the worker's operations in a child and return its answer. Call this within `turn`.
 
         Args:
-            operation: Name for `python -m rankviz.worker`.
+            operation: Name of the operation, for `python -m rankviz.worker`.
             request: Arguments of the operation, as JSON.
             about: Subject of error messages, as in "Reading mine.zip took too long".
             error: Class of the error where a limit is reached.
@@ -401,8 +404,8 @@ class Children:
 
 
 def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
-    """Return the result that a child printed. Raise the error that the child raised, `error` where a limit was
-    reached, or WorkerError where the child died for another reason."""
+    """Return the result that a child printed. Raise the error that the child reported; an error of class `error` where
+    RankViz stopped the child at a limit; or WorkerError where the child died."""
     if ended.stopped:
         raise error(f"{work.doing} {about} {ended.stopped}, so RankViz stopped: {work.advice}.")
     try:
@@ -423,7 +426,7 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWo
 
 
 def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:
-    """Return the error that a child raised, by its class name; an unknown name gives an error of class `otherwise`."""
+    """Return an error object of the class `name`, as a child reported it; of class `otherwise` for an unknown name."""
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
         kind = otherwise

@@ -17,25 +17,25 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 4000
-"""Most characters of a message, whatever it quotes."""
+"""Most characters of an error message, with the texts that it quotes."""
 SHOWN = 200
-"""Most characters of a user's text (a name, a path) in a message."""
+"""Most characters of a user's text (a name, a path) that a message quotes."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
 LEAST_OF_A_TOKEN = 8
-"""Least characters of a token: a shorter word may be part of any sentence."""
+"""Fewest characters of a secret token that is removed from texts: a shorter word may occur in any sentence."""
 OF_HUGGING_FACE = re.compile(
     r"hf_(?:(?<![\w/.-]hf_)|(?<=\\[abfnrtv]hf_)|(?<=\\x[0-9a-f]{2}hf_)|(?<=\\u[0-9a-f]{4}hf_))"
     r"(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})"
 )
-"""Pattern of Hugging Face's tokens, which begin within a word only after an escape such as "\\n" in quoted text."""
+"""Pattern of Hugging Face tokens: at the start of a word, or after an escape such as "\\n" in quoted text."""
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""errno of an OSError where something could not be written, which says nothing about what was read."""
+"""errno values of an OSError that says a disk cannot be written. The file that was being read may be valid."""
 OF_NAMES = (
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
 )
-"""errno of an OSError for a file that is missing or of another kind: trying again changes nothing."""
+"""errno values of an OSError for a missing, forbidden or wrong kind of file, where another try would not help."""
 
 
 def quoted(name: object) -> str:
@@ -44,7 +44,7 @@ def quoted(name: object) -> str:
 
 
 def redacted(text: str, *tokens: str) -> str:
-    """Return a text without tokens: those given, those in this process's variables, and whatever looks like an HF
+    """Remove secrets from a text: the given tokens, those in this process's variables, and anything like a Hugging Face
     token."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
         if len(token) >= LEAST_OF_A_TOKEN:
@@ -53,7 +53,7 @@ def redacted(text: str, *tokens: str) -> str:
 
 
 def redacted_in(value: Any) -> Any:
-    """Remove tokens from all texts in a JSON value, keys included."""
+    """Return a JSON value with tokens removed from all its texts, keys included."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
@@ -62,14 +62,15 @@ def redacted_in(value: Any) -> Any:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return at most `most` characters of a text, without tokens if it is cut: half a token would not be recognized."""
+    """Cut a text to at most `most` characters. Tokens are removed before the cut: half a token would not be
+    recognized."""
     if len(text) > most:
         text = redacted(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def after_first_word(log: bytes) -> bytes:
-    """Drop the first word of a log that was cut anywhere, because it may be the end of a token."""
+    """Drop the first word of a log's tail, because it may be the end of a token that was cut in two."""
     space = re.search(rb"\s", log)
     return log[space.end() :] if space else b""
 
@@ -86,7 +87,7 @@ class UserError(RankVizError):
 
 
 class UnknownModelError(UserError):
-    """No such model in the catalogue, on the Hub or on disk."""
+    """The model is not in the catalogue, on the Hub or on disk."""
 
     def __init__(self, model_id: str, suggestions: tuple[str, ...] = (), reason: str = ""):
         hint = "" if reason else " Give its id on the Hub, such as Qwen/Qwen3-4B."
@@ -96,14 +97,14 @@ class UnknownModelError(UserError):
 
 
 class NoSuchPathError(UnknownModelError):
-    """The model is given as a path, and nothing is there."""
+    """The model is given as a path at which there is no file or folder."""
 
     def __init__(self, path: str):
         UserError.__init__(self, f"There is no folder or file {quoted(path)}.")
 
 
 class GatedModelError(UserError):
-    """The Hub wants a licence accepted first."""
+    """The Hub gives this model only to users who have accepted its licence."""
 
     def __init__(self, model_id: str):
         super().__init__(
@@ -113,47 +114,48 @@ class GatedModelError(UserError):
 
 
 class BadConfigError(UserError):
-    """A config.json that is malformed, too large or of an unknown architecture."""
+    """A config.json is malformed, too large or of an unknown architecture."""
 
 
 class UnknownGpuError(UserError):
-    """No such GPU in the table."""
+    """The GPU is not in RankViz's table."""
 
     def __init__(self, gpu: str, known: tuple[str, ...]):
         super().__init__(f"No GPU {quoted(gpu)} in the table. Known: {', '.join(known)}.")
 
 
 class InvalidSettingError(UserError):
-    """A setting out of range, or two that exclude each other."""
+    """A setting is out of range, or excludes another setting."""
 
 
 class BadDataError(UserError):
-    """A training file that cannot be read; the message names the row."""
+    """A training file cannot be read; the message names the row."""
 
 
 class BadAdapterError(UserError):
-    """An adapter that cannot be read or resized; the message names the file or the module."""
+    """An adapter cannot be read or resized; the message names the file or the module."""
 
 
 class RunNotFoundError(UserError):
-    """No such run or sweep, or none that this visitor may see."""
+    """The run or sweep does not exist, or this visitor may not see it."""
 
     def __init__(self, run_id: str):
         super().__init__(f"No run or sweep {quoted(run_id)} here.")
 
 
 class NotYoursError(UserError):
-    """A run of another visitor, which may be seen and not changed."""
+    """The run belongs to another visitor: this visitor may see it but not change it."""
 
     def __init__(self, run_id: str):
         super().__init__(f"{quoted(run_id)} belongs to another visitor: you can look at it, not change it.")
 
 
 class LimitError(UserError):
-    """More than this server allows a visitor, or all visitors together; the message names the limit."""
+    """A request exceeds a limit of this server for one visitor or for all visitors together; the message names the
+    limit."""
 
     limit = ""
-    """Name of the limit; empty for an error that `children.remade` made."""
+    """Name of the limit, a field of Limits; empty for an error that a child process reported (children.remade)."""
 
     def __init__(self, message: str, limit: str = ""):
         self.limit = limit
@@ -161,15 +163,15 @@ class LimitError(UserError):
 
 
 class BusyError(LimitError):
-    """All places are taken now; a later try may succeed."""
+    """All places for this work are taken now; a later try may succeed."""
 
 
 class NotInstalledError(UserError):
-    """A library that the light install lacks; the message says how to add it."""
+    """A library is missing that the light install leaves out; the message says how to add it."""
 
 
 class PublishError(UserError):
-    """The Hub or Trackio refuses what is to be published; the message says what to do."""
+    """The Hub or Trackio refuses an upload; the message says what to do."""
 
 
 class AssetError(RankVizError):
@@ -177,11 +179,11 @@ class AssetError(RankVizError):
 
 
 class HubUnavailableError(RankVizError):
-    """The Hub cannot help now; a later try may succeed."""
+    """The Hub cannot answer the request now; a later try may succeed."""
 
 
 class HubSilentError(HubUnavailableError):
-    """No network, or no answer at all from the Hub, so nothing else is requested from it for a while."""
+    """The Hub does not answer, or there is no network; for a while RankViz sends no more requests to the Hub."""
 
 
 class StorageError(RankVizError):
@@ -189,7 +191,7 @@ class StorageError(RankVizError):
 
 
 class RunUnreadError(StorageError, OSError):
-    """A run exists and cannot be read at the moment."""
+    """A run exists but cannot be read at the moment."""
 
     def __init__(self, run_id: str, why: str):
         super().__init__(f"Run {quoted(run_id)} cannot be read now ({why}). Try again later.")
@@ -205,7 +207,7 @@ class EngineUnavailableError(RankVizError):
 
 
 class EngineDeclinedError(EngineUnavailableError):
-    """An engine refuses a request for now and has done nothing of it; not raised where an answer was lost."""
+    """An engine refused a request for now, before doing any of it; not raised where the engine's answer was lost."""
 
 
 class WorkerError(RankVizError):

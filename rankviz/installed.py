@@ -1,4 +1,4 @@
-"""Looks for libraries that the light install lacks, such as torch and pyarrow, without importing them."""
+"""Checks which optional libraries, such as torch and pyarrow, are installed, without importing them."""
 
 import os
 from functools import cache
@@ -28,12 +28,13 @@ LIBRARIES = {
     "pyarrow": (("pyarrow",), "pip install pyarrow", "use CSV"),
     "Trackio": (("trackio",), "pip install '.[trackio]' in the RankViz folder", ""),
 }
-"""Libraries, the command that adds them, and what anybody can do instead, by the name in a sentence."""
+"""(modules, command that installs them, alternative without them) by the name that sentences use."""
 
 
 def missing(name: str, activity: str) -> str:
-    """Return a sentence on how to add libraries; empty where they are installed. The command is hidden from visitors of
-    a shared page, who cannot run it. name: a key of LIBRARIES. activity: what needs them, such as "Training"."""
+    """Return a sentence on how to install libraries; empty where they are installed. Visitors of a shared page cannot
+    install anything, so the sentence for them has no command. name: Key of LIBRARIES. activity: Work that needs the
+    libraries, such as "Training"."""
     libraries, command, instead = LIBRARIES[name]
     if has(*libraries):
         return ""
@@ -43,8 +44,8 @@ def missing(name: str, activity: str) -> str:
 
 
 def why_not_train(*, shared: bool) -> str:
-    """Return why nothing can be trained here, apart from disk space, and what to do instead; empty where training is
-    possible. shared: True where strangers use this page, who cannot install anything."""
+    """Return why nothing can be trained here, disk space aside, and what to do instead; empty where training is
+    possible. shared: True for a shared page, whose visitors cannot install anything."""
     if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false"):
         return ON_ZERO_GPU if has(*TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     sentence = missing("the trainer", "Training")
@@ -52,7 +53,7 @@ def why_not_train(*, shared: bool) -> str:
 
 
 def require(name: str, activity: str) -> None:
-    """Raise NotInstalledError where libraries are missing; arguments as for `missing`."""
+    """Raise NotInstalledError where libraries are missing. Arguments are those of `missing`."""
     if sentence := missing(name, activity):
         raise NotInstalledError(sentence)
 

@@ -1,4 +1,4 @@
-"""Keeps the tokens that this process was given out of its logs, and out of errors that nobody caught."""
+"""Keeps secret tokens out of this process's logs and of the tracebacks that it prints."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ from rankviz.errors import redacted
 
 
 def keep_tokens_out() -> None:
-    """Remove tokens from all logs and uncaught errors of this process from now on. Every process of RankViz calls this
-    first; a program that imports RankViz has logs of its own."""
+    """Remove tokens from all logs and uncaught errors of this process from now on. Each RankViz process calls this
+    first. A program that only imports RankViz keeps its logs as they are."""
     if logging.getLogRecordFactory() is RedactedRecord:
         return
     logging.setLogRecordFactory(RedactedRecord)
@@ -24,7 +24,7 @@ def keep_tokens_out() -> None:
 
 
 class RedactedRecord(logging.LogRecord):
-    """A log record whose texts have no tokens, whichever handler shows them."""
+    """A log record without tokens in its texts, for every log handler."""
 
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
@@ -39,13 +39,13 @@ class RedactedRecord(logging.LogRecord):
 
 
 def print_error(error: BaseException) -> None:
-    """Write the error's traceback to standard error, without tokens."""
+    """Write an error's traceback to standard error, without tokens."""
     sys.stderr.write(redacted("".join(traceback.format_exception(error))))
     sys.stderr.flush()
 
 
 def _redacting(hook: Callable[..., object]) -> Callable[..., None]:
-    """Return an exception hook that prints what `hook` prints, without tokens."""
+    """Return an exception hook that prints the same text as `hook`, without tokens."""
 
     def say(*what: Any) -> None:
         printed = io.StringIO()

@@ -1,8 +1,8 @@
 """Defines the options of a question and of a sweep once: name, type, default, bounds and help.
 
-Command line, HTTP and MCP endpoints are made from these rows (`takes`); the page reads its address by them
-(`Option.read`). `lora_of`, `training_of`, `question_of` and `sweep_of` make the core's objects from a mapping of
-options, with the objects' defaults for options left out. The core checks the values.
+The command line and the HTTP and MCP endpoints get their arguments from this table (`takes`), and the page reads its
+address with it (`Option.read`). `lora_of`, `training_of`, `question_of` and `sweep_of` make the core's objects from a
+mapping of options; an option left out has the object's own default. The core checks the values.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError
 
 MAX_TEXT = 300
-"""Most characters of a text in an address."""
+"""Most characters of a text option in the page's address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,21 @@ class Option:
     help: str
     """Help text; empty where the list of choices suffices."""
     field: str = ""
-    """Name of the option in the core, where it differs."""
+    """Name of the option's field in the core, where it differs from `name`."""
     high: float | None = None
-    """Highest number; the lowest is 1 for whole numbers and 0 for others."""
+    """Highest number allowed. The lowest is 1 for whole numbers and 0 for other numbers."""
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    """Spellings on the command line, where other than --name."""
+    """Spellings on the command line, where they differ from --name."""
 
     @property
     def description(self) -> str:
-        """Sentence that says what to give."""
+        """Sentence on the values that the option takes."""
         return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
 
     def read(self, text: str) -> Any:
-        """Return the value of a text in an address; raise ValueError, which says what the value must be."""
+        """Parse a value from the page's address; raise ValueError with the allowed values where the text is not
+        valid."""
         kinds, choices = str(self.kind), ", ".join(self.choices)
         if text in self.choices:
             return text
@@ -193,7 +194,7 @@ OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
-"""Options of a question, and of operations that have others."""
+"""Options of a question, and the further options of other operations."""
 DATA = tuple(each.name for each in _DATA)
 
 TRAIN_OPTIONS = OPTIONS | {
@@ -218,15 +219,16 @@ TRAIN_OPTIONS = OPTIONS | {
         *(replace(OPTIONS[name], default="auto") for name in ("optim", "checkpointing", "loss_path")),
     )
 }
-"""Options of a sweep, with SweepRequest's defaults."""
+"""Options of a sweep, with the defaults of SweepRequest."""
 
 
 def takes(
     *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that gives a function with **options an argument for each of these options, in this order.
-    Names of the function's own arguments may stand among them; others of its own come last. Without `make`, the
-    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas."""
+    """Return a decorator that replaces a function's **options by one argument for each name, in this order. Names may
+    include the function's own arguments; own arguments that are not named come last. Without `make`, the docstring gets
+    a line under "Args:" for each argument, from which Gradio makes HTTP and MCP schemas. make: Makes the parameter of
+    an option."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}
@@ -259,12 +261,13 @@ def takes(
 
 
 def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
-    """Return those options of `table` that are given, by their names in the core."""
+    """Return the given options that `table` lists, by their field names in the core."""
     return {each.field or each.name: options[each.name] for each in table if each.name in options}
 
 
 def lora_of(options: Mapping[str, Any]) -> LoraConfig:
-    """Return the adapter of these options, without rank and alpha. Option targets: a text, or names as a tuple."""
+    """Return the LoraConfig of these options, without rank and alpha. The option `targets` is a text or a tuple of
+    names."""
     lists = {}
     if "targets" in options:
         targets = options["targets"]
@@ -275,7 +278,8 @@ def lora_of(options: Mapping[str, Any]) -> LoraConfig:
 
 
 def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) -> TrainingData | None:
-    """Return the data of these options, which override what a file measures; None where nothing is known."""
+    """Return the training data that these options describe; None where they and `measured` say nothing. measured:
+    Values measured from a file, which the options override."""
     given = {name: value for name, value in _fields(options, _DATA).items() if value is not None}
     start = measured or TrainingData()
     if "longest_tokens" in given:
@@ -289,12 +293,13 @@ def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) ->
 def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
-    """Return the training set-up. start: values of the options that are left out."""
+    """Return the TrainingSetup of these options. start: Values of the options that are left out."""
     return replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:
-    """Return the question; its ranks are `ranks`, or the single rank `r`. data: used in place of the options' data."""
+    """Return the Question of these options. Its ranks are the option `ranks`, or the single rank `r`. data: Training
+    data to use in place of the options that describe data."""
     ranks = options.get("ranks", options.get("r"))
     if not isinstance(ranks, list | tuple | None):
         ranks = (ranks,)
@@ -310,7 +315,8 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
 
 
 def sweep_of(options: Mapping[str, Any]) -> Any:
-    """Return the SweepRequest; its `validate` checks what is not checked here."""
+    """Return the SweepRequest of these options. `SweepRequest.validate` checks the values that this function does
+    not."""
     from rankviz.core.runs import request as runs  # an estimate does not need it
 
     mode = options.get("mode", "sweep")

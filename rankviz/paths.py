@@ -1,4 +1,4 @@
-"""Paths of RankViz's own files and of the runs folder, sizes of folders, and references that are paths."""
+"""Paths of RankViz's own files and of the runs folder, sizes of folders, and user texts that may be paths."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 IMPORT_ROOT = _PACKAGE.parent
-"""The folder from which a child process imports rankviz."""
+"""Folder from which a child process imports rankviz."""
 
 ASSETS = next(folder for folder in (_PACKAGE / "assets", IMPORT_ROOT / "assets") if folder.is_dir())
-"""RankViz's own data: inside the package in a wheel, beside the package in a checkout."""
+"""Folder of RankViz's own data: inside the package in a wheel, beside the package in a checkout."""
 
 INTROSPECTED = "introspected"
-"""Subfolder of the runs folder with cached facts on models outside the catalogue."""
+"""Subfolder of the runs folder that caches the layers of models outside the catalogue."""
 
 
 def home() -> Path:
-    """Return the runs folder, resolved: RANKVIZ_HOME, or ~/.rankviz. Settings is not used here, because an estimate on
-    the command line needs this folder and must not wait for pydantic."""
+    """Return the runs folder, resolved: RANKVIZ_HOME, or ~/.rankviz. Reads the variable itself, not through Settings:
+    an estimate on the command line should not wait for pydantic to load."""
     return resolved(os.environ.get("RANKVIZ_HOME") or "~/.rankviz")
 
 
@@ -36,23 +36,25 @@ HUB_ADDRESS = re.compile(
 
 
 def named_in(ref: str) -> str:
-    """Return the id in an address of the Hub, as a browser shows it; any other reference unchanged."""
+    """Return the repository id in a Hub address as a browser shows it; return any other text unchanged."""
     address = HUB_ADDRESS.fullmatch(ref.strip())
     return address[1] if address else ref
 
 
 def is_hub_id(ref: str) -> bool:
-    """Tell whether this can be the id of a repository on the Hub, by the Hub's own rules."""
+    """Tell whether a text can be the id of a repository on the Hub, by the Hub's own rules."""
     return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
 
 
 def absolute(ref: str | Path) -> Path:
-    """Return the absolute path from the current folder, links included, for processes that run in another folder."""
+    """Return the absolute path from the current folder, without following links, for processes that run in another
+    folder."""
     return Path(ref).expanduser().absolute()
 
 
 def existing(ref: str) -> Path | None:
-    """Return the absolute path of a reference; None where nothing is there, or it cannot be a path."""
+    """Return the absolute path that a text names; None where no file or folder is there, or the text cannot be a
+    path."""
     try:
         path = absolute(ref)
         return path if path.exists() else None
@@ -61,15 +63,15 @@ def existing(ref: str) -> Path | None:
 
 
 def written_at(path: Path) -> float:
-    """Return when a file or folder was written last, unix seconds; 0 where it is gone."""
+    """Return the unix seconds at which a file or folder was last written; 0 where it does not exist."""
     with suppress(OSError):
         return path.stat().st_mtime
     return 0.0
 
 
 def bytes_in(folder: Path, *, on_disk: bool = False) -> int:
-    """Return the total size of the files below a folder. on_disk: True for the bytes that they take on the disk, where
-    unwritten parts of a file do not count."""
+    """Return the total bytes of the files below a folder. on_disk: True to count the space on the disk, where unwritten
+    parts of a file take none."""
     total = 0
     for place, _, names in os.walk(folder):  # which passes over folders that vanish meanwhile
         for name in names:

@@ -1,7 +1,9 @@
-"""Resolves references to models, data and adapters, and allows or refuses them; no other module does.
+"""Resolves texts that name a model, data or an adapter, and refuses those that a visitor may not read.
 
-On one's own machine every path is allowed. On a shared page there are only names (of the catalogue, of samples and on
-the Hub) and a visitor's own files: uploads, and the copies that their runs keep. Other paths are never looked at."""
+On a user's own machine every path is allowed. On a shared page a text may name a model of the catalogue, a sample, a
+repository on the Hub, or a file of the visitor: an upload, or the copy that a run keeps. Other paths are not looked at.
+No other module resolves references.
+"""
 
 from __future__ import annotations
 
@@ -19,40 +21,40 @@ from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
 EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""Hub id of the embedded model."""
+"""Hub id of the embedded base model."""
 PRIVATE = (
     "This page is shared, so it reads no files of its machine, and this is no upload of yours that is still here. "
     "Upload the file."
 )
 NO_WEIGHTS = "A config.json has no weights to train. Give the base as a Hub id (owner/name)."
 OF_PATHS = ("/", "\\", "~", "$", ":")
-"""Characters of a path. Only a Hub id has them too, and its grammar is checked first."""
+"""Characters that mark a text as a path. A Hub id may contain one of them too, so Hub ids are recognized first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Resolved meaning of a text."""
+    """A model, data file or adapter that a user's text names."""
 
     kind: Literal["name", "path", "hub"]
-    """Kind of the reference; a name is the embedded base, a model of the catalogue or a sample."""
+    """Kind of the reference. "name" is the embedded base, a model of the catalogue or a sample."""
     text: str
-    """The name, the Hub id, or the absolute path; it need not be resolved again."""
+    """The name, the Hub id, or the absolute and resolved path."""
 
     @property
     def path(self) -> Path | None:
-        """Path of a reference of kind "path", else None."""
+        """Path of a reference of kind "path"; None for other kinds."""
         return Path(self.text) if self.kind == "path" else None
 
 
 class References:
-    """Turns what a user wrote for a model, a data file or an adapter (a name, a path or a Hub id) into a Reference, and
+    """Turns a user's text for a model, a data file or an adapter (a name, a path or a Hub id) into a Reference, and
     refuses paths that this visitor may not read.
 
     Args:
         home: The runs folder.
         assets: The folder of the data that ships with RankViz.
         stranger: Returns the visitor of a shared page, or None for the host, who may read every path. Called only when
-            the text may be a path: names mean the same for everybody.
+            the text may be a path: names have one meaning for all visitors.
         own_upload: Tells whether this visitor uploaded the file with this resolved path.
     """
 
@@ -69,7 +71,7 @@ class References:
 
     @classmethod
     def of_runs(cls, home: Path, owner: str) -> References:
-        """Return the resolver for runs of this owner, whoever starts them; an empty owner is the host."""
+        """Return the resolver with the rights of the owner of runs; an empty owner is the host."""
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
@@ -89,9 +91,9 @@ class References:
         raise UnknownModelError(text, models.close_names(rows, text))
 
     def base(self, ref: object) -> Reference:
-        """Resolve a model that can be trained: the embedded base, or one with weights on the Hub or in a folder of the
-        host. Raise InvalidSettingError for a lone config.json, which is all that a visitor can have here, and
-        UnknownModelError for a folder without weights."""
+        """Resolve a model that can be trained: the embedded base, or a model with weights on the Hub or in a folder of
+        the host. Raise InvalidSettingError for a config.json alone, the only kind of model file that a visitor can
+        upload, and UnknownModelError for a folder without weights."""
         model = self.model(ref)
         if (folder := model.path) is None:
             return model
@@ -104,7 +106,7 @@ class References:
         return model
 
     def data(self, ref: object) -> Reference:
-        """Resolve a sample or an allowed data file; raise BadDataError where it is neither."""
+        """Resolve a sample or an allowed data file; raise BadDataError for any other text."""
         from rankviz import dataset
 
         text = _text(ref, "Data")
@@ -115,8 +117,9 @@ class References:
         raise dataset.unknown(text, self._assets)
 
     def path(self, ref: object, name: str = "The path") -> Path | None:
-        """Return the file or folder of a reference; None where it is no path, or nothing is there on the host's own
-        machine. Raise InvalidSettingError for a path that this visitor may not read."""
+        """Return the file or folder that a text names; None where the text is not a path or, on the user's own machine,
+        no file or folder is there. Raise InvalidSettingError for a path that this visitor may not read. name: Subject
+        of messages."""
         text = _text(ref, name)
         if self._stranger() is None:
             return existing(text)
@@ -124,8 +127,8 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """Return the absolute path of a reference to a file; raise InvalidSettingError where this visitor may not read
-        it."""
+        """Return the absolute path of a file that a text names; raise InvalidSettingError where this visitor may not
+        read it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:

@@ -1,4 +1,4 @@
-"""All settings of a server, from environment variables, and the table of its limits.
+"""Reads the settings of a server and its limits from environment variables.
 A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
 
 from __future__ import annotations
@@ -21,24 +21,26 @@ from rankviz.errors import InvalidSettingError, quoted
 PORT = "GRADIO_SERVER_PORT"
 MIN_SECRET = 16
 PAID_STEPS = 10_000
-"""Steps of one run on a machine that its owner pays for, limited because its journal is kept here."""
+"""Most steps of one run on a machine that its owner pays for. There is a limit because this server stores the
+journal."""
 JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
 SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
 TEMP_HOURS = 24
-"""Hours for which uploads and downloads are kept."""
+"""Hours after which uploads and downloads are deleted."""
 HOST_NAME = r"(\*|(\*\.)?[^\s,*/:]+)"
 
 
 def _limit(own: int | None, shared: int | None, about: str = "") -> Any:
-    """Return a field with a limit of a page that one person uses, and of one that strangers use on a free Space with
-    two cores and 16 GB. about: description of a limit that a RANKVIZ_MAX_ variable sets."""
+    """Return a field of Limits with two defaults. own: Limit of a page that one person uses. shared: Limit of a public
+    page on a free Space with two cores and 16 GB. about: Description of a limit that a RANKVIZ_MAX_ variable sets."""
     return field(default=own, metadata={"shared": shared, "about": about})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of a server, by default of a page that one person uses; None for no limit. MB are 10^6 bytes."""
+    """Limits of a server; the defaults are those of a page that one person uses. None is no limit. MB are 10^6
+    bytes."""
 
     sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
     sweeps: int | None = _limit(
@@ -47,20 +49,21 @@ class Limits:
         "Sweeps of all visitors that are queued or running; five times as many for who has none",
     )
     first_sweeps: int | None = _limit(None, 100)
-    """Sweeps of all visitors up to which a visitor with none in the queue may start one: five times `sweeps`."""
+    """Number of queued and running sweeps of all visitors up to which a visitor who has none of them may start one:
+    five times `sweeps`."""
     runs_per_sweep: int = _limit(256, 12, "Runs of one sweep")
     truncations: int | None = _limit(None, 12)
-    """Lower ranks to which the adapter of one run may be truncated."""
+    """Number of lower ranks to which the adapter of one run may be truncated."""
     steps: int = _limit(1_000_000, 200, "Optimizer steps of one run")
     rank: int = _limit(1024, 256)
     tokens_per_batch: int | None = _limit(None, 8192)
-    """Batch size × maximum length of a run."""
+    """Most tokens in a batch of a run: batch size × maximum length."""
     held_out_tokens: int | None = _limit(None, 65_536)
-    """Held-out examples × maximum length of a run."""
+    """Most held-out tokens of a run: number of held-out examples × maximum length."""
     base_parameters: int | None = _limit(None, 1_000_000_000, "Parameters of the base model of a run or probe")
     run_minutes: int | None = _limit(None, 20, "Minutes that one run may take before it is ended")
     worker_memory_percent: int | None = _limit(None, 65)
-    """Percent of the memory of this machine, or of its container, that trainings may take together."""
+    """Percent of the memory of this machine, or of its container, that all trainings together may take."""
     runs_kept: int | None = _limit(
         None,
         60,
@@ -82,19 +85,19 @@ class Limits:
         "again of their downloads, of which the newest stays whatever its size",
     )
     adapters_mb_per_visitor: int | None = _limit(None, 2_000)
-    """Adapters of one visitor's runs, with those that queued runs will save."""
+    """MB of the adapters of one visitor's runs, with those that queued runs will save."""
     result_files: int = _limit(500, 50)
-    """Result files (added to the studies) that are kept for one visitor."""
+    """Number of result files, added to the studies, that are stored for one visitor."""
     import_mb: int = _limit(200, 50)
-    """Unpacked size of one imported zip of runs."""
+    """Unpacked MB of one imported zip of runs."""
     runs_per_import: int | None = _limit(None, 60)
     events_per_run: int = _limit(2_000_000, 20_000)
     values_per_import: int | None = _limit(None, 1_000_000)
-    """Values in the events of one imported zip."""
+    """Number of values in the events of one imported zip."""
     record_kb: int | None = _limit(None, 200)
-    """Memory for one imported run."""
+    """kB of memory (10^3 bytes) for the record of one imported run."""
     example_numbers: int | None = _limit(None, 5_000_000)
-    """Numbers of held-out examples (losses, tokens, matches) in runs that are compared."""
+    """Most numbers on held-out examples (losses, tokens, matches) in runs that are compared."""
     disk_mb: int | None = _limit(
         None,
         20_000,
@@ -102,29 +105,30 @@ class Limits:
         "room, then runs. A quarter of it is for uploads and downloads",
     )
     temp_mb: int | None = _limit(None, 5_000)
-    """Uploads and downloads that are kept for a while, all together: a quarter of `disk_mb`."""
+    """MB of all uploads and downloads together: a quarter of `disk_mb`."""
     readers: int = _limit(2, 1)
-    """Adapters, data files, imports and large sweeps that are read at once; as many models may be laid out at once."""
+    """Number of child processes that read adapters, data files, imports and large sweeps at once; also the number of
+    models whose layers are computed at once."""
     child_seconds: int = _limit(120, 60)
     child_memory_mb: int = _limit(16_000, 4_000)
     send_seconds: int = _limit(900, 300)
     download_seconds: int = _limit(3600, 60)
-    """Time for fetching one adapter from the Hub."""
+    """Seconds for the download of one adapter from the Hub."""
     adapter_mb: int = _limit(64_000, 1_000)
-    """Unpacked weights of a trained adapter."""
+    """MB of a trained adapter's unpacked weights."""
     adapter_values: int = _limit(10_000_000, 100_000)
-    """Singular values of a trained adapter: number of updates × their rank."""
+    """Number of singular values of a trained adapter: number of its updates × their rank."""
 
 
 OWN_LIMITS = Limits()
 SHARED_LIMITS = Limits(**{each.name: each.metadata["shared"] for each in fields(Limits)})
 TUNABLE = {each.name: each.metadata["about"] for each in fields(Limits) if each.metadata["about"]}
-"""Descriptions of the limits that RANKVIZ_MAX_ variables set, by field of Limits. An empty variable is no limit."""
+"""Description of each limit that a RANKVIZ_MAX_ variable sets, by field of Limits. An empty variable means no limit."""
 
 
 def read_limits(shared: bool) -> Limits:
-    """Return the limits of a server, as the environment changes them; raise InvalidSettingError for a wrong
-    variable."""
+    """Return the limits of a server, its RANKVIZ_MAX_ variables included; raise InvalidSettingError for an invalid
+    variable. shared: True for a public page."""
     limits, given = SHARED_LIMITS if shared else OWN_LIMITS, {}
     for name, about in TUNABLE.items():
         variable = f"RANKVIZ_MAX_{name.upper()}"
@@ -146,7 +150,7 @@ def read_limits(shared: bool) -> Limits:
 
 
 def paid_limits(limits: Limits) -> Limits:
-    """Return the limits of runs on a machine that their owner pays for: only what this server stores is limited."""
+    """Return the limits of runs on a machine that their owner pays for: none on tokens, base or time; more steps."""
     needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
     return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
 
@@ -227,7 +231,7 @@ class Settings(BaseSettings):
 
     @property
     def niceness(self) -> int:
-        """Niceness of trainings; on a shared page they leave the processor to the page, which has to answer at once."""
+        """Niceness of training processes. On a shared page they give way to the page, which has to answer at once."""
         return 10 if self.shared else 0
 
     @cached_property
@@ -237,7 +241,7 @@ class Settings(BaseSettings):
 
 
 def read(**given: object) -> Settings:
-    """Read the settings; raise InvalidSettingError for a wrong variable. given: fields that override the
+    """Return the settings; raise InvalidSettingError for an invalid variable. given: Fields that override the
     environment."""
     try:
         settings = Settings(**given)
@@ -267,7 +271,7 @@ REASONS = {
     "string_too_long": "it may have {max_length} letters",
     "too_short": "it must have an entry",
 }
-"""Reasons in plain words by type of pydantic's error; other errors keep pydantic's own words."""
+"""Reason in plain words by pydantic's error type; other errors keep pydantic's own words."""
 
 
 def _reason(error: Mapping[str, Any]) -> str:
@@ -276,7 +280,7 @@ def _reason(error: Mapping[str, Any]) -> str:
 
 
 def why_refused(error: BaseException | None) -> str:
-    """Return why pydantic refuses a value; empty for any other error."""
+    """Return why pydantic refuses a value; empty for other errors."""
     return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""
 
 
@@ -285,7 +289,7 @@ def _wrong(field: str, what: str) -> str:
 
 
 def port() -> int:
-    """Return the port to listen on, from a variable that Gradio reads too when it is imported."""
+    """Return the port to listen on, from the variable that Gradio also reads."""
     text = os.environ.get(PORT, "7860")
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
         raise InvalidSettingError(f"{PORT} must be a whole number from 1 to 65,535 (got {quoted(text)}).")

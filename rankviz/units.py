@@ -13,9 +13,9 @@ KB = 10**3
 MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
-"""(seconds from which a unit is used, unit in seconds, its name)."""
+"""(shortest time in seconds for which a unit is used, seconds in the unit, name of the unit)."""
 SMALLEST_SHARE = 0.1
-"""Share of an hour or a day below which a time is shown in a smaller unit."""
+"""Share of an hour or a day; a time below this share is shown in a smaller unit."""
 
 
 def file_size(size_bytes: int) -> str:
@@ -101,8 +101,8 @@ def rounded_percent(share: float, digits: int = 1) -> str:
 
 
 def span(values: Any, text: Callable[[float], str]) -> str:
-    """Format a range, any object with a low and a high end, with the unit once where both ends share it; "not known"
-    for None."""
+    """Format a range; None is "not known". values: Any object with `low` and `high`. A unit that both ends share is
+    written once."""
     if values is None:
         return NOT_KNOWN
     low, high = text(values.low), text(values.high)
@@ -121,13 +121,14 @@ def memory_span(values: Any) -> str:
 
 
 def gib_span(values: Any) -> str:
-    """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; one size where both ends read alike."""
+    """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; a single size where both ends have the same
+    text."""
     low, high = gib(values.low), gib(values.high)
     return low if low == high else f"{low.removesuffix(' GiB')} to {high}"
 
 
 def spare(values: Any) -> str:
-    """Format free memory: "13.2 to 15.2 GiB to spare", "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to spare"."""
+    """Format free memory, negative where memory is short: "13.2 to 15.2 GiB to spare", "3.4 to 5.1 GiB short"."""
     if values.low >= 0:
         return f"{gib_span(values)} to spare"
     if values.high < 0:
@@ -140,8 +141,8 @@ def money_span(values: Any) -> str:
 
 
 def time_span(seconds: Any) -> str:
-    """Format seconds in one unit, "0.73 – 1.8 h", short enough for a row of figures; or each end in its own unit, "40
-    s – 38 min", where the range is wide or its low end short. Never mixes hours and minutes, so columns compare."""
+    """Format a range of seconds in one unit, such as "0.73 – 1.8 h". Where the range is wide or its low end short, each
+    end has its own unit: "40 s – 38 min". Never "1 h 30 min", so that the numbers of a column compare."""
     if seconds is None:
         return NOT_KNOWN
     if seconds.high < 1:
@@ -156,7 +157,7 @@ def time_span(seconds: Any) -> str:
 
 
 def time_unit(seconds: float) -> tuple[int, str]:
-    """Return the unit for a time of this length: seconds in the unit, and its name."""
+    """Return the unit for a time of this length: seconds in the unit, and the unit's name."""
     return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
 
 

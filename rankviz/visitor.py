@@ -1,5 +1,5 @@
-"""The visitor of a request: on one's own machine its owner, on a shared page whoever sends the request.
-Operations call `current()`, so that no visitor need be passed through all of them. Also a visitor's folders."""
+"""The visitor of a request: on a user's own machine the user, on a shared page its sender. Also the visitors' folders.
+Operations call `current()`, so that functions need not pass the visitor on."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,68 +10,71 @@ from pathlib import Path
 
 
 class Login:
-    """A login at Hugging Face for one request: kept in memory, never written down. It is no dataclass, so that writing
+    """A login at Hugging Face for one request: in memory only, never written to disk. Not a dataclass, so that writing
     a visitor as JSON fails unless the login is left out."""
 
     __slots__ = ("came_at", "expires_at", "token")
 
     def __init__(self, token: str, expires_at: float = float("inf")):
-        """expires_at: unix seconds."""
+        """Make a login. expires_at: Unix seconds."""
         self.token = token
         self.expires_at = expires_at
         self.came_at = time.monotonic()
-        """Time on the monotonic clock when the request came."""
+        """Time of the request on the monotonic clock, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A person whose runs and files are separate from those of others."""
+    """A person whose runs and files are kept apart from those of other visitors."""
 
     id: str
-    """Id from a signed cookie, or the stable id of a login; never an address or a session."""
+    """Id from a signed cookie, or the stable id of a login. An IP address or a session is never an id."""
     name: str = ""
-    """Name to show; empty without a login."""
+    """Name to show; empty for a visitor without a login."""
     admin: bool = False
     """True for an admin, who sees and may change everything."""
     also: str = ""
-    """Another id of the same visitor: with a login, the cookie's, so that earlier things still belong to them."""
+    """Another id of the same visitor. After a login this is the cookie's id, so that the visitor keeps earlier runs and
+    files."""
     login: Login | None = field(default=None, repr=False, compare=False)
     """Login at Hugging Face; None for a visitor without one."""
 
     @property
     def is_nobody(self) -> bool:
-        """True where nothing can belong to this visitor, who cannot be recognized."""
+        """True where the visitor cannot be recognized, and so can own nothing."""
         return not self.id and not self.admin
 
     @property
     def is_host(self) -> bool:
-        """True for the user of the machine itself, who may name its files. An admin who comes by the page has an id."""
+        """True for the user of the machine itself, who may name its files. An admin who signs in on the page has an id
+        instead."""
         return self.admin and not self.id
 
     @property
     def ids(self) -> Sequence[str]:
-        """Ids of owners whose things are this visitor's, first the one for new things: "" for the host, whose things
-        have no owner; none for a visitor who cannot be recognized."""
+        """Owner ids of runs and files that belong to this visitor; new ones get the first id. The host's id is "",
+        since things of the host have no owner. Empty for a visitor who cannot be recognized."""
         return ("",) if self.is_host else tuple(filter(None, (self.id, self.also)))
 
     def owns(self, owner: str) -> bool:
-        """Tell whether this visitor may change what belongs to `owner`. What has no owner is the admin's."""
+        """Tell whether this visitor may change things of `owner`. An admin may change everything, also things without
+        an owner."""
         return self.admin or owner in self.ids
 
 
 HOST = Visitor("", admin=True)
-"""The user of RankViz on their own machine, or of its command line on any machine."""
+"""The user of RankViz on their own machine, or of its command line anywhere."""
 SERVER = Visitor("server", admin=True)
-"""A shared page itself, which reads everybody's runs for figures without names, and no file that the runs name."""
+"""The server of a shared page itself. It reads all runs for figures without names, but no file that a run names."""
 NOBODY = Visitor("")
-"""A visitor of a shared page who cannot be recognized, and may see what is open to all."""
+"""A visitor of a shared page who cannot be recognized, and sees only runs that are open to all."""
 
 _current: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
 
 
 @contextmanager
 def acting_as(visitor: Visitor) -> Iterator[None]:
-    """Run the operations of the block as this visitor."""
+    """Run the block's operations as this visitor."""
     token = _current.set(visitor)
     try:
         yield
@@ -85,7 +88,7 @@ def current() -> Visitor | None:
 
 
 def home_of(home: Path, owner: str) -> Path:
-    """Return the folder for the things of an owner: the runs folder, or a visitor's folder in it."""
+    """Return the folder of an owner's files: the runs folder itself for the host, else a visitor's folder in it."""
     if not owner:
         return home
     import hashlib  # loads OpenSSL, and the command line, which has no visitors, starts without
@@ -94,11 +97,11 @@ def home_of(home: Path, owner: str) -> Path:
 
 
 def data_folder(home: Path, owner: str) -> Path:
-    """Return the folder for the data files of an owner's runs, with one subfolder per content."""
+    """Return the folder for the data files of an owner's runs, with one subfolder per file content."""
     return home_of(home, owner) / "data"
 
 
 def is_data_folder(home: Path, folder: Path) -> bool:
-    """Tell whether this is the data folder of any owner."""
+    """Tell whether a folder is the data folder of any owner."""
     visitors = home / "visitors"
     return folder == home / "data" or (folder.name == "data" and folder.parent.parent == visitors)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ ROOMS = {
 """Folders of each table, from the top down."""
 DEEP = ("core/", "ui/", "api/")
 """Rooms whose subfolders have a row for each module; other subfolders have one row."""
+WHERE = {
+    "Bytes of an adapter's file": "core.lora.plan:AdapterPlan.file_bytes",
+    "Modules that an adapter wraps": "core.lora.resolve:resolve",
+    "Memory of a training step, in bytes": "core.cost.predict:Prediction.memory_at",
+    "Start of a sweep": "api.starts:Starts.start",
+    "Limits of a visitor, checked before runs are queued": "shared.quota:Quota.check_visitor_limits",
+    "Limits of one run: rank, steps, tokens per batch": "core.runs.request:check_run_settings",
+    "Cancelling a run: the operation": "api.runs:Runs.cancel",
+    "Cancelling a run: its job and processes": "jobs.supervisor:Supervisor.cancel_runs",
+    "State of a run, from its events": "core.runs.record:RunRecord.after",
+}
+"""Module and function of the subjects that newcomers look for, below rankviz."""
 OTHERS = ("tools", "benchmarks", "docs/generate", "tests/support")
 """Folders that are described by one line each."""
 
@@ -68,7 +81,11 @@ def page(root: Path) -> str:
     unnamed = [path for path in (root / "rankviz").iterdir() if path.is_dir() and path not in rooms and _modules(path)]
     if unnamed:
         raise ValueError(f"docs/generate/code.py lacks {', '.join(path.name for path in unnamed)}: add it to ROOMS.")
-    sections = [INTRODUCTION]
+    for name in WHERE.values():
+        pkgutil.resolve_name(f"rankviz.{name}")  # AttributeError where it was renamed
+    places = [(subject, *name.split(":")) for subject, name in WHERE.items()]
+    where = [[subject, f"`{module.replace('.', '/')}.py`", f"`{name}`"] for subject, module, name in places]
+    sections = [INTRODUCTION, f"## Where do I find ...\n\n{table(['Subject', 'Module', 'Function'], where)}"]
     for title, folders in ROOMS.items():
         rows = [row for folder in folders for row in _rows(root, root / folder)]
         sections.append(f"## {title}\n\n{table(['Module', 'Contents'], rows)}")

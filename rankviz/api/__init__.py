@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from rankviz.api.estimates import Estimates
     from rankviz.api.machine import Machine
     from rankviz.api.models import Models
+    from rankviz.api.progress import Progress
     from rankviz.api.runs import Runs
+    from rankviz.api.starts import Starts
     from rankviz.api.studies import Studies
     from rankviz.api.verdicts import Verdicts
+    from rankviz.shared.quota import Quota
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -35,8 +38,8 @@ class Api:
     Args:
         home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
         assets: Folder of the data that RankViz ships.
-        shared: True where others use the page, as on a Space; then only uploads and the runs folder are read. None for
-            what the settings say.
+        shared: True where others use the page, as on a Space; then only uploads and the runs folder are read. None to
+            read this from the settings.
     """
 
     models: Models = Part("api.models.Models")
@@ -44,7 +47,10 @@ class Api:
     estimates: Estimates = Part("api.estimates.Estimates")
     studies: Studies = Part("api.studies.Studies")
     advice: Advice = Part("api.advice.Advice")
+    starts: Starts = Part("api.starts.Starts")
+    progress: Progress = Part("api.progress.Progress")
     runs: Runs = Part("api.runs.Runs")
+    quota: Quota = Part("shared.quota.Quota")
     engines: Engines = Part("api.engines.Engines")
     verdicts: Verdicts = Part("api.verdicts.Verdicts")
     adapters: Adapters = Part("api.adapters.Adapters")

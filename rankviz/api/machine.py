@@ -25,7 +25,7 @@ from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, problems, uses_gpu
 from rankviz.core.probe import ProbeRecord, Simulated, SimulatedProbe, settle
-from rankviz.core.runs.request import check_limits
+from rankviz.core.runs.request import check_setting_limits
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
@@ -92,7 +92,8 @@ class Machine(Operations):
         return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
-        """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
+        """Return the facts about this machine that are read quickly. ask_hub: True to check the connection to the
+        Hub."""
         import psutil
 
         driver = cards.read_driver()
@@ -127,10 +128,10 @@ class Machine(Operations):
         installed.require("the trainer", "A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
-        check_limits(
+        check_setting_limits(
             self._workspace.limits, rank=question.lora.r, tokens_per_batch=question.training.tokens_per_micro_step
         )
-        self._api.runs.quota.check_base(question.model_id)
+        self._api.quota.check_base_size(question.model_id)
         model = replace(self._api.models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())
         self.require(question.training)
@@ -144,7 +145,7 @@ class Machine(Operations):
             created_at=now,
         )
         config = json.dumps(self._api.models.config(question.model_id))
-        with self._workspace.starts.turn(), self._api.runs.quota.admitting(new=1):
+        with self._workspace.start_line.turn(), self._api.quota.check_visitor_limits(new=1):
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id

@@ -1,4 +1,4 @@
-"""Runs and sweeps: listed, shared, cancelled, deleted, exported, imported and published."""
+"""Lists, shares, cancels, deletes, exports, imports and publishes runs and sweeps. `Starts` starts them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rankviz import installed
-from rankviz.api.waits import Waits
-from rankviz.api.workspace import writes
+from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
 from rankviz.core.from_json import shape
@@ -45,9 +44,8 @@ SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
 
 
-class Runs(Waits):
-    """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships. Starts and
-    limits are in `Starts`, waiting and progress in `Waits`."""
+class Runs(Operations):
+    """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships."""
 
     # What is here.
 
@@ -139,9 +137,9 @@ class Runs(Waits):
         return next(self.rows([self.get(run_id)], answers=True))
 
     def rows(self, runs: Sequence[RunRecord], *, answers: bool = False) -> Iterator[Any]:
-        """Yield each run as a ListedRunJSON, or a RunJSON with its answers, which are long. Computed when asked for;
-        without folders where no path of this machine is for the reader."""
-        for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
+        """Yield each run as a flat row: a ListedRunJSON, or with `answers` a RunJSON, whose answers are long. Rows are
+        made one by one. On a shared page and for recorded runs they name no folders of this machine."""
+        for run, estimate in zip(runs, self._api.starts.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
             if self._workspace.shared or run.run_id in self._recorded_ids:
                 row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
@@ -194,7 +192,7 @@ class Runs(Waits):
         records = self._workspace.rights.seen(run_or_sweep_id)
         return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
-    @writes("changes")
+    @writes("change_line")
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Share a run or sweep of the current visitor with everybody who has its address, or stop sharing."""
         store = self._workspace.store
@@ -202,7 +200,7 @@ class Runs(Waits):
             for run_id in self.own_ids(run_or_sweep_id):
                 store.open_to_all(run_id, is_open)
 
-    @writes("changes")
+    @writes("change_line")
     def delete(self, run_or_sweep_id: str) -> Sequence[str]:
         """Delete an ended run, probe or sweep of the current visitor, with adapters and log; return the deleted ids.
         Its copy of the data is deleted too, unless another run uses it."""
@@ -213,9 +211,10 @@ class Runs(Waits):
         remove(self._workspace.store, run_ids, ended=self._workspace.supervisor.unwritten)
         return run_ids
 
-    @writes("changes")
+    @writes("change_line")
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
-        """Cancel a run or sweep, wait until its process has ended, and return the ids of the cancelled runs."""
+        """Cancel a run or sweep of the current visitor: `Supervisor.cancel_runs` ends its processes. Return the ids of
+        the cancelled runs once that is done."""
         run_ids, supervisor = self.own_ids(run_or_sweep_id), self._workspace.supervisor
         supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
@@ -271,7 +270,7 @@ class Runs(Waits):
             "most_in_total": limits.runs_in_total,
         }
         with children.turn(key):
-            self.quota.require_room(1)  # others may have come before
+            self._api.quota.require_room(1)  # others may have come before
             self._workspace.references.file(source)  # and another import of it may have used it up
             with self._workspace.room.holding(0, up_to=most_bytes) as room:
                 request["most_bytes"] = room
@@ -279,7 +278,7 @@ class Runs(Waits):
             if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
-        self.quota.free_disk(besides=reply["run_ids"])
+        self._api.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # Publishing.
@@ -300,7 +299,7 @@ class Runs(Waits):
         owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
         return not self._workspace.shared or owners <= {*visitor.ids}
 
-    def check_publish(
+    def runs_to_publish(
         self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False
     ) -> list[str]:
         """Return the ids of the runs that would be published. A RankVizError says why publishing is not possible."""
@@ -348,7 +347,7 @@ class Runs(Waits):
     ) -> Publication:
         """Publish a run or sweep of the current visitor; return when that is done. token: None to use this machine's
         login (if use_login allows it), or where none is needed."""
-        run_ids = self.check_publish(name, destination, token, use_login=use_login)
+        run_ids = self.runs_to_publish(name, destination, token, use_login=use_login)
         use_login = use_login and not self._workspace.shared
         secret = token.value if token else self.hub_login() if use_login else ""
         request = {
@@ -402,7 +401,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         sweep_id=sweep.sweep_id,
         base_model=hub_base(records[0].request, destination.base_model),
         runs=records,
-        estimates={record.run_id: api.runs.expected_run(record) for record in records},
+        estimates={record.run_id: api.starts.expected_run(record) for record in records},
         verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
         spent=replace(spent, rent=spent.rent and replace(spent.rent, limit_usd=None)),

@@ -1,4 +1,4 @@
-"""Sweeps that start or continue: what they are expected to take, whether they can start, and the start."""
+"""Starts sweeps: their expected time and memory, checks before the start, the start, a resume, and one more run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import dataset, installed, machine
 from rankviz.api.measured import Estimator
-from rankviz.api.workspace import Cache, Operations, Part, writes
+from rankviz.api.workspace import Cache, Operations, writes
 from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.request import added_run, check_download, check_limits, check_minutes, check_runs
+from rankviz.core.runs.request import (
+    added_run,
+    check_download_size,
+    check_run_minutes,
+    check_run_settings,
+    check_setting_limits,
+)
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
 from rankviz.settings import paid_limits
-from rankviz.shared.quota import Quota
 from rankviz.store import durable
 from rankviz.store.ownership import ANYWHERE, WantedEngine
 
@@ -51,25 +56,25 @@ NOT_THE_PAYER = "The jobs of this sweep are paid by its owner, who alone can sta
 
 
 class Starts(Operations):
-    """The part of Runs that plans, starts and continues sweeps. A sweep continues with its failed and cancelled runs,
-    or one more run, on the same engine or another; if engine, machine and spending limit are empty, with its own. The
-    limit covers all jobs of the sweep, also earlier ones."""
+    """Plans, starts and continues sweeps.
 
-    quota: Quota = Part("shared.quota.Quota", "_api")
-    """Quota of the current visitor."""
+    A sweep continues with its failed and cancelled runs (`resume`) or with one more run (`add`), on its own engine or
+    on another. Arguments that are left empty (engine, machine, spending limit) keep the sweep's values. The spending
+    limit covers all jobs of the sweep, also earlier ones.
+    """
 
     def __init__(self, api: Api):
         super().__init__(api)
         self._times = Cache["SweepTime | None"](MOST_TIMES)
 
-    # What runs are expected to take.
+    # Expected memory and time.
 
     def expected(self, request: SweepRequest) -> ExpectedSweep:
         """Return memory and time of a sweep on this machine before its start."""
-        check_limits(self._workspace.limits, runs_per_sweep=request.run_count)
+        check_setting_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         runs = self.planned(request)
-        self.quota.check_base(request.base)
-        check_runs(runs, self._workspace.limits)
+        self._api.quota.check_base_size(request.base)
+        check_run_settings(runs, self._workspace.limits)
         if request.exact_match_examples:
             self._api.data.measure(request.data).require_prompts()
         expected = self.expected_of(runs)
@@ -77,8 +82,8 @@ class Starts(Operations):
         return expected
 
     def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
-        """Return the runs of a sweep before it is queued. They name the future copy of the data, so that measurements
-        of earlier runs on the same data apply."""
+        """Return the runs of a sweep before it is queued. Their data is the path of the copy that a start makes, so
+        that measurements of earlier runs on the same data apply."""
         with suppress(BadDataError, OSError):
             if path := self._workspace.references.data(request.data).path:
                 owners = self._workspace.visitor.ids
@@ -106,9 +111,9 @@ class Starts(Operations):
 
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
         """Yield the estimate of each run, computed on demand, to compare with its measurements; None where the base or
-        the machine is not known. memory_bytes is what the run measures: resident memory of the process on a CPU,
-        allocated memory on a GPU. seconds is training time, estimated from runs that had finished on the same machine
-        before the run began."""
+        the machine is not known. memory_bytes is the quantity that the run measures: resident memory of the process on
+        a CPU, allocated memory on a GPU. seconds is training time, estimated from runs that had finished on the same
+        machine before the run began."""
         estimator, there = Estimator(self._api), functools.cache(self._environment_on)
         for record in records:
             request, estimate = record.request, None
@@ -122,7 +127,7 @@ class Starts(Operations):
             yield estimate
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
-        """Return the estimate of one run, as `expected_runs` does."""
+        """Return the estimate of one run; None where its base or machine is not known."""
         return next(self.expected_runs([record]))
 
     def time_of_records(self, records: Sequence[RunRecord]) -> SweepTime | None:
@@ -147,37 +152,40 @@ class Starts(Operations):
         return None if name == HF_JOBS else self._api.engines.environment(name)
 
     def _require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit, both by the
-        formulas and corrected by finished runs, which others may have made; runs of unknown time pass."""
+        """Raise LimitError where one of these runs would exceed the server's time limit. The lower of two estimates
+        counts, by its low end: one from the formulas alone, one corrected by finished runs of all visitors. Runs of
+        unknown time pass."""
         limits, engines, estimator = self._workspace.limits, self._api.engines, Estimator(self._api)
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return
         if environment := engines.environment(engine):
             paces = {estimator.pace(runs[0], environment), None}
             times = [estimator.time(runs, environment, pace) for pace in paces]
-            check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
+            check_run_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
 
-    # Whether a sweep could start, and starting it.
+    # The start of a sweep.
 
-    def check(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
+    def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
         is_paid = not self._usable(there).is_limited
         limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
-        check_limits(limits, runs_per_sweep=request.run_count)  # before the larger number that any sweep may have
+        check_setting_limits(
+            limits, runs_per_sweep=request.run_count
+        )  # before the larger number that any sweep may have
         request.validate()
         self._workspace.references.base(request.base)
         if not is_paid:
-            self.quota.check_base(request.base)  # first: no other setting would help
-        self.check_runs(self.planned(request), there)
+            self._api.quota.check_base_size(request.base)  # first: no other setting would help
+        self.check_runs_can_start(self.planned(request), there)
 
-    def check_runs(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
-        """Check that runs could start at a destination, as `check` does. The runs may be resumed, added or imported,
-        so they need not have the same settings."""
+    def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
+        """Check that runs could start at a destination; a RankVizError says what to change. The runs may be resumed,
+        added or imported, so they need not have the same settings."""
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
-        check_runs(runs, limits if engine.is_limited else paid_limits(limits))
+        check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
             key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
@@ -186,7 +194,7 @@ class Starts(Operations):
             run = some[0]
             references.base(run.base)
             if engine.is_limited:
-                self.quota.check_base(run.base)
+                self._api.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
             data = self._api.data.measure(run.data)
@@ -200,7 +208,7 @@ class Starts(Operations):
                 self._api.machine.require(run.training, run.base)
             if engine.is_limited and limits.base_parameters is not None:
                 elsewhere = None if is_here else device
-                check_download(self._api.machine.weight_bytes(run.training, run.base, elsewhere), limits)
+                check_download_size(self._api.machine.weight_bytes(run.training, run.base, elsewhere), limits)
             self._require_minutes(some, engine.name)
 
     def _usable(self, there: WantedEngine) -> Engine:
@@ -215,15 +223,15 @@ class Starts(Operations):
     def plan(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> Plan:
         """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: from
         `engines.destination`."""
-        self.check(request, there)
+        self.check_sweep_can_start(request, there)
         return self._api.engines.plan_of(self.planned(request), there)
 
     @writes()
     def start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> str:
-        """Check a sweep and its visitor's limits (`Quota.admitting`), queue it, and return its id. The data file is
-        copied into the runs folder, since an upload may be deleted earlier than the sweep."""
+        """Check a sweep and its visitor's limits (`Quota.check_visitor_limits`), queue it, and return its id. Copy the
+        data file into the runs folder, since an upload may be deleted earlier than the sweep."""
         owner, references = self._workspace.rights.somebody(), self._workspace.references
-        self.check(request, there)
+        self.check_sweep_can_start(request, there)
         offer = None
         if there.engine == HF_JOBS:
             offer = self._api.engines.plan_of(self.planned(request), there).offer
@@ -232,8 +240,8 @@ class Starts(Operations):
         runs = request.runs(sweep_id="expected", created_at=0.0)
         copied = file.stat().st_size if file and not durable.is_kept(store.kept_path(file, owner.id)) else 0
         with (
-            self._workspace.starts.turn(),
-            self.quota.admitting(new=len(runs), runs=runs),
+            self._workspace.start_line.turn(),
+            self._api.quota.check_visitor_limits(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
             file = references.data(request.data).path  # an upload may have gone meanwhile
@@ -268,7 +276,10 @@ class Starts(Operations):
         """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._resumed(sweep_id)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
-        with self._workspace.starts.turn(), self.quota.admitting(new=0, runs=again, sweep_id=sweep_id):
+        with (
+            self._workspace.start_line.turn(),
+            self._api.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id),
+        ):
             queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
@@ -285,8 +296,8 @@ class Starts(Operations):
         there, request = self._there(sweep_id), self.added_request(sweep_id, r)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, [request], there).offer)
         store, first = self._workspace.store, self._own_sweep(sweep_id).runs[0]
-        admitting = self.quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True)
-        with self._workspace.starts.turn(), admitting:
+        check_visitor_limits = self._api.quota.check_visitor_limits(new=1, runs=[request], sweep_id=sweep_id, adds=True)
+        with self._workspace.start_line.turn(), check_visitor_limits:
             file = self._workspace.references.data(request.data).path
             store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)
         self._workspace.work_queue()
@@ -330,7 +341,7 @@ class Starts(Operations):
     def _plan_of(self, sweep_id: str, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
         if there.engine == HF_JOBS and self._api.runs.owner_of(sweep_id):
             raise InvalidSettingError(NOT_THE_PAYER)
-        self.check_runs(runs, there)
+        self.check_runs_can_start(runs, there)
         return self._api.engines.plan_of(runs, there)
 
     def _require_data(self, sweep: Sweep, data: str) -> None:

@@ -129,8 +129,8 @@ class Studies(Operations):
         return [point.trainable_parameters or (plan and plan.parameters(point.rank)) for point in line.points]
 
     def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
-        """Return, by rank of a line, the rank that trains as many parameters with a LoRA pair per expert as the line's
-        MoE scheme does. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
+        """Return, by rank of a published line, the rank that trains as many parameters where each expert has a LoRA
+        pair of its own. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
         else Unsloth's default adapter on that base is used, with the same expert_rank."""
         model_id = line.model.model_id
         if model_id is None:
@@ -190,11 +190,12 @@ class Studies(Operations):
         use_case_of(use_case)
         metric = metric or "score"
         one_of(metric, "Metric", BAND_METRICS)
-        self._check(model, parameters)
+        self._require_model_name(model, parameters)
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return the band's record on publications that were left out; None where none was."""
+        """Return the band's errors for publications that were left out when the band was made; None where none was left
+        out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
@@ -218,7 +219,7 @@ class Studies(Operations):
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
         """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
-        self._check(model, parameters)
+        self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED
         try:
@@ -227,7 +228,7 @@ class Studies(Operations):
             return f"{error} {COUNTS_NEED}"
         return ""
 
-    def _check(self, model: str, parameters: float | None) -> None:
+    def _require_model_name(self, model: str, parameters: float | None) -> None:
         """Raise an error for an impossible name, and for a path that is missing or another visitor's."""
         if parameters is not None:
             number(parameters, "Parameters", 1, MOST_PARAMETERS)

@@ -138,7 +138,7 @@ class Ray(Remote):
         with self._storing():
             return Storage(f"{self._folder(job)}/out").read(path, offset, most)
 
-    def end(self, job: RemoteJob) -> None:
+    def cancel_job(self, job: RemoteJob) -> None:
         client = self._connected()
         try:
             client.stop_job(self._submission_id(job))

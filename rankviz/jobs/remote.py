@@ -54,9 +54,9 @@ from rankviz.store.durable import aside_of
 from rankviz.store.journal import parse_event
 
 EVENT_BYTES = 500
-"""Bytes per event in a journal with many events."""
+"""Expected bytes per event, for the size limit of a journal with many events."""
 READ_BYTES, CHUNK_BYTES, LOG_BYTES = 2**22, 2**26, 2**20
-"""Bytes per read of a journal and of any other file, and bytes copied of a log or a config at most."""
+"""Bytes per read of a journal, bytes per read of any other file, and the most bytes copied of a log or a config."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 """Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
@@ -86,7 +86,7 @@ _logger = logging.getLogger(__name__)
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
 
-    A subclass has `submit`, `poll`, `read` and `end`, and maybe `send` and `unsend`. Each may take minutes,
+    A subclass has `submit`, `poll`, `read` and `cancel_job`, and maybe `send` and `unsend`. Each may take minutes,
     is called from several threads, and may raise EngineUnavailableError: then it is called again later.
     """
 
@@ -144,14 +144,15 @@ class Remote(Engine):
         """Return up to `most` bytes of a file that the job wrote, from an offset on; empty for a missing file."""
 
     @abstractmethod
-    def end(self, job: "RemoteJob") -> None:
+    def cancel_job(self, job: "RemoteJob") -> None:
         """Ask the cluster to end a job, found by its handle, or by its name without one."""
 
     def unsend(self, job: "RemoteJob") -> None:
         """Remove the sent files of a job that nobody reads any more."""
 
     def terms(self, job: Job) -> JobTerms | None:
-        """Return machine and price of a new job, if it costs money; raise as `start` where the job must wait."""
+        """Return machine and price of a new job; None where jobs cost nothing. Raise EngineUnavailableError where the
+        job must wait, and EngineError where it can never start."""
         return None
 
     @cached_property
@@ -191,7 +192,8 @@ class Remote(Engine):
         return end and End(end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
+        """Remove a job's folder, and cancel the job where it may run. If the cluster starts it later, it finds no
+        files."""
         folder = self.place / live.job.name
         job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, *read_job(folder))
         job.stop()
@@ -199,7 +201,7 @@ class Remote(Engine):
         def clean() -> None:
             with contextlib.suppress(Exception):  # what fails is left: the job finds no folder
                 if job.submission.submitted and not (job.live and job.live.end):
-                    self.end(job)
+                    self.cancel_job(job)
             with contextlib.suppress(Exception):
                 self.unsend(job)
 
@@ -214,7 +216,7 @@ class Remote(Engine):
         self._followed.clear()
 
     def _live(self, folder: Path) -> Live:
-        """Return the job of a folder. One whose files cannot be read keeps its runs waiting, and no others."""
+        """Return the state of a folder's job. Where its files cannot be read, its runs wait, and other jobs go on."""
         try:
             job = self._follow(folder)
         except EngineUnavailableError as error:
@@ -245,8 +247,9 @@ class Remote(Engine):
 class RemoteJob:
     """A job of a cluster, submitted once and polled to its end in a thread, since any call may take minutes.
 
-    The journals here grow with the job's own; the line that ends a run is added once the run's files are here. Files of
-    a job are not trusted: sizes are limited, no link is followed, and paths must lie in an adapter of the run.
+    New events are copied from the job's journals to the journals here; the event that ends a run is copied after the
+    run's files. Files of a job are not trusted: sizes are limited, no link is followed, and paths must lie in an
+    adapter of the run.
     """
 
     def __init__(self, engine: Remote, folder: Path, job: Job, submission: Submission):
@@ -256,8 +259,8 @@ class RemoteJob:
         self.live: Live | None = None
         """The job as its cluster last reported it; None until then."""
         self.trouble = ""
-        self.is_unwanted = self.is_at_cancelled = False
-        """True where the job is to be cancelled; true where it works on a run that was cancelled as it waited."""
+        self.is_cancelling = self.is_at_cancelled = False
+        """is_cancelling: True once a cancel of the job was requested. is_at_cancelled: As in `Live`."""
         self.asked_at = -math.inf
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
         self._engine, self._store = engine, engine.store
@@ -286,8 +289,8 @@ class RemoteJob:
     def cancel(self) -> None:
         """Cancel the job. A job that was not submitted yet ends at once."""
         with self._lock:
-            if not self.is_unwanted:
-                self.is_unwanted, self.asked_at = True, time.monotonic()
+            if not self.is_cancelling:
+                self.is_cancelling, self.asked_at = True, time.monotonic()
                 self._woken.set()
             if not self.submission.submitted:
                 self._finish(End(why=CANCELLED, by_us=True))
@@ -299,7 +302,7 @@ class RemoteJob:
             while not (self._is_stopped or self.submission.end):
                 self._woken.clear()
                 self._look()
-                self._woken.wait(min(1.0, seconds) if self.is_unwanted else seconds)
+                self._woken.wait(min(1.0, seconds) if self.is_cancelling else seconds)
 
     def _look(self) -> None:
         try:
@@ -313,7 +316,7 @@ class RemoteJob:
             if self.trouble != (trouble := UNEXPECTED.format(type(error).__name__)):
                 _logger.exception("A remote job could not be followed")
             self.trouble = trouble
-        if self.is_unwanted and time.monotonic() - self._reached_at >= self._engine.given_up_seconds:
+        if self.is_cancelling and time.monotonic() - self._reached_at >= self._engine.given_up_seconds:
             self._finish(End(why=LEFT, by_us=True))
 
     def _step(self) -> None:
@@ -324,7 +327,7 @@ class RemoteJob:
             self._missing_since = min(self._missing_since, time.monotonic())
             if time.monotonic() - self._missing_since < self._engine.missing_seconds:
                 raise EngineUnavailableError(NOT_KNOWN)
-            by_us = self.is_unwanted or self.submission.cancelled
+            by_us = self.is_cancelling or self.submission.cancelled
             self._finish(End(why=CANCELLED if by_us else GONE if self.handle else NEVER, lost=not by_us, by_us=by_us))
             return
         self._missing_since = math.inf
@@ -333,9 +336,9 @@ class RemoteJob:
         self.live, end = live, live.end
         if live.seconds is not None and (end or time.time() - self.submission.seconds_at > NOTE_SECONDS):
             self._note(seconds=live.seconds, seconds_at=time.time())
-        if self.is_unwanted and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
+        if self.is_cancelling and not end and time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:
             self._note(cancelled=True)
-            self._engine.end(self)
+            self._engine.cancel_job(self)
             self._cancelled_at = time.monotonic()
         self._looks += end is not None
         is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
@@ -390,7 +393,8 @@ class RemoteJob:
             yield
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
-        """Copy what is new of the job's runs, which run one after the other. Return True where everything is here."""
+        """Copy new events and files of the job's runs, which run one after the other. Return True once all have been
+        copied."""
         has_all, self._at_cancelled = True, False
         for attempt in self.job.attempts:
             try:
@@ -402,7 +406,7 @@ class RemoteJob:
             except EngineError:  # refused, and not only now
                 has_all = False
             except (OSError, RunUnreadError):
-                if not self.is_unwanted:  # it ends also where the disk is full
+                if not self.is_cancelling:  # it ends also where the disk is full
                     raise
                 has_all = False
             if not (has_all or is_final):
@@ -412,7 +416,7 @@ class RemoteJob:
 
     def _copy_run(self, attempt: Attempt, is_last: bool) -> bool:
         """Copy new events of an attempt; its files come before the event that ends it. Each copied event has the
-        attempt, and the byte offset behind its line. Return True where everything is here."""
+        attempt, and the byte offset behind its line. Return True once all have been copied."""
         path = f"runs/{attempt.run_id}/events.jsonl"
         while True:
             record = self._store.record(attempt.run_id)
@@ -448,8 +452,8 @@ class RemoteJob:
             self._store.append(attempt.run_id, *events)
 
     def _with_files(self, attempt: Attempt, last: RunEvent, is_last: bool) -> RunEvent | None:
-        """Copy the files of a run. Return its last event: a failure where it completed and an adapter is not accepted;
-        None where files are still to come."""
+        """Copy the files of an ended run. Return the event that ends its journal: `last`, or a RunFailed where the run
+        completed and its adapter is not accepted; None while files are missing."""
         run_id, folder, problem = attempt.run_id, self._store.run_dir(attempt.run_id), ""
         saved = {
             each.path: each.file_bytes

@@ -1,7 +1,8 @@
-"""One supervisor per runs folder: starts queued sweeps and probes in turn, and ends jobs whose runs were cancelled.
+"""Supervises one runs folder: starts queued sweeps and probes in turn, and cancels runs with their jobs and processes.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. One loop polls each engine, ends unwanted jobs, settles the runs of ended jobs and starts new
+others wait to take over. One loop calls `tick`, which polls each engine, ends jobs whose runs were cancelled, settles
+the runs of ended jobs and starts new jobs. `cancel_runs` marks runs as cancelled and waits until `tick` has ended their
 jobs. All state is read from the journals and the engines, so that a restart loses nothing.
 """
 
@@ -52,7 +53,8 @@ BARREN_JOBS = 2
 DONE_SECONDS = 60.0
 """Seconds after the end of its last run until a job counts as hanging and is ended, since it may cost money."""
 REASON_SECONDS = 2.0
-"""Seconds until the second reason why an attempt waits is written down; twice as many until the third, and so on."""
+"""Seconds between the first and the second reason to wait that are written for an attempt; twice as many before the
+third, and so on."""
 BY_ADMIN = "by the admin"
 """Content of the cancel file where the admin cancels another visitor's run."""
 NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
@@ -73,7 +75,8 @@ class Watch:
     """Observations of a job while it runs."""
 
     ending: str | None = None
-    """Reason to end the job: the id of the run that took too long, or empty; None where the job goes on."""
+    """Reason to end the job: the id of a run that took too long, or empty for any other reason; None where the job goes
+    on."""
     stuck: str = ""
     """Reason why the job could not be ended, as a sentence."""
     done_at: float = 0.0
@@ -89,7 +92,7 @@ class Supervisor:
     store: RunStore
     _: KW_ONLY
     engines: Sequence[Engine]
-    """Engines that may be used; the first one runs what asks for none."""
+    """Engines that may be used; the first one runs jobs that ask for no engine."""
     poll_seconds: float = 0.2
     """Seconds between two rounds."""
     run_minutes: float | None = None
@@ -114,14 +117,16 @@ class Supervisor:
         """Observations by name of the job."""
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
-        self._unwanted: set[str] = set()
+        self._cancelling: set[str] = set()
         """Ids of runs that this process was asked to cancel; other processes ask by a file."""
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
         self._settled: set[tuple[str, str]] = set()
-        """Names, and here process ids, of settled jobs: an engine may still list one for a while."""
+        """Settled jobs, which an engine may still list for a while: name, and for workers of this machine the process
+        id."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
-        """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
+        """By attempt: the last written (engine, place, job, reason to wait), the number of written reasons, and the
+        time of the last one, from time.monotonic."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] | None = None
         """Times when visitors were last served, unix seconds; None until read from the journals."""
@@ -173,13 +178,13 @@ class Supervisor:
                 self.store.ask_to_cancel(run_id, BY_ADMIN if by_admin else "")
         with self._mutex:
             was_here = self._lock.is_locked
-            self._unwanted.update(unended)
+            self._cancelling.update(unended)
         try:
             while True:
                 with self._mutex:
                     self.tick(launches=False)
                     is_here = self._lock.is_locked
-                    left = [each for each in unended if self._is_open(each) and self._is_unwanted(each)]
+                    left = [each for each in unended if self._is_open(each) and self._is_cancelling(each)]
                     jobs = [live.job for _, live in self._live()]
                     watches = [self._watched[job.name] for job in jobs if not {*run_ids}.isdisjoint(job.run_ids)]
                     stuck = next((watch.stuck for watch in watches if watch.stuck), "")
@@ -195,7 +200,7 @@ class Supervisor:
         finally:
             with self._mutex:
                 if not self._lock.is_locked:  # the one that supervises has their files
-                    self._unwanted.difference_update(unended)
+                    self._cancelling.difference_update(unended)
                 if not was_here and self._thread is None:
                     self._release()
 
@@ -214,8 +219,8 @@ class Supervisor:
                 del self._unwritten[run_id]
                 self._write(run_id, event)
             at_work, unwanted = self.store.standing()
-            self._unwanted = {run_id for run_id in self._unwanted if self._is_open(run_id)}
-            unwanted = self._unwanted.union(unwanted)
+            self._cancelling = {run_id for run_id in self._cancelling if self._is_open(run_id)}
+            unwanted = self._cancelling.union(unwanted)
             for run_id in unwanted:
                 with self._logging_errors(run_id):
                     is_queued = self.store.record(run_id).state is RunState.QUEUED
@@ -278,7 +283,7 @@ class Supervisor:
         return {run_id for jobs in list(self._jobs.values()) for live in jobs for run_id in live.job.run_ids}
 
     def _handle(self, engine: Engine, live: Live, unwanted: Set[str]) -> None:
-        """End a job where it is unwanted, and settle its runs once it has ended."""
+        """Cancel a job that is not needed any more, and settle the runs of a job that has ended."""
         name, end, watch = live.job.name, live.end, self._watched[live.job.name]
         if end is None:
             if run_id := self._takes_too_long(engine, live, watch):
@@ -395,7 +400,7 @@ class Supervisor:
         """Write how a run that had begun ended with its job: cancelled, queued again, or failed. Return True where it
         is queued again."""
         run_id = record.run_id
-        if self._is_unwanted(run_id):
+        if self._is_cancelling(run_id):
             self._cancelled(run_id)
         elif end.by_us or (end.lost and record.lost_attempts + 1 < self.max_attempts):
             self.store.clear(run_id)
@@ -422,8 +427,8 @@ class Supervisor:
     def _has_begun(self, record: Record) -> bool:
         return record.state is RunState.RUNNING or self.store.has_begun(record.run_id)
 
-    def _is_unwanted(self, run_id: str) -> bool:
-        return run_id in self._unwanted or self.store.cancel_word(run_id) is not None
+    def _is_cancelling(self, run_id: str) -> bool:
+        return run_id in self._cancelling or self.store.cancel_word(run_id) is not None
 
     def _is_open(self, run_id: str) -> bool:
         """Return True where a run has not ended, or cannot be read now."""
@@ -435,7 +440,8 @@ class Supervisor:
             return True
 
     def _begin(self, run_id: str) -> bool:
-        """Mark a queued run as begun, to cancel it; True also where the disk is full and no job has the run."""
+        """Mark a queued run as begun, so that no job takes it before it is cancelled. Return True where nothing else
+        has begun it, or where the disk is full and no job has the run."""
         try:
             return self.store.begin(run_id)
         except RunUnreadError:
@@ -446,7 +452,7 @@ class Supervisor:
     def _cancelled(self, run_id: str) -> None:
         word = self.store.cancel_word(run_id)
         self._write(run_id, RunCancelled(time=time.time(), by_admin=word == BY_ADMIN))
-        self._unwanted.discard(run_id)
+        self._cancelling.discard(run_id)
 
     def _fail(self, run_id: str, end: End, log_of: str = "") -> None:
         tail = self.store.log_tail(log_of or run_id)

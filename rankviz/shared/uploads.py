@@ -119,7 +119,7 @@ class Arriving:
 
 
 @middleware
-async def check_files(app: Any, scope: Any, receive: Any, send: Any, *, workspace: Workspace) -> None:
+async def check_uploaded_files(app: Any, scope: Any, receive: Any, send: Any, *, workspace: Workspace) -> None:
     """Answer uploads, and requests for a file, only where the visitor may send or read it. Must come after
     `identify`."""
     visitor = scope.get(MARK, NOBODY) if workspace.shared else HOST

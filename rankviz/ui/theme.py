@@ -22,10 +22,10 @@ from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.shared import gate
-from rankviz.shared.gate import answer_errors, check_body, unfit, with_checked_heads
+from rankviz.shared.gate import answer_errors, check_request_body, unfit, with_checked_heads
 from rankviz.shared.identity import identify, visitors_of
 from rankviz.shared.page_cache import MadeOnce
-from rankviz.shared.uploads import check_files
+from rankviz.shared.uploads import check_uploaded_files
 from rankviz.ui import addresses
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.explore.compare import compare
@@ -149,9 +149,9 @@ def launch_options(api: Api) -> dict[str, Any]:
             "middleware": [
                 Middleware(answer_errors),
                 *([Middleware(identify, visitors=visitors, log_out=api.engines.log_out)] if visitors else []),
-                Middleware(check_body),
+                Middleware(check_request_body),
                 Middleware(mcp_messages),
-                Middleware(check_files, workspace=api.workspace),
+                Middleware(check_uploaded_files, workspace=api.workspace),
                 Middleware(MadeOnce, tags=head(addresses.room_url(host, port))),
             ],
         },

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankviz.core.probe import ProbeRequest
 from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed, StageProgressed, StageReached
-from rankviz.core.runs.request import RunRequest, check_limits, check_runs
+from rankviz.core.runs.request import RunRequest, check_run_settings, check_setting_limits
 from rankviz.errors import RankVizError, UnknownModelError
 from rankviz.logs import print_error
 from rankviz.machine import disk
@@ -119,7 +119,7 @@ def limits_of(store: RunStore, run_id: str) -> Limits:
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     """Return the base and the data of a run after checking the request; raise UserError where it may not be trained."""
     request.validate()
-    check_runs([request], limits_of(store, request.run_id))
+    check_run_settings([request], limits_of(store, request.run_id))
     known = References.of_runs(store.home, store.ownership(request.run_id).owner)
     base, data = known.base(request.base), known.data(request.data)
     if base.kind == "hub" and Path(base.text).exists():  # loaders would prefer the folder, here in the runs folder
@@ -131,4 +131,4 @@ def admit_probe(store: RunStore, request: ProbeRequest) -> None:
     """Raise UserError for a probe that may not run here. Its model is the config.json in the probe's folder."""
     request.validate()
     limits = limits_of(store, request.run_id)
-    check_limits(limits, rank=request.lora.r, tokens_per_batch=request.training.tokens_per_micro_step)
+    check_setting_limits(limits, rank=request.lora.r, tokens_per_batch=request.training.tokens_per_micro_step)

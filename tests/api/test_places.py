@@ -34,18 +34,18 @@ def held(api, monkeypatch):
     go_on = Event()
 
     @contextmanager
-    def admitting(**_):
+    def check_visitor_limits(**_):
         assert go_on.wait(60)
         yield
 
-    monkeypatch.setattr(api.runs.quota, "admitting", admitting)
+    monkeypatch.setattr(api.quota, "check_visitor_limits", check_visitor_limits)
     yield go_on
     go_on.set()
 
 
 def start(api, visitor):
     with acting_as(visitor):
-        return api.runs.start(questions.sweep(ranks=(4,)))
+        return api.starts.start(questions.sweep(ranks=(4,)))
 
 
 def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, held):
@@ -53,7 +53,7 @@ def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, 
         many = [pool.submit(start, api, ANN) for _ in range(30)]
         wait_for(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
         others = pool.submit(start, api, BEN)
-        wait_for(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR + 1)
+        wait_for(lambda: api.workspace.start_line.length == MAX_OF_A_VISITOR + 1)
         refused = [each for each in many if each.done()]
         held.set()
 
@@ -76,9 +76,9 @@ def test_who_waits_for_a_model_to_be_read_keeps_nobody_from_starting(api, monkey
 
     def start_a_large_one(number):
         with acting_as(Visitor(f"visitor {number}")):
-            api.runs.start(questions.sweep(base="someone/large", ranks=(4,)))
+            api.starts.start(questions.sweep(base="someone/large", ranks=(4,)))
 
-    crowd = api.workspace.starts.most
+    crowd = api.workspace.start_line.most
     with ThreadPoolExecutor(crowd) as pool:
         for number in range(crowd):
             pool.submit(start_a_large_one, number)
@@ -95,7 +95,7 @@ def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):
     with ThreadPoolExecutor(10) as pool:
         for _ in range(MAX_OF_A_VISITOR):
             pool.submit(start, api, BEN)
-        wait_for(lambda: api.workspace.starts.length == MAX_OF_A_VISITOR)
+        wait_for(lambda: api.workspace.start_line.length == MAX_OF_A_VISITOR)
 
         with acting_as(BEN):
             api.runs.open_to_all(sweep_id, True)
@@ -108,7 +108,7 @@ def test_all_lines_together_leave_threads_to_those_who_only_look(api):
     """Gradio and Starlette share 40."""
     here = api.workspace
 
-    lines = (here.children.line, here.layouts.line, *here.hub.lines, here.starts, here.changes)
+    lines = (here.children.line, here.layouts.line, *here.hub.lines, here.start_line, here.change_line)
     assert 38 > sum(line.most for line in lines)
 
 
@@ -148,9 +148,9 @@ def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(ap
     theirs = start(api, BEN)
 
     with acting_as(ANN):
-        first, last = map(api.runs.waiting, mine)
+        first, last = map(api.progress.queue_place, mine)
     with acting_as(BEN):
-        other = api.runs.waiting(theirs)
+        other = api.progress.queue_place(theirs)
 
     assert (0, 1, 2) == (first.ahead, other.ahead, last.ahead)
     assert 0 < other.seconds.expected < last.seconds.expected

@@ -32,7 +32,7 @@ def old(api):
 
 def test_a_sweep_that_cannot_run_here_is_refused_before_it_is_queued(old):
     with pytest.raises(InvalidSettingError, match=r"^This driver is too old for this torch: Driver 535\.183"):
-        old.runs.start(questions.sweep())
+        old.starts.start(questions.sweep())
 
     assert [] == list(old.runs.sweeps())
 

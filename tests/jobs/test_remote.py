@@ -53,7 +53,7 @@ class Folder(Remote):
     def read(self, job, path, offset, most):
         return Storage(str(self.there)).read(path, offset, most)
 
-    def end(self, job):
+    def cancel_job(self, job):
         self.end_there = End(was_cancelled=True)
 
 

@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.shared.identity import MARK
-from rankviz.shared.uploads import check_files
+from rankviz.shared.uploads import check_uploaded_files
 from rankviz.visitor import NOBODY, Visitor
 from tests.support.limits import limit
 
@@ -34,7 +34,7 @@ def shared(tmp_path, monkeypatch):
         with gr.Blocks() as blocks:
             gr.File()
         blocks.max_file_size = None  # launch sets it
-        middleware = [Middleware(As), Middleware(check_files, workspace=workspace)]
+        middleware = [Middleware(As), Middleware(check_uploaded_files, workspace=workspace)]
         app = gr.routes.App.create_app(blocks, app_kwargs={"middleware": middleware})
         return TestClient(app), workspace
 

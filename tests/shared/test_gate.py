@@ -28,8 +28,8 @@ from rankviz.shared.gate import (
     MAX_EVENT_BYTES,
     MAX_VALUES,
     answer_errors,
-    check_body,
-    check_head,
+    check_request_body,
+    check_request_head,
     is_closed,
     trusted,
 )
@@ -49,7 +49,7 @@ class TestNamesAndSites:
 
         app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
         return TestClient(
-            check_head(app, server="127.0.0.1", given=hosts, shared=shared), base_url="http://127.0.0.1:7860"
+            check_request_head(app, server="127.0.0.1", given=hosts, shared=shared), base_url="http://127.0.0.1:7860"
         )
 
     def test_what_cannot_be_names_is_a_sentence_at_the_start(self, monkeypatch):
@@ -215,7 +215,7 @@ class TestBodies:
         scope = {"type": "http", "method": method, "path": path, "headers": []}
         # In a thread: a browser test before may have left this one with a running loop.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, check_body(echo)(scope, receive, send)).result()
+            thread.submit(asyncio.run, check_request_body(echo)(scope, receive, send)).result()
         return answers[0]["status"], answers[1]["body"], len(waiting)
 
     @pytest.mark.parametrize("path", PATHS)
@@ -270,7 +270,7 @@ class TestLogins:
         def make(**login):
             with gr.Blocks(analytics_enabled=False) as page:
                 gr.Textbox()
-            middleware = [Middleware(check_body), Middleware(MadeOnce)]
+            middleware = [Middleware(check_request_body), Middleware(MadeOnce)]
             own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path), compare=compare)}
             host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
             return TestClient(host, base_url="https://testserver")  # whose cookies are secure
@@ -391,6 +391,6 @@ def test_an_error_of_ours_has_a_number_that_the_log_has_too(caplog):
 
 
 def test_a_socket_is_closed_before_anything_reads_it():
-    page = TestClient(check_head(Starlette(), server="127.0.0.1", given="", shared=False))
+    page = TestClient(check_request_head(Starlette(), server="127.0.0.1", given="", shared=False))
     with pytest.raises(WebSocketDisconnect), page.websocket_connect("/gradio_api/queue/join"):
         pass

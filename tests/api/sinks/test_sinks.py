@@ -85,16 +85,16 @@ def test_publishing_again_updates_the_repository_and_leaves_other_files_alone(ap
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
     with acting_as(BEN), pytest.raises(RunNotFoundError):
-        api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
+        api.runs.runs_to_publish(sweep.sweep_id, PLACE, ALICES)
     with acting_as(ANN):
         api.runs.open_to_all(sweep.sweep_id, True)
-        assert 2 == len(api.runs.check_publish(sweep.sweep_id, PLACE, ALICES))
+        assert 2 == len(api.runs.runs_to_publish(sweep.sweep_id, PLACE, ALICES))
 
     for visitor in (BEN, ADMIN, HOST):
         with acting_as(visitor), pytest.raises(NotYoursError):
-            api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
+            api.runs.runs_to_publish(sweep.sweep_id, PLACE, ALICES)
     with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
-        api.runs.check_publish(sweep.sweep_id, PLACE, ALICES)
+        api.runs.runs_to_publish(sweep.sweep_id, PLACE, ALICES)
 
 
 def test_weights_outside_the_runs_folder_are_not_published(api, hub, sweep, tmp_path):
@@ -175,6 +175,6 @@ def test_a_hub_that_says_the_token_of_a_login_back_is_told_without_it(tmp_path, 
 @pytest.mark.parametrize("value", ["", "short", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
 def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
     with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
-        api.runs.check_publish(sweep.sweep_id, PLACE, Token(value))
+        api.runs.runs_to_publish(sweep.sweep_id, PLACE, Token(value))
 
     assert not value or value not in str(refusal.value)

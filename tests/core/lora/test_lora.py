@@ -308,7 +308,8 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     (
         (TOY, "unsloth", {"finetune_mlp_modules": True}, "FastLanguageModel takes no finetune_mlp_modules for llama"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[2:], False), "finetune_mlp_modules are both off"),
-        (OTHER, ("self_attn.q_proj",), {}, "It takes names without dots"),
+        (OTHER, ("self_attn.q_proj",), {}, "^self_attn.q_proj: Unsloth .* It takes names without dots"),
+        (OTHER, "mlp", {FLAGS[3]: False}, "^Preset mlp: Unsloth"),
     ),
 )
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):

@@ -58,7 +58,7 @@ class Elsewhere(Remote):
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
         return bundle.read_plain(self._there / job.name / path, offset, most)
 
-    def end(self, job: RemoteJob) -> None:
+    def cancel_job(self, job: RemoteJob) -> None:
         pid = self._pid(job)
         with contextlib.suppress(ProcessLookupError):
             if pid and pid > 0:

@@ -1,4 +1,4 @@
-"""Progress of sweeps, and why a run waits: its place in the queue of all visitors, its engine's reason, a cancel."""
+"""Progress of sweeps, their places in the queue of all visitors, and the reasons why their runs wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.api.starts import Starts
+from rankviz.api.workspace import Operations
 from rankviz.core.quantity import Range
 from rankviz.core.runs.sweep_time import progress_of
 from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
@@ -47,8 +47,8 @@ class QueuePlace:
         return f"Place {self.ahead + 1:,} in the queue: {before} before it. Expected wait: {wait}."
 
 
-class Waits(Starts):
-    """The part of Runs that says how sweeps go on, and why they wait."""
+class Progress(Operations):
+    """Reports the progress of sweeps and why their runs wait."""
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
         """Yield the sweep repeatedly until all its runs have ended."""
@@ -60,20 +60,22 @@ class Waits(Starts):
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
-    def progress(self, sweep: Sweep) -> SweepProgress:
+    def of_sweep(self, sweep: Sweep) -> SweepProgress:
         """Return progress and remaining time of a sweep. No times while a cancel is pending or the disk cannot be
         written."""
-        progress = progress_of(sweep, time.time(), None if sweep.ended else self.time_of_records(sweep.runs))
+        progress = progress_of(
+            sweep, time.time(), None if sweep.ended else self._api.starts.time_of_records(sweep.runs)
+        )
         if not sweep.running:
             return progress
         trouble = self._workspace.why_not_write()
-        if not trouble and self.are_unwanted(sweep.runs):
+        if not trouble and self.cancel_is_pending(sweep.runs):
             trouble = cancel_in_words(sweep.runs)
         return replace(progress, trouble=trouble, seconds_left=None, share=None) if trouble else progress
 
     def place_in_words(self, sweep_id: str) -> str:
         """Return a sentence with a waiting sweep's or probe's place in the queue and its wait."""
-        place = self.waiting(sweep_id)
+        place = self.queue_place(sweep_id)
         return place.sentence if place else "It starts when a worker is free."
 
     def why_waits(self, run: RunRecord) -> str:
@@ -85,7 +87,7 @@ class Waits(Starts):
         return {run_id: " ".join(reasons) for run_id, reasons in self._reasons(sweep).items() if reasons}
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """Return why the runs of a sweep wait, except for another run of the sweep."""
+        """Return why the runs of a sweep wait, except that they wait for another run of the same sweep."""
         reasons = dict.fromkeys(reason for each in self._reasons(sweep).values() for reason in each)
         return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
@@ -100,20 +102,20 @@ class Waits(Starts):
         place = self.place_in_words(sweep.sweep_id) if in_queue and unended else ""
 
         def of(run: RunRecord) -> Iterator[str]:
-            yield cancel_in_words([run]) if self.are_unwanted([run]) else ""
+            yield cancel_in_words([run]) if self.cancel_is_pending([run]) else ""
             yield from why_it_waits(run, sweep, has_job=run.run_id in with_job)
             yield place
 
         return {run.run_id: [*filter(None, of(run))] for run in unended}
 
-    def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
-        """Return whether some of these runs have not ended, and all that have not are to be cancelled."""
+    def cancel_is_pending(self, runs: Sequence[RunRecord]) -> bool:
+        """Return True where a cancel was requested for every run that has not ended yet, and there is such a run."""
         unended = [run for run in runs if not run.state.ended]
         return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
 
-    def waiting(self, sweep_id: str) -> QueuePlace | None:
-        """Return the place of a sweep or probe in the queue of all visitors, who see number and time of earlier
-        entries, not their owners; None if it has started, or no run of it waits."""
+    def queue_place(self, sweep_id: str) -> QueuePlace | None:
+        """Return the place of a sweep or probe in the queue of all visitors; None if it has started, or no run of it
+        waits. The place tells number and time of earlier entries, not their owners."""
         self._workspace.rights.seen(sweep_id)
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()
@@ -150,14 +152,14 @@ class Waits(Starts):
         """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
         left = getattr(record.request, "time_limit_seconds", None)
         if left is None:
-            left = self.progress(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
+            left = self.of_sweep(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
         """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
         if hasattr(records[0].request, "time_limit_seconds"):
             return self._left(records[0])
-        time, minutes = self.time_of_records(records), self._workspace.limits.run_minutes
+        time, minutes = self._api.starts.time_of_records(records), self._workspace.limits.run_minutes
         if time is None or minutes is None:
             return time and time.total
         most = 60.0 * minutes * len(records)
