@@ -293,7 +293,8 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-        note = f"{LIMIT_LABELS[option].format(1)} does not fit: {needed}, {usable} usable"
+        one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
+        note = f"{one_in_words} does not fit: {needed}, {usable} usable"
     if option == "max_length":
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
@@ -448,22 +449,36 @@ def fit_in_words(start: Setting) -> str:
     lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
         lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
-    return f"{lead} {_change_in_words(start, smallest_change(start, knobs(start), limits(start)))}"
+    known = knobs(start)
+    return f"{lead} {_change_in_words(start, known, smallest_change(start, known, limits(start)))}"
 
 
-def _change_in_words(start: Setting, smallest: Knob | None, elsewhere: str = "") -> str:
-    """Return a sentence on the change that makes the setting fit; "" if it fits. elsewhere: A clause on other GPUs."""
+def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | None, elsewhere: str = "") -> str:
+    """Return a sentence on the change that makes the setting fit, or that helps most of the known ones. elsewhere: A
+    clause on other GPUs."""
     if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
     if smallest:
-        effect = [f"{memory_size(-smallest.device_bytes)} less"]
-        if smallest.seconds is not None:
-            span = f"{duration(abs(smallest.seconds))} {'more' if smallest.seconds > 0 else 'less'}"
-            effect.append("same time" if abs(smallest.seconds) < 1 else span)
-        return f"Smallest change that makes it fit: {smallest.label} ({', '.join(effect)})."
-    why = ": no setting lowers what loading takes" if start.row.memory.fuller_while_loading else ""
-    return f"No single change makes it fit{why}{elsewhere and '; '}{elsewhere}."
+        return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest)})."
+    most = "no setting lowers what loading takes"
+    if helps := _lowers_most(known):
+        short = memory_size(-helps.margin_bytes.low)
+        most = f"{helps.label} helps most ({_effect(helps)}), but up to {short} are still missing"
+    return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
+
+
+def _effect(change: Knob) -> str:
+    less = f"{memory_size(-change.device_bytes)} less"
+    if change.seconds is None:
+        return less
+    span = f"{duration(abs(change.seconds))} {'more' if change.seconds > 0 else 'less'}"
+    return f"{less}, {'same time' if abs(change.seconds) < 1 else span}"
+
+
+def _lowers_most(known: Sequence[Knob]) -> Knob | None:
+    lower = (knob for knob in known if knob.device_bytes < 0)
+    return min(lower, key=lambda knob: knob.device_bytes, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -488,8 +503,7 @@ class FitAnswer:
     def helps_most(self) -> Knob | None:
         """Change that lowers memory most, where no single change makes the setting fit; None otherwise."""
         needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
-        lower = (knob for knob in self.knobs if knob.device_bytes < 0)
-        return min(lower, key=lambda knob: knob.device_bytes, default=None) if needed else None
+        return _lowers_most(self.knobs) if needed else None
 
     @property
     def sentence(self) -> str:
@@ -499,7 +513,7 @@ class FitAnswer:
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
         if self.setting.gpu is None:
             return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
-        return _change_in_words(self.setting, self.smallest, elsewhere or "no GPU of the table fits either")
+        return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
 
 
 def decide(
