@@ -102,7 +102,7 @@ class Cache(Generic[Value]):
 
 
 class Operations:
-    """Base class of the groups of operations of an Api."""
+    """Base class of the parts of an Api: Runs, Starts, Models and so on."""
 
     def __init__(self, api: Api):
         self._api, self._workspace = api, api.workspace

@@ -51,7 +51,7 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
-    """Return the cost axis of these ranks for a key of X_LABELS."""
+    """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
     axes = {
         "file": CostAxis(

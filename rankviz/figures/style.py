@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Rows = Sequence[Mapping[str, object]]
-"""Content of a figure as table rows."""
+"""The numbers of a figure as table rows."""
 P = ParamSpec("P")
 
 
@@ -125,7 +125,7 @@ def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
-    """Return a trace of points or of a line."""
+    """Return a plotly.js trace of points or of a line."""
     return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, **more}
 
 

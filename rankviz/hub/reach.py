@@ -130,7 +130,8 @@ def use_own(home: Path) -> None:
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove unused repositories, the least recently used first, until `is_enough`. besides: as for `idle`."""
+    """Remove unused repositories, the least recently used first, until `is_enough`. besides: ids of repositories to
+    keep."""
     for repo in idle(home, besides):
         if is_enough():
             return

@@ -191,7 +191,7 @@ class Ledger:
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
-"""Mount points in a job of the repository and of the bucket."""
+"""Paths in a job at which the repository and the bucket are mounted."""
 READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
@@ -251,7 +251,7 @@ class Hub:
         self.token = token
         self.rejected = False
         self.was_searched = False
-        """True once a search of the account for jobs to restore began."""
+        """True once a search of the account for jobs to restore has begun."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None

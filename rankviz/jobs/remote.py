@@ -272,7 +272,7 @@ class RemoteJob:
         self._bytes_left = engine.adapter_bytes
         """Bytes of adapters, their configs included, that are still accepted."""
         self._adapters: set[tuple[str, str]] = set()
-        """Run id and relative path of the adapters that are here."""
+        """Run id and relative path of the adapters that have been copied."""
         self._lock, self._woken = threading.RLock(), threading.Event()
 
     @property
@@ -281,7 +281,7 @@ class RemoteJob:
         return self.submission.handle
 
     def stop(self) -> None:
-        """Stop writing, so that another supervisor may follow the job."""
+        """Stop following the job and writing its state, so that another supervisor may follow it."""
         with self._lock:
             self._is_stopped = True
         self._woken.set()
@@ -296,7 +296,7 @@ class RemoteJob:
                 self._finish(End(why=CANCELLED, by_us=True))
 
     def follow(self) -> None:
-        """Submit the job and poll it, until it ends or is stopped here."""
+        """Submit the job and poll it, until it ends or `stop` is called."""
         seconds = self._engine.poll_seconds
         with contextlib.suppress(EngineUnavailableError):  # stopped here
             while not (self._is_stopped or self.submission.end):

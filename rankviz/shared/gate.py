@@ -262,7 +262,8 @@ async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> N
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """Return the whole body; None where the sender has disconnected."""
+    """Return a request's whole body; None where the sender has disconnected. Raise HTTPException 413 for a longer
+    body."""
     body, values, more = b"", 0, True
     while more:
         message = await receive()

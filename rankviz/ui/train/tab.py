@@ -49,7 +49,7 @@ CANNOT_TRAIN = (
 )
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
-"""Shown until the page is restored from its address."""
+"""HTML that is shown until the page is restored from its address."""
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
