@@ -283,8 +283,8 @@ def _adapted_modules(
         if blocks is not None:
             if layer.name in model.refused_names:
                 raise InvalidSettingError(
-                    f"PEFT refuses LoRA on {layer.name} in {model.model_type} models, whose Mamba kernels read its weight "
-                    "directly. Choose another preset, or name modules without it."
+                    f"PEFT refuses LoRA on {layer.name} in {model.model_type} models, whose Mamba kernels read its "
+                    "weight directly. Choose another preset, or name modules without it."
                 )
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 

@@ -78,8 +78,16 @@ def test_names_match_whole_components_from_the_end():
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             plan_of(TOY, nothing)
-    with pytest.raises(InvalidSettingError, match=r"mlp is not a linear layer"):
-        plan_of(NORMED, ("q_proj", "mlp"))
+    for spec, names, sentence in (
+        (NORMED, ("q_proj", "mlp"), "mlp is not a linear layer"),
+        (TOY, ("x", "y"), "^x, y match nothing in this model. Linear layers here: q_proj, k_proj, "),
+        (TOY, (), "^No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth"),
+        (TOY, "all", "^Target modules must be one of all-linear, .* names .got 'all'."),
+        (model(MLP), "qv", "neither q_proj and v_proj nor a fused projection of them; it has down_proj, gate_proj, up"),
+        (TOY_MOE, ("experts",), "^experts matches nothing in this model. Experts are fused parameters, which other"),
+    ):
+        with pytest.raises(InvalidSettingError, match=sentence):
+            plan_of(spec, names)
 
 
 def test_experts_multiply_the_pair_by_their_number():
@@ -127,6 +135,8 @@ def test_the_experts_of_another_rank_keep_alpha_over_r(use_rslora, alphas):
         "alpha_pattern": dict(zip(names, alphas, strict=True)),
     } == plan_of(REMAPPED, expert_rank=2).patterns(lora)
     assert {} == plan_of(REMAPPED).patterns(LoraConfig(r=8))
+    assert (32 / (8**0.5 if use_rslora else 8), "expert_rank 2") == (lora.scale, lora.variants[-1])
+    assert lora.variants[:-1] == ("rsLoRA",) * use_rslora and LoraConfig(use_dora=True).variants == ("DoRA",)
 
 
 OF_EXPERTS = "expert_rank, unless it is one of r, r/active, r/all, must be a whole number from 1 to 1,024"
@@ -207,9 +217,9 @@ def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
 
 
 def test_a_tied_pair_of_which_the_config_says_nothing_is_two_for_unsloth_too():
-    for ties, ends in ((True, 1600), (False, 3200)):
-        plan = plan_of(replace(WITH_HEAD, config_ties=ties), ("q_proj", "embed_tokens", "lm_head"), "unsloth")
-        assert 64 + ends == plan.parameters(1)
+    for spec, ties, ends, saved in ((WITH_HEAD, True, 1600, 2), (WITH_HEAD, False, 3200, 2), (UNTIED, True, 1600, 1)):
+        plan = plan_of(replace(spec, config_ties=ties), ("q_proj", "embed_tokens", "lm_head"), "unsloth")
+        assert (64 + ends, saved) == (plan.parameters(1), len(plan.saved))
 
 
 def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
@@ -387,6 +397,7 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
+    assert shared_outer_per_rank(FUSED_QKV) is None
 
 
 FUSED_QKV = model((layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), *MLP), id="toy/fused")
