@@ -201,45 +201,30 @@ def rates(differs, goes_on):
 ALONE, APART_RANKS = judge(table({64: [[1.5]]})), {4: [[2.0], [2.01], [2.02]], 64: [[1.0], [1.01], [1.02]]}
 TWO, CLOSE = judge(table(APART_RANKS)), {16: [[1.1], [1.0], [1.3]], 64: [[1.0], [1.1], [1.2]]}
 THREE = judge(table({4: APART_RANKS[4], **CLOSE}))
-ENOUGH, ONE = ("Enough for this adapter", "r = 16"), ("How sure", "One training")
-RATE, NEXT = ("Better learning rate", "0.0002"), ("Train next", "r = 8")
+ENOUGH = "Enough for this adapter: r = 16; Smallest good adapter: r ="
+SMALL, RATE = "Best rank: r = 64; Smallest rank to consider: r =", "Better learning rate: 0.0002; How sure:"
 
 
 @pytest.mark.parametrize(
     ("verdict", "reading", "more", "said"),
     [
-        (None, curve(True), {}, [ENOUGH, ("Smallest good adapter", "r = 16, about 16.0 MB"), ONE]),
-        (ALONE, curve(False), {}, [ENOUGH, ("Smallest good adapter", "r = 64, 64.0 MB"), ONE]),
-        (ALONE, None, {}, [("Only rank", "r = 64")]),
-        (
-            TWO,
-            curve(True),
-            {},
-            [("Best rank", "r = 64"), ("Smallest rank to consider", "r = 64"), ("How sure", "Settled")],
-        ),
-        (
-            judge(table(CLOSE)),
-            None,
-            {},
-            [("Best rank", "r = 64"), ("Smallest rank to consider", "r = 16"), ("How sure", "Not settled")],
-        ),
-        (
-            THREE,
-            None,
-            {},
-            [("Best rank", "r = 64"), ("Smallest rank to consider", "r = 16"), ("How sure", "Partly settled")],
-        ),
-        (judge(table({4: [[2.0]], 64: [[1.0]]})), None, {}, [("Best rank", "r = 64"), ("How sure", "Not tested")]),
-        (TWO, None, {"rate": rates(None, True)}, [RATE, ("How sure", "Not tested"), NEXT]),
-        (TWO, None, {"rate": rates(True, True)}, [RATE, ("How sure", "More than noise"), NEXT]),
-        (TWO, None, {"rate": rates(False, False)}, [RATE, ("How sure", "Within noise"), ("Train next", "Quick look")]),
-        (TWO, None, {"score": SimpleNamespace(pick=8, sentences=("a", "b", "c"))}, [NEXT]),
+        (None, curve(True), {}, f"{ENOUGH} 16, about 16.0 MB; How sure: One training"),
+        (ALONE, curve(False), {}, f"{ENOUGH} 64, 64.0 MB; How sure: One training"),
+        (ALONE, None, {}, "Only rank: r = 64"),
+        (TWO, curve(True), {}, f"{SMALL} 64; How sure: Settled"),
+        (judge(table(CLOSE)), None, {}, f"{SMALL} 16; How sure: Not settled"),
+        (THREE, None, {}, f"{SMALL} 16; How sure: Partly settled"),
+        (judge(table({4: [[2.0]], 64: [[1.0]]})), None, {}, "Best rank: r = 64; How sure: Not tested"),
+        (TWO, None, {"rate": rates(None, True)}, f"{RATE} Not tested; Train next: r = 8"),
+        (TWO, None, {"rate": rates(True, True)}, f"{RATE} More than noise; Train next: r = 8"),
+        (TWO, None, {"rate": rates(False, False)}, f"{RATE} Within noise; Train next: Quick look"),
+        (TWO, None, {"score": SimpleNamespace(pick=8, sentences=("a", "b", "c"))}, "Train next: r = 8"),
     ],
 )
 def test_the_answers_of_a_sweep_without_a_decision(verdict, reading, more, said):
-    assert said == [answer[:2] for answer in summary(verdict, None, reading, **more)]
+    assert said == "; ".join(f"{each.about}: {each.value}" for each in summary(verdict, None, reading, **more))
     ship = shipped(verdict, None, reading)
-    assert [ship and ship.made] == [{ENOUGH: "trained" if verdict else "truncated"}.get(said[0])]
+    assert (ship and ship.made) == (("trained" if verdict else "truncated") if ENOUGH in said else None)
 
 
 def test_runs_that_cannot_be_compared_are_refused():

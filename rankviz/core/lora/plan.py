@@ -141,7 +141,7 @@ class Adapted:
     @property
     def magnitudes(self) -> int:
         """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
-        return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
+        return self.count * self.layer.out_features * self.layer.num_experts
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
         """Yield the tensors of one block's layer, with PEFT's names after `module`. rank: Rank if it is not r."""
