@@ -187,7 +187,7 @@ def _half(ranks: int, freedom: int, risk: float, of_runs: float, of_examples: fl
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return the largest difference that so many examples cannot exclude, even if hardly any of them differed."""
+    """Return the largest difference that so many examples cannot exclude, even where hardly any example differs."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 

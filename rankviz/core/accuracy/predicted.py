@@ -161,9 +161,12 @@ PROGRAMS = {
     "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
     **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
 }
-"""Habits of each training program. Two kinds hold the logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
-which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
-loss; in fms-acceleration's rows, the loss of transformers 4.48 makes a shifted copy of its size."""
+"""Habits of each training program.
+
+Programs with holds_logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py) keeps the model's output, and also
+copies keys to every head for the efficient kernel. Trainers before version 5 return the output with the loss; in rows
+of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of the same size.
+"""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """transformers version of fms-acceleration before February 2025 (scripts/benchmarks/refs/requirements.txt)."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")

@@ -58,8 +58,8 @@ class Habits:
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     litgpt: Litgpt | None = None
     own_models: bool = False
-    """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs.
-    Attention with a soft cap on its scores holds the attention matrix there."""
+    """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs. In
+    such a program, attention with a soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and for Trainers
     of that time, which freed the model's output once the loss was known."""
