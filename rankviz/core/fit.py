@@ -103,8 +103,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Return the change and, if it changes the tokens per step, the steps or tokens that keep the trained tokens
-    equal."""
+    """Return the change; if it changes tokens per step, with new steps or tokens that keep the trained tokens equal."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change

@@ -158,7 +158,7 @@ PROGRAMS = {
     "fms-foak": Habits(triton_kernels=True, holds_logits=True),
     "llamafactory": Habits(holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
-    "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
+    "unsloth": Habits(unsloth_kernels=True, saved_parameter_bytes=4),
     **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
 }
 """Habits of each training program.
@@ -258,7 +258,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     habits = replace(
         habits,
         raised=RAISED[row.raised],
-        adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
+        adapter_parameter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_parameter_bytes),
         weight_bytes=assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None,
     )
     setup = TrainingSetup(

@@ -133,8 +133,7 @@ class Block:
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """(bytes per element of the attention matrix kept for the backward pass, peak bytes per element during that
-        pass)."""
+        """(bytes per element of the attention matrix kept for the backward pass, peak bytes in that pass)."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -240,15 +239,14 @@ def mask_bytes(blocks: list[Block], stack: Stack) -> float:
 
 
 SMALL_CARD_BYTES = 24.5 * 2**30
-"""Usable bytes up to which a card's loss under Unsloth is always computed in tiles; on larger cards from TILED_ROWS
-on."""
+"""Usable bytes of a card up to which Unsloth always tiles the loss; with more, from TILED_ROWS tokens on."""
 TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""Fewest and most rows of a chunk. Source of all constants from SMALL_CARD_BYTES: unsloth_zoo 2026.10.9,
+"""Fewest and most rows of a chunk. Source of this and all since SMALL_CARD_BYTES: unsloth_zoo 2026.10.9,
 fused_linear.py."""
 TRL_TILE_ROWS = 4096
 """Tokens in one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile has 32,768 columns."""

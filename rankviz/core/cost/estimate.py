@@ -8,7 +8,7 @@ from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, pri
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
-from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
+from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
@@ -103,7 +103,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             lora_alpha=alpha,
             scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
             adapter_parameters=plan.parameters(r),
-            adapter_bytes=file_bytes_on(plan, r, setup, device),
+            adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
             cost=duration and cost(duration, price),

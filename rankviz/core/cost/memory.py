@@ -291,7 +291,7 @@ class TrainedBytes(NamedTuple):
     temporary: float
 
 
-def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
+def bytes_per_trained_parameter(stack: Stack, width: int) -> TrainedBytes:
     """Return the bytes per trainable parameter. width: Bytes of the parameter itself. AdamW keeps two states; its 8-bit
     form in bitsandbytes two bytes, and two fp32 maxima for each 256 parameters. Left out: bitsandbytes keeps fp32
     states for tensors under 4,096 elements, and paged states may be in host memory."""
@@ -346,8 +346,8 @@ class MemoryTerms:
         # what Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside
         self.embedding = movable_embedding_bytes(model, stack, trained)
         self.reserve = training_reserve_bytes(model, stack)
-        self.adapter = trained_bytes(stack, habits.adapter_bytes)
-        self.saved = trained_bytes(stack, habits.saved_bytes)
+        self.adapter = bytes_per_trained_parameter(stack, habits.adapter_parameter_bytes)
+        self.saved = bytes_per_trained_parameter(stack, habits.saved_parameter_bytes)
         self.accumulates = setup.gradient_accumulation_steps > 1
         self.depth = max(1, shape.blocks)
         self.checkpoints = checkpoint_bytes(model, shape, stack)
@@ -391,7 +391,7 @@ class MemoryTerms:
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
-        self.saved = trained_bytes(stack, width)._replace(weight=0.0)
+        self.saved = bytes_per_trained_parameter(stack, width)._replace(weight=0.0)
         self.blocks, self.kept = plain.blocks, plain.kept
         self.merged += max(0, width - stack.compute_bytes) / 2 * model.total_parameters  # autocast's 16-bit copies
         self.width_static = assume.value("width-full-static")
