@@ -142,12 +142,12 @@ def _trained(
 
 
 FILE_NAME = "train.jsonl"
-"""Name in an export where the user's file is unknown."""
+"""File name in an export where the name of the user's file is unknown."""
 USUAL: dict[str, set[Trait]] = {
     "messages": {"role", "user", "assistant"},
     "conversations": {"from", "human", "gpt"},
 }
-"""Key and roles of the messages in chats of these forms."""
+"""Key and roles of the messages, by the form of chats."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""
 
@@ -220,7 +220,10 @@ class Recipe:
             return ()
         setup = self.training
         each = (compute_dtype(self.model_type, setup, bf16=bf16) for bf16 in (True, False))
-        sizes = (plan.trained_bytes(self.lora.r, setup.framework, setup.precision, compute=compute) for compute in each)
+        sizes = (
+            plan.trained_adapter_bytes(self.lora.r, setup.framework, setup.precision, compute=compute)
+            for compute in each
+        )
         return tuple(dict.fromkeys(sizes))
 
     @property

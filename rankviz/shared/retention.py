@@ -41,11 +41,11 @@ def remove_old(workspace: Workspace, now: float) -> None:
                     file.unlink()
     if removal.expired(store, before):
         with store.admission():  # looked at again: meanwhile one may have been resumed
-            removal.let_go(store, removal.expired(store, before))
+            removal.delete_all(store, removal.expired(store, before))
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a function that returns unix seconds, which no jump of the machine's clock moves ahead."""
+    """Return a clock, a function that returns unix seconds. It does not jump when the machine's clock is set ahead."""
     at, since = time.time(), time.monotonic()
     return lambda: min(time.time(), at + time.monotonic() - since)
 
