@@ -389,7 +389,7 @@ class RunStore:
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            (self.run_dir(run_id) / begun_file(current)).touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -474,8 +474,8 @@ class RunStore:
             if time.monotonic() >= self._look_at:
                 began = time.thread_time()
                 self._look_around()
-                cost = time.thread_time() - began
-                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+                costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
+                self._look_at = time.monotonic() + costly / LOOK_SHARE
             for run_id in {record.run_id for record in self._lists()[3]} - self._due:
                 self._try(run_id)
             due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
@@ -521,8 +521,8 @@ class RunStore:
             try:
                 entry.read()
             finally:  # an error after the journal was read leaves a new record
-                self._version += bool(known) and (entry.record is not record or entry.turn != turn)
-                self._turns += bool(known) and entry.turn != turn
+                self._version += entry.record is not record or entry.turn != turn
+                self._turns += entry.turn != turn
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:

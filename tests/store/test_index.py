@@ -71,6 +71,7 @@ def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
         store.unreadable()
 
     assert [] == opened
+    assert 1 == len({id(record.request.training) for record in store.records()})
 
 
 def test_every_change_by_another_process_is_seen_at_once(filled):
@@ -207,15 +208,16 @@ def test_a_run_whose_journal_cannot_be_read_is_listed_as_it_was_and_its_news_com
     assert {run_id: "cancelled"} == listed(store)
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
 @pytest.mark.parametrize("name", ["events.jsonl", "request.json"])
-def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(store, run_id, name):
+def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(store, run_id, name, code):
     store.append(run_id, STARTED)
     fresh = RunStore(store.home)
 
-    with failing_reads(store.home, names=(name,)):
+    with failing_reads(store.home, code, names=(name,)):
         assert {} == listed(fresh)
-        assert "Input/output error" in fresh.unreadable()[run_id]
-        with pytest.raises(RunUnreadError, match="Input/output error"):
+        assert os.strerror(code) in fresh.unreadable()[run_id]
+        with pytest.raises(RunUnreadError if code == errno.EIO else RunNotFoundError, match=run_id):
             fresh.record(run_id)
         with viewing(), pytest.raises(RunNotFoundError):
             fresh.record(run_id)
@@ -223,21 +225,60 @@ def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(st
     assert {run_id: "running"} == listed(fresh)
 
 
-def test_news_of_a_run_are_listed_though_its_folder_could_not_be_looked_at(store, run_id, monkeypatch):
+@pytest.mark.parametrize("name", ["", "begun", "cancel"])
+def test_news_of_a_run_are_listed_though_its_folder_or_a_mark_could_not_be_looked_at(store, run_id, monkeypatch, name):
     store.begin(run_id)
-    store.append(run_id, STARTED)
-    assert {run_id: "running"} == listed(store)
+    store.ask_to_cancel(run_id)
+    known = [run_id] == [each.run_id for each in store.standing()[0]] == store.standing()[1]
     stat = os.stat
 
     def stale(path, *args, **options):
-        if str(path) == str(store.run_dir(run_id)):
+        if str(path) == str(store.run_dir(run_id) / name):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return stat(path, *args, **options)
 
-    store.append(run_id, RunCancelled(time=3.0))
+    store.append(run_id, STARTED)
     with monkeypatch.context() as patch:
         patch.setattr(journal.os, "stat", stale)
-        listed(store)
+        assert known and [run_id] == [each.run_id for each in store.standing()[0]] == store.standing()[1]
+    store.append(run_id, RunCancelled(time=3.0))
 
     assert {run_id: "cancelled"} == listed(store)
     assert not store.unended()
+
+
+def test_a_mark_made_in_the_same_moment_as_the_last_look_is_seen(store, run_id):
+    assert [] == store.standing()[1]
+    now = os.stat(store.run_dir(run_id)).st_mtime_ns
+    RunStore(store.home).ask_to_cancel(run_id)
+    os.utime(store.run_dir(run_id), ns=(now, now))
+
+    assert [run_id] == store.standing()[1]
+
+
+def test_looking_for_what_others_wrote_takes_a_twentieth_of_the_time_where_it_takes_long(store, run_id, monkeypatch):
+    clock, spent = [time.monotonic() + 10], iter(range(99))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "thread_time", lambda: 0.053 * next(spent))
+    assert [run_id] == list(listed(store))  # which took 0.003 s that are always allowed, and 0.05 s
+    others = queued(RunStore(store.home), 8)
+
+    for seconds, seen in ((0.9, []), (0.2, others)):
+        clock[0] += seconds
+        assert {run_id, *seen} == listed(store).keys()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "unreadable", "shorter"])
+def test_a_list_on_a_disk_that_has_it_no_longer_is_an_error_that_says_so(store, harm):
+    (run_id,) = queued(store, 4)
+    finish(store, run_id, steps=3)
+    steps, file = store.get(run_id).steps, store.run_dir(run_id) / "events.jsonl"
+    journal._read_again.cache_clear()
+    if harm == "deleted":
+        remove(RunStore(store.home), [run_id])
+    if harm == "shorter":
+        os.truncate(file, file.stat().st_size - 1)
+
+    with failing_reads(store.home, names=("events.jsonl",) if harm == "unreadable" else ()):
+        with pytest.raises(RunUnreadError if harm == "unreadable" else RunNotFoundError, match=run_id):
+            tuple(steps)
