@@ -279,6 +279,6 @@ def test_a_list_on_a_disk_that_has_it_no_longer_is_an_error_that_says_so(store, 
     if harm == "shorter":
         os.truncate(file, file.stat().st_size - 1)
 
-    with failing_reads(store.home, names=("events.jsonl",) if harm == "unreadable" else ()):
-        with pytest.raises(RunUnreadError if harm == "unreadable" else RunNotFoundError, match=run_id):
-            tuple(steps)
+    error, names = (RunUnreadError, ("events.jsonl",)) if harm == "unreadable" else (RunNotFoundError, ())
+    with failing_reads(store.home, names=names), pytest.raises(error, match=run_id):
+        tuple(steps)

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, StageReached
+from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, durable
-from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
+from rankviz.store.removal import ABANDONED_SECONDS, enough, folders_of, remove, tidy
 from tests.support.processes.opened_files import failing_reads
 from tests.support.runs import questions
 
@@ -43,6 +44,32 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_has_the_same_ro
 
     assert not store.kept_path(rows("rows"), "ann").parent.exists()
     assert store.kept_path(rows("rows"), "ben").is_file() and store.get(bens[0])
+
+
+def test_nothing_is_deleted_where_one_run_has_not_ended_unless_it_is_known_to_have(store):
+    ended, running = run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8))))
+    store.append(ended, RunCancelled(time=1.0))
+
+    with pytest.raises(InvalidSettingError, match=f"'{running}' has not ended. Cancel it first"):
+        remove(store, [*run_ids, "gone"])
+    assert set(run_ids) == store.ids()
+    remove(store, run_ids, ended=[running])
+    assert set() == store.ids()
+
+
+def test_with_all_runs_that_name_a_copy_it_is_deleted_too(store, rows):
+    one, two = (store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))[0] for _ in range(2))
+    unnamed = store.kept_path(rows("unnamed"))
+    durable.copy(rows("unnamed"), unnamed)
+
+    assert [store.run_dir(one)] == folders_of(store, [one])
+    assert [*map(store.run_dir, (one, two)), store.kept_path(rows("rows")).parent] == folders_of(store, [one, two])
+
+
+def test_as_many_deletions_as_are_needed():
+    deletions = [("a", "b"), ("c",), ("d",)]
+
+    assert [1, 1, 2, 3, 0] == [len(enough(deletions, count)) for count in range(1, 6)]
 
 
 @pytest.mark.parametrize("owner", ["", "ann"])

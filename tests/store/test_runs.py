@@ -53,6 +53,7 @@ def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
     store = RunStore(tmp_path)
     run_id = one_run(store)
     store.append(run_id, STARTED)
+    store.append(run_id, step(1))
     with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
         file.write('{"event": "StepLogged", "ti')
 
@@ -61,7 +62,7 @@ def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
     record = store.get(run_id)
     assert RunState.CANCELLED is record.state
     assert 1 == record.unreadable_lines
-    assert (STARTED, RunCancelled(time=5.0)) == store.events(run_id)
+    assert (STARTED, step(1), RunCancelled(time=5.0)) == store.events(run_id)
 
 
 def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):

@@ -1,16 +1,19 @@
 """Runs exported into a zip and imported, and zips made by hand: bounded, and nobody else's run changes."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.core.runs.events import Evaluated, RunCancelled
+from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.paths import ASSETS
 from rankviz.store import ImportLimits, RunStore, export_runs, recorded, take_in
 from rankviz.store.journal import request_text
@@ -98,6 +101,8 @@ def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=
         ),
         ({"summary.csv": ""}, "holds no runs"),
         ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
+        ({"runs/a/request.json": " " * 1_000_001, "runs/a/events.jsonl": CANCELLED}, "larger than 1,000,000 bytes"),
+        ({"runs/a/request.json": request_text(probe_request("a")), "runs/a/events.jsonl": CANCELLED}, "'a' in the zip is a probe"),
     ],
 )
 def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
@@ -145,8 +150,9 @@ def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_pa
     store = RunStore(tmp_path)
     import_runs(store, made(tmp_path, ("theirs", "sweep")), ownership=Ownership("ann"))
 
-    with pytest.raises(InvalidSettingError, match="nothing was imported"):
-        import_runs(store, made(tmp_path, (run_id, sweep_id)), ownership=Ownership("ben"))
+    for other in ("aaron", "ben"):
+        with pytest.raises(InvalidSettingError, match="nothing was imported"):
+            import_runs(store, made(tmp_path, (run_id, sweep_id)), ownership=Ownership(other))
 
     assert ["theirs"] == [record.run_id for record in store.all()]
 
@@ -170,15 +176,20 @@ def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
 
 
 def test_each_limit_of_an_import_is_named(tmp_path):
-    store, two = RunStore(tmp_path), made(tmp_path, ("a", "s"), ("b", "s"), journal=CANCELLED * 3)
+    two = made(tmp_path, ("a", "s"), ("b", "s"), journal=CANCELLED * 3, more=[("runs/", ""), ("losses.csv", "")])
+    store, size = RunStore(tmp_path), 2 * len(request() + CANCELLED * 3)
+    exact = ImportLimits(runs=2, events=3, unpacked_bytes=size, values=24)  # 4 in a line: , : : and {
 
-    with pytest.raises(LimitError, match="more than 1 runs"):
-        import_runs(store, two, limits=ImportLimits(runs=1))
-    with pytest.raises(LimitError, match="3 events; at most 2"):
-        import_runs(store, two, limits=ImportLimits(events=2))
-    with pytest.raises(LimitError, match="unpacks to more than 0 MB"):
-        import_runs(store, two, limits=ImportLimits(unpacked_bytes=1000))
-    assert [] == store.all()
+    for message, limits in {
+        "more than 1 runs": exact._replace(runs=1),
+        "3 events; at most 2": exact._replace(events=2),
+        "unpacks to more than 0 MB": exact._replace(unpacked_bytes=size - 1),
+        "more than 23 values": exact._replace(values=23),
+    }.items():
+        with pytest.raises(LimitError, match=message):
+            import_runs(store, two, limits=limits)
+        assert [] == store.all()
+    assert ["a", "b"] == import_runs(store, two, limits=exact)
 
 
 @pytest.mark.parametrize("requeued", ['"AttemptPlaced", "engine": "ray", "attempt": 100001', '"RunRequeued"'])
@@ -198,7 +209,11 @@ def test_an_attempt_after_which_few_are_left_is_not_imported(tmp_path, requeued)
     [
         ([], zipfile.ZIP_BZIP2, "which no RankViz export does"),
         ([("runs/a/request.json", request())], zipfile.ZIP_STORED, "which no RankViz export does"),
-        ([(f"runs/r{n}/events.jsonl", "") for n in range(5000)], zipfile.ZIP_STORED, "5,002 files"),
+        (
+            [(f"runs/r{n}/events.jsonl", "") for n in range(4095)],
+            zipfile.ZIP_STORED,
+            "holds 4,097 files, at most 4,096",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -254,6 +269,33 @@ def test_a_run_that_would_take_much_memory_for_good_is_not_imported(tmp_path, li
     with pytest.raises(LimitError, match=r"'a' in the zip takes \d{3},\d{3} bytes of memory.*at most 100,000"):
         import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=100_000))
     assert ["a"] == import_runs(RunStore(tmp_path), path)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["nothing"], RunNotFoundError, "nothing"),
+        (["queued"], InvalidSettingError, "None of these runs has ended yet"),
+        (["ended", "deleted"], RunNotFoundError, "deleted"),
+        (["ended", "queued", "full"], OSError, "No space left"),
+    ],
+)
+def test_of_an_export_that_fails_no_file_stays(tmp_path, names, error, message):
+    store = RunStore(tmp_path)
+    import_runs(store, made(tmp_path, *((name, "s") for name in ("ended", "deleted", "full"))))
+    store.add([replace(store.get("ended").request, run_id="queued")])
+
+    def meanwhile(item):
+        shutil.rmtree(store.run_dir("deleted"), ignore_errors=True)
+        if "full" in names and isinstance(item, RunCancelled):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return item
+
+    target = tmp_path / "runs.zip"
+    with pytest.raises(error, match=message):
+        export_runs([store], names, target, meanwhile)
+
+    assert not target.exists()
 
 
 def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(tmp_path):
