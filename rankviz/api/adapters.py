@@ -34,7 +34,7 @@ the paths of the adapter's files."""
 
 
 class Source(NamedTuple):
-    """The files of an adapter. name: that of its spectrum; empty to use the file's name. run: the run that trained it;
+    """The files of an adapter. name: title of its spectrum; empty for the file's name. run: the run that trained it;
     None where RankViz did not train it."""
 
     paths: list[Path]

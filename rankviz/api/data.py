@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rankviz.dataset import Example, Format, Sample
 
 SAMPLED = 2_000
-"""Most examples whose characters are counted by kind; the other examples only count by length."""
+"""Most examples whose characters are counted by kind; of all other examples only the length is used."""
 REMEMBERED = 16
 """Number of files whose contents are cached."""
 SHOWN_ROWS, SHOWN_CHARACTERS = 3, 20_000

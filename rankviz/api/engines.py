@@ -54,7 +54,7 @@ class Offer:
     flavor: Flavor
     expected: ExpectedSweep
     usd: Range | None
-    """US dollars; None where the speed of the GPU is not known."""
+    """Cost in US dollars; None where the speed of the GPU is not known."""
     limit_usd: float
     """Spending limit for all jobs of the sweep."""
     bill: Bill
@@ -170,8 +170,8 @@ class Engines(Operations):
         return EngineChoice(engine.name, engine.title, engine.about)
 
     def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Future | None:
-        """Return the outcome of `work`, which may take an engine seconds; None while it runs in the background: call
-        again. question: cache key of the answer."""
+        """Run `work`, a call to an engine that may take seconds, in the background. Return its outcome; None while it
+        runs: then call again. question: cache key of the answer."""
         return self.background.ask((name, self._workspace.visitor.id), question, work)
 
     def why_not(self, name: str) -> str:
@@ -198,7 +198,8 @@ class Engines(Operations):
     # Destinations, their machines and the places of runs.
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
+        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and the engine rents no
+        machines."""
         name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
@@ -350,7 +351,8 @@ class Engines(Operations):
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
+        """Return sentences for a cancelled sweep whose job still runs and costs money, with what to do; empty for other
+        sweeps."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
         jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
@@ -398,7 +400,8 @@ class Engines(Operations):
         return replace(device_time(sweep.runs, time.time()), rent=rent)
 
     def limit(self, sweep: Sweep) -> float | None:
-        """Return the same as `given_limit`; None where the limit cannot be read."""
+        """Return the spending limit (US dollars) that a sweep was last given; None without a limit, or where it cannot
+        be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None

@@ -92,7 +92,8 @@ class Machine(Operations):
         return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
-        """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
+        """Return the facts about this machine that are read quickly. ask_hub: True to check the connection to the
+        Hub."""
         import psutil
 
         driver = cards.read_driver()

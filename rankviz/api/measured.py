@@ -103,7 +103,8 @@ class MeasuredRuns(Operations):
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
+        """Return the correction of an estimate that belongs to no run; None where nothing comparable was measured
+        here."""
         from rankviz.core.cost.pace import Calibration, Workload, kernels
 
         of_kernels = kernels(training, use_dora=lora.use_dora)
@@ -173,7 +174,7 @@ def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Estimator:
-    """Estimates runs for a single answer. It is used once, because what it caches may change."""
+    """Estimates runs for a single answer. Each answer needs a new one, because cached measurements may change."""
 
     def __init__(self, api: Api):
         self._api, self._workspace, self._measured = api, api.workspace, api.estimates.measured

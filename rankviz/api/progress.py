@@ -87,7 +87,7 @@ class Progress(Operations):
         return {run_id: " ".join(reasons) for run_id, reasons in self._reasons(sweep).items() if reasons}
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """Return why the runs of a sweep wait, except for another run of the sweep."""
+        """Return why the runs of a sweep wait, except that they wait for another run of the same sweep."""
         reasons = dict.fromkeys(reason for each in self._reasons(sweep).values() for reason in each)
         return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
@@ -114,8 +114,8 @@ class Progress(Operations):
         return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
 
     def queue_place(self, sweep_id: str) -> QueuePlace | None:
-        """Return the place of a sweep or probe in the queue of all visitors, who see number and time of earlier
-        entries, not their owners; None if it has started, or no run of it waits."""
+        """Return the place of a sweep or probe in the queue of all visitors; None if it has started, or no run of it
+        waits. The place tells number and time of earlier entries, not their owners."""
         self._workspace.rights.seen(sweep_id)
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()

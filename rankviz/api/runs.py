@@ -137,8 +137,8 @@ class Runs(Operations):
         return next(self.rows([self.get(run_id)], answers=True))
 
     def rows(self, runs: Sequence[RunRecord], *, answers: bool = False) -> Iterator[Any]:
-        """Yield each run as a ListedRunJSON, or a RunJSON with its answers, which are long. Computed when asked for;
-        without folders where no path of this machine is for the reader."""
+        """Yield each run as a flat row: a ListedRunJSON, or with `answers` a RunJSON, whose answers are long. Rows are
+        made one by one. On a shared page and for recorded runs they name no folders of this machine."""
         for run, estimate in zip(runs, self._api.starts.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
             if self._workspace.shared or run.run_id in self._recorded_ids:

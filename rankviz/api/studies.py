@@ -129,8 +129,8 @@ class Studies(Operations):
         return [point.trainable_parameters or (plan and plan.parameters(point.rank)) for point in line.points]
 
     def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
-        """Return, by rank of a line, the rank that trains as many parameters with a LoRA pair per expert as the line's
-        MoE scheme does. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
+        """Return, by rank of a published line, the rank that trains as many parameters where each expert has a LoRA
+        pair of its own. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
         else Unsloth's default adapter on that base is used, with the same expert_rank."""
         model_id = line.model.model_id
         if model_id is None:
@@ -194,7 +194,8 @@ class Studies(Operations):
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return the band's record on publications that were left out; None where none was."""
+        """Return the band's errors for publications that were left out when the band was made; None where none was left
+        out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(

@@ -82,7 +82,8 @@ class Verdicts(Operations):
         return self._workspace.children.turn()
 
     def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
-        """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains."""
+        """Return a sweep's best fast curve with its recommended rank; None without a fast curve, or while the sweep
+        trains."""
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(fast_curves(sweep.runs)), None)
         if curve is None or not sweep.ended:

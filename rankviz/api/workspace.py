@@ -1,4 +1,4 @@
-"""The workspace that all operations share: runs folder, shipped data, queue, this machine, and visitors' lines."""
+"""The workspace that all operations share: runs folder, shipped data, supervisor, this machine, and waiting lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ Value = TypeVar("Value")
 
 
 class Part:
-    """Descriptor of a part of an object, imported and made at its first use, so that an estimate loads what it needs.
+    """Descriptor of a part of an object, imported and made at its first use, so that an estimate imports only its own
+    modules.
 
     Args:
         path: Module below rankviz, and class or function, which makes the part.
@@ -73,7 +74,7 @@ class Part:
 
 
 class Cache(Generic[Value]):
-    """The last results, by key. With a `turn` for one at a time, one that several threads want at once is made once.
+    """Cache of the latest results, by key. Where `turn` lets in one thread at a time, each result is made only once.
 
     Args:
         most: Number of results that are cached.
@@ -269,8 +270,9 @@ class Workspace:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Return the path of a file of this name to download, written by `write`. Older downloads of the current
-        visitor are deleted for it. LimitError where the server has no room, StorageError where writing fails."""
+        """Write a file for the current visitor to download, with `write`, and return its path. Older downloads of the
+        visitor are deleted to make room. Raise LimitError where the server has no room, StorageError where writing
+        fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
@@ -297,7 +299,8 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Return why this machine cannot train and what to do; empty if it can. Engines knows of other machines."""
+        """Return why this machine cannot train and what to do; empty if it can. `Engines.why_none` considers all
+        engines."""
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
@@ -327,7 +330,7 @@ class Workspace:
             raise StorageError(self.of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
-        """Return the device that training finds on this machine."""
+        """Return the device on which a training on this machine runs."""
         from rankviz import machine
 
         return self.device(machine.here())

@@ -73,8 +73,8 @@ class Storage:
 
 
 def carry(work: Path, back: Storage, run_ids: Sequence[str]) -> Iterator[bool]:
-    """Copy a job's files to the storage, each time that the next item is asked for: all files of runs that have just
-    ended, and all small files that have changed. Yield True where every copy succeeded."""
+    """Copy a job's files to the storage at each step of this generator: all files of runs that have just ended, and all
+    small files that have changed. Yield True where every copy succeeded."""
     read, copied = dict.fromkeys(run_ids, 0), {}  # bytes of each journal that were searched for the run's end
 
     def write(file: Path) -> bool:

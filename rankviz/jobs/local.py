@@ -55,7 +55,7 @@ KILLED = (
 
 @dataclass(slots=True)
 class Worker:
-    """A live worker, launched by this process, or found by a later supervisor (then `popen` is None)."""
+    """A live worker. popen: None where an earlier supervisor launched the worker, and this process found it."""
 
     lock: Path
     attempts: tuple[Attempt, ...]
@@ -66,8 +66,8 @@ class Worker:
     was_killed: bool = False
 
     def alive(self) -> bool:
-        """Return True while the leader lives. An ended leader of this process is left unwaited for: as a zombie it
-        keeps its pid, and so its group's, from being given to a stranger until `end` has ended the group."""
+        """Return True while the worker's first process, the leader, lives. An ended leader is not waited for until
+        `end` has ended its process group: as a zombie it keeps its process id from being given to another process."""
         return _lives(self.pid) and (is_held(self.lock) if self.popen is None else self.popen.returncode is None)
 
     def end_at(self, most_bytes: float) -> None:
@@ -213,7 +213,7 @@ class Local(Engine):
         self._workers: dict[Path, Worker] = {}
         """Live workers by their lock."""
         self._ended: list[Path] = []
-        """Locks of workers that have ended, the latest last: other places are used first, since a GPU may be lost."""
+        """Locks of workers that have ended, the latest last. New jobs prefer other places, since a GPU may be lost."""
 
     def room(self) -> int:
         return len(self._slots.keys() - self._workers.keys())
@@ -285,7 +285,7 @@ class Local(Engine):
 
 
 def is_lost(exit_code: int) -> bool:
-    """Return True for the exit code of a worker whose machine or GPU failed, and not its run."""
+    """Return True where an exit code means that the machine or its GPU failed, and not the run."""
     return exit_code < 0 or exit_code == GPU_LOST
 
 

@@ -38,7 +38,8 @@ VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
     "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
 )
-"""Environment variables of Slurm's commands: no secrets, and none of a job in which the page itself runs."""
+"""Environment variables that Slurm's commands get. Secrets are left out, and variables of a Slurm job in which the page
+itself runs."""
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
 """Environment variables that tell a worker where base models are; no token, since operators can read scripts."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
@@ -55,7 +56,7 @@ NOT_SET_UP = (
     "its default partition."
 )
 LOST = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
-"""States of a job that Slurm took from its worker; its run is tried again."""
+"""States of a job whose node failed or was taken away; its run is tried again."""
 ENDED = LOST | {"COMPLETED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "CANCELLED"}
 """States of a job that has ended. In any other state, unknown ones included, a job may still run."""
 ADVICE = {

@@ -82,7 +82,8 @@ HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::
 
 
 def trusted(server: str, given: str) -> list[str]:
-    """Return the names of this server; IP addresses always pass, since no DNS entry redirects one.
+    """Return the names under which this server accepts requests. IP addresses are always accepted, since no DNS entry
+    can redirect them.
 
     server: the name or address that the server listens on. given: value of RANKVIZ_HOSTS.
     """
@@ -103,8 +104,9 @@ async def check_request_head(
     app: Any, scope: Any, receive: Any, send: Any, *, server: str, given: str, shared: bool
 ) -> None:
     """Answer 400 to headers or a path that cannot be read, 421 to a request for a name that is not this server's, and
-    403 to another site's page, except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS,
-    and the Hub for a Space, may frame the page. shared: True where strangers use the page; others as for `trusted`."""
+    403 to a request from another site's page. A shared Space answers that request, as of a visitor who is not known.
+    Elsewhere, only sites of RANKVIZ_HOSTS, and the Hub for a Space, may frame the page. shared: True where strangers
+    use the page; for the others see `trusted`."""
     if scope["type"] == "websocket":  # of which the page has none
         return await send({"type": "websocket.close"})
     if scope["type"] != "http":
@@ -168,7 +170,7 @@ MAX_NAME_BYTES = 255
 
 
 def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers without those that nothing may read, and with a Host, which HTTP/1.0 may leave out."""
+    """Return the headers without those that Gradio must not read, and with a Host, which HTTP/1.0 may leave out."""
     headers = [
         (name, value)
         for name, value in scope["headers"]
@@ -182,7 +184,8 @@ def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _unreadable(scope: Any) -> str:
-    """Return the name of the request's part that cannot be read; empty where all can. "null" and empty headers can."""
+    """Return the name of the request's part that cannot be read; empty where all can be read. Empty headers can be
+    read, and so can an origin "null"."""
     path = scope["path"].encode(errors="replace")
     is_long = len(path) > MAX_PATH_BYTES or any(len(name) > MAX_NAME_BYTES for name in path.split(b"/"))
     if is_long or UNPRINTABLE.search(scope["path"]):
@@ -299,8 +302,9 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the session name that Gradio gets for the one sent: a hash of the visitor (the same before and after a
-    login), a colon, which no sent name has, and the name. All senders without cookie and header are one visitor."""
+    """Return the session name that Gradio gets instead of the sent one: a hash of the visitor (the same before and
+    after a login), a colon, which no sent name has, and the sent name. All senders without cookie and header are one
+    visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"
@@ -372,7 +376,8 @@ def _require(fields: Iterable[tuple[str, Any]]) -> None:
 # The answer, and the log.
 
 READERS = ("asyncio", "python_multipart")
-"""Libraries that log warnings about unreadable requests and lost connections. uvicorn would undo such a level."""
+"""Libraries whose warnings about unreadable requests and lost connections are not logged. uvicorn sets its own level
+again, so its log is filtered."""
 _logged: set[tuple[str, int, type]] = set()
 
 
