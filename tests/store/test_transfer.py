@@ -21,6 +21,7 @@ from rankviz.store.ownership import Ownership
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import import_runs
+from tests.support.runs.probes import request as probe_request
 
 
 def test_exported_runs_come_in_again_elsewhere(tmp_path):
@@ -102,7 +103,10 @@ def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=
         ({"summary.csv": ""}, "holds no runs"),
         ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
         ({"runs/a/request.json": " " * 1_000_001, "runs/a/events.jsonl": CANCELLED}, "larger than 1,000,000 bytes"),
-        ({"runs/a/request.json": request_text(probe_request("a")), "runs/a/events.jsonl": CANCELLED}, "'a' in the zip is a probe"),
+        (
+            {"runs/a/request.json": request_text(probe_request("a")), "runs/a/events.jsonl": CANCELLED},
+            "'a' in the zip is a probe",
+        ),
     ],
 )
 def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
