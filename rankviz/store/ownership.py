@@ -107,7 +107,7 @@ def store_key(home: Path, keys: list[str]) -> bool:
     try:
         if not (key := stored()):
             home.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
+            with FileLock(file.with_name(f".{KEY_FILE}.lock")):
                 if not (key := stored()):
                     key = keys[-1]
                     replace_durably(file, key, opener=lambda path, flags: os.open(path, flags, 0o600))

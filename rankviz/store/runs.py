@@ -350,14 +350,14 @@ class RunStore:
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
+        return FileLock(self.runs_dir / ".admission.lock")
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
         """Hold the lock for renaming run folders into place or away, so that nobody reads half a sweep. Renames that a
         killed app left unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
+        with FileLock(self.runs_dir / ".publish.lock"):
             durable.move_the_rest(self.runs_dir)
             yield
 

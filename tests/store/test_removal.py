@@ -102,14 +102,15 @@ def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
     copies = store.kept_path(rows("rows"), "ann").parent
     files = [store.runs_dir / ".publishing", store.home / "cookie.key", copies / "mine.jsonl"]
-    left = [durable.aside_of(file) for file in files]
+    left = [durable.aside_of(file) for file in files] + [store.runs_dir / ".gone-of-a-removal" / "request.json"]
+    left[-1].parent.mkdir()
     for path in left:
         path.touch()
-    make_old(*left[1:])
+    make_old(*left[1:], left[-1].parent)
 
     tidy(store)
 
-    assert [True, False, False] == [path.exists() for path in left]
+    assert [True, False, False, False] == [path.exists() for path in left]
 
 
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])
@@ -152,12 +153,7 @@ def test_what_another_app_removes_meanwhile_is_removed_once(store):
     for run_id in (first, second):
         store.append(run_id, RunCancelled(time=1.0))
     remove(RunStore(store.home), [first])
-    left = store.runs_dir / f".gone-{second}"  # of an app that was killed while it removed a run of this name
-    left.mkdir()
-    (left / "request.json").touch()
-    make_old(left)
 
     remove(store, [first, second])
-    tidy(store)
 
     assert [] == store.records() == list(store.runs_dir.glob(".gone-*"))

@@ -34,8 +34,7 @@ STEP |= {"memory_bytes": 7}
 LOSSES = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 2.5, "tokens": 6, "examples": 2, "seconds": 1.0}
 
 
-def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_path):
-    store = RunStore(tmp_path)
+def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(store):
     run_id = one_run(store)
     said = "no rights for hf_alicesOwnToken0123456789"
 
@@ -46,8 +45,7 @@ def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_pat
     assert {"loaded_from": QUIET, QUIET: {"nested": [QUIET, 3]}} == json.loads(journal)["environment"]
 
 
-def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
-    store = RunStore(tmp_path)
+def test_what_a_crash_cut_off_takes_no_later_event_with_it(store):
     run_id = one_run(store)
     store.append(run_id, STARTED)
     store.append(run_id, step(1))
@@ -80,17 +78,15 @@ def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_p
     assert (RunState.RUNNING, 1) == (reader.get(run_id).state, len(reader.get(run_id).steps))
 
 
-def test_only_one_caller_begins_a_run(tmp_path):
-    store = RunStore(tmp_path)
+def test_only_one_caller_begins_a_run(store):
     run_id = one_run(store)
 
     assert not store.begin(run_id, attempt=2)
-    assert [True, False] == [store.begin(run_id, attempt=1), RunStore(tmp_path).begin(run_id)]
+    assert [True, False] == [store.begin(run_id, attempt=1), RunStore(store.home).begin(run_id)]
 
 
-def test_what_a_power_failure_may_lose_are_steps_only(tmp_path, monkeypatch):
-    store, synced = RunStore(tmp_path), []
-    run_id = one_run(store)
+def test_what_a_power_failure_may_lose_are_steps_only(store, monkeypatch):
+    run_id, synced = one_run(store), []
     monkeypatch.setattr(os, "fsync", synced.append)
 
     for events, count in (((step(1), step(2)), 0), ((STARTED,), 1), ((step(3), RunCancelled(time=2.0)), 2)):
@@ -98,25 +94,21 @@ def test_what_a_power_failure_may_lose_are_steps_only(tmp_path, monkeypatch):
         assert count == len(synced)
 
 
-def test_the_log_of_a_run_ends_with_what_was_said_last_and_holds_no_token(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    log = store.run_dir(run_id) / "worker.log"
+def test_the_log_of_a_run_ends_with_what_was_said_last_and_holds_no_token(store):
+    run_id, token = one_run(store), "hf_alicesOwnToken0123456789"
     assert "" == store.log_tail(run_id)
 
-    token = "hf_alicesOwnToken0123456789"
     for text, tail in (
         (f"1 %\r50 %\n{token}\n", "50 %\n..."),
         (token.ljust(15_996) + "\nend", "...\nend"),
         (token.ljust(16_006) + "\nend", "end"),  # the last 16,000 bytes begin within the token
         ("a" * 9000, "a" * 4000),
     ):
-        log.write_text(text)
+        (store.run_dir(run_id) / "worker.log").write_text(text)
         assert tail == store.log_tail(run_id)
 
 
-def test_a_wish_to_cancel_keeps_its_word_and_is_one_where_that_cannot_be_read(tmp_path):
-    store = RunStore(tmp_path)
+def test_a_wish_to_cancel_keeps_its_word_and_is_one_where_that_cannot_be_read(store):
     run_id = one_run(store)
     assert store.cancel_word(run_id) is None
     for word in ("stop", ""):
@@ -124,9 +116,9 @@ def test_a_wish_to_cancel_keeps_its_word_and_is_one_where_that_cannot_be_read(tm
         assert "stop" == store.cancel_word(run_id)
 
     for code in (errno.EACCES, errno.EISDIR):
-        with failing_reads(tmp_path, code, ("cancel",)):
+        with failing_reads(store.home, code, ("cancel",)):
             assert "" == store.cancel_word(run_id)
-    with failing_reads(tmp_path, errno.EIO, ("cancel",)), pytest.raises(RunUnreadError, match="Input/output error"):
+    with failing_reads(store.home, errno.EIO, ("cancel",)), pytest.raises(RunUnreadError, match="Input/output error"):
         store.cancel_word(run_id)
 
 
@@ -282,10 +274,9 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
 
 
 @pytest.mark.parametrize("names", [(), ("mine.jsonl",)])
-def test_a_data_copy_that_was_changed_on_the_disk_or_is_unreadable_is_replaced_by_what_is_given(tmp_path, names):
+def test_a_data_copy_that_was_changed_on_the_disk_or_is_unreadable_is_replaced_by_what_is_given(store, tmp_path, names):
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
-    store = RunStore(tmp_path / "home")
     kept = store.kept_path(upload)
     durable.copy(upload, kept)
     kept.write_text(text if names else text[:5])
@@ -371,8 +362,7 @@ def test_a_sweep_is_deleted_from_a_full_disk():
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b".gone-new\nx", b".gone-new\n", b"\0\xff\n\0"])
-def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, text):
-    store = RunStore(tmp_path)
+def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(store, text):
     store.create(questions.sweep(ranks=RANKS))
     (store.runs_dir / ".publishing").write_bytes(text)
 
@@ -426,10 +416,14 @@ def key_of(home):
     return keys[-1]
 
 
-def test_it_is_stored_once_and_nobody_else_can_read_it(tmp_path):
+def test_it_is_stored_once_it_can_be_and_nobody_else_can_read_it(tmp_path):
     home, keys = tmp_path / "home", ["b" * 64, "a" * 64]
+    home.write_text("")  # no folder
 
+    assert not store_key(home, keys)
+    home.unlink()
     assert store_key(home, keys)
+
     assert ["b" * 64, "a" * 64] == keys
     assert "a" * 64 == key_of(home)
     assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
@@ -446,14 +440,3 @@ def test_of_two_apps_that_start_at_once_the_first_to_store_one_is_followed(tmp_p
         (tmp_path / KEY_FILE).write_text("a" * 64)
 
     assert stored.result() and ["b" * 64, "a" * 64] == keys
-
-
-def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path):
-    home, keys = tmp_path / "home", ["a" * 64]
-    home.write_text("")  # no folder
-
-    assert not store_key(home, keys)
-    home.unlink()
-    assert store_key(home, keys)
-
-    assert "a" * 64 == key_of(home)

@@ -83,18 +83,8 @@ def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=
         ({"runs/a/request.json": request_text(probe_request("a"))}, "'a' in the zip is a probe"),
     ],
 )
-def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
-    archive = tmp_path / "bad.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("runs/good/request.json", request("good"))
-        opened.writestr("runs/good/events.jsonl", CANCELLED)
-        if message == "holds no runs":
-            opened.close()
-            opened = zipfile.ZipFile(archive, "w")
-        for name, text in members.items():
-            opened.writestr(name, text)
-        opened.close()
-    store = RunStore(tmp_path / "home")
+def test_a_zip_that_is_no_export_is_refused_whole(store, tmp_path, members, message):
+    archive = made(tmp_path, *([] if message == "holds no runs" else [("good", "s")]), more=members.items())
 
     with pytest.raises((InvalidSettingError, LimitError), match=message):
         import_runs(store, archive)
@@ -111,9 +101,7 @@ def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
         '{"event": "RunCancelled", "time": 1e300}\n',
     ],
 )
-def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
-    store = RunStore(tmp_path)
-
+def test_what_would_be_queued_here_is_not_imported(store, tmp_path, journal):
     with pytest.raises(InvalidSettingError, match="has not ended"):
         import_runs(store, made(tmp_path, ("a", "s"), journal=journal))
 
@@ -124,8 +112,7 @@ def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
     ("run_id", "sweep_id"),
     [("theirs", "new"), ("THEIRS", "new"), ("Sweep", "new"), ("b", "sweep"), ("b", "theirs"), ("b", "b")],
 )
-def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_path, run_id, sweep_id):
-    store = RunStore(tmp_path)
+def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(store, tmp_path, run_id, sweep_id):
     import_runs(store, made(tmp_path, ("theirs", "sweep")), ownership=Ownership("ann"))
 
     for other in ("aaron", "ben"):
@@ -136,8 +123,7 @@ def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_pa
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
-    store = RunStore(tmp_path)
+def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(store, tmp_path, is_open):
     import_runs(store, made(tmp_path, ("a", "s"), ("c", "other")), ownership=Ownership("ann"))
     store.open_to_all("s", is_open)
     store.open_to_all("other", not is_open)
@@ -199,10 +185,9 @@ def test_a_zip_that_is_larger_than_it_looks_is_refused(tmp_path, more, packing, 
         import_runs(RunStore(tmp_path), path)
 
 
-def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_event_has(tmp_path):
+def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_event_has(store, tmp_path):
     nested = json.dumps({"event": "X", "a": [{}] * 100_000})
     stage = {"event": "StageReached", "time": 1, "stage": "loading", "more": [{}] * 1000}
-    store = RunStore(tmp_path)
 
     import_runs(store, made(tmp_path, ("a", "s"), journal=f"{nested}\n{json.dumps(stage)}\n{CANCELLED}"))
 
