@@ -50,7 +50,8 @@ class AdviceAnswer:
     forecast: Forecast
     """Quality by rank in published studies."""
     own: str = ""
-    """One sentence with the verdict on the sweep of this model that the trade-off chart shows; empty without one."""
+    """One sentence with the verdict on a sweep of this model, the sweep in the trade-off chart; empty without a
+    sweep."""
 
     @property
     def gpu(self) -> str | None:

@@ -84,7 +84,7 @@ class EngineChoice(NamedTuple):
     name: str
     title: str
     about: str
-    """Explanation of the engine and what it needs, in one or two sentences; may be empty."""
+    """Explanation of the engine and of its needs, in one or two sentences; may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ class Plan:
     notes: Sequence[str] = ()
     """Sentences to read before starting."""
     not_known: str = ""
-    """Sentence that says what is not known; empty if all is."""
+    """Sentence on the numbers of the plan that are not known; empty if all are known."""
     offer: Offer | None = None
     """Offer of a rented machine; None on other engines."""
 
@@ -136,10 +136,11 @@ def cost_json(spent: Spent) -> CostJSON:
 
 
 class Engines(Operations):
-    """Engines for the current visitor, where each run is, and what it has cost. `engine` is always an engine's name;
-    empty means the default engine. `flavor` (machine) and `spend` (spending limit in US dollars) apply to machines
-    rented on Hugging Face, on the account of the visitor who is logged in, or of this machine's owner; the settings
-    give missing ones. An imported journal's "this machine" is another machine, which is not known here."""
+    """Engines for the current visitor, where each run is, and how much it has cost. `engine` is always an engine's
+    name; empty means the default engine. `flavor` (machine) and `spend` (spending limit in US dollars) apply to
+    machines rented on Hugging Face, on the account of the visitor who is logged in, or of this machine's owner; where
+    they are missing, the settings' values apply. An imported journal's "this machine" is another machine, unknown
+    here."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -192,7 +193,7 @@ class Engines(Operations):
         return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
     def why_none(self) -> str:
-        """Return why no engine can train, and what to do; empty if one can."""
+        """Return why no engine can train, and what to do; empty if some engine can."""
         return "" if self.offered() else self._workspace.why_not_train()
 
     # Destinations, their machines and the places of runs.
@@ -221,8 +222,9 @@ class Engines(Operations):
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str) -> Mapping[str, Any] | None:
-        """Return the environment that a run on an engine will find: that of the newest run completed there, or what
-        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed."""
+        """Return the environment of runs on an engine: of this machine, of the newest run completed there, or of the
+        GPU that the engine's settings name. None if nothing is known; a GPU that is not in the table has no known
+        speed."""
         if self.is_here(name):
             from rankviz import machine
 
@@ -351,8 +353,8 @@ class Engines(Operations):
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences for a cancelled sweep whose job still runs and costs money, with what to do; empty for other
-        sweeps."""
+        """Return sentences on a job that still runs and costs money although its sweep is cancelled; empty without such
+        a job."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
         jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
@@ -371,8 +373,8 @@ class Engines(Operations):
         return LOG_IN if self._workspace.shared else SET_TOKEN
 
     def _login(self) -> Hub | None:
-        """Return the login that this request brings on a shared page, never a stored one: somebody else may have got
-        the browser's cookie. On other pages return the machine's login."""
+        """Return the login in this request on a shared page. A stored login is never used there, since somebody else
+        may have got the browser's cookie. On other pages, return the machine's login."""
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._jobs.logins.of("")

@@ -44,12 +44,11 @@ FOUR_BIT = ("auto", "nf4", "nf4-dq")
 
 
 SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Limits of one simulation. Most models take half a minute."""
+"""Limits of one simulation. For most models it takes half a minute."""
 
 
 class Machine(Operations):
-    """Checks of this machine, quick ones before a start and all for `rankviz doctor`, and probes, which measure memory
-    and step time here without weights."""
+    """Checks that this machine can train, and probes, which measure memory and step time here with random weights."""
 
     def checks(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
@@ -68,8 +67,8 @@ class Machine(Operations):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell; for
-        models of the catalogue the size is then estimated. LimitError if too many others query the Hub. device: the
+        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell the
+        size; for models of the catalogue it is then estimated. LimitError if too many others query the Hub. device: the
         training device; None for this machine's."""
         if (model := self._from_the_hub(base)) is None:
             return 0
@@ -86,7 +85,8 @@ class Machine(Operations):
         return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
-        """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
+        """Run all checks, with a request to the Hub and, if the trainer is installed, a trial training. Takes up to
+        minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return facts, preflight.checks(facts)

@@ -86,8 +86,8 @@ class MeasuredRuns(Operations):
         ended: Mapping[Hashable, Sequence[Record]] | None = None,
     ) -> Pace | None:
         """Return the pace of the machine of this environment; None where nothing comparable has finished there. before:
-        use only what had ended by then (unix seconds), for the estimate of a run that has begun. ended: result of
-        `ended_by_machine`, so that it is computed once for many runs."""
+        time in unix seconds; runs that ended later are ignored. ended: result of `ended_by_machine`, so that it is
+        computed once for many runs."""
         from rankviz.core.cost.pace import machine_of, pace_of
 
         here = machine_of(with_versions(environment))
@@ -121,8 +121,8 @@ class MeasuredRuns(Operations):
         return self._formulas.get(key, lambda: estimate_run(model, request, device, self._workspace.assumptions, rows))
 
     def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
-        """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or ends.
-        On a shared page, only those that a worker here made: imported ones could claim any machine."""
+        """Return ended runs and probes in order, by machine (device, CPUs, versions); cached until a run or probe
+        begins or ends. On a shared page, only those of this server's workers: imported ones could claim any machine."""
         from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()

@@ -92,7 +92,7 @@ class Progress(Operations):
         return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
     def _reasons(self, sweep: Sweep) -> Mapping[str, Sequence[str]]:
-        """Return reasons for each unended run, by run id: a pending cancel, what its journal or sweep says, and its
+        """Return reasons for each unended run, by run id: a pending cancel, the reason in its journal or sweep, and its
         place in the queue."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job

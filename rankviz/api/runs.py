@@ -61,7 +61,8 @@ class Runs(Operations):
         return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
+        """Return the sweeps that the current visitor made, newest first. An admin's list has no other visitors'
+        sweeps."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
@@ -384,7 +385,7 @@ class Publication:
 
 
 def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """Return the facts about these runs of one sweep that are published."""
+    """Return the facts about these runs of one sweep that publishing may show."""
     from rankviz import verdict
     from rankviz.publish.files import SweepFacts, hub_base
 

@@ -93,7 +93,7 @@ class Starts(Operations):
         return request.runs(sweep_id="expected", created_at=0.0)
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
-        """Return memory and time of runs of one sweep. environment: of another machine; None for this one."""
+        """Return memory and time of runs of one sweep. environment: Facts of another machine; None for this machine."""
         here, first, estimator = environment or machine.here(), runs[0], Estimator(self._api)
         device = self._workspace.device(here)
         refuse_base(self._api.models.get(first.base), first.lora, first.training, device)
@@ -221,8 +221,8 @@ class Starts(Operations):
         return engine
 
     def plan(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> Plan:
-        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: from
-        `engines.destination`."""
+        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: Result
+        of `engines.destination`."""
         self.check_sweep_can_start(request, there)
         return self._api.engines.plan_of(self.planned(request), there)
 

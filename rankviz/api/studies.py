@@ -103,7 +103,8 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return the shipped points and those in the given folders. names: added files, part of the cache key."""
+        """Return the shipped points and the points of files in the given folders. names: Names of these files, a part
+        of the cache key."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -111,8 +112,9 @@ class Studies(Operations):
         return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
-        """Return published lines of quality by rank, by one of the methods and with targets of these facets, the study
-        nearest to the subject first. Studies that the visitor added need only the facets."""
+        """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only
+        lines by one of these methods and with targets of these facets. Studies that the visitor added need only the
+        facets."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def parameters(self, line: Line) -> Sequence[int | None]:
@@ -218,7 +220,8 @@ class Studies(Operations):
         return Subject(frozenset(names), model_id, family, round(size) if size else None, kinds, expert_rank)
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
-        """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
+        """Return why a model has no parameter counts and which argument replaces them; empty if the model can be
+        read."""
         self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED

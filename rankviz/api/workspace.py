@@ -86,7 +86,8 @@ class Cache(Generic[Value]):
     def get(
         self, key: Hashable, make: Callable[[], Value], turn: Callable[[], AbstractContextManager] = nullcontext
     ) -> Value:
-        """Return the result of `make`, cached by this key. turn: makes a context in which the caller waits first."""
+        """Return the result of `make`, cached by this key. turn: Makes a context that may wait before it lets the
+        caller in."""
         if (known := self._known.get(key, self)) is not self:
             return known
         with turn():
@@ -128,7 +129,7 @@ class Workspace:
     Args:
         home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
         assets: Folder of the data that RankViz ships.
-        shared: True where strangers use the page; None for what the settings say.
+        shared: True where strangers use the page; None to read this from the settings.
     """
 
     rights: Rights = Part("shared.rights.Rights")
@@ -181,8 +182,8 @@ class Workspace:
 
     @property
     def own_homes(self) -> Sequence[Path]:
-        """Folders of the current visitor's files other than runs; new files go into the first. The runs folder itself
-        for an admin; none for a visitor who cannot be told from others."""
+        """Folders with the current visitor's files, except runs. New files go into the first folder. For an admin it is
+        the runs folder itself; a visitor who cannot be told from others has no folder."""
         visitor = self.visitor
         return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
 
@@ -227,7 +228,8 @@ class Workspace:
         return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
-        """Return a line in which each visitor of a shared page has one place; without that limit on other pages."""
+        """Return a line in which each visitor of a shared page has one place. On other pages, places per visitor are
+        not limited."""
         from rankviz.children import MAX_OF_A_VISITOR, FairLine
 
         each, mine = (1, MAX_OF_A_VISITOR) if self.shared else (None, None)
@@ -336,7 +338,8 @@ class Workspace:
         return self.device(machine.here())
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
-        """Return the GPU of an environment; None if the table has no GPU of that name and memory."""
+        """Return the row of the GPU table for the device of a run's environment; None if no row has its name and
+        memory."""
         name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
         return hardware.gpu_of_device(self.gpus, name, size)
 

@@ -120,8 +120,8 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, the first
-    with two ranks, in % of the mean loss of its highest rank."""
+    """Return the points of the model's first sweep that measured this quality, and of its fast curve. For a shortfall,
+    it is the first sweep with two ranks, and points are in % of the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
     if tradeoff.quality == SHORTFALL_SCORE:
         return []
@@ -316,7 +316,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
 
 
 def _y_range(band: Sequence[RankForecast | BentRank], points: Sequence[Point]) -> list[float] | None:
-    """Return the y range, without the far end of the 80 % band at low ranks, which would flatten everything else."""
+    """Return the y range. It leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the
+    chart."""
     known = [rank for rank in band if rank.low_80 is not None]
     pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in band]
     pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]

@@ -231,9 +231,9 @@ ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in ra
 
 
 class CostAxis(NamedTuple):
-    """One kind of cost of a rank. value: the cost, None where unknown. ticks: of a logarithmic axis; empty for a linear
-    one. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a sentence on
-    what to do if no rank has a value."""
+    """One kind of cost of a rank. value: the cost, None where unknown. ticks: ticks of a logarithmic axis; empty for a
+    linear axis. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a
+    sentence on what to do if no rank has a value."""
 
     title: str
     value: Callable[[Any], float | None]
@@ -246,7 +246,7 @@ class CostAxis(NamedTuple):
 
 class Point(NamedTuple):
     """One rank of a study, a sweep or a fast curve. error: half the length of its error bar, None where unknown.
-    chosen: rank that a click selects, if it is not r. call: the verdict on the rank; empty where none compares it."""
+    chosen: rank that a click selects, if it is not r. call: the verdict on the rank; empty without a verdict."""
 
     r: int
     x: float

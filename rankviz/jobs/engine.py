@@ -105,7 +105,7 @@ class Engine(Protocol):
     gpu_models: Sequence[str] = ()
     """GPU models of an engine elsewhere, as names in the table of GPUs begin: "L4", "A100"."""
     has_gpu: bool = False
-    """True where each job of an engine elsewhere gets a GPU; False also where this is not known."""
+    """True where each job of an engine elsewhere gets a GPU; False where it gets none or where this is not known."""
 
     @property
     def title(self) -> str:

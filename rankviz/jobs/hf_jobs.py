@@ -180,7 +180,7 @@ class HfJobs(Remote):
         return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
     def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
-        """Return the stored states of all jobs with a readable folder here, or of those of one sweep, by job name.
+        """Return the stored states by job name: of all jobs with a readable folder here, or of one sweep's jobs.
         Thread-safe."""
         jobs = {}
         for folder in bundle.folders_in(self.place):

@@ -238,8 +238,8 @@ class HubJob:
 class Hub:
     """Calls to Hugging Face with one token.
 
-    EngineError means that Hugging Face refused, EngineUnavailableError that the call may be tried again later. Nothing
-    was done after EngineError and EngineDeclinedError; after any other EngineUnavailableError the result is not known.
+    EngineError means that Hugging Face refused, EngineUnavailableError that the call may be tried again later. A call
+    with EngineError or EngineDeclinedError did nothing; after any other EngineUnavailableError the result is not known.
 
     Args:
         name: Name of the account; fetched when needed where it is empty.

@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 """Option of prctl: the kernel kills a process when its parent ends."""
 LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
-"""Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
+"""Seconds after the end of the worker in which copying is tried again. Then the job ends, since it costs money."""
 SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
 """Names of files that are copied while they grow; other files are copied once their run has ended."""
 

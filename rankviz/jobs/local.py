@@ -290,7 +290,7 @@ def is_lost(exit_code: int) -> bool:
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """Return a sentence that explains an exit code and says what to do next."""
+    """Return a sentence that explains an exit code and advises what to do next."""
     if exit_code is None:
         return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
     if exit_code == -signal.SIGKILL:

@@ -22,8 +22,8 @@ NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
-    """Return one job for all queued records of the same owner, sweep, engine and options; the job whose first record
-    was queued first comes first. A resumed run counts from the time when it was resumed."""
+    """Return jobs of the queued records: records of the same owner, sweep, engine and options are one job. Jobs are in
+    the order of their first queued record; a resumed run counts from the time when it was resumed."""
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:

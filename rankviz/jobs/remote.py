@@ -498,8 +498,8 @@ class RemoteJob:
         return last
 
     def _fetch(self, attempt: Attempt, path: str, size: int, target: Path | None = None) -> int:
-        """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here, and return
-        their number; nothing where it does not exist. A folder that was deleted here is not made again."""
+        """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here. Return the
+        number of bytes, 0 where the file does not exist. A run's folder that was deleted here is not made again."""
         aside = aside_of(self.folder / "file")
         try:
             with aside.open("wb") as file:

@@ -254,8 +254,8 @@ def read_exit_code(folder: Path) -> int | None:
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, Row]:
-    """Parse the output of `squeue --json` into a user's jobs by name. Of several jobs with one name, one that has not
-    ended has priority, then the newest. Raise ValueError where the output has another form."""
+    """Parse the output of `squeue --json` into a user's jobs by name. Where several jobs have one name, a job that has
+    not ended has priority, then the newest. Raise ValueError where the output has another form."""
     try:
         rows = [row for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
         rows.sort(key=lambda row: (not states_of(row) & ENDED, _number(row["job_id"])))

@@ -72,7 +72,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Watch:
-    """Observations of a job while it runs."""
+    """State of one running job that the supervisor keeps in memory."""
 
     ending: str | None = None
     """Reason to end the job: the id of a run that took too long, or empty for any other reason; None where the job goes
@@ -337,8 +337,8 @@ class Supervisor:
         return running if time.monotonic() - watch.running[1] >= 60 * self.run_minutes else ""
 
     def _records(self, live: Live, *left_out: type[Exception]) -> Iterator[Record]:
-        """Yield the records of a job's runs whose current attempt is in the job, without deleted runs, and without
-        those whose reading raises one of `left_out`."""
+        """Yield the records of a job's runs. Left out are deleted runs, runs whose current attempt is not in the job,
+        and runs whose reading raises one of `left_out`."""
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError, *left_out):
                 record = self.store.record(attempt.run_id)
@@ -559,7 +559,8 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _logging_errors(self, subject: str) -> Iterator[None]:
-        """Wrap work on one engine, job or run: an error is logged once, and work on the others goes on."""
+        """Wrap work on one engine, job or run: log an error once, and let work on other engines, jobs and runs go
+        on."""
         try:
             yield
         except RunNotFoundError:  # deleted meanwhile

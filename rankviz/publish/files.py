@@ -1,4 +1,5 @@
-"""Files that are published (an adapter, or a sweep as a dataset) with their cards, and what Trackio gets of a run."""
+"""Files of a published adapter, or of a sweep published as a dataset, with their cards; and the data that Trackio
+gets."""
 
 import json
 import os
@@ -81,8 +82,8 @@ def known_base(base: str) -> str:
 
 
 def hub_base(request: RunRequest, given: str = "") -> str:
-    """Return the Hub id of a run's base; raise InvalidSettingError where a folder has no given id, or where the given
-    id contradicts the base that the run was trained from."""
+    """Return the Hub id of a run's base. given: Hub id for a base that is a folder. Raise InvalidSettingError where it
+    is missing, or contradicts the base that the run was trained from."""
     known = known_base(request.base)
     if known and given and known_base(given) != known:
         raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")

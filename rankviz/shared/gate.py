@@ -160,8 +160,8 @@ def _is_among(names: Collection[str], host: str) -> bool:
 
 HOST_HEADERS = (b"host", b"x-forwarded-host")
 GRADIOS_OWN = b"x-gradio-server"
-"""Header of Gradio's page-rendering server, which is not used here. It is removed, since anyone can send it, and Gradio
-copies it into answers to other visitors."""
+"""Header of Gradio's page-rendering server, which RankViz does not use. It is removed from requests, since anyone can
+send it, and Gradio copies it into answers to other visitors."""
 RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
 """Pattern of a Range header with one range, all that Gradio reads. Others are removed: the whole file is sent."""
 MAX_PATH_BYTES = 2000
@@ -290,8 +290,8 @@ def once(body: bytes, receive: Any) -> Any:
 # The envelope: session, event and upload, by the names that a request gives them.
 
 FROM_MCP = {"x-gradio-user": "mcp"}
-"""Header with which Gradio's MCP server reads all answers in one session of its own, whose random name never leaves
-the server. Calls of endpoints have the headers of the caller instead."""
+"""Header of Gradio's MCP server, which reads all answers in one session of its own; the session's random name never
+leaves the server. Calls of endpoints have the headers of the caller instead."""
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Pattern of session, event and upload ids: browsers and Gradio's clients send random letters, digits and dashes."""
 SESSION = "session_hash"
@@ -416,8 +416,8 @@ REFUSED = "rankviz.refused"
 
 @middleware
 async def answer_errors(app: Any, scope: Any, receive: Any, send: Any) -> None:
-    """Answer an unexpected error with a sentence and log it once, where the server would write a traceback for each;
-    and a refused event with 422, where Gradio answers 500. Comes before RankViz's other middleware."""
+    """Answer an unexpected error with a sentence, and log it once; without this, the server would log a traceback each
+    time. Answer a refused event with 422, where Gradio answers 500. Comes before RankViz's other middleware."""
     started, scope[REFUSED] = False, []
 
     async def noted(message: Any) -> None:

@@ -160,7 +160,8 @@ class Quota(Operations):
             require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total)
 
     def free_disk(self, besides: Collection[str]) -> None:
-        """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
+        """Delete base models and old runs while the disk limit is exceeded. besides: Ids of imported runs that are not
+        deleted."""
         if self._is_over_disk():
             with self._workspace.store.admission():
                 self._free_disk(besides)
@@ -333,11 +334,12 @@ class Quota(Operations):
 def require_runs(
     store: RunStore, owners: Collection[str], new: int, most: int | None, most_in_total: int | None, besides: str = ""
 ) -> Sequence[Deletion]:
-    """Return what to delete once `new` runs are there: the owner's ended probes, then the oldest runs of all visitors
-    that can be made again. Raise LimitError where that is not enough. The caller holds RunStore.admission.
+    """Return the runs and probes to delete once `new` runs are queued: the owner's ended probes, then the oldest runs
+    of all visitors that can be made again. Raise LimitError where that is not enough. The caller holds
+    RunStore.admission.
 
-    owners: visitor ids of the owner of the new runs.
-    besides: the sweep that the new runs are added to, of which nothing is deleted.
+    owners: visitor ids of the owner of the new runs. besides: the sweep that gets the new runs; none of its runs is
+    deleted.
     """
     if not new or (most is None and most_in_total is None):
         return ()

@@ -51,8 +51,8 @@ def steady_clock() -> Callable[[], float]:
 
 
 def keep_clean(workspace: Workspace, make_room: Callable[[], None]) -> None:
-    """Start a thread that deletes old temporary files now, and all old files from time to time, also where several
-    apps do so in one runs folder. make_room: called at each check of a shared page's free disk space."""
+    """Start a thread that deletes old temporary files now, and all old files from time to time. Several apps may do so
+    in one runs folder. make_room: Called at each check of a shared page's free disk space."""
     temp, now = workspace.temp, steady_clock()
     with temp.work():  # takes this app's folder before those of ended apps are removed
         pass

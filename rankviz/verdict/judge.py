@@ -216,11 +216,11 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
 
 def _rank(compared: Comparison, losses: dict[int, float], r: int, pair: Pair | None) -> RankLoss:
     """Return the result of one rank. pair: Its pair with the best rank; None for the best rank itself."""
-    above, call = (0.0, 0.0, 0.0), EQUAL
+    above, low, high, call = 0.0, 0.0, 0.0, EQUAL
     if pair:
-        above, call = (pair.difference, pair.low, pair.high), pair.call
+        above, low, high, call = pair.difference, pair.low, pair.high, pair.call
         if r == pair.s:
-            above = -pair.difference, *((None, None) if pair.low is None else (-pair.high, -pair.low))
+            above, (low, high) = -above, (None, None) if low is None else (-high, -low)
     return RankLoss(
         r=r,
         loss=losses[r],
@@ -228,7 +228,9 @@ def _rank(compared: Comparison, losses: dict[int, float], r: int, pair: Pair | N
         learning_rate=compared.rates[r],
         learning_rates_tried=compared.rates_tried[r],
         call=call,
-        **dict(zip(("above_best", "above_best_low", "above_best_high"), above, strict=True)),
+        above_best=above,
+        above_best_low=low,
+        above_best_high=high,
     )
 
 

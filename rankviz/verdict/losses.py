@@ -4,7 +4,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -38,8 +38,8 @@ class Run:
 class RunLosses(Run):
     """One run with its held-out losses in nats per token, or its errors in points."""
 
-    losses: np.ndarray = field(compare=False)
-    examples: np.ndarray = field(compare=False)
+    losses: np.ndarray
+    examples: np.ndarray
     """Numbers of the examples, ascending; one example has one number in all runs."""
 
     @property

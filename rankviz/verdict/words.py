@@ -98,7 +98,7 @@ def rate_note(verdict: Verdict) -> str:
 
 def _next(verdict: Verdict) -> Iterable[str]:
     """Yield sentences on what would decide the undecided pair."""
-    if verdict.unknown and len(verdict.ranks) > 1:
+    if verdict.unknown:
         yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
     if (pair := verdict.undecided) is None:
         return

@@ -178,9 +178,9 @@ LEAST_BYTES = 5 * 10**6
 
 
 class Download:
-    """Watches the Hub client's cache while a base is loaded: reports the bytes that come, and stops at a limit. The
-    size that a repository states is not trusted, and Unsloth may download in another process or from another
-    repository, so only the end of this process stops it for certain. Downloads of other workers count too."""
+    """Watches the Hub client's cache while a base is loaded: reports downloaded bytes, and ends this process above a
+    limit. The size that a repository states is not trusted, and Unsloth may download in another process or from another
+    repository, so only the end of this process stops the download for certain. Downloads of other workers count too."""
 
     def __init__(
         self,

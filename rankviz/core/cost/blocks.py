@@ -94,7 +94,7 @@ class Block:
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
         if stack.habits.litgpt:  # dropout adds a copy and a byte mask for each module
-            return (1 + (4 if stack.copies_inputs and not stack.autocasts else self.width)) * inputs
+            return (1 + (4 if stack.copies_inputs else self.width)) * inputs
         if stack.copies_inputs:
             return (2 if stack.autocasts else 4) * inputs
         return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)

@@ -443,11 +443,13 @@ class MemoryTerms:
 
     def while_loading(self) -> Range:
         """Most bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
+        return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
+
+    def _around(self, static: float) -> Range:
+        """Return the band for bytes that are known from shapes, the base among them."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
-        held = self.base_weights + self.loading
-        low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
-        band = Range(low, held, held * (1 + narrow) + extra.high - extra.expected + off)
-        return band.multiplied(self.slack_static).plus(self.context)
+        low = static * (1 - narrow) - (extra.expected - extra.low) - off
+        return Range(max(0.0, low), static, static * (1 + narrow) + extra.high - extra.expected + off)
 
     def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
@@ -482,13 +484,11 @@ class MemoryTerms:
         states, scratch), wider for what is modelled (activations, logits). Each end is taken at the moment that is
         largest by that end. trained: Bytes of adapter and states. peak: The moment with the most expected bytes."""
         static = base + trained
-        narrow, wide, extra = self.width_static, self.width_working, self.base_extra
-        fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
+        known = self._around(static)
+        narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
         low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
         ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
-        static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
-        static_high = static * (1 + narrow) + extra.high - extra.expected + off
-        static_high += self.width_trained * (trained + peak.gradients)
+        static_high = known.high + self.width_trained * (trained + peak.gradients)
         static_high += self.width_compiled * (static + sum(peak))
         if self.in_windows:
             # fuller cards get smaller windows: half of what is left beside all else
@@ -499,7 +499,7 @@ class MemoryTerms:
                 for each, (_, kept) in zip(moments, ends, strict=True)
             ]
         expected = static + sum(peak)
-        band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
+        band = Range(known.low + low, expected, max(expected, static_high + max(map(sum, ends))))
         expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
         most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
         return band, Range(band.low * slack.low, expected, max(expected, most))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -78,7 +78,7 @@ class Pace:
     """Median of the sources' `rest` in seconds; None where only probes have finished."""
     differs: str
     """How the sources differ from the planned run: one of DIFFERENCES."""
-    sources: tuple[Timing, ...] = field(repr=False)
+    sources: tuple[Timing, ...]
 
     def of(self, estimated: Range) -> Range:
         """Return a time corrected by this pace; unchanged where the corrected range would contain the given one."""

@@ -114,7 +114,7 @@ def full_finetuning(
     """Return memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and optimizer.
     Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
-    computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
+    computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape, total = _bare_shape(model), model.total_parameters
     terms = MemoryTerms(model, shape, stack, usable_bytes)

@@ -1,6 +1,7 @@
 """Configuration of a LoRA adapter, with PEFT's names for its settings."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -70,7 +71,7 @@ class LoraConfig:
             object.__setattr__(self, "modules_to_save", tuple(saved))
         if isinstance(self.expert_rank, str):
             rule = self.expert_rank.replace(" ", "")
-            object.__setattr__(self, "expert_rank", int(rule) if rule.isdecimal() and len(rule) < 9 else rule)
+            object.__setattr__(self, "expert_rank", int(rule) if re.fullmatch(r"\d{1,8}", rule) else rule)
 
     @property
     def scale(self) -> float:

@@ -46,10 +46,8 @@ def file_bytes(sections: Sequence["Section"], r: int) -> int:
         header += section.constant + sum(n * len(str(factor * r)) for factor, n in section.rank_factors.items())
         digits, data = section.ends(r, data)
         end_digits += digits
-    if sections:
-        # Every end but the last is also the next tensor's start, and the first start is 0. The first comma is there
-        # already, after the metadata.
-        header += 2 * end_digits - len(str(data)) + 1
+    # Every end but the last is also the next tensor's start, and the first start is 0. The metadata's comma is there.
+    header += 2 * end_digits - len(str(data)) + 1
     return 8 + -(-header // 8) * 8 + data
 
 
@@ -63,8 +61,7 @@ class Section:
         self._templates: list[tuple[tuple[int, int], ...]] = []
         self._kinds: list[int] = []  # which template each block follows, in the order of the file
         self._before: list[int] = [0]  # number of tensors before each block
-        order = sorted(groups, key=lambda group: group.prefix + "0" if group.prefix else group.tensors[0][1].name)
-        for group in order:
+        for group in sorted(groups, key=lambda each: each.prefix + "0" if each.prefix else min(each.tensors)[1].name):
             self._add(group, dtype)
         self.count = self._before[-1]
 

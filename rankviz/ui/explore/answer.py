@@ -56,7 +56,7 @@ HERO_HEIGHT = 400
 MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
-"""Type of a widget's value by the type of its default; a number or nothing for other defaults."""
+"""Type of a widget's value, by the type of its default. A widget with another default has a number or None."""
 UNBROKEN = "r\u00a0=\u00a0"
 """"r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")

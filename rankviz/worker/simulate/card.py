@@ -38,7 +38,8 @@ ROUND_LARGE = 2 * 2**20
 
 
 MemoryBlock = tuple[int, int, bool]
-"""A piece of a segment that is in use: address, size, and True for a small one, which has another segment."""
+"""A used piece of a segment: address, size, and True for a small piece, since small pieces have segments of their
+own."""
 
 
 class Allocator:
