@@ -83,16 +83,14 @@ def test_where_home_cannot_be_written_gradio_and_work_use_the_systems_folder(tmp
     assert tmp_path / "home" / "tmp" / "page" == temp.page
 
 
-def test_what_is_old_goes_and_what_is_new_stays(temp, tmp_path, monkeypatch):
+def test_what_is_old_goes_and_what_is_new_stays(temp, tmp_path):
     old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
     (alone := temp.page / "alone").touch()
     make_old(temp.folder, 3 * HOUR)
     os.utime(new)
 
-    with monkeypatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(temp.page / "of others"))
-        TempHome(tmp_path / "another").clean(0.0, time.time())
-        assert old.exists()
+    TempHome(tmp_path / "another").clean(0.0, time.time())  # whose page this is not
+    assert old.exists()
     temp.clean(2 * HOUR, time.time())
 
     assert (False, True, False) == (old.exists(), new.exists(), alone.exists())
