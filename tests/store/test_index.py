@@ -68,7 +68,7 @@ def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
     store.records()
 
     with opened_files(store.runs_dir) as opened:
-        for look in (store.records, store.all, store.unended, store.standing, store.turns):
+        for look in (store.records, store.all, store.unended, store.begun_and_cancelled, store.turns):
             look()
         store.unreadable()
 
@@ -88,18 +88,18 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     other.append(run_ids[2], DONE)
     assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
     other.begin(run_ids[3])
-    assert passes() and [run_ids[3]] == [record.run_id for record in store.standing()[0]]
+    assert passes() and [run_ids[3]] == [record.run_id for record in store.begun_and_cancelled()[0]]
     other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
-    assert passes() and [] == store.standing()[0]
+    assert passes() and [] == store.begun_and_cancelled()[0]
     other.requeue_all([run_ids[3]])
     assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
     os.utime(store.run_dir(run_ids[4]), (soon, soon))
     store.records()
     other.ask_to_cancel(run_ids[4])
     os.utime(store.run_dir(run_ids[4]), (soon, soon))  # as within one tick of the disk's clock
-    assert passes() and [run_ids[4]] == store.standing()[1]
+    assert passes() and [run_ids[4]] == store.begun_and_cancelled()[1]
     other.append(run_ids[4], RunCancelled(time=3.0))
-    assert passes() and [] == store.standing()[1]
+    assert passes() and [] == store.begun_and_cancelled()[1]
     (added,) = queued(other, 32)
     assert passes() and added == store.records()[-1].run_id
     remove(other, [run_ids[0]])
@@ -234,7 +234,7 @@ def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(st
 def test_news_of_a_run_are_listed_though_its_folder_or_a_mark_could_not_be_looked_at(store, run_id, monkeypatch, name):
     store.begin(run_id)
     store.ask_to_cancel(run_id)
-    known = [run_id] == [each.run_id for each in store.standing()[0]] == store.standing()[1]
+    known = [run_id] == [each.run_id for each in store.begun_and_cancelled()[0]] == store.begun_and_cancelled()[1]
     stat = os.stat
 
     def stale(path, *args, **options):
@@ -245,7 +245,10 @@ def test_news_of_a_run_are_listed_though_its_folder_or_a_mark_could_not_be_looke
     store.append(run_id, STARTED)
     with monkeypatch.context() as patch:
         patch.setattr(journal.os, "stat", stale)
-        assert known and [run_id] == [each.run_id for each in store.standing()[0]] == store.standing()[1]
+        assert (
+            known
+            and [run_id] == [each.run_id for each in store.begun_and_cancelled()[0]] == store.begun_and_cancelled()[1]
+        )
     store.append(run_id, RunCancelled(time=3.0))
 
     assert {run_id: "cancelled"} == listed(store)

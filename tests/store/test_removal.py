@@ -9,7 +9,7 @@ import pytest
 from rankviz.core.runs.events import RunCancelled, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, durable
-from rankviz.store.removal import ABANDONED_SECONDS, enough, folders_of, remove, tidy
+from rankviz.store.removal import ABANDONED_SECONDS, first_with_runs, deleted_folders, remove, tidy
 from tests.support.processes.opened_files import failing_reads
 from tests.support.runs import questions
 
@@ -44,25 +44,25 @@ def test_nothing_is_deleted_where_one_run_has_not_ended_unless_it_is_known_to_ha
 
 def test_with_all_runs_that_name_a_copy_it_is_deleted_too(store, rows):
     one, two = (store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))[0] for _ in range(2))
-    unnamed = store.kept_path(rows("unnamed"))
+    unnamed = store.copy_path(rows("unnamed"))
     durable.copy(rows("unnamed"), unnamed)
 
-    assert [store.run_dir(one)] == folders_of(store, [one])
-    assert [*map(store.run_dir, (one, two)), store.kept_path(rows("rows")).parent] == folders_of(store, [one, two])
+    assert [store.run_dir(one)] == deleted_folders(store, [one])
+    assert [*map(store.run_dir, (one, two)), store.copy_path(rows("rows")).parent] == deleted_folders(store, [one, two])
 
 
 def test_as_many_deletions_as_are_needed():
     deletions = [("a", "b"), ("c",), ("d",)]
 
-    assert [1, 1, 2, 3, 0] == [len(enough(deletions, count)) for count in range(1, 6)]
+    assert [1, 1, 2, 3, 0] == [len(first_with_runs(deletions, count)) for count in range(1, 6)]
 
 
 @pytest.mark.parametrize("owner", ["", "ann"])
 def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owner):
-    named, old, new = (store.kept_path(rows(text), owner) for text in ("named", "old", "new"))
+    named, old, new = (store.copy_path(rows(text), owner) for text in ("named", "old", "new"))
     store.create(questions.sweep(ranks=(4,)), owner, data=rows("named"))
     for text in ("old", "new"):
-        durable.copy(rows(text), store.kept_path(rows(text), owner))
+        durable.copy(rows(text), store.copy_path(rows(text), owner))
     make_old(named.parent, old.parent)
 
     tidy(store)
@@ -73,7 +73,7 @@ def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owne
 @pytest.mark.parametrize("is_read", [True, False])
 def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store, rows, is_read):
     anns = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
-    kept = store.kept_path(rows("rows"), "ann")
+    kept = store.copy_path(rows("rows"), "ann")
     (bens,) = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
     store.create(questions.sweep(ranks=(8,)), "carl", data=rows("rows"))
     if not is_read:
@@ -84,12 +84,12 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
 
     remove(RunStore(store.home), anns)
 
-    assert (False, True) == (kept.parent.exists(), store.kept_path(rows("rows"), "carl").is_file())
+    assert (False, True) == (kept.parent.exists(), store.copy_path(rows("rows"), "carl").is_file())
 
 
 def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
-    kept = store.kept_path(rows("rows"), "ann")
+    kept = store.copy_path(rows("rows"), "ann")
     (store.run_dir(run_id) / "owner.json").write_text("{")
     make_old(kept.parent)
 
@@ -100,7 +100,7 @@ def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
 
 def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
-    copies = store.kept_path(rows("rows"), "ann").parent
+    copies = store.copy_path(rows("rows"), "ann").parent
     files = [store.runs_dir / ".publishing", store.home / "cookie.key", copies / "mine.jsonl"]
     left = [durable.aside_of(file) for file in files] + [store.runs_dir / ".gone-of-a-removal" / "request.json"]
     left[-1].parent.mkdir()
@@ -129,7 +129,7 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
 
 
 def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):
-    kept = store.kept_path(rows("rows"))
+    kept = store.copy_path(rows("rows"))
     durable.copy(rows("rows"), kept)
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))
     request = store.run_dir(run_id) / "request.json"

@@ -277,7 +277,7 @@ def test_a_run_that_another_app_has_deleted_is_not_queued_and_nothing_is_added_t
 def test_a_data_copy_that_was_changed_on_the_disk_or_is_unreadable_is_replaced_by_what_is_given(store, tmp_path, names):
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
-    kept = store.kept_path(upload)
+    kept = store.copy_path(upload)
     durable.copy(upload, kept)
     kept.write_text(text if names else text[:5])
 

@@ -14,7 +14,7 @@ import pytest
 from rankviz.core.runs.events import Evaluated, RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError, UserError
 from rankviz.paths import ASSETS
-from rankviz.store import ImportLimits, RunStore, export_runs, recorded, take_in
+from rankviz.store import ImportLimits, RunStore, export_runs, publish_imported, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.store.transfer import LOSSES, SUMMARY
@@ -26,20 +26,23 @@ from tests.support.runs.probes import request as probe_request
 
 def test_exported_runs_come_in_again_elsewhere_with_tables_of_what_each_example_counted(tmp_path):
     here, there = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
-    run_id = one_run(here)
+    run_ids = [one_run(here), one_run(here)]
     counts = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
     counts |= {"example_exact_matches": (0, None), "example_losses": (1.5, 0.5)}
     evaluated = Evaluated(time=2.0, when="after", loss=1.2, tokens=6, examples=2, seconds=1.0, **counts)
-    here.append(run_id, STARTED, step(1), evaluated, DONE)
+    for run_id in run_ids:
+        here.append(run_id, STARTED, step(1), evaluated, DONE)
 
-    archive = export_runs([here], [run_id], tmp_path / "runs.zip")
+    archive = export_runs([here], run_ids, tmp_path / "runs.zip")
 
-    assert [run_id] == import_runs(there, archive)
-    assert here.get(run_id) == there.get(run_id)
+    assert run_ids == import_runs(there, archive)
+    assert here.all() == there.all()
     with zipfile.ZipFile(archive) as opened:
-        rows, (row,) = (list(csv.DictReader(io.TextIOWrapper(opened.open(each)))) for each in (LOSSES, SUMMARY))
+        rows, (row, _) = (list(csv.DictReader(io.TextIOWrapper(opened.open(each)))) for each in (LOSSES, SUMMARY))
     columns = ("example", "loss", "target_tokens", "correct_tokens", "exact_match")
-    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] == [tuple(map(row.get, columns)) for row in rows]
+    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] * 2 == [
+        tuple(map(row.get, columns)) for row in rows
+    ]
     columns = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
     assert ("", "0.5", "0.0", "1", "100") == tuple(map(row.get, (*columns, "peak_memory_bytes")))
 
@@ -254,7 +257,7 @@ def test_a_strangers_runs_get_names_of_their_own_of_at_most_100_characters(tmp_p
     take = [
         (replace(questions.sweep(ranks=(8,)).runs(sweep_id=sweep_id, created_at=1.0)[0], run_id=sweep_id + end), b"")
     ]
-    (own,), (other,) = (take_in(RunStore(tmp_path / who), take, strangers=[who]) for who in ("ann", "ben"))
+    (own,), (other,) = (publish_imported(RunStore(tmp_path / who), take, strangers=[who]) for who in ("ann", "ben"))
 
     assert len(own) == len(other) <= 100 and own != other
     request = RunStore(tmp_path / "ann").record(own).request
