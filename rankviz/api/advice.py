@@ -59,7 +59,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
-        """Fit of the advised adapter; None without a GPU."""
+        """Whether the advised adapter fits the GPU; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 

@@ -26,7 +26,7 @@ SAMPLED = 2_000
 REMEMBERED = 16
 """Number of files whose contents are cached."""
 SHOWN_ROWS, SHOWN_CHARACTERS = 3, 20_000
-"""Number of rows that a preview shows, and characters of each of their texts at most."""
+"""SHOWN_ROWS: number of rows in a preview. SHOWN_CHARACTERS: most characters of each text in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class MeasuredData:
 
     @property
     def in_words(self) -> str:
-        """Numbers of the data in a few sentences."""
+        """The data's numbers as a few sentences."""
         count = units.counted(self.examples, "example")
         return (
             f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
@@ -88,7 +88,7 @@ class MeasuredData:
 
 
 class Data(Operations):
-    """Contents of data files, cached."""
+    """Measures data files; the results are cached."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -166,7 +166,7 @@ def _tokens(tokens: Range) -> str:
 
 
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
-    """Return the data that a child has measured, from JSON."""
+    """Make the numbers that a child process has measured from their JSON."""
     tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
     lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
     return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})

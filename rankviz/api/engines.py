@@ -43,7 +43,8 @@ NOT_HERE = "This page cannot use that engine now."
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
 NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
-"""Titles of engines, which are all that visitors of a shared page read of a cluster that its owner has set up."""
+"""Titles of clusters for visitors of a shared page, who see nothing else of a cluster that the server's owner set
+up."""
 ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
 
 
@@ -147,7 +148,7 @@ class Engines(Operations):
         self.background = Background()
 
     def known(self) -> Sequence[Engine]:
-        """Return all engines, usable or not, the default engine first."""
+        """Return all engines, the default engine first; also engines that are not set up here."""
         return self._workspace.supervisor.engines
 
     def get(self, name: str) -> Engine:
@@ -249,7 +250,8 @@ class Engines(Operations):
         return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
+        """Return the device at a destination. Where it is not known, return a GPU, since a GPU can train whatever a CPU
+        can."""
         rents = there.engine == HF_JOBS
         environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
@@ -307,8 +309,8 @@ class Engines(Operations):
 
     @writes()
     def bring_back(self) -> Sequence[str]:
-        """Restore runs of the visitor's jobs whose sweeps are missing here, as after a restart of a Space, which
-        empties its disk. Return their ids. Searches once per login."""
+        """Restore runs of the visitor's jobs on Hugging Face whose sweeps are missing here, as after a restart of a
+        Space, which empties its disk. Return the runs' ids. Searches once per login."""
         hub = self._login()
         if hub is None or hub.was_searched:
             return ()
@@ -348,7 +350,7 @@ class Engines(Operations):
 
     def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
         """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError
-        where that fails. Call it before runs of a known sweep are queued: a job may start right after that."""
+        where that fails. For a sweep that exists, call it before more runs are queued: a job may start at once."""
         if offer:
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 

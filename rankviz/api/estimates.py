@@ -106,7 +106,8 @@ class Estimates(Operations):
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
 
     def _calibration(self, answer: Estimate) -> Calibration | None:
-        """Return the correction by measurements here; None unless the estimate is for this machine's GPU."""
+        """Return the correction by measurements on this machine; None where the estimate is not for this machine's
+        GPU."""
         from rankviz import machine
 
         here = machine.here()

@@ -62,7 +62,7 @@ class Machine(Operations):
         return preflight.checks(facts, training, has_experts=has_experts, download_bytes=download)
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
-        """Raise InvalidSettingError where a quick check says that this training cannot run here."""
+        """Raise InvalidSettingError where a quick check finds that this training cannot run on this machine."""
         if found := problems(self.checks(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
@@ -192,7 +192,7 @@ class Machine(Operations):
         return next((record for record in self.probes() if record.request.model_id == model_id), None)
 
     def probe(self, probe_id: str) -> ProbeRecord:
-        """Return one probe."""
+        """Return one probe by its id."""
         record = self._workspace.store.record(probe_id)
         if not isinstance(record, ProbeRecord):
             raise RunNotFoundError(probe_id)
@@ -208,7 +208,7 @@ class Machine(Operations):
         return None
 
     def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
-        """Yield the probe repeatedly until it has ended."""
+        """Yield the probe's current record repeatedly until it has ended."""
         while True:
             record = self.probe(probe_id)
             yield record

@@ -49,7 +49,8 @@ class MeasuredRuns(Operations):
         self._paces: dict[Hashable, Pace | None] = {}
 
     def any(self) -> bool:
-        """Return whether any run or probe exists, without loading the store, which an estimate does not need."""
+        """Return whether any run or probe exists. Does not load the store: an estimate without runs does not need
+        it."""
         with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
             return any(not entry.name.startswith(".") for entry in entries)
         return False
@@ -181,7 +182,8 @@ class Estimator:
         self._once = Cache[Any](MOST_FORMULAS).get
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
-        """Return the pace of a run, the same for each rank of a sweep. before: as in MeasuredRuns.pace."""
+        """Return the pace of a run, the same for each rank of a sweep. before: time in unix seconds; later ends are
+        ignored."""
         from rankviz.core.runs.estimate import workload_of
 
         model, device, _ = self._of(request, environment)

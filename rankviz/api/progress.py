@@ -51,7 +51,7 @@ class Progress(Operations):
     """Reports the progress of sweeps and why their runs wait."""
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """Yield the sweep repeatedly until all its runs have ended."""
+        """Yield the sweep's current state repeatedly until all its runs have ended."""
         while True:
             sweep = self._api.runs.sweep(sweep_id)
             yield sweep
@@ -156,7 +156,8 @@ class Progress(Operations):
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
-        """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
+        """Return the expected seconds of runs of one sweep, or of a probe, at most the server's time limit; None where
+        not known."""
         if hasattr(records[0].request, "time_limit_seconds"):
             return self._left(records[0])
         time, minutes = self._api.starts.time_of_records(records), self._workspace.limits.run_minutes

@@ -377,7 +377,7 @@ class Publication:
     private: bool
 
     def in_words(self, destination: Destination) -> str:
-        """Return one sentence on the result."""
+        """Return one sentence that says where the runs were published."""
         if not self.url:
             return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
         seen = "private" if self.private else "public"

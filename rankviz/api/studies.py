@@ -163,7 +163,7 @@ class Studies(Operations):
 
     @writes()
     def remove(self, name: str) -> None:
-        """Delete an added result file, by its name from `added`."""
+        """Delete an added result file, by its name as `added` returns it."""
         self._workspace.rights.somebody()
         own_studies.remove(self._workspace.own_homes, name)
 

@@ -142,12 +142,12 @@ def _trained(
 
 
 FILE_NAME = "train.jsonl"
-"""Name in an export where the user's file is unknown."""
+"""File name in an export where the name of the user's file is unknown."""
 USUAL: dict[str, set[Trait]] = {
     "messages": {"role", "user", "assistant"},
     "conversations": {"from", "human", "gpt"},
 }
-"""Key and roles of the messages in chats of these forms."""
+"""Key and roles of the messages, by the form of chats."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""
 

@@ -51,7 +51,7 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
-    """Return the cost axis of these ranks for a key of X_LABELS."""
+    """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
     axes = {
         "file": CostAxis(
@@ -231,7 +231,8 @@ class HeroInfo(NamedTuple):
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
-    """Return every rank at its cost, or on the rank axis where no costs are known. x: a key of X_LABELS."""
+    """Return the content of the trade-off chart: every rank at its cost, or at its place on the rank axis where no
+    costs are known. x: a key of X_LABELS."""
     if x not in X_LABELS:
         raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_LABELS)} (got {x}).")
     costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}

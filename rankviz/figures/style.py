@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Rows = Sequence[Mapping[str, object]]
-"""Content of a figure as table rows."""
+"""The numbers of a figure as table rows."""
 P = ParamSpec("P")
 
 
@@ -65,7 +65,7 @@ NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
 
 
 def rgba(colour: str, alpha: float) -> str:
-    """Return a hex colour with an opacity, so that it suits a white and a dark page."""
+    """Return a hex colour with an opacity from 0 to 1, so that it suits a white and a dark page."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
@@ -125,7 +125,7 @@ def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
-    """Return a trace of points or of a line."""
+    """Return a plotly.js trace of points or of a line."""
     return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, **more}
 
 

@@ -61,7 +61,7 @@ class HubDoor:
 
     @contextmanager
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[Path]:
-        """Yield the path of a model's config.json, which exists within the block only."""
+        """Yield the path of a model's config.json; the file exists within the block only."""
         with self._lookups.folder() as folder:
             request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))

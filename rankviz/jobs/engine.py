@@ -47,7 +47,7 @@ class Job:
 
 
 class End(NamedTuple):
-    """End of a job, as far as its engine knows it."""
+    """End of a job, as its engine reports it."""
 
     exit_code: int | None = None
     lost: bool = False
@@ -78,7 +78,7 @@ class Live:
     seconds: float | None = None
     """Billed seconds so far; None where not known, or where machines cost nothing."""
     is_at_cancelled: bool = False
-    """True where a worker elsewhere trains a run that was cancelled here while it was still queued here."""
+    """True where a worker elsewhere trains a run that was cancelled in this runs folder while it was queued."""
 
 
 class Engine(Protocol):
@@ -140,8 +140,8 @@ class Engine(Protocol):
         ...
 
     def forget(self, live: Live) -> None:
-        """Remove what is left of an ended job: the engine's record of it, and its folder here if it has one. Call this
-        after all of the job's files were read."""
+        """Remove an ended job's folder and the engine's record of it. Call this after all of the job's files were
+        read."""
 
     def release(self) -> None:
         """Drop all state in memory, since another supervisor may take over. Jobs go on."""

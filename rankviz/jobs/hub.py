@@ -191,12 +191,13 @@ class Ledger:
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
-"""Mount points in a job of the repository and of the bucket."""
+"""Paths in a job at which the repository and the bucket are mounted."""
 READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
-"""Seconds for which machines and prices are cached, and seconds to wait for them or before a retry."""
+"""FLAVORS_SECONDS: time for which machines and prices are cached. SOON_SECONDS: time to wait for them, or before a
+retry."""
 MAX_LISTED = 20_000
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
@@ -251,7 +252,7 @@ class Hub:
         self.token = token
         self.rejected = False
         self.was_searched = False
-        """True once a search of the account for jobs to restore began."""
+        """True once a search of the account for jobs to restore has begun."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None

@@ -36,7 +36,7 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
     "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
 }
 CACHE = "UNSLOTH_COMPILE_LOCATION"
-"""Variable with the folder of Unsloth's compiled modules."""
+"""Environment variable with the folder for Unsloth's compiled modules."""
 PATIENCE_SECONDS = 1.0
 """Seconds to wait for a killed worker to end."""
 OUT_OF_MEMORY = (
@@ -172,7 +172,7 @@ def lock_file(home: Path, slot: int = 0) -> Path:
 
 
 def is_held(lock: Path) -> bool:
-    """Return True where some process holds the lock."""
+    """Return True where any process holds the lock."""
     try:
         with lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -197,7 +197,7 @@ class Local(Engine):
     most_gpus: int | None = None
     """Number of GPUs to use, at most; None for all usable ones (machine.cards.usable)."""
     gpus: Sequence[str] = ()
-    """GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports."""
+    """GPUs to use, in the form of CUDA_VISIBLE_DEVICES; empty for the GPUs that the driver reports."""
     niceness: int = 0
     """Added to this process's niceness for a worker."""
     memory_bytes: float = math.inf

@@ -145,7 +145,7 @@ class Remote(Engine):
 
     @abstractmethod
     def cancel_job(self, job: "RemoteJob") -> None:
-        """Ask the cluster to end a job, found by its handle, or by its name without one."""
+        """Ask the cluster to cancel a job, which is found by its handle, or else by its name."""
 
     def unsend(self, job: "RemoteJob") -> None:
         """Remove the sent files of a job that nobody reads any more."""
@@ -272,7 +272,7 @@ class RemoteJob:
         self._bytes_left = engine.adapter_bytes
         """Bytes of adapters, their configs included, that are still accepted."""
         self._adapters: set[tuple[str, str]] = set()
-        """Run id and relative path of the adapters that are here."""
+        """Run id and relative path of the adapters that have been copied."""
         self._lock, self._woken = threading.RLock(), threading.Event()
 
     @property
@@ -281,7 +281,7 @@ class RemoteJob:
         return self.submission.handle
 
     def stop(self) -> None:
-        """Stop writing, so that another supervisor may follow the job."""
+        """Stop following the job and writing its state, so that another supervisor may follow it."""
         with self._lock:
             self._is_stopped = True
         self._woken.set()
@@ -296,7 +296,7 @@ class RemoteJob:
                 self._finish(End(why=CANCELLED, by_us=True))
 
     def follow(self) -> None:
-        """Submit the job and poll it, until it ends or is stopped here."""
+        """Submit the job and poll it, until it ends or `stop` is called."""
         seconds = self._engine.poll_seconds
         with contextlib.suppress(EngineUnavailableError):  # stopped here
             while not (self._is_stopped or self.submission.end):

@@ -32,7 +32,7 @@ from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 
 Row = Mapping[str, Any]
-"""A job as squeue printed it."""
+"""A job in the JSON of squeue, by names of squeue."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
@@ -87,7 +87,7 @@ class Slurm(Remote):
     partition: str = ""
     """Partition of the cluster; empty for its default."""
     options: Sequence[str] = SLURM_OPTIONS
-    """More options of sbatch; those that RankViz sets itself have no effect, and --array must not be among them."""
+    """More options of sbatch. Options that RankViz sets itself have no effect here, and --array is not allowed."""
     python: str = ""
     """Command that starts Python on a node; empty for the page's Python under the same path."""
     is_set_up: bool = True
@@ -284,7 +284,7 @@ def end_of(states: frozenset[str], exit_code: int | None, reason: str = "") -> E
 
 
 def end_by(exit_code: int | None) -> End | None:
-    """Return how a job ended, from the exit code of its worker alone; None without one."""
+    """Return how a job ended, from the exit code of its worker alone; None without an exit code."""
     if exit_code is None:
         return None
     why = disk.FULL_SENTENCE if exit_code == DISK_FULL else local.describe_exit(exit_code)

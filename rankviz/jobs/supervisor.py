@@ -94,17 +94,17 @@ class Supervisor:
     engines: Sequence[Engine]
     """Engines that may be used; the first one runs jobs that ask for no engine."""
     poll_seconds: float = 0.2
-    """Seconds between two rounds."""
+    """Seconds between two rounds (`tick`)."""
     run_minutes: float | None = None
     """Longest duration of a run; a longer run is ended, and the rest of its sweep goes on."""
     max_attempts: int = 1
-    """Number of lost attempts after which a run fails."""
+    """Number of attempts lost with their machine after which a run fails."""
     split_runs: int = 3
     """Least number of runs per part where a sweep is divided among free places, since each part loads the base."""
 
     def __post_init__(self) -> None:
         self.by_name, self.default = {each.name: each for each in self.engines}, self.engines[0].name
-        """Engines by name, and the name of the engine of runs that ask for none."""
+        """by_name: engines by name. default: name of the engine for runs that ask for none."""
         self._lock = FileLock(self.store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -114,7 +114,7 @@ class Supervisor:
         self._jobs: dict[str, list[Live]] = {}
         """Jobs by engine, as last polled. An engine that cannot be reached keeps its earlier list."""
         self._watched: defaultdict[str, Watch] = defaultdict(Watch)
-        """Observations by name of the job."""
+        """State of each running job, by the job's name."""
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._cancelling: set[str] = set()
@@ -412,8 +412,8 @@ class Supervisor:
         return False
 
     def _settle_orphans(self, at_work: Iterable[Record]) -> None:
-        """Settle runs that have begun and are in no job. A run of an engine that cannot be reached, or is not set up
-        here, is left, since it may still be alive."""
+        """Settle runs that have begun and are in no job. Runs are left alone where their engine cannot be reached or is
+        not set up here, since their workers may still be alive."""
         in_jobs, seen = self._run_ids, {"", *self._jobs} - self.away.keys()
         for record in list(at_work):
             run_id = record.run_id

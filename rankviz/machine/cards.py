@@ -79,7 +79,7 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 
 
 def only(card: Card) -> dict[str, str]:
-    """Return the variables that show a worker this card alone."""
+    """Return the environment variables that show a worker no card but this one."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 

@@ -76,6 +76,6 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """Return the folder, or its nearest existing parent, which may be a file."""
+    """Return the folder where it exists, or else its nearest existing parent, which may be a file."""
     folder = Path(folder).absolute()
     return next(each for each in (folder, *folder.parents) if os.path.exists(each))

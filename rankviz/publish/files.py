@@ -102,11 +102,11 @@ ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 class Markdown(str):
-    """Text with intended Markdown marks, which is not escaped. User input must be escaped before it is put in."""
+    """Text whose Markdown marks are intended, so it is not escaped. User input must be escaped before it is added."""
 
 
 def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any], **values: Any) -> str:
-    """Return a card from its template, which escapes every value that is not Markdown."""
+    """Return the card (a README.md) from its template, which escapes every value that is not Markdown."""
     from rankviz.exports.script import templates
 
     own = templates().overlay(finalize=_marked)
@@ -296,7 +296,8 @@ def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:
 
 
 def trackio_steps(run: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Yield metrics by step: the base's evaluation at step 0, each training step, the final evaluation at the last."""
+    """Yield metrics with their step: the base's evaluation at step 0, each training step, the final evaluation at the
+    last step."""
     by_step: dict[int, dict[str, float]] = {}
     for step in run.steps:
         values = {f"train/{name}": getattr(step, name) for name in STEP_VALUES if name not in ("step", "memory_bytes")}

@@ -95,7 +95,7 @@ def trusted(server: str, given: str) -> list[str]:
 
 
 def _names(given: str) -> list[str]:
-    """Return the names in a comma-separated list, as browsers send them."""
+    """Return the host names in a comma-separated list, in lower case and without spaces and final dots."""
     return [name for text in given.split(",") if (name := text.strip().lower().rstrip("."))]
 
 
@@ -262,7 +262,8 @@ async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> N
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """Return the whole body; None where the sender has disconnected."""
+    """Return a request's whole body; None where the sender has disconnected. Raise HTTPException 413 for a longer
+    body."""
     body, values, more = b"", 0, True
     while more:
         message = await receive()

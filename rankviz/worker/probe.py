@@ -358,8 +358,8 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write random safetensors straight to disk, which takes no memory: 8 bytes of header length, a JSON header, the
-    numbers of one tensor after the other. They are normal with standard deviation 0.02, neither zero nor denormal."""
+    """Write random safetensors straight to disk, so that no memory is needed: 8 bytes of header length, a JSON header,
+    then the numbers of each tensor. The numbers are normal with standard deviation 0.02, neither zero nor denormal."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + BF16_BYTES * math.prod(shape)

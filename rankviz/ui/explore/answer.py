@@ -64,7 +64,7 @@ FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 FORECAST = "Forecast: median (80 % band)"
 """Heading above the forecasts of all ranks."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
-"""Words for the base model in each precision."""
+"""Words for the precision of the base model's weights."""
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Pattern of the space between two sentences; a decimal point has no space after it."""
 
@@ -153,8 +153,8 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the first screen of Explore shows. body: `values` or `search`, as `given` reads them;
-    `x`, the cost axis; `y`, the quality axis."""
+    """Return everything that the first screen of Explore shows. body: `values` or `search` for the question (see
+    `given`); `x`, the cost axis; `y`, the quality axis."""
     values = given(api, body)
     question, r = ask(values), values["r"]
     x, y = body.get("x") or X_DEFAULT, body.get("y") or None

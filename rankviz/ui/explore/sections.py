@@ -47,8 +47,8 @@ LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """Return the values that a click on a change or a GPU sets, by widget of the question, without names of modules,
-    which follow the preset."""
+    """Return the values that a click on a change or a GPU sets, by widget of the question. Module names are left out,
+    since they follow the preset."""
     values, notes = link.read(dict(parse_qsl(change)))
     return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 

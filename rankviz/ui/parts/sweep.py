@@ -333,7 +333,8 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """Return the answers side by side, each with its sentence; a note in place of answers while the sweep trains."""
+    """Return the short answers of a sweep side by side, each with its sentence; a note instead while the sweep
+    trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]

@@ -49,7 +49,7 @@ CANNOT_TRAIN = (
 )
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
-"""Shown until the page is restored from its address."""
+"""HTML that is shown until the page is restored from its address."""
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
@@ -137,7 +137,8 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
+"""Seconds between polls: RUNNING_SECONDS with an unfinished sweep, IDLE_SECONDS without one, since another program or
+page may start a sweep."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {

@@ -13,7 +13,7 @@ from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
 
 IGNORED = -100
-"""Label of a token that is not learned."""
+"""Label of a token that is not trained on."""
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
@@ -33,7 +33,7 @@ class Tokens:
 
     @property
     def targets(self) -> int:
-        """Number of tokens that the loss is over: never the first token of a row, which no token precedes."""
+        """Number of tokens that count in the loss. The first token of a row never does, since no token precedes it."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
@@ -43,7 +43,7 @@ class HeldOutQuestion:
 
     prompt: list[int]
     reference: list[int]
-    """Learned tokens after the prompt, with the end token."""
+    """Tokens after the prompt that are trained on, with the end token."""
     texts: tuple[str, str] = ("", "")
     """Prompt and reference as text."""
 

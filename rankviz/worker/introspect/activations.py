@@ -40,7 +40,8 @@ IN_16_BIT = {
 
 
 class FusedAttention(torch.autograd.Function):
-    """Attention as in fused kernels: it keeps queries, keys, values, output and an fp32 number per head and token."""
+    """Attention as fused kernels compute it. For the backward pass it saves queries, keys, values, output, and an fp32
+    number per head and token."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -55,7 +56,8 @@ class FusedAttention(torch.autograd.Function):
 
 
 class GroupedProduct(torch.autograd.Function):
-    """Product behind torch.nn.functional.grouped_mm with frozen weights, which does not keep its input."""
+    """Product behind torch.nn.functional.grouped_mm with frozen weights. It does not save its input for the backward
+    pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -90,7 +92,7 @@ class GpuOnMeta(TorchFunctionMode):
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """Apply the fused kernel, which keeps a byte per element."""
+    """Apply the fused dropout kernel, which saves a byte per element."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 

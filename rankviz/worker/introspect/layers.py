@@ -305,7 +305,8 @@ def layers_of(config: Mapping[str, Any]) -> ModelSpec:
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """Return a ModelSpec as a dict, without id, name, source and the like, which the caller adds."""
+    """Return a ModelSpec as a dict. The caller adds the fields that a config does not give, such as id, name and
+    source."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

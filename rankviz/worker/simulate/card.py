@@ -55,7 +55,7 @@ class Allocator:
         """Free pieces as (size, address) in rising order; True: of small segments, False: of large segments."""
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        """End of each free piece by its start, and start by its end."""
+        """Addresses of both ends of each free piece: the end by its start, and the start by its end."""
         self._segments: dict[int, int] = {}
         self._next_address = 0
 

@@ -50,8 +50,8 @@ class SimulatedRun:
         depth: int,
         split: int = 1,
     ):
-        """config: that of the whole model. split: number of first blocks whose backward pass is a moment of its
-        own."""
+        """config: that of the whole model. split: number of the first blocks, whose backward pass is a moment by
+        itself."""
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.card = lora, training, become(gpu)
         self.compute_dtype = compute_dtype(self.config["model_type"], training, bf16=self.card.supports_bf16)
@@ -64,7 +64,7 @@ class SimulatedRun:
         """Part of the model's output that the program holds until the end of the backward pass."""
 
     def run(self) -> Simulated:
-        """Run the steps, and return the bytes held."""
+        """Run the steps, and return the bytes of memory held at each moment."""
         as_on_a_card()
         model = self.build()
         gc.collect()
