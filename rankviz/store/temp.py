@@ -38,8 +38,8 @@ class Usage(NamedTuple):
 
 
 class TempHome:
-    """Temporary files of one runs folder, which several apps may use. HOME/tmp/owners has a folder for each visitor; a
-    file in it contains the path of an upload or download that the visitor owns."""
+    """Temporary files of one runs folder, which several apps may use. The folder `owners` in it has a folder for each
+    visitor; a file there contains the path of an upload or download that the visitor owns."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
@@ -206,7 +206,7 @@ class TempHome:
 
 
 def _surplus(paths: Iterable[Path], count: float = math.inf, size: float = math.inf) -> list[Path]:
-    """Return all paths but the newest: those after the first `count`, or after the first with `size` bytes together."""
+    """Return all paths except the newest ones, which are at most `count` and together at most `size` bytes."""
     surplus = []
     for number, path in enumerate(sorted(paths, key=_last_written_in, reverse=True)):
         size -= _size(path)

@@ -252,8 +252,8 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where blocks hold the attention matrix although eager attention was not requested, or would hold
-    it without padding."""
+    """Return a caution where the default attention holds the attention matrix, or would hold it in batches without
+    padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or attention is None or setup.attn_implementation != "sdpa":

@@ -39,7 +39,7 @@ class Group(NamedTuple):
     tensors: list[tuple[tuple[int, ...], Tensor]]
 
 
-def file_bytes(sections: Sequence["Section"], r: int) -> int:
+def safetensors_bytes(sections: Sequence["Section"], r: int) -> int:
     """Return the bytes of a safetensors file at one rank. sections: Its tensors by dtype, in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
@@ -120,7 +120,7 @@ class Adapted:
     """Path of the module that PEFT wraps, as in tensor names, with {} in place of the block's number."""
     rank_factor: int = 1
     """Rank of the LoRA pair over r (or the experts' rank): 1, or the number of experts, doubled where PEFT does so."""
-    turned: bool = False
+    transposed: bool = False
     """True where A reads the layer's outputs: Unsloth declares these parameters as stored transposed."""
     split: bool = False
     """True where each expert is a linear layer with its own LoRA pair; `module` is then their list's path."""
@@ -149,7 +149,7 @@ class Adapted:
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
         if rank is not None:
             into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
-        if self.turned:
+        if self.transposed:
             into, out_of = out_of, into
         names = (".lora_A.weight", ".lora_B.weight")
         if layer.kind == "embedding":
@@ -245,22 +245,22 @@ class AdapterPlan:
         """Layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
-    def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
+    def adapter_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
         """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16), for lora_A
         and lora_B; DoRA's magnitudes are always fp32. saved_dtype: Dtype of modules saved in full. frozen_dtype: Dtype
         of frozen weights among them; empty if equal."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
-        return file_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
+        return safetensors_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
 
-    def trained_bytes(
+    def trained_adapter_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
         """Return the bytes of adapter_model.safetensors in the dtypes that RankViz's training programs save."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
-        return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
+        return self.adapter_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:

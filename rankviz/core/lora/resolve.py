@@ -122,7 +122,7 @@ def _shown(path: str) -> str:
     return path.replace("{}", "N")
 
 
-TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
+TRANSPOSED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 """model_types whose experts PEFT treats as transposed under Unsloth: it sets is_transposed on Llama 4's experts and
 stores Qwen3-VL's transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The number of parameters
 stays the same; the file's header can differ by a few bytes."""
@@ -307,6 +307,6 @@ def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Ite
             blocks=blocks,
             module=f"{layer.path}s" if split else module + ".base_layer" * later,
             rank_factor=layer.num_experts * (2 if doubled else 1),
-            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES and not split,
+            transposed=route.unsloth_on_gpu and model.model_type in TRANSPOSED_FAMILIES and not split,
             split=split,
         )

@@ -61,9 +61,9 @@ def test_a_file_is_its_length_its_padded_header_and_its_data():
         '{"dtype":"F32","shape":[16,4],"data_offsets":[256,512]}}'
     )
     assert 272 == len(header)
-    assert 8 + 272 + 512 == plan.file_bytes(4)
+    assert 8 + 272 + 512 == plan.adapter_bytes(4)
     # In bf16 the header says BF16 twice, and its offsets are 0, 128, 128, 256: two characters more, so 280 once padded.
-    assert 8 + 280 + 256 == plan.file_bytes(4, 2)
+    assert 8 + 280 + 256 == plan.adapter_bytes(4, 2)
 
 
 def test_names_match_whole_components_from_the_end():
@@ -203,7 +203,7 @@ def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
 
     assert 64 + 3200 == peft.parameters(1)
     assert 64 + 1600 == unsloth.parameters(1)
-    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert peft.adapter_bytes(1) == unsloth.adapter_bytes(1)
 
 
 def test_a_tied_pair_of_which_the_config_says_nothing_is_two_for_unsloth_too():
