@@ -244,8 +244,6 @@ def chance_to_tell(
     paired = between + runs.rest_variance / examples
     of_examples = pair.examples_variance * measured_examples / examples
     error = math.sqrt(2 * paired / seeds + of_examples)
-    if not error:
-        return 1.0
     planned = replace(
         runs,
         paired_variance=paired,
