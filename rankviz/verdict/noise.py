@@ -1,6 +1,6 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
-scipy is imported at the first interval. Its studentized_range is a hundred times slower than the function here;
+scipy is imported at the first interval. Its studentized_range is about ten times slower than the function here;
 tests/verdict/test_noise.py compares the two.
 """
 
@@ -244,8 +244,6 @@ def chance_to_tell(
     paired = between + runs.rest_variance / examples
     of_examples = pair.examples_variance * measured_examples / examples
     error = math.sqrt(2 * paired / seeds + of_examples)
-    if not error:
-        return 1.0
     planned = replace(
         runs,
         paired_variance=paired,

@@ -195,7 +195,7 @@ def by_name(model_id: str) -> Published | None:
     """Return the format of a checkpoint published quantized, by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
-    match = OTHER_FORMATS.search(name.split("/")[-1])
+    match = OTHER_FORMATS.search(name.rpartition("/")[2])
     return by_method(known) or (Published(match[2].upper(), "") if match else None)
 
 

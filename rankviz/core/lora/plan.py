@@ -141,7 +141,7 @@ class Adapted:
     @property
     def magnitudes(self) -> int:
         """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
-        return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
+        return self.count * self.layer.out_features * self.layer.num_experts
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
         """Yield the tensors of one block's layer, with PEFT's names after `module`. rank: Rank if it is not r."""
@@ -234,7 +234,7 @@ class AdapterPlan:
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
                 pairs, e = each.rank_factor // each.layer.num_experts, self.expert_rank_at(lora.r)
-                name = each.layer.path.split("{}.")[-1]
+                name = each.layer.path.rpartition("{}.")[2]
                 name = f"{name}s.[0-9]+" if each.split else f"({name})" if pairs > 1 else name
                 alpha = lora.lora_alpha * pairs * (e / lora.r) ** (0.5 if lora.use_rslora else 1)
                 ranks[name], alphas[name] = e * pairs, int(alpha) if alpha == int(alpha) else alpha
