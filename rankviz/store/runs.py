@@ -101,7 +101,7 @@ class RunStore:
         self._updating = threading.RLock()
         self._looked = 0.0, 0.0, 0.0
         """Of the last look at all folders: time of the runs folder (0 if a write may follow within its resolution), end
-        (time.monotonic), and seconds."""
+        (time.monotonic), and seconds above FREE_SECONDS."""
         self._due: set[str] = set()
         self._names: Collection[str] = frozenset()
         self._turns = self._version = 0
@@ -278,7 +278,7 @@ class RunStore:
         except OSError:
             return ""
         text = (after_first_word(data) if start else data).decode(errors="replace")
-        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+        lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def create(
@@ -359,14 +359,14 @@ class RunStore:
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs, and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
+        return FileLock(self.runs_dir / ".admission.lock")
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
         """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
         unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
+        with FileLock(self.runs_dir / ".publish.lock"):
             durable.finish_renames(self.runs_dir)
             yield
 
@@ -401,7 +401,7 @@ class RunStore:
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            (self.run_dir(run_id) / begun_file(current)).touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -479,12 +479,13 @@ class RunStore:
             if self.reading and _view.get() and not waits:
                 return
         try:
-            at, (seen, ended, cost) = written_at(self.runs_dir), self._looked
-            if cost <= FREE_SECONDS or time.monotonic() >= ended + cost / (CALM_SHARE if at == seen else LOOK_SHARE):
+            at, (seen, ended, costly) = written_at(self.runs_dir), self._looked
+            if time.monotonic() >= ended + costly / (CALM_SHARE if at == seen else LOOK_SHARE):
                 began = time.thread_time()
                 self._look_around()
                 is_settled = time.time() - at > SETTLED_NANOSECONDS / 1e9
-                self._looked = at if is_settled else 0.0, time.monotonic(), time.thread_time() - began
+                costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
+                self._looked = at if is_settled else 0.0, time.monotonic(), costly
             self._lists()
             self._due.update(entry.record.run_id for entry in self._order[3] if entry.has_changed())
             due, new = sorted(self._due, reverse=True), sum(each not in self._entries for each in self._due)
@@ -530,8 +531,8 @@ class RunStore:
             try:
                 entry.read()
             finally:  # an error after the journal was read leaves a new record
-                self._version += bool(known) and (entry.record is not record or entry.turn != turn)
-                self._turns += bool(known) and entry.turn != turn
+                self._version += entry.record is not record or entry.turn != turn
+                self._turns += entry.turn != turn
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:
