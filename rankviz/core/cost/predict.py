@@ -62,8 +62,13 @@ def predict(
     names: framework by whose rules target names reach modules; None is the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
+    return _prediction(plan, replace(stack, setup=setup, gpu=device.gpu), device, usable_bytes)
+
+
+@lru_cache(maxsize=512)
+def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
     model, shape = plan.model, _shape(plan)
-    stack = _raised(settled(replace(stack, setup=setup, gpu=device.gpu), model, device), model, device)
+    stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
     return Prediction(
