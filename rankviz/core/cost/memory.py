@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
@@ -445,13 +445,17 @@ class MemoryTerms:
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
-            **peak._asdict(),
+            activations=peak.activations,
+            logits=peak.logits,
+            other=peak.other,
+            gradients=peak.gradients,
             allocated_band=allocated,
             reserved_band=reserved,
             device_band=reserved.plus(self.context),
-            loading_band=self.while_loading(),
+            loading_band=self.while_loading,
         )
 
+    @cached_property
     def while_loading(self) -> Range:
         """Bytes in nvidia-smi's figure while loading: the whole base, and what exists while experts are quantized."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
@@ -495,8 +499,9 @@ class MemoryTerms:
         static = base + trained
         narrow, wide, extra = self.width_static, self.width_working, self.base_extra
         fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
-        low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
-        ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
+        parts = [(each.counted, each.modelled) for each in moments]
+        low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
+        ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
         static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
         static_high = static * (1 + narrow) + extra.high - extra.expected + off
         static_high += self.width_trained * (trained + peak.gradients)

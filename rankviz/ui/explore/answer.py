@@ -7,7 +7,7 @@ one request. It has the texts of every rank from 1 to 256, so a change of the ra
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -176,7 +176,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff, question.ranks),
+        "records": records(tradeoff, {*RANKS, *question.ranks}),
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
         "heading": heading,
@@ -271,14 +271,14 @@ def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
 
 
-def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
+def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
     """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
-    model that cannot be read has only a quality, at RANKS and at `ranks`."""
+    model that cannot be read has only a quality."""
     forecast, estimate = tradeoff.forecast or tradeoff.bent, tradeoff.estimate
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
     if estimate is None:
         unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
-        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
+        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted(ranks)}
     rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
     return {
         str(rank.r): {
@@ -289,6 +289,7 @@ def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
             "scale": f"α = {rank.lora_alpha:g}, scale {rule} = {rank.scale:.4g}",
         }
         for rank in estimate.ranks
+        if rank.r in ranks
     }
 
 
