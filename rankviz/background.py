@@ -1,5 +1,4 @@
-"""Answers questions in background threads, so that no page waits for a network. A late answer is there at the next
-call."""
+"""Answers questions in background threads, so that no page waits for a network; callers ask again for late answers."""
 
 from __future__ import annotations
 

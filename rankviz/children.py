@@ -69,7 +69,7 @@ class FairLine:
         self._changed = threading.Condition()
         self._inside: list[str] = []
         self._waiting: dict[int, str] = {}
-        """Ids of visitors by number of their waiting request, in order of arrival."""
+        """Visitor id by the number of a waiting request, in order of arrival."""
         self._numbers = count()
         self._served: dict[str, int] = {}
 

@@ -1,8 +1,8 @@
-"""Resolves texts that name a model, data or an adapter, and refuses those that a visitor may not read. No other module
-does this.
+"""Resolves texts that name a model, data or an adapter, and refuses those that a visitor may not read.
 
 On a user's own machine every path is allowed. On a shared page a text may name a model of the catalogue, a sample, a
 repository on the Hub, or a file of the visitor: an upload, or the copy that a run keeps. Other paths are not looked at.
+No other module resolves references.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Reads the settings of a server and its limits from environment variables. A variable is named RANKVIZ_ and a field of
-Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
+"""Reads the settings of a server and its limits from environment variables.
+A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row of TUNABLE; other limits are fixed."""
 
 from __future__ import annotations
 
@@ -150,8 +150,7 @@ def read_limits(shared: bool) -> Limits:
 
 
 def paid_limits(limits: Limits) -> Limits:
-    """Return the limits of runs on a machine that their owner pays for. Of the limits on a run's size and time, only
-    the steps, whose journal this server stores, stay limited."""
+    """Return the limits of runs on a machine that their owner pays for: none on tokens, base or time; more steps."""
     needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
     return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
 

@@ -1,8 +1,5 @@
-"""The visitor of a request: on a user's own machine the user, on a shared page the sender of the request. Also the
-folders of visitors.
-
-Operations call `current()`, so that functions need not pass the visitor on.
-"""
+"""The visitor of a request: on a user's own machine the user, on a shared page its sender. Also the visitors' folders.
+Operations call `current()`, so that functions need not pass the visitor on."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +20,7 @@ class Login:
         self.token = token
         self.expires_at = expires_at
         self.came_at = time.monotonic()
-        """Time on the monotonic clock when the request came."""
+        """Time of the request on the monotonic clock, seconds."""
 
 
 @dataclass(frozen=True, slots=True)

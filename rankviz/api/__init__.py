@@ -38,8 +38,8 @@ class Api:
     Args:
         home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
         assets: Folder of the data that RankViz ships.
-        shared: True where others use the page, as on a Space; then only uploads and the runs folder are read. None for
-            what the settings say.
+        shared: True where others use the page, as on a Space; then only uploads and the runs folder are read. None to
+            read this from the settings.
     """
 
     models: Models = Part("api.models.Models")

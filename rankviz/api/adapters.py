@@ -34,7 +34,7 @@ the paths of the adapter's files."""
 
 
 class Source(NamedTuple):
-    """The files of an adapter. name: that of its spectrum; empty to use the file's name. run: the run that trained it;
+    """The files of an adapter. name: title of its spectrum; empty for the file's name. run: the run that trained it;
     None where RankViz did not train it."""
 
     paths: list[Path]
@@ -67,7 +67,7 @@ class Opened:
 
 
 class Adapters(Operations):
-    """Spectra and truncations of trained adapters."""
+    """Operations on trained adapters: their spectra and their truncation."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -181,7 +181,7 @@ class Adapters(Operations):
         return self._workspace.store.path(record.run_id, path) if path else None
 
     def open(self, ref: Ref) -> Opened:
-        """Read an adapter in a child process; the last ones are cached."""
+        """Read an adapter in a child process. The latest adapters are cached."""
         source, children = self._source(ref), self._workspace.children
         key = (source.name, *(_stamp(path) for path in source.paths))
 

@@ -50,7 +50,8 @@ class AdviceAnswer:
     forecast: Forecast
     """Quality by rank in published studies."""
     own: str = ""
-    """One sentence with the verdict on the sweep of this model that the trade-off chart shows; empty without one."""
+    """One sentence with the verdict on a sweep of this model, the sweep in the trade-off chart; empty without a
+    sweep."""
 
     @property
     def gpu(self) -> str | None:
@@ -58,7 +59,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
-        """Fit of the advised adapter; None without a GPU."""
+        """Whether the advised adapter fits the GPU; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 
@@ -174,7 +175,7 @@ class Advice(Operations):
 
 
 class LearningRatesJSON(TypedDict):
-    """Range of the best learning rates in studies at these ranks; `of` names one base model, or all models."""
+    """Range of the best learning rates that studies found at `ranks`; `of` names their base model, or all models."""
 
     low: float
     high: float
@@ -183,8 +184,8 @@ class LearningRatesJSON(TypedDict):
 
 
 class NearStudyJSON(TypedDict):
-    """A published study; `why` lists what makes it near. Where the study adapts experts in another way, `equal_ranks`
-    gives for each of its ranks the rank here that trains as many parameters."""
+    """A published study; `why` lists its similarities to this model and task. Where the study adapts experts in another
+    way, `equal_ranks` gives for each of its ranks the rank here that trains as many parameters."""
 
     study_id: str
     base_model: str
@@ -206,10 +207,11 @@ class AdvisedRankForecastJSON(shape(RankForecast)):
 
 class AdviceAnswerJSON(TypedDict):
     """The recommended settings for one model, as numbers and sentences, with their reasons. If `r_range` is given,
-    studies disagree, and the range is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough`
-    are always null: no data gives the right rank of one model, no study leads, and counts of models for which a rank
-    was enough did not hold for publications that were left out. `regret` has how good such advice was. `capacity` is
-    null if the model's layers are not known, `fit` also without a GPU, and `forecast` if the use case has none."""
+    studies disagree, and the range is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are
+    always null: no data gives the right rank of one model, no study leads, and counts of models for which a rank was
+    enough did not hold for publications that were left out. `regret` compares such advice with other rules, on
+    published studies. `capacity` is null if the model's layers are not known, `fit` also without a GPU, and `forecast`
+    if the use case has none."""
 
     model_id: str
     use_case: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rankviz.dataset import Example, Format, Sample
 
 SAMPLED = 2_000
-"""Most examples whose characters are counted by kind; the other examples only count by length."""
+"""Most examples whose characters are counted by kind; of all other examples only the length is used."""
 REMEMBERED = 16
 """Number of files whose contents are cached."""
 SHOWN_ROWS, SHOWN_CHARACTERS = 3, 20_000
@@ -78,7 +78,7 @@ class MeasuredData:
 
     @property
     def in_words(self) -> str:
-        """Numbers of the data in a few sentences."""
+        """The data's numbers as a few sentences."""
         count = units.counted(self.examples, "example")
         return (
             f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
@@ -88,7 +88,7 @@ class MeasuredData:
 
 
 class Data(Operations):
-    """Contents of data files, cached."""
+    """Measures data files; the results are cached."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -166,7 +166,7 @@ def _tokens(tokens: Range) -> str:
 
 
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
-    """Return the data that a child has measured, from JSON."""
+    """Make the numbers that a child process has measured from their JSON."""
     tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
     lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
     return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})

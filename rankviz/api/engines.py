@@ -43,7 +43,8 @@ NOT_HERE = "This page cannot use that engine now."
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
 NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
-"""Titles of engines, which are all that visitors of a shared page read of a cluster that its owner has set up."""
+"""Titles of clusters for visitors of a shared page, who see nothing else of a cluster that the server's owner set
+up."""
 ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
 
 
@@ -54,7 +55,7 @@ class Offer:
     flavor: Flavor
     expected: ExpectedSweep
     usd: Range | None
-    """US dollars; None where the speed of the GPU is not known."""
+    """Cost in US dollars; None where the speed of the GPU is not known."""
     limit_usd: float
     """Spending limit for all jobs of the sweep."""
     bill: Bill
@@ -84,7 +85,7 @@ class EngineChoice(NamedTuple):
     name: str
     title: str
     about: str
-    """Explanation of the engine and what it needs, in one or two sentences; may be empty."""
+    """Explanation of the engine and of its needs, in one or two sentences; may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +97,7 @@ class Plan:
     notes: Sequence[str] = ()
     """Sentences to read before starting."""
     not_known: str = ""
-    """Sentence that says what is not known; empty if all is."""
+    """Sentence on the numbers of the plan that are not known; empty if all are known."""
     offer: Offer | None = None
     """Offer of a rented machine; None on other engines."""
 
@@ -136,17 +137,18 @@ def cost_json(spent: Spent) -> CostJSON:
 
 
 class Engines(Operations):
-    """Engines for the current visitor, where each run is, and what it has cost. `engine` is always an engine's name;
-    empty means the default engine. `flavor` (machine) and `spend` (spending limit in US dollars) apply to machines
-    rented on Hugging Face, on the account of the visitor who is logged in, or of this machine's owner; the settings
-    give missing ones. An imported journal's "this machine" is another machine, which is not known here."""
+    """Engines for the current visitor, where each run is, and how much it has cost. `engine` is always an engine's
+    name; empty means the default engine. `flavor` (machine) and `spend` (spending limit in US dollars) apply to
+    machines rented on Hugging Face, on the account of the visitor who is logged in, or of this machine's owner; where
+    they are missing, the settings' values apply. An imported journal's "this machine" is another machine, unknown
+    here."""
 
     def __init__(self, api: Api):
         super().__init__(api)
         self.background = Background()
 
     def known(self) -> Sequence[Engine]:
-        """Return all engines, usable or not, the default engine first."""
+        """Return all engines, the default engine first; also engines that are not set up here."""
         return self._workspace.supervisor.engines
 
     def get(self, name: str) -> Engine:
@@ -170,8 +172,8 @@ class Engines(Operations):
         return EngineChoice(engine.name, engine.title, engine.about)
 
     def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Future | None:
-        """Return the outcome of `work`, which may take an engine seconds; None while it runs in the background: call
-        again. question: cache key of the answer."""
+        """Run `work`, a call to an engine that may take seconds, in the background. Return its outcome; None while it
+        runs: then call again. question: cache key of the answer."""
         return self.background.ask((name, self._workspace.visitor.id), question, work)
 
     def why_not(self, name: str) -> str:
@@ -192,13 +194,14 @@ class Engines(Operations):
         return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
     def why_none(self) -> str:
-        """Return why no engine can train, and what to do; empty if one can."""
+        """Return why no engine can train, and what to do; empty if some engine can."""
         return "" if self.offered() else self._workspace.why_not_train()
 
     # Destinations, their machines and the places of runs.
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and it rents nothing."""
+        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and the engine rents no
+        machines."""
         name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
@@ -220,8 +223,9 @@ class Engines(Operations):
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str) -> Mapping[str, Any] | None:
-        """Return the environment that a run on an engine will find: that of the newest run completed there, or what
-        the engine says about its nodes. None if nothing is known; a GPU that is not in the table has no known speed."""
+        """Return the environment of runs on an engine: of this machine, of the newest run completed there, or of the
+        GPU that the engine's settings name. None if nothing is known; a GPU that is not in the table has no known
+        speed."""
         if self.is_here(name):
             from rankviz import machine
 
@@ -246,7 +250,8 @@ class Engines(Operations):
         return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return the device at a destination; where it is not known, a GPU, which can train whatever a CPU can."""
+        """Return the device at a destination. Where it is not known, return a GPU, since a GPU can train whatever a CPU
+        can."""
         rents = there.engine == HF_JOBS
         environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
@@ -304,8 +309,8 @@ class Engines(Operations):
 
     @writes()
     def bring_back(self) -> Sequence[str]:
-        """Restore runs of the visitor's jobs whose sweeps are missing here, as after a restart of a Space, which
-        empties its disk. Return their ids. Searches once per login."""
+        """Restore runs of the visitor's jobs on Hugging Face whose sweeps are missing here, as after a restart of a
+        Space, which empties its disk. Return the runs' ids. Searches once per login."""
         hub = self._login()
         if hub is None or hub.was_searched:
             return ()
@@ -345,12 +350,13 @@ class Engines(Operations):
 
     def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
         """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError
-        where that fails. Call it before runs of a known sweep are queued: a job may start right after that."""
+        where that fails. For a sweep that exists, call it before more runs are queued: a job may start at once."""
         if offer:
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences that the job of a cancelled sweep has not ended yet, and what to do; empty if none runs."""
+        """Return sentences on a job that still runs and costs money although its sweep is cancelled; empty without such
+        a job."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
         jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
@@ -369,8 +375,8 @@ class Engines(Operations):
         return LOG_IN if self._workspace.shared else SET_TOKEN
 
     def _login(self) -> Hub | None:
-        """Return the login that this request brings on a shared page, never a stored one: somebody else may have got
-        the browser's cookie. On other pages return the machine's login."""
+        """Return the login in this request on a shared page. A stored login is never used there, since somebody else
+        may have got the browser's cookie. On other pages, return the machine's login."""
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._jobs.logins.of("")
@@ -398,7 +404,8 @@ class Engines(Operations):
         return replace(device_time(sweep.runs, time.time()), rent=rent)
 
     def limit(self, sweep: Sweep) -> float | None:
-        """Return the same as `given_limit`; None where the limit cannot be read."""
+        """Return the spending limit (US dollars) that a sweep was last given; None without a limit, or where it cannot
+        be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
 MANY_RANKS = 32
-"""Number of ranks from which an estimate is cached. An estimate of a few ranks takes 1 ms."""
+"""Least number of ranks for which an estimate is cached; an estimate of a few ranks takes 1 ms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +86,8 @@ class Estimates(Operations):
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
-        """Return what fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest
-        first.
+        """Return the largest rank, batch and length that fit, the effect of each change, the smallest change that makes
+        this setting fit, and the GPUs, cheapest first.
 
         Args:
             question: The settings; its ranks are ignored.
@@ -106,7 +106,8 @@ class Estimates(Operations):
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
 
     def _calibration(self, answer: Estimate) -> Calibration | None:
-        """Return the correction by measurements here; None unless the estimate is for this machine's GPU."""
+        """Return the correction by measurements on this machine; None where the estimate is not for this machine's
+        GPU."""
         from rankviz import machine
 
         here = machine.here()

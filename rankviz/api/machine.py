@@ -44,12 +44,11 @@ FOUR_BIT = ("auto", "nf4", "nf4-dq")
 
 
 SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Limits of one simulation. Most models take half a minute."""
+"""Limits of one simulation. For most models it takes half a minute."""
 
 
 class Machine(Operations):
-    """Checks of this machine, quick ones before a start and all for `rankviz doctor`, and probes, which measure memory
-    and step time here without weights."""
+    """Checks that this machine can train, and probes, which measure memory and step time here with random weights."""
 
     def checks(self, training: TrainingSetup, base: str = "") -> Sequence[Check]:
         """Return the quick checks for one training here. Takes milliseconds; up to 6 s if the base comes from the Hub
@@ -63,13 +62,13 @@ class Machine(Operations):
         return preflight.checks(facts, training, has_experts=has_experts, download_bytes=download)
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
-        """Raise InvalidSettingError where a quick check says that this training cannot run here."""
+        """Raise InvalidSettingError where a quick check finds that this training cannot run on this machine."""
         if found := problems(self.checks(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell; for
-        models of the catalogue the size is then estimated. LimitError if too many others query the Hub. device: the
+        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell the
+        size; for models of the catalogue it is then estimated. LimitError if too many others query the Hub. device: the
         training device; None for this machine's."""
         if (model := self._from_the_hub(base)) is None:
             return 0
@@ -86,13 +85,15 @@ class Machine(Operations):
         return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
-        """Run all checks, with the Hub and a trial training (if the trainer is there); takes up to minutes."""
+        """Run all checks, with a request to the Hub and, if the trainer is installed, a trial training. Takes up to
+        minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
-        """Return what is quickly known of this machine. ask_hub: True to check the connection to the Hub."""
+        """Return the facts about this machine that are read quickly. ask_hub: True to check the connection to the
+        Hub."""
         import psutil
 
         driver = cards.read_driver()
@@ -191,7 +192,7 @@ class Machine(Operations):
         return next((record for record in self.probes() if record.request.model_id == model_id), None)
 
     def probe(self, probe_id: str) -> ProbeRecord:
-        """Return one probe."""
+        """Return one probe by its id."""
         record = self._workspace.store.record(probe_id)
         if not isinstance(record, ProbeRecord):
             raise RunNotFoundError(probe_id)
@@ -207,7 +208,7 @@ class Machine(Operations):
         return None
 
     def follow_probe(self, probe_id: str, every_seconds: float = 0.3) -> Iterator[ProbeRecord]:
-        """Yield the probe repeatedly until it has ended."""
+        """Yield the probe's current record repeatedly until it has ended."""
         while True:
             record = self.probe(probe_id)
             yield record

@@ -49,7 +49,8 @@ class MeasuredRuns(Operations):
         self._paces: dict[Hashable, Pace | None] = {}
 
     def any(self) -> bool:
-        """Return whether any run or probe exists, without loading the store, which an estimate does not need."""
+        """Return whether any run or probe exists. Does not load the store: an estimate without runs does not need
+        it."""
         with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
             return any(not entry.name.startswith(".") for entry in entries)
         return False
@@ -86,8 +87,8 @@ class MeasuredRuns(Operations):
         ended: Mapping[Hashable, Sequence[Record]] | None = None,
     ) -> Pace | None:
         """Return the pace of the machine of this environment; None where nothing comparable has finished there. before:
-        use only what had ended by then (unix seconds), for the estimate of a run that has begun. ended: result of
-        `ended_by_machine`, so that it is computed once for many runs."""
+        time in unix seconds; runs that ended later are ignored. ended: result of `ended_by_machine`, so that it is
+        computed once for many runs."""
         from rankviz.core.cost.pace import machine_of, pace_of
 
         here = machine_of(with_versions(environment))
@@ -103,7 +104,8 @@ class MeasuredRuns(Operations):
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
+        """Return the correction of an estimate that belongs to no run; None where nothing comparable was measured
+        here."""
         from rankviz.core.cost.pace import Calibration, Workload, kernels
 
         of_kernels = kernels(training, use_dora=lora.use_dora)
@@ -120,8 +122,8 @@ class MeasuredRuns(Operations):
         return self._formulas.get(key, lambda: estimate_run(model, request, device, self._workspace.assumptions, rows))
 
     def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
-        """Return ended runs and probes in order by machine (device, CPUs, versions); updated when one begins or ends.
-        On a shared page, only those that a worker here made: imported ones could claim any machine."""
+        """Return ended runs and probes in order, by machine (device, CPUs, versions); cached until a run or probe
+        begins or ends. On a shared page, only those of this server's workers: imported ones could claim any machine."""
         from rankviz.core.cost.pace import machine_of
 
         store, turns = self._workspace.store, self._workspace.store.turns()
@@ -173,14 +175,15 @@ def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Estimator:
-    """Estimates runs for a single answer. It is used once, because what it caches may change."""
+    """Estimates runs for a single answer. Each answer needs a new one, because cached measurements may change."""
 
     def __init__(self, api: Api):
         self._api, self._workspace, self._measured = api, api.workspace, api.estimates.measured
         self._once = Cache[Any](MOST_FORMULAS).get
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
-        """Return the pace of a run, the same for each rank of a sweep. before: as in MeasuredRuns.pace."""
+        """Return the pace of a run, the same for each rank of a sweep. before: time in unix seconds; later ends are
+        ignored."""
         from rankviz.core.runs.estimate import workload_of
 
         model, device, _ = self._of(request, environment)

@@ -31,14 +31,14 @@ REMEMBERED = 1000
 
 
 class Models(Operations):
-    """Models that can be fine-tuned."""
+    """Base models that can be fine-tuned, by id, alias, folder, config.json or Hub id."""
 
     def __init__(self, api: Api):
         super().__init__(api)
         self._known = Cache[ModelSpec](REMEMBERED)
 
     def all(self) -> Sequence[catalog_models.ModelRow]:
-        """Return the short rows of the catalogue's models, sorted by id."""
+        """Return a short row for each model of the catalogue, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
     def get(self, ref: str) -> ModelSpec:

@@ -51,7 +51,7 @@ class Progress(Operations):
     """Reports the progress of sweeps and why their runs wait."""
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """Yield the sweep repeatedly until all its runs have ended."""
+        """Yield the sweep's current state repeatedly until all its runs have ended."""
         while True:
             sweep = self._api.runs.sweep(sweep_id)
             yield sweep
@@ -87,12 +87,12 @@ class Progress(Operations):
         return {run_id: " ".join(reasons) for run_id, reasons in self._reasons(sweep).items() if reasons}
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """Return why the runs of a sweep wait, except for another run of the sweep."""
+        """Return why the runs of a sweep wait, except that they wait for another run of the same sweep."""
         reasons = dict.fromkeys(reason for each in self._reasons(sweep).values() for reason in each)
         return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
     def _reasons(self, sweep: Sweep) -> Mapping[str, Sequence[str]]:
-        """Return reasons for each unended run, by run id: a pending cancel, what its journal or sweep says, and its
+        """Return reasons for each unended run, by run id: a pending cancel, the reason in its journal or sweep, and its
         place in the queue."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job
@@ -114,8 +114,8 @@ class Progress(Operations):
         return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
 
     def queue_place(self, sweep_id: str) -> QueuePlace | None:
-        """Return the place of a sweep or probe in the queue of all visitors, who see number and time of earlier
-        entries, not their owners; None if it has started, or no run of it waits."""
+        """Return the place of a sweep or probe in the queue of all visitors; None if it has started, or no run of it
+        waits. The place tells number and time of earlier entries, not their owners."""
         self._workspace.rights.seen(sweep_id)
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()
@@ -156,7 +156,8 @@ class Progress(Operations):
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
-        """Return the expected seconds of a batch, at most the server's limit; None where they are not known."""
+        """Return the expected seconds of runs of one sweep, or of a probe, at most the server's time limit; None where
+        not known."""
         if hasattr(records[0].request, "time_limit_seconds"):
             return self._left(records[0])
         time, minutes = self._api.starts.time_of_records(records), self._workspace.limits.run_minutes

@@ -61,7 +61,8 @@ class Runs(Operations):
         return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, newest first; an admin may change others' too."""
+        """Return the sweeps that the current visitor made, newest first. An admin's list has no other visitors'
+        sweeps."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
@@ -137,8 +138,8 @@ class Runs(Operations):
         return next(self.rows([self.get(run_id)], answers=True))
 
     def rows(self, runs: Sequence[RunRecord], *, answers: bool = False) -> Iterator[Any]:
-        """Yield each run as a ListedRunJSON, or a RunJSON with its answers, which are long. Computed when asked for;
-        without folders where no path of this machine is for the reader."""
+        """Yield each run as a flat row: a ListedRunJSON, or with `answers` a RunJSON, whose answers are long. Rows are
+        made one by one. On a shared page and for recorded runs they name no folders of this machine."""
         for run, estimate in zip(runs, self._api.starts.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
             if self._workspace.shared or run.run_id in self._recorded_ids:
@@ -376,7 +377,7 @@ class Publication:
     private: bool
 
     def in_words(self, destination: Destination) -> str:
-        """Return one sentence on the result."""
+        """Return one sentence that says where the runs were published."""
         if not self.url:
             return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
         seen = "private" if self.private else "public"
@@ -384,7 +385,7 @@ class Publication:
 
 
 def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """Return the facts about these runs of one sweep that are published."""
+    """Return the facts about these runs of one sweep that publishing may show."""
     from rankviz import verdict
     from rankviz.publish.files import SweepFacts, hub_base
 

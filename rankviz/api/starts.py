@@ -82,8 +82,8 @@ class Starts(Operations):
         return expected
 
     def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
-        """Return the runs of a sweep before it is queued. They name the future copy of the data, so that measurements
-        of earlier runs on the same data apply."""
+        """Return the runs of a sweep before it is queued. Their data is the path of the copy that a start makes, so
+        that measurements of earlier runs on the same data apply."""
         with suppress(BadDataError, OSError):
             if path := self._workspace.references.data(request.data).path:
                 owners = self._workspace.visitor.ids
@@ -93,7 +93,7 @@ class Starts(Operations):
         return request.runs(sweep_id="expected", created_at=0.0)
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
-        """Return memory and time of runs of one sweep. environment: of another machine; None for this one."""
+        """Return memory and time of runs of one sweep. environment: Facts of another machine; None for this machine."""
         here, first, estimator = environment or machine.here(), runs[0], Estimator(self._api)
         device = self._workspace.device(here)
         refuse_base(self._api.models.get(first.base), first.lora, first.training, device)
@@ -111,9 +111,9 @@ class Starts(Operations):
 
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
         """Yield the estimate of each run, computed on demand, to compare with its measurements; None where the base or
-        the machine is not known. memory_bytes is what the run measures: resident memory of the process on a CPU,
-        allocated memory on a GPU. seconds is training time, estimated from runs that had finished on the same machine
-        before the run began."""
+        the machine is not known. memory_bytes is the quantity that the run measures: resident memory of the process on
+        a CPU, allocated memory on a GPU. seconds is training time, estimated from runs that had finished on the same
+        machine before the run began."""
         estimator, there = Estimator(self._api), functools.cache(self._environment_on)
         for record in records:
             request, estimate = record.request, None
@@ -127,7 +127,7 @@ class Starts(Operations):
             yield estimate
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
-        """Return the estimate of one run, as `expected_runs` does."""
+        """Return the estimate of one run; None where its base or machine is not known."""
         return next(self.expected_runs([record]))
 
     def time_of_records(self, records: Sequence[RunRecord]) -> SweepTime | None:
@@ -152,8 +152,9 @@ class Starts(Operations):
         return None if name == HF_JOBS else self._api.engines.environment(name)
 
     def _require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where the low estimate of one of these runs exceeds the server's time limit, both by the
-        formulas and corrected by finished runs, which others may have made; runs of unknown time pass."""
+        """Raise LimitError where one of these runs would exceed the server's time limit. The lower of two estimates
+        counts, by its low end: one from the formulas alone, one corrected by finished runs of all visitors. Runs of
+        unknown time pass."""
         limits, engines, estimator = self._workspace.limits, self._api.engines, Estimator(self._api)
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return
@@ -179,8 +180,8 @@ class Starts(Operations):
         self.check_runs_can_start(self.planned(request), there)
 
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
-        """Check that runs could start at a destination, as `check` does. The runs may be resumed, added or imported,
-        so they need not have the same settings."""
+        """Check that runs could start at a destination; a RankVizError says what to change. The runs may be resumed,
+        added or imported, so they need not have the same settings."""
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
@@ -220,8 +221,8 @@ class Starts(Operations):
         return engine
 
     def plan(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> Plan:
-        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: from
-        `engines.destination`."""
+        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: Result
+        of `engines.destination`."""
         self.check_sweep_can_start(request, there)
         return self._api.engines.plan_of(self.planned(request), there)
 

@@ -103,7 +103,8 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return the shipped points and those in the given folders. names: added files, part of the cache key."""
+        """Return the shipped points and the points of files in the given folders. names: Names of these files, a part
+        of the cache key."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -111,8 +112,9 @@ class Studies(Operations):
         return load_rates_by_rank(self._workspace.assets)
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
-        """Return published lines of quality by rank, by one of the methods and with targets of these facets, the study
-        nearest to the subject first. Studies that the visitor added need only the facets."""
+        """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only
+        lines by one of these methods and with targets of these facets. Studies that the visitor added need only the
+        facets."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def parameters(self, line: Line) -> Sequence[int | None]:
@@ -129,8 +131,8 @@ class Studies(Operations):
         return [point.trainable_parameters or (plan and plan.parameters(point.rank)) for point in line.points]
 
     def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
-        """Return, by rank of a line, the rank that trains as many parameters with a LoRA pair per expert as the line's
-        MoE scheme does. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
+        """Return, by rank of a published line, the rank that trains as many parameters where each expert has a LoRA
+        pair of its own. Ranks of unknown size are left out. plan: adapter to compare with, if it is on the line's base;
         else Unsloth's default adapter on that base is used, with the same expert_rank."""
         model_id = line.model.model_id
         if model_id is None:
@@ -161,7 +163,7 @@ class Studies(Operations):
 
     @writes()
     def remove(self, name: str) -> None:
-        """Delete an added result file, by its name from `added`."""
+        """Delete an added result file, by its name as `added` returns it."""
         self._workspace.rights.somebody()
         own_studies.remove(self._workspace.own_homes, name)
 
@@ -194,7 +196,8 @@ class Studies(Operations):
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return the band's record on publications that were left out; None where none was."""
+        """Return the band's errors for publications that were left out when the band was made; None where none was left
+        out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
@@ -217,7 +220,8 @@ class Studies(Operations):
         return Subject(frozenset(names), model_id, family, round(size) if size else None, kinds, expert_rank)
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
-        """Return why a model has no parameter counts and what to give instead; empty if it can be read."""
+        """Return why a model has no parameter counts and which argument replaces them; empty if the model can be
+        read."""
         self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOST_VERDICTS = 32
 """Number of cached verdicts."""
 MANY_NUMBERS = 50_000
-"""Held-out losses above which a comparison waits in a line; fewer take hundredths of a second."""
+"""Number of held-out losses above which a comparison waits in a line; fewer losses take hundredths of a second."""
 
 
 class Verdicts(Operations):
@@ -39,7 +39,7 @@ class Verdicts(Operations):
         self._known = Cache[tuple[Sequence[Any], Verdict | None]](MOST_VERDICTS)
 
     def of_sweep(self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss") -> Verdict | None:
-        """Return the verdict on the evaluated runs of a sweep; None without any, or while the sweep trains.
+        """Return the verdict on the evaluated runs of a sweep; None without such runs, or while the sweep trains.
 
         Args:
             sweep_id: A sweep that the current visitor may see, or a recorded one.
@@ -82,7 +82,8 @@ class Verdicts(Operations):
         return self._workspace.children.turn()
 
     def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
-        """Return the reading of a sweep's best fast curve; None without a fast curve, or while the sweep trains."""
+        """Return a sweep's best fast curve with its recommended rank; None without a fast curve, or while the sweep
+        trains."""
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(fast_curves(sweep.runs)), None)
         if curve is None or not sweep.ended:

@@ -1,4 +1,4 @@
-"""The workspace that all operations share: runs folder, shipped data, queue, this machine, and visitors' lines."""
+"""The workspace that all operations share: runs folder, shipped data, supervisor, this machine, and waiting lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ Value = TypeVar("Value")
 
 
 class Part:
-    """Descriptor of a part of an object, imported and made at its first use, so that an estimate loads what it needs.
+    """Descriptor of a part of an object, imported and made at its first use, so that an estimate imports only its own
+    modules.
 
     Args:
         path: Module below rankviz, and class or function, which makes the part.
@@ -73,7 +74,7 @@ class Part:
 
 
 class Cache(Generic[Value]):
-    """The last results, by key. With a `turn` for one at a time, one that several threads want at once is made once.
+    """Cache of the latest results, by key. Where `turn` lets in one thread at a time, each result is made only once.
 
     Args:
         most: Number of results that are cached.
@@ -85,7 +86,8 @@ class Cache(Generic[Value]):
     def get(
         self, key: Hashable, make: Callable[[], Value], turn: Callable[[], AbstractContextManager] = nullcontext
     ) -> Value:
-        """Return the result of `make`, cached by this key. turn: makes a context in which the caller waits first."""
+        """Return the result of `make`, cached by this key. turn: Makes a context that may wait before it lets the
+        caller in."""
         if (known := self._known.get(key, self)) is not self:
             return known
         with turn():
@@ -100,7 +102,7 @@ class Cache(Generic[Value]):
 
 
 class Operations:
-    """Base class of the groups of operations of an Api."""
+    """Base class of the parts of an Api: Runs, Starts, Models and so on."""
 
     def __init__(self, api: Api):
         self._api, self._workspace = api, api.workspace
@@ -127,7 +129,7 @@ class Workspace:
     Args:
         home: The runs folder; None for RANKVIZ_HOME, or ~/.rankviz.
         assets: Folder of the data that RankViz ships.
-        shared: True where strangers use the page; None for what the settings say.
+        shared: True where strangers use the page; None to read this from the settings.
     """
 
     rights: Rights = Part("shared.rights.Rights")
@@ -180,8 +182,8 @@ class Workspace:
 
     @property
     def own_homes(self) -> Sequence[Path]:
-        """Folders of the current visitor's files other than runs; new files go into the first. The runs folder itself
-        for an admin; none for a visitor who cannot be told from others."""
+        """Folders with the current visitor's files, except runs. New files go into the first folder. For an admin it is
+        the runs folder itself; a visitor who cannot be told from others has no folder."""
         visitor = self.visitor
         return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
 
@@ -226,7 +228,8 @@ class Workspace:
         return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
-        """Return a line in which each visitor of a shared page has one place; without that limit on other pages."""
+        """Return a line in which each visitor of a shared page has one place. On other pages, places per visitor are
+        not limited."""
         from rankviz.children import MAX_OF_A_VISITOR, FairLine
 
         each, mine = (1, MAX_OF_A_VISITOR) if self.shared else (None, None)
@@ -269,8 +272,9 @@ class Workspace:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Return the path of a file of this name to download, written by `write`. Older downloads of the current
-        visitor are deleted for it. LimitError where the server has no room, StorageError where writing fails."""
+        """Write a file for the current visitor to download, with `write`, and return its path. Older downloads of the
+        visitor are deleted to make room. Raise LimitError where the server has no room, StorageError where writing
+        fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
@@ -297,7 +301,8 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Return why this machine cannot train and what to do; empty if it can. Engines knows of other machines."""
+        """Return why this machine cannot train and what to do; empty if it can. `Engines.why_none` considers all
+        engines."""
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
@@ -327,13 +332,14 @@ class Workspace:
             raise StorageError(self.of_disk(disk.explain(error))) from error
 
     def here(self) -> Device:
-        """Return the device that training finds on this machine."""
+        """Return the device on which a training on this machine runs."""
         from rankviz import machine
 
         return self.device(machine.here())
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
-        """Return the GPU of an environment; None if the table has no GPU of that name and memory."""
+        """Return the row of the GPU table for the device of a run's environment; None if no row has its name and
+        memory."""
         name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
         return hardware.gpu_of_device(self.gpus, name, size)
 

@@ -1,1 +1,1 @@
-"""The assets that RankViz ships: read late and lightly here, checked strictly when they are built and in the tests."""
+"""Reads the assets that RankViz ships, without checks and only when needed; tests check them strictly."""

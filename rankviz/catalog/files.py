@@ -1,5 +1,5 @@
 """Reads asset files; a file that cannot be read raises an AssetError that names it.
-Other content is trusted, because `tools.asset_schema` checks it in the tests."""
+The content is trusted, because tests check it with `tools.asset_schema`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ RESTORE = "repair or restore it"
 
 
 def read_json(path: Path, remedy: str = RESTORE) -> Any:
-    """Return the content of a JSON file; raise AssetError with the remedy where it is missing or not JSON."""
+    """Return the content of a JSON file; raise AssetError, with the remedy, for a missing or invalid file."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The tabulated forecast, assets/forecast.json, as `make forecast` wrote it."""
+"""The tabulated forecast, assets/forecast.json, which `make forecast` writes."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,7 +15,7 @@ FILE = "forecast.json"
 
 @lru_cache(maxsize=4)
 def read_forecast(assets: Path) -> Mapping[str, Any]:
-    """Return the content of forecast.json, with the whole validation."""
+    """Return the content of forecast.json, its validation included."""
     return read_json(assets / FILE, "run make forecast")
 
 
@@ -27,7 +27,8 @@ def forecast_of_all(assets: Path, metric: Metric, task: str) -> Forecast:
 
 @lru_cache(maxsize=4)
 def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
-    """Return the published lines behind the forecast, and lines of reinforcement learning, which no forecast uses."""
+    """Return the published lines that the forecast is made from, and lines of reinforcement learning, which it
+    ignores."""
     return tuple(
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]
@@ -35,5 +36,5 @@ def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
 
 
 def load_rates_by_rank(assets: Path) -> list[RateByRank]:
-    """Return counts over published sweeps of how the best learning rate moves with the rank."""
+    """Return how the best learning rate changes with the rank, counted over published sweeps."""
     return [RateByRank(**row) for row in read_forecast(assets)["counts"]["rate_by_rank"]]

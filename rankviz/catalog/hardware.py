@@ -17,14 +17,14 @@ GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
-"""Share by which memory sizes of one card may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
+"""Share by which sizes of one card's memory may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
 MAKERS = frozenset({"nvidia", "geforce", "tesla"})
-"""Words that only some drivers put before the name of a card."""
+"""Words that some drivers put before the name of a card."""
 
 
 @lru_cache(maxsize=8)
 def load_gpus(assets: Path) -> tuple[Gpu, ...]:
-    """Return all cards, sorted by id."""
+    """Return all cards of the table, sorted by id."""
 
     rows = read_rows(assets / GPUS_FILE, "gpus")
     made = [row | {"prices": tuple(Price(**price) for price in row["prices"])} for row in rows]
@@ -33,13 +33,13 @@ def load_gpus(assets: Path) -> tuple[Gpu, ...]:
 
 @lru_cache(maxsize=8)
 def load_assumptions(assets: Path) -> Assumptions:
-    """Return all constants by id, with the widths of bands from the validation."""
+    """Return all constants by id, with the widths of bands that the validation computed."""
     return load_constants(assets).with_rows(widths(*load_range_evidence(assets)))
 
 
 @lru_cache(maxsize=8)
 def load_constants(assets: Path) -> Assumptions:
-    """Return the constants of assumptions.json, without anything from the validation."""
+    """Return the constants of assumptions.json, without those that the validation computed."""
 
     constants = {}
     for row in read_rows(assets / ASSUMPTIONS_FILE, "assumptions"):
@@ -50,8 +50,7 @@ def load_constants(assets: Path) -> Assumptions:
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of assumptions.json with its value as low, expected and high; a single number stands for all
-    three."""
+    """Return a row of assumptions.json with its value as low, expected and high. A single number becomes all three."""
     rest = dict(row)
     value, ends = rest.pop("value", None), [rest.pop(name, None) for name in ENDS]
     if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
@@ -65,7 +64,7 @@ def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """Return the card with this id or name, or the only one whose name begins with it; case and punctuation are
+    """Return the card with this id or name, or the only card whose name begins with it. Case and punctuation are
     ignored."""
 
     def plain(text: str) -> str:
@@ -81,10 +80,10 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
 
 
 def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | None = None) -> Gpu | None:
-    """Return the card of a driver's device name ("NVIDIA A100-SXM4-80GB"); None where the table does not have it. A
-    row lists the names that drivers give its card. Any other word means another card, with another speed and price:
-    Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q. memory_bytes: as the driver reports it; a
-    difference of more than MEMORY_TOLERANCE means another card too."""
+    """Return the card for a driver's device name ("NVIDIA A100-SXM4-80GB"); None for a card outside the table. A row
+    lists the names that drivers give its card. Any other word in a name means another card, with another speed and
+    price: Ti, D, Laptop GPU, Max-Q, PCIe, a MIG slice, a vGPU such as A40-48Q. memory_bytes: As the driver reports it;
+    a difference above MEMORY_TOLERANCE also means another card."""
     device = _words(device_name)
     for gpu in gpus:
         near = memory_bytes is None or _is_near(memory_bytes, gpu.usable_bytes or gpu.memory_bytes)
@@ -94,9 +93,9 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
 
 
 def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = None) -> Sequence[Gpu]:
-    """Return the cards that a cloud or scheduler may mean by a model, which is the beginning of a card's name: "L4",
-    "A100", "GeForce-RTX-4090". There are several where a card is sold with different memory or in different forms.
-    memory_bytes: memory of the card as sold, where it is known."""
+    """Return the cards that a cloud or scheduler may mean by a model, such as "L4", "A100" or "GeForce-RTX-4090": those
+    whose names begin with it. There are several where a card is sold with different memory or in different forms.
+    memory_bytes: Memory of the card as sold, where known."""
     words = _words(model)
     return [
         gpu

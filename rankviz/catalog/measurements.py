@@ -25,7 +25,7 @@ TRUTH_FILE = "truth.json"
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file with the columns of assets/validation/*.csv; raise BadDataError with what is missing."""
+    """Read a CSV file with the columns of assets/validation/*.csv; raise BadDataError, which names a missing column."""
     from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
 
     if not path.is_file():
@@ -48,20 +48,20 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
 
 
 def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
-    """Return all rows that RankViz ships, published ones and its own probes."""
+    """Return all rows that ship with RankViz: published ones and those of its own probes."""
     return tuple(row for file in sorted((assets / ROWS_FOLDER).glob("*.csv")) for row in read_rows(file))
 
 
 @lru_cache(maxsize=4)
 def load_range_evidence(assets: Path) -> tuple[AccuracyByKind, str]:
-    """Return the measurements that the ranges of estimates rest on, and the day of the validation (ISO)."""
+    """Return the errors behind the ranges of estimates, and the ISO date of the validation."""
     value = read_json(assets / RESULT_FILE, "run make validate")
     return build(AccuracyByKind, value["evidence"]), value["made"]
 
 
 @lru_cache(maxsize=4)
 def load_validation(assets: Path) -> AccuracyReport:
-    """Return the whole result of `make validate`."""
+    """Return the whole report of `make validate`."""
     from rankviz.core.accuracy.report import AccuracyReport
 
     return build(AccuracyReport, read_json(assets / RESULT_FILE, "run make validate"))

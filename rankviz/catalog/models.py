@@ -1,4 +1,4 @@
-"""The model catalogue: an index of all models, one file a model with its layers, and their config.json files."""
+"""The model catalogue: an index of all models, one file per model with its layers, and their config.json files."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ CHECKPOINTS = "unsloth_4bit.json"
 REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
-"""Least similarity of a suggested name, from 0 to 1 as difflib measures it."""
+"""Least similarity, 0 to 1 by difflib, of a name that is suggested for an unknown one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRow:
-    """One model of the catalogue, as a picker shows it."""
+    """One model of the catalogue, as lists on the page show it."""
 
     id: str
     name: str
     family: str
     total_parameters: int
     tower: str
-    """"text", "text tower" or "whole model", as in ModelSpec."""
+    """Kind of model, as in ModelSpec: "text", "text tower" or "whole model"."""
     verified: bool
     licence: str | None
     gated: bool | None
@@ -43,7 +43,7 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
 
 
 def load_model(assets: Path, ref: str) -> ModelSpec:
-    """Return the model of an id or alias, with the checkpoint that Unsloth loads for that name."""
+    """Return the model of an id or alias, with the checkpoint that Unsloth loads for this name."""
     rows = load_index(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
     whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
@@ -56,8 +56,8 @@ def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
 
 
 def _unsloth_checkpoint(assets: Path, name: str) -> UnslothCheckpoint | None:
-    """Return the checkpoint that Unsloth loads in 4 bit for a name; None where it is the name's own files, quantized at
-    loading."""
+    """Return the checkpoint that Unsloth loads for a name in 4 bit; None where it quantizes the name's own files
+    instead."""
     loaded, sized = _checkpoints(assets)
     repository = loaded.get(name.lower(), name)
     checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
@@ -67,8 +67,8 @@ def _unsloth_checkpoint(assets: Path, name: str) -> UnslothCheckpoint | None:
 
 @functools.cache
 def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothCheckpoint]]:
-    """Return the table that `python -m tools.names` writes: the repositories that are loaded instead of names, by name,
-    and checkpoints of known size, by repository; both in lower case."""
+    """Return the two tables that `python -m tools.names` writes, with names in lower case: the repository that is
+    loaded in place of each name, and the checkpoint of each repository whose size is known."""
     table, fields = read_json(assets / "models" / CHECKPOINTS, REMEDY), ("repository", "file_bytes", "at_most_bytes")
     loaded = {name.lower(): repository for repository, names in table["loaded"].items() for name in names}
     sizes = (UnslothCheckpoint(**{name: row[name] for name in fields}) for row in table["sizes"])
@@ -76,14 +76,14 @@ def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothC
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """Return the model with this id or alias, also without its owner if only one has that name; case is ignored."""
+    """Return the model with this id or alias; case is ignored, and the owner may be left out if the name is unique."""
     if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
         raise UnknownModelError(ref, close_names(rows, ref))
     return row
 
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
-    """Tell whether `find_model` has a model of this name."""
+    """Tell whether `find_model` finds a model for this text."""
     return ref.lower().rstrip("/") in _names(tuple(rows))
 
 
@@ -118,7 +118,7 @@ def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
 
 
 def load_config(assets: Path, ref: str) -> dict[str, Any]:
-    """Return the config.json of a catalogue model, with the architecture that its row was built as; raise
+    """Return the config.json of a catalogue model, with the architecture that the catalogue was built with; raise
     UnknownModelError for any other model."""
     row = find_model(load_index(assets), ref)
     path = assets / "configs" / row.file.replace(".whole.json", ".full.json")

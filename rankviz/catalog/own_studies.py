@@ -1,4 +1,4 @@
-"""Results that someone added, read as studies of their own: CSV tables of trained runs, and PEFT's method comparison.
+"""Results that visitors add, as studies of their own: CSV tables of trained runs, and PEFT's method comparison.
 The files come from anyone, so every cell that is used is checked. Their points are stored in the runs folder.
 
 PEFT's format is huggingface/peft, method_comparison/*/results/*.json: run_info, train_info and meta_info in one object.
@@ -31,11 +31,11 @@ MAX_FILES = 500
 MAX_STEM = 80
 MAX_FILE_BYTES = 2_000_000
 MAX_ROWS, MAX_POINTS = 5_000, 500
-"""Rows of one table, and points of one file."""
+"""Most rows of one table, and most points of one file."""
 MAX_RANK = 65_536
 MAX_TEXT = 200
 MAX_METRIC = 1e9
-"""Largest absolute value of a metric, since a figure has no room for more."""
+"""Largest absolute value of a metric, since figures have no room for longer numbers."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {
@@ -43,9 +43,9 @@ LOWER_IS_BETTER = {
     "eer", "mer", "der", "mae", "mse", "rmse", "rmsle", "mape", "fid", "kl",
     "entropy", "brier", "distance", "toxicity", "latency",
 }  # fmt: skip
-"""Words in the names of metrics of which lower values are better."""
+"""Words in names of metrics whose lower values are better."""
 COUNTED = ("samples", "tokens", "time", "step", "mem ")
-"""Beginnings and ends of the names of PEFT's metrics that do not measure quality."""
+"""Starts and ends of names of PEFT's metrics that do not measure quality."""
 UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
 
 
@@ -90,15 +90,15 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "trainable_parameters": ("", _number(int, 1, MAX_NUMBER), "a whole number above 0"),
     "date": ("such as 2026-01-31", date.fromisoformat, "a date such as 2026-01-31"),
 }
-"""Columns of a table by name: (meaning, reader of a cell, what a cell must be). The first five are required."""
+"""(meaning, parser of a cell, valid values in words) of each column of a table. The first five are required."""
 NEEDED = tuple(COLUMNS)[:5]
 COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, (meaning, *_) in COLUMNS.items())
 HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 
 
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
-    """Return the points of a table or a file of PEFT; raise BadDataError with the file and what is wrong. file: the
-    file's name, which ends in .json for one of PEFT. today: the date of rows without one."""
+    """Return the points in a table or a file of PEFT; raise BadDataError, which names the file and what is wrong. file:
+    Name of the file; ".json" at its end means PEFT's format. today: Date of rows without a date."""
     if not file.lower().endswith(".json"):
         points = _read_table(content, file, today)
     else:
@@ -161,7 +161,7 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
 
 
 def _points_of_run(result: Mapping, file: str, today: date) -> Iterator[QualityPoint]:
-    """Yield a point for each of a run's last metrics, read like the cells of a table."""
+    """Yield a point for each final metric of a run in PEFT's file, checked like the cells of a table."""
     run, train = result["run_info"], result["train_info"]
     if train["status"] != "success":
         raise BadDataError(f"{file}: the run's status is {shown(train['status'])}: give a run with 'success'.")
@@ -209,14 +209,14 @@ def _points_of_run(result: Mapping, file: str, today: date) -> Iterator[QualityP
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell whether lower values are better, by the whole words of a metric's name: "answer_accuracy" is no WER."""
+    """Tell whether lower values are better, by whole words of a metric's name: "answer_accuracy" is not "wer"."""
     words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
     return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
 def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
-    """Replace the runs of one setting by their mean with its standard error. Where a rank was run with several
-    learning rates, each rate becomes a line of its own."""
+    """Return the points with the runs of each setting replaced by their mean and its standard error. Where a rank was
+    run with several learning rates, each rate becomes a line of its own."""
     line_of = attrgetter("base_model", "task", "metric", "method", "target_modules")
     runs: dict[QualityPoint, list[QualityPoint]] = {}
     rates: dict[tuple, set[float | None]] = {}
@@ -235,9 +235,9 @@ def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
 
 
 class Result(NamedTuple):
-    """The content of one added file. text: its points as JSON; nothing else of the file is stored. lower_is_better:
-    metrics of which lower values are better. refused: reason why it cannot be read, as a sentence; empty where it
-    can."""
+    """Content of one added file. text: Its points as JSON; nothing else of the file is stored. lower_is_better: Metrics
+    of which lower values are better. refused: Reason why the file cannot be read, as a sentence; empty for a valid
+    file."""
 
     name: str
     kept_name: str = ""
@@ -248,7 +248,7 @@ class Result(NamedTuple):
 
 
 class Added(NamedTuple):
-    """The outcome for added files. refused: one sentence per file. names: stored names, as `remove` takes them."""
+    """Outcome of adding files. refused: One sentence per refused file. names: Stored names, for `remove`."""
 
     files: Sequence[str]
     points: int
@@ -258,7 +258,7 @@ class Added(NamedTuple):
 
 
 def read(file: Path) -> Result:
-    """Read one file; an error becomes `refused` of the result."""
+    """Read one file. An error is returned as `refused` of the result."""
     name = printable(file.name, MAX_STEM)
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
@@ -277,8 +277,8 @@ def read(file: Path) -> Result:
 
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
-    """Store files until there are `most`; a file that is there already is stored once. homes: folders of the visitor
-    who adds the files; the first one gets new files."""
+    """Store the points of files until there are `most` files; equal content is stored once. homes: Folders of the
+    visitor who adds the files; new files go to the first."""
     names, added, refused = set(kept_files(homes)), [], []
     for result in results:
         if result.refused:
@@ -303,7 +303,7 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
 
 
 def remove(homes: Sequence[Path], name: str) -> None:
-    """Remove a stored file by its name in `kept_files`."""
+    """Delete a stored file by its name in `kept_files`."""
     if name not in kept_files(homes):
         raise BadDataError(f"There is no result file {name!r}: `rankviz evidence list` shows those that were added.")
     for home in homes:
@@ -311,7 +311,7 @@ def remove(homes: Sequence[Path], name: str) -> None:
 
 
 def kept_files(homes: Sequence[Path]) -> dict[str, Path]:
-    """Return the stored files by name, sorted; files with different content have different names."""
+    """Return the stored files by name, sorted. Files with different content have different names."""
     return dict(sorted((path.name, path) for home in homes for path in (home / FOLDER).glob("*.json")))
 
 

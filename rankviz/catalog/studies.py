@@ -24,12 +24,12 @@ READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     int | None: lambda text: int(text) if text else None,
 }
-"""Readers of a cell by type of the field; fields of other types hold the cell's text."""
+"""Function that parses a cell, by type of the field; a field of another type holds the cell's text."""
 
 
 @lru_cache(maxsize=8)
 def load_evidence(assets: Path) -> Evidence:
-    """Return all published studies that RankViz ships, with their base models and points."""
+    """Return all published studies that ship with RankViz, with their base models and points."""
     folder = assets / FOLDER
     rows = read_rows(folder / STUDIES_FILE, "studies"), read_rows(folder / MODELS_FILE, "models")
     studies = [Study(**row) for row in rows[0]]
@@ -46,7 +46,7 @@ def load_evidence(assets: Path) -> Evidence:
 
 
 def read_table(kind: type, path: Path) -> list[Any]:
-    """Read a CSV file, whose columns are a dataclass's fields, into objects of that dataclass."""
+    """Read a CSV file whose columns are the fields of a dataclass; return one object of this class per row."""
     readers, rows = {each.name: READERS.get(each.type, str) for each in fields(kind)}, []
     try:
         file = path.open(newline="", encoding="utf-8")

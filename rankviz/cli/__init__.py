@@ -10,7 +10,7 @@ from rankviz.visitor import HOST, acting_as
 
 
 def main() -> None:
-    """Run the command of this process's command line."""
+    """Run the command that this process's arguments name."""
     from rankviz import logs
 
     logs.keep_tokens_out()  # before Typer is imported, which goes on with what it finds

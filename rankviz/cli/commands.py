@@ -32,7 +32,8 @@ COMMANDS = {
 
 
 def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return a Typer app with these commands. Only their modules are imported, which keeps `estimate` fast."""
+    """Return a Typer app with these commands. Only the modules of these commands are imported, which keeps `estimate`
+    fast."""
     made = typer.Typer(
         add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
     )
@@ -60,7 +61,7 @@ def serve(
 
 
 def run() -> None:
-    """Run the command of this process's command line."""
+    """Run the command that this process's arguments name."""
     names = [name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS
     try:
         app(names)(standalone_mode=False)

@@ -50,7 +50,8 @@ def as_flag(option: Option) -> Parameter:
 
 
 def asks(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the options of a question, and more of EVERY, to a command, as **options."""
+    """Return a decorator that adds the options of a question to a command, as **options. more: names of other
+    options."""
     return takes(*QUESTION, *more, table=_TABLE, make=as_flag)
 
 

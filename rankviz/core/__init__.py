@@ -1,1 +1,1 @@
-"""The domain: pure functions on frozen data, without I/O; standard library only."""
+"""The domain: pure functions on frozen data, without input or output. Imports the standard library only."""

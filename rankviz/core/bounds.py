@@ -1,4 +1,4 @@
-"""Bounds for stored values, and checks of single settings whose errors name the setting, its limits and the value."""
+"""Bounds of stored values, and checks of single settings whose errors name the setting, its limits and the value."""
 
 import re
 import reprlib
@@ -13,16 +13,16 @@ MAX_TEXT = 1000
 MAX_ITEMS = 100_000
 MAX_KEYS = 200
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters and lone surrogates."""
+"""Control characters and lone surrogates, which may not occur in a text of one line."""
 ILL_FORMED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and lone surrogates that may not occur in a text of several lines."""
 HALVES = re.compile("[\ud800-\udfff]")
 PLACE = re.compile(r"""(?<![\w./])~?/+(?:[^\s/:;,'"()]+/+)*(?=[^\s/:;,'"()])""")
-"""Folders before a file's name in a text."""
+"""Folders before the name of a file, in a text."""
 
 
 class Between(NamedTuple):
-    """Bound: a number from low to high. or_nan: numbers outside are read as nan, not refused."""
+    """Bound of a number: from low to high. or_nan: True to read numbers outside as NaN instead of refusing them."""
 
     low: float
     high: float
@@ -30,31 +30,31 @@ class Between(NamedTuple):
 
 
 class Letters(NamedTuple):
-    """Bound: a text of at most `most` characters on one line that matches the pattern."""
+    """Bound of a text: one line of at most `most` characters that matches the pattern."""
 
     most: int
     pattern: re.Pattern | None = None
 
 
 class Prose(NamedTuple):
-    """Bound: a text for people; beyond `most` characters it is cut off, and unprintable characters are replaced."""
+    """Bound of a text for people: cut off after `most` characters, with unprintable characters replaced."""
 
     most: int
     controls: bool = False
-    """True to keep control characters, which belong to a model's output."""
+    """True to keep control characters, which may be part of a model's output."""
 
 
 class Items(NamedTuple):
-    """Bound: the number of items of a list or a mapping."""
+    """Bound of a list or a mapping: its number of items."""
 
     least: int
     most: int
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Id of a run, a probe or a sweep: a single folder name."""
+"""Id of a run, a probe or a sweep, which is also the name of a single folder."""
 INSIDE = re.compile(r"(?!\.)[A-Za-z0-9._-]+(/(?!\.)[A-Za-z0-9._-]+)*|")
-"""Path below a run's folder, of plain names; may be empty."""
+"""Path below a run's folder, with plain names only; may be empty."""
 
 Moment = Annotated[float, Between(0, 4_102_444_800)]
 """Unix seconds in the years 1970 to 2099."""
@@ -62,9 +62,9 @@ Seconds = Annotated[float, Between(0, 10**9)]
 Count = Annotated[int, Between(0, 10**15)]
 Bytes = Annotated[int, Between(0, 2**60)]
 BytesMoved = Annotated[int, Between(-(2**60), 2**60)]
-"""Difference of two numbers of bytes."""
+"""Difference of two numbers of bytes; may be negative."""
 Loss = Annotated[float, Between(-1e-3, 1e9, or_nan=True)]
-"""Nats per token; rounding may take it slightly below 0. nan: the run diverged, or the loss is above the limit."""
+"""Nats per token; may be slightly below 0 by rounding. NaN: the run diverged, or the loss is above the limit."""
 Word = Annotated[str, Letters(200)]
 Id = Annotated[str, Letters(100, NAME)]
 Reference = Annotated[str, Letters(1000)]
@@ -73,25 +73,25 @@ PathInside = Annotated[str, Letters(200, INSIDE)]
 
 
 def printable(text: str, most: int = MAX_TEXT, *, controls: bool = False) -> str:
-    """Return the text cut off at `most` characters, with characters that cannot be displayed or stored replaced."""
+    """Return the text cut off at `most` characters, with unprintable ones replaced. controls: True to keep controls."""
     return (HALVES if controls else ILL_FORMED).sub("\ufffd", shortened(text, most))
 
 
 def name_alone(reference: str) -> str:
-    """Return the last part of an absolute path; any other reference unchanged."""
+    """Return the last part of an absolute path; any other text unchanged."""
     path = PurePath(reference)
     return path.name or reference if path.is_absolute() else reference
 
 
 def without_places(text: str) -> str:
-    """Return the text with the folders before file names replaced by "…/"."""
+    """Replace the folders before file names in a text by "…/"."""
     return PLACE.sub("…/", text)
 
 
 SHOWN = 80
 MAX_NAMES = 256
 MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")
-"""Name of a module or parameter. Other texts are refused, because libraries treat names as regular expressions."""
+"""Pattern of a module's or parameter's name. Others are refused: libraries read names as regular expressions."""
 
 
 def whole(value: object, name: str, low: int, high: int) -> None:
@@ -101,7 +101,7 @@ def whole(value: object, name: str, low: int, high: int) -> None:
 
 
 def number(value: object, name: str, low: float, high: float, *, above: bool = False) -> None:
-    """Check that the value is a number from low to high; else raise InvalidSettingError. above: low is refused too."""
+    """Check that a value is a number from low to high; else raise InvalidSettingError. above: True to refuse low."""
     if not is_number(value) or not low <= value <= high or (above and value == low):
         limits = f"above {low:,} and at most {high:,}" if above else f"from {low:,} to {high:,}"
         raise InvalidSettingError(f"{name} must be a number {limits} (got {shown(value)}).")
@@ -114,7 +114,7 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
 
 
 def named(value: object, name: str) -> None:
-    """Check that the value is a short text that is not blank; raise InvalidSettingError otherwise."""
+    """Check that a value is a short text that is not blank; raise InvalidSettingError otherwise."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidSettingError(f"{name} must be a name (got {shown(value)}).")
     plain_text(value, name)
@@ -155,7 +155,7 @@ def is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return the value as an error message quotes it, shortened."""
+    """Return a value as an error message quotes it, shortened."""
     if value is None:
         return "nothing"
     if isinstance(value, str):

@@ -9,18 +9,18 @@ from functools import cache
 FORMULA = re.compile(
     r"""^(?=[\t\r\n] | [\ "]* [=+\-@＝＋－＠]) | (?<=.[;|\t\r\n]) (?=[\s"]* [=+\-@＝＋－＠])""", re.VERBOSE | re.DOTALL
 )
-"""Start of a text or of a part of it that a spreadsheet may execute as a formula (owasp.org, CSV Injection)."""
+"""Start of a text, or of a part of it, that spreadsheets may execute as a formula (owasp.org, CSV Injection)."""
 INERT = frozenset({int, float, type(None)})
 
 
 def cell(value: object) -> object:
-    """Return the value; a text that a spreadsheet would execute as a formula gets an apostrophe in front."""
+    """Return the value of a cell. A text that spreadsheets would execute as a formula gets an apostrophe in front."""
     return value if value is None or isinstance(value, int | float) else FORMULA.sub("'", str(value))
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, header: bool = True) -> str:
-    """Return rows as the text of a CSV file, empty for no rows; None and missing values become empty cells. columns:
-    names of the columns; by default all keys of the rows."""
+    """Format rows as CSV, with empty cells for None and missing keys; no rows give an empty text. columns: Names of the
+    columns in order; by default all keys of the rows."""
     if not rows:
         return ""
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))

@@ -1,4 +1,4 @@
-"""Decides what fits, what each setting costs, what to change, and which GPU to choose, from estimates."""
+"""Decides from estimates what fits a GPU, what each change of a setting costs, and which GPU to choose."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
 Change = Mapping[str, str | int | float | bool]
-"""Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
+"""New values of options, by their names on the command line: {"batch": 1, "accum": 8}."""
 FITTING = ("fits", "tight")
 Labelled = tuple[str, Change, bool]
 """(label of a change, the change, True where the training result stays the same)."""
@@ -38,15 +38,15 @@ TRAINING = {
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
 }
-"""Field of TrainingSetup by option."""
+"""Field of TrainingSetup by the name of its option."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One model at one rank on one card, with its estimate."""
+    """One model at one rank on one GPU, with its estimate."""
 
     answer: Estimate
-    """Estimate of a question with one rank; model, question, card and rank are its own."""
+    """Estimate at this rank alone, whose model, question, GPU and row are repeated here."""
     assumptions: Assumptions
     model: ModelSpec
     question: Question
@@ -56,19 +56,19 @@ class Setting:
 
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
-        """Return the setting of one rank of an estimate."""
+        """Return the setting for one rank of an estimate."""
         row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
         one = replace(answer, ranks=(row,), question=question)
         return cls(one, assumptions, one.model, question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:
-        """Number of tokens trained, which a change of batch or length keeps."""
+        """Number of tokens trained on, which stays the same when the batch or the length changes."""
         return trained_tokens(self.question.training)
 
     def seconds_for(self, tokens: int) -> float | None:
-        """Return the expected seconds of loading and training this many tokens; None where the card's speed is not
-        known. Fractions of a step count, so that two settings can be compared."""
+        """Return the expected seconds of loading and of training on this many tokens; None for a GPU of unknown speed.
+        A part of a step counts as a fraction, so that settings can be compared."""
         setup, duration = self.question.training, self.row.duration
         if duration is None:
             return None
@@ -78,7 +78,7 @@ class Setting:
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
-        """Return the setting after a change; raise InvalidSettingError where the changed question is not valid."""
+        """Return the setting after a change; raise InvalidSettingError where the change makes the question invalid."""
         return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
 
 
@@ -90,7 +90,7 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
 
 
 def changed(question: Question, change: Change) -> Question:
-    """Return the question with these options changed. Steps replace tokens, and tokens steps."""
+    """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
     for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
@@ -103,7 +103,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Return the change, plus the steps or tokens that keep the tokens trained where tokens per step change."""
+    """Add to a change the steps or tokens that keep the total tokens the same, where tokens per step change."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -113,8 +113,7 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """Return the tokens of the whole training, or of one step if it has no length; padding counts only without
-    data."""
+    """Return the tokens of the whole training, or of one step without a length. Padding counts only without data."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
@@ -128,33 +127,33 @@ LABELS = {
     "adamw_8bit": "8-bit AdamW",
     "adamw_torch": "AdamW with full states (adamw_torch)",
 }
-"""Label by value of an option."""
+"""Label of each value of an option."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knob:
-    """One change, with its effect on memory, time and cost."""
+    """One possible change of a setting, with its effect on memory, time and cost."""
 
     label: str
     change: Change
     same_result: bool
     device_bytes: int
-    """Expected bytes more on the card at the fullest moment of loading and training; negative is less."""
+    """Expected change of the most bytes on the GPU during loading and training; negative for less."""
     seconds: float | None
-    """Expected seconds more for the same tokens; None where the speed is not known."""
+    """Expected change of the seconds for the same tokens; None for a GPU of unknown speed."""
     usd: float | None
     fit: Fit | None
     margin_bytes: Range | None
-    """Bytes left on the card after the change."""
+    """Bytes left free on the GPU after the change; negative where memory is short."""
     peak: str
-    """Parts of the peak before and after the change, in words."""
+    """Text on the parts of the peak before and after the change."""
 
 
 PARTS = {"weights and optimizer states": "static", "activations": "activations", "logits": "logits", "scratch": "other"}
 
 
 def _peak(before: MemoryEstimate, after: MemoryEstimate) -> str:
-    """Return the parts that change by 1 % of the peak or more, as "Peak: logits 264 MiB → 0 MiB"."""
+    """Return a text on the parts that change by 1 % of the peak or more: "Peak: logits 264 MiB → 0 MiB"."""
     sizes = {name: (getattr(before, part), getattr(after, part)) for name, part in PARTS.items()}
     least = 0.01 * max(before.allocated, after.allocated)
     moved = [f"{name} {memory_size(a)} → {memory_size(b)}" for name, (a, b) in sizes.items() if abs(b - a) >= least]
@@ -162,12 +161,12 @@ def _peak(before: MemoryEstimate, after: MemoryEstimate) -> str:
 
 
 def knobs(start: Setting) -> tuple[Knob, ...]:
-    """Return the effect of every change that applies."""
+    """Return every change that is possible from this setting, with its effect."""
     return tuple(_priced(start, _changes(start)))
 
 
 def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
-    """Yield the effect of each change after which the question is valid."""
+    """Yield the effects of those changes after which the question is valid."""
     before, paid = start.seconds_for(start.tokens), start.answer.price
     for label, change, same_result in changes:
         change = keeping_tokens(start.question, change)
@@ -228,7 +227,7 @@ def _batch(batch: int, accum: int) -> Labelled:
 
 
 def sixteen_bit(start: Setting) -> str | None:
-    """Return bf16, or fp16 on a card without bf16; None where fp16 overflows in the model and nothing prevents it."""
+    """Return "bf16", or "fp16" on a card without bf16; None for a model that overflows in fp16 without Unsloth."""
     if card(start.gpu).has_bf16:
         return "bf16"
     prevented = start.question.training.framework == "unsloth"
@@ -236,7 +235,7 @@ def sixteen_bit(start: Setting) -> str | None:
 
 
 def _target_change(start: Setting) -> Labelled | None:
-    """Return the preset of attention modules alone where others are adapted too, or one that adds the MLP."""
+    """Return the change to attention modules alone, or from these to attention and MLP; None for neither."""
     now, question = start.answer.plan, start.question
     narrower = any(layer.part != "attention" for layer in now.layers)
     preset, label = ("attention", "attention targets only") if narrower else ("unsloth", "add MLP targets")
@@ -250,13 +249,13 @@ def _target_change(start: Setting) -> Labelled | None:
 
 
 LENGTH_STEP = 64
-"""Multiple, in tokens, to which longer lengths are rounded down, since the estimate is not exact to a token."""
+"""Step in tokens to which longer lengths are rounded down, since estimates are not exact to a token."""
 LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """The largest value of a setting that fits. None is "not even 1"; `note` says why."""
+    """Largest value of one setting that fits. None means that not even 1 fits; `note` says why."""
 
     option: str
     surely: int | None
@@ -266,7 +265,7 @@ class Limit:
 
 
 def limits(start: Setting) -> tuple[Limit, ...]:
-    """Return the limits of rank, batch and length; empty without a GPU."""
+    """Return the largest rank, batch and length that fit; empty without a GPU."""
     if start.gpu is None:
         return ()
     training, full_rows = start.question.training, start
@@ -330,8 +329,8 @@ RULE = (
 
 
 def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
-    """Return the smallest change that makes a setting fit; None where it fits, and where no single change is enough.
-    priced: results of knobs() for the setting; known_limits: results of limits()."""
+    """Return the smallest change that makes the setting fit; None if it fits already, or no single change is enough.
+    priced: Result of knobs(). known_limits: Result of limits()."""
     if start.row.fit in (None, *FITTING):
         return None
     training, more = start.question.training, []
@@ -351,7 +350,7 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU with this setting, and its price; `reason` says why the setting cannot run there."""
+    """One GPU with the estimate of this setting and its price. reason: Why the setting cannot run on this GPU."""
 
     gpu_id: str
     gpu: str
@@ -367,7 +366,7 @@ class FittingCard:
 
 
 def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
-    """Return all GPUs with this setting, first those that fit, then by cost. prices: the user's, by id, in
+    """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
     USD/hour."""
 
     def on(gpu: Gpu) -> FittingCard:
@@ -401,18 +400,18 @@ def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """QLoRA, LoRA or full fine-tuning of the same data."""
+    """QLoRA, 16-bit LoRA or full fine-tuning of the same model on the same data."""
 
     name: Literal["qlora", "lora", "full"]
     label: str
     precision: str
-    """Precision of the base; in full fine-tuning also of gradients and optimizer states."""
+    """Precision of the base; with full fine-tuning also of gradients and optimizer states."""
     chosen: bool
-    """True for the method of the question."""
+    """True for the method that the question asks for."""
     trained_parameters: int
     saved_bytes: int
     saved_exact: bool
-    """False for full fine-tuning, whose checkpoint is counted without its headers."""
+    """True where the saved file is exact to the byte; False for full fine-tuning, whose file headers are left out."""
     device_bytes: Range
     """Bytes that nvidia-smi shows."""
     fit: Fit | None
@@ -422,7 +421,7 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning, without adapters whose precision is invalid or overflows."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
     rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
@@ -455,7 +454,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
 
 
 def fit_in_words(start: Setting) -> str:
-    """Return a sentence on whether the setting fits, with the expected memory; where it may not, what to change."""
+    """Return a sentence on whether the setting fits, with the expected memory, and on what to change if it may not."""
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
@@ -470,7 +469,7 @@ def fit_in_words(start: Setting) -> str:
 
 
 def _change_in_words(start: Setting, smallest: Knob | None, elsewhere: str = "") -> str:
-    """Return a sentence on the change that is needed, if any. elsewhere: a clause on other GPUs."""
+    """Return a sentence on the change that makes the setting fit; "" if it fits. elsewhere: A clause on other GPUs."""
     if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
@@ -490,7 +489,7 @@ class FitAnswer:
 
     setting: Setting
     limits: tuple[Limit, ...]
-    """Limits of rank, batch and length; empty without a GPU."""
+    """Largest rank, batch and length that fit; empty without a GPU."""
     knobs: tuple[Knob, ...]
     smallest: Knob | None
     """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
@@ -499,19 +498,19 @@ class FitAnswer:
 
     @property
     def cheapest(self) -> FittingCard | None:
-        """Cheapest GPU that fits, or the first that fits where no total is known; None where none fits."""
+        """Cheapest GPU that fits, or the first one that fits where no cost is known; None where none fits."""
         return next((card for card in self.cards if card.fit in FITTING), None)
 
     @property
     def helps_most(self) -> Knob | None:
-        """Change that lowers memory most, where no single change makes the setting fit; else None."""
+        """Change that lowers memory most, where no single change makes the setting fit; None otherwise."""
         needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
         lower = (knob for knob in self.knobs if knob.device_bytes < 0)
         return min(lower, key=lambda knob: knob.device_bytes, default=None) if needed else None
 
     @property
     def sentence(self) -> str:
-        """Sentence on the change that is needed, if any."""
+        """Sentence on the change that makes the setting fit; empty if it fits."""
         cheapest = self.cheapest
         total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
@@ -528,7 +527,7 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: the table. prices: the user's, by id, in USD/hour."""
+    """Return all decisions for a question with one rank. gpus: The table's. prices: The user's, by GPU id, USD/hour."""
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:

@@ -1,4 +1,4 @@
-"""Reads JSON values into dataclasses by their annotations, and turns objects into JSON answers."""
+"""Builds dataclasses from JSON values, checked by type annotations, and turns objects into JSON answers."""
 
 import functools
 import math
@@ -38,11 +38,11 @@ Reader = Callable[[Any], Any]
 
 
 class Misfit(ValueError):
-    """A JSON value does not fit its field."""
+    """A JSON value has the wrong type for its field, or is out of bounds."""
 
 
 def build(kind: type[T], row: object) -> T:
-    """Return an instance of the dataclass from a JSON object; raise Misfit naming the first unreadable field."""
+    """Return an instance of a dataclass from a JSON object; raise Misfit, which names the first invalid field."""
     return _of_dataclass(kind)(row)
 
 
@@ -75,7 +75,7 @@ def _of_dataclass(kind: type) -> Reader:
 
 @functools.cache
 def _of_typed_dict(kind: type) -> Reader:
-    """Return a reader of known keys by their hints, and of unknown keys (of later versions) with plain values."""
+    """Return a reader of known keys by their type hints, and of unknown keys (of later versions) with plain values."""
     readers = {name: _reader(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
     key = _text(Letters(100))
 
@@ -132,7 +132,7 @@ def _reader(hint: Any) -> Reader:
 
 
 def _checked(fits: Callable[[Any], bool], words: str, make: Reader = lambda value: value) -> Reader:
-    """Return a reader that makes the values that fit, and says of others what they must be."""
+    """Return a reader that checks values with `fits` and converts them with `make`. words: Valid values, for errors."""
 
     def read(value: object) -> Any:
         if not fits(value):
@@ -196,7 +196,7 @@ _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: 
 
 @functools.cache
 def shape(kind: type) -> Any:
-    """Return the TypedDict of a dataclass or NamedTuple, named with "JSON" appended, nested ones included."""
+    """Return a TypedDict, named with "JSON" appended, for a dataclass or NamedTuple and all types nested in it."""
     made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
     made.__doc__ = kind.__doc__
     return made
@@ -216,8 +216,8 @@ def _in_json(hint: Any) -> Any:
 
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
-    """Return a JSON object with the keys of a TypedDict, taken from attributes of the row or from `others`. A Range
-    becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists."""
+    """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. A Range becomes an
+    object, with whole numbers if the key ends in "_bytes"; tuples become lists."""
     names = kind.__annotations__
     return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
 

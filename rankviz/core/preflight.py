@@ -1,4 +1,4 @@
-"""Checks of a machine before training: each result is a sentence, with advice where something has to be done.
+"""Checks of a machine before training. Each result is a sentence, with advice where something has to be done.
 
 Not covered: whether a model fits (see the estimate), several GPUs at once, AMD and Intel GPUs. Facts come from
 rankviz.machine and rankviz.hub.
@@ -18,17 +18,17 @@ Version = tuple[int, int]
 
 BF16_CAPABILITY = (8, 0)
 LEAST_CAPABILITY = (7, 0)
-"""Lowest compute capability supported by Triton's kernels, and so by Unsloth."""
+"""Lowest compute capability that Triton's kernels, and so Unsloth, support."""
 CUDA_OF_BLACKWELL = (12, 8)
-"""First CUDA version that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
+"""First CUDA version that compiles for compute capabilities 10.x and 12.x (CUDA 12.8 release notes)."""
 DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
-"""Oldest Linux driver for all versions of a CUDA major version (NVIDIA, CUDA minor version compatibility)."""
+"""Oldest Linux driver for each major version of CUDA (NVIDIA, CUDA minor version compatibility)."""
 BUSY_SHARE = 0.1
-"""Share of the card's memory used by other programs, above which a warning is given."""
+"""Share of the card's memory in use by other programs from which a warning is given."""
 LEAST_DISK_BYTES = units.GB
 ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
 HUB_DISK = "models from the Hub"
-"""Value of Disk.what for the disk to which bases are downloaded."""
+"""Value of `Disk.what` for the disk to which base models are downloaded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,42 +36,42 @@ class Card:
     """One NVIDIA GPU as the driver reports it."""
 
     index: int | None
-    """Number in PCI bus order, as in nvidia-smi; None for a MIG slice."""
+    """Number in PCI bus order, as nvidia-smi shows it; None for a MIG slice."""
     name: str
     uuid: str
     memory_bytes: int | None
-    """None where the driver does not give it, because the GPU shares the machine's memory (GB10, Jetson)."""
+    """Total memory; None where the driver does not say, because the GPU shares the machine's (GB10, Jetson)."""
     used_bytes: int | None
-    """Memory in use now, by all programs; None where not known."""
+    """Memory in use by all programs; None where not known."""
     capability: Version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Driver:
-    """The NVIDIA driver and its cards."""
+    """The NVIDIA driver and the cards that it reports."""
 
     version: str
     cuda: Version
-    """Newest CUDA version that the driver runs."""
+    """Newest CUDA version that the driver supports."""
     cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Software:
-    """Installed software for training, read from files without importing anything; empty where it is missing."""
+    """Software installed for training, found by reading files without imports. Empty fields mean "not installed"."""
 
     missing: str = ""
     """Sentence on how to install the trainer; empty where it is installed."""
     torch: str = ""
     torch_cuda: Version | None = None
-    """CUDA version that torch is built for; None for a build without CUDA."""
+    """CUDA version that torch was built for; None for a build without CUDA."""
     compiler: str | None = None
-    """C compiler that Triton would call."""
+    """C compiler that Triton would use."""
     has_headers: bool = False
-    """True if Python.h is there, against which Triton compiles."""
+    """True where Python.h, which Triton compiles against, exists."""
     bitsandbytes: str = ""
     bitsandbytes_cuda: tuple[Version, ...] = ()
-    """CUDA versions of its native libraries."""
+    """CUDA versions for which bitsandbytes has native libraries."""
     transformers: str = ""
     unsloth_zoo: str = ""
 
@@ -79,20 +79,20 @@ class Software:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Disk:
     what: str
-    """Kind of files kept there, such as "runs"."""
+    """Kind of files on this disk, such as "runs"."""
     path: str
-    """Empty for visitors of a shared page, who must not see the machine's paths."""
+    """Folder on this disk; empty for visitors of a shared page, who must not see the machine's paths."""
     free_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubAnswer:
-    """Result of contacting the Hugging Face Hub. reason: why it was not reached."""
+    """Result of contacting the Hugging Face Hub. reason: Why the Hub was not reached."""
 
     endpoint: str
     reached: bool
     offline: bool = False
-    """True if HF_HUB_OFFLINE is set, so no request was sent."""
+    """True where HF_HUB_OFFLINE is set, so that no request was sent."""
     reason: str = ""
 
 
@@ -113,11 +113,11 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """Facts about a machine; None where one is not known or was not looked up."""
+    """Facts about a machine. None means "not known" or "not looked up"."""
 
     driver: Driver | None
     card: Card | None
-    """Card that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
+    """Card that training would use; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
     software: Software
     cpu_name: str
     cpu_count: int
@@ -126,17 +126,16 @@ class Facts:
     disks: tuple[Disk, ...] = ()
     hub: HubAnswer | None = None
     trial: Check | None = None
-    """Result of a worker process that uses what training needs."""
+    """Result of a worker process that tried what training needs."""
 
 
 def uses_gpu(facts: Facts) -> bool:
-    """Tell whether training runs on an NVIDIA GPU here: a card is visible, and torch is built for CUDA."""
+    """Tell whether training on this machine uses an NVIDIA GPU: a card is visible, and torch is built for CUDA."""
     return facts.card is not None and facts.software.torch_cuda is not None
 
 
 def problems(checks: Sequence[Check], state: State = "problem") -> tuple[Check, ...]:
-    """Return the checks that would keep a training from running, or those of another state, such as "warning"; of equal
-    sentences only one."""
+    """Return the checks of one state, by default those that prevent training; equal sentences only once."""
     return tuple({check.sentence: check for check in checks if check.state == state}.values())
 
 
@@ -161,13 +160,13 @@ ANY_TRAINING = TrainingSetup(precision="auto", optim="auto")
 def checks(
     facts: Facts, training: TrainingSetup = ANY_TRAINING, *, has_experts: bool = True, download_bytes: int = 0
 ) -> tuple[Check, ...]:
-    """Return all checks, in the order in which a training depends on them.
+    """Return all checks, in the order in which training depends on them.
 
     Args:
-        facts: What is known of the machine.
-        training: The training that is to run.
+        facts: Known facts about the machine.
+        training: The planned training.
         has_experts: True if the base is, or may be, a mixture of experts.
-        download_bytes: Bytes of disk that downloading the base may take; 0 without a download.
+        download_bytes: Bytes of disk that the download of the base may take; 0 without a download.
     """
     software, missing = facts.software, facts.software.missing
     installed = f"The trainer is installed, with torch {software.torch}."
@@ -275,7 +274,7 @@ def _bitsandbytes(software: Software, training: TrainingSetup) -> Check:
 
 
 def _experts(software: Software, training: TrainingSetup) -> Check | None:
-    """Return a warning where the installed Unsloth keeps experts in 16 bit, while an estimate assumes 4 bit."""
+    """Return a warning where the installed Unsloth keeps experts in 16 bit, but estimates assume 4 bit; else None."""
     zoo, transformers = software.unsloth_zoo, software.transformers
     in_16_bit = zoo and numbers(zoo) < PACKING_UNSLOTH_ZOO and numbers(transformers) >= (5,)
     is_wanted = training.framework == "unsloth" and training.precision in ("auto", "nf4", "nf4-dq")
@@ -316,7 +315,7 @@ def _hub(hub: HubAnswer, download_bytes: int) -> Check:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return "2026.6.1.post1" as (2026, 6, 1)."""
+    """Return the numbers of a version: "2026.6.1.post1" gives (2026, 6, 1)."""
     return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 

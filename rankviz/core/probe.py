@@ -34,14 +34,14 @@ from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
 SHARED_TIME_LIMIT_SECONDS, SHARED_MEMORY_LIMIT_BYTES, SHARED_STEPS = 90.0, 4 * 2**30, 3
-"""Limits on a shared page, where other visitors wait."""
+"""Limits of a probe on a shared page, where other visitors wait."""
 MAX_MEMORY_LIMIT_BYTES = 2**50
 MAX_DEPTH, MAX_DEPTHS, MAX_STEPS, MAX_TOKENS_PER_STEP = 10_000, 1000, 100, 2**22
 FREE_MEMORY_SHARE = 0.8
-"""Most memory that a probe may use, as a share of the memory free at its start."""
+"""Most memory that a probe may use, as a share of the memory that is free at its start."""
 TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
-"""At each depth, at least TIMED_STEPS steps are timed, and more (at most MOST_TIMED_STEPS) until TIMED_SECONDS have
-passed: steps of a shallow model are short, so noise matters most there."""
+"""At each depth TIMED_STEPS steps are timed, and further ones (up to MOST_TIMED_STEPS) until TIMED_SECONDS have passed.
+Steps of a shallow model are short, so their times are noisy."""
 PROBE_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -55,24 +55,24 @@ PROBE_TRAINING = TrainingSetup(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeQuestion:
-    """A requested probe, before it is checked and "auto" is replaced."""
+    """A probe as requested, before it is checked and "auto" is replaced."""
 
     model_id: Reference
-    """Id of the ModelSpec: a catalogue id, a path or a Hub id."""
+    """Id of a model of the catalogue, a path or a Hub id."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingSetup = PROBE_TRAINING
     depths: Annotated[tuple[int, ...], Items(0, MAX_DEPTHS)] = ()
-    """Depths to measure, in this order; empty for two that fit the model's pattern of blocks."""
+    """Numbers of blocks to measure, in this order; empty for two that fit the model's pattern of blocks."""
     full: bool = False
-    """True to run the whole model as well, which checks the extrapolation."""
+    """True to measure the whole model as well, which checks the extrapolation."""
     timed_steps: int = TIMED_STEPS
-    """Least number of timed steps at each depth."""
+    """Fewest timed steps at each depth."""
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     memory_limit_bytes: int | None = None
-    """Limit with the baseline; None: FREE_MEMORY_SHARE of the free memory. The GPU's memory is a limit too."""
+    """Limit of memory with the baseline; None: FREE_MEMORY_SHARE of free memory. The GPU's memory is a limit too."""
 
     def validate(self) -> None:
-        """Check all settings; raise InvalidSettingError with advice."""
+        """Raise InvalidSettingError, with advice, for an invalid setting."""
         named(self.model_id, "Model")
         self.lora.validate()
         whole(self.training.max_length, "Maximum length", 8, 2**20)
@@ -92,10 +92,10 @@ class ProbeQuestion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRequest(ProbeQuestion):
-    """Request for one probe, as in request.json, without "auto"; its depths may include total_depth."""
+    """Request for one probe, as stored in request.json: without "auto"; depths may include total_depth."""
 
     data: ClassVar[str] = ""
-    """A probe trains on random tokens."""
+    """Empty, because a probe trains on random tokens."""
     probe_id: Id
     created_at: Moment
     total_depth: int
@@ -103,7 +103,7 @@ class ProbeRequest(ProbeQuestion):
     seed: int = 0
 
     def validate(self) -> None:
-        """Check all settings; raise InvalidSettingError naming the first invalid one."""
+        """Raise InvalidSettingError, which names the first invalid setting."""
         whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
         whole(self.seed, "Seed", 0, MAX_SEED)
         ProbeQuestion.validate(self)
@@ -114,14 +114,15 @@ class ProbeRequest(ProbeQuestion):
 
     @property
     def sweep_id(self) -> str:
-        """The probe's own id, since a worker runs one probe."""
+        """The probe's own id, because a worker runs one probe at a time."""
         return self.probe_id
 
 
 def settle(
     question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
 ) -> ProbeRequest:
-    """Return the request to queue, without "auto"; raise InvalidSettingError with advice. shared: on a shared page."""
+    """Return the request to queue, with "auto" replaced; raise InvalidSettingError with advice. shared: A shared
+    page."""
     question.validate()
     by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
     if model.tower == "whole model" and not by_unsloth_on_gpu:
@@ -154,18 +155,18 @@ def settle(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extrapolation:
-    """Memory and time at `depth` blocks, by straight lines through fewer blocks: once + per_block · depth. Bytes are
-    above the process's baseline."""
+    """Memory and time at `depth` blocks, on straight lines through measurements of fewer blocks: once + per_block ·
+    depth. Bytes are above the process's baseline."""
 
     depth: int
     moment: str
-    """Part of a step with the highest peak at this depth: forward, backward, optimizer, or "step" on a CPU."""
+    """Part of a step with the highest peak at this depth: "forward", "backward", "optimizer", or "step" on a CPU."""
     peak_bytes: float
     once_bytes: float
     per_block_bytes: float
     load_peak_bytes: float
     step_seconds: float | None
-    """None where noise made the line's value zero or negative."""
+    """Seconds of a step; None where noise made the line's value zero or negative."""
     once_seconds: float
     per_block_seconds: float
     tokens_per_second: float | None
@@ -206,8 +207,8 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
 
 
 def fit(depths: Sequence[float], values: Sequence[float], depth: float) -> tuple[float, float, float]:
-    """Return intercept and slope of the least-squares line over depth, and its value at `depth`; at least two depths
-    must differ."""
+    """Fit a least-squares line of values over depths, of which at least two differ. Return its intercept, its slope,
+    and its value at `depth`."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
@@ -217,7 +218,7 @@ def fit(depths: Sequence[float], values: Sequence[float], depth: float) -> tuple
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRecord(Recorded):
-    """State of a probe, computed from its request and events."""
+    """State of a probe: its request and the result of all its events."""
 
     request: ProbeRequest
     measured: tuple[DepthMeasured, ...] = ()
@@ -226,18 +227,18 @@ class ProbeRecord(Recorded):
 
     @property
     def full(self) -> DepthMeasured | None:
-        """Measurement of the whole model; None where it was not run."""
+        """Measurement of the whole model; None where the whole model was not run."""
         return next((each for each in self.measured if each.depth == self.request.total_depth), None)
 
     @property
     def extrapolated(self) -> Extrapolation | None:
-        """Whole model extrapolated from shallower depths; None before two depths are measured."""
+        """Extrapolation from smaller depths to the whole model; None before two depths are measured."""
         shallow = [each for each in self.measured if each.depth < self.request.total_depth]
         return extrapolate(shallow, self.request.total_depth)
 
     @property
     def whole(self) -> tuple[float, float | None] | None:
-        """Peak bytes and step time of the whole model, measured or else extrapolated; None before the probe has
+        """(peak bytes, seconds of a step) of the whole model, measured or else extrapolated; None before the probe has
         completed with a result."""
         if (whole := self.full or self.extrapolated) is None or self.state is not RunState.COMPLETED:
             return None
@@ -265,20 +266,20 @@ class ProbeRecord(Recorded):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeEstimate:
-    """Estimate by the formulas for one setup on one device."""
+    """Estimate by formulas for one set-up on one device."""
 
     static_bytes: int
-    """Base, adapter, gradients and optimizer states; known exactly from shapes."""
+    """Base, adapter, gradients and optimizer states, which follow from shapes."""
     working_bytes: int
-    """Activations, logits and temporary buffers; approximated by the formulas."""
+    """Activations, logits and temporary buffers, which the formulas approximate."""
     memory_bytes: Range
-    """Peak, by the counter that a probe measures."""
+    """Peak memory, by the counter that a probe measures."""
     step_seconds: Range | None
-    """None on a GPU whose speed is not known."""
+    """Seconds of a step; None on a GPU of unknown speed."""
 
 
 def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
-    """Estimate the whole model as requested; of a multimodal checkpoint only the text tower, as in a probe."""
+    """Estimate the whole model with a probe's settings. A multimodal model counts as its text model, as in probes."""
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
     text, usable = replace(model, whole=None), device.usable_bytes
@@ -294,8 +295,8 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
 
 
 def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
-    """Return the probe with its estimate as a JSON object. Bytes are above the baseline (CPU) or allocated (GPU), see
-    peak_kind."""
+    """Return a probe with its estimate as a JSON object. Bytes are above the baseline on a CPU, and allocated on a GPU
+    (see peak_kind)."""
     request, full, training, line = record.request, record.full, record.request.training, record.extrapolated
     computed = ("peak_bytes", "step_seconds", "tokens_per_second")
     measured = [
@@ -340,14 +341,14 @@ def _named(each: Any, *names: str) -> dict[str, Any]:
 
 
 def _errors(record: ProbeRecord) -> tuple[float | None, float | None]:
-    """Return relative errors of the extrapolated peak and step time; None for what was not measured or extrapolated."""
+    """Return relative errors of extrapolated peak and step time; None for what was not measured or extrapolated."""
     if not ((line := record.extrapolated) and (full := record.full)):
         return None, None
     return line.peak_bytes / full.peak_bytes - 1, line.step_seconds and line.step_seconds / full.step_seconds - 1
 
 
 def sentences(record: ProbeRecord) -> list[str]:
-    """Return notes on the figures: depths that did not fit or were skipped, and a peak while loading."""
+    """Return notes on the results: depths that did not fit or were skipped, and a peak during loading."""
     notes = []
     for each in record.did_not_fit:
         limit = units.memory_size(each.limit_bytes)
@@ -364,7 +365,7 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 
 def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str], list[tuple[str, str, str, str]]]:
-    """Return headings and rows: measured depths, line through them, and whole model by extrapolation and estimate."""
+    """Return headings and rows: measured depths, their line, and the whole model by extrapolation and estimate."""
     memory, whole = units.memory_size, f"All {record.request.total_depth} blocks"
 
     def time(seconds: float) -> str:
@@ -403,10 +404,10 @@ def applies(
     environment: Mapping[str, Any],
     assume: Assumptions,
 ) -> bool:
-    """Tell whether a probe can calibrate the memory of this model and setup on this device.
+    """Tell whether a probe can correct the memory estimate of this model and set-up on this device.
 
-    training: without "auto". tokens: of one micro-step. environment: device_name, cpu_count and versions, as in a
-    run's.
+    training: Without "auto". tokens: Tokens of one micro-step. environment: device_name, cpu_count and versions, as
+    runs record them.
     """
     reach = assume.value("probe-tokens-reach")
     request, there = record.request, record.environment
@@ -420,7 +421,7 @@ def applies(
 
 
 def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
-    """Return the probe as evidence for later times; None if unfinished, or without a time estimate."""
+    """Return the probe's measured time, to correct later estimates; None if unfinished or without a time estimate."""
     _, step = record.whole or (0, None)
     request = record.request
     if not step or not estimate.step_seconds:
@@ -439,8 +440,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
-    """Calibrate memory by probes. None without probes, or where all peaks are below the static bytes, since probes and
-    formulas then disagree on what is counted."""
+    """Return the correction of memory estimates from probes. None without probes, and where all peaks are below the
+    static bytes, since probes and formulas then count different things."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
         peak, _ = record.whole
@@ -462,42 +463,42 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulated:
-    """Bytes allocated on a simulated card; peaks are over two optimizer steps."""
+    """Bytes allocated on a simulated card. Peaks are over two optimizer steps."""
 
     depth: int
     loaded: int
-    """Bytes of the base alone."""
+    """Bytes after the base was loaded, before the adapter."""
     static: int
-    """Bytes of base and adapter, before the first step."""
+    """Bytes of base and adapter before the first step."""
     moments: Mapping[str, int]
     reserved: int
     kernels: Mapping[str, int] = field(default_factory=dict)
-    """Number of runs by attention kernel, including recomputed blocks."""
+    """Number of calls of each attention kernel, those for recomputed blocks included."""
     trainable_parameters: int = 0
 
     @property
     def allocated(self) -> int:
-        """Highest peak of all moments."""
+        """Highest peak of all parts of a step."""
         return max(self.moments.values())
 
     @property
     def moment(self) -> str:
-        """Name of the moment with the highest peak."""
+        """Name of the part of a step with the highest peak."""
         return max(self.moments, key=lambda name: self.moments[name])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedProbe:
-    """A simulation with its estimate."""
+    """A simulation and the estimate of the same set-up."""
 
     question: ProbeQuestion
     gpu: str
     run: Simulated
     estimate: Range
-    """Allocated bytes by the formulas."""
+    """Allocated bytes by formulas."""
     mean_error: float
     worst_error: float
-    """Largest error of simulated peaks, as a share of measured peaks (assets/truth.json)."""
+    """Largest known error of a simulated peak, as a share of the measured peak (assets/truth.json)."""
 
     def as_json(self) -> dict[str, Any]:
         """Return a flat JSON object; sizes in bytes."""

@@ -1,4 +1,4 @@
-"""A figure that is not known exactly (low, expected, high), and notes on figures by level."""
+"""Ranges of figures that are not known exactly (low, expected, high), and notes by level."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 ROUNDING = 1e-9
-"""Relative error up to which ends in the wrong order, from rounding, are corrected."""
+"""Relative difference up to which ends in the wrong order count as rounding and are swapped."""
 
 
 class RangeJSON(TypedDict):
@@ -30,7 +30,7 @@ _set = object.__setattr__
 
 @dataclass(frozen=True, slots=True, init=False)
 class Range:
-    """low ≤ expected ≤ high, in the unit that the field names."""
+    """A figure that is not known exactly: low ≤ expected ≤ high. The name of the field that holds it says the unit."""
 
     low: float
     expected: float
@@ -54,26 +54,26 @@ class Range:
         return Range(self.low * factor, self.expected * factor, self.high * factor)
 
     def reached_by(self, other: "Range") -> "Range":
-        """Return the larger of both ranges at each of low, expected and high."""
+        """Return the larger of two ranges, at each of low, expected and high."""
         return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))
 
     def multiplied(self, other: "Range") -> "Range":
-        """Return the product at each of low, expected and high; both ranges must be above zero."""
+        """Return the product of two ranges above zero, at each of low, expected and high."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
 
     def plus(self, other: "Range") -> "Range":
-        """Return the sum at each of low, expected and high."""
+        """Return the sum of two ranges, at each of low, expected and high."""
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
     def plus_independent(self, other: "Range") -> "Range":
-        """Return the sum of two independent figures: distances of the ends add up in quadrature."""
+        """Return the sum of two figures with independent errors: the distances of the ends are added in quadrature."""
         expected = self.expected + other.expected
         below = math.hypot(self.expected - self.low, other.expected - other.low)
         above = math.hypot(self.high - self.expected, other.high - other.expected)
         return Range(expected - below, expected, expected + above)
 
     def over(self, divisor: "Range") -> "Range":
-        """Return the quotient: low by the divisor's high, expected by expected, high by the divisor's low."""
+        """Return the quotient of two ranges: low by the divisor's high, expected by expected, high by its low."""
         return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
 
     def as_json(self) -> RangeJSON:
@@ -91,7 +91,7 @@ def middle(values: Sequence[float]) -> float:
 
 
 class Caution(str):
-    """A note of level "warning"; other notes are plain strings."""
+    """A note of level "warning". Other notes are plain strings."""
 
     __slots__ = ()
 

@@ -16,25 +16,25 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
-"""Shares of the energy for which the necessary rank is reported."""
+"""Shares of the energy (sum of squared singular values) for which the required rank is reported."""
 FAINT = 0.01
-"""Share of the median module's norm below which an update is reported as faint."""
+"""Share of the median module's norm below which a module's update is reported as faint."""
 FEW_STEPS = 200
-"""Training steps below which ranks mostly reflect the random start (small Llama, r = 64; docs/method.md)."""
+"""Training steps below which ranks mostly reflect the random initial values (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
-"""Relative rounding error up to which a sum reaches a share."""
+"""Relative rounding error within which a sum counts as reaching a share."""
 
 
 def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
-    """Return the lora_alpha that gives this scale at this rank, as an integer where possible."""
+    """Return the lora_alpha that gives this scale at rank r, as an integer where possible."""
     alpha = scale * (sqrt(r) if use_rslora else r)
     return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpectrum:
-    """Singular values of one update, scale · B·A. module: its name in PEFT's patterns, one for all experts of a fused
-    parameter. singular_values: all r, falling; 0 where the update does not use the rank."""
+    """Singular values of one update, scale · B·A. module: Name in PEFT's patterns, common to all experts of a fused
+    parameter. singular_values: All r values, the largest first; 0 for a rank that the update does not use."""
 
     name: str
     module: str
@@ -44,7 +44,7 @@ class LayerSpectrum:
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy of the first k values, by k = 0 to r."""
+        """Energy (sum of squares) of the k largest singular values, for k = 0 to r."""
         return (0.0, *accumulate(value * value for value in self.singular_values))
 
     @property
@@ -62,29 +62,29 @@ class LayerSpectrum:
 
     @cached_property
     def effective_rank(self) -> float:
-        """exp of the entropy of the singular values, normalised to sum to 1 (Roy and Vetterli 2007); 0 when dead."""
+        """exp of the entropy of the singular values over their sum (Roy and Vetterli 2007); 0 for a zero update."""
         total = fsum(self.singular_values)
         shares = [value / total for value in self.singular_values if value > 0]
         return exp(-fsum(share * log(share) for share in shares)) if shares else 0.0
 
     @property
     def stable_rank(self) -> float:
-        """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
+        """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 for a zero update."""
         return self.energy / self.singular_values[0] ** 2 if not self.is_dead else 0.0
 
     def energy_kept(self, k: int) -> float | None:
-        """Return the share of the update's energy in its first k values; None when dead."""
+        """Return the share of the update's energy that rank k keeps; None for a zero update."""
         return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
 
     def rank_for(self, share: float) -> int:
-        """Return the smallest rank that keeps this share of the update's energy; 0 when dead."""
+        """Return the smallest rank that keeps this share of the update's energy; 0 for a zero update."""
         return 0 if self.is_dead else bisect_left(self.kept, share * self.energy * (1 - SAME))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """Singular values of a whole adapter. r: highest rank of any module. training_steps: optimizer steps of its
-    training; None where no run of RankViz tells them."""
+    """Singular values of a whole adapter. r: Highest rank of any module. training_steps: Optimizer steps of its
+    training; None where no run of RankViz trained it."""
 
     name: str
     r: int
@@ -99,13 +99,13 @@ class Spectrum:
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy of all updates truncated to rank k, by k = 0 to r; lower ranks repeat their last value."""
+        """Energy of all updates together at rank k, for k = 0 to r; updates of a lower rank keep all of theirs."""
         lines = ((*layer.kept, *repeat(layer.energy, self.r - layer.r)) for layer in self.layers)
         return tuple(map(fsum, zip(*lines, strict=True)))
 
     @property
     def after_few_steps(self) -> bool:
-        """True where its ranks are known to reflect mostly the random start."""
+        """True where the training was so short that ranks mostly reflect the random initial values."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
     @cached_property
@@ -114,20 +114,20 @@ class Spectrum:
         return tuple(layer for layer in self.layers if not layer.is_dead)
 
     def energy_kept(self, k: int) -> float | None:
-        """Return the share of all energy that rank k for all modules keeps; None where there is no update."""
+        """Return the share of all energy that rank k for all modules keeps; None where all updates are zero."""
         return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
 
     def rank_for(self, share: float) -> int:
-        """Return the smallest rank for all modules that keeps this share of all energy; 0 where there is no update."""
+        """Return the smallest rank for all modules that keeps this share of all energy; 0 if all updates are zero."""
         return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
 
     def weakest(self, k: int) -> float:
-        """Return the smallest share of its own energy that any module keeps at rank k; 0 without updates."""
+        """Return the smallest share that any module keeps of its own energy at rank k; 0 where all updates are zero."""
         return min((layer.kept[min(k, layer.r)] / layer.energy for layer in self.used), default=0.0)
 
     @property
     def dead(self) -> tuple[str, ...]:
-        """Names of modules without any update."""
+        """Names of modules whose update is zero."""
         return tuple(layer.name for layer in self.layers if layer.is_dead)
 
     @property
@@ -139,7 +139,7 @@ class Spectrum:
 
 
 def in_words(spectrum: Spectrum) -> str:
-    """Return up to three sentences, such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
+    """Return up to three sentences such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
     if not spectrum.kept[-1]:
         return (
             "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
@@ -171,9 +171,9 @@ class Truncation(NamedTuple):
 
 
 def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
-    """Return useful truncations: lower ranks in rising order, then a rank for each module where that lowers any. Half
-    the trained rank is always included, for adapters that need their whole rank; after few steps it is the only one,
-    since the energy is the random start's. Empty for r = 1 or without an update."""
+    """Return useful truncations: lower ranks for all modules, rising, then a rank for each module if that lowers any.
+    Half the trained rank is always there, also for adapters that use their whole rank; after few steps it is the only
+    one, as the energy is that of the random initial values. Empty for r = 1 or where all updates are zero."""
     if spectrum.r == 1 or not spectrum.kept[-1]:
         return ()
     if spectrum.after_few_steps:
@@ -185,7 +185,7 @@ def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
 
 
 def proposed_rank(spectrum: Spectrum) -> int:
-    """Return a lower rank for all modules: one that keeps 99 % of the energy, or half after few steps; at least 1."""
+    """Return a lower rank for all modules, at least 1: one that keeps 99 % of the energy; half after few steps."""
     if spectrum.after_few_steps:
         return max(1, spectrum.r // 2)
     return max(1, min(spectrum.rank_for(NEARLY_ALL), spectrum.r - 1))
@@ -196,8 +196,8 @@ BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
 
 def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
-    """Return a rank by layer's name: `r` for all (at most the layer's own rank), or the smallest that keeps the share
-    `energy` of the layer's energy; at least 1, since PEFT has no rank 0."""
+    """Return a rank for each layer, by name: `r`, or at most the layer's own rank; or the smallest that keeps the share
+    `energy` of the layer's energy. At least 1, since PEFT has no rank 0."""
     if (r is None) == (energy is None):
         raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
     if r is not None:
@@ -217,7 +217,7 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
 
 
 def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """Return ranks by module: the highest of its layers' ranks, since all experts of a fused parameter share one."""
+    """Return a rank for each module: the highest of its layers' ranks, as experts of a fused parameter share one."""
     wanted: dict[str, int] = {}
     for layer in spectrum.layers:
         wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
@@ -225,7 +225,7 @@ def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
 
 
 def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
-    """Return PEFT patterns for modules whose value is not the default, one for all blocks that share it."""
+    """Return PEFT patterns for modules whose value is not the default; one for all blocks with equal values."""
     blocks: dict[tuple[str, str, Value], list[str]] = {}
     by_pattern: dict[str, Value] = {}
     for name, value in values.items():
@@ -251,7 +251,7 @@ class Ranks(NamedTuple):
 
 
 def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
-    """Return the settings that give each module its rank and keep its scale."""
+    """Return PEFT's settings that give each module its rank and its scale; both are given by module."""
     alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
     ((r, _),) = Counter(by_module.values()).most_common(1)
     ((alpha, _),) = Counter(alphas[name] for name, k in by_module.items() if k == r).most_common(1)
@@ -259,8 +259,8 @@ def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[st
 
 
 def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
-    """Return settings for a new training in which each module has the smallest rank that keeps this share of its
-    energy, and its scale. None after few steps, when the energy is that of the random start."""
+    """Return settings for a new training: each module has its present scale, and the smallest rank that keeps this
+    share of its energy. None after few steps, because the energy is that of the random initial values."""
     if spectrum.after_few_steps:
         return None
     wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
@@ -268,7 +268,7 @@ def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
 
 
 MOST_PARTS = 8
-"""Most parts of a shortened module name, so that a malicious name of many dots takes no time."""
+"""Most parts of a shortened module name, so that a hostile name with many dots takes no time."""
 USUAL_ORDER = (
     *("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "o_proj"),
     *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
@@ -281,9 +281,8 @@ def grid(
     """Return the layers by module and block.
 
     Returns:
-        The shortest distinct module names ("q_proj", "self_attn.out_proj"), in the usual order; the numbers of the
-        blocks as texts, "–" for modules outside all blocks; and the layers by (module, block), several where a block
-        has several experts.
+        The shortest distinct module names ("q_proj", "self_attn.out_proj"), in the usual order; block numbers as texts,
+            "–" for modules outside blocks; and the layers by (module, block), several for a block with several experts.
     """
     by_kind: dict[str, list[tuple[str, LayerSpectrum]]] = {}
     for layer in spectrum.layers:
@@ -376,4 +375,4 @@ TERMS = (
         "Vershynin 2007]",
     ),
 )
-"""Terms with their meaning and its source."""
+"""(term, its meaning with the source) for each term used with spectra."""

@@ -1,6 +1,6 @@
-"""Reads training data as rows of prompt and completion: the shipped samples, or a JSONL, JSON, CSV or Parquet file.
+"""Reads training data as rows of prompt and completion: shipped samples, or a JSONL, JSON, CSV or Parquet file.
 Errors name a row by its number: the line of a JSONL file, else its place among the rows. Nothing is guessed and no row
-is skipped; turns of a chat without a loss are left out and counted."""
+is skipped. Turns of a chat from which nothing can be learned are left out and counted."""
 
 import codecs
 import csv
@@ -21,14 +21,14 @@ from rankviz.units import counted
 
 MAX_FILE_BYTES = 200 * 10**6
 MAX_ARRAY_BYTES = 50 * 10**6
-"""Bytes of a JSON array, which is parsed at once and takes ten times its size in memory."""
+"""Most bytes of a JSON array. It is parsed at once, and takes ten times its size in memory."""
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
 
 
 def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
-    """Yield the objects of a file with one object per line, or of a JSON array."""
+    """Yield (row number, object) from a file with one JSON object per line, or from a JSON array."""
     is_array = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[") and not name.lower().endswith(".jsonl")
     if is_array and len(content) > MAX_ARRAY_BYTES:
         raise BadDataError(
@@ -94,22 +94,22 @@ SUFFIXES = tuple(READERS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """The rows of one file."""
+    """The rows of one data file."""
 
     title: str
     format: Format
     examples: tuple[Example, ...]
     fingerprint: str
-    """The first 16 digits of the file's SHA-256."""
+    """First 16 hexadecimal digits of the file's SHA-256."""
     traits: tuple[str, ...] = ()
-    """Facts on the rows that other programs must know, sorted (Trait in core/cost/data.py)."""
+    """Features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)."""
     notes: tuple[str, ...] = ()
     """Sentences on values that were converted or left out while reading."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Data shipped with RankViz, from assets/data/index.json."""
+    """A data set that ships with RankViz, as listed in assets/data/index.json."""
 
     id: str
     title: str
@@ -136,7 +136,7 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
 
 
 def read(data: str, assets: Path = ASSETS) -> Dataset:
-    """Read a sample by its id or a file by its path; raise BadDataError with what to correct."""
+    """Read a sample by its id or a file by its path; raise BadDataError, which says what to correct."""
     sample = next((sample for sample in samples(assets) if sample.id == data), None)
     path = Path(assets) / "data" / sample.file if sample else existing(data)
     if path is None or path.suffix.lower() not in READERS or not path.is_file():
@@ -166,7 +166,7 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
 
 
 def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDataError:
-    """Return the error for data that is neither a sample nor a file that can be read."""
+    """Return the error for a text that names no sample and no readable file. exists: True if there is such a file."""
     if not exists and Path(data).suffix.lower() in READERS:
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))

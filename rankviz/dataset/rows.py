@@ -12,13 +12,13 @@ from rankviz.errors import BadDataError
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
 HALVES = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which no file can hold."""
+"""Half of a surrogate pair, which cannot be written to a file."""
 
 NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
-"""A cell of a CSV file that other programs read as a number."""
+"""Pattern of a CSV cell that other programs read as a number."""
 
 ROLES = {"human": "user", "gpt": "assistant"}
-"""Role by ShareGPT's name."""
+"""Role of a message by ShareGPT's name for it."""
 
 Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 
@@ -29,35 +29,35 @@ REQUIRED: dict[Format, tuple[str, ...]] = {
     "instruction": ("instruction", "output"),
     "text": ("text",),
 }
-"""Columns of each format, in the order in which the first row is checked for them."""
+"""Columns of each format. Formats are tried in this order on the first row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One row. With messages, a chat: the model's chat template writes it, and the assistant's turns are learned.
-    Otherwise prompt and completion are joined as they are, and the completion is learned."""
+    """One row of training data. With messages it is a chat, which the model's chat template formats; the assistant's
+    turns are learned. Without messages, prompt and completion are joined unchanged, and the completion is learned."""
 
     prompt: str = ""
     completion: str = ""
     messages: tuple[tuple[str, str], ...] = ()
     """(role, content) of each turn; the last turn is the assistant's."""
     turns_left_out: int = 0
-    """Number of turns after the assistant's last answer, from which nothing is learned."""
+    """Number of turns after the assistant's last answer, which are left out because nothing is learned from them."""
 
     @property
     def has_prompt(self) -> bool:
-        """Tell whether any text precedes the last learned text."""
+        """True where there is text before the last learned text."""
         return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
 
     def as_pair(self) -> tuple[str, str]:
-        """Return (prompt, answer): the text that the model is given, and the text that it learns."""
+        """Return (prompt, answer): the text that the model gets, and the text that it learns."""
         if not self.messages:
             return self.prompt, self.completion
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
 
 
 def format_of(row: dict, name: str) -> Format:
-    """Return the format of a file, by the columns of its first row; raise BadDataError where there is none."""
+    """Return the format of a file, from the columns of its first row; raise BadDataError where no format fits."""
     for format_, required in REQUIRED.items():
         if all(column in row for column in required):
             return format_
@@ -68,8 +68,8 @@ def format_of(row: dict, name: str) -> Format:
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example | None:
-    """Return the example of a row; None for a chat in which the assistant says nothing. Raise BadDataError with what is
-    wrong."""
+    """Return the example of a row; None for a chat without an answer of the assistant. Raise BadDataError for a bad
+    row."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
@@ -92,8 +92,8 @@ def example_of(format_: Format, row: dict, where: str) -> Example | None:
 
 
 def traits_of(format_: Format, row: dict) -> Iterator[str]:
-    """Yield what other programs' readers must know of a valid row (Trait in core/cost/data.py). For instructions,
-    "input" means that the row has an input."""
+    """Yield the features of a valid row on which exports depend (Trait in core/cost/setup.py). "input" means that a row
+    of instructions has an input."""
     cells = [row[column] for column in REQUIRED[format_]]
     if format_ == "instruction" and row.get("input") is not None:
         yield "input"
@@ -141,7 +141,7 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example | None:
-    """Return the chat up to the assistant's last answer; None without one. after: length of the prompt in turns."""
+    """Return the chat up to the assistant's last answer; None without one. after: Number of messages in the prompt."""
     answers = [i for i, (role, content) in enumerate(messages) if role == "assistant" and content and i >= after]
     if not answers:
         return None

@@ -57,7 +57,7 @@ class VerdictAnswerJSON(VerdictJSON):
 
 
 class PointJSON(TypedDict):
-    """One value of a study. The standard error is null if the study has one run or does not give it."""
+    """One value of a study. The standard error is null where the study has one run or gives no error."""
 
     rank: int
     value: float
@@ -108,8 +108,8 @@ class ResizedJSON(TypedDict):
 
 
 def planning(api: Api) -> Sequence[Callable[..., Any]]:
-    """Return the endpoints. A missing model defaults to an empty text, so that the error is a sentence: Gradio answers
-    a missing argument without one."""
+    """Return the endpoints. A missing model is an empty text by default, so that the answer is RankViz's error in
+    words: for a missing argument, Gradio's has none."""
 
     @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
     def estimate(**options: Any) -> EstimateAnswerJSON:
@@ -136,7 +136,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
-        """Forecast how far each rank falls short of r = 128 from studies, as a band; with runs, also from these."""
+        """Forecast how far each rank falls short of r = 128 in published studies; with runs, a sweep's own forecast
+        too."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}

@@ -64,7 +64,7 @@ class RunAnswerJSON(RunJSON):
 
 
 class StartedJSON(TypedDict):
-    """A sweep that is queued now, and its engine; expected says in sentences what it will take."""
+    """A sweep that is queued now, and its engine; expected has sentences on its expected time, memory and cost."""
 
     sweep_id: str
     engine: str

@@ -43,8 +43,8 @@ def _row(model_id: str) -> dict[str, str] | None:
 
 
 def is_chat_model(model_id: str, model_type: str = "") -> bool | None:
-    """Return True for a chat model, False for a base model, None where neither the list nor the name says. model_id:
-    Hub id or folder. model_type: from its config.json, for folders with other names."""
+    """Return True for a chat model, False for a base model, None where neither LLaMA-Factory's list nor the name tells.
+    model_id: Hub id or folder. model_type: from its config.json, for folders with other names."""
     row = _row(model_id)
     return is_chat(model_id, model_type, listed=row["chat"] == "yes" if row else None)
 
@@ -73,7 +73,7 @@ def end_of_turn(model_id: str, model_type: str = "") -> str | None:
 NOT_IN_ALL = ("lm_head", "feed_forward.router")
 """Modules that "all" never includes: the head, and Llama 4's router, whose linear layer has a class of another name."""
 _WHOLE_OF = {"ministral3": "mistral3", "mistral": "mistral3", "mllama_text_model": "mllama"}
-"""model_type of the whole checkpoint by that of its text tower, where removing "_text" does not give it."""
+"""model_type of a whole checkpoint, by the model_type of its text tower, where removing "_text" does not give it."""
 
 
 def composite(model: ModelSpec) -> dict[str, list[str]] | None:
@@ -86,8 +86,9 @@ def composite(model: ModelSpec) -> dict[str, list[str]] | None:
 
 
 def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:
-    """Return paths of the modules that LLaMA-Factory gives to PEFT; None where it gives the names themselves. plan:
-    with the target names of the file. vision: True where the file unfreezes the vision tower and the projector."""
+    """Return paths of the modules that LLaMA-Factory gives to PEFT; None where it gives the target names. plan: the
+    adapter with the target names of the file. vision: True where the file unfreezes the vision tower and the
+    projector."""
     family = composite(model)
     if family is None:
         return None

@@ -66,8 +66,9 @@ def wanted_plan(
 def best_way(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]:
-    """Return settings, adapter as written, adapter that then trains (None where training is refused) and notes: the
-    first way that trains exactly the requested number of parameters, else the first way accepted."""
+    """Return settings of an export, the adapter as written, the adapter that then trains (None where training is
+    refused) and notes. They are the first of `_variants` that train exactly the requested number of parameters, else
+    the first that the framework accepts."""
     first = refused = None
     by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
@@ -122,8 +123,8 @@ def _trained(
     tool: str,
     paths: tuple[str, ...] | None,
 ) -> tuple[AdapterPlan | None, tuple[str, ...]]:
-    """Return the adapter that trains from the file, which cannot name an MoE scheme, and notes; None where PEFT
-    refuses it. paths: the modules that the tool gives to PEFT; None where it gives target names."""
+    """Return the adapter that a training with the file makes, and notes; None where PEFT refuses it. The file cannot
+    name an MoE scheme. paths: the modules that the tool gives to PEFT; None where it gives target names."""
     as_written = replace(
         lora,
         target_modules=plan.target_modules if paths is None else paths,
@@ -141,12 +142,12 @@ def _trained(
 
 
 FILE_NAME = "train.jsonl"
-"""Name in an export where the user's file is unknown."""
+"""File name in an export where the name of the user's file is unknown."""
 USUAL: dict[str, set[Trait]] = {
     "messages": {"role", "user", "assistant"},
     "conversations": {"from", "human", "gpt"},
 }
-"""Key and roles of the messages in chats of these forms."""
+"""Key and roles of the messages, by the form of chats."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""
 
@@ -165,8 +166,8 @@ class Recipe:
     plan: AdapterPlan
     """Adapter as written for PEFT: target names, the experts' parameters, and modules that Unsloth saves in full."""
     trained: AdapterPlan | None = None
-    """Adapter that trains from these names: the plan, or another where the tool has its own rule for modules or cannot
-    name experts. None where training is refused."""
+    """Adapter that trains from these names: the plan, or another adapter where the tool has its own rule for modules or
+    cannot name experts. None where training is refused."""
     names_experts: bool = True
     """True where the tool can name fused experts and their rank (PEFT's target_parameters and rank_pattern)."""
     adapter_parameters: int

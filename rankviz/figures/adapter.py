@@ -39,8 +39,8 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
 
 
 class ByIndexInfo(NamedTuple):
-    """Content of a figure of one number by rank or by index of a singular value, from 1. r: the rank to truncate to,
-    which is marked; None for no mark. empty: the sentence to show without values."""
+    """Content of a figure with one number by rank, or by index of a singular value; both start at 1. r: the rank to
+    truncate to, which is marked; None for no mark. empty: the sentence to show without values."""
 
     values: Mapping[int, float] = MappingProxyType({})
     r: int | None = None
@@ -99,7 +99,7 @@ def energy_figure(info: ByIndexInfo, *, height: int = 300) -> style.Drawing:
 
 
 def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = "") -> MapInfo:
-    """Return the map of a spectrum: a cell is the layer to draw, of several experts the one that keeps least.
+    """Return the map of a spectrum. A cell shows one layer; of several experts, the one that keeps the least energy.
 
     Args:
         spectrum: The adapter.

@@ -51,7 +51,7 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 
 
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
-    """Return the cost axis of these ranks for a key of X_LABELS."""
+    """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
     axes = {
         "file": CostAxis(
@@ -120,8 +120,8 @@ def _between(place: Mapping[int, float], r: float) -> float:
 
 
 def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
-    """Return the model's first sweep that measured this quality, followed by its fast curve: for a shortfall, the first
-    with two ranks, in % of the mean loss of its highest rank."""
+    """Return the points of the model's first sweep that measured this quality, and of its fast curve. For a shortfall,
+    it is the first sweep with two ranks, and points are in % of the mean loss of its highest rank."""
     metric, is_shortfall = METRICS.get(tradeoff.quality, LOSS), tradeoff.quality in SHORTFALLS
     if tradeoff.quality == SHORTFALL_SCORE:
         return []
@@ -316,7 +316,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
 
 
 def _y_range(band: Sequence[RankForecast | BentRank], points: Sequence[Point]) -> list[float] | None:
-    """Return the y range, without the far end of the 80 % band at low ranks, which would flatten everything else."""
+    """Return the y range. It leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the
+    chart."""
     known = [rank for rank in band if rank.low_80 is not None]
     pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in band]
     pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Rows = Sequence[Mapping[str, object]]
-"""Content of a figure as table rows."""
+"""The numbers of a figure as table rows."""
 P = ParamSpec("P")
 
 
@@ -125,7 +125,7 @@ def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more: Any) -> dict[str, Any]:
-    """Return a trace of points or of a line."""
+    """Return a plotly.js trace of points or of a line."""
     return {"type": "scatter", "x": list(x), "y": list(y), "mode": mode, **more}
 
 
@@ -231,9 +231,9 @@ ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in ra
 
 
 class CostAxis(NamedTuple):
-    """One kind of cost of a rank. value: the cost, None where unknown. ticks: of a logarithmic axis; empty for a linear
-    one. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a sentence on
-    what to do if no rank has a value."""
+    """One kind of cost of a rank. value: the cost, None where unknown. ticks: ticks of a logarithmic axis; empty for a
+    linear axis. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a
+    sentence on what to do if no rank has a value."""
 
     title: str
     value: Callable[[Any], float | None]
@@ -246,7 +246,7 @@ class CostAxis(NamedTuple):
 
 class Point(NamedTuple):
     """One rank of a study, a sweep or a fast curve. error: half the length of its error bar, None where unknown.
-    chosen: rank that a click selects, if it is not r. call: the verdict on the rank; empty where none compares it."""
+    chosen: rank that a click selects, if it is not r. call: the verdict on the rank; empty without a verdict."""
 
     r: int
     x: float

@@ -59,9 +59,9 @@ COST_AXES = {
 
 
 class PointGroup(NamedTuple):
-    """Points that may be compared: one sweep. A point is the mean of a rank's runs, with their standard deviation as
-    error. front: points that no other point beats in both cost and quality. smallest: the smallest rank that cannot be
-    distinguished from the best; None where no ranks are compared."""
+    """Points of one sweep, which may be compared. A point is the mean of a rank's runs, with their standard deviation
+    as error. front: points that no other point beats in both cost and quality. smallest: the smallest rank that cannot
+    be distinguished from the best; None where no ranks are compared."""
 
     label: str
     points: Sequence[Point]
@@ -70,8 +70,8 @@ class PointGroup(NamedTuple):
 
 
 class SweepInfo(NamedTuple):
-    """Content of the figure of sweeps. picked: the rank to mark, of one sweep by rank. picked_as: the reason, in a few
-    words. source: sentences on the origin and the meaning of the points."""
+    """Content of the figure of sweeps. picked: the rank to mark, where the figure shows one sweep by rank. picked_as:
+    the reason, in a few words. source: sentences on the origin and the meaning of the points."""
 
     groups: Sequence[PointGroup] = ()
     axis: CostAxis = COST_AXES[RANK]

@@ -1,6 +1,8 @@
-"""The one way from the page to the Hub.
+"""Sends all requests of a server to the Hub.
+
 Requests run in a few child processes with a time limit. A failed request is not repeated for a while, and none is sent
-for a while after the Hub did not answer. Models of the catalogue never come here."""
+for a while after the Hub did not answer. Models of the catalogue need no request.
+"""
 
 import math
 import time
@@ -41,7 +43,7 @@ BUSY = (
 
 
 class HubDoor:
-    """Sends all requests of one server to the Hub while somebody waits.
+    """Sends requests to the Hub for visitors who wait for the answers.
 
     Args:
         lookups: Children that look up what exists.
@@ -59,7 +61,7 @@ class HubDoor:
 
     @contextmanager
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[Path]:
-        """Yield the path of a model's config.json, which exists within the block only."""
+        """Yield the path of a model's config.json; the file exists within the block only."""
         with self._lookups.folder() as folder:
             request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
@@ -117,7 +119,8 @@ class HubDoor:
         *,
         patient: bool = True,
     ) -> Any:
-        """Send a request in a child process. unavailable: message while the Hub is silent. error: raised at a bound."""
+        """Send a request in a child process. unavailable: message while the Hub does not answer. error: class of the
+        error where the request exceeds its limit of time or memory."""
 
         def require_answers() -> None:
             if time.monotonic() - self._silent_since < SILENT_SECONDS or reach.is_offline():
@@ -137,8 +140,8 @@ class HubDoor:
     def _recent(
         self, name: str, look_up: Callable[[], Any], *, serves: Callable[[Any], bool] = lambda value: True
     ) -> Any:
-        """Return the value of a name, looked up again after ANSWER_SECONDS or where it does not serve. While the
-        look-up fails, the last value that serves is returned, for as long again."""
+        """Return the value of a name, cached for ANSWER_SECONDS. A cached value that `serves` refuses is looked up at
+        once. Where the look-up fails, another cached value is used for ANSWER_SECONDS more."""
         at, value = self._known.get(name, (None, None))
         usable = at is not None and serves(value)
         if not usable or time.monotonic() - at > ANSWER_SECONDS:

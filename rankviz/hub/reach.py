@@ -1,4 +1,4 @@
-"""Finds out whether the Hub answers, where its cache is, and what of a model is cached or still to be fetched."""
+"""Finds out whether the Hub answers, where its cache is, and which files of a model are cached or to be fetched."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def has_weights(repo_id: str) -> bool:
 
 
 def _named_in(index: Path, single: str) -> Collection[str]:
-    """Return the weight files that an index names; none where the index is too long or names anything else. Strangers
-    write indexes, so this one is searched and not parsed."""
+    """Return the weight files that an index names; none where the index is too long or names other files. An index is
+    written by strangers, so it is searched and not parsed."""
     suffix = Path(single).suffix.encode()
     with index.open("rb") as file:
         text = file.read(MAX_INDEX_BYTES + 1)
@@ -130,7 +130,8 @@ def use_own(home: Path) -> None:
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove unused repositories, the least recently used first, until `is_enough`. besides: as for `idle`."""
+    """Remove unused repositories, the least recently used first, until `is_enough`. besides: ids of repositories to
+    keep."""
     for repo in idle(home, besides):
         if is_enough():
             return

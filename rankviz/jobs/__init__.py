@@ -1,6 +1,6 @@
 """Choose the next queued run, start it on an engine, and record how it ended.
 
-supervisor  the one loop of a runs folder: poll engines, end unwanted jobs, start the next ones
+supervisor  the one loop of a runs folder: poll engines, cancel runs with their jobs, start the next jobs
 queue       the order in which visitors and sweeps start
 engine      the interface of an engine, and the list of all engines
 local       worker processes of this machine

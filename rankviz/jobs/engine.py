@@ -23,7 +23,7 @@ Kind = Literal["finetune", "probe"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """Runs for one worker."""
+    """A job: runs that one worker process trains one after the other, or one probe."""
 
     attempts: tuple[Attempt, ...]
     """Attempts in the order in which the worker runs them."""
@@ -47,7 +47,7 @@ class Job:
 
 
 class End(NamedTuple):
-    """End of a job, as far as its engine knows it."""
+    """End of a job, as its engine reports it."""
 
     exit_code: int | None = None
     lost: bool = False
@@ -64,7 +64,7 @@ class End(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A job that was started on an engine and not forgotten yet, as the engine last saw it."""
+    """State of a started job, as its engine last saw it."""
 
     job: Job
     handle: str = ""
@@ -78,7 +78,7 @@ class Live:
     seconds: float | None = None
     """Billed seconds so far; None where not known, or where machines cost nothing."""
     is_at_cancelled: bool = False
-    """True where the job works on a run that was cancelled here as it waited."""
+    """True where a worker elsewhere trains a run that was cancelled in this runs folder while it was queued."""
 
 
 class Engine(Protocol):
@@ -99,13 +99,13 @@ class Engine(Protocol):
     sees_folders: bool = True
     """True where workers see the folders of this machine under the same paths."""
     divides: bool = False
-    """True where a sweep is divided among free places; False where a place costs money."""
+    """True where a sweep is divided into jobs that run at the same time; False where each job costs money."""
     about: str = ""
     """Description of the engine and its needs in one or two sentences, for people who choose where to train."""
     gpu_models: Sequence[str] = ()
     """GPU models of an engine elsewhere, as names in the table of GPUs begin: "L4", "A100"."""
     has_gpu: bool = False
-    """True where each job of an engine elsewhere gets a GPU; False also where this is not known."""
+    """True where each job of an engine elsewhere gets a GPU; False where it gets none or where this is not known."""
 
     @property
     def title(self) -> str:
@@ -135,12 +135,13 @@ class Engine(Protocol):
         ...
 
     def cancel(self, live: Live) -> End | None:
-        """End a job with all its processes; None where it has not ended yet, so that this must be called again."""
+        """Cancel a job: end all its processes. Return its end, or None where it has not ended yet; then call this
+        again."""
         ...
 
     def forget(self, live: Live) -> None:
-        """Remove what is left of an ended job: the engine's record of it, and its folder here if it has one. Call this
-        after all of the job's files were read."""
+        """Remove an ended job's folder and the engine's record of it. Call this after all of the job's files were
+        read."""
 
     def release(self) -> None:
         """Drop all state in memory, since another supervisor may take over. Jobs go on."""

@@ -92,11 +92,11 @@ class HfJobs(Remote):
     image: str = JOBS_IMAGE
     """Container image with Unsloth."""
     spend: float = JOBS_SPEND
-    """Spending limit, in US dollars, of runs that name none."""
+    """Spending limit, in US dollars, of sweeps that give none."""
     flavor: str = JOBS_FLAVOR
-    """Machine of runs that name none."""
+    """Machine of sweeps that give none."""
     sees_folders: bool = False
-    """True where jobs see the folders of this machine, as a stand-in's jobs do in tests."""
+    """True where jobs see the folders of this machine: only in tests, whose jobs run on this machine."""
     at_once: int = JOBS_AT_ONCE
     poll_seconds: float = 5.0
     missing_seconds: float = MISSING_SECONDS
@@ -117,7 +117,7 @@ class HfJobs(Remote):
         return max(1, super().room())
 
     def start(self, job: Job) -> Live | None:
-        """Start a job; None where a job that this page has restored meanwhile has its runs."""
+        """Start a job; None where another job, which was restored in the meantime, has its runs already."""
         run_ids = {*job.run_ids}
         if self._coming & run_ids:  # asked first: it is empty only once the job's folder is there
             return None
@@ -180,7 +180,8 @@ class HfJobs(Remote):
         return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
     def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
-        """Return the states of all jobs with a readable folder here, or of one sweep's, by name. Thread-safe."""
+        """Return the stored states by job name: of all jobs with a readable folder here, or of one sweep's jobs.
+        Thread-safe."""
         jobs = {}
         for folder in bundle.folders_in(self.place):
             with contextlib.suppress(OSError, ValueError):
@@ -190,10 +191,11 @@ class HfJobs(Remote):
         return jobs
 
     def restore(self, owner: str, admit: Callable[[int], AbstractContextManager[None]]) -> Iterator[Sequence[str]]:
-        """Restore the runs of an owner's newest jobs whose sweeps are not here, as after a restart of a Space, which
-        empties its disk, and follow the jobs. Nothing is started. Yield the ids of each job's runs that no newer job
-        has. admit: Called with their number; the runs are restored in the context that it returns. Raise
-        EngineUnavailableError or EngineError where a job cannot be read or is here already."""
+        """Restore runs from an owner's newest jobs on Hugging Face, and follow these jobs again: a restart of a Space
+        empties its disk, while jobs go on. Only jobs whose sweeps are missing here are read, and nothing is started.
+        Yield the ids of the runs restored from each job, without runs that a newer job has. admit: Returns the context
+        in which a number of runs is restored. Raise EngineUnavailableError or EngineError where a job cannot be read or
+        is here already."""
         hub, forgotten, found = self.logins.require(owner), self.place / "forgotten", []
         known = set(forgotten.read_text(errors="replace").split()) if forgotten.exists() else set()
         self.store.update(waits=True)
@@ -238,7 +240,8 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> tuple[Job, Submission, Sequence[RunRequest]] | None:
-        """Read a job from the bucket, or before it has begun from the repository; None if its files are invalid."""
+        """Read a job from the bucket, or from the repository where the job has not begun; None if its files are
+        invalid."""
 
         def read(path: str) -> bytes:
             path = f"{seen.name}/{path}"
@@ -338,9 +341,9 @@ class HfJobs(Remote):
 
 
 def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
-    """Return how a job ended. A restored job is not tried again by itself, since the number of its attempts is not
-    known. exit_code: Exit code of the worker, None where not known. Hugging Face's own reason has priority, since
-    Hugging Face may have ended the worker by a signal."""
+    """Return how a job ended. exit_code: Exit code of the worker, None where not known. The reason that Hugging Face
+    gives has priority over it, since Hugging Face may have ended the worker by a signal. Runs of a restored job are not
+    tried again automatically, since the number of their attempts is not known."""
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
     is_over = (seen.running_seconds or 0.0) >= terms.timeout_seconds and not had_failed
     if seen.stage == "CANCELED":

@@ -40,9 +40,10 @@ MOST_SECONDS = 7 * 24 * 3600
 LEAST_SECONDS = 300
 """Shortest time limit of a job, in seconds; in less time hardly any job gets to train."""
 FOLLOWED_SECONDS = 60.0
-"""Seconds after its last reported time for which a running job's cost counts as known."""
+"""Seconds after the last report of a running job's time in which its cost counts as known."""
 DIGITS = 6
-"""Decimal places kept before a floor or ceiling, so that a limit of 0.31 less 0.11 pays for as much as 0.2."""
+"""Decimal places to which an amount is rounded before floor or ceiling, so that 0.31 - 0.11 US dollars pay for as much
+as 0.2."""
 COSTS_UNREADABLE = (
     "What jobs of this sweep have cost cannot be read, so none starts. The owner of the server can mend "
     "hf-jobs/{} in the runs folder, or remove it: then the spending limit counts from 0."
@@ -79,9 +80,10 @@ def cost_range(training: Range, usd_per_minute: float) -> Range:
 
 
 def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
-    """Return the time limit of a new job in seconds: what the sweep's spending limit `usd` still pays for after
-    `spent` US dollars. Raise InvalidSettingError, with the limit that would be enough, where this is too little. The
-    longest expected start is subtracted, since Hugging Face bills it and may not count it against the time limit."""
+    """Return the time limit of a new job in seconds, which the rest of its sweep's spending limit pays for. usd: The
+    spending limit, in US dollars. spent: US dollars that the sweep's jobs have cost. The longest expected start is
+    subtracted, since Hugging Face bills it and may not count it against the time limit. Raise InvalidSettingError where
+    the rest is too little; the message names a limit that would be enough."""
     if not 0 < usd <= MOST_USD:
         raise InvalidSettingError(
             f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
@@ -116,7 +118,8 @@ class Bill(NamedTuple):
 
 
 def cost_so_far(submission: Submission) -> Cost:
-    """Return a rented job's cost. While its time is unknown, it may be the cost of the time limit."""
+    """Return the bounds of a rented job's cost so far, in US dollars. While its running time is not known, the upper
+    bound is the cost of its start and its time limit."""
     terms = submission.terms
     longest = terms.timeout_seconds + STARTING.high
     if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
@@ -132,15 +135,15 @@ def cost_so_far(submission: Submission) -> Cost:
 
 
 class Ledger:
-    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}. What a
-    version before 1 December 2026 stored of a sweep counts until the sweep has its own file."""
+    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}. For a
+    sweep without its own file, files of versions before 1 December 2026 are read."""
 
     def __init__(self, place: Path):
         self._place, self._lock = place, Lock()
 
     def note(self, sweep_id: str, *, limit: float | None = None, costs: Mapping[str, Cost] | None = None) -> None:
-        """Store a sweep's latest spending limit in US dollars, or costs of its ended jobs by name, in place of earlier
-        ones of the same jobs; raise OSError where it cannot be written."""
+        """Store a sweep's spending limit in US dollars, and costs of its ended jobs by job name; earlier values are
+        replaced. Raise OSError where the file cannot be written."""
         with self._lock:
             known, jobs = self._read(sweep_id)
             content = {"limit": known if limit is None else limit, "jobs": {**jobs, **(costs or {})}}
@@ -152,7 +155,8 @@ class Ledger:
         return self._read(sweep_id)[0]
 
     def bill(self, sweep_id: str, running: Mapping[str, Cost]) -> Bill:
-        """Return a sweep's bill with `running`, costs by job name; EngineUnavailableError if unreadable."""
+        """Return a sweep's bill. running: Costs, by job name, of jobs that are not in the file yet. Raise
+        EngineUnavailableError where the file cannot be read."""
         costs = {**self._read(sweep_id)[1], **running}.values()
         is_whole = all(least == most for least, most in costs)
         return Bill(len(costs), sum(least for least, _ in costs), is_whole, sum(most for _, most in costs))
@@ -172,8 +176,9 @@ class Ledger:
         raise EngineUnavailableError(COSTS_UNREADABLE.format(file.name if file.exists() else old))
 
     def _old(self, sweep_id: str) -> Mapping[str, Any]:
-        """Return the content of a sweep's file from spent.json and limit-SWEEP, or from entries of payers of the sweep
-        (SWEEP@PAYER). There a cost may be one number, of a sweep or of a job."""
+        """Return the content of a sweep's file from older versions' files: costs from spent.json, the limit from
+        limit-SWEEP. The oldest versions stored both by payer (SWEEP@PAYER), and a cost as one number, of the sweep or
+        of a job."""
         own, spent = self._place / f"limit-{sweep_id}", self._place / "spent.json"
         limits = [own] if own.exists() else self._place.glob(f"limit-{sweep_id}@*")
         jobs: dict[str, Any] = {}
@@ -186,7 +191,7 @@ class Ledger:
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
-"""Mount points in a job of the repository and of the bucket."""
+"""Paths in a job at which the repository and the bucket are mounted."""
 READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
@@ -220,7 +225,7 @@ class HubJob:
     stage: str
     message: str = ""
     seconds: float | None = None
-    """Billed seconds, at most; None where not known."""
+    """Billed seconds, as an upper bound; None where not known."""
     running_seconds: float | None = None
     name: str = ""
     """Name of the job's folder, from its label."""
@@ -233,8 +238,8 @@ class HubJob:
 class Hub:
     """Calls to Hugging Face with one token.
 
-    EngineError means that Hugging Face refused, EngineUnavailableError that the call may be tried again later. Nothing
-    was done after EngineError and EngineDeclinedError; after any other EngineUnavailableError the result is not known.
+    EngineError means that Hugging Face refused, EngineUnavailableError that the call may be tried again later. A call
+    with EngineError or EngineDeclinedError did nothing; after any other EngineUnavailableError the result is not known.
 
     Args:
         name: Name of the account; fetched when needed where it is empty.
@@ -246,7 +251,7 @@ class Hub:
         self.token = token
         self.rejected = False
         self.was_searched = False
-        """True once a search of the account for jobs to restore began."""
+        """True once a search of the account for jobs to restore has begun."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
         self._flavors: Future[Sequence[Flavor]] | None = None
@@ -262,8 +267,8 @@ class Hub:
         return self._name
 
     def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
-        """Return the machines for rent, the cheapest first, and learn the account's name. One thread fetches them for
-        all callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
+        """Return the machines for rent, cheapest first, and fetch the account's name. One thread fetches them for all
+        callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
         with self._lock:
             known, age = self._flavors, time.monotonic() - self._flavors_at
             if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
@@ -325,8 +330,9 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        """Commit files, by path, to the repository, without files of `code/` that it has. Create repository and
-        bucket, private, where they do not exist; raise EngineError where one of the two is public."""
+        """Commit files to the repository, without files of `code/` that it has already. files: Contents or local files,
+        by path in the repository. Create repository and bucket as private where they do not exist; raise EngineError
+        where one of the two is public."""
         from huggingface_hub import CommitOperationAdd
 
         bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"
@@ -541,7 +547,7 @@ def _plain(words: Any, token: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a required text; raise TypeError where it is no text, and ValueError where it is empty."""
+    """Return a text of Hugging Face's answer; raise TypeError where it is no text, and ValueError where it is empty."""
     if not isinstance(value, str):
         raise TypeError(f"a word is a {type(value).__name__}")
     if not value:

@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 """Option of prctl: the kernel kills a process when its parent ends."""
 LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
-"""Seconds for which copying is tried again after the worker has ended. Then the job ends, since it costs money."""
+"""Seconds after the end of the worker in which copying is tried again. Then the job ends, since it costs money."""
 SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
 """Names of files that are copied while they grow; other files are copied once their run has ended."""
 
@@ -73,8 +73,8 @@ class Storage:
 
 
 def carry(work: Path, back: Storage, run_ids: Sequence[str]) -> Iterator[bool]:
-    """Copy a job's files to the storage, each time that the next item is asked for: all files of runs that have just
-    ended, and all small files that have changed. Yield True where every copy succeeded."""
+    """Copy a job's files to the storage at each step of this generator: all files of runs that have just ended, and all
+    small files that have changed. Yield True where every copy succeeded."""
     read, copied = dict.fromkeys(run_ids, 0), {}  # bytes of each journal that were searched for the run's end
 
     def write(file: Path) -> bool:

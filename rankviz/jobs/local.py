@@ -36,7 +36,7 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
     "probe": (sys.executable, "-m", "rankviz.worker", "probe"),
 }
 CACHE = "UNSLOTH_COMPILE_LOCATION"
-"""Variable with the folder of Unsloth's compiled modules."""
+"""Environment variable with the folder for Unsloth's compiled modules."""
 PATIENCE_SECONDS = 1.0
 """Seconds to wait for a killed worker to end."""
 OUT_OF_MEMORY = (
@@ -55,7 +55,7 @@ KILLED = (
 
 @dataclass(slots=True)
 class Worker:
-    """A live worker, launched by this process, or found by a later supervisor (then `popen` is None)."""
+    """A live worker. popen: None where an earlier supervisor launched the worker, and this process found it."""
 
     lock: Path
     attempts: tuple[Attempt, ...]
@@ -66,8 +66,8 @@ class Worker:
     was_killed: bool = False
 
     def alive(self) -> bool:
-        """Return True while the leader lives. An ended leader of this process is left unwaited for: as a zombie it
-        keeps its pid, and so its group's, from being given to a stranger until `end` has ended the group."""
+        """Return True while the worker's first process, the leader, lives. An ended leader is not waited for until
+        `end` has ended its process group: as a zombie it keeps its process id from being given to another process."""
         return _lives(self.pid) and (is_held(self.lock) if self.popen is None else self.popen.returncode is None)
 
     def end_at(self, most_bytes: float) -> None:
@@ -172,7 +172,7 @@ def lock_file(home: Path, slot: int = 0) -> Path:
 
 
 def is_held(lock: Path) -> bool:
-    """Return True where some process holds the lock."""
+    """Return True where any process holds the lock."""
     try:
         with lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -197,7 +197,7 @@ class Local(Engine):
     most_gpus: int | None = None
     """Number of GPUs to use, at most; None for all usable ones (machine.cards.usable)."""
     gpus: Sequence[str] = ()
-    """GPUs as in CUDA_VISIBLE_DEVICES, instead of the GPUs that the driver reports."""
+    """GPUs to use, in the form of CUDA_VISIBLE_DEVICES; empty for the GPUs that the driver reports."""
     niceness: int = 0
     """Added to this process's niceness for a worker."""
     memory_bytes: float = math.inf
@@ -213,7 +213,7 @@ class Local(Engine):
         self._workers: dict[Path, Worker] = {}
         """Live workers by their lock."""
         self._ended: list[Path] = []
-        """Locks of workers that have ended, the latest last: other places are used first, since a GPU may be lost."""
+        """Locks of workers that have ended, the latest last. New jobs prefer other places, since a GPU may be lost."""
 
     def room(self) -> int:
         return len(self._slots.keys() - self._workers.keys())
@@ -285,12 +285,12 @@ class Local(Engine):
 
 
 def is_lost(exit_code: int) -> bool:
-    """Return True for the exit code of a worker whose machine or GPU failed, and not its run."""
+    """Return True where an exit code means that the machine or its GPU failed, and not the run."""
     return exit_code < 0 or exit_code == GPU_LOST
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """Return a sentence that explains an exit code and says what to do next."""
+    """Return a sentence that explains an exit code and advises what to do next."""
     if exit_code is None:
         return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
     if exit_code == -signal.SIGKILL:

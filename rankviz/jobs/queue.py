@@ -22,8 +22,8 @@ NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
-    """Return jobs for the queued records, one for all that have the same owner, sweep, engine and options, the first
-    queued first; resuming a run queues it anew."""
+    """Return jobs of the queued records: records of the same owner, sweep, engine and options are one job. Jobs are in
+    the order of their first queued record; a resumed run counts from the time when it was resumed."""
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
@@ -44,7 +44,8 @@ def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
 
 
 def served_at(records: Iterable[Record], store: RunStore, *, now: float) -> dict[str, float]:
-    """Return when each visitor's latest run began, at most `now`, in unix seconds; without visitors that have none."""
+    """Return the time at which each visitor's latest run began, by visitor id, in unix seconds and at most `now`.
+    Visitors without such a run are left out."""
     last: dict[str, float] = {}
     for record in records:
         if record.started_at is not None:

@@ -57,7 +57,7 @@ class Ray(Remote):
     resources: Mapping[str, float] = field(default_factory=lambda: RAY_RESOURCES)
     """Resources of one job, by Ray's names."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels that a node must have."""
+    """Labels that a node must have to get a job."""
     sees_folders: bool = False
     """True where nodes see the folders of this machine under the same paths."""
     given_up_seconds: float = 120.0

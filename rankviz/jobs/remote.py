@@ -54,9 +54,9 @@ from rankviz.store.durable import aside_of
 from rankviz.store.journal import parse_event
 
 EVENT_BYTES = 500
-"""Bytes per event in a journal with many events."""
+"""Expected bytes per event, for the size limit of a journal with many events."""
 READ_BYTES, CHUNK_BYTES, LOG_BYTES = 2**22, 2**26, 2**20
-"""Bytes per read of a journal and of any other file, and bytes copied of a log or a config at most."""
+"""Bytes per read of a journal, bytes per read of any other file, and the most bytes copied of a log or a config."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 """Relative paths where a worker saves adapters. All other names in a run's folder are reserved for RankViz."""
@@ -151,7 +151,8 @@ class Remote(Engine):
         """Remove the sent files of a job that nobody reads any more."""
 
     def terms(self, job: Job) -> JobTerms | None:
-        """Return machine and price of a new job, if it costs money; raise as `start` where the job must wait."""
+        """Return machine and price of a new job; None where jobs cost nothing. Raise EngineUnavailableError where the
+        job must wait, and EngineError where it can never start."""
         return None
 
     @cached_property
@@ -191,7 +192,8 @@ class Remote(Engine):
         return end and End(end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        """Remove a job's folder, and cancel the job where it may run. A job that starts later finds nothing to run."""
+        """Remove a job's folder, and cancel the job where it may run. If the cluster starts it later, it finds no
+        files."""
         folder = self.place / live.job.name
         job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, *read_job(folder))
         job.stop()
@@ -214,7 +216,7 @@ class Remote(Engine):
         self._followed.clear()
 
     def _live(self, folder: Path) -> Live:
-        """Return the job of a folder. One whose files cannot be read keeps its runs waiting, and no others."""
+        """Return the state of a folder's job. Where its files cannot be read, its runs wait, and other jobs go on."""
         try:
             job = self._follow(folder)
         except EngineUnavailableError as error:
@@ -245,8 +247,9 @@ class Remote(Engine):
 class RemoteJob:
     """A job of a cluster, submitted once and polled to its end in a thread, since any call may take minutes.
 
-    The journals here grow with the job's own; the line that ends a run is added once the run's files are here. Files of
-    a job are not trusted: sizes are limited, no link is followed, and paths must lie in an adapter of the run.
+    New events are copied from the job's journals to the journals here; the event that ends a run is copied after the
+    run's files. Files of a job are not trusted: sizes are limited, no link is followed, and paths must lie in an
+    adapter of the run.
     """
 
     def __init__(self, engine: Remote, folder: Path, job: Job, submission: Submission):
@@ -257,7 +260,7 @@ class RemoteJob:
         """The job as its cluster last reported it; None until then."""
         self.trouble = ""
         self.is_cancelling = self.is_at_cancelled = False
-        """True where the job is to be cancelled; true where it works on a run that was cancelled as it waited."""
+        """is_cancelling: True once a cancel of the job was requested. is_at_cancelled: As in `Live`."""
         self.asked_at = -math.inf
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
         self._engine, self._store = engine, engine.store
@@ -269,7 +272,7 @@ class RemoteJob:
         self._bytes_left = engine.adapter_bytes
         """Bytes of adapters, their configs included, that are still accepted."""
         self._adapters: set[tuple[str, str]] = set()
-        """Run id and relative path of the adapters that are here."""
+        """Run id and relative path of the adapters that have been copied."""
         self._lock, self._woken = threading.RLock(), threading.Event()
 
     @property
@@ -278,7 +281,7 @@ class RemoteJob:
         return self.submission.handle
 
     def stop(self) -> None:
-        """Stop writing, so that another supervisor may follow the job."""
+        """Stop following the job and writing its state, so that another supervisor may follow it."""
         with self._lock:
             self._is_stopped = True
         self._woken.set()
@@ -293,7 +296,7 @@ class RemoteJob:
                 self._finish(End(why=CANCELLED, by_us=True))
 
     def follow(self) -> None:
-        """Submit the job and poll it, until it ends or is stopped here."""
+        """Submit the job and poll it, until it ends or `stop` is called."""
         seconds = self._engine.poll_seconds
         with contextlib.suppress(EngineUnavailableError):  # stopped here
             while not (self._is_stopped or self.submission.end):
@@ -390,7 +393,8 @@ class RemoteJob:
             yield
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
-        """Copy what is new of the job's runs, which run one after the other. Return True where everything is here."""
+        """Copy new events and files of the job's runs, which run one after the other. Return True once all have been
+        copied."""
         has_all, self._at_cancelled = True, False
         for attempt in self.job.attempts:
             try:
@@ -412,7 +416,7 @@ class RemoteJob:
 
     def _copy_run(self, attempt: Attempt, is_last: bool) -> bool:
         """Copy new events of an attempt; its files come before the event that ends it. Each copied event has the
-        attempt, and the byte offset behind its line. Return True where everything is here."""
+        attempt, and the byte offset behind its line. Return True once all have been copied."""
         path = f"runs/{attempt.run_id}/events.jsonl"
         while True:
             record = self._store.record(attempt.run_id)
@@ -448,8 +452,8 @@ class RemoteJob:
             self._store.append(attempt.run_id, *events)
 
     def _with_files(self, attempt: Attempt, last: RunEvent, is_last: bool) -> RunEvent | None:
-        """Copy the files of a run. Return its last event: a failure where it completed and an adapter is not accepted;
-        None where files are still to come."""
+        """Copy the files of an ended run. Return the event that ends its journal: `last`, or a RunFailed where the run
+        completed and its adapter is not accepted; None while files are missing."""
         run_id, folder, problem = attempt.run_id, self._store.run_dir(attempt.run_id), ""
         saved = {
             each.path: each.file_bytes
@@ -494,8 +498,8 @@ class RemoteJob:
         return last
 
     def _fetch(self, attempt: Attempt, path: str, size: int, target: Path | None = None) -> int:
-        """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here, and return
-        their number; nothing where it does not exist. A folder that was deleted here is not made again."""
+        """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here. Return the
+        number of bytes, 0 where the file does not exist. A run's folder that was deleted here is not made again."""
         aside = aside_of(self.folder / "file")
         try:
             with aside.open("wb") as file:

@@ -32,13 +32,14 @@ from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 
 Row = Mapping[str, Any]
-"""A job as squeue printed it."""
+"""A job in the JSON of squeue, by names of squeue."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
     "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
 )
-"""Environment variables of Slurm's commands: no secrets, and none of a job in which the page itself runs."""
+"""Environment variables that Slurm's commands get. Secrets are left out, and variables of a Slurm job in which the page
+itself runs."""
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
 """Environment variables that tell a worker where base models are; no token, since operators can read scripts."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
@@ -55,7 +56,7 @@ NOT_SET_UP = (
     "its default partition."
 )
 LOST = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
-"""States of a job that Slurm took from its worker; its run is tried again."""
+"""States of a job whose node failed or was taken away; its run is tried again."""
 ENDED = LOST | {"COMPLETED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "CANCELLED"}
 """States of a job that has ended. In any other state, unknown ones included, a job may still run."""
 ADVICE = {
@@ -86,7 +87,7 @@ class Slurm(Remote):
     partition: str = ""
     """Partition of the cluster; empty for its default."""
     options: Sequence[str] = SLURM_OPTIONS
-    """More options of sbatch; those that RankViz sets itself have no effect, and --array must not be among them."""
+    """More options of sbatch. Options that RankViz sets itself have no effect here, and --array is not allowed."""
     python: str = ""
     """Command that starts Python on a node; empty for the page's Python under the same path."""
     is_set_up: bool = True
@@ -253,8 +254,8 @@ def read_exit_code(folder: Path) -> int | None:
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, Row]:
-    """Parse the output of `squeue --json` into a user's jobs by name. Of several jobs with one name, one that has not
-    ended has priority, then the newest. Raise ValueError where the output has another form."""
+    """Parse the output of `squeue --json` into a user's jobs by name. Where several jobs have one name, a job that has
+    not ended has priority, then the newest. Raise ValueError where the output has another form."""
     try:
         rows = [row for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
         rows.sort(key=lambda row: (not states_of(row) & ENDED, _number(row["job_id"])))

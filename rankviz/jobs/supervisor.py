@@ -1,7 +1,8 @@
-"""One supervisor per runs folder: starts queued sweeps and probes in turn, and ends jobs whose runs were cancelled.
+"""Supervises one runs folder: starts queued sweeps and probes in turn, and cancels runs with their jobs and processes.
 
 Several may be started on one folder (a second app, a command line): the one that holds HOME/supervisor.lock works, the
-others wait to take over. One loop polls each engine, ends unwanted jobs, settles the runs of ended jobs and starts new
+others wait to take over. One loop calls `tick`, which polls each engine, ends jobs whose runs were cancelled, settles
+the runs of ended jobs and starts new jobs. `cancel_runs` marks runs as cancelled and waits until `tick` has ended their
 jobs. All state is read from the journals and the engines, so that a restart loses nothing.
 """
 
@@ -52,7 +53,8 @@ BARREN_JOBS = 2
 DONE_SECONDS = 60.0
 """Seconds after the end of its last run until a job counts as hanging and is ended, since it may cost money."""
 REASON_SECONDS = 2.0
-"""Seconds until the second reason why an attempt waits is written down; twice as many until the third, and so on."""
+"""Seconds between the first and the second reason to wait that are written for an attempt; twice as many before the
+third, and so on."""
 BY_ADMIN = "by the admin"
 """Content of the cancel file where the admin cancels another visitor's run."""
 NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
@@ -70,10 +72,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Watch:
-    """Observations of a job while it runs."""
+    """State of one running job that the supervisor keeps in memory."""
 
     ending: str | None = None
-    """Reason to end the job: the id of the run that took too long, or empty; None where the job goes on."""
+    """Reason to end the job: the id of a run that took too long, or empty for any other reason; None where the job goes
+    on."""
     stuck: str = ""
     """Reason why the job could not be ended, as a sentence."""
     done_at: float = 0.0
@@ -89,13 +92,13 @@ class Supervisor:
     store: RunStore
     _: KW_ONLY
     engines: Sequence[Engine]
-    """Engines that may be used; the first one runs what asks for none."""
+    """Engines that may be used; the first one runs jobs that ask for no engine."""
     poll_seconds: float = 0.2
-    """Seconds between two rounds."""
+    """Seconds between two rounds (`tick`)."""
     run_minutes: float | None = None
     """Longest duration of a run; a longer run is ended, and the rest of its sweep goes on."""
     max_attempts: int = 1
-    """Number of lost attempts after which a run fails."""
+    """Number of attempts lost with their machine after which a run fails."""
     split_runs: int = 3
     """Least number of runs per part where a sweep is divided among free places, since each part loads the base."""
 
@@ -111,7 +114,7 @@ class Supervisor:
         self._jobs: dict[str, list[Live]] = {}
         """Jobs by engine, as last polled. An engine that cannot be reached keeps its earlier list."""
         self._watched: defaultdict[str, Watch] = defaultdict(Watch)
-        """Observations by name of the job."""
+        """State of each running job, by the job's name."""
         self._logged: dict[str, str] = {}
         self._places: dict[str, int] = {}
         self._cancelling: set[str] = set()
@@ -119,9 +122,11 @@ class Supervisor:
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
         self._settled: set[tuple[str, str]] = set()
-        """Names, and here process ids, of settled jobs: an engine may still list one for a while."""
+        """Settled jobs, which an engine may still list for a while: name, and for workers of this machine the process
+        id."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
-        """Last written (engine, place, job, reason to wait) by attempt; number of reasons; time of the last."""
+        """By attempt: the last written (engine, place, job, reason to wait), the number of written reasons, and the
+        time of the last one, from time.monotonic."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] | None = None
         """Times when visitors were last served, unix seconds; None until read from the journals."""
@@ -278,7 +283,7 @@ class Supervisor:
         return {run_id for jobs in list(self._jobs.values()) for live in jobs for run_id in live.job.run_ids}
 
     def _handle(self, engine: Engine, live: Live, unwanted: Set[str]) -> None:
-        """End a job where it is unwanted, and settle its runs once it has ended."""
+        """Cancel a job that is not needed any more, and settle the runs of a job that has ended."""
         name, end, watch = live.job.name, live.end, self._watched[live.job.name]
         if end is None:
             if run_id := self._takes_too_long(engine, live, watch):
@@ -332,8 +337,8 @@ class Supervisor:
         return running if time.monotonic() - watch.running[1] >= 60 * self.run_minutes else ""
 
     def _records(self, live: Live, *left_out: type[Exception]) -> Iterator[Record]:
-        """Yield the records of a job's runs whose current attempt is in the job, without deleted runs, and without
-        those whose reading raises one of `left_out`."""
+        """Yield the records of a job's runs. Left out are deleted runs, runs whose current attempt is not in the job,
+        and runs whose reading raises one of `left_out`."""
         for attempt in live.job.attempts:
             with contextlib.suppress(RunNotFoundError, *left_out):
                 record = self.store.record(attempt.run_id)
@@ -407,8 +412,8 @@ class Supervisor:
         return False
 
     def _settle_orphans(self, at_work: Iterable[Record]) -> None:
-        """Settle runs that have begun and are in no job. A run of an engine that cannot be reached, or is not set up
-        here, is left, since it may still be alive."""
+        """Settle runs that have begun and are in no job. Runs are left alone where their engine cannot be reached or is
+        not set up here, since their workers may still be alive."""
         in_jobs, seen = self._run_ids, {"", *self._jobs} - self.away.keys()
         for record in list(at_work):
             run_id = record.run_id
@@ -435,7 +440,8 @@ class Supervisor:
             return True
 
     def _begin(self, run_id: str) -> bool:
-        """Mark a queued run as begun, to cancel it; True also where the disk is full and no job has the run."""
+        """Mark a queued run as begun, so that no job takes it before it is cancelled. Return True where nothing else
+        has begun it, or where the disk is full and no job has the run."""
         try:
             return self.store.begin(run_id)
         except RunUnreadError:
@@ -553,7 +559,8 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _logging_errors(self, subject: str) -> Iterator[None]:
-        """Wrap work on one engine, job or run: an error is logged once, and work on the others goes on."""
+        """Wrap work on one engine, job or run: log an error once, and let work on other engines, jobs and runs go
+        on."""
         try:
             yield
         except RunNotFoundError:  # deleted meanwhile

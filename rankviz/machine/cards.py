@@ -54,8 +54,8 @@ def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Ca
 
 
 def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """Return the cards that workers use at the same time, `chosen` first: those in CUDA_VISIBLE_DEVICES up to the
-    first that does not exist, as CUDA reads it; where it is not set, the cards with the chosen card's name and memory,
+    """Return the cards that workers use at the same time, `chosen` first. With CUDA_VISIBLE_DEVICES these are its cards
+    up to the first that does not exist, as CUDA reads it; otherwise the cards with the chosen card's name and memory,
     for which the page's estimates hold."""
     if driver is None or not driver.cards:
         return ()
@@ -79,7 +79,7 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 
 
 def only(card: Card) -> dict[str, str]:
-    """Return the variables that show a worker this card alone."""
+    """Return the environment variables that show a worker no card but this one."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 

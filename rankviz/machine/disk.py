@@ -66,7 +66,8 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Tell whether this error or a cause of it is that of a full disk; where no cause says so, the disk is checked."""
+    """Tell whether this error or a cause of it means that the disk is full; where no cause tells, the disk is
+    checked."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
@@ -75,6 +76,6 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """Return the folder, or its nearest existing parent, which may be a file."""
+    """Return the folder where it exists, or else its nearest existing parent, which may be a file."""
     folder = Path(folder).absolute()
     return next(each for each in (folder, *folder.parents) if os.path.exists(each))

@@ -86,7 +86,7 @@ TIMEOUT_S = 180.0
 
 
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Check:
-    """Try what training uses in a process of its own, and return the result."""
+    """Run the training libraries for a trial in a process of their own, and return the result."""
     path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)}
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}

@@ -24,7 +24,8 @@ class Token:
     value: str = field(repr=False)
 
     def validate(self) -> None:
-        """Check that the text can be a token; raise InvalidSettingError, which does not repeat it, otherwise."""
+        """Check that the text can be a token; otherwise raise InvalidSettingError, whose message does not contain the
+        text."""
         if not TOKEN.fullmatch(self.value):
             raise InvalidSettingError(
                 "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."

@@ -1,4 +1,5 @@
-"""Files that are published (an adapter, or a sweep as a dataset) with their cards, and what Trackio gets of a run."""
+"""Files of a published adapter, or of a sweep published as a dataset, with their cards; and the data that Trackio
+gets."""
 
 import json
 import os
@@ -81,8 +82,8 @@ def known_base(base: str) -> str:
 
 
 def hub_base(request: RunRequest, given: str = "") -> str:
-    """Return the Hub id of a run's base; raise InvalidSettingError where a folder has no given id, or where the given
-    id contradicts the base that the run was trained from."""
+    """Return the Hub id of a run's base. given: Hub id for a base that is a folder. Raise InvalidSettingError where it
+    is missing, or contradicts the base that the run was trained from."""
     known = known_base(request.base)
     if known and given and known_base(given) != known:
         raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")
@@ -101,11 +102,11 @@ ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
 class Markdown(str):
-    """Text with intended Markdown marks, which is not escaped. User input must be escaped before it is put in."""
+    """Text whose Markdown marks are intended, so it is not escaped. User input must be escaped before it is added."""
 
 
 def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any], **values: Any) -> str:
-    """Return a card from its template, which escapes every value that is not Markdown."""
+    """Return the card (a README.md) from its template, which escapes every value that is not Markdown."""
     from rankviz.exports.script import templates
 
     own = templates().overlay(finalize=_marked)
@@ -295,7 +296,8 @@ def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:
 
 
 def trackio_steps(run: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Yield metrics by step: the base's evaluation at step 0, each training step, the final evaluation at the last."""
+    """Yield metrics with their step: the base's evaluation at step 0, each training step, the final evaluation at the
+    last step."""
     by_step: dict[int, dict[str, float]] = {}
     for step in run.steps:
         values = {f"train/{name}": getattr(step, name) for name in STEP_VALUES if name not in ("step", "memory_bytes")}

@@ -82,7 +82,8 @@ HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::
 
 
 def trusted(server: str, given: str) -> list[str]:
-    """Return the names of this server; IP addresses always pass, since no DNS entry redirects one.
+    """Return the names under which this server accepts requests. IP addresses are always accepted, since no DNS entry
+    can redirect them.
 
     server: the name or address that the server listens on. given: value of RANKVIZ_HOSTS.
     """
@@ -103,8 +104,9 @@ async def check_request_head(
     app: Any, scope: Any, receive: Any, send: Any, *, server: str, given: str, shared: bool
 ) -> None:
     """Answer 400 to headers or a path that cannot be read, 421 to a request for a name that is not this server's, and
-    403 to another site's page, except on a shared Space, where it has no visitor. Else only sites of RANKVIZ_HOSTS,
-    and the Hub for a Space, may frame the page. shared: True where strangers use the page; others as for `trusted`."""
+    403 to a request from another site's page. A shared Space answers that request, as of a visitor who is not known.
+    Elsewhere, only sites of RANKVIZ_HOSTS, and the Hub for a Space, may frame the page. shared: True where strangers
+    use the page; for the others see `trusted`."""
     if scope["type"] == "websocket":  # of which the page has none
         return await send({"type": "websocket.close"})
     if scope["type"] != "http":
@@ -158,8 +160,8 @@ def _is_among(names: Collection[str], host: str) -> bool:
 
 HOST_HEADERS = (b"host", b"x-forwarded-host")
 GRADIOS_OWN = b"x-gradio-server"
-"""Header of Gradio's page-rendering server, which is not used here. It is removed, since anyone can send it, and Gradio
-copies it into answers to other visitors."""
+"""Header of Gradio's page-rendering server, which RankViz does not use. It is removed from requests, since anyone can
+send it, and Gradio copies it into answers to other visitors."""
 RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
 """Pattern of a Range header with one range, all that Gradio reads. Others are removed: the whole file is sent."""
 MAX_PATH_BYTES = 2000
@@ -168,7 +170,7 @@ MAX_NAME_BYTES = 255
 
 
 def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers without those that nothing may read, and with a Host, which HTTP/1.0 may leave out."""
+    """Return the headers without those that Gradio must not read, and with a Host, which HTTP/1.0 may leave out."""
     headers = [
         (name, value)
         for name, value in scope["headers"]
@@ -182,7 +184,8 @@ def _clean(scope: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _unreadable(scope: Any) -> str:
-    """Return the name of the request's part that cannot be read; empty where all can. "null" and empty headers can."""
+    """Return the name of the request's part that cannot be read; empty where all can be read. Empty headers can be
+    read, and so can an origin "null"."""
     path = scope["path"].encode(errors="replace")
     is_long = len(path) > MAX_PATH_BYTES or any(len(name) > MAX_NAME_BYTES for name in path.split(b"/"))
     if is_long or UNPRINTABLE.search(scope["path"]):
@@ -259,7 +262,8 @@ async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> N
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """Return the whole body; None where the sender has disconnected."""
+    """Return a request's whole body; None where the sender has disconnected. Raise HTTPException 413 for a longer
+    body."""
     body, values, more = b"", 0, True
     while more:
         message = await receive()
@@ -287,8 +291,8 @@ def once(body: bytes, receive: Any) -> Any:
 # The envelope: session, event and upload, by the names that a request gives them.
 
 FROM_MCP = {"x-gradio-user": "mcp"}
-"""Header with which Gradio's MCP server reads all answers in one session of its own, whose random name never leaves
-the server. Calls of endpoints have the headers of the caller instead."""
+"""Header of Gradio's MCP server, which reads all answers in one session of its own; the session's random name never
+leaves the server. Calls of endpoints have the headers of the caller instead."""
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Pattern of session, event and upload ids: browsers and Gradio's clients send random letters, digits and dashes."""
 SESSION = "session_hash"
@@ -299,8 +303,9 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the session name that Gradio gets for the one sent: a hash of the visitor (the same before and after a
-    login), a colon, which no sent name has, and the name. All senders without cookie and header are one visitor."""
+    """Return the session name that Gradio gets instead of the sent one: a hash of the visitor (the same before and
+    after a login), a colon, which no sent name has, and the sent name. All senders without cookie and header are one
+    visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"
@@ -372,7 +377,8 @@ def _require(fields: Iterable[tuple[str, Any]]) -> None:
 # The answer, and the log.
 
 READERS = ("asyncio", "python_multipart")
-"""Libraries that log warnings about unreadable requests and lost connections. uvicorn would undo such a level."""
+"""Libraries whose warnings about unreadable requests and lost connections are not logged. uvicorn sets its own level
+again, so its log is filtered."""
 _logged: set[tuple[str, int, type]] = set()
 
 
@@ -411,8 +417,8 @@ REFUSED = "rankviz.refused"
 
 @middleware
 async def answer_errors(app: Any, scope: Any, receive: Any, send: Any) -> None:
-    """Answer an unexpected error with a sentence and log it once, where the server would write a traceback for each;
-    and a refused event with 422, where Gradio answers 500. Comes before RankViz's other middleware."""
+    """Answer an unexpected error with a sentence, and log it once; without this, the server would log a traceback each
+    time. Answer a refused event with 422, where Gradio answers 500. Comes before RankViz's other middleware."""
     started, scope[REFUSED] = False, []
 
     async def noted(message: Any) -> None:

@@ -33,8 +33,8 @@ Made = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 
 
 class MadeOnce:
-    """ASGI middleware: makes the page and each script and stylesheet once, one at a time, and caches them; the page
-    for each request where Gradio asks for a login.
+    """ASGI middleware: makes the page and each script and stylesheet once, one at a time, and caches them. Where Gradio
+    asks for a login, the page is made for each request.
 
     tags: HTML that is inserted into the page before Gradio's first script, since Gradio's own `head` comes too late for
     the page's first numbers.
@@ -67,7 +67,8 @@ class MadeOnce:
         await _send(send, *written(made, origin, takes_gzip))
 
     async def _once(self, scope: Any, receive: Any, app: Any, headers: list[tuple[bytes, bytes]]) -> Made:
-        """Return the cached answer to a request with these headers and no query, on which no such answer depends."""
+        """Return the cached answer to a request with these headers. The query is left out, since no cached answer
+        depends on it."""
         key = scope["path"], app is self.app
         whole = {**scope, "scheme": "http", "method": "GET", "query_string": b"", "headers": headers}
         async with self._turn:

@@ -1,4 +1,4 @@
-"""Quotas: the most sweeps, runs, adapters, bases and disk space of a visitor; core/runs/request.py limits one run."""
+"""Checks the limits of a visitor (sweeps, runs, adapters, disk space); core/runs/request.py checks those of one run."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ DISK_SECONDS = 20.0
 
 
 class Quota(Operations):
-    """Quota of the current visitor, and their uploads. A page that is not shared has no limits unless the settings set
-    some."""
+    """Checks the limits of the current visitor before runs are queued (`check_visitor_limits`), and counts and deletes
+    the visitor's uploads. A page that is not shared has no limits unless the settings set some."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -130,12 +130,12 @@ class Quota(Operations):
     def check_visitor_limits(
         self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
     ) -> Iterator[None]:
-        """Context in which `new` runs or probes may be queued. Raise LimitError where the visitor or the server has no
-        room. Old runs and bases that make room are deleted at its end, unless an error leaves it.
+        """Check all limits of the current visitor and of the server, then let the body queue `new` runs or probes.
+        Raise LimitError where a limit would be exceeded. Old runs and bases are deleted after the body to make room,
+        unless the body raises an error.
 
-        runs: all runs that are queued, added or resumed.
-        sweep_id: the sweep that the runs belong to, if it exists already.
-        adds: True where the runs are new runs of that sweep.
+        runs: all runs that are queued, added or resumed. sweep_id: the sweep that the runs belong to, if it exists
+        already. adds: True where the runs are new runs of that sweep.
         """
         store, owners, limits = self._workspace.store, self._workspace.visitor.ids, self._workspace.limits
         with store.admission():
@@ -160,7 +160,8 @@ class Quota(Operations):
             require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total)
 
     def free_disk(self, besides: Collection[str]) -> None:
-        """Delete base models and old runs, but not these imported ones, while the disk limit is exceeded."""
+        """Delete base models and old runs while the disk limit is exceeded. besides: Ids of imported runs that are not
+        deleted."""
         if self._is_over_disk():
             with self._workspace.store.admission():
                 self._free_disk(besides)
@@ -228,7 +229,8 @@ class Quota(Operations):
         return needed
 
     def _require_place(self, sweep_id: str) -> None:
-        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep that is queued passes."""
+        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep with queued or running
+        runs passes."""
         limits = self._workspace.limits
         unended = self._workspace.store.unended()
         queued = {record.request.sweep_id for record in unended}
@@ -266,8 +268,8 @@ class Quota(Operations):
             )
 
     def _require_adapters(self, runs: Sequence[RunRequest]) -> None:
-        """Raise LimitError where the visitor's adapters leave no room for those of these runs. A base that only the Hub
-        knows, and nobody has asked for since the start, counts nothing."""
+        """Raise LimitError where the visitor's adapters leave no room for those of these runs. Runs do not count whose
+        base is only on the Hub and was not looked up since the start of this server."""
         most_mb, store = self._workspace.limits.adapters_mb_per_visitor, self._workspace.store
         if most_mb is None or not runs:
             return
@@ -292,7 +294,8 @@ class Quota(Operations):
         return 0
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Raise LimitError where deleting all that is replaceable would not meet the disk limit. Delete nothing."""
+        """Raise LimitError where deleting all runs and bases that can be replaced would not meet the disk limit. Delete
+        nothing."""
         if not self._is_over_disk():
             return
         store, home = self._workspace.store, self._workspace.home
@@ -307,7 +310,8 @@ class Quota(Operations):
             )
 
     def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
-        """Delete base models, then old runs, but not `besides` and this sweep's, until the disk limit is met."""
+        """Delete base models, then old runs, until the disk limit is met. Runs in `besides` and of this sweep are not
+        deleted."""
         if not self._is_over_disk():
             return
         if self._workspace.shared:
@@ -330,11 +334,12 @@ class Quota(Operations):
 def require_runs(
     store: RunStore, owners: Collection[str], new: int, most: int | None, most_in_total: int | None, besides: str = ""
 ) -> Sequence[Deletion]:
-    """Return what to delete once `new` runs are there: the owner's ended probes, then the oldest runs of all visitors
-    that can be made again. Raise LimitError where that is not enough. The caller holds RunStore.admission.
+    """Return the runs and probes to delete once `new` runs are queued: the owner's ended probes, then the oldest runs
+    of all visitors that can be made again. Raise LimitError where that is not enough. The caller holds
+    RunStore.admission.
 
-    owners: visitor ids of the owner of the new runs.
-    besides: the sweep that the new runs are added to, of which nothing is deleted.
+    owners: visitor ids of the owner of the new runs. besides: the sweep that gets the new runs; none of its runs is
+    deleted.
     """
     if not new or (most is None and most_in_total is None):
         return ()

@@ -45,14 +45,14 @@ def remove_old(workspace: Workspace, now: float) -> None:
 
 
 def steady_clock() -> Callable[[], float]:
-    """Return a function that returns unix seconds, which no jump of the machine's clock moves ahead."""
+    """Return a clock, a function that returns unix seconds. It does not jump when the machine's clock is set ahead."""
     at, since = time.time(), time.monotonic()
     return lambda: min(time.time(), at + time.monotonic() - since)
 
 
 def keep_clean(workspace: Workspace, make_room: Callable[[], None]) -> None:
-    """Start a thread that deletes old temporary files now, and all old files from time to time, also where several
-    apps do so in one runs folder. make_room: called at each check of a shared page's free disk space."""
+    """Start a thread that deletes old temporary files now, and all old files from time to time. Several apps may do so
+    in one runs folder. make_room: Called at each check of a shared page's free disk space."""
     temp, now = workspace.temp, steady_clock()
     with temp.work():  # takes this app's folder before those of ended apps are removed
         pass

@@ -79,7 +79,8 @@ class Rights:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Keys that sign the visitor cookies of a shared page: the one of the settings, or those of `store_key`."""
+        """Keys that sign the visitor cookies of a shared page: the key in the settings, or else those of
+        `store_key`."""
         if given := self._workspace.settings.cookie_key:
             return [given.get_secret_value()]
         from rankviz.store.ownership import store_key  # an estimate does not need it
@@ -89,8 +90,8 @@ class Rights:
         return keys
 
     def why_unknown_later(self) -> str:
-        """Return why visitors would not be recognized after a restart, as a sentence; empty where they would be.
-        Without that, a visitor cannot own anything."""
+        """Return why visitors will not be recognized after a restart, as a sentence; empty where they will be. A
+        visitor who will not be recognized cannot own anything."""
         from rankviz.store.ownership import store_key
 
         is_given = not self._workspace.shared or self._workspace.settings.cookie_key
@@ -118,8 +119,8 @@ class Rights:
         return visitor.admin or visitor.owns(self._workspace.store.ownership(run_id).owner)
 
     def named(self, run_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return these ids of runs and probes that an estimate uses, each replaced by "" if the run is not this
-        visitor's: estimates use everybody's measurements, but name only the visitor's own."""
+        """Return these ids of runs and probes, with "" in place of ids of other visitors' runs: estimates use
+        everybody's measurements, but name only the visitor's own."""
         return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
 
     def own(self, records: Iterable[Record]) -> list[Record]:
@@ -130,7 +131,8 @@ class Rights:
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made(self, run_id: str) -> bool:
-        """Return whether the current visitor, also an admin who may change all runs, made this one."""
+        """Return whether the current visitor made this run; False for others' runs, also where an admin may change
+        them."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
@@ -146,14 +148,14 @@ class Rights:
 
     def seen(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
         """Return the run or probe, or the runs of the sweep, that the current visitor may see. Where several visitors
-        have one of this name, the visitor's own counts. Raise RunNotFoundError where there is none."""
+        have a sweep of this name, the visitor's own is returned. Raise RunNotFoundError where there is none."""
         visible = self.visible(self._workspace.store.named(run_or_sweep_id))
         if not visible:
             raise RunNotFoundError(run_or_sweep_id)
         return [record for record in visible if record.run_id == run_or_sweep_id] or visible
 
     def required(self, run_or_sweep_id: str) -> Sequence[RunRecord | ProbeRecord]:
-        """Return what `seen` returns; raise NotYoursError where the current visitor may not change all of it."""
+        """Return the records of `seen`; raise NotYoursError where the current visitor may not change all of them."""
         records = self.seen(run_or_sweep_id)
         if not all(self.mine(record.run_id) for record in records):
             raise NotYoursError(run_or_sweep_id)

@@ -1,4 +1,4 @@
-"""Durable file writes, folder renames that succeed all or none, and copies of data files."""
+"""Durable file writes, renames of several folders that succeed all or none, and copies of data files."""
 
 import contextlib
 import errno
@@ -14,18 +14,18 @@ from pathlib import Path
 from rankviz.errors import OF_NAMES
 
 ASIDE, NEW, GONE = ".aside-", ".new-", ".gone-"
-"""Prefixes of names that are replaced, published or deleted in a moment, or were left by a killed process."""
+"""Prefixes of temporary names: of files being replaced, published or deleted. Killed processes may leave some."""
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
-"""Errors of file systems, such as some network disks, that cannot sync a folder."""
+"""errno values of file systems, such as some network disks, that cannot sync a folder."""
 
 
 def aside_of(path: Path) -> Path:
-    """Return a new temporary name in the same folder; the finished file or folder is then renamed to `path`."""
+    """Return a new temporary name in the same folder, for a file or folder that will be renamed to `path`."""
     return path.with_name(f"{ASIDE}{secrets.token_hex(4)}")
 
 
 def remove_left(folder: Path, seconds: float) -> None:
-    """Remove what killed processes left in a folder more than `seconds` ago."""
+    """Remove temporary files that killed processes left in a folder more than `seconds` ago."""
     for prefix in (ASIDE, NEW, GONE):
         for left in folder.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):
@@ -38,7 +38,7 @@ def remove_left(folder: Path, seconds: float) -> None:
 
 
 def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write and sync a new file that nobody reads before its folder is published. mode: as for os.open."""
+    """Write and sync a new file in an unpublished folder, where nobody reads it. mode: As for os.open."""
     with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
@@ -46,7 +46,7 @@ def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
 
 
 def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Replace a file and sync it; the earlier file stays where writing fails. mode: as for os.open."""
+    """Replace a file and sync it; the earlier file stays if writing fails. mode: As for os.open."""
     aside = aside_of(path)
     try:
         write_durably(aside, content, mode)
@@ -68,12 +68,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 FILE = ".publishing"
-"""File in the runs folder while folders are renamed into place, and after a crash: the folder they are in, and their
-names, one a line."""
+"""File in the runs folder that exists during renames, and after a crash: the temporary folder, then the names of the
+folders in it, one per line."""
 
 
 def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
-    """Rename folders from `aside`, in `folder`, into `folder`: all or none. The caller holds RunStore.publishing."""
+    """Rename folders from `aside` in `folder` into `folder` itself: all or none. The caller holds
+    RunStore.publishing."""
     try:
         replace_durably(folder / FILE, "\n".join((aside.name, *names)))
         for name in names:
@@ -89,7 +90,7 @@ def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
 
 
 def move_the_rest(folder: Path) -> None:
-    """Finish renames that a killed process had begun. The caller holds RunStore.publishing."""
+    """Finish renames that a killed process left incomplete. The caller holds RunStore.publishing."""
     try:
         place, *names = (folder / FILE).read_text(errors="replace").split("\n")
     except FileNotFoundError:
@@ -108,19 +109,19 @@ def move_the_rest(folder: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's content as in data_fingerprint; raise OSError where it cannot be read."""
+    """Return the digest of a file's content, as in data_fingerprint; raise OSError where the file cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @lru_cache(1000)
 def cached_digest(path: Path, *_state: int) -> str:
-    """Return digest_of(path), cached by what tells its state: a page asks at each redraw."""
+    """Return digest_of(path), cached because a page asks at each redraw. _state: Values that change with the file."""
     return digest_of(path)
 
 
 def is_kept(file: Path) -> bool:
-    """Return True where a copy exists and its content still matches its path."""
+    """Return True where a copy exists and its content still has the digest in its path."""
     try:
         return file.is_file() and digest_of(file) == file.parent.name
     except OSError:
@@ -128,7 +129,7 @@ def is_kept(file: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a data file to its RunStore.kept_path, all or nothing, since an upload may be deleted before its runs."""
+    """Copy a data file to its RunStore.kept_path, all or nothing: an upload may be deleted before its runs."""
     if is_kept(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)

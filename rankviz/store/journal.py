@@ -1,4 +1,4 @@
-"""Files of one run: request.json, written once, events.jsonl with a JSON line appended for each event, and marks."""
+"""Files of one run: request.json, written once; events.jsonl, appended to, one JSON line per event; and marks."""
 
 import errno
 import json
@@ -37,14 +37,14 @@ from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, 
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
-"""Limit for the longest events: an evaluation of 100,000 examples, the most allowed, takes up to 3.6 MB."""
+"""Most bytes of an event's line. An evaluation of 100,000 examples, the most allowed, takes up to 3.6 MB."""
 MAX_SHORT_LINE_BYTES = 400_000
-"""Limit for all events except evaluations, truncations and answers."""
+"""Most bytes of an event's line, except for evaluations, truncations and answers."""
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
 CANCEL = "cancel"
-"""File in a run's folder that requests its cancellation."""
+"""Name of the file in a run's folder that requests to cancel the run."""
 SETTLED_NANOSECONDS = 10**9
-"""Resolution of a folder's modification time. A folder that changed more recently is checked again."""
+"""Resolution of a folder's modification time. A folder changed more recently than this is read again."""
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
@@ -52,10 +52,10 @@ Setting = TypeVar("Setting", LoraConfig, TrainingSetup)
 
 
 def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
-    """Append events in one write, so that a reader sees whole lines.
+    """Append events in one write, so that readers see whole lines.
 
-    Events are synced to the disk, except steps, progress and places: there are many of them, and a power failure may
-    lose the last few.
+    Events are synced to the disk, except steps, progress and places: these are many, and a power failure may lose the
+    last few.
     """
     if not events:
         return
@@ -74,13 +74,13 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
 
 
 def line_of(event: RunEvent) -> bytes:
-    """Return the event as a JSON line without secrets. As in older journals, attempt and offset are left out if 0."""
+    """Return an event as a JSON line without secrets. Attempt and offset are left out if 0, as in older journals."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
     return (json.dumps({"event": type(event).__name__, **redacted_in(row)}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:
-    """Parse a line into an event; None where it is no event of this version, or has impossible values."""
+    """Parse a line into an event; None for a line that is no event of this version, or has impossible values."""
     if len(line) > (MAX_LINE_BYTES if _LONG_EVENT.match(line) else MAX_SHORT_LINE_BYTES):
         return None  # before it is parsed: many small objects take a hundred times the memory of their text
     try:
@@ -91,8 +91,8 @@ def parse_event(line: bytes) -> RunEvent | None:
 
 
 def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
-    """Yield the event of each complete line, and None for a line that is no event. The file is left after the last
-    complete line."""
+    """Yield an event for each complete line, or None for a line that is not an event. Afterwards the file's position is
+    behind the last complete line."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
@@ -105,12 +105,13 @@ def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
 
 
 def parse_lines(data: bytes) -> list[RunEvent]:
-    """Parse all complete lines into events; lines that are no events are left out."""
+    """Parse all complete lines into events, without lines that are not events."""
     return [event for event in read_events(BytesIO(data)) if event is not None]
 
 
 def read_request(folder: Path) -> Request:
-    """Return the request of the run or probe in a folder; OSError, UserError or ValueError without a valid one."""
+    """Return the request of the run or probe in a folder; raise OSError, UserError or ValueError without a valid
+    one."""
     with (folder / "request.json").open("rb") as file:
         request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
     if request.run_id != folder.name:
@@ -119,7 +120,7 @@ def read_request(folder: Path) -> Request:
 
 
 def parse_request(text: str | bytes) -> Request:
-    """Parse the request.json of a run or probe; raise UserError or ValueError with the reason where it is neither."""
+    """Parse the request.json of a run or probe; raise UserError or ValueError, with the reason, for anything else."""
     if len(text) > MAX_REQUEST_BYTES:
         raise Misfit(f"request.json is larger than {MAX_REQUEST_BYTES:,} bytes.")
     try:
@@ -140,7 +141,7 @@ def parse_request(text: str | bytes) -> Request:
 
 @lru_cache(maxsize=1000)
 def _shared(setting: Setting) -> Setting:
-    """Return one shared object for equal settings of many runs, since all of them stay in memory."""
+    """Return one shared object for equal settings of many runs, to save memory."""
     return setting
 
 
@@ -150,29 +151,29 @@ def request_text(request: Request) -> str:
 
 
 def new_record(request: Request) -> Record:
-    """Return the record of a request without any events."""
+    """Return the record of a run or probe before its first event."""
     return ProbeRecord(request=request) if isinstance(request, ProbeRequest) else RunRecord(request=request)
 
 
 Part = tuple[str, int, Request]
-"""The first bytes of a journal, which never change: its path, their number, and the request of its run."""
+"""(path of a journal, number of its first bytes, request of its run): a part of a journal, which never changes."""
 SHORT = 2
-"""Length up to which lists stay in memory, since an OnDisk would take more."""
+"""Length up to which lists stay in memory, because an OnDisk would take more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnDisk(Sequence):
-    """A long list of an ended run's record, read from the run's journal when used.
+    """A long list in an ended run's record, which is read from the run's journal when it is used.
 
     Raises RunNotFoundError where the run was deleted, and RunUnreadError where the journal cannot be read now.
     """
 
     part: Part
     path: tuple[str | int, ...]
-    """Path of the list in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
+    """Where the list is in the record, such as ("steps",) or ("cuts", 3, "example_losses")."""
     count: int
     summary: Any = None
-    """A StepSummary, or what `matches_of` returns, kept in memory since tables and estimates need it for every run."""
+    """A StepSummary, or the result of `matches_of`; in memory, since tables and estimates need it for every run."""
 
     def __len__(self) -> int:
         return self.count
@@ -203,7 +204,7 @@ class OnDisk(Sequence):
 
 
 def lightened(record: Record, part: Part) -> Record:
-    """Return the record of an ended run with its long lists replaced by OnDisk."""
+    """Return the record of an ended run with an OnDisk in place of each long list."""
     if not isinstance(record, RunRecord):
         return record
 
@@ -230,7 +231,7 @@ def lightened(record: Record, part: Part) -> Record:
 
 
 def numbers_in(event: RunEvent | None) -> int:
-    """Return the number of values in the event's lists of examples."""
+    """Return the number of values in an event's lists of one value per example."""
     return sum(map(len, _lists_in(event).values())) if isinstance(event, HeldOut) else 0
 
 
@@ -245,7 +246,7 @@ _reading_again = Lock()
 
 @lru_cache(maxsize=8)
 def _read_again(part: Part) -> Record:
-    """Return the record by this part of a journal, with all lists in memory."""
+    """Return the record after this part of a journal, with all lists in memory."""
     journal, size, request = part
     run_id = request.run_id
     try:
@@ -267,12 +268,12 @@ def begun_file(attempt: int) -> str:
 
 @dataclass(slots=True)
 class Entry:
-    """One run in the index."""
+    """One run in the index of all runs, which is in memory."""
 
     folder: str
     journal: str
     record: Record
-    """Folded from the journal up to `offset`."""
+    """Record of the run after the first `offset` bytes of its journal."""
     offset: int = 0
     ownership: Ownership = NO_ONES
     destination: WantedEngine = ANYWHERE
@@ -280,7 +281,7 @@ class Entry:
     """Number of the attempt that is marked as begun; 0 for none."""
     has_cancel: bool = False
     folder_time: int = 0
-    """Modification time of its folder in nanoseconds when last read; 0 where it must be read again."""
+    """Modification time of the run's folder at the last reading, in nanoseconds; 0 where it must be read again."""
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -291,11 +292,11 @@ class Entry:
 
     @property
     def turn(self) -> tuple[object, ...]:
-        """State, attempt and marks of the run, which determine its place in the queue."""
+        """State, attempt and marks of the run, on which its place in the queue depends."""
         return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
 
     def journal_bytes(self) -> int:
-        """Return the size of the journal now."""
+        """Return the present size of the journal in bytes."""
         try:
             return os.stat(self.journal).st_size
         except FileNotFoundError:
@@ -303,7 +304,7 @@ class Entry:
 
     def read(self) -> None:
         """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
-        the folder does not exist; after another OSError only the events of the journal may have been read."""
+        the folder does not exist. After another OSError the events may have been read, but not the rest."""
         with self.lock:
             if self.journal_bytes() > self.offset:
                 self._read_journal()

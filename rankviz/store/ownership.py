@@ -19,28 +19,28 @@ MAX_BYTES = 4000
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The owner of a run."""
+    """Who owns a run, and whether others may see it."""
 
     owner: str = ""
     """Id of the visitor; empty for the host, UNKNOWN_OWNER where not known."""
     is_open: bool = False
-    """True where anybody with the address may see the run."""
+    """True where anybody with the run's address may see it."""
 
 
 NO_ONES = Ownership()
 UNKNOWN_OWNER = "?"
-"""Id of no visitor, so that only the admin sees and changes runs of an unknown owner."""
+"""Id that no visitor has, so that only the admin sees and changes runs of an unknown owner."""
 UNKNOWN = Ownership(UNKNOWN_OWNER)
 UNKNOWN_SENTENCE = f"Its {FILE} cannot be read, so its owner is not known. Only the admin sees it and can delete it."
 
 
 def read_ownership(folder: Path) -> Ownership:
-    """Return the owner of the run in a folder: the host without a file, UNKNOWN where it cannot be read."""
+    """Return the owner of the run in a folder: the host where there is no file, UNKNOWN where it cannot be read."""
     return _read(folder / FILE, Ownership, NO_ONES, UNKNOWN)
 
 
 def write_ownership(folder: Path, ownership: Ownership) -> None:
-    """Write the owner into a run's folder, unless the owner is the host and there is no file yet."""
+    """Write the owner into a run's folder; not for the host, if the folder has no such file yet."""
     if ownership != NO_ONES or (folder / FILE).exists():
         replace_durably(folder / FILE, json.dumps(asdict(ownership)))
 
@@ -55,7 +55,7 @@ class WantedEngine:
 
     @property
     def files(self) -> dict[str, str]:
-        """Content of the file in a run's folder, by file name; empty for ANYWHERE."""
+        """Files for a run's folder that store the engine, as {name: content}; empty for ANYWHERE."""
         return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
 
 
@@ -75,7 +75,7 @@ def write_destination(folder: Path, destination: WantedEngine) -> None:
 
 
 def _read(file: Path, kind: type[Held], missing: Held, invalid: Held) -> Held:
-    """Return what a file holds, which has all fields; `missing` without a file, `invalid` where it is not valid."""
+    """Read a JSON file with all fields of `kind`; return `missing` without a file, `invalid` for an invalid one."""
     try:
         with file.open("rb") as stream:
             row = json.loads(stream.read(MAX_BYTES))
@@ -90,10 +90,10 @@ KEY_FILE = "cookie.key"
 
 
 def store_key(home: Path, keys: list[str]) -> bool:
-    """Store a key that signs the cookies of a shared page's visitors, unless the runs folder has one already. Return
-    True where the key will be there at the next start: another one would recognize no visitor.
+    """Store a key that signs visitors' cookies on a shared page, unless the runs folder has one. Return True where the
+    key will still be there at the next start; with another key, no visitor would be recognized.
 
-    keys: Keys whose signatures are valid; the last one signs. A key that another app stored first is appended.
+    keys: Keys whose signatures are valid; the last one signs. A key that another app has stored is appended.
     """
     from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
 

@@ -1,4 +1,4 @@
-"""Deletion of runs, and the selection of visitors' ended runs that expire or make room."""
+"""Deletes runs, and selects ended runs of visitors that expire or may be deleted to make room."""
 
 import contextlib
 import os
@@ -21,13 +21,13 @@ from rankviz.visitor import data_folder
 ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
 Deletion = tuple[str, ...]
-"""Ids of the runs of one sweep to delete together, or of one probe."""
+"""Ids of runs to delete together: of one sweep, or of one probe."""
 
 
 def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ()) -> None:
-    """Delete the folders of these runs and probes, and copies of data that no other run names. Raise
-    InvalidSettingError, and delete nothing, where one has not ended. ended: Ids of runs known to have ended although
-    the disk was too full to write it down."""
+    """Delete the folders of runs and probes, and copies of data that no other run uses. Where one of them has not
+    ended, delete nothing and raise InvalidSettingError. ended: Ids of runs that have ended, although the disk was too
+    full to record it."""
     store.update(waits=True)  # it must be known which runs name copies of data
     gone, named = [], set[Path]()
     with store.publishing():
@@ -47,7 +47,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
 
 
 def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
-    """Return the folders to be deleted with all of these ended runs and probes: their own, and copies of data."""
+    """Return the folders that the deletion of these ended runs and probes removes: their own, and copies of data."""
     named = {
         copy
         for each in store.records()
@@ -58,7 +58,7 @@ def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
 
 
 def tidy(store: RunStore) -> None:
-    """Delete what a killed app left half deleted or half written, and copies of data that no run names."""
+    """Delete files that a killed app left half deleted or half written, and copies of data that no run uses."""
     store.update(waits=True)
     with store.publishing():  # what was half published is whole then
         for copy in _unused(store):
@@ -69,8 +69,8 @@ def tidy(store: RunStore) -> None:
 
 
 def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
-    """Return the copies of data that no run names, except `besides`; none where this cannot be known. Unreadable runs
-    count too, since a later version may read them."""
+    """Return the copies of data that no run uses, or only runs in `besides`; empty where this cannot be known.
+    Unreadable runs count, because a later version may read them."""
     records = store.records()
     named = {
         copy
@@ -90,8 +90,8 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
 
 
 def _copies_named(store: RunStore, run_id: str, text: str) -> set[Path]:
-    """Return where the copies with digests in this text lie that belong to a run's owner; those of everybody where the
-    owner is not known. A run holds no copy of another visitor."""
+    """Return the paths of copies whose digests are in a text: those of the run's owner, since a run uses no other
+    visitor's copies; where the owner is not known, those of all visitors."""
     owner, digests = store.listed_ownership(run_id).owner, set(_DIGEST.findall(text))
     if owner == UNKNOWN_OWNER:
         return {copy for copy in _copies(store.home) if copy.name in digests}
@@ -104,14 +104,14 @@ def _copies(home: Path) -> list[Path]:
 
 
 def expired(store: RunStore, before: float) -> list[Deletion]:
-    """Return visitors' ended sweeps and probes last written before `before`, unix seconds; none of the host's."""
+    """Return visitors' (not the host's) ended sweeps and probes last written before `before`, unix seconds."""
     groups = [records for owner, records in _ended(store) if owner not in ("", UNKNOWN_OWNER)]
     return [ids for at, ids in _by_age(store, groups) if at < before]
 
 
 def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
-    """Return runs that may be deleted to make room, the oldest first: of each ended sweep the imported runs, which are
-    copies, and runs that were not completed. besides: Id of a sweep in use, which is left out."""
+    """Return runs that may be deleted to make room, the oldest sweep first: of each ended sweep its imported runs,
+    which are copies, and its runs that did not complete. besides: Id of a sweep in use, which is left out."""
 
     others = (records for _, records in _ended(store) if records[0].request.sweep_id != besides)
     groups = (
@@ -126,14 +126,14 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
 
 
 def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
-    """Return these owners' ended probes, which no list shows for deletion, the oldest first."""
+    """Return the ended probes of these owners, the oldest first. No list on the page offers to delete them."""
     store.update(waits=True)
     ended = (each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners)
     return [(each.run_id,) for each in ended]
 
 
 def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
-    """Return the first deletions that have at least `count` runs together; none where all of them have fewer."""
+    """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
     chosen = []
     for each in deletions:
         chosen.append(each)
@@ -144,14 +144,14 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
 
 
 def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
-    """Delete the runs of these deletions. The caller holds RunStore.admission, so that none is resumed."""
+    """Delete the runs of these deletions. The caller holds RunStore.admission, so that no run is resumed meanwhile."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted
             remove(store, each)
 
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
-    """Return owner and records of each sweep, or probe, that has ended completely."""
+    """Return (owner, records) of each sweep or probe of which all runs have ended."""
     store.update(waits=True)
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in store.records():
@@ -160,8 +160,8 @@ def _ended(store: RunStore) -> list[tuple[str, Sequence[Record]]]:
 
 
 def _by_age(store: RunStore, groups: Iterable[Sequence[Record]]) -> list[tuple[float, Deletion]]:
-    """Return the last write to each group of runs, unix seconds, and their ids, the oldest first. Times are the disk's,
-    since an import brings its own."""
+    """Return (last write in unix seconds, ids) of each group of runs, the oldest first. Times are those of files on
+    this disk, because an imported run has the times of another machine."""
 
     def written(run_id: str) -> float:
         return max(written_at(store.run_dir(run_id) / name) for name in ("request.json", "events.jsonl"))

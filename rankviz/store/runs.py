@@ -59,18 +59,18 @@ from rankviz.visitor import data_folder
 
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
-"""File in the folder of a run that was imported from a zip and not trained here since."""
+"""File in the folder of a run that was imported from a zip and has not been trained here since."""
 LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
-"""Share of time for checking all folders for other processes' writes, and seconds that are always allowed."""
+"""Largest share of time for looking for other processes' writes in all folders, and seconds that are always allowed."""
 MANY = 20
-"""Number of new runs to read from which on progress is reported."""
+"""Number of new runs from which progress of reading them is reported."""
 PATIENCE_SECONDS = 0.05
 _view: ContextVar[bool] = ContextVar("view", default=False)
 
 
 @contextlib.contextmanager
 def viewing() -> Iterator[None]:
-    """Mark the caller as a view, which gets the runs read so far while another thread reads many runs."""
+    """Mark the block as a view of the page: while another thread reads many runs, a view gets those read so far."""
     token = _view.set(True)
     try:
         yield
@@ -81,9 +81,9 @@ def viewing() -> Iterator[None]:
 class RunStore:
     """All runs and probes under HOME/runs, which many pages may read each second. Thread-safe.
 
-    The records of all runs are in memory, updated by reading what was appended. This index is no database: pages need
-    the records as objects, and SQLite's WAL does not work on the network disks of clusters. The journals are the only
-    source: each start builds the index from them.
+    The records of all runs are in memory; an update reads what was appended to the journals. This index is not a
+    database: pages need the records as objects, and SQLite's WAL does not work on the network disks of clusters. The
+    journals are the only source, and each start builds the index from them.
 
     Files are created only when there is something to write. Appending a line in one write, and publishing by a rename,
     need POSIX (Linux, macOS).
@@ -93,8 +93,8 @@ class RunStore:
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
         self.reading: tuple[int, int] | None = None
-        """Number of folders that a thread has read and has to read, while it reads many, or None. Views (`viewing`)
-        then get the runs read so far."""
+        """(folders read, folders to read) while a thread reads many folders, else None. Views (`viewing`) then get the
+        runs read so far."""
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
         self._look_at = 0.0
@@ -107,8 +107,8 @@ class RunStore:
         return self.runs_dir / run_id
 
     def path(self, run_id: str, relative: str) -> Path:
-        """Return the absolute path for a path relative to a run's folder, which need not exist; raise BadAdapterError
-        where it leaves the folder, by its name or by a link."""
+        """Return the absolute path of a path relative to a run's folder; it need not exist. Raise BadAdapterError for a
+        path that leads out of the folder, by its name or by a link."""
         try:
             inside = self.run_dir(run_id).resolve()
             path = (inside / relative).resolve() if INSIDE.fullmatch(relative) else None
@@ -120,7 +120,7 @@ class RunStore:
 
     def record(self, run_id: str) -> Record:
         """Return the current record of a run or probe. Raise RunNotFoundError where there is none, and RunUnreadError
-        where its files cannot be read; a view then gets the last known record."""
+        where its files cannot be read; a view gets the last known record instead."""
         try:
             self._look(run_id)
         except OSError as error:
@@ -131,14 +131,14 @@ class RunStore:
         return entry.record
 
     def get(self, run_id: str) -> RunRecord:
-        """Return a run; raise RunNotFoundError for a probe too."""
+        """Return the record of a run; raise RunNotFoundError for a probe or an unknown id."""
         record = self.record(run_id)
         if not isinstance(record, RunRecord):
             raise RunNotFoundError(run_id)
         return record
 
     def records(self) -> list[Record]:
-        """Return every run and probe, the oldest first, and within a sweep in training order."""
+        """Return every run and probe, the oldest first; runs of a sweep are in training order."""
         self.update()
         return list(self._lists()[1])
 
@@ -148,7 +148,8 @@ class RunStore:
         return self._lists()[2]
 
     def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
-        """Return what a supervisor has to handle: the runs at work, the oldest first, and the ids of runs to cancel."""
+        """Return what a supervisor handles: records of runs that have begun, the oldest first; ids of runs to
+        cancel."""
         self.update()
         return self._lists()[3:]
 
@@ -161,12 +162,12 @@ class RunStore:
         return [each for each in self._lists()[1] if each.request.sweep_id == sweep_id]
 
     def turns(self) -> int:
-        """Return a number that changes whenever a run is added, removed, begun or ended, so that the queue changes."""
+        """Return a number that changes when a run is added, removed, begun or ended, and so with the queue."""
         self.update()
         return self._turns
 
     def ids(self, owners: Collection[str] | None = None) -> set[str]:
-        """Return the names of all folders that may hold runs, readable or not. owners: Of their runs only."""
+        """Return the names of all folders that may hold runs, readable or not. owners: Only of these owners' runs."""
         try:
             with os.scandir(self.runs_dir) as entries:
                 ids = {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
@@ -175,22 +176,22 @@ class RunStore:
         return ids if owners is None else {each for each in ids if self.listed_ownership(each).owner in owners}
 
     def listed_ownership(self, run_id: str) -> Ownership:
-        """Return the owner of a run from the index, without reading the disk where the run is indexed."""
+        """Return the owner of a run from the index; for a run that is not in the index, from the disk."""
         entry = self._entries.get(run_id)
         return read_ownership(self.run_dir(run_id)) if entry is None else entry.ownership
 
     def listed_destination(self, run_id: str) -> WantedEngine:
-        """Return the engine of a run from the index, without reading the disk where the run is indexed."""
+        """Return the engine of a run from the index; for a run that is not in the index, from the disk."""
         entry = self._entries.get(run_id)
         return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
 
     def is_begun(self, run_id: str) -> bool:
-        """Return `has_begun` from the index; False once the run has ended."""
+        """Return from the index whether the current attempt has begun; False once the run has ended."""
         entry = self._entries.get(run_id)
         return entry is not None and entry.is_begun
 
     def all(self) -> list[RunRecord]:
-        """Return every run, the oldest sweep first, and within a sweep in training order."""
+        """Return every run, the oldest sweep first; runs of a sweep are in training order."""
         return [record for record in self.records() if isinstance(record, RunRecord)]
 
     def probes(self) -> list[ProbeRecord]:
@@ -198,13 +199,13 @@ class RunStore:
         return [record for record in self.records() if isinstance(record, ProbeRecord)]
 
     def events(self, run_id: str) -> tuple[RunEvent, ...]:
-        """Return all events in order, without unreadable lines and without an unfinished last line."""
+        """Return all events of a run in order, without unreadable lines and an unfinished last line."""
         self.record(run_id)
         journal = self._journal(run_id)
         return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
 
     def sweep(self, sweep_id: str) -> Sweep:
-        """Return a sweep; raise RunNotFoundError where it has no runs."""
+        """Return the sweep with this id; raise RunNotFoundError where it has no runs."""
         runs = tuple(each for each in self._of_sweep(sweep_id) if isinstance(each, RunRecord))
         if not runs:
             raise RunNotFoundError(sweep_id)
@@ -219,13 +220,13 @@ class RunStore:
         return others
 
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
-        """Return the id itself for a run or probe, or the run ids of a sweep."""
+        """Return the id itself for a run or probe, or the ids of a sweep's runs."""
         if self._has_folder(run_or_sweep_id):
             return [run_or_sweep_id]
         return [record.run_id for record in self.sweep(run_or_sweep_id).runs]
 
     def journal_bytes(self, owners: Collection[str]) -> int:
-        """Return the bytes of the journals of these owners' runs."""
+        """Return the bytes of all journals of these owners' runs together."""
         total = 0
         for run_id in self.ids(owners):
             with contextlib.suppress(OSError):  # not begun, or gone meanwhile
@@ -233,20 +234,20 @@ class RunStore:
         return total
 
     def adapter_bytes(self, run_id: str) -> int:
-        """Return the bytes of the adapter that a run has saved, and of its truncated adapters."""
+        """Return the bytes on disk of a run's saved adapter and its truncated adapters."""
         return sum(bytes_in(self.run_dir(run_id) / name) for name in ("adapter", "cuts"))
 
     def ownership(self, run_id: str) -> Ownership:
-        """Return the owner of a run or probe, and its visibility to others, read from the disk."""
+        """Return the owner of a run or probe, and its visibility to others, from the disk."""
         return read_ownership(self.run_dir(run_id))
 
     def has_begun(self, run_id: str) -> bool:
-        """Return True where the current attempt of a run has begun."""
+        """Return from the disk whether the current attempt of a run has begun."""
         return (self.run_dir(run_id) / begun_file(self.record(run_id).attempt)).exists()
 
     def unreadable(self) -> dict[str, str]:
-        """Map the names of unreadable folders to the reasons: request.json is invalid, the journal cannot be opened,
-        or the owner is not known. Folders without a request.json are not RankViz's and left out."""
+        """Return {name of an unreadable folder: reason}: request.json is invalid, the journal cannot be opened, or the
+        owner is not known. Folders without a request.json do not belong to RankViz and are left out."""
         unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
         for run_id in sorted(set(self._names) - self._entries.keys()):
@@ -260,7 +261,7 @@ class RunStore:
         return reasons
 
     def log_tail(self, run_id: str) -> str:
-        """Return the end of the run's worker.log, without tokens; of a progress bar only the last state."""
+        """Return the end of the run's worker.log, without tokens; of a progress bar only its last state."""
         try:
             with (self.run_dir(run_id) / "worker.log").open("rb") as log:
                 start = max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES)
@@ -280,7 +281,7 @@ class RunStore:
         *,
         data: Path | None = None,
     ) -> str:
-        """Queue a sweep and return its id. Its runs appear all at once. data: A file to copy for the runs, in place of
+        """Queue a sweep and return its id. All its runs appear at once. data: A file to copy for the runs, in place of
         the data that the request names."""
         now = time.time()
         sweep_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(2)}"
@@ -296,8 +297,8 @@ class RunStore:
         data: Path | None = None,
         joins: str = "",
     ) -> None:
-        """Queue runs, all at once. data: as for `create`. joins: The sweep that they are added to; RunNotFoundError is
-        raised where it was deleted."""
+        """Queue runs, all at once. data: As for `create`. joins: Id of a sweep to which the runs are added;
+        RunNotFoundError is raised where it was deleted."""
         kept = self.kept_path(data, ownership.owner) if data else None
         if kept:
             requests = [replace(request, data=str(kept)) for request in requests]
@@ -312,7 +313,7 @@ class RunStore:
         self.publish(folders, ownership, prepare, joins=requests)
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
-        """Queue a probe on this machine, with the config.json of its model."""
+        """Queue a probe on this machine. config: Content of the config.json of its model."""
         files = {"request.json": request_text(request), "config.json": config, **WantedEngine(LOCAL).files}
         self.publish({request.probe_id: files}, Ownership(owner))
 
@@ -323,9 +324,9 @@ class RunStore:
         require: Callable[[], object] = lambda: None,
         joins: Sequence[RunRequest] = (),
     ) -> None:
-        """Create run folders from {run id: {file name: content}}, all of them or none: written aside, then renamed.
+        """Create run folders from {run id: {file name: content}}, all or none: in a temporary folder, then renamed.
         require: Called just before the rename, while nobody else publishes; its exception cancels everything. joins:
-        Requests whose sweep may exist: each gets the visibility of the owner's other runs of the sweep."""
+        Requests whose sweep may exist; each run gets the visibility of the owner's other runs of the sweep."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
             for run_id, files in folders.items():
@@ -348,42 +349,42 @@ class RunStore:
                 self._due.update(folders)
 
     def admission(self) -> FileLock:
-        """Return the lock to hold while checking that there is room for more runs and creating them."""
+        """Return the lock to hold while checking that there is room for more runs, and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Hold the lock for renaming run folders into place or away, so that nobody reads half a sweep. Renames that a
-        killed app left unfinished are finished first."""
+        """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
+        unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
             durable.move_the_rest(self.runs_dir)
             yield
 
     def kept_path(self, data: Path, owner: str = "") -> Path:
-        """Return the path for the copy of a data file that its owner's runs read, which depends on its content."""
+        """Return the path for the copy of a data file for its owner's runs. The path depends on the file's content."""
         state = data.stat()
         digest = durable.cached_digest(data, state.st_mtime_ns, state.st_size, state.st_ino)
         return data_folder(self.home, owner) / digest / data.name
 
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
-        """Make a run, or all runs of a sweep, visible to others, or no longer."""
+        """Set whether a run, or all runs of a sweep, are visible to others."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
             self._due.add(run_id)
 
     def append(self, run_id: str, *events: RunEvent) -> None:
-        """Append events. One process writes at a time: the worker while it lives, then the supervisor. Events that an
-        attempt wrote elsewhere have its number and their offset in that journal."""
+        """Append events to a run's journal. One process writes at a time: the worker while it lives, then the
+        supervisor. Events that an attempt wrote elsewhere have its number, and their offset in the journal there."""
         append_events(self._journal(run_id), events)
         self._due.add(run_id)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
-        """Mark an attempt of a queued run as begun, for good; 0 is the current attempt.
+        """Mark an attempt of a queued run as begun, for good. attempt: 0 for the current one.
 
-        Returns True for one caller only: the worker that will write the journal, or the supervisor that cancels the
-        run first. Returns False also where another attempt is the current one.
+        Return True for only one caller: the worker that will write the journal, or a supervisor that cancels the run
+        first. Return False for all others, and for an attempt that is not the current one.
         """
         current = self.record(run_id).attempt
         if attempt not in (0, current):
@@ -398,7 +399,7 @@ class RunStore:
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
-        """Ask the supervisor of a run to cancel it. An earlier word stays where `word` is empty."""
+        """Request that a run's supervisor cancel it. word: Text stored with the request; "" keeps an earlier text."""
         file = self.run_dir(run_id) / CANCEL
         if word:
             file.write_text(word)
@@ -407,8 +408,8 @@ class RunStore:
         self._due.add(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
-        """Return the word of a request to cancel a run; None without a request, empty where the word cannot be read.
-        Raise RunUnreadError where the disk cannot be read now."""
+        """Return the text stored with a request to cancel a run; None without a request, empty where the text cannot be
+        read. Raise RunUnreadError where the disk cannot be read now."""
         try:
             return (self.run_dir(run_id) / CANCEL).read_bytes().decode(errors="replace")
         except FileNotFoundError:
@@ -419,9 +420,9 @@ class RunStore:
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue again those of `run_ids` that failed or were cancelled, and return their ids. They appear in the queue
-        all at once, so that one job loads the base, or rents a machine, for all of them. destination: Engine for the
-        runs from now on; None for no change."""
+        """Queue again those of these runs that failed or were cancelled; return their ids. They enter the queue
+        together, so that one job loads the base, or rents a machine, for all of them. destination: New engine of the
+        runs; None for no change."""
         with self.publishing():
             records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
             again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]
@@ -435,20 +436,20 @@ class RunStore:
             return [record.run_id for record in again]
 
     def clear(self, run_id: str) -> None:
-        """Remove the adapter of the last attempt, before the next one. A request to cancel stays."""
+        """Delete the adapter of the last attempt, before the next one. A request to cancel stays."""
         (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
     def forget(self, run_ids: Iterable[str]) -> None:
-        """Drop runs whose folders are gone."""
+        """Remove runs whose folders no longer exist from the index."""
         for run_id in run_ids:
             if self._entries.pop(run_id, None) is not None:
                 self._version += 1
                 self._turns += 1
 
     def _lists(self) -> tuple[int, list[Record], list[Record], list[Record], list[str]]:
-        """Return a version of the index with its records in order, those that have not ended, and of these the records
-        at work and the ids to cancel. Cached until an entry changes."""
+        """Return the index's version, its records in order, the records that have not ended, those of them that have
+        begun, and the ids of those to cancel. Cached until an entry changes."""
         if (version := self._version) != self._made[0]:
             entries = sorted(
                 list(self._entries.values()), key=lambda each: (each.record.request.created_at, each.record.run_id)
@@ -466,7 +467,7 @@ class RunStore:
         return self._made
 
     def update(self, *, waits: bool = False) -> None:
-        """Read changes in the folder. waits: True to wait for another thread that reads many runs, also as a view."""
+        """Read changes in the folder. waits: True to wait, in a view too, while another thread reads many runs."""
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
             if self.reading and _view.get() and not waits:
                 return
@@ -502,7 +503,7 @@ class RunStore:
                 self._due.add(run_id)
 
     def _try(self, run_id: str) -> None:
-        """Read a run. A run that cannot be read now keeps its entry, and is read again at the next update."""
+        """Read a run. A run that cannot be read now stays in the index, and is read again at the next update."""
         try:
             self._look(run_id)
         except RunNotFoundError:
@@ -511,7 +512,7 @@ class RunStore:
             self._due.add(run_id)
 
     def _look(self, run_id: str) -> None:
-        """Read a run; raise RunNotFoundError where its folder holds none."""
+        """Read a run; raise RunNotFoundError where its folder holds no run."""
         known, folder = self._entries.get(run_id), self.run_dir(run_id)
         try:
             if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
@@ -543,7 +544,7 @@ class RunStore:
 
 
 def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep]:
-    """Group runs by sweep, in the order of their first run."""
+    """Group runs into sweeps, in the order of each sweep's first run."""
     by_sweep: dict[str, list[RunRecord]] = {}
     for record in records:
         by_sweep.setdefault(record.request.sweep_id, []).append(record)
@@ -551,5 +552,5 @@ def group(records: Iterable[RunRecord], *, recorded: bool = False) -> list[Sweep
 
 
 def recorded(assets: Path) -> Sequence[Sweep]:
-    """Return the sweeps shipped with RankViz in ASSETS/recorded/runs."""
+    """Return the sweeps that ship with RankViz, in ASSETS/recorded/runs."""
     return group(RunStore(Path(assets) / "recorded").all(), recorded=True)

@@ -1,5 +1,5 @@
-"""Temporary files in HOME/tmp: visitors' uploads and downloads, adapters from the Hub, and work folders. One rule holds
-for all: what is older than a day goes, and the oldest first where a place is full."""
+"""Temporary files in HOME/tmp: visitors' uploads and downloads, adapters from the Hub, and work folders.
+All follow one rule: files older than a day are deleted, and the oldest ones where a limit is reached."""
 
 import math
 import os
@@ -19,27 +19,27 @@ from rankviz.paths import bytes_in, resolved, written_at
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
-"""Environment variable with Gradio's folder of uploads and downloads."""
+"""Environment variable that sets Gradio's folder of uploads and downloads."""
 FRESH_SECONDS = 600.0
-"""Age in seconds up to which an upload is never deleted to make room, since it is used soon after it arrives."""
+"""Age in seconds up to which an upload is never deleted to make room, because it is used soon after it arrives."""
 DOWNLOAD, COPY, WORK = "download-", "hub-", "work-"
-"""Prefixes of folders: of a download, of an adapter from the Hub (which can be fetched again), and of work."""
+"""Prefixes of folders: for a download, an adapter from the Hub (which can be fetched again), and for work."""
 KEPT = 4
-"""Number of downloads kept per visitor."""
+"""Most downloads stored per visitor."""
 KEPT_COPIES = 3
-"""Number of adapters from the Hub kept, of all visitors together."""
+"""Most adapters from the Hub that are stored, for all visitors together."""
 
 
 class Usage(NamedTuple):
-    """Number and size of uploads."""
+    """Number and bytes of a visitor's uploads."""
 
     files: int
     size_bytes: int
 
 
 class TempHome:
-    """Temporary files of one runs folder. Several apps may use it at once. The owners of uploads and downloads stand
-    in owners, below HOME/tmp: a folder for each visitor has a file for each path, which holds the path."""
+    """Temporary files of one runs folder, which several apps may use. HOME/tmp/owners has a folder for each visitor; a
+    file in it contains the path of an upload or download that the visitor owns."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
@@ -52,18 +52,18 @@ class TempHome:
 
     @property
     def copies(self) -> str:
-        """Prefix of the path of every adapter from the Hub."""
+        """Start of the path of every adapter from the Hub."""
         return str(self.page / COPY)
 
     @property
     def _has_page(self) -> bool:
-        """True where `page` holds files of this runs folder only."""
+        """True where `page` holds files of this runs folder alone."""
         return self.page == self.folder / "page" or self.page.name == f"rankviz-{_digest(self.folder)}"
 
     def use_for_gradio(self, *, always: bool = False) -> None:
-        """Set GRADIO_TEMP_DIR to a folder of this runs folder's own: in HOME/tmp, or below the place that was set
-        before, which others may use too. Call this before a page is built. always: True to set it also where the
-        folder cannot be created, so that uploads fail; otherwise Gradio's default is then used."""
+        """Set GRADIO_TEMP_DIR to a folder that belongs to this runs folder alone: in HOME/tmp, or below the earlier
+        value, which other programs may use. Call this before a page is built. always: True to set it even if the folder
+        cannot be created, so that uploads fail; False to let Gradio use its default then."""
         if self._has_page:
             return
         is_set = os.environ.get(GRADIO_FOLDER)
@@ -75,7 +75,7 @@ class TempHome:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Create a folder and delete it afterwards; in the system's temporary folder if HOME is not writable."""
+        """Create a folder for the block, then delete it; in the system's temporary folder if HOME is not writable."""
         folder: Path | None = self.folder / "work"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,8 @@ class TempHome:
             yield Path(made)
 
     def keep_download(self, written: Path, visitor: Visitor, most_bytes: float = math.inf) -> Path:
-        """Move a file to a place where the visitor can download it, and return its path. The visitor's newest
-        downloads stay, up to KEPT of them and `most_bytes` together."""
+        """Move a file to where the visitor can download it; return its path. The visitor's newest downloads stay, up to
+        KEPT of them and up to `most_bytes` together."""
         with self._changing:
             older = filter(self.is_download, self._files(visitor))
             for path in _surplus(older, KEPT - 1, most_bytes - written.stat().st_size):
@@ -115,8 +115,8 @@ class TempHome:
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """Return the bytes left for uploads and downloads, besides `coming_bytes` that are arriving; infinity where
-        `most_mb` is None. The oldest downloads are deleted to make room, then the oldest uploads, but none that
-        has just arrived. Raise LimitError, and delete nothing, where this is not enough."""
+        `most_mb` is None. To make room, the oldest downloads are deleted, then the oldest uploads, except those that
+        have just arrived. Where this is not enough, delete nothing and raise LimitError."""
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
@@ -140,11 +140,11 @@ class TempHome:
         return left
 
     def is_of_page(self, path: Path) -> bool:
-        """Return True where a path is in the folder of uploads and downloads."""
+        """Return True for a path in the folder of uploads and downloads."""
         return Path(path).resolve().is_relative_to(self.page.resolve())
 
     def is_download(self, path: Path) -> bool:
-        """Return True where a file was created for download, not uploaded."""
+        """Return True for a file created for download; False for an upload."""
         return Path(path).resolve().parent.name.startswith(DOWNLOAD)
 
     def _is_upload(self, path: Path) -> bool:
@@ -152,7 +152,7 @@ class TempHome:
         return is_here and not path.parent.name.startswith((DOWNLOAD, COPY))
 
     def own(self, path: Path, visitor_id: str) -> None:
-        """Record the owner of an upload or download. Two visitors may have uploaded the same file."""
+        """Record the owner of an upload or download. Two visitors may own one upload, if they sent the same file."""
         (record,) = self._records(path, Visitor(visitor_id))
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_bytes(os.fsencode(path.resolve()))
@@ -162,7 +162,7 @@ class TempHome:
         return bool(visitor.ids) and self.is_of_page(path) and any(map(Path.is_file, self._records(path, visitor)))
 
     def remove_upload(self, path: Path, visitor: Visitor) -> None:
-        """Delete this visitor's upload, unless another visitor has uploaded the same; any other file stays."""
+        """Delete an upload of this visitor, unless another visitor has sent the same file. Any other file stays."""
         path = Path(path).resolve()
         if not self.owns(path, visitor) or not self._is_upload(path):
             return
@@ -173,7 +173,7 @@ class TempHome:
                 self._discard(path, visitor)
 
     def usage(self, visitor: Visitor) -> Usage:
-        """Return the number and size of a visitor's existing uploads."""
+        """Return the number and bytes of a visitor's existing uploads."""
         uploads = self.uploads_of(visitor)
         return Usage(len(uploads), sum(map(_size, uploads)))
 
@@ -186,12 +186,12 @@ class TempHome:
         return {path for owner in owners for record in _inside(owner) if (path := _path_in(record))}
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
-        """Return the record files that may name this visitor as a file's owner; visitors without an id share one."""
+        """Return the record files that may name this visitor as a file's owner. Visitors without an id share one."""
         name = _digest(Path(path).resolve())
         return [self.folder / "owners" / _digest(owner) / name for owner in visitor.ids or (visitor.id,)]
 
     def clean(self, keep_seconds: float, now: float) -> None:
-        """Delete temporary files older than `keep_seconds`. now: unix seconds."""
+        """Delete temporary files older than `keep_seconds`. now: Unix seconds."""
         work = [each for each in _inside(self.folder / "work") if each.name.startswith(WORK)]
         for each in (*work, *(_inside(self.page) if self._has_page else ())):
             if now - _last_written_in(each) > keep_seconds:
@@ -206,7 +206,7 @@ class TempHome:
 
 
 def _surplus(paths: Iterable[Path], count: float = math.inf, size: float = math.inf) -> list[Path]:
-    """Return the paths beyond the newest `count`, and beyond the newest that have `size` bytes together."""
+    """Return all paths but the newest: those after the first `count`, or after the first with `size` bytes together."""
     surplus = []
     for number, path in enumerate(sorted(paths, key=_last_written_in, reverse=True)):
         size -= _size(path)
@@ -238,7 +238,7 @@ def _size(path: Path) -> int:
 
 
 def _last_written_in(path: Path) -> float:
-    """Return when a file, or a folder's content, was last written, unix seconds; 0 if gone, infinity if unreadable."""
+    """Return the unix seconds of the last write to a file, or in a folder; 0 if it is gone, infinity if unreadable."""
     with suppress(OSError):
         return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
     return math.inf if path.exists() else 0.0

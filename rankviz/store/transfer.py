@@ -45,15 +45,15 @@ LOSS_COLUMNS = {
     "correct_tokens": int,
     "exact_match": int,
 }
-"""Types of the columns of loss_rows; an unknown value is None."""
+"""Type of each column of loss_rows; an unknown value is None."""
 
 
 def export_runs(
     stores: Sequence[RunStore], ids: Sequence[str], target: Path, shown: Callable[[Any], Any] = lambda item: item
 ) -> Path:
-    """Write the ended runs among the named runs and sweeps into the zip `target`, and return its path. Raise
-    RunNotFoundError where no store has a name; the first store that has it is used. Lines that are no events become
-    empty.
+    """Write the ended runs among the named runs and sweeps into the zip `target`; return its path. Each name is
+    searched in the stores in order; raise RunNotFoundError where no store has it. Lines that are not events become
+    empty lines.
 
     shown: Returns a request or an event as the reader of the zip may see it.
     """
@@ -86,8 +86,8 @@ def export_runs(
 
 
 def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
-    """Map the run ids of a run's or sweep's name to the store that has them. Run folders are searched first, in every
-    store: to find a sweep, a store reads the journals of all its runs."""
+    """Return {run id: store} for the runs that a run's or sweep's name means. Run folders are searched first, in every
+    store, because a store finds a sweep only by reading the journals of all its runs."""
     for store in stores:
         if os.path.isdir(store.run_dir(name)):
             return {name: store}
@@ -98,7 +98,7 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
 
 
 class SummaryRow(TypedDict):
-    """Settings and results of a run; None is not known. Losses are nats per token."""
+    """Settings and results of a run; None means "not known". Losses are nats per token."""
 
     run_id: str
     sweep_id: str
@@ -130,7 +130,7 @@ class SummaryRow(TypedDict):
 
 
 def summary_row(record: RunRecord) -> SummaryRow:
-    """Return a run's row of summary.csv."""
+    """Return the row of a run in summary.csv."""
     request, after = record.request, record.loss_after
     asked = ("sweep_id", "base", "data", "r", "learning_rate", "seed", "max_steps")
     others: dict[str, Any] = {name: getattr(request, name) for name in asked}
@@ -151,7 +151,7 @@ def summary_row(record: RunRecord) -> SummaryRow:
 
 
 def loss_rows(record: RunRecord) -> list[dict[str, object]]:
-    """Return a row per held-out example with the columns of LOSS_COLUMNS, as `rankviz verdict` reads them; losses are
+    """Return a row per held-out example, with the columns of LOSS_COLUMNS, for `rankviz verdict` to read. Losses are
     nats per token. Counts that were not measured for every example are None."""
     request, after = record.request, record.loss_after
     losses = after.example_losses if after else ()
@@ -165,34 +165,34 @@ def loss_rows(record: RunRecord) -> list[dict[str, object]]:
 MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
-"""Number of an imported run's attempts, at most; far below MAX_ATTEMPTS, so that the run can be tried again."""
+"""Most attempts of an imported run; far below MAX_ATTEMPTS, so that the run can be queued again."""
 RESERVED = ("sample", "embedded")
-"""Names that an imported run or sweep may not have, since they mean something else where a run is named."""
+"""Names that an imported run or sweep may not have, because they have another meaning where a run can be named."""
 MAX_ID, MARK = 100, 8
-"""Most characters of an id, and the number of characters at its end that differ by importer."""
+"""Most characters of an id, and the number of its last characters that depend on the importer."""
 BEFORE_VALUES = (b",", b":", b"[", b"{")
-"""Bytes that stand before each JSON name and value. They are counted inside texts too, so that nothing is parsed."""
+"""Bytes before each JSON name or value. To count values without parsing, all are counted, those within texts too."""
 _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
 _NO_ZIP = (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFError, ValueError, zlib.error)
 
 
 class ImportLimits(NamedTuple):
-    """Limits for one imported zip; None for no limit."""
+    """Limits for one imported zip. None means "no limit"."""
 
     unpacked_bytes: int = 200 * 10**6
     runs: int | None = None
     events: int = 2_000_000
-    """Number of lines of one journal."""
+    """Number of lines in one journal."""
     values: int | None = None
-    """Number of names and values in all journals; reading a million takes half a second."""
+    """Number of names and values in all journals together; a million take half a second to read."""
     record_bytes: int | None = None
-    """Bytes of memory that the record of one run takes permanently."""
+    """Bytes of memory that one run's record takes permanently."""
 
 
 def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) -> list[tuple[RunRequest, bytes]]:
-    """Read and check the requests and journals in a zip, without runs that ship with RankViz. Raise InvalidSettingError
-    where the zip is no export, and LimitError where it is too large. A shared page calls this in a process with bounds,
-    since a zip's table of contents is read whole."""
+    """Read and check the requests and journals in a zip, except runs that ship with RankViz. Raise InvalidSettingError
+    for a file that is no export, and LimitError for one that is too large. A shared page calls this in a limited child
+    process, because a zip's table of contents is read whole."""
     if not source.is_file():
         raise InvalidSettingError(f"There is no file {shown(str(source))}.")
     if source.stat().st_size > MAX_ARCHIVE_BYTES:
@@ -218,7 +218,7 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
 
 
 def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, dict[str, bytes]]:
-    """Return the content of each file, by run id and file name."""
+    """Return the content of each file, as {run id: {file name: content}}."""
     if (count := len(archive.infolist())) > MAX_ENTRIES:
         raise LimitError(f"The zip holds {count:,} files, at most {MAX_ENTRIES:,} are read.")
     folders: dict[str, dict[str, bytes]] = {}
@@ -243,7 +243,7 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
 
 
 def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> tuple[RunRequest, bytes]:
-    """Check a run of the zip; return its request, and its journal rewritten to events only."""
+    """Check a run of the zip; return its request, and its journal with only events in it, other lines emptied."""
     subject = f"Run {run_id!r} in the zip"
     try:
         request = parse_request(files.get("request.json", b""))
@@ -274,8 +274,8 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> t
 
 
 def _bytes_of(value: Any) -> int:
-    """Return the memory of an ended run's record in bytes, without lists on the disk. An object shared by several
-    records counts for each of them, the part of a journal shared by a run's lists for none."""
+    """Return the bytes of memory of an ended run's record, without lists on disk. An object that several records share
+    counts in each of them; the journal part that a run's lists share does not count."""
     parts: Iterable = ()
     if isinstance(value, Mapping):
         parts = chain.from_iterable(value.items())
@@ -295,8 +295,8 @@ def take_in(
     ownership: Ownership = NO_ONES,
     strangers: Sequence[str] = (),
 ) -> list[str]:
-    """Publish the runs that read_export returned; return their ids. strangers: the importer's own ids, on a store that
-    strangers share: runs and sweeps then get new names, which cannot clash with other people's; else empty."""
+    """Publish the runs that read_export returned; return their ids. strangers: The importer's own ids, on a store that
+    visitors share: runs and sweeps get new names, which cannot be other visitors'. Empty on a store of one user."""
     if strangers:
         own = {run_id.lower() for run_id in store.ids() if store.ownership(run_id).owner in strangers}
         if here := [request.run_id for request, _ in runs if request.run_id.lower() in own]:
@@ -316,8 +316,8 @@ def take_in(
 
 
 def _renamed(request: RunRequest, owner: str) -> RunRequest:
-    """Return the request with the importer's names for run and sweep, the same at each import, so that a second import
-    finds the first; and without the folder of its data file."""
+    """Return the request without the folder of its data file, and with new names of run and sweep that depend on the
+    importer. They are equal at each import, so that a second import of the same run is noticed."""
 
     def own_name(name: str) -> str:
         mark = hashlib.sha256(f"{owner}\n{name.lower()}".encode()).hexdigest()[:MARK]
@@ -333,8 +333,8 @@ def _renamed(request: RunRequest, owner: str) -> RunRequest:
 def _require_new_names(
     requests: Sequence[RunRequest], store: RunStore, shipped: Sequence[Sweep], ownership: Ownership
 ) -> None:
-    """Raise InvalidSettingError unless each run's name is new, and each sweep's too or the same owner's. Names that
-    differ only in capitals count as equal, since some disks store them as one folder."""
+    """Raise InvalidSettingError where a run's name exists already, or a sweep's name exists for another owner. Names
+    that differ only in capitals count as equal, because some disks store them as one folder."""
     folders, sweeps = store.ids(), {record.request.sweep_id for record in store.records()}
     fixed = {name for sweep in shipped for name in (sweep.sweep_id, *(run.run_id for run in sweep.runs))}
     joined = {request.sweep_id for request in requests} & sweeps

@@ -1,1 +1,1 @@
-"""Trained adapters as files: read, analysed by SVD, truncated to a lower rank, written again. No torch."""
+"""Trained adapters as files: read, analysed by SVD, truncated to a lower rank, written again; without torch."""

@@ -1,4 +1,4 @@
-"""An adapter's two files: finds them, reads tensors without a copy, and writes new ones. Pickles are refused."""
+"""The two files of an adapter: finds them, reads tensors without a copy, and writes new ones. Pickles are refused."""
 
 import errno
 import json
@@ -25,21 +25,21 @@ CONFIG = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
 MAX_RATIO = 20
-"""Largest unpacked size of a zip as a multiple of its own, beyond SMALL_BYTES: trained weights hardly shrink."""
+"""Most unpacked bytes of a zip over its own bytes, for more than SMALL_BYTES: trained weights hardly compress."""
 SMALL_BYTES = 100 * 10**6
 MAX_ZIP_MEMBERS = 10_000
 BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-"""Exceptions of zipfile, and of the libraries under it, for a broken zip."""
+"""Exceptions that zipfile, and the libraries it uses, raise for a broken zip."""
 
 
 Located = tuple[Path, Path, str, Any]
-"""Weights and configuration of an adapter, the name of their folder or zip to show, and the temporary folder of a zip's
-files (else None), which exists as long as this object."""
+"""(weights file, configuration file, name of their folder or zip to show, temporary folder of a zip's files or None).
+The temporary folder exists as long as its object."""
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
-    """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its two files.
-    Nothing else in a folder or a zip is read."""
+    """Find an adapter in a folder, in a zip, as its two files, or as a .safetensors with its configuration in the same
+    folder. Nothing else in a folder or a zip is read."""
     if not paths:
         raise BadAdapterError(f"No adapter given: give its zip, or {WEIGHTS} and {CONFIG}.")
     for path in paths:
@@ -112,7 +112,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
 
 
 def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zipfile.ZipInfo:
-    """Return the member of this name in the highest folder: folders below an adapter may hold its checkpoints."""
+    """Return the zip's member with this file name in the highest folder; lower folders may hold checkpoints."""
     named = [member for member in members if PurePosixPath(member.filename).name == file]
     if not named:
         for member in members if file == WEIGHTS else ():
@@ -122,15 +122,15 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-"""numpy's dtype for factors of each safetensors dtype."""
+"""numpy dtype for reading each floating-point dtype of safetensors."""
 DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 NAMES = {dtype: code for code, dtype in DTYPES.items() if code != "F64"}
-"""safetensors' code of each dtype that an adapter can be written in."""
+"""safetensors' code of each dtype in which an adapter can be written."""
 WRITTEN_AS = {
     "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
     "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-"""Writer's name of each dtype that a file may hold, in the order in which the writer sorts the data."""
+"""Name that safetensors' writer uses for each dtype of a file, in the order in which it sorts the data."""
 WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in WRITTEN_AS}
 MAX_NAME = 512
 """Most characters of a tensor's name."""
@@ -138,7 +138,7 @@ LARGEST_FP16 = 65504.0
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not read yet. dtype: code of safetensors (F32, BF16, F16, ...). start, end: offsets of its
+    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
     bytes in the file."""
 
     dtype: str
@@ -148,7 +148,7 @@ class StoredTensor(NamedTuple):
 
 
 def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], np.ndarray]:
-    """Return the tensors of a checked safetensors file by name, its metadata, and its memory-mapped bytes."""
+    """Check a safetensors file; return its tensors by name, its metadata, and its memory-mapped bytes."""
     try:
         with safe_open(path, framework="numpy") as checked:
             metadata = dict(checked.metadata() or {})
@@ -176,8 +176,8 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
 
 
 def decode(raw: np.ndarray, tensor: StoredTensor) -> np.ndarray:
-    """Return a tensor's bytes as fp32, or as fp64 if it is stored so; without a copy where dtype and alignment allow
-    it."""
+    """Return a tensor's values in fp32, or in fp64 if stored so; without a copy where dtype and alignment allow it.
+    raw: Its bytes."""
     if tensor.start % WIDTHS[tensor.dtype]:
         raw = raw.copy()
     stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
@@ -187,7 +187,7 @@ def decode(raw: np.ndarray, tensor: StoredTensor) -> np.ndarray:
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return fp32 values in this dtype (safetensors' code), rounded to the nearest."""
+    """Convert fp32 values to a dtype (safetensors' code), rounded to the nearest."""
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -197,12 +197,12 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 NewTensor = tuple[str, tuple[int, ...], np.ndarray]
-"""A tensor to be written: dtype, shape, and values as numbers of this dtype or as raw bytes."""
+"""(dtype, shape, values in this dtype or as raw bytes) of a tensor to be written."""
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as PEFT does. Raise OSError with a code where writing fails; the library's error has
-    none."""
+    """Write a safetensors file as PEFT does. Where writing fails, raise OSError with its code, which the library's
+    error lacks."""
     if shutil.disk_usage(path.parent).free < sum(values.nbytes for *_, values in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {
@@ -218,7 +218,7 @@ def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, s
 
 
 def file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """Return the size, to the byte, of the file that `write` would make of tensors of these dtypes and shapes."""
+    """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
     in_file = list(WRITTEN_AS)
     header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
     end = 0

@@ -1,4 +1,4 @@
-"""A trained LoRA adapter in PEFT's layout: its configuration and its pairs of A and B with their scale."""
+"""Reads a trained LoRA adapter in PEFT's layout: its configuration, and its pairs of A and B with their scales."""
 
 import json
 import math
@@ -25,18 +25,18 @@ MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
 MATCHING_SECONDS = 2.0
-"""Processor seconds for matching all names of one adapter with its patterns."""
+"""Most seconds of processor time for matching all module names of one adapter with its patterns."""
 ENDLESS = (
     "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the modules "
     "without nested repeats."
 )
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
-"""Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
+"""Settings with which the update is not scale · B·A, or the factors have another layout."""
 
 
 def matcher(values: Mapping[str, Any] | None) -> Callable[[str, Any], Any]:
-    """Return a function of a module's name and a default: the value of the first pattern that matches the whole name,
-    or its end after a dot, by Python's `re`, as PEFT does. A pattern can take `re` forever, so call it within
+    """Return a function of (module name, default) that returns the value of the first pattern matching the name, or its
+    end after a dot, by Python's `re`, as in PEFT. `re` may take forever for a pattern, so call it within
     `processor_time`."""
     compiled = []
     for key, value in (values or {}).items():
@@ -55,8 +55,8 @@ Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Settings of adapter_config.json that determine B·A, with PEFT's defaults. They give each module its rank and
-    scale."""
+    """Settings of adapter_config.json on which B·A depends, with PEFT's defaults; the rank and scale of each module
+    follow."""
 
     r: Rank = 8
     lora_alpha: Alpha = 8
@@ -74,13 +74,13 @@ class AdapterConfig:
         return self._patterns[0](module, self.r)
 
     def scale_of(self, module: str) -> float:
-        """Return alpha / r, or alpha / √r with rsLoRA."""
+        """Return the factor of B·A for a module: alpha / r, or alpha / √r with rsLoRA."""
         r = self.rank_of(module)
         return self._patterns[1](module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
 
 def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dict[str, Any]]:
-    """Return what the bytes of an adapter_config.json mean, and all that they hold; raise BadAdapterError for anything
+    """Parse an adapter_config.json; return its settings, and all its JSON values. Raise BadAdapterError for anything
     but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
@@ -117,8 +117,8 @@ MAX_KINDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """One pair of factors in the file: of a module, or of fused experts, with an update for each expert. a, b:
-    tensors' names. name: the name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
+    """One pair of factors in the file: of a module, or of fused experts with an update for each expert. a, b: Names of
+    the tensors. name: The name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
     "model.layers.0.mlp.experts.down_proj"."""
 
     name: str
@@ -132,13 +132,13 @@ class Module:
 
     @property
     def pairs(self) -> tuple[str, ...]:
-        """Names of the updates: one, or one per fused expert."""
+        """Names of its updates: one, or one for each fused expert."""
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """Facts on an adapter without its numbers: enough to predict a resized file to the byte."""
+    """An adapter without its numbers: enough to compute the size of a resized file to the byte."""
 
     name: str
     raw_config: Mapping[str, Any]
@@ -150,7 +150,7 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A trained adapter on disk, whose numbers are read from `data`, the mapped file, when they are needed."""
+    """A trained adapter on disk. Its numbers are read from `data`, the memory-mapped file, when they are needed."""
 
     outline: Outline
     config: AdapterConfig
@@ -169,28 +169,28 @@ class Adapter:
 
     @property
     def dtype(self) -> str:
-        """dtype of most factors, such as fp32, bf16 or fp16."""
+        """dtype that most factors have: "fp32", "bf16" or "fp16"."""
         codes = [self.outline.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
     @property
     def base_model(self) -> str:
-        """Id or path of the base that the adapter was trained on; empty where the file does not say."""
+        """Id or path of the base model that was trained; empty where the configuration does not name it."""
         name = self.outline.raw_config.get("base_model_name_or_path")
         return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
 
     def raw(self, name: str) -> np.ndarray:
-        """Return a tensor's bytes as they are in the file."""
+        """Return a tensor's bytes as stored in the file."""
         tensor = self.outline.tensors[name]
         return self.data[tensor.start : tensor.end]
 
     @cached_property
     def updates(self) -> Mapping[str, tuple[Module, int]]:
-        """Module of every update, and the number of its expert, by the update's name."""
+        """(module, number of the expert) of every update, by the update's name."""
         return {name: (module, i) for module in self.modules for i, name in enumerate(module.pairs)}
 
     def pair(self, update: str) -> Pair:
-        """Read (A, B) of an update, unscaled."""
+        """Read the factors (A, B) of an update, without its scale."""
         module, expert = self.updates[update]
         a, b = (decode(self.raw(name), self.outline.tensors[name]) for name in (module.a, module.b))
         if module.experts == 1:
@@ -201,7 +201,7 @@ class Adapter:
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
-    """Read the adapter in a folder, a zip or its files; raise BadAdapterError with what is wrong."""
+    """Read an adapter from a folder, a zip or its files; raise BadAdapterError, which says what is wrong."""
     weights, config_file, name, unpacked = locate(paths, max_bytes=max_bytes)
     with config_file.open("rb") as stream:
         config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=config_file.name)
@@ -234,8 +234,8 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
 
 
 def _factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return the names of factors by module and side ("A", "B"), in the model's order, and those of all other tensors:
-    DoRA magnitudes, biases, modules saved in full."""
+    """Return the names of factors by module and side ("A", "B"), in the model's order; and the names of all other
+    tensors: DoRA magnitudes, biases, modules saved in full."""
 
     def by_numbers(name: str) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
@@ -258,8 +258,8 @@ def _factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[st
 def _module(
     tensors: Mapping[str, StoredTensor], config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str
 ) -> Module:
-    """Return the module of a pair; raise BadAdapterError where the shapes do not belong together. parameter: name of
-    the parameter that the pair adapts, where target_parameters names it; else ""."""
+    """Return the Module of a pair; raise BadAdapterError where the shapes contradict each other. parameter: Parameter
+    that the pair adapts, where target_parameters names one; else ""."""
     a, b = tensors[sides["A"]], tensors[sides["B"]]
     if {a.dtype, b.dtype} - FLOATS.keys():
         raise BadAdapterError(f"{name} is saved as {a.dtype} and {b.dtype}: save the adapter in fp32, bf16 or fp16.")
@@ -301,9 +301,9 @@ def _parameters(
 ) -> dict[str, str]:
     """Return the parameter that each pair of target_parameters adapts, by the pair's name in the file, such as
     {"model.layers.0.mlp.experts.base_layer": "model.layers.0.mlp.experts.gate_up_proj"}. PEFT nests the pairs of
-    several parameters of one module ("experts", "experts.base_layer"), and the file does not say which pair belongs to
-    which parameter. PEFT wraps them in the order in which the module declares them, the last one outermost, and every
-    MoE of transformers declares down_proj last. Each must get the same number of experts from the config's ranks."""
+    several parameters of one module ("experts", "experts.base_layer"); the file does not say which pair is whose. PEFT
+    wraps parameters in the order in which the module declares them, the last one outermost, and every MoE of
+    transformers declares down_proj last. The ranks in the configuration must give each the same number of experts."""
     nested: dict[str, list[str]] = {}
     for name in factors:
         nested.setdefault(NESTED.sub("", name), []).append(name)

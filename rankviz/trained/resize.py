@@ -19,13 +19,13 @@ from rankviz.trained.read import Adapter, Module, Outline
 from rankviz.trained.svd import Pair, decompose, of_each, singular_values, truncate
 
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
+"""Values of init_lora_weights with which PEFT, when it loads the adapter, changes the base by a part of rank r."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
-    """A planned resize. truncation, dtype: as requested. ranks: values of PEFT's settings. energy_kept: share over all
-    updates; None where all updates are 0. parameters: number in all factors."""
+    """A planned resize. truncation, dtype: As requested. ranks: PEFT's settings. energy_kept: Share over all updates;
+    None where all updates are 0. parameters: Number of values in all factors."""
 
     truncation: Truncation
     dtype: str | None
@@ -52,13 +52,14 @@ class ResizePlan:
 def plan(
     adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
-    """Plan one rank for all modules, or for each module the lowest rank that keeps this share of its energy.
+    """Plan a resize to one rank for all modules, or for each module to the lowest rank that keeps a share of its
+    energy.
 
     Args:
         adapter: Adapter to resize.
         spectrum: The adapter's spectrum.
         r: Rank below the adapter's.
-        energy: Share above 0, at most 1.
+        energy: Share of the energy, above 0 and at most 1.
         dtype: fp32, bf16 or fp16 for the factors; None keeps their dtypes.
     """
     if dtype is not None and dtype not in NAMES:
@@ -91,7 +92,7 @@ def plan(
 
 
 def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
-    """Write the resized adapter into a new folder, as PEFT loads it, completely or not at all; return the folder."""
+    """Write the resized adapter, as PEFT loads it, into a new folder, completely or not at all; return the folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidSettingError(f"{target} already exists and is not overwritten: give a new folder.")
     tensors = resized(adapter, planned)
@@ -109,7 +110,7 @@ def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
 
 
 def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
-    """Return all tensors of the resized adapter."""
+    """Return all tensors of the resized adapter, by name."""
 
     def truncated(update: str) -> Pair:
         pair, (module, _) = adapter.pair(update), adapter.updates[update]
@@ -137,8 +138,8 @@ def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], 
 
 
 def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = None) -> Spectrum:
-    """Return the singular values of every update, scale · B·A, as a Spectrum. name: that of the adapter's file by
-    default."""
+    """Return the singular values of every update, scale · B·A, as a Spectrum. name: By default the adapter's file
+    name."""
     values = of_each(adapter.updates, lambda update: singular_values(update, adapter.pair(update)))
     return Spectrum(
         name=name or adapter.outline.name,
@@ -165,7 +166,7 @@ def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = N
 
 
 def received(outline: Mapping[str, Any], spectrum: Mapping[str, Any]) -> tuple[Outline, Spectrum]:
-    """Return an adapter's outline and spectrum that another process sent as `asdict` of them."""
+    """Return an adapter's outline and spectrum from the `asdict` of each, as another process sent them."""
     modules = tuple(Module(**module) for module in outline["modules"])
     tensors = {
         name: StoredTensor(dtype, tuple(shape), *places) for name, (dtype, shape, *places) in outline["tensors"].items()

@@ -1,4 +1,4 @@
-"""The singular values of updates B·A, and the best update of a lower rank, from the factors alone."""
+"""The singular values of updates B·A, and the best update of a lower rank, computed from the factors alone."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -11,34 +11,34 @@ from threadpoolctl import threadpool_limits
 from rankviz.errors import BadAdapterError
 
 Pair = tuple[np.ndarray, np.ndarray]
-"""(A, B) as PEFT keeps them: A (r × in) and B (out × r), fp32 or fp64."""
+"""(A, B) as PEFT stores them: A (r × in) and B (out × r), in fp32 or fp64."""
 Result = TypeVar("Result")
 
 ROUNDING = 3e-8
-"""Share of ‖A‖·‖B‖ below which singular values are rounding errors of the factors."""
+"""Share of ‖A‖·‖B‖ below which singular values are rounding errors."""
 MAX_THREADS = 8
 
 
 class Decomposition(NamedTuple):
-    """Parts of an SVD that truncation needs besides the pair."""
+    """SVD of B·A as small matrices, from which `truncate` computes a lower rank together with A and B."""
 
     singular_values: np.ndarray
-    """r singular values, falling."""
+    """r singular values, the largest first."""
     left: np.ndarray
     """r × r matrix: B @ left is U·Σ."""
     right: np.ndarray
-    """r × r matrix: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
+    """r × r matrix: A.T @ right is V. Columns of a singular value of 0 are 0, here and in `left`."""
 
 
 def singular_values(name: str, pair: Pair) -> np.ndarray:
-    """Return the r singular values of B·A, falling; raise BadAdapterError naming the module where it diverged."""
+    """Return the r singular values of B·A, the largest first; raise BadAdapterError, which names a diverged module."""
     root, gram_b, rounding = _factored(name, *pair)
     return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), rounding)
 
 
 def decompose(name: str, pair: Pair) -> Decomposition:
-    """Return the SVD of B·A as r × r pieces, from which `truncate` makes any lower rank; raise BadAdapterError naming
-    the module where it diverged."""
+    """Return the SVD of B·A as r × r matrices, from which `truncate` makes any lower rank; raise BadAdapterError, which
+    names a diverged module."""
     root, gram_b, rounding = _factored(name, *pair)
     squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
     values = _values(squares, rounding)
@@ -47,8 +47,8 @@ def decompose(name: str, pair: Pair) -> Decomposition:
 
 
 def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
-    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ. A pair
-    whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained."""
+    """Return the best rank-k approximation of B·A as a pair of rank k; each factor gets the square root of Σ. A pair
+    whose update is 0 keeps the first k rows of A and columns of B, so that it can still be trained."""
     a, b = pair
     values = decomposition.singular_values[:k]
     if not values.any():
@@ -59,7 +59,7 @@ def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
 
 
 def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
+    """Return L with L·Lᵀ = A·Aᵀ; Bᵀ·B; and the singular value below which values are rounding errors."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     gram_a, gram_b = a @ a.T, b.T @ b
     if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):
@@ -82,9 +82,9 @@ def _inverse(values: np.ndarray) -> np.ndarray:
 
 
 def of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
-    """Return the function's result by name, computed in threads, because numpy releases the interpreter while it
-    computes. Each product runs on one thread of BLAS: the matrices are small, so BLAS's own threads cost more than
-    they bring, and ten to fifty times more where another program uses the other core."""
+    """Return the function's result for each name, computed in threads, which numpy allows by releasing the interpreter.
+    BLAS gets one thread per product: the matrices are small, so its own threads cost more than they gain, and ten to
+    fifty times more where another program uses the other core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
         return dict(pool.map(lambda name: (name, function(name)), names))

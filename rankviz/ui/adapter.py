@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rankviz.trained.resize import ResizePlan
 
 READING = 'RankViz.busy("adapter-busy", "Reading the adapter…")'
-"""JavaScript that says so if reading takes more than half a second."""
+"""JavaScript that shows a notice if reading the adapter takes more than half a second."""
 BUSY_OF_THE_ADDRESS = f"""() => {{
   if (new URL(location.href).searchParams.get("adapter")) {READING};
 }}"""

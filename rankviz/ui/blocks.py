@@ -30,7 +30,7 @@ from rankviz.visitor import acting_as
 MAX_ANSWERS, MAX_BYTES = 10_000, 20_000_000
 """Maximum unread answers of all sessions, and their total bytes. The newest answer is kept whatever its size."""
 LARGE_BYTES = 50_000
-"""Larger answers become errors first, so that they do not displace the answers of other visitors."""
+"""Size in bytes above which unread answers are the first to become errors, so that other visitors' answers are kept."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
@@ -127,7 +127,7 @@ class Messages(asyncio.Queue):
 UNUSED_OF_COMPONENTS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
 UNUSED_OF_COMPONENTS += ("component_class_id", "skip_api")
 UNUSED_PROPERTIES = ("preserved_by_key", "_retryable", "_undoable", "likeable")
-"""Entries that only Gradio's endpoint schema needs, or other components than this page's."""
+"""Properties that only Gradio's endpoint schema needs, or components that this page does not have."""
 UNUSED_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
 UNUSED_OF_EVENTS += ("collects_event_data",)
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
@@ -151,7 +151,8 @@ class PageConfig(BlocksConfig):
         self._configs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def __copy__(self) -> "PageConfig":
-        """Return the copy for an open page, which holds changes only: Gradio stores more, for deep links (unused)."""
+        """Return the copy of the configuration for an open page. It holds the page's changes only; Gradio would store
+        more, for deep links, which this page does not have."""
         opened = PageConfig(self.root_block)
         opened.blocks, opened.fns, opened.fn_id = Changed({}, self.blocks), self.fns, self.fn_id
         opened.config_for_block = lambda *_, **__: {}
@@ -197,7 +198,7 @@ class PageConfig(BlocksConfig):
 
 
 class Changed(ChainMap[int, Any]):
-    """Components by id: those changed on one open page, else those of all pages. Iteration gives the changes."""
+    """Components by id: as changed on one open page, or else as on all pages. Iteration gives the changed ones only."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.maps[0])

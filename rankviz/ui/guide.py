@@ -166,8 +166,8 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 
 
 def details(report: AccuracyReport) -> View:
-    """Draw predicted against measured memory for all comparable rows, with the table of errors by source, each
-    predicted with that source left out, and of all sources together."""
+    """Draw predicted against measured memory for all comparable rows. Below it are the errors of all sources together,
+    and of each source predicted without its own rows."""
     info, unseen = accuracy_info(report), report.left_out
     rows = [score.texts() for score in (*unseen.origins, unseen.overall)]
     cells = [Row([*row.values()], chosen=row is rows[-1]) for row in rows]

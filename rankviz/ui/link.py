@@ -41,7 +41,7 @@ def file_text(data: TrainingData) -> str:
 
 def file_in(text: str) -> TrainingData:
     """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
-    lengths (empty in older addresses). Raise InvalidSettingError for other text."""
+    lengths (empty in older addresses). Raise InvalidSettingError where the text has another form."""
     form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
     form, *traits = form.split(".")
     numbers = [longest, *(lengths.split(".") if lengths else ())]

@@ -87,8 +87,8 @@ def _error(code: int, text: str, message_id: str | int | None, status: int) -> R
 
 
 def checked(server: Any) -> Any:
-    """Make Gradio's MCP server check the arguments of a call before it does anything else, and answer in JSON; files
-    stay addresses."""
+    """Make Gradio's MCP server check the arguments of a call before anything else. Its answers become JSON, in which
+    files are addresses."""
     from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
 
     handlers, as_gradio = server.mcp_server.request_handlers, server.postprocess_output_data

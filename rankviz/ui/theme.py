@@ -38,7 +38,7 @@ SCRIPTS = tuple(
     for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus", "stays")
 )
 FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
-"""Styles for what the scripts show before Gradio adds the other stylesheets."""
+"""Stylesheets for the content that scripts draw before Gradio adds the other stylesheets."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
 """Maximum open pages with state on the server; lists of an older page return to their initial choices."""

@@ -175,9 +175,10 @@ def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
-    """Join events into one, followed by any number of `.then`. No events means page load and each change of an input.
-    The joined event does nothing, in the browser: with several functions, Gradio would dispatch all of them again
-    whenever one waited for its earlier call (`always_last`), and two such events would never end."""
+    """Join events into one event, which may be followed by several `.then`. Without events, it is the page load and
+    each change of an input. The joined event runs in the browser and does nothing. With functions of its own, Gradio
+    would dispatch all of them again whenever one waited for its earlier call (`always_last`), and two such events would
+    never end."""
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
 
 

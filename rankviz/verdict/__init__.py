@@ -1,6 +1,6 @@
 """Decides which ranks differ, from each held-out example's loss or errors in each run.
 
-The difference of two ranks is paired: the same examples, the same seed. Its interval includes the choice of examples
+Differences of two ranks are paired: the same examples, the same seed. Their intervals include the choice of examples
 and the noise between runs, with one confidence for all pairs of ranks together. Nothing here trains, stores or draws.
 """
 

@@ -28,32 +28,32 @@ class Pair:
     """Loss of r minus loss of s; for an accuracy, errors in points."""
     low: float | None
     high: float | None
-    """Interval (low to high) of the difference over runs and examples, for all pairs at once; None: not known."""
+    """High end of the difference's interval over runs and examples, for all pairs at once; None: not known."""
     standard_error: float | None
     call: str
     """DIFFERENT: the interval excludes zero and is not within the tolerance. EQUAL: the interval is within the
-    tolerance, even if it excludes zero. CANT_TELL: neither, or not known."""
+    tolerance, even if it excludes zero. CANT_TELL: neither of these, or the interval is not known."""
     seeds: int
-    """Number of seeds that both ranks ran with."""
+    """Number of seeds with which both ranks ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankLoss:
-    """One rank at its best learning rate, and how far it is above the best rank."""
+    """One rank at its best learning rate, compared with the best rank."""
 
     r: int
     loss: float
-    """Mean over runs and examples, adjusted for missing seeds; for an accuracy, errors in points."""
+    """Mean over runs and examples in nats, adjusted for missing seeds; for an accuracy, errors in points."""
     run_losses: dict[str, float]
-    """Mean loss over examples, by seed."""
+    """Mean loss over examples of each run, by seed."""
     learning_rate: float | None
     learning_rates_tried: int
     call: str
-    """Call of the pair with the best rank; EQUAL for the best itself."""
+    """Call of the pair with the best rank; EQUAL for the best rank itself."""
     above_best: float
     above_best_low: float | None
     above_best_high: float | None
-    """Difference from the best rank in nats or points, above zero is worse; low and high are None if not known."""
+    """High end of the difference from the best rank in nats or points, positive is worse; None where not known."""
 
     @property
     def seeds(self) -> int:
@@ -62,10 +62,10 @@ class RankLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Comparison of all ranks of a sweep, with the noise that it is based on."""
+    """Comparison of all ranks of a sweep, with the noise that it rests on."""
 
     best: int
-    """Rank with the lowest loss or the highest accuracy; `pairs` tell whether it is really better."""
+    """Rank with the lowest loss or the highest accuracy; `pairs` say whether it differs from others."""
     smallest_indistinguishable: int
     indistinguishable_from_best: tuple[int, ...]
     """The best rank, and all ranks that are not DIFFERENT from it."""
@@ -73,20 +73,20 @@ class Verdict:
     pairs: tuple[Pair, ...]
     metric: Metric
     within: float
-    """Differences that count as equal, in nats or points."""
+    """Difference up to which two ranks count as equal, in nats or points."""
     tolerance: str
-    """Tolerance as requested, such as "0.02" or "2%"."""
+    """Tolerance as the user gave it, such as "0.02" or "2%"."""
     examples: int
     seeds: int
     unknown: str
-    """Reason why no verdict is possible; empty where one is."""
+    """Reason why no verdict is possible; empty where it is."""
     notes: tuple[str, ...]
     diverged: tuple[Run, ...]
     noise: LossFit
 
     @property
     def run_sd(self) -> float | None:
-        """Standard deviation of a run's loss (or accuracy in points) over seeds; None where not known."""
+        """Standard deviation over seeds of a run's loss (or accuracy in points); None where not known."""
         return math.sqrt(self.noise.runs.variance) if self.noise.runs else None
 
     @property
@@ -96,7 +96,7 @@ class Verdict:
 
     @property
     def noise_width(self) -> float | None:
-        """Largest distance from the best at which a rank cannot be distinguished from it: half of the widest interval
+        """Largest difference from the best rank that cannot be distinguished from zero: half of the widest interval
         with the best, or the tolerance if larger; None where no verdict is possible."""
         others = [rank for rank in self.ranks if rank.r != self.best and rank.above_best_low is not None]
         halves = [(rank.above_best_high - rank.above_best_low) / 2 for rank in others]
@@ -104,7 +104,7 @@ class Verdict:
 
     @property
     def undecided(self) -> Pair | None:
-        """Undecided pair of the best rank with the smallest rank, among pairs whose noise is known; else None."""
+        """Undecided pair of the best rank with the smallest rank, among pairs of known noise; None without one."""
         with_best = (pair for pair in self.pairs if self.best in (pair.r, pair.s))
         undecided = (pair for pair in with_best if pair.call == CANT_TELL and pair.low is not None)
         return min(undecided, key=lambda pair: pair.r + pair.s, default=None)
@@ -117,11 +117,11 @@ class Verdict:
         return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
 
     def called(self, call: str) -> list[int]:
-        """Return the ranks other than the best with this call."""
+        """Return the ranks, other than the best, that have this call."""
         return [rank.r for rank in self.ranks if rank.r != self.best and rank.call == call]
 
     def read(self, loss: float) -> float:
-        """Return a loss in the form that is shown: nats, or an accuracy in percent."""
+        """Convert a loss to the value that is shown: nats, or for an accuracy percent."""
         return self.metric.turned(loss)
 
     def rank(self, r: int) -> RankLoss:
@@ -138,12 +138,12 @@ def judge(
     base_loss: float | None = None,
     metric: Metric = LOSS,
 ) -> Verdict:
-    """Compare runs that used the same data and held-out examples.
+    """Compare runs that have the same data and held-out examples.
 
     Args:
         runs: Any number of ranks, learning rates and seeds.
-        tolerance: Ranks are equal if the whole interval of their difference is within this: nats or points, or "2%" of
-            the gain over the base. None takes the metric's own.
+        tolerance: Two ranks are equal if the whole interval of their difference is within this: nats or points, or "2%"
+            of the gain over the base. None takes the metric's own tolerance.
         base_loss: Loss of the untrained base (for an accuracy, errors in points); needed for a tolerance in percent.
         metric: Metric of the runs' values.
     """
@@ -176,7 +176,7 @@ def judge(
 
 
 def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
-    """Return the tolerance in nats or points; "2%" is a share of base - best (losses, or errors in points)."""
+    """Return a tolerance in nats or points; "2%" is a share of base - best (losses, or errors in points)."""
     text = str(tolerance).strip()
     try:
         value = float(text.removesuffix("%"))
@@ -215,12 +215,12 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
 
 
 def _rank(compared: Comparison, losses: dict[int, float], r: int, pair: Pair | None) -> RankLoss:
-    """Return a rank's losses. pair: with the best rank; None for the best rank."""
-    above, call = (0.0, 0.0, 0.0), EQUAL
+    """Return the result of one rank. pair: Its pair with the best rank; None for the best rank itself."""
+    above, low, high, call = 0.0, 0.0, 0.0, EQUAL
     if pair:
-        above, call = (pair.difference, pair.low, pair.high), pair.call
+        above, low, high, call = pair.difference, pair.low, pair.high, pair.call
         if r == pair.s:
-            above = -pair.difference, *((None, None) if pair.low is None else (-pair.high, -pair.low))
+            above, (low, high) = -above, (None, None) if low is None else (-high, -low)
     return RankLoss(
         r=r,
         loss=losses[r],
@@ -228,7 +228,9 @@ def _rank(compared: Comparison, losses: dict[int, float], r: int, pair: Pair | N
         learning_rate=compared.rates[r],
         learning_rates_tried=compared.rates_tried[r],
         call=call,
-        **dict(zip(("above_best", "above_best_low", "above_best_high"), above, strict=True)),
+        above_best=above,
+        above_best_low=low,
+        above_best_high=high,
     )
 
 
@@ -249,8 +251,8 @@ class PairJSON(shape(Pair)):
 
 
 class RankVerdictJSON(shape(RankLoss)):
-    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null for an
-    accuracy; values are nats or percent; `run_losses` and `run_values` are by seed."""
+    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null for an accuracy;
+    values are nats or percent; `run_losses` and `run_values` are by seed."""
 
     loss: float | None
     run_losses: dict[str, float] | None

@@ -4,7 +4,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -38,9 +38,9 @@ class Run:
 class RunLosses(Run):
     """One run with its held-out losses in nats per token, or its errors in points."""
 
-    losses: np.ndarray = field(compare=False)
-    examples: np.ndarray = field(compare=False)
-    """Numbers of the examples, ascending; an example has the same number in all runs."""
+    losses: np.ndarray
+    examples: np.ndarray
+    """Numbers of the examples, ascending; one example has one number in all runs."""
 
     @property
     def diverged(self) -> bool:
@@ -48,7 +48,7 @@ class RunLosses(Run):
 
 
 def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
-    """Return the losses (or errors) of the runs that measured the metric after training. If runs have no values of
+    """Return the losses (or errors) of the runs that measured the metric after training. Where runs have no values of
     single examples, or different numbers of them, each whole run counts as one example."""
     runs = [run for run in runs if run.loss_after and _is_measured(run.loss_after, metric)]
     by_tokens = all(run.loss_after.example_tokens for run in runs)  # other losses are not comparable
@@ -63,7 +63,7 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
 
 
 def base_loss_of(runs: Sequence[RunRecord], metric: Metric = LOSS) -> float | None:
-    """Return the base's mean loss (or errors), weighed as in losses_of; None where it was not measured."""
+    """Return the base's mean loss (or errors), with the weights of losses_of; None where it was not measured."""
     before = next((run.loss_before for run in runs if run.loss_before), None)
     if before is None or not _is_measured(before, metric):
         return None
@@ -73,7 +73,7 @@ def base_loss_of(runs: Sequence[RunRecord], metric: Metric = LOSS) -> float | No
 
 
 def _is_measured(measured: Evaluated, metric: Metric) -> bool:
-    """Tell whether the metric was measured, even if the run diverged."""
+    """Tell whether the metric was measured; True for a run that diverged too."""
     return {TOKEN_ACCURACY: measured.correct_tokens is not None, EXACT_MATCH: measured.answered > 0}.get(metric, True)
 
 
@@ -82,8 +82,8 @@ def _of_whole(measured: Evaluated, metric: Metric) -> float:
 
 
 def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses (or errors) and their examples' numbers: empty where there are no values of single examples, nan
-    where the run diverged. by_tokens: weigh an example's loss by its target tokens."""
+    """Return losses (or errors) and the numbers of their examples; both empty where single examples were not measured,
+    NaN where the run diverged. by_tokens: True to weigh an example's loss by its target tokens."""
     tokens = np.array(measured.example_tokens, float)
     if metric is LOSS:
         losses = np.array(measured.example_losses, float)
@@ -100,13 +100,13 @@ def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> tuple[n
 MAX_FILE_BYTES = 200_000_000
 MAX_TEXT = 200
 MAX_RUNS, MAX_RANKS = 5000, 200
-"""Limits of a file, since all pairs of ranks are compared."""
+"""Most runs and ranks in a file; ranks are limited because all their pairs are compared."""
 NEEDED, OPTIONAL, WHOLE = ("rank", "seed", "example"), ("learning_rate", "target_tokens"), ("rank", "target_tokens")
 VALUES = {"loss": LOSS, "correct": CORRECT}
-"""Metric by name of the value column; a file has exactly one of these columns."""
+"""Metric by the name of the column with its values; a file has exactly one of these columns."""
 BOUNDS = {"rank": (1, 65_536), "loss": (-1e9, 1e9), "learning_rate": (5e-324, 1e6), "target_tokens": (1, 10**9)}
 CORRECT_WORDS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-"""Accepted cells of `correct`. pandas writes integers as 1.0 in columns with empty cells, and booleans as True."""
+"""Valid cells of `correct`. pandas writes integers as 1.0 in columns with empty cells, and booleans as True."""
 EXPECTED = {
     "rank": "a whole number from 1 to 65,536",
     "seed": f"a text of 1 to {MAX_TEXT} printable characters",
@@ -116,15 +116,15 @@ EXPECTED = {
     "learning_rate": "a number above 0",
     "target_tokens": "a whole number above 0, or empty",
 }
-"""Valid content of a cell in words, by column."""
+"""Content that a cell must have, in words, by column."""
 
 
 def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
     """Read a CSV file; return its runs and their metric. Columns: rank, seed, example, then loss or correct;
     learning_rate if several were tried; target_tokens is optional.
 
-    A loss of nan or inf marks a diverged run; correct is 0 or 1. If all rows have target_tokens, as in an export,
-    losses are weighed by them. Raise BadDataError naming file, row and column.
+    A loss of nan or inf marks a run that diverged; correct is 0 or 1. If all rows have target_tokens, as in an export,
+    losses are weighed by them. Raise BadDataError, which names file, row and column, for an invalid file.
     """
     if not path.is_file():
         raise BadDataError(f"No file {str(path)!r}: give a CSV file with {', '.join(NEEDED)}, and loss or correct.")
@@ -195,7 +195,7 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
 
 
 def _value(name: str, text: str) -> float | int | str | None:
-    """Return the value of a cell; ValueError where it is not as in EXPECTED."""
+    """Return the value of a cell; raise ValueError where it is not as EXPECTED says."""
     if not text and name in OPTIONAL:
         return None
     if name == "correct":
@@ -216,15 +216,15 @@ def _value(name: str, text: str) -> float | int | str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Runs chosen to be compared."""
+    """Runs that were chosen to be compared."""
 
     ranks: tuple[int, ...]
     seeds: tuple[str, ...]
-    """All seeds of any of the runs."""
+    """All seeds of all chosen runs."""
     examples: int
-    """Number of examples common to all runs."""
+    """Number of examples that all runs have."""
     losses: dict[tuple[int, str], np.ndarray]
-    """Losses over the common examples, in the same order for all, by (rank, seed)."""
+    """Losses over these examples, in one order for all runs, by (rank, seed)."""
     rates: dict[int, float | None]
     rates_tried: dict[int, int]
     diverged: tuple[Run, ...]
@@ -238,17 +238,17 @@ class Comparison:
 
     @cached_property
     def seeds_of(self) -> dict[int, tuple[str, ...]]:
-        """Seeds by rank."""
+        """Seeds of each rank, by rank."""
         return {r: tuple(seed for seed in self.seeds if (r, seed) in self.losses) for r in self.ranks}
 
     def shared_seeds(self, r: int, s: int) -> tuple[str, ...]:
-        """Return the seeds that both ranks ran with."""
+        """Return the seeds with which both ranks ran."""
         return tuple(seed for seed in self.seeds_of[r] if (s, seed) in self.losses)
 
 
 def compare(runs: Sequence[RunLosses]) -> Comparison:
-    """Choose the runs to compare: all finite runs of each rank at its best learning rate, on the examples common to
-    all; raise BadDataError where no run is finite, or no example is common."""
+    """Choose the runs to compare: of each rank all finite runs at its best learning rate, on the examples that all runs
+    have; raise BadDataError where no run is finite, or no example is common."""
     finite = [run for run in runs if not run.diverged]
     diverged = tuple(Run(r=run.r, seed=run.seed, learning_rate=run.learning_rate) for run in runs if run.diverged)
     if not finite:
@@ -276,8 +276,8 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
 
 
 def _best_rate(r: int, tried: dict[float | None, list[RunLosses]], diverged: Iterable[Run]) -> float | None:
-    """Return the learning rate with the lowest mean loss over the seeds that all rates share. Rates with a diverged
-    run are considered only if every rate has one."""
+    """Return the learning rate with the lowest mean loss over the seeds that all rates have. Rates with a diverged run
+    are considered only if every rate has one."""
     bad = {run.learning_rate for run in diverged if run.r == r}
     steady = {rate: runs for rate, runs in tried.items() if rate not in bad} or tried
     shared = set.intersection(*({run.seed for run in runs} for runs in steady.values()))

@@ -1,6 +1,6 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
-scipy is imported with the first interval. Its own studentized_range is a hundred times slower than the one here;
+scipy is imported at the first interval. Its studentized_range is a hundred times slower than the function here;
 tests/verdict/test_noise.py compares the two.
 """
 
@@ -19,34 +19,34 @@ from rankviz.verdict.losses import Comparison
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
-"""Degrees of freedom below which unpaired runs are considered too."""
+"""Degrees of freedom of paired runs below which an interval of unpaired runs is considered too."""
 FEW_DIFFER = 5
-"""Differing examples from which a share is about normally distributed, so that variances describe it."""
+"""Differing examples from which their share is about normally distributed, so that variances describe it."""
 ALL_POINTS = 100.0
-"""Points between a right and a wrong example."""
+"""Points by which a right and a wrong example differ."""
 NOTHING = 1e-9
-"""Eigenvalue per run of a seed below which it counts as 0."""
+"""Eigenvalue, per run of a seed, below which it counts as 0."""
 MANY = 1e4
-"""Degrees of freedom above which quantiles are the same in their first three digits."""
+"""Degrees of freedom from which quantiles no longer change in their first three digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunNoise:
-    """Noise between runs, of a run's mean over examples."""
+    """Noise between runs in a run's mean over examples."""
 
     ranks: int
     paired_variance: float
-    """Variance of one run without the effect that its seed has on all ranks."""
+    """Variance of one run, without the effect that its seed has on all ranks alike."""
     paired_freedom: int
     variance: float
     """Variance of one run, with the effect of its seed."""
     freedom: int
     rest_variance: float
-    """Variance of a single loss that neither its run nor its example explains; more examples average it out."""
+    """Variance of one example's loss that neither its run nor the example explains; it averages out over examples."""
 
     @property
     def ways(self) -> tuple[tuple[float, int, float], ...]:
-        """Candidate intervals, of which the narrowest is used: variance of one run, its degrees of freedom, risk."""
+        """(variance of one run, degrees of freedom, risk) of candidate intervals, of which the narrowest is used."""
         risk = 1 - CONFIDENCE
         if self.paired_freedom >= FEW_FREEDOM:
             return ((self.paired_variance, self.paired_freedom, risk),)
@@ -59,25 +59,25 @@ class PairNoise:
 
     seeds: int
     weight: float
-    """Variance of the difference divided by that of one run: 2 / n if no run is missing."""
+    """Variance of the difference over that of one run: 2 / n with n seeds and no missing run."""
     examples_variance: float
     """Variance of the difference due to the choice of examples."""
     unit: float = 0.0
-    """Points of one example that might differ although none did; 0 for losses or if enough examples differ."""
+    """Points of one example, where too few differ for a variance to describe them; 0 for losses or if enough differ."""
 
 
 class LossFit(NamedTuple):
-    """Losses of ranks adjusted for missing seeds, with all noise."""
+    """Losses of ranks, adjusted for missing seeds, with their noise."""
 
     losses: Mapping[int, float]
     runs: RunNoise | None
-    """None with one run per rank, and where all seeds of each rank have the same values."""
+    """Noise between runs; None with one run per rank, and where all seeds of each rank have the same values."""
     pairs: Mapping[tuple[int, int], PairNoise]
-    """Noise by pair of ranks that share at least two seeds."""
+    """Noise of each pair of ranks that share at least two seeds."""
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
-    """Fit rank and seed effects to runs' means, and the noise around the fit. counted: values are right or wrong."""
+    """Fit rank and seed effects to the means of runs, and the noise around them. counted: True for right or wrong."""
     shared = {pair: compared.shared_seeds(*pair) for pair in combinations(compared.ranks, 2)}
     shared = {pair: seeds for pair, seeds in shared.items() if len(seeds) > 1}
     of_rank = {r: np.array([compared.means[r, seed] for seed in seeds]) for r, seeds in compared.seeds_of.items()}
@@ -130,11 +130,11 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
 
 
 def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, np.ndarray]:
-    """Fit rank + seed to the means of runs by least squares, with ranks eliminated from the normal equations (one
-    equation per seed is left).
+    """Fit rank + seed to the means of runs by least squares. Ranks are eliminated from the normal equations, which
+    leaves one equation per seed.
 
     Returns effects of ranks, effects of seeds, residual sum of squares, degrees of freedom, and for each two ranks the
-    variance of their difference divided by that of one run.
+    variance of their difference over that of one run.
     """
     cells = [[(r, seed) for seed in compared.seeds] for r in compared.ranks]
     ran = np.array([[float(cell in compared.means) for cell in row] for row in cells])
@@ -154,12 +154,12 @@ def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, 
 
 
 def _count_differing(values: np.ndarray) -> int:
-    """Count the examples that differ from the median. values: by example, or seeds × examples."""
+    """Return the number of examples that differ from the median. values: By example, or seeds × examples."""
     return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest, of n seeds × m examples; (0, 0) if m is 1."""
+    """Return ((MS_example - MS_rest) / (n m), at least 0; MS_rest) for n seeds × m examples; (0, 0) if m is 1."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0
@@ -172,7 +172,7 @@ def _two_way(differences: np.ndarray) -> tuple[float, float]:
 
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return half the width of a difference's interval."""
+    """Return half the width of the interval of a difference."""
     halves = (
         _half(runs.ranks, freedom, risk, variance * pair.weight, pair.examples_variance, examples)
         for variance, freedom, risk in runs.ways
@@ -181,19 +181,19 @@ def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
 
 
 def _half(ranks: int, freedom: int, risk: float, of_runs: float, of_examples: float, examples: int) -> float:
-    """Return half the width of one candidate interval. of_runs, of_examples: variances of the difference."""
+    """Return half the width of one candidate interval. of_runs, of_examples: Variance of the difference due to each."""
     by_runs, by_examples = quantile(ranks, freedom, risk), quantile(ranks, max(1, examples - 1), risk)
     return math.sqrt(by_runs**2 * of_runs + by_examples**2 * of_examples)
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return the difference that so many examples cannot rule out even if hardly any of them differed."""
+    """Return the largest difference that so many examples cannot exclude, even if hardly any of them differed."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 
 @lru_cache(maxsize=1024)
 def quantile(ranks: int, freedom: float, risk: float) -> float:
-    """Return the number of standard errors within which all pairs of ranks lie at once, with probability 1 - risk."""
+    """Return the number of standard errors within which all pairs of ranks lie together, with probability 1 - risk."""
     return studentized_range_quantile(1 - risk, ranks, min(freedom, MANY)) / math.sqrt(2)
 
 
@@ -201,17 +201,17 @@ POWER = 0.8
 SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
 """Numbers of seeds per rank that `needed` tries."""
 DOUBLINGS = 12
-"""Most doublings of the held-out examples that `needed` tries."""
+"""How often, at most, `needed` doubles the number of held-out examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """Seeds or examples that would decide an undecided pair. None: more than was tried."""
+    """Seeds or examples that would decide an undecided pair. None means more than was tried."""
 
     seeds: int | None
-    """Total seeds per rank, including those that have run."""
+    """Number of seeds per rank, those that have run included."""
     examples: int | None
-    """Total held-out examples with the present seeds; None: more examples alone would not be enough."""
+    """Number of held-out examples with the present seeds; None where more examples alone would not be enough."""
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
@@ -235,7 +235,7 @@ def chance_to_tell(
     difference: float,
     tolerance: float,
 ) -> float:
-    """Return the probability that a sweep of so many seeds and examples decides the pair."""
+    """Return the probability that a sweep with this number of seeds and examples decides the pair."""
     from scipy import special
 
     # More examples average out the rest variance, not the variance between runs.
@@ -264,15 +264,15 @@ def chance_to_tell(
 
 
 def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:
-    """Return the first candidate that is enough, or None; all candidates after it must be enough too."""
+    """Return the first candidate that is enough, or None. Requires that all candidates after it are enough too."""
     place = bisect_left(candidates, True, key=enough)
     return candidates[place] if place < len(candidates) else None
 
 
 NODES = 160
-"""Nodes of a Gauss-Legendre rule; the integrands are smooth, so quantiles have nine correct digits."""
+"""Number of nodes of a Gauss-Legendre rule. The integrands are smooth, so quantiles have nine correct digits."""
 NEGLIGIBLE = 1e-15
-"""Probability neglected in each tail of a distribution."""
+"""Probability in each tail of a distribution that is neglected."""
 REACH = 9.0
 """Standard deviations beyond which the normal density is neglected."""
 

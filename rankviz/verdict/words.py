@@ -1,4 +1,4 @@
-"""The verdict as sentences, and at most three short answers of a sweep."""
+"""The verdict in sentences, and at most three short answers on a sweep."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Verdict
 from rankviz.verdict.noise import CONFIDENCE, SEEDS
 
 ENOUGH_SEEDS = 3
-"""Recommended seeds per rank: with two, intervals are wide mostly for lack of degrees of freedom."""
+"""Recommended seeds per rank. With two, intervals are wide, mostly for lack of degrees of freedom."""
 
 
 def headline(verdict: Verdict) -> str:
@@ -83,7 +83,7 @@ def _noise(verdict: Verdict) -> Iterable[str]:
 
 
 def rate_note(verdict: Verdict) -> str:
-    """Say whether the learning rate was tuned, which moves the loss more than the rank does; empty where unknown."""
+    """Return a sentence on whether the learning rate, which matters more than rank, was tuned; empty where unknown."""
     metric = verdict.metric
     if (most := max(rank.learning_rates_tried for rank in verdict.ranks)) > 1:
         return (
@@ -97,8 +97,8 @@ def rate_note(verdict: Verdict) -> str:
 
 
 def _next(verdict: Verdict) -> Iterable[str]:
-    """Yield what would decide the undecided pair."""
-    if verdict.unknown and len(verdict.ranks) > 1:
+    """Yield sentences on what would decide the undecided pair."""
+    if verdict.unknown:
         yield f"To measure the noise between runs, run each rank with the same {ENOUGH_SEEDS} or more seeds."
     if (pair := verdict.undecided) is None:
         return
@@ -113,34 +113,34 @@ def _next(verdict: Verdict) -> Iterable[str]:
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
-    """Return the tolerance in words. explained: with the change of perplexity."""
+    """Return the tolerance in words. explained: True to add the change of perplexity."""
     share = f" ({verdict.tolerance} of the gain)" if verdict.tolerance.strip().endswith("%") else ""
     return f"{(verdict.metric.explained if explained else verdict.metric.amount)(verdict.within, '.3g')}{share}"
 
 
 def names(ranks: Sequence[int]) -> str:
-    """Return "r = 4, 16 and 64"."""
+    """Return ranks as a phrase: "r = 4, 16 and 64"."""
     return f"r = {listed(map(str, ranks))}"
 
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
 SURE, NEXT = "How sure", "Train next"
 DIFFER, ALIKE = "More than noise", "Within noise"
-"""Two single runs compared with the noise of repeats. Only several seeds of each would test the difference."""
+"""Labels for two single runs, compared by the noise of repeats. Only several seeds of each would be a test."""
 
 
 class Answer(NamedTuple):
-    """One answer of a sweep: subject, answer in a few characters, and sentence."""
+    """One short answer on a sweep: its subject, the answer in a few characters, and a sentence."""
 
     about: str
     value: str
     sentence: str
     file_bytes: int | None = None
-    """Size of the adapter that the answer names; None for other answers."""
+    """Bytes of the adapter that the answer names; None for other answers."""
 
 
 def shipped(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> FinishedAdapter | None:
-    """Return the adapter that `summary` recommends to ship, from the same arguments; None where it recommends none."""
+    """Return the adapter that `summary` recommends to ship for the same arguments; None where it recommends none."""
     if decision:
         return decision.ship
     if reading is None or (verdict and len(verdict.ranks) > 1):
@@ -159,7 +159,7 @@ def summary(
     rate: RateLook | None = None,
     score: ScoreLook | None = None,
 ) -> tuple[Answer, ...]:
-    """Return at most three answers, as far as they are known.
+    """Return at most three short answers, as far as they are known.
 
     Args:
         verdict: Verdict on the sweep in any metric; None before a run has been evaluated.

@@ -15,7 +15,7 @@ PROGRAMS = {
     "probe_depth": "probe:depth",
     "preflight": "preflight:main",
 }
-"""Functions of the other arguments that return the exit code."""
+"""Functions by command. Each gets the other arguments and returns the exit code."""
 ANSWERS = {
     "introspect": "introspect.layers:introspect_file",
     "simulate": "simulate.card:simulated",
@@ -24,7 +24,8 @@ ANSWERS = {
     "export": "reading:exported",
     "publish": "sending:published",
 }
-"""Functions of the request in a folder, the other argument; what they return or raise is printed as JSON."""
+"""Functions by command, whose argument is a folder with a request. Each gets the request's entries; its result or error
+is printed as JSON."""
 
 
 def main(argv: list[str]) -> int:

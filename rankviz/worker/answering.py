@@ -41,5 +41,5 @@ def answer(result: Callable[[], Mapping[str, Any]]) -> int:
 
 
 def error_json(error: RankVizError) -> dict[str, str]:
-    """Return the class name and message of an error, as `children.remade` reads them."""
+    """Return the class name and message of an error; `children.remade` makes the error from them."""
     return {"error": type(error).__name__, "message": str(error)}

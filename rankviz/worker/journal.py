@@ -19,8 +19,8 @@ from rankviz.store import RunStore
 from rankviz.worker import device
 
 SHORT_SPIN = "1000"
-"""GOMP_SPINCOUNT: how many times a waiting thread polls before it sleeps. libgomp's own 300,000 takes up to 50 times
-the processor time where other programs are busy, from the very threads that are waited for."""
+"""GOMP_SPINCOUNT: number of times that a waiting thread polls before it sleeps. libgomp's default of 300,000 takes up
+to 50 times the processor time where other programs are busy, and slows the threads that are waited for."""
 EVERY_SECONDS = 1.0
 
 
@@ -49,8 +49,8 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """Journal of a run or a probe for its worker, which adds the attempt to each event. It has each stage when it
-    begins, and progress about once a second."""
+    """Journal that a worker writes for a run or a probe: each stage when it begins, and progress about once a second.
+    The attempt is added to each event."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
         """attempt: 0 for the current attempt."""
@@ -67,15 +67,15 @@ class Journal:
         self._written_at = time.monotonic()
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
-        """Write progress where a second has passed since the last one or the stage's beginning, so a shorter stage has
-        none. total: None where it is not known."""
+        """Write progress, at most once a second and not in the first second of a stage. total: None where it is not
+        known."""
         if time.monotonic() - self._written_at >= EVERY_SECONDS:
             self.append(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
             self._written_at = time.monotonic()
 
     def fail(self, error: Exception) -> int:
-        """Write down why this run ends, and return the exit code for it, which on a full disk may be all that
-        remains."""
+        """Record the error that ends this run, and return the exit code for it: on a full disk, the code may be the
+        only record."""
         full = disk.is_of_a_full_disk(error, self.store.home)
         with contextlib.suppress(OSError):
             print_error(error)
@@ -110,8 +110,8 @@ def explain(error: Exception) -> str:
 
 
 def limits_of(store: RunStore, run_id: str) -> Limits:
-    """Return the limits of a run or a probe. One with an owner was made on a shared page and keeps that page's limits,
-    also if the page is no longer shared."""
+    """Return the limits of a run or a probe. Runs and probes with an owner were made on a shared page and keep its
+    limits, also if the page is no longer shared."""
     owner = store.ownership(run_id).owner
     return read(home=store.home, **({"shared": True} if owner else {})).limits
 

@@ -86,8 +86,8 @@ def measure_all(journal: Journal, attempt: str) -> int:
 
 
 def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
-    """Return the bytes of this machine's own memory for one process. With a GPU the requested limit is that of the
-    card, which the process keeps itself, because torch for CUDA alone takes some GiB of this memory."""
+    """Return the bytes of main memory that one process may use. With a GPU, the requested limit is for the card, and
+    the process keeps to it by itself; torch for CUDA alone takes some GiB of main memory."""
     free_bytes = min(psutil.virtual_memory().available, machine.memory_bytes())
     return (None if cuda else request.memory_limit_bytes) or round(FREE_MEMORY_SHARE * free_bytes)
 
@@ -315,8 +315,9 @@ def quantization(precision: str, compute: str) -> Any:
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
-    """Return limit_bytes, short_bytes (at least missing) and why ("GPU" or "system") where this error or a cause of it
-    is a lack of memory; else None. torch has an exception class for a GPU's lack of memory, not for a CPU's."""
+    """Return limit_bytes, short_bytes (lower bound of the missing bytes) and why ("GPU" or "system") where this error
+    or a cause of it means that memory ran out; else None. torch has an exception class for this on a GPU, not on a
+    CPU."""
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
@@ -357,8 +358,8 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write random safetensors straight to disk, which takes no memory: 8 bytes of header length, a JSON header, the
-    numbers of one tensor after the other. They are normal with standard deviation 0.02, neither zero nor denormal."""
+    """Write random safetensors straight to disk, so that no memory is needed: 8 bytes of header length, a JSON header,
+    then the numbers of each tensor. The numbers are normal with standard deviation 0.02, neither zero nor denormal."""
     header, end = {}, 0
     for name, shape in shapes.items():
         start, end = end, end + BF16_BYTES * math.prod(shape)

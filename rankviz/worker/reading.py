@@ -26,8 +26,8 @@ HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
 
 
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, training_steps: int | None) -> Reply:
-    """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: of the
-    spectrum; empty for that of the file."""
+    """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: title of the
+    spectrum; empty for the file's name."""
     from rankviz.trained.read import read_adapter
     from rankviz.trained.resize import spectrum
 

@@ -45,7 +45,7 @@ def published(
     has_token: bool,
     use_login: bool,
 ) -> Mapping[str, Any]:
-    """Publish, and return url, updated (True where the repository existed before) and private."""
+    """Publish a run or a sweep; return url, updated (True where the repository existed before) and private."""
     files = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR")))
     api = Api(home=Path(home), assets=Path(assets), shared=shared)
     place = Destination(**destination)
@@ -78,7 +78,8 @@ def published(
 
 
 def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str | None) -> Mapping[str, Any]:
-    """Send each run once. On this machine it replaces an existing run; on a Space an existing run is refused."""
+    """Send each run to Trackio. On this machine it replaces a run of the same name; on a Space such a run is
+    refused."""
     installed.require("Trackio", "This")
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)

@@ -199,7 +199,7 @@ def _updates(folder: Path) -> dict[str, list[float]]:
 
 
 def ask(words: str | list[str]) -> str:
-    """What `rankviz WORDS` prints, in this process; a refusal's exit code where it fails."""
+    """What `rankviz WORDS` prints, in this process; a refusal's exit code and sentence where it fails."""
     from rankviz.cli import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -210,7 +210,7 @@ def ask(words: str | list[str]) -> str:
             main()
     except SystemExit as stop:
         if stop.code:
-            return json.dumps({"exit": stop.code})
+            return json.dumps({"exit": stop.code, "why": err.getvalue()})
     finally:
         sys.argv = argv
     return out.getvalue()

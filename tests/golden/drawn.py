@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.answers import ask, compact, write
+from tests.support.models.families import one_a_family
 
-COUNT = 900
-"""Number of questions: of 30, one is a fit, two are verdicts, and the others estimates."""
+COUNT, SELDOM_OFTEN = 1500, 900
+"""Number of questions: of 30, one is a fit, two are verdicts, and the others estimates. From SELDOM_OFTEN on, three are
+fits, each model is the smallest of its architecture or has experts, and what is seldom given is given often."""
+ADAPTER = re.compile(r"^ +(target_\w+|modules_to_save|\w+_pattern|finetune_\w+)=(.*),$|(Fast\w+)\.get_peft_model", re.M)
+"""Arguments of an exported script that make the adapter."""
 TOLD = re.compile(r"\w+(?:[._,]\w+)+|\w*\d\w*")
 """Pattern of a number or a name, such as 1,024 or q_proj."""
 USUAL = {
@@ -62,6 +66,12 @@ FLAGS = (
     *("--rslora", "--dora", "--rslora", "--dora", "--text-only", "--no-finetune-vision-layers"),
     *("--finetune-vision-layers", "--no-finetune-mlp-modules", "--no-finetune-language-layers"),
 )
+MORE_TARGETS = (
+    *("w1,w2,w3,o_proj", "gate_proj,up_proj,q_proj", "gate_proj,q_proj", "gate_up_proj,v_proj", "gate,o_proj"),
+    *("c_attn,mlp.c_proj", "dense,query_key_value", "embed_tokens,lm_head", "model.lm_head,o_proj", "in_proj,out_proj"),
+    *("shared_expert.down_proj,q_proj", "layers.0.mlp.experts.down_proj", "visual.blocks.0.attn.proj,proj", "experts"),
+    *("o_proj,1", "k_proj,k_proj,merger.linear_fc1"),
+)
 LENGTHS = (
     "--steps 300",
     "--tokens 2000000",
@@ -78,38 +88,47 @@ def drawn(first: int = 0, last: int = COUNT) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as home:
         os.environ["RANKVIZ_HOME"] = home
         models = [row["id"] for row in json.loads(ask("models --json"))]
+        of_family = sorted(one_a_family())
         for number in range(first, last):
-            chance = random.Random(number)
+            chance, often = random.Random(number), number >= SELDOM_OFTEN
+            ids = of_family if often else models
             if number % 15 == 7:
-                yield verdict(chance, Path(home) / f"{number}.csv")
-            elif number % 30 == 0:
-                words = ["fit", chance.choice(models), "-r", chance.choice(("8", "16", "64")), *settings(chance)]
+                yield verdict(chance, Path(home) / f"{number}.csv", gaps=often)
+            elif number % (10 if often else 30) == 0:
+                words = ["fit", chance.choice(ids), "-r", chance.choice(("8", "16", "64")), *settings(chance, often)]
                 yield entry(words)
             else:
                 ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
-                words = ["estimate", chance.choice(models), *(word for r in ranks for word in ("-r", str(r)))]
-                words += [*settings(chance), *chance.choice(LENGTHS).split()]
-                yield entry([*words, "--usd-per-hour", "1.25"] if chance.random() < 0.1 else words)
+                words = ["estimate", chance.choice(ids), *(word for r in ranks for word in ("-r", str(r)))]
+                words += [*settings(chance, often), *chance.choice(LENGTHS).split()]
+                yield entry(words, *(["--usd-per-hour", "1.25"] if chance.random() < 0.1 else []))
 
 
-def settings(chance: random.Random) -> list[str]:
-    """The words of all usual options, and of a few of the others."""
-    words = [word for name, values in USUAL.items() for word in (name, chance.choice(values))]
-    for name in chance.sample(list(SELDOM), chance.choice((0, 0, 1, 1, 2))):
+def settings(chance: random.Random, often: bool) -> list[str]:
+    """The words of all usual options, and of a few of the others. often: of more of them."""
+    usual = USUAL | {"--targets": (*USUAL["--targets"], *MORE_TARGETS)} if often else USUAL
+    words = [word for name, values in usual.items() for word in (name, chance.choice(values))]
+    for name in chance.sample(list(SELDOM), chance.choice((2, 3, 4) if often else (0, 0, 1, 1, 2))):
         words += [name, chance.choice(SELDOM[name])]
-    return words + chance.sample(FLAGS, chance.choice((0, 0, 0, 1)))
+    return words + chance.sample(FLAGS, chance.choice((0, 1, 2) if often else (0, 0, 0, 1)))
 
 
-def entry(words: Sequence[str]) -> dict[str, Any]:
-    answer = json.loads(ask([*words, "--json"]))
+def entry(words: Sequence[str], *price: str) -> dict[str, Any]:
+    answer = json.loads(ask([*words, *price, "--json"]))
     told = {key: answer[key] for key in ("notes", "rests_on") if key in answer}
-    return {"question": " ".join(words), "answer": numbers((compact(answer) if "ranks" in answer else answer) | told)}
+    if "ranks" in answer:
+        told["adapters"] = [[rank[key] for key in ("targets", "expert_rank", "experts")] for rank in answer["ranks"]]
+        script = ask(["export", *words[1:4], *words[6:]])
+        told["exported"] = [list(filter(None, each)) for each in ADAPTER.findall(script)]
+        answer = compact(answer)
+    return {"question": " ".join([*words, *price]), "answer": numbers(answer | told)}
 
 
-def verdict(chance: random.Random, table: Path) -> dict[str, Any]:
-    """The verdict on losses, or correct answers, that are drawn around a mean that depends on the rank or does not."""
+def verdict(chance: random.Random, table: Path, *, gaps: bool) -> dict[str, Any]:
+    """The verdict on losses, or correct answers, that are drawn around a mean that depends on the rank or does not.
+    gaps: without some runs and examples."""
     ranks = sorted(chance.sample((4, 8, 16, 32, 64, 128), chance.choice((1, 2, 2, 3, 4))))
-    seeds, examples = chance.choice((1, 2, 3, 3, 4)), chance.choice((1, 5, 40, 150))
+    seeds, examples = chance.choice((1, 2, 3, 3, 4)), chance.choice((1, 2, 5, 40, 150) if gaps else (1, 5, 40, 150))
     rates = chance.choice(((2e-4,), (2e-4,), (1e-4, 4e-4)))
     exact, effect = chance.random() < 0.3, chance.choice((0.0, 0.003, 0.05, 0.3))
     fine = exact or chance.random() < 0.9
@@ -120,8 +139,12 @@ def verdict(chance: random.Random, table: Path) -> dict[str, Any]:
         for place, r in enumerate(ranks):
             for seed in range(seeds):
                 for rate in rates:
+                    if gaps and chance.random() < 0.1:
+                        continue
                     shift = chance.gauss(-effect * place, 0.01) + 50 * (rate - 2e-4)
                     for number, mean in enumerate(base):
+                        if gaps and number and chance.random() < 0.002:
+                            continue
                         loss = mean + shift + chance.gauss(0, 0.05) if fine or (r, seed) != (ranks[0], 0) else math.nan
                         writer.writerow([r, seed, rate, number, int(loss < 1.5) if exact else round(loss, 4)])
     more = chance.choice(([], [], ["--tolerance", "0.05" if not exact else "2"], ["--tolerance", "3%"]))

@@ -1,6 +1,7 @@
 """The values of a verdict: from the journals of sweeps, and from CSV files with mistakes named by row and column."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_a_mistake_is_named_by_file_row_and_column(text, message, tmp_path):
         read_table(write(tmp_path, text))
 
     assert message in str(error.value)
+
+
+def test_a_file_of_5000_runs_or_of_200_million_bytes_is_read_and_a_larger_one_is_refused(tmp_path):
+    rows = [f"{1 + seed % 200},{seed},a,1.5\n" for seed in range(5001)]
+    assert 5000 == len(read_table(write(tmp_path, HEAD + "".join(rows[:5000])))[0])
+    with pytest.raises(BadDataError, match="has more than 5,000 runs: give fewer"):
+        read_table(path := write(tmp_path, HEAD + "".join(rows)))
+    path.write_text(HEAD)
+    for size, message in ((200_000_000, "is not a CSV file"), (200_000_001, "200,000,001 bytes, at most 200,000,000")):
+        os.truncate(path, size)
+        with pytest.raises(BadDataError, match=message):
+            read_table(path)
 
 
 COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")

@@ -1,4 +1,4 @@
-"""Measured runs from elsewhere, predicted by the formulas of every estimate; errors by group, and widths of bands."""
+"""Predicts runs that others measured, with the formulas of every estimate; errors by group, and widths of bands."""
 
 import math
 import re
@@ -22,32 +22,32 @@ from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError, UserError, quoted
 
 KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
-"""Counter of a figure: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest length
-that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
+"""Counters of measured memory: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest
+length that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
 ORIGINS = {
     **{"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"},
     **dict.fromkeys(("litgpt-", "raschka-"), "litgpt"),
 }
-"""Source by prefix of a group's name. Raschka's runs use litgpt's scripts on litgpt's data."""
+"""Source by the prefix of a group's name. Raschka's runs belong to litgpt, whose scripts and data they use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredRow:
-    """One measured setting with its figures; None means "not known"."""
+    """One measured setting with its results. None means "not known"."""
 
     row_id: str
     group: str
-    """Table of measurements; errors within a table are correlated."""
+    """Name of the table that the row comes from; errors within a table are correlated."""
     tier: str
-    """A: every setting stated, exact length. B: the length is the longest sample's or a limit that rows reach. C: the
-    length is a limit that rows may not reach. D: a setting is not stated. E: read from an extrapolated line."""
+    """Quality of the row. A: all settings stated, exact length. B: the length is the longest sample's, or a limit that
+    rows reach. C: a limit that rows may not reach. D: a setting is not stated. E: read from an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
     precision: str
     raised: str
-    """Tensors that k-bit preparation left in fp32: "yes" (all), "no" (none) or "norms only"."""
+    """Tensors that k-bit preparation cast to fp32: "yes" (all), "no" (none) or "norms only"."""
     framework: str
     framework_version: str
     r: int
@@ -71,17 +71,17 @@ class MeasuredRow:
     notes: str
     date: str = ""
     two_depth_bytes: int | None = None
-    """For a probe's row: peak of the whole model, extrapolated from two small depths."""
+    """Peak bytes of the whole model as a probe extrapolated it from two small depths; None for other rows."""
     two_depth_seconds: float | None = None
 
     @property
     def origin(self) -> str:
-        """Source: who measured, with which program. Its tables share mistakes, so it is left out as a whole."""
+        """Name of the source: who measured, with which program. Its tables share mistakes and are left out together."""
         return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
 
     @property
     def is_bound(self) -> bool:
-        """True if the length is only a limit: at this length, the run would have used at least the measured memory."""
+        """True where the length is only a limit: at the full length, memory would be at least the measured one."""
         return self.seq_kind == "cap"
 
 
@@ -89,7 +89,7 @@ SETTING = attrgetter(
     *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
     *("attn", "loss_path", "optimizer", "gpu", "measured_kind"),
 )
-"""Returns the key of a row's setting; rows with equal keys repeat one measurement."""
+"""Key of a row's setting; rows with equal keys repeat one measurement."""
 COLUMNS = {
     "group": "independent_group",
     "raised": "kbit_fp32_upcast",
@@ -97,7 +97,7 @@ COLUMNS = {
     "two_depth_bytes": "predicted_two_depth_bytes",
     "two_depth_seconds": "predicted_two_depth_seconds",
 }
-"""Column in a CSV file by field, where the names differ."""
+"""Column of a CSV file by field of MeasuredRow, where their names differ."""
 IF_EMPTY = {
     "group": "not stated",
     "tier": "D",
@@ -115,11 +115,11 @@ FIELD_KINDS = {
     name: next((kind for kind in (int, float) if kind in get_args(hint)), hint)
     for name, hint in get_type_hints(MeasuredRow).items()
 }
-"""Type of each field of a row, without None."""
+"""Type of each field of MeasuredRow; for optional fields the type without None."""
 
 
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
-    """Read one line of a CSV file; raise BadDataError naming the line and the column that cannot be read."""
+    """Parse one line of a CSV file; raise BadDataError, which names the line and the invalid column."""
     row = {name: _cell(cells, name, kind, line) for name, kind in FIELD_KINDS.items()}
     return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
 
@@ -161,30 +161,30 @@ PROGRAMS = {
     "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
     **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
 }
-"""Habits of each program. Two kinds of program hold logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
+"""Habits of each training program. Two kinds hold the logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
 which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
-loss; in the rows of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of that size."""
+loss; in fms-acceleration's rows, the loss of transformers 4.48 makes a shifted copy of its size."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
-"""Version in fms-acceleration's scripts/benchmarks/refs/requirements.txt before February 2025."""
+"""transformers version of fms-acceleration before February 2025 (scripts/benchmarks/refs/requirements.txt)."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
-"""Targets that Unsloth trains as full copies if they are not tied."""
+"""Target modules that Unsloth trains in full if they are not tied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictedRow:
-    """One measured row with its prediction."""
+    """One measured row and its prediction."""
 
     row: MeasuredRow
     stack: Stack | None = None
     predicted: Range | None = None
-    """Predicted peak, by the row's own counter."""
+    """Predicted peak bytes, by the row's own counter."""
     loaded_bytes: int = 0
     """Predicted bytes before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
-    """Part of the prediction that is modelled, not counted: activations and logits."""
+    """Modelled part of the predicted bytes: activations and logits."""
     seconds: Range | None = None
     reason: str
-    """Reason why the row cannot be used, or is not counted; empty for a scored row."""
+    """Reason why the row has no prediction or is not counted; empty for a scored row."""
 
     @property
     def scored(self) -> bool:
@@ -192,19 +192,19 @@ class PredictedRow:
 
     @property
     def error(self) -> float | None:
-        """(predicted - measured) / measured."""
+        """Relative error: (predicted - measured) / measured."""
         if self.predicted is None or not self.row.measured_bytes:
             return None
         return self.predicted.expected / self.row.measured_bytes - 1
 
     @property
     def bound(self) -> bool:
-        """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
+        """True where the row's length is only a limit, so that the measured memory is at most the predicted one."""
         return self.predicted is not None and self.row.is_bound
 
     @property
     def inside(self) -> bool:
-        """True if the measured figure is inside the band, or for a bound below its high end."""
+        """True where the measured memory is inside the predicted range, or for a bound below its high end."""
         if self.predicted is None:
             return False
         measured, low = self.row.measured_bytes, -math.inf if self.bound else self.predicted.low
@@ -214,7 +214,7 @@ class PredictedRow:
 def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> PredictedRow:
-    """Predict a row's peak by its own counter, and its step time if it has a timing and the card a known speed."""
+    """Predict a row's peak by its own counter, and its step time if that was measured and the card's speed is known."""
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
@@ -243,7 +243,7 @@ def predict_row(
 
 
 def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
-    """Return the software and settings that the row was measured with."""
+    """Return the stack (program and settings) that the row was measured with."""
     on_cpu = row.gpu.startswith("CPU")
     unstated = "chunked" if row.framework in ("litgpt", "torchtune") else "full"
     habits = _habits_in_version(CPU_HABITS if on_cpu else PROGRAMS[row.framework], row)
@@ -301,13 +301,13 @@ def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
 
 
 def version_of(name: str, text: str) -> tuple[int, ...] | None:
-    """Return the version after a program's name ("transformers 4.45.2" -> (4, 45, 2)); None where there is none."""
+    """Return the version after a program's name: "transformers 4.45.2" gives (4, 45, 2); None without one."""
     match = re.search(rf"\b{name}\W*(\d+(?:\.\d+)*)", text, re.IGNORECASE)
     return tuple(map(int, match[1].split("."))) if match else None
 
 
 def unusable(row: MeasuredRow) -> str:
-    """Return the reason why no prediction is possible for the row; empty where one is."""
+    """Return the reason why a row cannot be predicted; empty where it can."""
     for value, known, what in (
         (row.framework, PROGRAMS, "program"),
         (row.precision, PRECISIONS, "precision"),
@@ -331,7 +331,7 @@ def unusable(row: MeasuredRow) -> str:
 
 
 def _why_not_counted(row: MeasuredRow) -> str:
-    """Return the reason why the row is not counted. Only the source decides, never the error of the prediction."""
+    """Return the reason why a row is not counted: one of its source, never the error of its prediction."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
     if row.is_bound:
@@ -353,13 +353,13 @@ def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
 
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
-"""Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
+"""Student's t for a two-sided 90 % interval, with 1 to 10 degrees of freedom."""
 Figure = Callable[[PredictedRow], float]
 
 
 def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float = math.inf) -> float:
-    """Return t(95 %, G) · s from the errors of each of G sources. unmeasured: half-width of a kind without
-    measurements; it is the limit, unless a measurement was further off."""
+    """Return the half-width of a band, t(95 %, G) · s, from the errors of G sources. unmeasured: Half-width where
+    nothing is measured; the result is at most this, or the largest measured error if larger."""
     worst = max(abs(error) for errors in errors_by_origin.values() for error in errors)
     means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_origin.values()]
     by_spread = STUDENT_95[min(len(means), len(STUDENT_95)) - 1] * math.sqrt(sum(means) / len(means))
@@ -367,8 +367,8 @@ def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float =
 
 
 class BandEvidence(NamedTuple):
-    """Functions of a predicted row: kind of setting, error in the unit of its band, error as a share, and
-    whether the measured figure is inside the band."""
+    """Functions of a predicted row for one kind of band: kind of setting, error in the band's unit, error as a share,
+    and whether the measured figure is inside the band."""
 
     kind: Callable[[PredictedRow], str]
     error: Figure
@@ -397,15 +397,15 @@ STATIC = BandEvidence(
     inside=lambda p: True,
     unmeasured="width-static-unmeasured",
 )
-"""Errors of the counted parts (weights, adapter, states), where memory was read before the first step. In bytes,
-because the missing part (workspaces and small tensors) does not grow with the base."""
+"""Errors in bytes of the counted parts (weights, adapter, states), where memory was measured before the first step.
+They are not shares, because what is missing (workspaces, small tensors) does not grow with the base."""
 
 
 def evidence_of(
     predictions: Sequence[PredictedRow], unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyByKind:
-    """Return the evidence for each band; `static` excludes GPTQ, a format that RankViz does not estimate. unseen: the
-    same rows, each predicted with its source left out."""
+    """Return the errors behind each band. `static` excludes GPTQ, which RankViz does not estimate. unseen: The same
+    rows, each predicted without measurements of its source."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
     others = unseen or ()
@@ -419,7 +419,7 @@ def evidence_of(
 def by_kind(
     evidence: BandEvidence, predictions: Iterable[PredictedRow], unseen: Iterable[PredictedRow] = ()
 ) -> tuple[report.KindAccuracy, ...]:
-    """Return errors by kind of setting; repeats of one setting count as one error, their root mean square."""
+    """Return errors by kind of setting. Repeats of one setting count as one error: the root of their mean square."""
     accuracies, left_out = [], _grouped(unseen, evidence.kind)
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
         errors: dict[str, list[float]] = defaultdict(list)
@@ -448,23 +448,23 @@ def _grouped(predictions: Iterable[PredictedRow], key: Callable) -> dict:
 
 
 def _by_setting(predictions: Iterable[PredictedRow]) -> Iterable[list[PredictedRow]]:
-    """Return groups of rows that repeat one setting."""
+    """Return the rows in groups that repeat one setting."""
     return _grouped(predictions, lambda p: SETTING(p.row)).values()
 
 
 def mean_over_settings(predictions: Iterable[PredictedRow], figure: Figure) -> float:
-    """Return the mean over settings, each weighing the same however often it was repeated."""
+    """Return the mean of a figure over settings; a setting that was measured several times counts once."""
     return fmean(fmean(figure(p) for p in members) for members in _by_setting(predictions))
 
 
 def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
-    """Return scores of predicted rows grouped by name, the largest group first."""
+    """Return the scores of predicted rows in groups, the largest group first. name_of: Returns the group of a row."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
 def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
-    """Return the score of a group of predicted rows."""
+    """Return the score of one group of predicted rows."""
     return report.Score(
         group=name,
         rows=len(members),
@@ -481,8 +481,8 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
 def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyReport:
-    """Return the report on these predictions. Errors are shares of the measured figure; each setting weighs the same.
-    made: ISO date. unseen: the same rows, each predicted with its source left out; None omits this part."""
+    """Return the report on predictions. Errors are shares of the measured figure; every setting counts once. made: ISO
+    date. unseen: The same rows, each predicted without its source's measurements; None leaves this part out."""
     scored = [p for p in predictions if p.scored]
     aside = [p for p in predictions if p.predicted and not p.scored]
     # A GPU's own counters measured these; a process's resident memory is something else.
@@ -552,8 +552,8 @@ def left_out_predictions(
     constants: Assumptions,
     made: str,
 ) -> tuple[PredictedRow, ...]:
-    """Predict each row with constants and widths that its source did not contribute to; rows keep their order.
-    constants: assumptions without widths from measurements. made: ISO date."""
+    """Predict each row with constants and widths that its source did not contribute to, in the order of the rows.
+    constants: Assumptions without measured widths. made: ISO date."""
     unseen = {}
     for origin in {row.origin for row in rows}:
         own = constants.without(origin)

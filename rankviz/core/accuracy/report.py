@@ -1,4 +1,4 @@
-"""Report of how far off the estimates have been: by kind of setting, by source and by row."""
+"""Report on the errors of estimates: by kind of setting, by source and by row."""
 
 from dataclasses import dataclass
 
@@ -10,24 +10,24 @@ from rankviz.units import rounded_percent
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindAccuracy:
-    """Errors of scored rows of one kind of setting."""
+    """Errors of the scored rows of one kind of setting."""
 
     kind: str
     half_width: float
-    """Memory: share of the modelled part, bytes for counted parts. Time: natural logarithm."""
+    """Half-width of the band. Memory: share of the modelled part, or bytes (counted parts). Time: natural log."""
     groups: tuple[str, ...]
     settings: int
     mean_abs_error: float
-    """Mean absolute error as a share of the measured figure; the sources were known to the formulas."""
+    """Mean absolute error as a share of the measured figure, with constants that these rows contributed to."""
     left_out_error: float | None = None
-    """Mean absolute error if the source of each setting is left out; None where it was not computed."""
+    """Mean absolute error with constants that the row's source did not contribute to; None where not computed."""
     left_out_inside: float | None = None
-    """Share of settings inside their range if their source is left out."""
+    """Share of settings inside their range, with each source left out in turn; None where not computed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyByKind:
-    """Evidence for each band, by kind of setting."""
+    """Errors behind each band, by kind of setting."""
 
     static: tuple[KindAccuracy, ...]
     memory: tuple[KindAccuracy, ...]
@@ -52,25 +52,25 @@ def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
 
 
 CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
-"""Limit of the figures on left-out sources, as a sentence."""
+"""Sentence on what the errors of left-out sources do not show."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Basis:
-    """Evidence for one kind of setting; None where no measured row is of this kind."""
+    """Measured errors for one kind of setting; None where no measured row is of this kind."""
 
     memory: KindAccuracy | None
     time: KindAccuracy | None
 
 
 def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
-    """Return the evidence for this kind of setting."""
+    """Return the measured errors for the kind of setting of this stack."""
     memory = next((each for each in evidence.memory if each.kind == stack.kind), None)
     return Basis(memory=memory, time=next((each for each in evidence.time if each.kind == stack.time_kind), None))
 
 
 def in_words(basis: Basis) -> str:
-    """Return a sentence on the evidence for a memory range: errors of similar settings, their source left out."""
+    """Return a sentence on the errors behind a memory range: of similar settings, each without its source."""
     memory = basis.memory
     if memory is None:
         return (
@@ -87,7 +87,7 @@ def in_words(basis: Basis) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """Errors of a group of rows, each setting weighing the same."""
+    """Errors of a group of rows; every setting counts once."""
 
     group: str
     rows: int
@@ -98,7 +98,7 @@ class Score:
     mean_half_width: float
 
     def texts(self) -> dict[str, str]:
-        """Return the row of a table, by heading."""
+        """Return the cells of a table's row, by heading."""
         return {
             "Source": self.group,
             "Rows": f"{self.rows:,}",
@@ -112,7 +112,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeScore:
-    """Errors of the seconds per step."""
+    """Errors of predicted seconds per step."""
 
     rows: int
     mean_abs_error: float
@@ -122,26 +122,26 @@ class TimeScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """Errors of predictions for rows whose source was left out."""
+    """Errors of predictions without measurements of the row's source."""
 
     origins: tuple[Score, ...]
-    """Memory, by source."""
+    """Errors of memory, by source."""
     overall: Score
-    """Memory of all counted rows measured by a GPU's own counters, each setting weighing the same."""
+    """Errors of memory over all counted rows that a GPU's own counters measured; every setting counts once."""
     time: TimeScore | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRow:
-    """One measured row with its prediction; None: not measured, or no prediction possible."""
+    """One measured row and its prediction. None means "not measured" or "no prediction possible"."""
 
     row_id: str
     group: str
     origin: str
-    """Source: who measured, with which program; may have several tables."""
+    """Name of the source: who measured, with which program. A source may have several tables."""
     scored: bool
     bound: bool
-    """True if the row's length is only a limit, so that the measured figure is at most the prediction."""
+    """True where the row's length is only a limit, so that the measured memory is at most the predicted one."""
     reason: str | None
     model_id: str
     kind: str | None
@@ -152,30 +152,30 @@ class ReportRow:
     measured_kind: str
     measured_bytes: int | None
     predicted_bytes: int | None
-    """Prediction, and then its range; without the measurements of the row's source where the report leaves them out."""
+    """Predicted bytes, then their range; without the row's source's measurements where the report omits them."""
     low: int | None
     high: int | None
     measured_seconds_per_step: float | None
     predicted_seconds_per_step: float | None
     two_depth_bytes: int | None
-    """Peak extrapolated from two small depths."""
+    """Peak bytes extrapolated from two small depths."""
     two_depth_seconds: float | None
     source: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyReport:
-    """Predicted against measured figures; errors are shares of the measured figure."""
+    """Predicted and measured figures of all rows. Errors are shares of the measured figure."""
 
     made: str
     rows: tuple[ReportRow, ...]
     groups: tuple[Score, ...]
     overall: Score | None
     not_scored: tuple[Score, ...]
-    """Rows that are shown but not counted; no band is based on them."""
+    """Errors of rows that are shown but not counted; no band is based on them."""
     bounds: tuple[Score, ...]
-    """Rows whose length is only a limit: share whose measured figure is at most the high end."""
+    """Results of rows whose length is only a limit: share whose measured memory is at most the high end."""
     time: TimeScore | None
     evidence: AccuracyByKind
     left_out: LeftOut | None = None
-    """None for a file of your own, whose rows are all unknown to the formulas."""
+    """Errors with each source left out in turn; None for a user's own file, which no constant was fitted to."""

@@ -1,10 +1,10 @@
-"""The recommended rank and learning rate.
+"""The recommended rank, alpha and learning rate.
 
-The rank is the use case's: 32, or 16 where the file must be small, or 64 where quality counts more than the file; alpha
-is scaled with it. Neither the model nor the size of the data moves it: published lines do not show that they tell the
-rank (docs/forecast.md). Only the wish to keep the base's abilities halves it, where published trainings kept more at
-smaller ranks. The learning rate is the use case's, moved into the range of what was best in the nearest tuned sweep.
-The sentences are in words.py.
+The rank is the use case's: 32; 16 where the file must be small; 64 where quality counts more than the file. alpha is
+scaled with the rank. Neither the model nor the amount of data changes it, because published lines do not show that they
+determine the rank (docs/forecast.md). Only the goal to keep the base's abilities halves it: published trainings kept
+more at smaller ranks. The learning rate is the use case's, clipped to the range of best rates in the nearest tuned
+sweep. words.py has the sentences.
 """
 
 import math
@@ -20,17 +20,17 @@ from rankviz.core.studies import lines as counts
 from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, drawn_lines, nearest
 
 SMALLEST = 16
-"""Halving the rank to keep the base's abilities goes no lower than this."""
+"""Lowest rank to which the goal to keep the base's abilities may halve the recommended rank."""
 (FIRST_RANK,) = RATE_RANKS
-"""Rank at which the learning rate is tuned first, at two rates a factor RATE_FACTOR apart."""
+"""Rank at which the learning rate is tuned first, with two rates that differ by RATE_FACTOR."""
 NEAREST_SHOWN = 3
 ENOUGH_RAN = 3
-"""Publications that must have run both ranks before the gain of a doubling counts as measured."""
+"""Number of publications with both ranks from which the gain of doubling a rank counts as measured."""
 
 
 class Capacity(NamedTuple):
-    """Parameters of an adapter compared with the tokens of the data, after LoRA Without Regret (Schulman et al. 2025):
-    capacity is parameters times bits per parameter, demand is tokens times loss in bits (assumptions.json).
+    """Capacity of an adapter beside the size of the data, after LoRA Without Regret (Schulman et al. 2025): parameters
+    times bits per parameter, against tokens times loss in bits (assumptions.json).
 
     It does not change the recommended rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
     """
@@ -38,20 +38,20 @@ class Capacity(NamedTuple):
     r: int
     parameters: int
     holds_tokens: int
-    """Number of tokens that fill the capacity."""
+    """Number of tokens that fill the adapter's capacity."""
     tokens: int | None
     at_most: bool
     bits_per_parameter: float
     bits_per_token: float
     enough: bool | None
     filled: float | None
-    """Share of the capacity that the data fills; None, as for `enough`, where the data's size is unknown."""
+    """Share of the capacity that the data fills; like `enough` None where the size of the data is unknown."""
     holds_from: None = None
     """Always None; kept for readers of earlier versions."""
 
 
 def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
-    """Return the capacity of an adapter with so many parameters, beside the tokens of the data."""
+    """Return the capacity of an adapter with this number of parameters, beside the tokens of the data."""
     per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
     holds = math.floor(parameters * per_parameter / per_token)
     used = (None, None) if tokens is None else (tokens <= holds, tokens / holds)
@@ -59,7 +59,7 @@ def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume:
 
 
 class Mean(NamedTuple):
-    """Mean over publications, with the ends of its 90 % interval."""
+    """Mean over publications, with its 90 % interval (low to high)."""
 
     mean: float
     low: float
@@ -69,30 +69,30 @@ class Mean(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """Results of a rule for choosing a rank: advice, one rank for all, or capacity. Scores in points, losses in %."""
+    """Results of one rule for choosing a rank: the advice, a fixed rank, or capacity. Scores in points, losses in %."""
 
     rule: str
     mean_rank: float
     score: Mean
     more: tuple[float, float, float]
-    """Points by which the rule's regret exceeds the advice's, on lines that reach its rank: mean and 90 % interval."""
+    """Regret of this rule minus the advice's, in points, on lines that reach its rank: mean and 90 % interval."""
     over_one_point: float
-    """Share of publications whose best rank was more than one point better than the rule's."""
+    """Share of publications in which the best rank was more than one point better than this rule's rank."""
     loss: Mean
 
 
 class Record(NamedTuple):
-    """Results of rules and ranks over the published lines (tools/forecast/regret.py)."""
+    """Results of rules and of ranks over the published lines (tools/forecast/regret.py)."""
 
     alternatives: tuple[Alternative, ...]
-    """Results by rule, first the advice; each publication was left out in turn."""
+    """Results of each rule, the advice first. Each publication was left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
-    """Points gained by doubling a rank, over publications with both; by kind of task ("all": every) and rank."""
+    """Points gained by doubling a rank: {kind of task ("all": every): {rank: mean over publications with both}}."""
     targets: Mapping[str, int] | None = None
-    """`comparisons` of narrow and wide targets on one base and task, in `more_by_targets` of which targets gained more
-    than rank."""
+    """Counts: `comparisons` of narrow and wide target modules on one base and task, and `more_by_targets`, those in
+    which wider targets gained more than a higher rank."""
     rates: counts.RatesTuned | None = None
-    """Best learning rates near FIRST_RANK, over all tuned sweeps."""
+    """Range of the best learning rates near FIRST_RANK, over all tuned sweeps."""
 
     def gain(self, kind: str, r: int) -> Mean | None:
         """Return the gain of doubling rank r; None where fewer than ENOUGH_RAN publications ran both ranks."""
@@ -108,7 +108,7 @@ class Record(NamedTuple):
 
 
 def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
-    """Read the sections "advice" and "counts" of assets/forecast.json."""
+    """Return the record in the sections "advice" and "counts" of assets/forecast.json."""
 
     def mean(row: Mapping[str, Any], name: str) -> Mean:
         return Mean(*row[name], row["publications"], row["lines"])
@@ -134,7 +134,7 @@ def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingPr
 
 
 class Step(NamedTuple):
-    """One change of the recommended rank. why: "forgetting"."""
+    """One change of the recommended rank. why: The reason, always "forgetting"."""
 
     why: str
     before: int
@@ -143,7 +143,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RankAdvice:
-    """The recommended settings, and the evidence for them."""
+    """The recommended settings and the evidence for them."""
 
     case: UseCase
     goal: Goal
@@ -151,18 +151,18 @@ class RankAdvice:
     shown: tuple[Near, ...]
     """Nearest base model of each of a few studies; for reinforcement learning, of every study."""
     other_studies: tuple[Study, ...]
-    """Studies of reinforcement learning without a line over ranks; their caveat states the result."""
+    """Studies of reinforcement learning without a line over ranks; their caveats state the results."""
     retention: counts.Share | None
-    """Count of trainings in which the smallest rank kept more of the base's abilities than the largest."""
+    """Number of trainings in which the smallest rank kept more of the base's abilities than the largest."""
     record: Record
     r: int
     steps: tuple[Step, ...]
     capacity: Capacity | None
-    """None where the layers are not known, and for reinforcement learning (its data teach far less)."""
+    """Capacity of the adapter; None where layers are unknown, and for reinforcement learning."""
     equal_ranks: Mapping[str, Mapping[int, float]]
-    """Ranks of a study with another MoE scheme, by its id, each with the rank here of equal parameters."""
+    """For studies with another MoE scheme, by study id: {rank of the study: rank here with as many parameters}."""
     rates: counts.RatesTuned | None
-    """Best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
+    """Range of the best learning rates near FIRST_RANK; None where no tuned sweep applies to this use case."""
 
     @property
     def lora_alpha(self) -> int:
@@ -176,7 +176,7 @@ class RankAdvice:
 
     @property
     def learning_rates(self) -> tuple[float, float]:
-        """Two learning rates to try first, at FIRST_RANK."""
+        """The two learning rates to try first, at FIRST_RANK."""
         return self.learning_rate, float(f"{RATE_FACTOR * self.learning_rate:.2g}")
 
 
@@ -190,9 +190,9 @@ def advise(
     assume: Assumptions,
     equal_ranks: Callable[[Line], Mapping[int, float]] = lambda line: {},
 ) -> RankAdvice:
-    """Return the recommended settings and the evidence for them. parameters: function from rank to parameters of an
-    adapter on all linear layers; None where the layers are not known. equal_ranks: function from a line with another
-    MoE scheme to its ranks, each with the rank here of equal parameters."""
+    """Return the recommended settings and the evidence for them. parameters: Returns the parameters at a rank of an
+    adapter on all linear layers; None where layers are not known. equal_ranks: Returns, for a line with another MoE
+    scheme, {its rank: rank here with as many parameters}."""
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]

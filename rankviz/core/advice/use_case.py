@@ -17,12 +17,12 @@ RECOMMENDED_RANK = ASSUMED_RANK
 
 
 class RankRule(NamedTuple):
-    """One line of the rule of thumb."""
+    """One line of the rule of thumb: a kind of task and its rank."""
 
     r: int
     label: str
     kind: str
-    """Kind of task whose published scores are shown with the rule, as a key of core.advice.advice.Record.gains."""
+    """Kind of task whose published scores are shown with the rule: a key of Record.gains (core.advice.advice)."""
     use: str
     reason: str
     source: str
@@ -68,7 +68,7 @@ DEFAULT = "instruction"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
-    """Recommendation for one kind of fine-tuning."""
+    """Recommended settings for one kind of fine-tuning."""
 
     name: str
     label: str
@@ -76,13 +76,13 @@ class UseCase:
     rule_r: int
     """Rank of the line of the rule of thumb that is shown beside r."""
     task_kinds: tuple[TaskKind, ...]
-    """Kinds of study that apply; if empty, the studies that also have full fine-tuning."""
+    """Kinds of study that apply; empty for all studies that include full fine-tuning."""
     learning_rate: float = 2e-4
     learning_rate_source: str = UNSLOTH
     r_range: tuple[int, int] | None = None
-    """Range recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
+    """Recommended range of ranks where studies disagree, with costs shown at r; None for a single rank."""
     rates_of_instruction: bool = True
-    """True if the learning rates of instruction-tuning sweeps apply."""
+    """True where the learning rates of instruction-tuning sweeps apply."""
 
     @property
     def rule(self) -> RankRule:
@@ -127,7 +127,7 @@ NAMES = tuple(case.name for case in USE_CASES)
 
 
 def use_case(name: str) -> UseCase:
-    """Return the use case of this name; InvalidSettingError where there is none."""
+    """Return the use case of this name; raise InvalidSettingError where there is none."""
     if name not in NAMES:
         raise InvalidSettingError(f"There is no use case {quoted(name)}: choose one of {', '.join(NAMES)}.")
     return USE_CASES[NAMES.index(name)]
@@ -139,14 +139,14 @@ class Goal:
 
     use_case: str = DEFAULT
     examples: int | None = None
-    """Number of different training examples; None takes the training data's."""
+    """Number of different training examples; None takes that of the training data."""
     example_tokens: int | None = None
-    """Mean tokens of an example; None takes the training data's, or the maximum length as an upper limit."""
+    """Mean tokens of an example; None takes that of the training data, or the maximum length as an upper limit."""
     forgetting: bool = False
-    """True if the base must keep its earlier abilities."""
+    """True where the base must keep its earlier abilities."""
 
     def validate(self) -> None:
-        """Check all fields; raise InvalidSettingError with advice."""
+        """Raise InvalidSettingError, with advice, for an invalid field."""
         use_case(self.use_case)
         for value, what, high in (
             (self.examples, "Examples", MAX_EXAMPLES),
@@ -156,7 +156,7 @@ class Goal:
                 whole(value, what, 1, high)
 
     def about(self, data: TrainingData | None) -> "Goal":
-        """Return the goal with the training data's examples and tokens, where they are known, in place of its own."""
+        """Return the goal with the training data's examples and tokens, where known, in place of its own."""
         if data is None:
             return self
         of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
@@ -164,12 +164,12 @@ class Goal:
 
 
 class DataAmount(NamedTuple):
-    """Amount of data to learn from."""
+    """Amount of data that a training reaches."""
 
     tokens: int | None
-    """Tokens trained on, without repeats; None where neither examples nor length are given."""
+    """Tokens trained on, repeats counted once; None where neither examples nor length are given."""
     at_most: bool
-    """True if the real number may be lower: padding, repeats, or rows shorter than the maximum length."""
+    """True where the real number may be lower: because of padding, repeats, or examples below the maximum length."""
     epochs: float | None
     """Passes over the examples; None unless both examples and training length are given."""
     examples: int | None
@@ -177,7 +177,7 @@ class DataAmount(NamedTuple):
 
 
 def data_of(goal: Goal, training: TrainingSetup) -> DataAmount:
-    """Return the data that the training reaches. Repeated tokens count once: they add nothing to learn."""
+    """Return the amount of data that the training reaches. Repeated tokens count once: they add nothing to learn."""
     known = training.has_length
     rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
     each = min(goal.example_tokens or training.max_length, training.max_length)

@@ -1,4 +1,4 @@
-"""The advice in sentences: the recommendation, its reasons with sources, and results of such advice in the past."""
+"""The advice in sentences: the recommendation, its reasons with sources, and how well such advice did in the past."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -23,7 +23,7 @@ CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
 FEW_EPOCHS = 3
-"""Most epochs that Unsloth's guide advises."""
+"""Most epochs that Unsloth's guide recommends."""
 FILE_WORDS = {
     16: "Choose r = 32 if the file may be twice as large.",
     32: "Choose r = 16 if the file must be small, r = 64 if its size does not matter.",
@@ -32,7 +32,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One reason for the advice. name: rule, nearest, capacity, rate, targets, forgetting or data."""
+    """One reason for the advice. name: "rule", "nearest", "capacity", "rate", "targets", "forgetting" or "data"."""
 
     name: str
     text: str
@@ -41,7 +41,7 @@ class Reason(NamedTuple):
 
 
 def rank_in_words(advice: RankAdvice) -> str:
-    """Return "r = 32", or "r = 8 to 32" where a range is recommended."""
+    """Return the recommended rank as "r = 32", or a range as "r = 8 to 32"."""
     return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
 
 
@@ -55,7 +55,7 @@ def take(advice: RankAdvice) -> str:
 
 
 def rate_in_words(advice: RankAdvice) -> str:
-    """Return the learning rate to start with, and the range of the best: "3e-4 (3e-4 to 1e-3 did best)"."""
+    """Return the learning rate to start with, and the range of the best rates: "3e-4 (3e-4 to 1e-3 did best)"."""
     span, start = _best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
@@ -81,7 +81,7 @@ def because(advice: RankAdvice) -> str:
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
-    """Say what twice this rank gained, or how few publications ran both ranks."""
+    """Return a phrase on the gain of twice this rank, or on how few publications ran both ranks."""
     if gain := record.gain(kind, r):
         points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
         publications = counted(gain.publications, "publication")
@@ -91,7 +91,7 @@ def _doubling(record: Record, kind: str, r: int) -> str:
 
 
 def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
-    """Return the main reason, advice on the learning rate to tune before the rank, and advice on file size."""
+    """Return the main reason, advice to tune the learning rate before the rank, and advice on file size."""
     reason = because(advice)
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
     return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
@@ -103,7 +103,7 @@ def rate_first(advice: RankAdvice) -> str:
 
 
 def confidence_in_words(advice: RankAdvice) -> str:
-    """Say how good the advice was for left-out publications. The Guide compares it with fixed ranks."""
+    """Return a sentence on the advice's results for left-out publications. The Guide compares it with fixed ranks."""
     if advice.case.r_range:
         return HEADING
     ours = advice.record.regret("advice").score
@@ -115,7 +115,7 @@ def confidence_in_words(advice: RankAdvice) -> str:
 
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
-    """Say what published scores show about one line of the rule of thumb."""
+    """Return a sentence on what published scores show about one line of the rule of thumb."""
     shown, known, interval = _doubling(record, rule.kind, rule.r), "Not measured", ""
     if gain := record.gain(rule.kind, rule.r):
         known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
@@ -162,8 +162,8 @@ def _cited(study: Study) -> tuple[str, str]:
 
 
 def _nearest(near: Near, advice: RankAdvice) -> str:
-    """Say what the recommended rank reached in a near study, or every rank where a range is recommended. The study's
-    last line with adapters on attention and MLP is used, else its last line."""
+    """Return a sentence on the result of the recommended rank in a near study, or of every rank where a range is
+    recommended. The study's last line with adapters on attention and MLP is used, else its last line."""
     line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
     equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
     r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
@@ -179,7 +179,7 @@ def _nearest(near: Near, advice: RankAdvice) -> str:
 
 
 def result_words(line: Line, r: int) -> str:
-    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, its neighbours."""
+    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, of its neighbours."""
     best, loss = line.best, line.first.is_loss
     unit = UNIT_WORDS["percent_of_loss" if loss else "points"]
     scale = points_scale(line.first.metric, [point.value for point in line.points])
@@ -199,7 +199,7 @@ def metric_in_words(line: Line) -> str:
 
 
 def capacity_in_words(advice: RankAdvice) -> str:
-    """Say how many tokens the adapter can hold, which does not change the recommended rank."""
+    """Return a sentence on how many tokens the adapter can hold; this does not change the recommended rank."""
     cap = advice.capacity
     data = "The size of your data is not known."
     if cap.tokens is not None:
@@ -214,7 +214,7 @@ def capacity_in_words(advice: RankAdvice) -> str:
 
 
 def would_change(advice: RankAdvice) -> tuple[str, ...]:
-    """Say what would change the advice."""
+    """Return sentences on what would change the advice."""
     if advice.case.r_range:
         return ("Your own runs at ranks of this range, judged by the reward: they count more than all studies.",)
     own = (
@@ -226,12 +226,12 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
 
 
 def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:
-    """Return the forecast's row for the recommended rank; None without a forecast or for a range of ranks."""
+    """Return the forecast at the recommended rank; None without a forecast, or where a range is recommended."""
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
-    """Return the forecast for the recommended rank as a sentence."""
+    """Return a sentence on the forecast at the recommended rank."""
     row = at_recommended(advice, forecast)
     if row is None:
         return "There is no quality forecast for reinforcement learning."
@@ -244,5 +244,5 @@ def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
 
 
 def rate_text(rate: float) -> str:
-    """Return a learning rate in short form: 0.0002 -> "2e-4"."""
+    """Format a learning rate in short form: 0.0002 gives "2e-4"."""
     return f"{rate:.2g}" if rate >= 0.01 else f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-")

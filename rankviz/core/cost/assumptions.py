@@ -1,6 +1,6 @@
 """The constants of all formulas, as rows of assets/assumptions.json with their sources.
 
-No formula of core/ holds a measured, quoted or guessed number. A plain value is a Range with three equal ends.
+The code of core/ holds no measured, quoted or guessed number. A constant without a range has three equal values.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,11 +21,11 @@ class Assumption:
     source: str
     checked: str
     without: tuple[tuple[str, Range], ...] = ()
-    """Pairs of a source of measured rows and the value learned without that source."""
+    """(source of measured rows, value of the constant fitted without that source) pairs."""
 
 
 class Assumptions:
-    """Constants by id. A method that takes several ids uses the first that exists."""
+    """Constants by id. Methods with several ids use the first id that exists."""
 
     def __init__(self, rows: Mapping[str, Assumption]):
         self._rows = dict(rows)
@@ -43,19 +43,19 @@ class Assumptions:
         return self._rows[row_id]
 
     def range(self, *row_ids: str) -> Range:
-        """Return the low, expected and high value of a constant."""
+        """Return the low, expected and high value of a constant. row_ids: The first that exists is used."""
         return self.row(next((row_id for row_id in row_ids if row_id in self._rows), row_ids[-1])).value
 
     def value(self, *row_ids: str) -> float:
-        """Return the expected value of a constant."""
+        """Return the expected value of a constant. row_ids: The first that exists is used."""
         return self.range(*row_ids).expected
 
     def without(self, origin: str) -> "Assumptions":
-        """Return the constants as learned without one source of measured rows (core.accuracy.predicted)."""
+        """Return the constants as fitted without one source of measured rows (see core.accuracy.predicted)."""
         return self.with_rows(
             replace(row, value=value) for row in self for name, value in row.without if name == origin
         )
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
-        """Return a copy with these rows added; a row replaces an older row with its id."""
+        """Return a copy with these rows added, in place of rows with the same ids."""
         return Assumptions({**self._rows, **{row.id: row for row in rows}})

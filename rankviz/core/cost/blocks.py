@@ -1,4 +1,5 @@
-"""Bytes that one training step holds beside the weights: activations and gradients of the blocks, and the loss."""
+"""Bytes that a training step holds besides weights: activations and gradients of blocks, and the loss.
+Letters in formulas are those of core.cost.shapes."""
 
 import math
 from functools import cached_property
@@ -18,18 +19,19 @@ from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
-"""Number of hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd
-holds until the backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
+"""Hidden states that stay on the card with Unsloth's offloading: the embedding's output, which autograd holds until the
+backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
 NORMED_QUERIES = ("qwen3",)
-"""model_types of Unsloth's own families that normalize queries and keys; both are kept before and after the norm."""
+"""model_types of Unsloth's own families with norms on queries and keys, which keep both from before and after the
+norm."""
 BIASED_QUERIES = ("qwen2",)
-"""model_types of Unsloth's own families whose q, k and v projections have biases, so that PEFT runs adapters there."""
+"""model_types of Unsloth's own families with biases on q, k and v, whose adapters run in PEFT's code, not Unsloth's."""
 
 
 class Block:
-    """Memory of one decoder block during one micro-step; methods return bytes unless they say otherwise. The terms are
-    what autograd saves in transformers 5.17 with peft 0.21 (saved_tensors_hooks), checked against whole training steps
-    in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
+    """Memory of one decoder block in one micro-step; methods return bytes unless they say otherwise. The terms are the
+    tensors that autograd saves in transformers 5.17 with peft 0.21 (saved_tensors_hooks), checked against whole
+    training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py."""
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
         self.kind, self.model, self.stack = kind, model, stack
@@ -44,12 +46,12 @@ class Block:
         self._experts_in_turn = stack.habits.one_expert_at_a_time and model.num_experts > 0
 
     def kept(self) -> tuple[float, float, float]:
-        """Return the bytes kept for the backward pass, and the bytes more for each unit of r and of the experts' rank
-        (x·A of each module). transformers: tokens T times the bytes measured on the block's class, or a Llama block's
-        (`_llama_kept`), plus the inputs of adapters. Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP
-        works in place where each of its projections has an adapter. Unsloth's other families run transformers' classes,
-        whose adapters keep their input once and without a copy (unsloth_zoo/compiler.py, lora_forward); what
-        torch.compile saves is not counted."""
+        """Return (bytes kept for the backward pass, further bytes per unit of r, and per unit of the experts' rank).
+        The last two are x·A of each module. transformers: tokens T times the bytes measured on the block's class (else
+        a Llama block's, `_llama_kept`), plus the inputs of adapters. Unsloth's own families: 2T(4H + 2Q + 2K + 2M),
+        since their MLP works in place if all its projections have adapters. Unsloth's other families run transformers'
+        classes, whose adapters keep their input once and without a copy (unsloth_zoo/compiler.py, lora_forward). Left
+        out: what torch.compile saves."""
         kind, stack = self.kind, self.stack
         attention = self._attention_bytes()
         if stack.use_dora:  # the base's output and the adapter's, of each module (peft tuners/lora/dora.py)
@@ -69,8 +71,8 @@ class Block:
         return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
 
     def _unfused_elements(self) -> float:
-        """Extra elements per token in Unsloth's own families where some projections of attention or MLP carry no
-        adapter, or have biases: the unfused code runs there, and each adapter keeps its input."""
+        """Extra elements per token in Unsloth's own families where projections of attention or MLP lack an adapter, or
+        have biases. Unfused code runs there, in which each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
         some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
@@ -78,39 +80,40 @@ class Block:
         return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
     def _llama_kept(self) -> float:
-        """Bytes per token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K
-        + 3M) in 16 bit, where 8H are the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without
-        checkpointing, since with it the first norm reads the checkpoint."""
+        """Bytes per token that a Llama block of these widths keeps in transformers without adapters. 16 bit: 8H + 2(2Q
+        + 2K + 3M), where 8H are the fp32 inputs of two norms. fp32: 4H + 4(2Q + 2K + 3M), and 4H more without
+        checkpointing (with it, the checkpoint is the first norm's input)."""
         norms = 8 * self.hidden if self.width == 2 or not self.stack.checkpoints else 4 * self.hidden
         return norms + self.width * (self.kind.attention + self.kind.mlp)
 
     def _adapter_inputs(self, *, of_mlp: bool = False) -> float:
-        """Bytes per token of the inputs that adapters keep; of_mlp: of the MLP's adapters alone. An fp32 adapter under
-        16-bit activations copies the input for each module (peft lora/layer.py, _cast_input_dtype): 4 bytes, or 2 where
-        autocast turns the copy back to 16 bit. Others keep the input itself, once for all its readers."""
+        """Bytes per token of the inputs that adapters keep. of_mlp: True for the MLP's alone. An fp32 adapter under
+        16-bit activations copies its input (peft lora/layer.py, _cast_input_dtype): 4 bytes an element, or 2 where
+        autocast turns the copy back to 16 bit. Other adapters keep the input itself, once for all modules that read
+        it."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
         if stack.habits.litgpt:  # dropout adds a copy and a byte mask for each module
-            return (1 + (4 if stack.copies_inputs and not stack.autocasts else self.width)) * inputs
+            return (1 + (4 if stack.copies_inputs else self.width)) * inputs
         if stack.copies_inputs:
             return (2 if stack.autocasts else 4) * inputs
         return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
     def quantized_inputs(self) -> float:
-        """Bytes of the inputs of quantized layers, which litgpt's bitsandbytes keeps."""
+        """Bytes of the inputs of quantized layers; 0 except in litgpt, whose version of bitsandbytes keeps them."""
         keeps = self.stack.habits.litgpt and self.stack.setup.quantized
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of the kept bytes that optional kernels of linear attention may save: all above an equally wide Llama
-        block."""
+        """Share of the kept bytes that optional kernels for linear attention may save: all bytes beyond those of a
+        Llama block of equal widths."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:
-        """Bytes kept beyond flash attention's queries, keys, values and output. Eager attention keeps the softmax in
-        fp32 and in a 16-bit copy, with attention sinks the copy alone. The math kernel keeps it and fp32 copies of
-        queries, keys and values, with as many key heads as query heads. A fused kernel that is given a mask keeps a
-        copy of the mask in the queries' dtype."""
+        """Bytes that attention keeps beyond queries, keys, values and output of flash attention. Eager: the softmax in
+        fp32 and in a 16-bit copy; with attention sinks the copy alone. Math kernel: the softmax, and fp32 copies of
+        queries, keys and values, with keys and values repeated for each query head. Other kernels, if they get a mask:
+        a copy of the mask in the queries' dtype."""
         setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
         queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
         kept = self._matrix_bytes[0] * self._matrix_elements
@@ -130,7 +133,7 @@ class Block:
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """Bytes per element of the attention matrix: kept for the backward pass, and at the fullest moment in it."""
+        """(bytes per element of the attention matrix kept for the backward pass, the most at any moment of it)."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -144,21 +147,21 @@ class Block:
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:
-        """Bytes of the attention matrix at its fullest moment; 0 where the kernel makes none."""
+        """Most bytes of the attention matrix at any moment; 0 for a kernel that makes none."""
         return self._matrix_bytes[1] * self._matrix_elements
 
     def dora_inputs(self) -> float:
         """Extra bytes while DoRA computes the norm of one module: the module's input in its own dtype and in fp32, and
-        four hidden states, less two of the module's outputs, which do not exist yet."""
+        four hidden states, minus two outputs of the module, which do not exist yet."""
         inputs = self.kind.targeted_mlp_hidden or self.hidden
         return float(self.tokens * (6 * inputs + 4 * self.hidden)) if self.stack.use_dora else 0.0
 
     def gradients(self) -> float:
-        """Bytes of gradients at the fullest moment of the block's backward pass, beyond what the block keeps: by the
-        tokens T, `_block_gradients`. With DoRA the moment is at the up projection's adapter: the gradient of its output
-        in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's. Compiled blocks hold
-        more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its adapters and
-        the norm before it have been freed."""
+        """Most bytes of gradients at any moment of the block's backward pass, beyond the bytes that the block keeps.
+        Per token: `_block_gradients`. DoRA adds the gradient of the up projection's output in fp32, scaled, and two
+        products of the magnitude's scale: 16M - 2H with the gate's. Compiled blocks hold more
+        (`width-unsloth-compiled`). An attention matrix is largest later, when the MLP, its adapters and the norm before
+        it have been freed."""
         kind, tokens, stack = self.kind, self.tokens, self.stack
         at_peak = tokens * self._block_gradients()
         if stack.use_dora:
@@ -169,10 +172,10 @@ class Block:
         return max(0.0, at_peak, of_matrix - freed)
 
     def _block_gradients(self) -> float:
-        """Bytes per token: a Llama block's, plus the difference between the block's class and a Llama block without an
-        adapter. A negative difference counts only without an adapter on the down projection, with which the fullest
-        moment is elsewhere. Without a gate the class's fullest moment is in the activation function, once the down
-        projection has freed what its adapter kept: the larger of the two counts."""
+        """Bytes of gradients per token: a Llama block's, plus the measured difference between the block's class and a
+        Llama block without adapters. With an adapter on the down projection the largest moment is elsewhere, so a
+        negative difference is ignored. Without a gate the class's largest moment is in the activation function, after
+        the down projection has freed its adapter's input; the larger of both moments is returned."""
         kind, stack, llama = self.kind, self.stack, self._llama_gradients()
         if self.held is None or self._experts_in_turn or stack.own_blocks:
             return llama
@@ -183,16 +186,16 @@ class Block:
         return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
 
     def _plain_gradients(self, mlp: float) -> float:
-        """Bytes per token of a Llama block without an adapter on the down projection: 6M + 2H in 16 bit and 12M + 4H in
-        fp32, in the MLP, or 2M + 11H in the norm before it."""
+        """Bytes of gradients per token in a Llama block without an adapter on the down projection: in the MLP 6M + 2H
+        (16 bit) or 12M + 4H (fp32), or in the norm before it 2M + 11H."""
         if self.width == 4:
             return 4 * mlp + 4 * self.hidden
         return max(2 * mlp + 2 * self.hidden, 2 * self.kind.mlp_hidden + 11 * self.hidden)
 
     def _llama_gradients(self) -> float:
-        """Bytes per token of a Llama block. An adapter on the down projection that keeps its input as it is makes 4M +
-        2H or 9H, with fp32 copies 4M + 12H, with copies under autocast 6M + 10H, in fp32 8M + 4H, there under autocast
-        10M + 2H. Unsloth's own families: 2(H + M), with what they keep 2(5H + 2Q + 2K + 3M) (kernels/fast_lora.py)."""
+        """Bytes of gradients per token in a Llama block, by how the down projection's adapter gets its input. Uncopied:
+        4M + 2H or 9H, in fp32 8M + 4H. As fp32 copies: 4M + 12H. As copies under autocast: 6M + 10H, in fp32 10M + 2H.
+        In Unsloth's own families: 2(H + M), with kept tensors 2(5H + 2Q + 2K + 3M) (kernels/fast_lora.py)."""
         kind, stack, width, hidden = self.kind, self.stack, self.width, self.hidden
         if stack.own_blocks:
             return width * (hidden + kind.mlp_hidden if self.fuses_mlp else kind.mlp)
@@ -216,8 +219,8 @@ def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Bytes of each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are
-    fp32. Where Unsloth offloads them to host memory, OFFLOADED_LEFT stay (unsloth_zoo/gradient_checkpointing.py)."""
+    """Bytes of all blocks' inputs, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32.
+    Where Unsloth offloads them to host memory, OFFLOADED_LEFT of them stay (unsloth_zoo/gradient_checkpointing.py)."""
     if not stack.checkpoints:
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -225,8 +228,8 @@ def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 
 def mask_bytes(blocks: list[Block], stack: Stack) -> float:
-    """Bytes of the attention masks that the model makes once: 1 per element for SDPA, the queries' width for eager
-    attention; one mask per example where examples are padded, else one for all."""
+    """Bytes of the attention masks, made once per model: 1 byte per element for SDPA, the queries' width for eager
+    attention. Padded examples have a mask each, others share one."""
     setup = stack.setup
     made = {(each.kind.sliding, each.attention.kernel == "eager") for each in blocks if each.attention.masked}
     examples = setup.per_device_train_batch_size if setup.mixes_lengths else 1
@@ -234,23 +237,23 @@ def mask_bytes(blocks: list[Block], stack: Stack) -> float:
 
 
 SMALL_CARD_BYTES = 24.5 * 2**30
-"""Usable bytes up to which Unsloth tiles the loss for any number of tokens; larger cards do so from TILED_ROWS on."""
+"""Usable bytes of a card up to which Unsloth always tiles the loss; larger cards do so from TILED_ROWS tokens on."""
 TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""Bounds of a chunk. Source of these constants from SMALL_CARD_BYTES on: unsloth_zoo 2026.10.9, fused_linear.py."""
+"""Fewest and most rows of a chunk. These constants from SMALL_CARD_BYTES on: unsloth_zoo 2026.10.9, fused_linear.py."""
 TRL_TILE_ROWS = 4096
-"""Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile is 32,768 entries wide."""
+"""Tokens in one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile has 32,768 columns."""
 CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")
 """Beginnings of model_types with a soft cap on their logits (final_logit_softcapping of config.json)."""
 
 
 class LossMoment(NamedTuple):
-    """Bytes at one moment around the loss, beyond what blocks keep. Where a loss sizes its logits by the card, they
-    take at most `cap` bytes, and at most `share_of_free` of the free memory."""
+    """Bytes at one moment around the loss, beyond the bytes that blocks keep. For a loss that sizes its logits by the
+    card, the logits take at most `cap` bytes, and at most `share_of_free` of the free memory."""
 
     logits: float
     activations: float = 0.0
@@ -260,8 +263,8 @@ class LossMoment(NamedTuple):
 
 
 def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, previous: float = 0.0) -> list[LossMoment]:
-    """Return the moments around the loss that can be the peak. usable_bytes: of the card; None is a large card.
-    previous: bytes that the last micro-step's graph still keeps, in a program that frees the graph late."""
+    """Return the moments around the loss at which memory may peak. usable_bytes: Usable memory of the card; None for a
+    large card. previous: Bytes of the last micro-step's graph, in a program that frees it late."""
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens = setup.tokens_per_micro_step
     logits = float(tokens * model.vocab_size)
@@ -288,7 +291,7 @@ def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, pre
 
 
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Bytes of the logits that the caller, or accelerate for it, holds until the backward pass is over."""
+    """Bytes of the logits that the training loop, or accelerate, references until the backward pass is over."""
     habits = stack.habits
     if not habits.holds_logits or habits.rebinds_logits or stack.setup.loss_path != "full":
         return 0.0
@@ -314,10 +317,10 @@ def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, 
 
 
 def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | None, *, ampere: bool) -> tuple[int, int]:
-    """Return the rows and columns of the fp32 buffer of logits in which Unsloth's current loss works: whole rows, a
-    power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at most 4,096 rows and 2 GiB.
-    Cards since Ampere use tiles of at most 256 MiB, on a frozen head with over 32,768 entries: always up to 24.5 GiB of
-    memory, else from 4,096 tokens on (fused_linear_rows, _tiled_layout)."""
+    """Return rows and columns of the fp32 buffer of logits in Unsloth's current loss (fused_linear_rows,
+    _tiled_layout). Chunks have all columns; their rows are a power of two near tokens · hidden / vocab, at least 512
+    rows or 512 · 151,936 logits, at most 4,096 rows and 2 GiB. Cards since Ampere with a frozen head of over 32,768
+    entries use tiles of at most 256 MiB: always up to 24.5 GiB of usable memory, else from 4,096 tokens on."""
     small = usable_bytes is not None and usable_bytes <= SMALL_CARD_BYTES
     if ampere and vocab > 2 * TILE_COLUMNS and tokens >= (0 if small else TILED_ROWS):
         rows = max(1, min(TILED_ROWS, tokens, TILE_BUDGET_BYTES // (TILE_COLUMNS * 4)))
@@ -329,10 +332,10 @@ def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | No
 
 
 def _chunked_moments(model: ModelSpec, stack: Stack, logits: float, head: float, previous: float) -> list[LossMoment]:
-    """Return the moments of a loss in chunks of 128 tokens of each row, whose caller's list keeps all chunks' logits:
-    beside them come the log-softmax of all chunks and two gradients of one chunk. litgpt unpacks a quantized head for
-    each chunk, and at the end of the next forward pass the last micro-step's list still exists beside the new 16-bit
-    logits and their copies (finetune/lora.py rebinds it only then)."""
+    """Return the moments of a loss computed in chunks of 128 tokens of each row. A list keeps the logits of all chunks;
+    the log-softmax of all chunks and two gradients of one chunk come on top. litgpt unpacks a quantized head for each
+    chunk. Its list of the last micro-step lives until the next forward pass is over, beside the new 16-bit logits and
+    their copies (finetune/lora.py)."""
     habits, setup, capped = stack.habits.litgpt or Litgpt(), stack.setup, _cap_bytes(model, stack)
     wide, copy = habits.logit_bytes, 0.0
     chunks = -(-setup.max_length // int(stack.assume.value("litgpt-loss-chunk-tokens")))
@@ -348,5 +351,5 @@ def _chunked_moments(model: ModelSpec, stack: Stack, logits: float, head: float,
 
 
 def _cap_bytes(model: ModelSpec, stack: Stack) -> int:
-    """Bytes per logit that a soft cap on logits keeps, the result of its tanh; 0 without a cap."""
+    """Bytes per logit that a soft cap on logits keeps (the result of its tanh); 0 without a cap."""
     return stack.compute_bytes if model.model_type.startswith(CAPS_LOGITS) else 0

@@ -1,4 +1,4 @@
-"""Estimates how long training takes and what it costs, from the work of one micro-step."""
+"""Estimates how long training takes and what it costs. Letters in formulas are those of core.cost.shapes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,28 +16,28 @@ BLOCK = {
     (4, True): (368, 86, 25.3),
     (4, False): (300, 62, 18.7),
 }
-"""Bytes moved per token for each unit of H, 2Q + 2K and 3M, by (bytes of an activation, checkpointing or not)."""
+"""Bytes moved per token for each unit of H, 2Q + 2K and 3M, by (bytes per activation, True with checkpointing)."""
 ADAPTER = {
     "autocast": {True: (42, 24), False: (30, 14)},
     "copies": {True: (24, 68), False: (18, 44)},
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""Bytes moved per token for each input and output feature of adapters, by how they get their input (core.cost.blocks)
-and by checkpointing. Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
+"""Bytes moved per token for each (input, output) feature of adapters, by the input's form (see core.cost.blocks) and by
+checkpointing. Unsloth's kernels copy no input, so they count by bytes per activation: 2 or 4."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
-"""Bytes moved per element of the attention matrix with checkpointing, by the bytes that one element has in it; without
-checkpointing, two thirds of them are moved."""
+"""Bytes moved per element of the attention matrix with checkpointing, by the bytes of an element; without
+checkpointing, two thirds of this."""
 MATH_BYTES = 87
-"""Bytes moved per element of the attention matrix under torch's math kernel, in fp32 whatever the queries are: 59 on a
-CPU, and 14 more in each forward pass on CUDA, which runs _safe_softmax operator by operator."""
+"""Bytes moved per element of the attention matrix by torch's math kernel, always in fp32: 59 on a CPU, and 14 more in
+each forward pass on CUDA, which runs _safe_softmax operator by operator."""
 MEASURED_GROUPS = ("turing", "a100")
-"""Utilisation groups of the cards that scored timings come from."""
+"""Utilisation groups of the cards on which timings were measured that score the estimates."""
 
 
 class Work(NamedTuple):
-    """Operations and bytes moved in one micro-step, and operations for each unit of rank; in 16 bit, or in fp32."""
+    """Operations and bytes moved in one micro-step; operations in 16 bit and in fp32, in total and per unit of rank."""
 
     operations: float
     operations_fp32: float
@@ -47,8 +47,8 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """Count the work of a micro-step. weight_gradients: True where the base trains too, which takes 2P + 2HV
-    operations per token more."""
+    """Count the work of one micro-step. weight_gradients: True where the base trains too: 2P + 2HV more operations per
+    token."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
     attention = sum(
@@ -114,25 +114,25 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DurationEstimate:
-    """Seconds of one step, of loading, and in total."""
+    """Seconds of one step, of loading, and of the whole training."""
 
     step: Range
     load: Range
-    """Imports, loading of the base and compilation, before the first step."""
+    """Seconds of imports, loading of the base and compilation, before the first step."""
     total: Range
-    """Loading and all steps; one step alone where the training has no length."""
+    """Seconds of loading and all steps; of one step alone for a training of unknown length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostEstimate:
-    """US dollars: hours times price."""
+    """US dollars of the whole training: hours times price."""
 
     usd: Range
     price: Price
 
 
 class DurationTerms(NamedTuple):
-    """Seconds of one micro-step and of loading, for any rank; `at` adds the rank."""
+    """Seconds of one micro-step and of loading, for any rank; `at` adds the part that depends on rank."""
 
     work: Range
     work_per_rank: Range
@@ -141,7 +141,7 @@ class DurationTerms(NamedTuple):
     setup: TrainingSetup
 
     def at(self, r: float) -> DurationEstimate:
-        """Return the seconds at one rank."""
+        """Return the times at one rank."""
         fixed, slope, floor, steps = self.work, self.work_per_rank, self.floor, self.setup.gradient_accumulation_steps
         step = Range(
             math.hypot(fixed.low + slope.low * r, floor.low) * steps,
@@ -154,9 +154,9 @@ class DurationTerms(NamedTuple):
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
-    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores run both
-    16-bit formats at one rate, so one stands for the other where that is not listed. 4-bit and 8-bit bases are
-    multiplied in 16 bit, or in fp32 with `fp32`."""
+    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores multiply
+    fp16 and bf16 at one rate, so either stands for the other. 4-bit and 8-bit bases are multiplied in 16 bit, with
+    `fp32` in fp32."""
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     if setup.precision == "fp16" or not gpu.supports_bf16:
@@ -167,8 +167,8 @@ def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False)
 def duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, *, weight_gradients: bool = False
 ) -> DurationTerms | None:
-    """Return the seconds for any rank; None where the speed of the GPU is not known. With data, the low end is for the
-    fewest tokens per example that a step may compute, the high end for the most."""
+    """Return the times for any rank; None for a GPU of unknown speed. With data, the low end assumes the fewest tokens
+    per example that a step may compute, the high end the most."""
     setup, load = stack.setup, load_seconds(model, stack)
     seconds = _cpu_seconds if not device.cuda else _gpu_seconds
     if setup.data is None or not device.cuda:
@@ -189,8 +189,8 @@ def duration_terms(
 def _gpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range] | None:
-    """Return seconds of work, of work for each unit of rank, and of the floor; None where the GPU's speed is not
-    known."""
+    """Return seconds of a micro-step's work, of the work per unit of rank, and the least seconds of a micro-step; None
+    for a GPU of unknown speed."""
     gpu, assume = device.gpu, stack.assume
     peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
     if peak is None or gpu.bandwidth_bytes_per_second is None:
@@ -213,8 +213,8 @@ def _gpu_seconds(
 def _cpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range]:
-    """Return the terms of _gpu_seconds for a CPU, with a wide range for the rate of a core and the floor of a slower
-    launch. Where it is not known whether the processor has bf16, the range covers both cases."""
+    """Return the terms of _gpu_seconds for a CPU, with a wide range for the rate of a core. Where it is not known
+    whether the processor has bf16, the range covers both cases."""
     assume = stack.assume
     rate = assume.range("cpu-flops-per-core-second").times(device.cpu_count)
     if stack.setup.precision != "fp32":
@@ -240,12 +240,12 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
 
 
 def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
-    """Return hours times price; None without a price."""
+    """Return the cost of a training: hours times price; None without a price."""
     return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:
-    """Return the user's own price, or the table's; None where neither is known."""
+    """Return the price that the user gave, else the table's; None where neither is known."""
     if usd_per_hour is not None:
         return Price(usd_per_hour=usd_per_hour, provider="your own price", source="given with the question", checked="")
     return gpu.price

@@ -1,4 +1,4 @@
-"""Estimates one model and set-up at several ranks: exact adapter sizes, and ranges for memory, time and cost."""
+"""Estimates one model and set-up at several ranks: exact adapter sizes, and ranges of memory, time and cost."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
@@ -31,33 +31,33 @@ FIT_WORDS: dict[Fit, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankEstimate:
-    """Estimate for one rank."""
+    """Size, memory, time, cost and fit at one rank."""
 
     r: int
     lora_alpha: float
     scale: float
-    """Factor by which B·A is multiplied."""
+    """Factor by which B·A is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA."""
     adapter_parameters: int
     adapter_bytes: int
     memory: MemoryEstimate
     duration: DurationEstimate | None
-    """Time; None where there is no GPU or its speed is not known (the notes say which)."""
+    """Time; None without a GPU, or for a GPU of unknown speed (the notes say which)."""
     cost: CostEstimate | None
     fit: Fit | None
-    """Verdict; None without a GPU."""
+    """Whether the training fits the GPU; None without a GPU."""
     spare: Range | None
-    """Bytes of usable memory less nvidia-smi's figure at the fullest moment of loading and training; negative where it
-    is short. Where usable memory is a range, each end is compared with what this training takes on such a card."""
+    """Usable bytes of the card minus the most that nvidia-smi shows during loading and training; negative where memory
+    is short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
 
     @property
     def margin_bytes(self) -> int | None:
-        """Expected bytes of `spare`; None without a GPU."""
+        """Expected value of `spare` in bytes; None without a GPU."""
         return round(self.spare.expected) if self.spare else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Estimates for all ranks of a question."""
+    """Answer to a question: estimates at all its ranks."""
 
     model: ModelSpec
     question: Question
@@ -67,13 +67,13 @@ class Estimate:
     plan: AdapterPlan
     adapter_dtype: str
     attention_kernel: str | None
-    """Kernel (core.cost.shapes) of the blocks whose attention holds most; None where no block has attention."""
+    """Attention kernel that holds the most memory (see core.cost.shapes); None for a model without attention."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
-    """Return the estimates for every rank of the question; raise InvalidSettingError, which says what to change."""
+    """Return the estimates at every rank of the question; raise InvalidSettingError for an invalid setting."""
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
@@ -133,22 +133,22 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
-    """Return the bytes of the card that a program can use: as torch reported them or, where no report is known, a
-    share of the nominal size, in GiB for each GB of the name."""
+    """Return the bytes of the card that a program can use, as torch reported them. Without a report: a share of the
+    nominal size, read as GiB."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
     return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
 
 
 def spare(device: Range, usable: Range) -> Range:
-    """Return the usable bytes less the band around nvidia-smi's figure."""
+    """Return the bytes that remain free: usable bytes minus `device`, the range that nvidia-smi shows."""
     return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)
 
 
 def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
-    """Return the verdict on a band around nvidia-smi's figure, compared with usable, not nominal, memory. fits: the
-    whole band is below the limit, with the share "tight-share" of the card to spare. tight: with less to spare.
-    does_not_fit: not even the low end is below. uncertain: the limit lies inside the band, or is not known exactly."""
+    """Return the verdict on a training with this range of free bytes, of usable (not nominal) memory. fits: the whole
+    range is free, with the share "tight-share" of the card to spare. tight: less to spare. does_not_fit: the whole
+    range is short. uncertain: 0 lies inside the range, or usable memory is not known exactly."""
     if spare.low >= usable.low * assumptions.value("tight-share"):
         return "fits"
     if spare.low >= 0:
@@ -159,7 +159,7 @@ def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
 
 
 def tight_meaning(assumptions: Assumptions) -> str:
-    """Return the meaning of "tight" as a clause."""
+    """Return a clause that says what "tight" means."""
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
 
 

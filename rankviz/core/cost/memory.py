@@ -1,4 +1,4 @@
-"""Estimates the memory of one LoRA training step: a base's weights as each program loads them, and the peak."""
+"""Estimates the memory of a LoRA training step: the base's weights as each program loads them, and the peak."""
 
 import math
 from bisect import bisect_right
@@ -21,12 +21,12 @@ from rankviz.core.quantity import Range
 FP32_NORMS = (
     *("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "muse_glimmer", "olmo2", "olmo3", "qwen3_5", "qwen3_next"),
 )
-"""Beginnings of model_types whose norms Unsloth raises to fp32: by name in models/loader.py
+"""Beginnings of model_types whose norms Unsloth keeps in fp32: by name in models/loader.py
 (UNSLOTH_HIGH_PRECISION_LAYERNORM), or because they multiply in fp32 (unsloth_zoo/compiler.py)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
-"""Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
+"""Beginnings of model_types whose checkpoints store experts as fused tensors; others have a tensor for each expert."""
 KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
-"""Names anywhere in a module's path that no quantizer touches under Unsloth, in place of transformers' own list
+"""Names in a module's path that keep the module from being quantized under Unsloth, instead of transformers' own list
 (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
 ALSO_KEPT_IN_16_BIT = {
     "nemotron_h": ("out_proj",),
@@ -36,20 +36,20 @@ ALSO_KEPT_IN_16_BIT = {
     "kimi_linear": ("self_attention_res_proj", "mlp_res_proj", "output_attn_res_proj"),
     "gemma3n": ("correction_coefs", "prediction_coefs", "altup_projections", "altup_unembed_projections"),
 }
-"""More names that Unsloth does not quantize, by model_type (models/vision.py, _architecture_skip_modules)."""
+"""Further names that Unsloth does not quantize, by model_type (models/vision.py, _architecture_skip_modules)."""
 SLICED_FROM = 2**31
-"""Number of weights from which on Unsloth quantizes a stack of experts in slices, without double quantization
+"""Number of weights from which Unsloth quantizes fused experts in slices, without double quantization
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _quantize_expert_stack_in_slices)."""
 Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]
-"""Parts of a loaded base. "towers" is all outside the text model, projectors too; "rest" is norms, biases, routers
-that are no linear layers, and other small tensors."""
+"""Parts of a loaded base. "towers": all outside the text model, projectors included. "rest": norms, biases, routers
+that are not linear layers, and other small tensors."""
 
 
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
-    """Bytes of the frozen weights as a checkpoint holds them: quantized weights at their width, the rest (embeddings,
-    head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64
-    weights, double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32
-    scale for each output row. Left out: an embedding that Unsloth raises to fp32 after loading."""
+    """Bytes of the frozen weights as a checkpoint stores them: quantized weights at their width, the rest (embeddings,
+    head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4 bits a weight and an fp32 maximum for
+    each 64 weights; double quantization stores the maximum in 8 bits (bitsandbytes functional.quantize_4bit). int8: an
+    fp32 scale for each output row. Left out: an embedding that Unsloth casts to fp32 after loading."""
     setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
@@ -70,7 +70,7 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
-    Quantized layers are counted tensor by tensor, since each tensor's maxima are rounded up to whole blocks."""
+    Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
     habits, kept = stack.habits, stack.compute_bytes
     return _unsloth_bytes(model, stack.setup.precision, kept, habits.quantizes_experts, habits.one_expert_at_a_time)
 
@@ -114,7 +114,7 @@ def _unsloth_bytes(
 
 
 def component_of(layer: LinearLayer) -> Component:
-    """Return the component that a layer belongs to."""
+    """Return the part of the loaded base that a layer belongs to."""
     if layer.part == "vision":
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
@@ -126,14 +126,15 @@ def _weights(layer: LinearLayer) -> int:
 
 
 def nf4_bytes(weights: int, *, nested: bool) -> int:
-    """Bytes of one tensor in NF4: half a byte per weight and an fp32 maximum for each 64 weights; nested (double
-    quantization): the maxima in 8 bit, with an fp32 maximum for each 256 (bitsandbytes functional.quantize_4bit)."""
+    """Bytes of one tensor in NF4: half a byte per weight, and an fp32 maximum for each 64 weights. nested: True for
+    double quantization: maxima in 8 bit, an fp32 maximum for each 256 of them (bitsandbytes
+    functional.quantize_4bit)."""
     maxima = -(-weights // 64)
     return -(-weights // 2) + (maxima + 4 * -(-maxima // 256) if nested else 4 * maxima)
 
 
 def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
-    """Return True where a 4-bit or 8-bit load by Unsloth converts this linear layer."""
+    """Return True where Unsloth's 4-bit or 8-bit load quantizes this linear layer."""
     if layer.kind not in ("linear", "conv1d", "lm_head") or layer.subclass:
         return False
     kept = (*KEPT_IN_16_BIT, *ALSO_KEPT_IN_16_BIT.get(model.model_type.removesuffix("_text"), ()))
@@ -142,8 +143,8 @@ def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
 
 
 def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
-    """Number of parameters in one copy of a module that Unsloth raises to fp32: norms of some families, by name or of
-    torch's own classes, which have a bias (models/vision.py), and biases of gpt-oss's experts not in 4 bit
+    """Number of parameters of a module in one block that Unsloth keeps in fp32: norms of some families, by name or of
+    torch's classes, which have a bias (models/vision.py), and biases of gpt-oss's experts that are not in 4 bit
     (loader.py)."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
@@ -156,12 +157,12 @@ def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> in
 
 
 def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
-    """Bytes by which the checkpoint that a 4-bit load fetches exceeds plain NF4 of the model; 0 for most checkpoints.
+    """Bytes by which the checkpoint that a 4-bit load fetches exceeds the model in plain NF4; 0 for most checkpoints.
 
-    A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its size counts where known, else
-    what other dynamic checkpoints weigh more, limited by a measured load.
+    A dynamic checkpoint keeps some layers in 16 bit, and only its files say which. Its published size counts where
+    known; else the excess of other dynamic checkpoints, limited by a measured load.
 
-    plain, linear: bytes of the model in plain NF4, and of its linear layers without experts.
+    plain, linear: Bytes of the model in plain NF4, and of its linear layers without experts.
     """
     checkpoint, habits = model.unsloth_checkpoint, stack.habits
     four_bit = habits.unsloth_kernels and not habits.loads_plain_nf4 and stack.setup.precision in ("nf4", "nf4-dq")
@@ -176,14 +177,14 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
 
 
 def reads_quantized_experts(model: ModelSpec) -> bool:
-    """Return True where the file that a 4-bit load fetches already holds the experts in 4 bit."""
+    """Return True where a 4-bit load fetches a file that already has the experts in 4 bit."""
     return bool(model.unsloth_checkpoint and model.unsloth_checkpoint.quantized)
 
 
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
-    """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, where the head does not share
-    it, and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings).
-    trained: paths of modules that are trained in full, which stay."""
+    """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, if the head does not share it,
+    and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings). trained:
+    Paths of modules that are trained in full, and so are not moved."""
     if not stack.habits.moves_embedding:
         return 0
     tables = [each for each in model.layers if each.kind == "embedding" and each.path not in trained]
@@ -193,9 +194,9 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Bytes beside the base at the fullest moment of loading it: a stack of experts in 16 bit that Unsloth is about to
-    quantize, once fused and once as the file's tensor for each expert; where the file has it fused, the stack and its
-    quantized copy. Counted while tiny checkpoints were loaded on a CPU; 0 where no stack is quantized."""
+    """Most bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
+    tensor of fused experts at a time, which exists in 16 bit twice: fused, and as the file's tensor for each expert;
+    where the file has it fused, beside its quantized copy. Counted while tiny checkpoints were loaded on a CPU."""
     if not stack.habits.quantizes_experts or reads_quantized_experts(model):
         return 0.0
     largest = max((_weights(each) for each in model.layers if each.kind == "experts"), default=0)
@@ -203,8 +204,8 @@ def loading_bytes(model: ModelSpec, stack: Stack) -> float:
 
 
 def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Bytes of one whole weight in 16 bit, which bitsandbytes makes for each product and then drops; of quantized
-    experts the larger of a block's two stacks, since a backward pass unpacks them again
+    """Bytes of the 16-bit copy of one whole weight that bitsandbytes makes for each product and then frees. For
+    quantized experts: the larger of a block's two tensors, since a backward pass unpacks them again
     (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
     if not stack.setup.quantized:
         return 0.0
@@ -221,28 +222,28 @@ RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEstimate:
-    """Bytes at the peak of a training step. The seven components add up to `allocated`."""
+    """Bytes at the peak of a training step. Its first seven fields are components, whose sum is `allocated`."""
 
     base_weights: int
     adapter: int
-    """Adapter weights, and full copies of modules_to_save."""
+    """Weights of the adapter, and of modules_to_save."""
     gradients: int
     optimizer: int
     activations: int
-    """Checkpoints, the working set of one block (of all without checkpointing), the adapter's intermediates."""
+    """Checkpoints, the activations of one block (of all blocks without checkpointing), the adapter's intermediates."""
     logits: int
-    """Logits; 0 when the peak is in a block's backward pass, where no logits are held."""
+    """Logits; 0 where the peak is in the backward pass of a block, when no logits are held."""
     other: int
-    """Scratch: one de-quantized weight, DoRA's norms, merged experts, or the optimizer's temporaries."""
+    """Scratch: one dequantized weight, DoRA's norms, merged experts, or the optimizer's temporary tensors."""
     allocated_band: Range
     reserved_band: Range
     device_band: Range
-    """Figure that nvidia-smi shows."""
+    """Memory that nvidia-smi shows at the peak."""
     loading_band: Range
-    """Figure of nvidia-smi at the fullest moment of loading the base."""
+    """Most memory that nvidia-smi shows while the base is loaded."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
-        """Return a copy whose bands also cover those of `other`: both ends or, without `low`, the high end alone."""
+        """Return a copy with bands widened to include those of `other`; with low=False only their high ends."""
         bands = {}
         for name in ("allocated_band", "reserved_band", "device_band"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -253,17 +254,17 @@ class MemoryEstimate:
 
     @property
     def allocated(self) -> int:
-        """torch.cuda.max_memory_allocated: the sum of the components."""
+        """Sum of the components, as torch.cuda.max_memory_allocated reports it."""
         return self.static + self.working
 
     @property
     def static(self) -> int:
-        """Bytes known from shapes: base, adapter, gradients, optimizer states."""
+        """Bytes that follow from shapes alone: base, adapter, gradients and optimizer states."""
         return self.base_weights + self.adapter + self.gradients + self.optimizer
 
     @property
     def working(self) -> int:
-        """Bytes of a step beyond `static`: activations, logits, scratch."""
+        """Bytes of a step beyond `static`: activations, logits and scratch."""
         return self.activations + self.logits + self.other
 
     reserved = property(lambda self: round(self.reserved_band.expected), doc="torch.cuda.max_memory_reserved.")
@@ -273,27 +274,27 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """nvidia-smi's figure at the fullest moment of loading the base."""
+        """Most bytes that nvidia-smi is expected to show while the base is loaded."""
         return round(self.loading_band.expected)
 
     @property
     def fullest_band(self) -> Range:
-        """Bytes that a card must have: the peak of training, or of loading where that is higher."""
+        """Bytes that the card needs: those at the peak of training, or of loading where that is higher."""
         return self.device_band.reached_by(self.loading_band)
 
     @property
     def fullest(self) -> int:
-        """Expected bytes at the fullest moment of loading and training."""
+        """Expected value of `fullest_band` in bytes."""
         return round(self.fullest_band.expected)
 
     @property
     def fuller_while_loading(self) -> bool:
-        """True where loading the base takes more than training."""
+        """True where loading the base takes more memory than training."""
         return self.while_loading > self.device
 
 
 class TrainedBytes(NamedTuple):
-    """Bytes per trainable parameter. temporary: copies that the optimizer's step makes and frees."""
+    """Bytes per trainable parameter. temporary: Copies that one optimizer step makes and frees."""
 
     weight: float
     gradient: float
@@ -302,9 +303,9 @@ class TrainedBytes(NamedTuple):
 
 
 def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
-    """Return the bytes per trainable parameter of `width` bytes. AdamW keeps two states; bitsandbytes' 8-bit form two
-    bytes and two fp32 maxima for each 256 parameters. Left out: tensors under 4,096 elements keep fp32 states in
-    bitsandbytes; paged states may sit in host memory."""
+    """Return the bytes per trainable parameter. width: Bytes of the parameter itself. AdamW keeps two states; its 8-bit
+    form in bitsandbytes two bytes, and two fp32 maxima for each 256 parameters. Left out: bitsandbytes keeps fp32
+    states for tensors under 4,096 elements, and paged states may be in host memory."""
     optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
     if optim == "adamw_torch":
         states, copies = width * assume.value("adam-states"), assume.value("adam-temporary-copies")
@@ -314,7 +315,7 @@ def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
 
 
 class Moment(NamedTuple):
-    """Bytes at one moment of a step, beyond the base, the adapter and the optimizer's states."""
+    """Bytes at one moment of a step, besides the base, the adapter and the optimizer's states."""
 
     activations: float
     logits: float
@@ -326,9 +327,9 @@ class Moment(NamedTuple):
 
 
 class MemoryTerms:
-    """Memory of one set-up for any rank; `at` adds the rank. usable_bytes: usable memory of the card, on which
-    Unsloth's loss depends; None is a large card. cards: the card's utilisation group, where the CUDA context of such
-    cards was measured. trained: paths of modules trained in full."""
+    """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
+    card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
+    size of its CUDA context. trained: Paths of modules trained in full."""
 
     def __init__(
         self,
@@ -396,8 +397,8 @@ class MemoryTerms:
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
-        """Change the terms to those of training every weight in place, in `width` bytes per parameter. plain: terms
-        with transformers' own blocks, which count here because Unsloth's saving kernels serve LoRA alone."""
+        """Change the terms to those of full fine-tuning. width: Bytes per parameter. plain: Terms with transformers'
+        own blocks, which are used here because Unsloth's memory-saving kernels serve LoRA alone."""
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
@@ -414,11 +415,10 @@ class MemoryTerms:
         saved_parameters: int = 0,
         lora_at: Callable[[int], tuple[int, int]] | None = None,
     ) -> MemoryEstimate:
-        """Return the peak at one rank. parameters: all that train, saved_parameters of them in full copies. lora_at:
-        returns the experts' rank and the parameters of all LoRA pairs at a rank r; without it, experts have rank r.
-
-        Where Unsloth moves the embedding, the high ends are at least those of the last rank at which it stays, since
-        the rank of the move is not known exactly."""
+        """Return the memory at the peak of a step. parameters: All trained parameters, saved_parameters of them in
+        modules_to_save. lora_at: Returns (the experts' rank, parameters of all LoRA pairs) at rank r; by default
+        experts have rank r. Where Unsloth moves the embedding to host memory, the high ends are at least those of the
+        highest rank without the move, since the rank from which it moves is not known exactly."""
         lora, full = parameters - saved_parameters, saved_parameters
         lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
         adapter = round(lora * self.adapter.weight + full * self.saved.weight)
@@ -434,7 +434,7 @@ class MemoryTerms:
         return memory.covering(self._peak(last, *lora_at(last), full, 0), low=False) if last >= 1 else memory
 
     def _peak(self, r: int, expert_rank: int, lora: int, full: int, moved: int) -> MemoryEstimate:
-        """Return the peak with `moved` bytes of the embedding in host memory."""
+        """Return the memory at the peak with `moved` bytes of embeddings in host memory."""
         adapter = round(lora * self.adapter.weight + full * self.saved.weight)
         optimizer = round(lora * self.adapter.optimizer + full * self.saved.optimizer)
         base = self.base_weights - moved
@@ -457,12 +457,14 @@ class MemoryTerms:
 
     @cached_property
     def while_loading(self) -> Range:
-        """Bytes in nvidia-smi's figure while loading: the whole base, and what exists while experts are quantized."""
+        """Most bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
+        return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
+
+    def _around(self, static: float) -> Range:
+        """Return the band for bytes that are known from shapes, the base among them."""
         narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
-        held = self.base_weights + self.loading
-        low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
-        band = Range(low, held, held * (1 + narrow) + extra.high - extra.expected + off)
-        return band.multiplied(self.slack_static).plus(self.context)
+        low = static * (1 - narrow) - (extra.expected - extra.low) - off
+        return Range(max(0.0, low), static, static * (1 + narrow) + extra.high - extra.expected + off)
 
     def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
@@ -493,18 +495,16 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Return the bands of allocated and of reserved memory: narrow around what is counted (weights, adapter,
-        gradients, states, scratch), wider around what is modelled (activations, logits). Each end is taken at the
-        moment that is fullest by that end. trained: bytes of adapter and states. peak: the largest moment."""
+        """Return the bands of allocated and reserved memory: narrow for what is counted (weights, adapter, gradients,
+        states, scratch), wider for what is modelled (activations, logits). Each end is taken at the moment that is
+        largest by that end. trained: Bytes of adapter and states. peak: The moment with the most expected bytes."""
         static = base + trained
-        narrow, wide, extra = self.width_static, self.width_working, self.base_extra
-        fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
+        known = self._around(static)
+        narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
         parts = [(each.counted, each.modelled) for each in moments]
         low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
         ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
-        static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
-        static_high = static * (1 + narrow) + extra.high - extra.expected + off
-        static_high += self.width_trained * (trained + peak.gradients)
+        static_high = known.high + self.width_trained * (trained + peak.gradients)
         static_high += self.width_compiled * (static + sum(peak))
         if self.in_windows:
             # fuller cards get smaller windows: half of what is left beside all else
@@ -515,24 +515,24 @@ class MemoryTerms:
                 for each, (_, kept) in zip(moments, ends, strict=True)
             ]
         expected = static + sum(peak)
-        band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
+        band = Range(known.low + low, expected, max(expected, static_high + max(map(sum, ends))))
         expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
         most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
         return band, Range(band.low * slack.low, expected, max(expected, most))
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Bytes, without the adapter's own, that Unsloth wants free to leave an untied embedding on the card: 48 per token
-    and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo block_swap.py,
-    estimate_training_reserve_bytes). One row counts, whatever the batch."""
+    """Bytes that must be free, besides those of the adapter, for Unsloth to leave an untied embedding on the card: 48
+    per token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more, and 256 MiB (unsloth_zoo
+    block_swap.py, estimate_training_reserve_bytes). Tokens are those of one example, whatever the batch."""
     length = stack.setup.max_length
     return RESERVE_FACTOR * (48.0 * length * model.hidden_size + 4.0 * min(length, 2048) * model.vocab_size) + 2**28
 
 
 def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Bytes that are allocated once and stay: cuBLAS's workspaces, and in Unsloth's own families tables of sines and
-    cosines (32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32; models/llama.py and gemma.py), and the buffer that
-    weights with an adapter are unpacked into, of the size of the largest (kernels/utils.py, _SCRATCH)."""
+    """Bytes that are allocated once and stay: cuBLAS's workspaces. In Unsloth's own families also tables of sines and
+    cosines (32,768 rows in 16 bit, Gemma's 8,192 rows in fp32; models/llama.py, gemma.py), and a buffer into which
+    quantized weights are unpacked, as large as the largest weight with an adapter (kernels/utils.py, _SCRATCH)."""
     if stack.habits.on_cpu:
         return 0.0
     large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
@@ -545,10 +545,10 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 
 
 def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """Bytes of PEFT's merged experts: ParamWrapper adds the adapter to each whole expert parameter (peft
-    lora/layer.py), whose gradient is as large. The backward pass holds one gradient at a time, the last parameter's
-    first, and then frees its merged weight: the smaller of a pair beside both, or the larger beside its own gradient.
-    Without checkpointing the merged weights of all blocks stay."""
+    """Bytes of experts merged by PEFT: ParamWrapper adds the adapter to each whole expert parameter (peft
+    lora/layer.py). The backward pass holds one gradient of that size at a time, from the last parameter to the first,
+    and frees each merged weight after its gradient. So the largest moment is the smaller gradient beside both weights,
+    or the larger beside its own. Without checkpointing the merged weights of all blocks stay."""
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
@@ -557,8 +557,8 @@ def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
 
 
 def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Bytes with which DoRA computes the norm of one module's merged weight in each forward pass: the identity matrix
-    that goes through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
+    """Bytes for DoRA's norm of one module's merged weight in each forward pass: an identity matrix that goes through A
+    and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
     if not stack.use_dora:
         return 0.0
     identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2
@@ -569,7 +569,7 @@ def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 def _working_width(model: ModelSpec, blocks: list[Block], stack: Stack, *, matrix: bool) -> float:
     """Half-width of the band around activations and logits, as a share: from measured rows of this kind of setting, or
-    a wider value where there are none. Widths for features without rows are added as independent errors."""
+    a wider value where there are none. Features without measured rows add theirs as independent errors."""
     assume = stack.assume
     kinds = {stack.kind, stack.kind_with(matrix=matrix)}
     widths = [max(assume.value(f"width-{kind}", "width-unmeasured") for kind in kinds)]

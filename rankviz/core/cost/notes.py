@@ -1,4 +1,4 @@
-"""Writes the notes of an estimate: facts behind its numbers that could surprise someone."""
+"""Writes the notes of an estimate: facts behind its numbers that could surprise a user."""
 
 import math
 import re
@@ -35,7 +35,7 @@ from rankviz.units import memory_size
 
 
 def in_fp32(where: str) -> str:
-    """Return a sentence that Unsloth computes the model in fp32. where: its beginning, such as "In fp16"."""
+    """Return a sentence that Unsloth computes the model in fp32. where: Start of the sentence, such as "In fp16"."""
     return (
         f"{where} this model trains slower and takes more memory: its numbers overflow in fp16, so Unsloth computes it "
         "in fp32."
@@ -60,7 +60,7 @@ def truncation(setup: TrainingSetup) -> Caution | None:
 def question_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
 ) -> list[str]:
-    """Return the notes for any framework: on the card, the length, and what the framework does."""
+    """Return the notes for any framework: on the card, the training's length, and what the framework does."""
     setup = question.training
     name, share = gpu.name if gpu else "", assume.range("usable-share-of-nominal").times(100)
     sentences = {
@@ -99,7 +99,7 @@ def question_notes(
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
-    """Yield notes on how the data set time and memory; none without data."""
+    """Yield notes on how the training data determine time and memory; none without data."""
     data = setup.data
     if data is None:
         return
@@ -168,7 +168,7 @@ def unsloth_notes(
 
 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
-"""Class of transformers that dequantizes a checkpoint with dequantize=True, by quant_method of config.json."""
+"""transformers class that dequantizes a checkpoint (with dequantize=True), by quant_method of config.json."""
 FAMILIES = (
     (r"(openai|unsloth)/gpt-oss(-safeguard)?-\d+b", "mxfp4"),
     (r"(deepseek-ai|unsloth)/deepseek-(v3(\.\d)?|r1)(-base|-0324|-0528|-zero|-terminus|-exp)?", "fp8"),
@@ -176,23 +176,23 @@ FAMILIES = (
     (r"unsloth/ministral-3-\d+b-instruct-2512-fp8", "fp8"),
     (r"(qwen|unsloth)/qwen3[^/]*-fp8", "fp8"),
 )
-"""(pattern of a whole Hub id in lower case, quant_method) of checkpoints whose names do not always tell. Sources: for
+"""(pattern of a Hub id in lower case, quant_method) for quantized checkpoints whose names do not say so. Sources: for
 gpt-oss and Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and
 Qwen3 also Unsloth's models/mapper.py, for DeepSeek transformers' page on fine-grained FP8. Checked 2026-11-26."""
 OTHER_FORMATS = re.compile(r"(^|[-_.])(fp8|awq|gptq|nvfp4|mxfp4|w4a16|w8a8)([-_.]|$)")
-"""Pattern for the parts of names that tell checkpoints quantized by other tools."""
+"""Pattern of the parts of a model's name that mark a checkpoint quantized by another tool."""
 
 
 class Published(NamedTuple):
-    """The format of a checkpoint that is published quantized."""
+    """Format of a checkpoint that its owner published quantized."""
 
     name: str
     config_class: str
-    """Class of transformers to give dequantize=True; empty where RankViz knows none."""
+    """transformers class that dequantizes it (with dequantize=True); empty where RankViz knows none."""
 
 
 def by_name(model_id: str) -> Published | None:
-    """Return the format of a published quantized checkpoint by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
+    """Return the format of a checkpoint published quantized, by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
     match = OTHER_FORMATS.search(name.split("/")[-1])
@@ -200,12 +200,12 @@ def by_name(model_id: str) -> Published | None:
 
 
 def by_method(method: str) -> Published | None:
-    """Return the format by quant_method of config.json ("" for none); None for 16 bit, 32 bit and bitsandbytes."""
+    """Return the format by quant_method of config.json ("" where missing); None for 16 bit, 32 bit and bitsandbytes."""
     return None if method in ("", "bitsandbytes") else Published(method.upper(), CLASSES.get(method, ""))
 
 
 def as_stored(model: ModelSpec, model_id: str, stored: Published | None, training: TrainingSetup) -> tuple[str, ...]:
-    """Return a sentence on a checkpoint that is published quantized; empty for other checkpoints."""
+    """Return a one-sentence note for a checkpoint published quantized; empty for other checkpoints."""
     if stored is None:
         return ()
     text = f"{model_id} is published in {stored.name}."
@@ -222,7 +222,7 @@ def as_stored(model: ModelSpec, model_id: str, stored: Published | None, trainin
 
 
 TORCH, FLASH_ATTENTION = 7.5, 8.0
-"""Lowest compute capabilities: for torch built for CUDA 13, and for FlashAttention 2."""
+"""Lowest compute capabilities of a card: for torch built for CUDA 13, and for FlashAttention 2."""
 
 
 def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[str, ...]:
@@ -248,12 +248,12 @@ def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[s
 
 
 FUSED_FROM = "2.14"
-"""First torch version whose memory-efficient kernel takes grouped keys."""
+"""First torch version whose memory-efficient attention kernel accepts grouped keys."""
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where blocks hold the attention matrix, or would with unpadded batches, although eager attention
-    was not requested."""
+    """Return a caution where blocks hold the attention matrix although eager attention was not requested, or would hold
+    it without padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or attention is None or setup.attn_implementation != "sdpa":

@@ -1,8 +1,8 @@
-"""Corrects estimates of time and memory on one machine by what its finished runs and probes measured."""
+"""Corrects estimates of time and memory by what finished runs and probes measured on the same machine."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -14,23 +14,22 @@ from rankviz.core.quantity import Range, middle
 from rankviz.units import counted
 
 LATEST = 3
-"""Number of the latest comparable runs that count. With more, the estimate would follow a change of the machine too
-slowly."""
+"""Number of the latest comparable runs that count. More of them would follow a change of the machine too slowly."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
-"""Libraries whose versions memory and time depend on."""
+"""Libraries on whose versions memory and time depend."""
 DIFFERENCES = ("", "another base model", "another precision or training setup")
-"""Differences between the next run and those that its pace rests on, the smallest first."""
+"""Differences between a planned run and the finished runs that its time is estimated from, the smallest first."""
 
 
 def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what identifies a machine: device, number of CPUs, versions of LIBRARIES."""
+    """Return the values that identify a machine: device, its name, number of CPUs, versions of LIBRARIES."""
     versions = environment.get("versions", {})
     of_device = (environment.get(name) for name in ("device", "device_name", "cpu_count"))
     return (*of_device, *(versions.get(name) for name in LIBRARIES))
 
 
 def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
-    """Return the settings that must be equal for memory and time to be comparable. setup: without "auto"."""
+    """Return the settings that must be equal for memory and time of two runs to compare. setup: Without "auto"."""
     own = setup.framework == "unsloth" or setup.gradient_checkpointing != "unsloth"
     checkpointing, dora = setup.gradient_checkpointing if own else "hf", "dora" if use_dora else "lora"
     return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path, dora
@@ -38,7 +37,7 @@ def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """Properties of a training that the pace of a machine depends on."""
+    """Properties of a training that its speed on a machine depends on."""
 
     base: str
     parameters: int
@@ -54,35 +53,35 @@ class Timing:
     """Measured time of one finished run or probe."""
 
     source_id: str
-    """Id of the run or probe; empty where it must not be shown."""
+    """Id of the run or probe; empty where the visitor may not see it."""
     kind: Literal["run", "probe"]
     ended_at: float
-    """Unix seconds."""
+    """Unix seconds at which the run or probe ended."""
     workload: Workload
     ratio: float
-    """Measured over expected training time, above 0."""
+    """Measured training time over the time by formulas, above 0."""
     rest: float | None = None
-    """Seconds of a run beyond loading, training, evaluations and answers at this ratio; None for a probe."""
+    """Seconds of a run besides loading, training, evaluations and answers at this ratio; None for a probe."""
     is_here: bool = True
-    """False for a run on another engine than this machine."""
+    """False for a run that trained on another engine than this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """Pace of one machine, as comparable finished runs and probes measured it."""
+    """Speed of one machine relative to the formulas, from comparable finished runs and probes."""
 
     factor: float
-    """Expected time of training over the formulas' time."""
+    """Expected training time over the time by formulas."""
     spread: float
-    """Factor by which the range extends below and above."""
+    """Factor between the expected time and each end of its range."""
     rest: float | None
-    """Median of the rest of the runs, in seconds; None where only probes have finished."""
+    """Median of the sources' `rest` in seconds; None where only probes have finished."""
     differs: str
-    """Member of DIFFERENCES."""
-    sources: tuple[Timing, ...] = field(repr=False)
+    """How the sources differ from the planned run: one of DIFFERENCES."""
+    sources: tuple[Timing, ...]
 
     def of(self, estimated: Range) -> Range:
-        """Return the range at this machine's pace, or the formulas' range where the pace's range contains it."""
+        """Return a time corrected by this pace; unchanged where the corrected range would contain the given one."""
         expected = estimated.expected * self.factor
         here = Range(expected / self.spread, expected, expected * self.spread)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
@@ -92,13 +91,13 @@ class Pace:
         return tuple(timing.source_id for timing in self.sources)
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Pace":
-        """Return a copy with ids of sources replaced by `named`, which returns "" for an id that must not be shown."""
+        """Return a copy with other ids of its sources. named: Returns the id to show for each id, "" to hide it."""
         ids = zip(self.sources, named(self.source_ids), strict=True)
         return replace(self, sources=tuple(replace(timing, source_id=shown) for timing, shown in ids))
 
     @property
     def in_words(self) -> str:
-        """Source of the training time: "from 3 finished runs here" ("here" if all ran here)."""
+        """Phrase on the sources of a time: "from 3 finished runs here" ("here" if all trained on this machine)."""
         kinds = [timing.kind for timing in self.sources]
         named = [counted(kinds.count(kind), kind) for kind in ("run", "probe") if kind in kinds]
         named[0] = named[0].replace(" ", " finished ")
@@ -108,8 +107,8 @@ class Pace:
 
 
 def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) -> Pace | None:
-    """Return the pace by the LATEST of those finished runs and probes that differ least from the workload; None where
-    none is comparable. timings: of one machine, in any order."""
+    """Return the pace from the LATEST finished runs and probes that differ least from the workload; None where no
+    comparable one exists. timings: Of one machine, in any order."""
     reach = assume.value("here-base-reach")
     sizes = {timing: timing.workload.parameters / workload.parameters for timing in timings}
     near = [timing for timing, size in sizes.items() if 1 / reach <= size <= reach]
@@ -140,31 +139,31 @@ class MemoryCalibration:
     """Memory of one set-up on one device, as probes measured it."""
 
     probe_ids: tuple[str, ...]
-    """Ids of the probes; an id is empty where it must not be shown."""
+    """Ids of the probes; an id is empty where the visitor may not see it."""
     process_bytes: int
-    """Bytes of the process before the base is loaded; 0 on a GPU, whose allocator counts from nothing."""
+    """Bytes of the process before the base is loaded; 0 on a GPU, whose allocator starts at nothing."""
     working_factor: float
     memory_width: float
-    """Half-width of the band, as a share of the memory above process_bytes."""
+    """Half-width of the range of memory, as a share of the memory above process_bytes."""
     reserved_share: float | None
-    """Reserved over allocated memory of the caching allocator; None on a CPU."""
+    """Reserved over allocated memory of torch's caching allocator; None on a CPU."""
 
     def memory(self, static_bytes: float, working_bytes: float) -> Range:
-        """Return the bytes of the process, or in use on the GPU."""
+        """Return the calibrated bytes of the process, or those allocated on the GPU."""
         above, width = static_bytes + self.working_factor * working_bytes, self.memory_width
         return Range(*(above * end + self.process_bytes for end in (1 - width, 1, 1 + width)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """Measurements on this machine that an estimate rests on."""
+    """Measurements on this machine that correct an estimate."""
 
     memory: MemoryCalibration | None
     pace: Pace | None
 
     @property
     def sentence(self) -> str:
-        """Sentence on the sources of memory and time."""
+        """Sentence that names the runs and probes which memory and time were corrected by; empty without any."""
         memory = self.memory and f"memory is calibrated by {counted(len(self.memory.probe_ids), 'probe')} of this model"
         time = self.pace and f"time is estimated {self.pace.in_words}"
         text = "; ".join(filter(None, [memory and f"{memory} here", time]))
@@ -186,7 +185,7 @@ class Calibration:
 
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
-    """Return the answer with memory, time, cost and fit calibrated at every rank."""
+    """Return the estimate with memory, time, cost and fit corrected at every rank."""
     setup, pace, usable = answer.question.training, calibration.pace, answer.usable_bytes
 
     def calibrated(rank: RankEstimate) -> RankEstimate:
@@ -213,8 +212,8 @@ def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assu
 
 
 def calibrated_memory(memory: MemoryEstimate, calibration: MemoryCalibration, context: Range) -> MemoryEstimate:
-    """Return the estimate with its modelled parts replaced by what probes measured. Without a measured share of
-    reserved memory the estimate's own share stays."""
+    """Return the estimate with activations, logits and scratch as probes measured them. Reserved over allocated memory
+    stays as estimated where no probe measured it."""
     modelled = ("activations", "logits", "other")
     parts = {name: round(calibration.working_factor * getattr(memory, name)) for name in modelled}
     band = calibration.memory(memory.static, memory.working)

@@ -16,8 +16,8 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 
 FP32_ACTIVATION = ("apertus",)
-"""model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes'
-layers return their input's dtype (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
+"""model_types whose activation function (xIELU) autocast runs in fp32, as it runs torch's LayerNorm. bitsandbytes'
+layers return their input's dtype (nn/modules.py, Linear4bit.forward), so hidden states are fp32 from there on."""
 
 
 class Prediction(NamedTuple):
@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
     stack: Stack  # after the program's decisions for this model and card
 
     def memory_at(self, r: int) -> MemoryEstimate:
-        """Return the bytes at the peak of a step."""
+        """Return the memory at the peak of a step, at one rank."""
         plan, saved = self.plan, self.saved_parameters
 
         def lora_at(rank: int) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class Prediction(NamedTuple):
         return self.memory.at(r, plan.parameters(r), saved, lora_at)
 
     def duration_at(self, r: int) -> DurationEstimate | None:
-        """Return the seconds of a step, of loading and of all steps."""
+        """Return the times of a step, of loading and of the training at one rank; None for a GPU of unknown speed."""
         # of the pairs that a token is multiplied with, weighted by their parameters per unit of rank
         mean, more, shape = r, self.plan.expert_rank_at(r) - r, self.shape
         if more:
@@ -58,8 +58,8 @@ def predict(
     names: Framework | None = None,
 ) -> Prediction:
     """Return the prediction of an adapter for any rank; raise InvalidSettingError where PEFT refuses the adapter.
-    usable_bytes: usable memory of the card, where known; with more of it Unsloth computes the loss in larger pieces.
-    names: framework by whose rules target names reach modules; None is the stack's framework."""
+    usable_bytes: Usable memory of the card, where known; the more, the larger the pieces of Unsloth's loss. names:
+    Framework by whose rules target names select modules; by default the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     return _prediction(plan, replace(stack, setup=setup, gpu=device.gpu), device, usable_bytes)
@@ -82,8 +82,8 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """Return the stack with fp32 hidden states where an activation function or a LayerNorm raises them and 4-bit
-    layers keep that dtype, or with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
+    """Return the stack with its fp32 decisions: hidden states in fp32, where an activation function or LayerNorm makes
+    them so and 4-bit layers keep that dtype; all in fp32, where RankViz's scripts for TRL and PEFT train so."""
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
@@ -103,12 +103,12 @@ def _shape(plan: AdapterPlan) -> ModelShape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FullFinetuning:
-    """Memory and time of training every weight."""
+    """Memory, time and checkpoint size of full fine-tuning, which trains every weight."""
 
     dtype: Literal["bf16", "fp32"]
     trained_parameters: int
     saved_bytes: int
-    """Bytes of the checkpoint: every weight in 16 bit, headers left out."""
+    """Bytes of the checkpoint: every weight in 16 bit, without file headers."""
     memory: MemoryEstimate
     duration: DurationEstimate | None
 
@@ -116,10 +116,10 @@ class FullFinetuning:
 def full_finetuning(
     model: ModelSpec, setup: TrainingSetup, gpu: Gpu | None, usable_bytes: float | None, assumptions: Assumptions
 ) -> FullFinetuning:
-    """Return memory and time of full fine-tuning with the batch, length, checkpointing, loss and optimizer of this
-    set-up; its precision counts only where it is fp32."""
+    """Return memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and optimizer.
+    Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
-    computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
+    computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape, total = _bare_shape(model), model.total_parameters
     terms = MemoryTerms(model, shape, stack, usable_bytes)

@@ -1,4 +1,4 @@
-"""Defines the input of an estimate, and the adapter that one training set-up makes on one device."""
+"""Defines a question, which is the input of an estimate, and the adapter of one training set-up on one device."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,29 +15,29 @@ from rankviz.paths import named_in
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
-"""Rank where none is given: the recommended one."""
+"""Rank of a question without one: the recommended rank."""
 ASSUMED_STEPS = 1_000
-"""Optimizer steps without a length and a number of examples: page, endpoints, `rankviz estimate`, `rankviz fit`."""
+"""Optimizer steps of a question without a training length and a number of examples (page, endpoints, command line)."""
 ASSUMED_EPOCHS = 1
-"""Epochs where the number of examples is given, and no length."""
+"""Epochs of a question with a number of examples but no training length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """One model, some ranks, and everything else that the answer depends on."""
+    """Input of an estimate: one model, some ranks, and all settings that the answer depends on."""
 
     model_id: str
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """Adapter; its r and lora_alpha count where `ranks` and `alpha` are None."""
+    """Settings of the adapter; its r and lora_alpha are used where `ranks` and `alpha` are None."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
     ranks: tuple[int, ...] | None = None
-    """Ranks; None takes the rank of `lora`, or ASSUMED_RANK where none is given there."""
+    """Ranks to estimate. None takes the rank given in `lora`, or else ASSUMED_RANK."""
     alpha: str | None = None
-    """Rule for alpha: "r", "2r" or a number, as written; None takes the alpha of `lora`."""
+    """Rule for alpha: "r", "2r" or a number as text. None takes the alpha of `lora`."""
     gpu: str | None = None
-    """Id or name of a row of gpus.json; without one there is no time, price or fit."""
+    """Id or name of a GPU in gpus.json; without a GPU the answer has no time, price or fit."""
     usd_per_hour: float | None = None
-    """Your own price; None takes the table's."""
+    """The user's own price of the GPU; None takes the table's."""
 
     def __post_init__(self):
         if isinstance(self.model_id, str):
@@ -45,12 +45,12 @@ class Question:
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     def lora_at(self, r: int) -> LoraConfig:
-        """Return the adapter at one rank."""
+        """Return the adapter's settings at one rank."""
         return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
 
     def with_assumed_length(self) -> tuple["Question", str]:
-        """Return the question and an empty text where it has a length of training; else a copy with ASSUMED_EPOCHS or,
-        without a number of examples, ASSUMED_STEPS, and a sentence that says so."""
+        """Return the question with a training length, and a sentence on the assumption; the question itself and ""
+        where it has a length. Assumed are ASSUMED_EPOCHS or, without a number of examples, ASSUMED_STEPS."""
         data = self.training.data
         if self.training.has_length:
             return self, ""
@@ -63,7 +63,7 @@ class Question:
         ), f"Time and cost assume {length}: no epochs, steps or tokens were given."
 
     def validate(self, gpu: Gpu | None = None) -> None:
-        """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: row that `gpu` names."""
+        """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: Row of the field `gpu`."""
         named(self.model_id, "Model")
         if not self.ranks:
             raise InvalidSettingError("No rank is given. Give at least one, such as 16.")
@@ -81,23 +81,23 @@ class Question:
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:
-    """Raise InvalidSettingError for an impossible price. of: the GPU's name, where several have a price."""
+    """Raise InvalidSettingError for an impossible price. of: Name of its GPU, where several have a price."""
     number(usd_per_hour, f"The price per hour{f' of the {of}' if of else ''}", 0, MAX_USD_PER_HOUR)
 
 
 def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> AdapterPlan:
-    """Return the plan for any rank and alpha; raise InvalidSettingError where PEFT or Unsloth refuses the adapter."""
+    """Return the adapter plan, for any rank and alpha; raise InvalidSettingError where PEFT or Unsloth refuses it."""
     setup = training.without_auto(device)
     return resolve(model, lora, setup.framework, precision=setup.precision, cuda=device.cuda)
 
 
 def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype:
-    """Return the dtype in which lora_A and lora_B are trained and saved. training: without "auto"."""
+    """Return the dtype in which lora_A and lora_B are trained and saved. training: Without "auto"."""
     compute = compute_dtype(model.model_type, training, bf16=device.has_bf16)
     return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
 
 
 def file_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
-    """Return the bytes of adapter_model.safetensors. training: without "auto"."""
+    """Return the bytes of adapter_model.safetensors at rank r. training: Without "auto"."""
     compute = compute_dtype(plan.model.model_type, training, bf16=device.has_bf16)
     return plan.trained_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)

@@ -22,7 +22,7 @@ UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """A price of one card, with where and when it was read."""
+    """Hourly price of one card at one provider, with its source and the date when it was read."""
 
     usd_per_hour: float
     provider: str
@@ -32,22 +32,22 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One GPU model. None means "not known", never zero."""
+    """One GPU model. None means "not known"."""
 
     id: str
     name: str
     device_names: tuple[str, ...] = ()
-    """The driver's names of this card and of no other (open-gpu-kernel-modules, g_nv_name_released.h)."""
+    """Names that the driver gives to this card and to no other (open-gpu-kernel-modules, g_nv_name_released.h)."""
     memory_bytes: int
-    """Nominal size, as sold (10^9 bytes a GB)."""
+    """Nominal size, as sold (10^9 bytes per GB)."""
     usable_bytes: int | None
-    """Lowest total_memory that torch was seen to report."""
+    """Lowest total_memory that torch reported for such a card."""
     usable_source: str
     bf16_flops_per_second: float | None
-    """Dense rate with fp32 accumulation."""
+    """Rate of dense bf16 products with fp32 accumulation."""
     fp16_flops_per_second: float | None
     fp32_flops_per_second: float | None = None
-    """Rate for products of fp32 operands on the CUDA cores."""
+    """Rate of fp32 products on the CUDA cores."""
     flops_source: str
     bandwidth_bytes_per_second: float | None
     bandwidth_source: str = ""
@@ -56,14 +56,14 @@ class Gpu:
     """7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper (developer.nvidia.com/cuda-gpus)."""
     utilisation_group: UtilisationGroup = "workstation"
     prices: tuple[Price, ...] = ()
-    """Prices of all providers; the first is `price`."""
+    """Prices of all providers, the default one first."""
     source: str = ""
     checked: str = ""
     note: str = ""
 
     @property
     def price(self) -> Price | None:
-        """The price that lists, estimates and orders use; None where none is known."""
+        """Price for lists, estimates and orders; None where none is known."""
         return self.prices[0] if self.prices else None
 
 
@@ -74,14 +74,14 @@ class Device:
     cuda: bool = False
     gpu: Gpu | None = None
     memory_bytes: int | None = None
-    """GPU memory as its driver reports it; None where not known."""
+    """GPU memory as the driver reports it; None where not known."""
     cpu_count: int = 1
     cpu_bf16: bool | None = None
     """True where the processor has bf16 instructions; None where not known."""
 
     @property
     def has_bf16(self) -> bool:
-        """True where the GPU multiplies bf16; assumed for a card that is not in the table."""
+        """True where the GPU multiplies bf16; assumed for a card outside the table."""
         return self.gpu is None or self.gpu.supports_bf16
 
     @property
@@ -91,7 +91,7 @@ class Device:
 
 
 def card(gpu: Gpu | None) -> Device:
-    """Return a machine with this GPU; None is a GPU that is not in the table."""
+    """Return a machine with this GPU. gpu: None for a GPU outside the table."""
     return Device(cuda=True, gpu=gpu)
 
 
@@ -99,43 +99,43 @@ Form = Literal["messages", "conversations", "prompt-completion", "instruction", 
 """Forms of training data (rankviz.dataset)."""
 Trait = Literal["role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input"]
 """Features of rows that some exports depend on (rankviz.dataset.rows): keys of messages, names of roles, turns that do
-not alternate up to an answer, lists as prompts, lists in a text cell, numbers, and the lack of inputs in all rows."""
+not alternate up to an answer, lists as prompts, lists in a text cell, numbers, and rows without any input."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
 MAX_FILE_NAME = 200
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
-"""Shares of the examples, sorted from short to long, at which the lengths of a measured file are stored."""
+"""Shares of the examples, sorted by length, at which the tokens of a measured file's examples are stored."""
 LENGTH_STEP = 64
-"""Multiple, in tokens, to which a length computed from data is rounded up."""
+"""Step in tokens to which a length computed from data is rounded up."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
-"""model_types that Unsloth pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
+"""model_types for which Unsloth always pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
 RECURRENT = ("linear_attention", "conv", "mamba")
-"""Block types whose state would run from one example into the next; Unsloth pads where no kernel prevents this."""
+"""Block types whose state would run from one example into the next; Unsloth pads unless a kernel prevents it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingData:
-    """Data of one training. None means "not known"."""
+    """Training data of one run. None means "not known"."""
 
     examples: int | None = None
     mean_tokens: int | None = None
-    """Mean tokens of an example, chat template included."""
+    """Mean tokens of an example, with the chat template."""
     longest_tokens: int | None = None
     epochs: float | None = None
-    """Passes over the examples; None where steps or tokens are given, or no length at all."""
+    """Passes over the examples; None where the length is given in steps or tokens, or not at all."""
     form: Form | None = None
     traits: tuple[Trait, ...] = ()
-    """Features of a measured file; empty where no file was measured."""
+    """Features of a measured file's rows; empty where no file was measured."""
     file_name: str | None = None
-    """Name of the file without folders, for an export that reads it."""
+    """Name of the data file without folders, for exports that read the file."""
     longest_is_upper: bool = False
-    """True where longest_tokens is the upper end of an estimate."""
+    """True where longest_tokens is estimated, and its upper end is given."""
     lengths: tuple[int, ...] = ()
-    """Estimated tokens of the examples at LENGTH_SHARES; empty where no file was measured."""
+    """Estimated tokens of an example at each of LENGTH_SHARES; empty where no file was measured."""
 
     def validate(self) -> None:
-        """Raise InvalidSettingError, which says which value to change and its limits, for an invalid value."""
+        """Raise InvalidSettingError for an invalid value; the message says which value to change, and its limits."""
         for value, name, high in (
             (self.examples, "Examples", MAX_EXAMPLES),
             (self.mean_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
@@ -160,19 +160,20 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs as in transformers' Trainer; None without examples or epochs."""
+        """Return the optimizer steps of all epochs, as transformers' Trainer counts; None without examples or
+        epochs."""
         if self.examples is None or self.epochs is None:
             return None
         return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
 
     def truncates(self, max_length: int) -> bool:
-        """Return True where some example is known to be longer than max_length."""
+        """Return True where an example is known to be longer than max_length."""
         return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
 
     def truncated_shares(self, max_length: int) -> tuple[float, float]:
-        """Return the highest share of examples that may be longer than max_length M, and of all tokens that may be cut
-        off, 0 to 1; 1 where too little is known. Without measured lengths, with mean m and longest L: m / M (Markov's
-        inequality), and (L − M) / L, since each example x loses no more than x · (L − M) / L."""
+        """Return upper bounds, 0 to 1, of the share of examples longer than max_length M, and of the share of all
+        tokens that truncation removes; 1 where too little is known. Without measured lengths, with mean m and longest
+        L: m / M (Markov's inequality), and (L − M) / L, since an example of x tokens loses at most x · (L − M) / L."""
         if not self.lengths:
             tokens = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1.0
             return min(1.0, (self.mean_tokens or max_length) / max_length), tokens if self.mean_tokens else 1.0
@@ -184,8 +185,8 @@ class TrainingData:
 
     def computed_tokens(self, batch: int, max_length: int, *, padded: bool) -> Range:
         """Return the mean tokens per example that a step computes. padded: True where the trainer may pad; the range
-        then covers both cases. With an unknown mean every example counts as the longest. Truncated examples keep at
-        least the share of the mean that is kept of the longest."""
+        then covers both cases. Without a known mean, every example counts as the longest. Truncation keeps at least the
+        same share of the mean as of the longest example."""
         longest = float(min(max_length, self.longest_tokens or max_length))
         if self.mean_tokens is None:
             return Range(longest, longest, longest)
@@ -204,7 +205,7 @@ def is_file_name(name: str) -> bool:
 
 
 def pads(framework: Framework, model: ModelSpec) -> bool:
-    """Return True where this trainer pads examples to the longest of a micro-step, or may pad."""
+    """Return True where this trainer pads, or may pad, examples to the longest of a micro-step."""
     plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
 
@@ -217,19 +218,20 @@ CHARACTERS = {
     "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
     "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
 }
-"""Pattern of each kind of character, white space left out."""
+"""Pattern of each kind of character, without white space."""
 ASCII_SHARE = 0.95
-"""Share of ASCII characters from which on a text counts as English, code or numbers."""
+"""Share of ASCII characters from which a text counts as English, code or numbers."""
 
 
 def characters(text: str) -> dict[str, int]:
-    """Count the characters of a text by kind, and all of them under "all"."""
+    """Count the characters of a text by kind; the key "all" has their total."""
     counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in CHARACTERS.items()}
     return {**counts, "all": len(text)}
 
 
 def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate the tokens of a text by its counts of `characters`, and of the chat template around these messages."""
+    """Estimate the tokens of a text and its chat template. counts: From `characters`. messages: Number in the
+    template."""
     expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
     foreign = counts["east-asian"] + counts["other"]
     script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
@@ -259,7 +261,7 @@ MAX_TRAINING_TOKENS = 10**14
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
-    """One training set-up. Defaults are those of Unsloth's notebooks."""
+    """Settings of one training. Defaults are those of Unsloth's notebooks."""
 
     framework: Framework = "unsloth"
     precision: Precision | Auto = "nf4-dq"
@@ -270,20 +272,20 @@ class TrainingSetup:
     gradient_accumulation_steps: int = 4
     max_length: int = 2048
     gradient_checkpointing: Checkpointing | Auto = "unsloth"
-    """"unsloth" moves layer inputs to host memory and exists only in Unsloth; elsewhere it counts as "hf". "auto" is
-    the framework's own on a GPU and "none" on a CPU, where recomputing costs a third of the time."""
+    """"unsloth" moves layer inputs to host memory; frameworks other than Unsloth treat it as "hf". "auto" is the
+    framework's own on a GPU, and "none" on a CPU, where recomputation costs a third of the time."""
     loss_path: LossPath | Auto = "fused"
-    """"fused" never holds all logits, "triton" holds them once in 16 bit, "full" as transformers' own loss does.
-    "fused-func" is Unsloth's previous fused loss, in larger pieces (UNSLOTH_CHUNKED_CE=0). "chunked" keeps all logits
-    and works on some at a time; only measured rows of other programs have it. "auto" is the framework's own loss."""
+    """How the loss is computed; "auto" is the framework's own. "fused" never holds all logits, "triton" holds them once
+    in 16 bit, "full" is transformers' own loss. "fused-func" is Unsloth's previous fused loss, in larger pieces
+    (UNSLOTH_CHUNKED_CE=0). "chunked", only in measured rows, keeps all logits and works on some at a time."""
     attn_implementation: Attention = "sdpa"
     """"sdpa" runs the kernel that core.cost.shapes.attention_of returns; "eager" always holds the attention matrix."""
     max_steps: int | None = None
     tokens: int | None = None
-    """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the
-    epochs of the data, or one step."""
+    """Length of the training in tokens, instead of max_steps. Without data, padding counts too. Where neither is given,
+    the length is the epochs of the data, or one step."""
     data: TrainingData | None = None
-    """Training data; None counts every example as max_length tokens."""
+    """Training data; None assumes max_length tokens for every example."""
 
     @property
     def quantized(self) -> bool:
@@ -295,18 +297,18 @@ class TrainingSetup:
 
     @property
     def rows_per_step(self) -> int:
-        """Examples of one optimizer step."""
+        """Examples in one optimizer step: batch size × accumulation."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step: mean examples of the data without padding, or full rows of max_length."""
+        """Tokens in one optimizer step: examples × their mean tokens without padding, or × max_length without data."""
         mean = self.data.mean_tokens if self.data else None
         return self.rows_per_step * (self.max_length if mean is None else min(mean, self.max_length))
 
     @property
     def fitted_length(self) -> int:
-        """Tokens per example that memory is estimated for: max_length, or the rounded longest example if shorter."""
+        """Tokens per example for the memory estimate: max_length, or the rounded longest example if shorter."""
         if self.data is None or self.data.longest_tokens is None:
             return self.max_length
         return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))
@@ -318,31 +320,31 @@ class TrainingSetup:
 
     @property
     def mixes_lengths(self) -> bool:
-        """True where examples of one micro-step are known to differ in length. Truncated examples do not."""
+        """True where examples of one micro-step are known to differ in length; never with truncated examples."""
         data, limit = self.data, self.max_length
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False
         return data.mean_tokens < min(data.longest_tokens or limit, limit)
 
     def computed_tokens(self, model: ModelSpec) -> Range:
-        """Return the mean tokens per example that a step computes, padding included; max_length without data."""
+        """Return the mean tokens per example that a step computes, with padding; max_length without data."""
         data, padded = self.data or TrainingData(), pads(self.framework, model)
         return data.computed_tokens(self.per_device_train_batch_size, self.max_length, padded=padded)
 
     @property
     def data_steps(self) -> int | None:
-        """Optimizer steps of the epochs over the data; None where steps or tokens are given, or no epochs."""
+        """Optimizer steps of the data's epochs; None without epochs, or where max_steps or tokens is given."""
         given = self.max_steps is not None or self.tokens is not None
         return None if given or self.data is None else self.data.steps(self.rows_per_step)
 
     @property
     def has_length(self) -> bool:
-        """True where steps, tokens or epochs of known data are given."""
+        """True where the length of training is known: from max_steps, tokens, or the data's epochs."""
         return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps: as given, or tokens over tokens per step, rounded up, or all epochs of the data."""
+        """Optimizer steps: max_steps, or tokens over tokens per step (rounded up), or the data's epochs."""
         if self.max_steps is not None:
             return self.max_steps
         if self.tokens is not None:
@@ -350,7 +352,7 @@ class TrainingSetup:
         return self.data_steps or 1
 
     def validate(self) -> None:
-        """Raise InvalidSettingError, which says which value to change and its limits, for an invalid setting."""
+        """Raise InvalidSettingError for an invalid setting; the message says which value to change, and its limits."""
         one_of(self.framework, "Framework", get_args(Framework))
         one_of(self.precision, "Precision", ("auto", *PRECISIONS))
         one_of(self.optim, "Optimizer", ("auto", *OPTIMIZERS))
@@ -381,7 +383,7 @@ class TrainingSetup:
                 whole(value, name, 1, MAX_TRAINING_TOKENS)
 
     def without_auto(self, device: Device) -> "TrainingSetup":
-        """Return a copy with every "auto" replaced for this device, even where no program here can train it."""
+        """Return a copy with every "auto" replaced for this device, even if no program can train it there."""
         cuda, own = device.cuda, self.framework == "unsloth"
         meant = {
             "precision": "nf4-dq" if cuda else "fp32",
@@ -393,7 +395,7 @@ class TrainingSetup:
         return replace(self, **auto) if auto else self
 
     def settle(self, device: Device) -> "TrainingSetup":
-        """Return the set-up as RankViz trains it on this device; raise InvalidSettingError where RankViz cannot."""
+        """Return a copy as RankViz trains it on this device; raise InvalidSettingError where RankViz cannot."""
         setup = self.without_auto(device)
         refuse_bf16(setup, device)
         if why := _refusal(setup, device):
@@ -406,7 +408,7 @@ def _own_loss_path(framework: Framework) -> LossPath:
 
 
 def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
-    """Raise InvalidSettingError where the base is in bf16 and the card has none."""
+    """Raise InvalidSettingError where the base is in bf16 but the card has no bf16."""
     if setup.precision == "bf16" and not device.has_bf16:
         raise InvalidSettingError(
             f"{device.gpu.name} does not support bf16. Choose precision fp16, nf4 or nf4-dq, or another GPU."
@@ -414,7 +416,7 @@ def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
 
 
 def _refusal(setup: TrainingSetup, device: Device) -> str:
-    """Return why RankViz's programs cannot train this set-up, and what to choose; empty where they can."""
+    """Return why RankViz's programs cannot train this set-up, and what to choose instead; empty where they can."""
     unsloth, cuda = setup.framework == "unsloth", device.cuda
     if not cuda and setup.framework == "trl":  # trl/kernels/chunked_logprob.py
         return "TRL's loss is a Triton kernel, which needs a GPU. Choose framework unsloth or peft on a CPU."

@@ -1,4 +1,6 @@
-"""Computes what one decoder block keeps per token in training, and which attention kernel runs in it."""
+"""Computes what a decoder block keeps per token in training, and which attention kernel runs in it.
+Letters in core.cost: T tokens of a micro-step, H hidden size, Q and K width of all query and key heads, M inner width
+of the MLP, V vocabulary size, P weights that one token is multiplied with."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +14,7 @@ from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
-"""Names of square projections that write to the residual stream; other such projections are known by their shape."""
+"""Names of square projections that write to the residual stream; others are recognized by their shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,18 +41,18 @@ class BlockKind:
 
     @property
     def attention_width(self) -> int:
-        """Q, the width over which attention mixes tokens; 0 in blocks without attention."""
+        """Q: width of all query heads together; 0 in blocks without attention."""
         attends = "attention" in self.layer_type and "linear" not in self.layer_type
         return self.out_of_attention if attends else 0
 
     @property
     def sliding(self) -> bool:
-        """True where these blocks attend within the model's sliding window only."""
+        """True where these blocks attend only within the model's sliding window."""
         return "sliding" in self.layer_type
 
 
 Row = tuple[bool, LinearLayer, int]
-"""(True for an adapter, its layer, number of the layer's experts that one token is multiplied with)."""
+"""(True for an adapter, its layer, number of the layer's experts that are active for one token; 1 without experts)."""
 
 
 def _block_kind(
@@ -111,7 +113,7 @@ def _block_kind(
 
 
 class ModelShape(NamedTuple):
-    """Sums over the layers of a model that do not depend on rank, batch or length."""
+    """Sums over a model's layers that do not depend on rank, batch or length."""
 
     kinds: tuple[BlockKind, ...]
     blocks: int
@@ -126,7 +128,7 @@ class ModelShape(NamedTuple):
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Return the sums over all layers and over those with adapters, hand-worked in tests/core/cost/test_setup.py."""
+    """Return the sums over all layers, and over those with adapters (by hand in tests/core/cost/test_setup.py)."""
     rows: dict[tuple[int, ...], list[Row]] = {}  # by blocks
     active_weights = largest = linear_rows = active_adapter = active_experts = largest_targeted = 0
 
@@ -174,7 +176,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
 
 
 def _kinds(rows: dict[tuple[int, ...], list[Row]], model: ModelSpec) -> tuple[BlockKind, ...]:
-    """Group blocks by their rows, by how they attend, and by the activations measured for them."""
+    """Group blocks that have equal layers, equal attention and equal measured activations."""
     members: dict[int, list[int]] = {}
     for number, blocks in enumerate(rows):
         for block in blocks:
@@ -200,38 +202,38 @@ def _kinds(rows: dict[tuple[int, ...], list[Row]], model: ModelSpec) -> tuple[Bl
 
 Kernel = Literal["flash", "cudnn", "efficient", "flex", "math", "eager"]
 MATRIX_KERNELS = ("math", "eager")
-"""Kernels that hold the attention matrix, length × length for each query head."""
+"""Kernels that hold the attention matrix: length × length for each query head."""
 # fmt: off
 SINKS = ("deepseek_v4", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash")
-"""model_types with attention sinks."""
+"""model_types whose attention has sinks."""
 WITHOUT_SDPA = (
     *SINKS, "bloom", "codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "gptj", "mpt", "openai-gpt", "xglm",
 )
-"""model_types for which transformers has no SDPA and runs eager attention (no _supports_sdpa in their classes)."""
+"""model_types that transformers runs with eager attention, since their classes lack SDPA (no _supports_sdpa)."""
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
-"""model_types that give SDPA their one key head without copies, and always a mask (modeling_falcon.py)."""
+"""model_types that pass their single key head to SDPA without copies, and always with a mask (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")
-"""model_types whose keys are wider than their values, which torch's flash kernel refuses."""
+"""model_types whose keys are wider than their values, which torch's flash kernel does not accept."""
 CAPS_SCORES = ("gemma2",)
-"""model_types with a soft cap on their scores. Only eager attention applies it: SDPA in transformers leaves it out."""
+"""model_types with a soft cap on attention scores; only eager attention applies it, not SDPA in transformers."""
 UNSLOTH_FLEX_SINKS = ("gpt_oss",)
-"""model_types of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
+"""model_types with sinks that Unsloth runs with flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """Beginnings of model_types that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
-"""Most elements per head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
+"""Most elements per head for torch's flash kernel, for FlashAttention 2, and for grouped keys in transformers."""
 WIDEST_CUDNN = 128
 
 
 class BlockAttention(NamedTuple):
-    """Attention kernel of one kind of block, with the tensors made for it."""
+    """Attention kernel of one kind of block, and the tensors made for it."""
 
     kernel: Kernel
     expanded: bool = False
     """True where keys and values are first copied to every query head."""
     masked: bool = False
-    """True where a mask is made, length × length for each example."""
+    """True where a mask is made: length × length for each example."""
 
     @property
     def holds_matrix(self) -> bool:
@@ -239,7 +241,7 @@ class BlockAttention(NamedTuple):
 
 
 def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttention:
-    """Return the attention of a kind of block; blocks without attention count as flash, which holds nothing."""
+    """Return the attention of a kind of block; blocks without attention count as "flash", which holds no matrix."""
     setup, habits = stack.setup, stack.habits
     keys, width = key_heads(kind, model), head_dim(kind, model)
     grouped, broadcasts = keys < model.num_attention_heads, model.model_type in BROADCASTS_KEYS
@@ -269,19 +271,19 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
 
 
 def caps_compiled(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always
-    without flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
+    """Return True where a compiled function of Unsloth caps the attention scores, and holds the attention matrix.
+    Unsloth's own blocks always do without flash-attn (kernels/flex_attention.py, slow_attention_softcapping)."""
     return model.model_type in CAPS_SCORES and stack.own_blocks
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:
-    """Elements per head; 0 in blocks without attention."""
+    """Elements per attention head; 0 in blocks without attention."""
     return kind.attention_width // model.num_attention_heads
 
 
 def key_heads(kind: BlockKind, model: ModelSpec) -> int:
-    """Return the number of heads of keys and values. For Falcon it follows from the shapes of the weights: its
-    config.json names as many as query heads even where the weights have one."""
+    """Return the number of key and value heads. Falcon's is computed from the shapes of its weights, because its
+    config.json states as many as query heads even where the weights have one."""
     width = head_dim(kind, model)
     if model.model_type not in BROADCASTS_KEYS or not width:
         return model.num_key_value_heads
@@ -289,25 +291,25 @@ def key_heads(kind: BlockKind, model: ModelSpec) -> int:
 
 
 def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttention | None:
-    """Return the attention of the blocks whose kernel holds most; None where no block has attention."""
+    """Return the attention of the blocks whose kernel holds the most memory; None for a model without attention."""
     order = ("flash", "cudnn", "flex", "efficient", "math", "eager")
     each = [attention_of(kind, model, stack) for kind in shape.kinds if kind.attention_width]
     return max(each, key=lambda attention: order.index(attention.kernel), default=None)
 
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
-    """Return True where sliding blocks get a mask. transformers makes it from the window's length on
-    (masking_utils.py, _ignore_causal_mask_sdpa); kernels of Unsloth's own families take the window itself; its other
-    families have the mask at any length (unsloth_zoo/temporary_patches/misc.py leaves out only the compiled
+    """Return True where blocks with a sliding window get a mask. transformers makes one once the length reaches the
+    window (masking_utils.py, _ignore_causal_mask_sdpa). Unsloth's own families use kernels that take the window itself.
+    Its other families have the mask at any length (unsloth_zoo/temporary_patches/misc.py drops only the compiled
     create_causal_mask)."""
     within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
     return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
-    """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: elements per head.
-    grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train without cuDNN on cards of
-    compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
+    """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: Elements per head.
+    grouped: Value of enable_gqa. uneven: True where keys are wider than values. Unsloth's own families train without
+    cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
     sm, half = stack.compute_capability, stack.attention_bytes == 2
     cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)
     if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:

@@ -1,4 +1,4 @@
-"""Describes a training stack: settings, defaults of the program that trains, and Unsloth's own decisions."""
+"""Describes a training stack: the settings, the training program's own behaviour, and decisions of Unsloth."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -12,17 +12,18 @@ from rankviz.core.model.spec import ModelSpec
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
-"""Versions of Unsloth's fused loss: "chunked" is today's, in chunks of rows; "func" the previous one, by
-UNSLOTH_CHUNKED_CE=0; "func-2025" its form of 2025, with four times the budget; "cut" Apple's cut cross-entropy of
-2024, without logits."""
+"""Versions of Unsloth's fused loss: "chunked" is the current one, in chunks of rows; "func" the previous one
+(UNSLOTH_CHUNKED_CE=0); "func-2025" its form of 2025, with a memory budget four times as large; "cut" Apple's cut
+cross-entropy of 2024, without logits."""
 OFFLOAD_MIN_LENGTH = 512
-"""Tokens below which Unsloth checkpoints as transformers does (apply_unsloth_gradient_checkpointing)."""
+"""Tokens per example below which Unsloth checkpoints as transformers does (apply_unsloth_gradient_checkpointing)."""
 
 
 class Litgpt(NamedTuple):
-    """Differences of litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric: LoRA dropout 0.05,
-    inputs of 4-bit layers kept (bitsandbytes before 0.43), adapters of a fused qkv projection padded to its width, an
-    untied head; the fields were found because its rows did not fit (assumptions.json)."""
+    """Behaviour in which litgpt of 2023 and 2024 on Fabric (finetune/lora.py, lora.py, model.py) differs: LoRA dropout
+    0.05, inputs of 4-bit layers kept (bitsandbytes before 0.43), adapters of a fused qkv projection padded to its
+    width, an untied head. The fields were found because its measured rows did not fit the formulas
+    (assumptions.json)."""
 
     logit_bytes: float = 2  # of the logits that the loss gets (Fabric's convert_output)
     quantizes_head: bool = False  # Lightning's bitsandbytes quantizes every nn.Linear
@@ -32,24 +33,24 @@ class Litgpt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Habits:
-    """Behaviour of a training program that memory depends on and that no setting names."""
+    """Behaviour of a training program that memory depends on and that is not a setting."""
 
     on_cpu: bool = False
     unsloth_kernels: bool = False  # Unsloth's loss, checkpointing and LoRA functions
     fast_blocks: bool = True
-    """With Unsloth, True for blocks of its own families, whose MLP works in place and recomputes x·A
+    """With Unsloth, True for its own families, whose blocks compute the MLP in place and recompute x·A
     (kernels/fast_lora.py). Other families run transformers' classes."""
     fp32_residual: bool = False  # hidden states are fp32 while products stay in 16 bit: Unsloth's forced fp32
     fp32_compute: bool = False  # a quantized base is multiplied in fp32, and the rest is in fp32
     fp32_embedding: bool = False  # the embedding is held in fp32, and with it a tied head
     moves_embedding: bool = False
-    """True where Unsloth may move an untied input embedding to host memory when the card is short of room
-    (models/_utils.py, offload_embedding_if_tight)."""
+    """True where Unsloth may move an untied input embedding to host memory on a card short of room (models/_utils.py,
+    offload_embedding_if_tight)."""
     triton_kernels: bool = False  # norms, rotary embeddings and losses in fused kernels, the rest transformers' own
     autocast: bool = True  # as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit
     raised: Literal["none", "norms", "all"] = "none"
-    """Tensors that prepare_model_for_kbit_training (peft utils/other.py) left in fp32: all that are not quantized, or
-    the norms alone. Hidden states are fp32 in both cases."""
+    """Tensors that prepare_model_for_kbit_training (peft utils/other.py) has cast to fp32: "all" that are not
+    quantized, or the "norms". Hidden states are fp32 in both cases."""
     adapter_bytes: int = 4
     saved_bytes: int = 2  # a weight of modules_to_save
     quantizes_experts: bool = False
@@ -57,11 +58,11 @@ class Habits:
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     litgpt: Litgpt | None = None
     own_models: bool = False
-    """True for a program's own model code (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention
-    with a soft cap on its scores holds the attention matrix."""
+    """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs.
+    Attention with a soft cap on its scores holds the attention matrix there."""
     rebinds_logits: bool = False
-    """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and Trainers of
-    that time, which freed the output once the loss was known."""
+    """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and for Trainers
+    of that time, which freed the model's output once the loss was known."""
     unsloth_loss: UnslothLoss = "chunked"
     ampere: bool = True  # the card is of Ampere or newer, which Unsloth's loss has tiles for
     windows_experts: bool = False  # packed experts are unpacked some at a time, in at most half of what is free
@@ -76,13 +77,13 @@ class Habits:
 
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
-"""Habits of Unsloth's CPU backend, and of TRL and PEFT without a GPU."""
+"""Habits without a GPU: of Unsloth's CPU backend, of TRL and of PEFT."""
 
 
 def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
-    """Return the habits of Unsloth, TRL's SFTTrainer, or transformers' Trainer or a plain loop with PEFT's k-bit
-    preparation. All train under 16-bit autocast and free the model's output before the backward pass (transformers
-    5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
+    """Return the habits of a current framework: Unsloth, TRL's SFTTrainer, or PEFT with its k-bit preparation under
+    transformers' Trainer or a plain loop. All train under 16-bit autocast and free the model's output before the
+    backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
     return Habits(
         unsloth_kernels=framework == "unsloth",
@@ -96,7 +97,7 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """Everything besides the model that memory and time depend on."""
+    """All that memory and time depend on besides the model: settings, program and card."""
 
     setup: TrainingSetup  # without "auto"
     use_dora: bool
@@ -114,18 +115,17 @@ class Stack:
 
     @property
     def kind(self) -> str:
-        """Kind of setting whose measured rows apply, by the requested attention."""
+        """Kind of setting, whose measured rows give the width of bands, by the requested attention."""
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """Return the kind of setting by kernels and the peak's cause. matrix: True if blocks hold the attention
-        matrix."""
+        """Return the kind of setting for `Stack.kind`. matrix: True where blocks hold the attention matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
         return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
 
     @property
     def time_kind(self) -> str:
-        """Kind of setting for timings, by whether operators are fused."""
+        """Kind of setting for timings: "fused" where operators are fused, else "hf"."""
         return "fused" if self.habits.fuses_operators else "hf"
 
     @property
@@ -144,36 +144,36 @@ class Stack:
 
     @property
     def compute_bytes(self) -> int:
-        """Bytes of one operand of a matrix product: quantized bases compute in 16 bit where their numbers allow it."""
+        """Bytes of one operand of a matrix product: 2, with quantized bases too; 4 in fp32."""
         return 4 if self.computes_fp32 else 2
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of one activation between products: fp32 too where hidden states were raised."""
+        """Bytes of one activation between products; 4 also where hidden states were cast to fp32."""
         return 4 if self.habits.raised != "none" else self.compute_bytes
 
     @property
     def autocasts(self) -> bool:
-        """True where matrix products turn their fp32 operands to 16 bit."""
+        """True where matrix products cast their fp32 operands to 16 bit."""
         return self.habits.autocast and self.compute_bytes == 2
 
     @property
     def copies_inputs(self) -> bool:
-        """True where each adapter turns its input into another dtype, and keeps the copy. bitsandbytes' layers leave
-        it to autocast (peft tuners/lora/bnb.py, requires_conversion), except for programs with kernels in PEFT's
-        place."""
+        """True where each adapter casts its input to another dtype and keeps the copy. bitsandbytes' layers leave the
+        cast to autocast (peft tuners/lora/bnb.py, requires_conversion), except in programs with kernels in place of
+        PEFT's."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
 
     @property
     def attention_bytes(self) -> int:
-        """Bytes of one element of queries, keys and values as the attention kernel gets them."""
+        """Bytes of one element of queries, keys and values in the attention kernel."""
         return 2 if self.autocasts else self.activation_bytes
 
     @property
     def compute_capability(self) -> float:
-        """Compute capability of the card, or the lowest that fits its bf16 support."""
+        """Compute capability of the card; where unknown, the lowest that fits its bf16 support."""
         known = self.gpu and self.gpu.compute_capability
         return known or (8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5)
 
@@ -190,8 +190,8 @@ class Stack:
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
-    """Return the stack that trains this set-up on this device. On a CPU all frameworks train plain PEFT modules
-    without autocast, and losses that are GPU kernels do not exist."""
+    """Return the stack for these settings on this device. On a CPU all frameworks train plain PEFT modules without
+    autocast, and with transformers' own loss, since other losses are GPU kernels."""
     setup = training.without_auto(device)
     if device.cuda:
         return Stack(setup=setup, use_dora=use_dora, assume=assume, gpu=device.gpu)
@@ -200,23 +200,23 @@ def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: As
 
 
 FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe")
-"""Beginnings of model_types whose numbers overflow in fp16 (unsloth_zoo/model_lists.py, models/loader.py)."""
+"""Beginnings of model_types that overflow in fp16 (unsloth_zoo/model_lists.py, models/loader.py)."""
 FP32_EMBEDDING = ("gemma3",)
-"""Beginnings of model_types of FORCED_FP32 whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
+"""Beginnings of those of FORCED_FP32 whose embedding is fp32 too (unsloth_zoo/temporary_patches/gemma.py)."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
 WINDOWED_EXPERTS = ("gpt_oss",)
-"""model_types whose packed experts are unpacked in windows of at most half of what is free, on cards without bf16
-(unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
+"""model_types whose packed experts are unpacked some at a time, in at most half of the free memory, where fp32 is
+forced (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
 UNCOMPILED = ("gpt_oss",)
-"""model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
+"""model_types whose blocks Unsloth never compiles (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
-"""First version of unsloth_zoo whose 4-bit loads pack stacks of experts (PR #659)."""
+"""First version of unsloth_zoo whose 4-bit loads quantize fused experts (PR #659)."""
 UNHANDLED_EXPERTS = ("longcat_flash",)
-"""model_types with stacks of experts whose forward pass Unsloth leaves alone (_expert_forward_is_handled)."""
+"""model_types whose fused experts Unsloth leaves to transformers' code (_expert_forward_is_handled)."""
 
 
 def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """Return the stack with what Unsloth decides once it sees the model and the card; unchanged for other programs."""
+    """Return the stack with Unsloth's decisions for this model and card; unchanged for other programs."""
     habits, setup = stack.habits, stack.setup
     if not habits.unsloth_kernels:
         return stack
@@ -243,7 +243,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where torch.compile makes each block's code: not after forced fp32, nor in Unsloth before 2026
+    """Return True where Unsloth runs blocks through torch.compile: not with forced fp32, nor before 2026
     (models/_block_compile.py)."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
@@ -251,26 +251,27 @@ def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
 
 
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
-    """Return True where Unsloth loads the model in 16 bit although asked to quantize it."""
+    """Return True where Unsloth loads the model in 16 bit although the settings ask for a quantized base."""
     checkpoint = model.unsloth_checkpoint
     return setup.framework == "unsloth" and setup.quantized and checkpoint is not None and checkpoint.stays_16_bit
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Return True for a model that overflows in fp16, where fp16 is asked for or the card has no bf16; Unsloth trains
-    it in fp32."""
+    """Return True where Unsloth trains in fp32, because the model overflows in fp16 and the settings or the card leave
+    no bf16."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 
 
 def overflows_in_fp16(model_type: str) -> bool:
-    """Return True where the numbers of these models are too large for fp16."""
+    """Return True for a model_type whose activations are too large for fp16."""
     return model_type.startswith(FORCED_FP32)
 
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
-    """Return the dtype that RankViz's scripts and probes compute in. Without bf16 it is fp32 for a model that
-    overflows in fp16, unless fp16 is asked for or Unsloth trains, which keeps products in fp16 (models/vision.py)."""
+    """Return the dtype in which RankViz's scripts and probes compute. Without bf16, a model that overflows in fp16
+    computes in fp32, unless the settings say fp16, or Unsloth trains, which keeps products in fp16
+    (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision
     if bf16:
@@ -279,12 +280,12 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 
 
 def quantizes_experts(model: ModelSpec) -> bool:
-    """Return True where a 4-bit load packs the fused experts: the pair gate_up_proj and down_proj, so not
-    Nemotron-H's."""
+    """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
 
 
 def moved_table(model: ModelSpec) -> str:
-    """Return the name of what Unsloth moves to host memory on a card short of room: a tied embedding stays."""
+    """Return the name of the table that Unsloth moves to host memory on a card short of room; never a tied
+    embedding."""
     return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"

@@ -1,8 +1,8 @@
-"""The published forecast: how far each rank falls short of r = 128, as a band, and what published studies agree on.
+"""The published forecast: a band for how far each rank falls short of r = 128, and common results of published studies.
 
-`make forecast` tabulates it (assets/forecast.json); here it is read off and put into sentences. The band is the same
-for every model and task: neither tells which rank is needed. Scores are in points and losses in % of the loss: the two
-never share an axis.
+`make forecast` computes the bands (assets/forecast.json); this module reads them and writes sentences. One band is used
+for all models and tasks, because neither tells which rank is needed. Scores are in points and losses in % of the loss:
+they never share an axis.
 """
 
 import math
@@ -20,12 +20,12 @@ METRICS: tuple[Metric, ...] = ("score", "loss")
 LOSS = "loss"
 GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 REFERENCE_RANK = 128
-"""Rank from which a forecast measures the shortfall of other ranks."""
+"""Rank from which the shortfall of other ranks is measured."""
 UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
 QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
 ANY = "any"
-"""Kind of study: all scores together."""
+"""Name of the kind of study that includes all scores."""
 KINDS = {
     "simple": "simple tasks",
     "instruct": "instruction tuning",
@@ -43,15 +43,15 @@ KIND_OF_USE_CASE = {
     "pretraining": "shift",
     "rl": RL,
 }
-"""Kind of study that a forecast of scores uses, by use case."""
+"""Kind of study from which scores are forecast, by use case."""
 LEVELS = ("10", "25", "50", "75", "90")
-"""Quantiles of a band, in percent."""
+"""Quantiles of a band that are tabulated, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
-"""A band is validated if its 80 % band contained at least this share of the points of left-out publications (both with
-equal weights for points and with equal weights for publications), over at least so many publications and points, and
-its mean error was at most that of "no difference between ranks"."""
+"""A band is validated if, over at least this many left-out publications and points, its 80 % band contained at least
+this share of the points (with equal weights for points, and with equal weights for publications), and its mean error
+was at most that of the forecast "no difference between ranks"."""
 RELIABLE = 0.2
-"""Largest mean error of a share, over left-out publications, at which the share counts as reliable."""
+"""Largest mean error of a share, over left-out publications, with which the share counts as reliable."""
 HEADING = (
     "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
     "than by rank."
@@ -64,42 +64,42 @@ NO_FORECAST_OF_RL = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankLine:
-    """Quality by rank of one published line, in the forecast's unit."""
+    """Quality by rank in one published line, in the unit of forecasts."""
 
     metric: Metric
     kind: str
     publication: str
-    """Paper or repository; its studies count as one publication."""
+    """Paper or repository; all its studies count as one publication."""
     study_id: str
     base_model: str
     task: str
     ranks: tuple[int, ...]
     values: tuple[float, ...]
-    """Quality by rank; higher is better."""
+    """Quality at each of `ranks`; higher is better."""
     standard_errors: tuple[float | None, ...]
-    """Standard errors by rank, from the test set or between seeds, in the unit of the values; None where unknown."""
+    """Standard errors of `values`, from the test set or between seeds, in the unit of `values`; None where unknown."""
     parameters: int | None
     base: bool
     errors_published: bool = False
-    """True if at least one standard error is published, not derived from the size of the test set."""
+    """True where the source publishes at least one standard error; else they follow from the size of the test set."""
 
 
 def points_scale(metric: str, values: Sequence[float]) -> float:
-    """Return the factor that turns a metric into points of 100."""
+    """Return the factor that converts a metric to points, 0 to 100."""
     if "mt_bench" in metric:
         return 10.0
     return 100.0 if max(map(abs, values)) <= 1 else 1.0
 
 
 def share_error(percent: float, items: int) -> float:
-    """Return the standard error of a share of so many items, in percent; the share is clipped to 2 to 98 %."""
+    """Return the standard error of a share of `items`, in percentage points; the share is clipped to 2 to 98 %."""
     share = min(max(percent / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankForecast:
-    """Shortfall of one rank from the reference rank; positive is worse."""
+    """Forecast shortfall of one rank from the reference rank; positive is worse."""
 
     r: int
     median: float
@@ -108,28 +108,28 @@ class RankForecast:
     low_80: float
     high_80: float
     lines_at_rank: int
-    """Number of published lines of this metric with a point at this rank."""
+    """Number of published lines of this metric that have this rank."""
     extrapolated: bool
-    """True if no published line of this metric has a point here: the rank is above or between their ranks."""
+    """True where no published line of this metric has this rank: it is above or between their ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """Quality by rank from published lines, and how well such forecasts held."""
+    """Quality by rank from published lines, and the accuracy of such forecasts."""
 
     unit: str
-    """"points" or "percent_of_loss"."""
+    """Unit of shortfalls: "points" or "percent_of_loss"."""
     kind: str
-    """Kind of study that `coverage_80_left_out` and `validated` are of; band, studies and lines are of all kinds."""
+    """Kind of study for `coverage_80_left_out` and `validated`; all else is over all kinds."""
     reference_rank: int
     studies: int
-    """Number of publications; several studies of one paper count once."""
+    """Number of publications; all studies of one paper count as one."""
     lines: int
     coverage_80_left_out: float | None
-    """Share of left-out points of this kind inside the 80 % band; None where none could be left out."""
+    """Share of this kind's points inside the 80 % band, each publication left out in turn; None where none could be."""
     validated: bool
     ranks: tuple[RankForecast, ...]
-    """Empty for reinforcement learning, which has no forecast."""
+    """Forecast of each rank; empty for reinforcement learning, which has no forecast."""
     heading: str
     facts: tuple[str, ...]
     sentences: tuple[str, ...]
@@ -137,7 +137,7 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BandRecord:
-    """Errors of the band for points of one kind whose publication was left out."""
+    """Errors of the band for points of one kind of study, each publication left out in turn."""
 
     kind: str
     publications: int
@@ -145,14 +145,14 @@ class BandRecord:
     inside_50: float
     inside_80: float
     inside_80_by_publication: float
-    """inside_80 with all publications weighing the same."""
+    """Share of points inside the 80 % band, with equal weights for publications."""
     crps: float
-    """Mean error of the whole band (continuous ranked probability score), in the unit of this kind."""
+    """Mean error of the whole band (continuous ranked probability score), in this kind's unit."""
     crps_no_difference: float
     crps_no_difference_band: float
-    """Mean error of "no difference between ranks" with the symmetric band of published gaps."""
+    """Mean error of a band around "no difference between ranks", as wide as the published gaps on both sides."""
     crps_rule: float
-    """Mean error of the rule of thumb's band. The forecast averages this and the band of "no difference"."""
+    """Mean error of the band from the rule of thumb. The forecast is the average of this band and the one above."""
 
     @property
     def validated(self) -> bool:
@@ -168,7 +168,7 @@ ForecastJSON = shape(Forecast)
 
 
 def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
-    """Return the band at a rank, linear in log2 r between ranks of GRID; InvalidSettingError outside GRID."""
+    """Return the band at a rank, linear in log2 r between ranks of GRID; raise InvalidSettingError outside GRID."""
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low = min(int(math.log2(r)), len(GRID) - 2)
@@ -185,13 +185,13 @@ def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
 
 
 def forecast(table: Mapping[str, Any], metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """Return the forecast at these ranks, with its record and sentences.
+    """Return the forecast at these ranks, with its accuracy and sentences.
 
     Args:
         table: Content of assets/forecast.json.
         metric: "score" or "loss". Losses do not depend on the task: all come from one kind of data, none from
             reinforcement learning.
-        task: Kind of study, from KIND_OF_USE_CASE.
+        task: Kind of study, a value of KIND_OF_USE_CASE.
         ranks: Any ranks from 1 to 256.
     """
     kind = LOSS if metric == LOSS and task != RL else task
@@ -215,7 +215,7 @@ def forecast(table: Mapping[str, Any], metric: Metric, task: str, ranks: Sequenc
 
 
 def left_out(table: Mapping[str, Any], kind: str) -> BandRecord | None:
-    """Return the record of the band on left-out publications of a kind; None where none could be left out."""
+    """Return the errors of the band on left-out publications of one kind; None where none could be left out."""
     return next((BandRecord(**row) for row in table["left_out"] if row["kind"] == kind), None)
 
 
@@ -225,16 +225,16 @@ def forecast_json(forecast: Forecast) -> ForecastJSON:
 
 
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with its floats rounded to four decimal places."""
+    """Return a row with its numbers rounded to four decimal places."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
-    """Yield sentences on common results of published studies: of this kind if reliable, else of all kinds."""
+    """Yield sentences on common results of published studies: of this kind where reliable, else of all kinds."""
     holds, rate = table["holds"], table["rate"]
 
     def record(statement: str, kind: str) -> str:
-        """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
+        """Return "90 % of 20 publications (159 lines; a left-out publication was 13 percentage points off)"."""
         by_kind = {row["kind"]: row for row in holds[statement]}
         held = by_kind.get(kind)
         if held is None or (kind != LOSS and (held["left_out_error"] or 0) > RELIABLE):
@@ -266,7 +266,7 @@ def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
 def _basis(
     band: Mapping[str, Any], reference: int, unit: str, checked: BandRecord | None, rows: Sequence[RankForecast]
 ) -> Iterable[str]:
-    """Yield sentences on the sources of the band, its past errors, and ranks where it is extrapolated."""
+    """Yield sentences on where the band comes from, its past errors, and ranks at which it is extrapolated."""
     yield (
         f"Shortfall from r = {reference} in {unit}, the same for every model and task, from "
         f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}. Half of the band is "

@@ -1,7 +1,7 @@
 """Decides what to train next and what to ship now, for a sweep with a forecast between its runs.
 
-The two answers differ: a truncated adapter exists and its loss is measured, but the loss of a new run at its rank is a
-forecast.
+The two answers can differ: a truncated adapter exists, with a measured loss, but the loss of a new run at its rank is
+only forecast.
 """
 
 import math
@@ -22,25 +22,25 @@ SHIP = "Smallest good adapter"
 
 
 class FinishedAdapter(NamedTuple):
-    """A trained or truncated adapter that is available, with its measured held-out loss."""
+    """A trained or truncated adapter that exists, with its measured held-out loss."""
 
     r: int
     loss: float
-    """Lowest loss over seeds."""
+    """Held-out loss in nats per token; of several seeds the lowest."""
     made: Literal["trained", "truncated"]
     adapter_bytes: int
-    """Size of the file; for a truncated adapter, in proportion to rank."""
+    """Bytes of its file; of a truncated adapter estimated in proportion to rank."""
     run_id: str
     trained_r: int
-    """Rank of the run that trained the adapter."""
+    """Rank at which the adapter was trained."""
     seeds: int = 1
-    """Number of adapters of the same kind, rank and learning rate; this one has the lowest loss among them."""
+    """Number of seeds with this kind, rank and learning rate; this adapter has the lowest loss of them."""
     mean_loss: float | None = None
     """Mean loss over these seeds; None for one seed."""
 
     @property
     def expected(self) -> float:
-        """Loss for comparing ranks: the mean where there are several seeds, since the lowest is partly luck."""
+        """Loss for comparing ranks: the mean over seeds, because the lowest one is partly luck."""
         return self.loss if self.mean_loss is None else self.mean_loss
 
     @property
@@ -49,40 +49,40 @@ class FinishedAdapter(NamedTuple):
 
     @property
     def in_words(self) -> str:
-        """Run, rank and size of the adapter."""
+        """Phrase with the run, rank and size of the adapter."""
         truncated = "" if self.made == "trained" else f", truncated to r = {self.r}"
         return f"the adapter of the run at r = {self.trained_r}{truncated} ({self.size})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Answers on what to train next and what to ship, with the evidence."""
+    """What to train next and what to ship, with the evidence."""
 
     forecast: BentForecast
     tolerance: float
-    """Loss differences up to this many nats count as equal."""
+    """Difference in loss (nats) up to which two adapters count as equally good."""
     enough: BentRank
-    """Lowest rank within `within` of the lowest loss; a loss is the mean of a rank's runs, else its estimate."""
+    """Lowest rank whose loss, the mean of its runs or else an estimate, is at most `within` above the lowest loss."""
     within: float
     """Nats above the lowest loss that `enough` may have: the given tolerance, else PICK_SHARE of the lowest loss."""
     settled: BentRank | None
     """Smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
     like: RunRequest
-    """Run whose settings the next run uses."""
+    """Run whose settings the next run copies."""
     tried_rates: int
     """Number of learning rates tried at the rank of `like`."""
     alpha: float | None
-    """lora_alpha of all runs; None where runs differ."""
+    """lora_alpha of all runs; None where they differ."""
     adapters: tuple[FinishedAdapter, ...]
 
     @property
     def train(self) -> BentRank:
-        """Rank of the next run: the verdict's, else `enough`."""
+        """Rank to train next: the verdict's, else `enough`."""
         return self.settled or self.enough
 
     @property
     def about(self) -> str:
-        """Label of the answer that names the rank of the next run."""
+        """Label of the answer that names the rank to train next."""
         if self.train.measured is None:
             return "Train next"
         lowest = min(rank.median for rank in self.forecast.ranks if rank.measured is not None)
@@ -90,13 +90,13 @@ class Decision:
 
     @property
     def ship(self) -> FinishedAdapter | None:
-        """Adapter of the lowest rank within the tolerance of the best, by mean loss; None before any is saved."""
+        """Adapter to ship: of the lowest rank within the tolerance of the best by mean loss; None if none is saved."""
         best = min((each.expected for each in self.adapters), default=math.inf)
         return next((each for each in self.adapters if each.expected <= best + self.tolerance), None)
 
     @property
     def train_sentences(self) -> Sequence[str]:
-        """Sentences on the next run: rank, reason and settings."""
+        """Sentences on the next run: its rank, the reason and its settings."""
         ranks, like, settled, chosen = self.forecast.ranks, self.like, self.settled, self.train
         best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
         runs = next((run.runs for run in self.forecast.runs if run.r == chosen.r), 0)
@@ -118,7 +118,7 @@ class Decision:
 
     @property
     def ship_sentences(self) -> Sequence[str]:
-        """Sentences on the adapter to ship and why; empty where none is saved."""
+        """Sentences on the adapter to ship and the reason; empty before one is saved."""
         if (ship := self.ship) is None:
             return ()
         best = min(self.adapters, key=lambda each: each.expected)
@@ -133,7 +133,7 @@ class Decision:
 def decide(
     runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float | None = None, settled: int | None = None
 ) -> Decision:
-    """Decide what to train next and what to ship, from a sweep's runs and its forecast.
+    """Decide what to train next and what to ship, from a sweep's runs and the forecast between them.
 
     Args:
         runs: All runs of the sweep; at least two ranks must be evaluated.
@@ -161,7 +161,7 @@ def decide(
 
 
 def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
-    """Yield the adapter with the lowest loss of each kind, rank and learning rate."""
+    """Yield the adapter with the lowest loss for each kind, rank and learning rate."""
     every = [
         FinishedAdapter(run.request.r, run.loss_after.loss, "trained", run.adapter_bytes, run.run_id, run.request.r)
         for run in runs
@@ -183,7 +183,7 @@ def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:
-    """Return both answers as a JSON object."""
+    """Return what to train next and what to ship as a JSON object."""
     ship, like = decision.ship, decision.like
     return {
         "tolerance": decision.tolerance,

@@ -1,7 +1,7 @@
 """Quick look: estimates from a few short runs of one sweep, for ranks between them and for the learning rate.
 
-Losses are interpolated by r^-0.3 between the means of neighbouring measured ranks. The band of one further run
-combines the noise of a run, measured by repeats in this sweep, with the possible bends of the curve. Scores are not
+Losses are interpolated in r^-0.3 between the mean losses of neighbouring measured ranks. The band for one further run
+combines the noise of a run, measured by repeats in this sweep, with the uncertainty of the curve's bend. Scores are not
 interpolated (score_pick). Both were checked on published lines: docs/accuracy.md, `make forecast`.
 """
 
@@ -22,26 +22,26 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
 BEND = 0.3
-"""Exponent: the loss falls as r^-0.3. In published sweeps, runs are a fifth of the gap below a line in log r."""
+"""Exponent of the interpolation: the loss falls as r^-0.3. Published runs lie a fifth of the gap below log r's line."""
 FALLING, RISING = (0.0, 1.0), (-1.0, 1.0)
-"""Lowest and highest exponent covered by an 80 % band: from a straight line in log r (0) to a curve that saturates
-early (1). A loss that rises with rank may also rise late (-1: linear in r)."""
+"""Lowest and highest exponent that an 80 % band covers: from a straight line in log r (0) to a curve that saturates
+early (1). For a loss that rises with rank, also one that rises late (-1: linear in r)."""
 MIDDLE_80, MIDDLE_50 = NormalDist().inv_cdf(0.9), NormalDist().inv_cdf(0.75)
 PICK_SHARE = 0.0025
-"""The pick is the lowest rank within this share of the lowest estimate. It is half of the 0.5 % by which picks are
-checked; the other half is left for the error of the estimate."""
+"""The pick is the lowest rank whose estimate is at most this share above the lowest estimate. Picks are checked with
+twice this share (0.5 %); the other half is left for the error of the estimate."""
 APART = 2.8
-"""Two runs differ where they are this many standard deviations of one run apart: twice the noise of a difference."""
+"""Standard deviations of one run from which two runs count as different: twice the noise of a difference."""
 SAFE_RANK = 16
-"""Rank to choose where two scores do not differ."""
+"""Rank that is chosen where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
-"""Limits of checked sweeps: lowest rank at most CHECKED_LOW, highest rank at least CHECKED_HIGH."""
+"""The method was checked on sweeps with a lowest rank of at most CHECKED_LOW and a highest of at least CHECKED_HIGH."""
 ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
 
 class MeasuredRank(NamedTuple):
-    """Mean held-out loss of the runs of one rank, nats. sd: standard deviation between its runs; None with one run."""
+    """Mean held-out loss of the runs of one rank, nats. sd: Standard deviation between them; None for one run."""
 
     r: int
     loss: float
@@ -50,24 +50,24 @@ class MeasuredRank(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Standard deviation of one run. repeats: number of runs beyond the first of each rank, which it is based on."""
+    """Standard deviation (sd) of one run. repeats: Number of runs beyond the first at each rank, which measure it."""
 
     sd: float
     repeats: int
 
     def times(self, gap: float) -> str:
-        """Return "3.2 times the noise of one run (0.01 nats, from 2 repeats)"."""
+        """Format a gap in loss by the noise: "3.2 times the noise of one run (0.01 nats, from 2 repeats)"."""
         repeats = counted(self.repeats, "repeat")
         return f"{gap / self.sd:.1f} times the noise of one run ({self.sd:.2g} nats, from {repeats})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BentRank:
-    """Expected loss of a run at this rank, nats. The bounds are None where the noise of a run is not known."""
+    """Expected loss of one further run at a rank, nats. Bands are None where the noise of a run is not known."""
 
     r: int
     median: float
-    """Mean of the runs of a measured rank, else the estimate."""
+    """Mean over the runs of a measured rank; an estimate for other ranks."""
     low_50: float | None
     high_50: float | None
     low_80: float | None
@@ -77,7 +77,7 @@ class BentRank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BentForecast:
-    """Loss by rank, from a sweep's own runs."""
+    """Loss by rank, forecast from a sweep's own runs."""
 
     sweep_id: str
     metric: str = "loss"
@@ -85,12 +85,12 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of runs inside such 80 % bands on published lines; None for sweeps unlike the checked ones."""
+    """Share of runs inside such 80 % bands on published lines; None for sweeps unlike those that were checked."""
     validated: bool
     third_run: int | None = None
     """Always None; kept for readers of older versions. See repeat_at."""
     repeat_at: int | None
-    """Rank to train again with another seed, to measure the noise; None where the noise is known."""
+    """Rank to train again with another seed, to measure the noise of a run; None where it is known."""
     noise_nats: float | None
     """Standard deviation of one run; None where no rank was trained twice."""
     pick: int
@@ -101,7 +101,7 @@ BentForecastJSON = shape(BentForecast)
 
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
-    """Return the forecast as `rankviz forecast --json` and the endpoint give it; held-out loss, nats."""
+    """Return the forecast as `rankviz forecast --json` and the endpoint give it; losses are held-out, in nats."""
     runs, ranks = [run._asdict() for run in bent.runs], [rounded(asdict(rank)) for rank in bent.ranks]
     return as_answer(BentForecastJSON, bent, runs=runs, ranks=ranks)
 
@@ -109,7 +109,7 @@ def bent_json(bent: BentForecast) -> BentForecastJSON:
 def bent_forecast(
     sweep_id: str, cells: Mapping[int, Sequence[RunRecord]], record: Mapping[str, Any], still_training: str = ""
 ) -> BentForecast:
-    """Return estimates and bands between the runs of a sweep, with the record of such forecasts.
+    """Return estimates and bands for ranks between the runs of a sweep, with the accuracy of such forecasts.
 
     Args:
         sweep_id: Id of the sweep.
@@ -157,8 +157,8 @@ def bent_forecast(
 
 
 def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
-    """Return the noise of one run, pooled over ranks. None without repeats, and where all repeats are identical (no
-    real noise is 0). cells: (standard deviation or None, number of runs) of each rank."""
+    """Return the noise of one run, pooled over ranks. None without repeats, and where all repeats are identical, since
+    true noise is never 0. cells: (standard deviation or None, number of runs) of each rank."""
     known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
     repeats = sum(each for _, each in known)
     sd = math.sqrt(sum(each * sd * sd for sd, each in known) / repeats) if repeats else 0.0
@@ -166,12 +166,12 @@ def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
 
 
 def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank, ...]:
-    """Return the measured ranks, and each rank of GRID between the lowest and the highest of them, with estimate and
-    band.
+    """Return the measured ranks, and all ranks of GRID between the lowest and the highest of them, with estimates and
+    bands.
 
-    Estimate between the measured neighbours low and high: high + (low - high) · w, w = (r^-0.3 - high^-0.3) /
+    Estimate between the measured neighbours low and high: high + (low - high) · w, with w = (r^-0.3 - high^-0.3) /
     (low^-0.3 - high^-0.3). The band adds two parts in quadrature: the noise of a further run and of the means, with
-    Student's t for the number of repeats; and the change of w over the bends of FALLING or RISING.
+    Student's t for the number of repeats; and the change of w over the exponents of FALLING or RISING.
     """
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
@@ -187,7 +187,8 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend 0 is straight in log r."""
+    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend: Exponent; 0 stands for log
+    r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
@@ -202,7 +203,7 @@ def _bent_rank(
     above: float = 0.0,
     measured: float | None = None,
 ) -> BentRank:
-    """Return a rank with bounds. means: estimate's variance in run variances. below, above: effect of bends, nats."""
+    """Return a rank with bands. means: Estimate's variance over a run's. below, above: Effect of bends, nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
@@ -212,7 +213,7 @@ def _bent_rank(
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Return a quantile of Student's t, for freedom above 2 by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
+    """Return a quantile of Student's t; for freedom above 2 by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
     if freedom == 1:
         return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
@@ -223,22 +224,22 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def pick_of(ranks: Sequence[BentRank]) -> int:
-    """Return the lowest rank within PICK_SHARE of the lowest estimate."""
+    """Return the lowest rank whose estimate is within PICK_SHARE of the lowest estimate."""
     lowest = min(rank.median for rank in ranks)
     return next(rank.r for rank in ranks if rank.median <= lowest + PICK_SHARE * abs(lowest))
 
 
 def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | None) -> int:
     """Return the higher rank if its score is better by more than APART times the noise of one run; else SAFE_RANK,
-    moved into the range of the two. low, high: (rank, score), higher is better. noise: None where not known."""
+    clipped to the two ranks. low, high: (rank, score), a higher score is better. noise: None where not known."""
     if noise is not None and high[1] - low[1] > APART * noise:
         return high[0]
     return min(max(SAFE_RANK, low[0]), high[0])
 
 
 def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
-    """Return the evaluated runs by rank, at the rank's best learning rate (lowest mean loss) among the rates that all
-    ranks have; raise InvalidSettingError for fewer than two ranks, or runs that cannot be compared."""
+    """Return the evaluated runs by rank, each rank at its best learning rate (lowest mean loss) among the rates that
+    all ranks have; raise InvalidSettingError for fewer than two ranks, or for runs that cannot be compared."""
     sweep_id, ended = runs[0].request.sweep_id, [*filter(has_loss, runs)]
     cells: dict[int, dict[float, list[RunRecord]]] = {}
     for run in ended:
@@ -270,9 +271,9 @@ def has_loss(run: RunRecord) -> bool:
 
 
 class RateLook(NamedTuple):
-    """Learning rates compared at one rank. best: the rate with the lowest loss. differs: True if the rates differ by
-    more than noise, None where the noise is not known. goes_on: True if the best is the lowest or highest rate tried,
-    so that a better one may lie beyond. sentences: the better rate, the difference in noise, and what to do next."""
+    """Learning rates compared at one rank. best: Rate with the lowest loss. differs: True if the rates differ by more
+    than noise; None where the noise is not known. goes_on: True if the best rate is the lowest or highest one tried, so
+    that a better one may lie beyond. sentences: The better rate, the difference over the noise, and what to do next."""
 
     r: int
     best: float
@@ -313,16 +314,16 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
 
 
 class ScoreLook(NamedTuple):
-    """Choice between the lowest and the highest rank of a sweep by a score. pick: the rank to train next. sentences:
-    the pick, the two scores with their noise, and the rule with its record."""
+    """Choice between the lowest and the highest rank of a sweep by a score. pick: Rank to train next. sentences: The
+    pick, the two scores with their noise, and the rule with its past results."""
 
     pick: int
     sentences: Sequence[str]
 
 
 def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, Any]) -> ScoreLook | None:
-    """Compare the lowest and the highest rank of a sweep by a score; None where they cannot be compared, or where
-    every rank was trained twice, so that a verdict compares them."""
+    """Compare the lowest and the highest rank of a sweep by a score; None where they cannot be compared, or where every
+    rank was trained twice, so that a verdict compares them."""
     try:
         cells = measured_cells(runs)
     except InvalidSettingError:

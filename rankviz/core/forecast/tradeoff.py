@@ -1,4 +1,4 @@
-"""Data structures for costs and known quality of one model's ranks, side by side. Nothing is computed here."""
+"""Data classes for the costs and known quality of one model's ranks, side by side. Nothing is computed here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from rankviz.core.runs.record import Sweep
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
 SHORTFALL_SCORE, SHORTFALL_LOSS = "score", "percent"
 SHORTFALLS: dict[str, Metric] = {SHORTFALL_SCORE: "score", SHORTFALL_LOSS: LOSS}
-"""Qualities forecast from published lines, with the metric of the forecast. Others are metrics of runs."""
+"""Qualities that are forecast from published lines, with the forecast's metric. Other qualities are metrics of runs."""
 
 
 class ForecastLine(NamedTuple):
-    """A published line in the forecast's unit."""
+    """A published line, in the unit of forecasts."""
 
     label: str
     line: RankLine
     why: str
-    """Similarities of the study with the model, in words."""
+    """Phrase on how the study resembles the model."""
     equal_ranks: Mapping[int, float] | None = None
-    """For a line with another MoE scheme: by its rank, the question's rank with as many parameters."""
+    """For a line with another MoE scheme: {its rank: rank of the question with as many parameters}; else None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +33,13 @@ class Tradeoff:
     estimate: Estimate | None
     """Estimate at RANKS and at the question's own ranks; None for a model that cannot be read."""
     quality: str
-    """A key of SHORTFALLS, or of core.runs.metric.METRICS."""
+    """Name of the quality to show: a key of SHORTFALLS, or of METRICS in core.runs.metric."""
     qualities: tuple[str, ...]
-    """Qualities available for this model, SHORTFALLS first."""
+    """Names of all qualities that this model has, those of SHORTFALLS first."""
     forecast: Forecast | None
-    """Forecast at RANKS; None where `quality` is a metric of runs."""
+    """Published forecast at RANKS; None where `quality` is a metric of runs."""
     published: tuple[ForecastLine, ...]
     sweeps: tuple[Sweep, ...]
-    """Sweeps of this model with evaluated runs: the newest first, recorded ones last."""
+    """Sweeps of this model with evaluated runs, the newest first, shipped ones last."""
     bent: BentForecast | None
-    """Forecast between the newest sweep's runs; None where quality is not the loss, or too few runs ended."""
+    """Forecast between the newest sweep's runs; None where `quality` is not the loss, or too few runs ended."""

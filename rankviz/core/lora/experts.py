@@ -1,4 +1,4 @@
-"""Applies MoE schemes: the adapter that fused experts get, and each scheme's targets. Counts Tinker's parameters."""
+"""Applies MoE schemes: the adapter of fused experts and the targets that PEFT gets. Counts parameters like Tinker."""
 
 from bisect import bisect_left
 from collections.abc import Callable
@@ -18,38 +18,38 @@ REMAP = {
         "down_proj": "down_proj",
     },
 }
-"""PEFT's _MOE_TARGET_MODULE_MAPPING: by family, the parameter that replaced each name of transformers 4."""
+"""Fused parameters that replaced module names of transformers 4, by family (PEFT's _MOE_TARGET_MODULE_MAPPING)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """Targets in the form that PEFT gets."""
+    """Targets of an adapter as PEFT gets them: module names, and names of parameters."""
 
     modules: tuple[str, ...] | str
-    """Names, or "all-linear"."""
+    """Module names, or "all-linear"."""
     parameters: tuple[str, ...] = ()
     gate_up_doubled: bool = False
-    """True where gate_up_proj carries rank 2r, as gate_proj and up_proj would have carried r each."""
+    """True where gate_up_proj gets rank 2r, because it replaces gate_proj and up_proj with rank r each."""
     hits: Callable[[str], bool] | None = None
-    """Returns True for a path that Unsloth's pattern of the names hits; None where PEFT gets the names."""
+    """Function that tells whether Unsloth's pattern of the names matches a path; None where PEFT gets plain names."""
 
     @property
     def matcher(self) -> Matcher:
-        """Matcher of the names, or of Unsloth's pattern; not for "all-linear" without a pattern."""
+        """Matcher of the names, or of Unsloth's pattern. Not valid for "all-linear" without a pattern."""
         return Matcher(self.modules, self.hits)
 
 
 def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
-    """Return the model as Unsloth loads it: with peft_remap, where PEFT replaces target names of MoE layers (such as
-    gate_proj) by the fused parameters that hold them in transformers 5. Unsloth turns this on for qwen2_moe too, where
-    transformers 5.17 does not (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
+    """Return the model with `peft_remap` set as under Unsloth. Where it is set, PEFT replaces target names of MoE
+    layers, such as gate_proj, by the fused parameters that hold them in transformers 5. Unsloth does this for qwen2_moe
+    too, which transformers 5.17 leaves out (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
     if model.peft_remap or model.model_type not in REMAP:
         return model
     return replace(model, peft_remap=model.model_type)
 
 
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
-    """Return the scheme in force; "dense" for a model without fused experts."""
+    """Return the MoE scheme that applies; "dense" for a model without fused experts."""
     if not model.has_experts:
         return "dense"
     if requested == "default":
@@ -58,9 +58,9 @@ def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme
 
 
 def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """Return the names to give Unsloth so that it trains the linear layers they mean and no expert ("linear-only"). A
-    bare "down_proj" makes Unsloth's FastModel train the experts' projection too: by PEFT's rewrite, or one by one
-    where experts are split. Neither applies to a name with a dot, and a pattern keeps PEFT from rewriting."""
+    """Return target names with which Unsloth trains the named linear layers, but no expert (scheme "linear-only"). A
+    bare "down_proj" makes Unsloth's FastModel train the experts' projection too: PEFT rewrites the name, or it matches
+    in each expert where experts are modules. A name with a dot avoids both, and so does Unsloth's pattern of names."""
     if route.split_experts:
         names = pattern.chosen_names(model) if names == ALL_LINEAR else names
         return tuple(name for name in names if name not in pattern.EXPERT_NAMES)
@@ -75,14 +75,14 @@ def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route
 
 
 def expert_names(model: ModelSpec, scheme: str) -> tuple[str, ...]:
-    """Return the module names that reach the experts under this scheme, for the preset "mlp"."""
+    """Return the module names that select the experts under this scheme; the preset "mlp" includes them."""
     if scheme == "peft-remap":
         return tuple(name for name, new in REMAP[model.peft_remap].items() if new != "gate.weight")
     return ("gate_proj", "up_proj", "down_proj") if scheme == "unsloth" else ()
 
 
 def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, route: Route) -> Targets:
-    """Return the targets as PEFT matches them, changed by the scheme and the framework."""
+    """Return the targets that PEFT gets for these module names, under a MoE scheme and a framework."""
     targets, experts = Targets(modules=modules), modules
     if scheme != "peft-remap" and route.kind == "model":
         if modules == ALL_LINEAR:
@@ -118,7 +118,7 @@ def expert_parameters(model: ModelSpec) -> tuple[str, ...]:
 
 
 def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, ...] | str:
-    """Return the names that PEFT leaves as they are in a family whose experts it knows."""
+    """Return the names that PEFT does not rewrite; all of them for a family without a rewrite."""
     if not model.peft_remap:
         return names
     names = _linear_names(model) if names == ALL_LINEAR else names
@@ -130,7 +130,7 @@ def _linear_names(model: ModelSpec) -> tuple[str, ...]:
 
 
 def remap(model: ModelSpec, targets: Targets) -> Targets:
-    """Return the targets after PEFT's silent rewrite; unchanged for families that it does not know."""
+    """Return the targets after PEFT's silent rewrite of MoE names; unchanged for a family without a rewrite."""
     if not model.peft_remap:
         return targets
     mapping, modules = REMAP[model.peft_remap], targets.modules
@@ -152,7 +152,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
 
 
 def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | str) -> Targets:
-    """Return the targets as Unsloth gives them to PEFT. experts: names in which Unsloth looks for experts."""
+    """Return the targets as Unsloth passes them to PEFT. experts: Names among which Unsloth looks for experts."""
     parameters = _unsloth_parameters(model, experts)
     if experts == ALL_LINEAR or parameters or targets.hits:
         return replace(targets, parameters=parameters)
@@ -169,7 +169,7 @@ def _as_unsloth(model: ModelSpec, targets: Targets, experts: tuple[str, ...] | s
 
 
 def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tuple[str, ...]:
-    """Return the parameters of experts among a list of names, or all for "all-linear" (get_moe_target_parameters)."""
+    """Return the expert parameters that names select, all for "all-linear" (get_moe_target_parameters)."""
     if modules == ALL_LINEAR:
         return expert_parameters(model)
     if not model.num_experts:
@@ -188,13 +188,13 @@ MAPS = {
     "in_proj_qkv": 3,
     **dict.fromkeys(("q_b_proj", "kv_b_proj", "in_proj_a", "in_proj_b", "shared_expert_gate"), 0),
 }
-"""Number of LoRA pairs that Tinker counts on a layer, by its name: q, k and v apart, no second MLA map, no gates."""
+"""LoRA pairs that Tinker counts on a layer, by name: 3 for a fused q, k, v; 0 for gates and second MLA projections."""
 
 
 def shared_outer_per_rank(model: ModelSpec) -> int | None:
-    """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers.
-    Per layer of E experts, hidden size H and inner size I: 3H + 3·E·I, without a gate 2H + 2·E·I; routers are never
-    counted. tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py)."""
+    """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers. A
+    layer of E experts, hidden size H and inner size I has 3H + 3·E·I, or 2H + 2·E·I without a gate; routers have none.
+    tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py)."""
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     hidden, total = model.hidden_size, model.vocab_size + model.hidden_size
     for layer in model.layers:
@@ -214,8 +214,8 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
-    """Return the rank, seldom whole, at which an adapter has `target` parameters: Tinker's r = 32 on Qwen3-30B-A3B is
-    r = 12.3 of Unsloth's adapter. parameters: the adapter's number of parameters by rank."""
+    """Return the rank, usually a fraction, at which an adapter has `target` parameters. Example: Tinker's r = 32 on
+    Qwen3-30B-A3B has as many as r = 12.3 of Unsloth's adapter. parameters: Returns the parameters at a rank."""
     high = bisect_left(range(65_536), target, lo=1, key=parameters)
     if high == 1:
         return target / parameters(1)

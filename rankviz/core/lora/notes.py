@@ -1,6 +1,6 @@
-"""Writes sentences on an adapter to read before trusting its numbers, such as on names that hit no module.
+"""Writes the notes on an adapter that a user should read before relying on its numbers.
 
-A caution says that something is not trained, or is trained in another way than the settings say.
+A caution is a note on a module that is not trained, or is trained in another way than the settings say.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from rankviz.core.quantity import Caution
 Names = tuple[str, ...] | str
 FUSED_INTO = {**dict.fromkeys(FUSED_QKV, ("q_proj", "k_proj", "v_proj")), "gate_up_proj": ("gate_proj", "up_proj")}
 EXPERT_ALIASES = {"gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "w2", "gate"}
-"""Names of transformers 4 that reach the experts' fused parameters."""
+"""Module names of transformers 4 that select the experts' fused parameters."""
 
 
 def notes(
     plan: AdapterPlan, lora: LoraConfig, *, requested: Names, moved: tuple[str, ...], ignored: tuple[str, ...]
 ) -> Iterator[str]:
-    """Yield the notes on a plan, the most consequential first. requested: the names that the preset of `lora` stands
-    for. moved: those that Unsloth trains in full. ignored: Unsloth's flags that have no effect here."""
+    """Yield the notes on a plan, the most important first. requested: Module names of the preset in `lora`. moved:
+    Modules that Unsloth trains in full instead of by LoRA. ignored: Unsloth's flags without effect here."""
     preset, route = lora.target_modules, plan.route
     if ignored:
         program = "Unsloth's CPU backend" if route.kind == "cpu" else route.framework.upper()
@@ -55,7 +55,7 @@ def notes(
 
 
 def _experts(plan: AdapterPlan) -> Iterator[str]:
-    """Yield notes on how experts carry LoRA, if at all, and under which versions."""
+    """Yield notes on whether experts carry LoRA, how, and with which library versions."""
     model, scheme, route, given = plan.model, plan.scheme, plan.route, plan.expert_rank
     experts = [a for a in plan.adapted if a.is_expert]
     if scheme == "dense":
@@ -87,7 +87,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
 
 
 def experts_at(plan: AdapterPlan, r: int) -> str:
-    """Describe how experts carry LoRA at one rank, for display next to a count; empty for a model without experts."""
+    """Describe how experts carry LoRA at one rank, as text beside a count; empty for a model without experts."""
     experts = [a for a in plan.adapted if a.is_expert]
     if not experts:
         return "" if plan.scheme == "dense" else "no LoRA on the experts"
@@ -99,7 +99,7 @@ def experts_at(plan: AdapterPlan, r: int) -> str:
 
 
 def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:
-    """Yield cautions on names that hit nothing, with what the model has instead."""
+    """Yield cautions on target names that match no module, with the names that the model has instead."""
     if requested == ALL_LINEAR:
         return
     adapted, exist = plan.adapted, names_that_exist(plan.model)

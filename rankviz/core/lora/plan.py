@@ -1,4 +1,4 @@
-"""Describes an adapter for any rank: its modules, what is saved beside it, and its parameters and bytes."""
+"""Describes an adapter at any rank: its modules, modules saved in full, parameters, and the bytes of its file."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
 
 class Tensor(NamedTuple):
-    """One tensor with its shape. Where rank_factor is not 0, rank_factor · r is one more dimension."""
+    """One tensor of an adapter file. Where rank_factor is not 0, `shape` lacks a dimension of size rank_factor · r."""
 
     name: str
     """Name after the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
@@ -33,7 +33,7 @@ class Tensor(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Tensors whose names share a prefix before the block's number, each with its blocks; no prefix outside blocks."""
+    """Tensors whose names share the text before the block's number, each with its blocks; "" outside blocks."""
 
     prefix: str
     tensors: list[tuple[tuple[int, ...], Tensor]]
@@ -41,21 +41,19 @@ class Group(NamedTuple):
 
 @functools.lru_cache(maxsize=8192)
 def file_bytes(sections: tuple["Section", ...], r: int) -> int:
-    """Return the bytes of the file at one rank, from its sections in the order of the file."""
+    """Return the bytes of a safetensors file at one rank. sections: Its tensors by dtype, in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
         header += section.constant + sum(n * len(str(factor * r)) for factor, n in section.rank_factors.items())
         digits, data = section.ends(r, data)
         end_digits += digits
-    if sections:
-        # Every end but the last is also the next tensor's start, and the first start is 0. The first comma is there
-        # already, after the metadata.
-        header += 2 * end_digits - len(str(data)) + 1
+    # Every end but the last is also the next tensor's start, and the first start is 0. The metadata's comma is there.
+    header += 2 * end_digits - len(str(data)) + 1
     return 8 + -(-header // 8) * 8 + data
 
 
 class Section:
-    """Tensors of one dtype, block by block in the order of the file."""
+    """All tensors of one dtype in an adapter file, block by block as the file orders them."""
 
     def __init__(self, dtype: str, groups: Iterable[Group]):
         self.width = DTYPE_BYTES[dtype]
@@ -64,8 +62,7 @@ class Section:
         self._templates: list[tuple[tuple[int, int], ...]] = []
         self._kinds: list[int] = []  # which template each block follows, in the order of the file
         self._before: list[int] = [0]  # number of tensors before each block
-        order = sorted(groups, key=lambda group: group.prefix + "0" if group.prefix else group.tensors[0][1].name)
-        for group in order:
+        for group in sorted(groups, key=lambda each: each.prefix + "0" if each.prefix else min(each.tensors)[1].name):
             self._add(group, dtype)
         self.count = self._before[-1]
 
@@ -100,7 +97,7 @@ class Section:
                 self.rank_factors[tensor.rank_factor] += copies
 
     def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """Return the number of digits in all tensors' end offsets, and the last end. offset: start of the section."""
+        """Return the number of digits in all tensors' end offsets, and the last offset. offset: The section's start."""
         local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
         starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
         digits, power = self.count, 10
@@ -116,18 +113,18 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adapted:
-    """A layer with its adapter, in the blocks where it has one."""
+    """One layer with a LoRA pair, in all blocks where the layer has one."""
 
     layer: LinearLayer
     blocks: tuple[int, ...]
     module: str
-    """Path of the module that PEFT wraps, as tensors name it, with {} for the block's number."""
+    """Path of the module that PEFT wraps, as in tensor names, with {} in place of the block's number."""
     rank_factor: int = 1
-    """Rank of the pair over r (experts: over their rank): the number of experts, doubled where PEFT doubles it."""
+    """Rank of the LoRA pair over r (or the experts' rank): 1, or the number of experts, doubled where PEFT does so."""
     turned: bool = False
-    """True where A reads the layer's output: Unsloth tells PEFT that these parameters are stored transposed."""
+    """True where A reads the layer's outputs: Unsloth declares these parameters as stored transposed."""
     split: bool = False
-    """True where each expert is a linear layer with a LoRA pair of its own; `module` is then the list of experts."""
+    """True where each expert is a linear layer with its own LoRA pair; `module` is then their list's path."""
 
     @property
     def count(self) -> int:
@@ -139,16 +136,16 @@ class Adapted:
 
     @property
     def per_rank(self) -> int:
-        """Parameters per unit of rank in all copies."""
+        """Parameters per unit of rank, in all blocks together."""
         return self.count * self.rank_factor * (self.layer.in_features + self.layer.out_features)
 
     @property
     def magnitudes(self) -> int:
-        """DoRA's parameters in all copies: one per output of each LoRA pair."""
+        """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
         return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
-        """Yield the tensors of one copy, named as PEFT names them after `module`. rank: None where it is r."""
+        """Yield the tensors of one block's layer, with PEFT's names after `module`. rank: Rank if it is not r."""
         layer, factor = self.layer, 1 if self.split else self.rank_factor
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
         if rank is not None:
@@ -171,7 +168,7 @@ class Adapted:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdapterPlan:
-    """One adapter configuration on one model, for any rank."""
+    """One adapter configuration on one model, at any rank."""
 
     model: ModelSpec
     adapted: tuple[Adapted, ...]
@@ -179,28 +176,28 @@ class AdapterPlan:
     use_dora: bool
     target_modules: tuple[str, ...] | str
     target_parameters: tuple[str, ...]
-    """PEFT's LoraConfig(target_parameters=…): experts, where the scheme names them by hand."""
+    """Value of PEFT's LoraConfig(target_parameters=…): expert parameters, where the MoE scheme names them."""
     modules_to_save: tuple[str, ...]
     scheme: str
-    """MoE scheme in force; "dense" without fused experts."""
+    """MoE scheme that applies; "dense" for a model without fused experts."""
     expert_rank: int | str
-    """Expert rank of the LoraConfig; "r" where no experts carry LoRA."""
+    """`expert_rank` of the LoraConfig; "r" where no experts carry LoRA."""
     route: Route
     notes: tuple[str, ...] = ()
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """Names of the modules that carry LoRA, once each."""
+        """Names of the modules that carry LoRA, without duplicates."""
         return tuple(dict.fromkeys(a.layer.name for a in self.adapted))
 
     @property
     def unsloth_class(self) -> str:
-        """Unsloth class to load and attach with: FastVisionModel for a whole multimodal model."""
+        """Unsloth class that loads the model and attaches the adapter; FastVisionModel for a whole multimodal model."""
         return "FastVisionModel" if self.model.tower == "whole model" else self.route.unsloth_class
 
     @property
     def unsloth_flags(self) -> dict[str, bool]:
-        """Flags to pass to Unsloth's get_peft_model; empty where its own defaults suffice."""
+        """Flags to pass to Unsloth's get_peft_model; empty where Unsloth's defaults are right."""
         if self.route.kind != "model" or self.target_modules == "all-linear":
             return {}
         needed = self.model.tower == "whole model" or self.route.flags_given
@@ -213,7 +210,7 @@ class AdapterPlan:
 
     @functools.cached_property
     def _per_rank(self) -> tuple[int, int, int]:
-        """Parameters per unit of rank of other layers, and of experts; parameters that do not depend on the rank."""
+        """Parameters per unit of rank of other layers, and of experts; parameters that do not depend on rank."""
         experts = sum(a.per_rank for a in self.adapted if a.is_expert)
         magnitudes = sum(a.magnitudes for a in self.adapted) if self.use_dora else 0
         fixed = magnitudes + sum(module.trained for module in self.saved)
@@ -233,9 +230,9 @@ class AdapterPlan:
         return self._per_rank[1] > 0
 
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
-        """Return PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r equal to the other layers';
-        empty where experts have the rank r. PEFT's rewrite adds a pattern for gate_up_proj after these, and the first
-        match counts. A saved configuration sorts patterns by name, where only a bracket keeps RankViz's first."""
+        """Return PEFT's rank_pattern and alpha_pattern, which give experts the same alpha / r as the other layers;
+        empty where experts have rank r. PEFT uses the first match, and its rewrite adds a pattern for gate_up_proj
+        last. Saved configurations sort patterns by name, where the bracket keeps RankViz's pattern first."""
         ranks, alphas = {}, {}
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
@@ -252,9 +249,9 @@ class AdapterPlan:
         return tuple(adapted.layer for adapted in self.adapted)
 
     def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
-        """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16) for lora_A
-        and lora_B; DoRA's magnitudes stay in fp32. saved_dtype: of modules saved in full; frozen_dtype: of frozen
-        weights, if other."""
+        """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16), for lora_A
+        and lora_B; DoRA's magnitudes are always fp32. saved_dtype: Dtype of modules saved in full. frozen_dtype: Dtype
+        of frozen weights among them; empty if equal."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
@@ -263,15 +260,15 @@ class AdapterPlan:
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
-        """Return the bytes of the file in the dtypes that RankViz's programs save in (adapter_dtype, saved_dtype)."""
+        """Return the bytes of adapter_model.safetensors in the dtypes that RankViz's training programs save."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: their rank; None if it is
-        r."""
+        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: Rank of experts; None where it
+        is r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:
@@ -297,7 +294,7 @@ class AdapterPlan:
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:
-        """Display name by path: the last component, with the one before it where several modules share the last."""
+        """Label of each module by path: the path's last part, after its parent's where modules share a last part."""
 
         def parent(layer: LinearLayer) -> str:
             parts = layer.path.split(".")[: -1 - layer.name.count(".")]
@@ -314,8 +311,8 @@ class AdapterPlan:
         }
 
     def by_block(self, r: int) -> dict[str, dict[tuple[int, int], int]]:
-        """Return the trainable parameters by module, in the model's order, and by place: (0, block) in the text model,
-        (1, block) in a second tower, (2, 0) in no block. All add up to parameters(r)."""
+        """Return trainable parameters as {module: {place: parameters}}, modules in the model's order. A place is (0,
+        block) in the text model, (1, block) in a second tower, and (2, 0) outside blocks. The sum is parameters(r)."""
         grid: dict[str, dict[tuple[int, int], int]] = {}
         names, experts = self._labels, self.expert_rank_at(r)
         each = [

@@ -1,4 +1,4 @@
-"""Makes a plan from a configuration: what PEFT does when it wraps a model, or refuses, without the model."""
+"""Makes the adapter plan of a configuration on a model, without loading the model: what PEFT would adapt, or refuse."""
 
 import functools
 import itertools
@@ -40,8 +40,8 @@ def _refuse(what: str, model: ModelSpec, choose: str = "") -> NoReturn:
 def _refuse_targets(
     model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, given: Targets, route: Route
 ) -> None:
-    """Raise InvalidSettingError where Unsloth makes a pattern of the names and finds no linear layer for it, or where a
-    name hits a list of split experts. targets: as chosen. names: what Unsloth is given. given: what PEFT is given."""
+    """Raise InvalidSettingError where Unsloth's pattern of the names matches no linear layer, or a name matches a list
+    of separate experts. targets: The user's choice. names: Passed to Unsloth. given: Passed to PEFT."""
     lists = [layer for layer in model.layers if layer.kind == "experts" and route.split_experts]
     if given.hits:
         flags = ALL_ON if names == ALL_LINEAR else route.flags
@@ -68,22 +68,23 @@ LEFT_IN_16_BIT = (
     *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
     *("embed_vision", "embed_audio"),
 )
-"""Beginnings and ends of paths of linear layers that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
-SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
+"""Names at the start or end of a linear layer's path that keep Unsloth from quantizing the layer
+(unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module applies it)."""
 PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
-"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
+"""Names of the two fused expert parameters that Unsloth quantizes to 4 bit; experts under other names stay in 16 bit
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
 
 ADDED_BY_PEFT = (
     *("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"),
     *("lora_magnitude_vector", "default"),
 )
-"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), which exist before PEFT looks for modules to save."""
+"""Submodules that PEFT adds to a layer with LoRA (peft tuners/lora/layer.py). They exist before PEFT looks for modules
+to save, so names of modules_to_save can match them."""
 
 
 def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
     """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that Unsloth's FastLanguageModel
-    refuses in its families (_norm_modules_to_save), or that RankViz does not count. packed: True where the base's
+    refuses in its own families (_norm_modules_to_save), or that RankViz does not count. packed: True for a base whose
     linear layers are in 4 or 8 bit."""
     why, modules = "", dict[str, str]()
     for name in names:
@@ -122,24 +123,24 @@ def _shown(path: str) -> str:
 
 
 TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
-"""model_types whose experts PEFT reads transposed under Unsloth, which sets is_transposed on Llama 4's and stores
-Qwen3-VL's transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The number of parameters is
-equal; the header of the file can differ by a few bytes."""
+"""model_types whose experts PEFT treats as transposed under Unsloth: it sets is_transposed on Llama 4's experts and
+stores Qwen3-VL's transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The number of parameters
+stays the same; the file's header can differ by a few bytes."""
 FUSED_PROJECTIONS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
     **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
 }
-"""Fused projection, by a name that the model lacks, that Unsloth's CPU backend adds (unsloth_zoo/cpu/loader.py)."""
+"""Fused projection that Unsloth's CPU backend adds for a name that the model lacks (unsloth_zoo/cpu/loader.py)."""
 
 
 def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
-    """Return the adapter that PEFT makes of this configuration on this model, with or without Unsloth, for any r and
-    alpha. Its `model` is what the program loads. Raise InvalidSettingError where PEFT or Unsloth refuses, or nothing
-    is adapted.
+    """Return the plan of the adapter that PEFT, with or without Unsloth, makes of this configuration on this model, for
+    any r and alpha. The plan's `model` is the model as the program loads it. Raise InvalidSettingError where PEFT or
+    Unsloth refuses, or no module would be adapted.
 
-    precision: of the base, without "auto". cuda: True for training on a GPU; Unsloth's CPU backend has other rules.
+    precision: Precision of the base, not "auto". cuda: True for a GPU; Unsloth's CPU backend has other rules.
     """
     model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
@@ -228,7 +229,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
 
 
 def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) -> tuple[str, ...] | str:
-    """Return the names and the fused projections that Unsloth's CPU backend adds for names that the model lacks."""
+    """Return the names, with the fused projections that Unsloth's CPU backend adds for names that the model lacks."""
     if route.kind != "cpu" or isinstance(names, str):
         return names
     leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
@@ -239,9 +240,9 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return target names and modules_to_save after Unsloth's change: it trains embed_tokens and lm_head in full where
-    they are targets (_redirect_embedding_targets), not with language layers off; its CPU backend knows only bare
-    names."""
+    """Return target names and modules_to_save as Unsloth changes them: embed_tokens and lm_head among the targets are
+    trained in full instead (_redirect_embedding_targets), unless language layers are off. Its CPU backend recognizes
+    only names without a dot."""
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
@@ -258,10 +259,10 @@ def _embeddings_to_save(
 def _adapted_modules(
     model: ModelSpec, targets: Targets, saved_names: tuple[str, ...], route: Route
 ) -> Iterator[Adapted]:
-    """Yield the modules that target_modules hits; Unsloth's patch reaches into Gemma 4's wrapped linear layers too."""
+    """Yield the modules that target_modules matches. Unsloth's patch of PEFT adds Gemma 4's wrapped linear layers."""
 
     def is_saved(path: str) -> bool:
-        """Return True where PEFT puts no adapter, since it saves the module or one above it in full."""
+        """Return True where PEFT puts no adapter, because it saves this module, or a module above it, in full."""
         return any(f".{name}." in f".{path}." for name in saved_names)
 
     every = targets.modules == ALL_LINEAR and not targets.hits
@@ -289,8 +290,8 @@ def _adapted_modules(
 
 
 def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Iterator[Adapted]:
-    """Yield the nn.Parameters that target_parameters hits. Two on one module nest, the later one outside. Where
-    experts are split, each expert is a linear layer instead, and nothing nests."""
+    """Yield the nn.Parameters that target_parameters matches. Of two on one module, the second wraps the first. Experts
+    that are separate modules are linear layers, each with its own wrapper."""
     if not targets.parameters:
         return
     matcher = Matcher(targets.parameters)

@@ -1,8 +1,8 @@
-"""Modules saved in full beside the adapter: modules_to_save, and what PEFT adds by itself.
+"""Modules that an adapter file holds in full: modules_to_save, and weights that PEFT adds by itself.
 
-PEFT trains a copy of each module whose path ends with a name of modules_to_save, whole components or not: "norm" also
-hits "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Tied embedding and head are then two copies;
-Unsloth asks PEFT to keep them tied where config.json says so (ensure_weight_tying): one set of parameters, saved
+PEFT trains a copy of each module whose path ends with a name of modules_to_save, even within a word: "norm" also
+matches "input_layernorm" (peft 0.21.2, utils/other.py, _set_trainable). Tied embedding and head become two copies.
+Where config.json ties them, Unsloth asks PEFT to keep them tied (ensure_weight_tying): one set of parameters, saved
 twice. Its FastModel freezes modules without a "weight", such as fused experts (unsloth_zoo/training_utils.py,
 patch_modules_to_save). A LoRA target named exactly "embed_tokens" or "lm_head" makes PEFT save that layer's frozen
 weight too (utils/save_and_load.py, save_embedding_layers="auto"). Refusals are in resolve.py.
@@ -17,12 +17,12 @@ from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec, PlainModule
 
 EMBEDDING_NAMES = ("embed_tokens", "lm_head")
-"""PEFT's EMBEDDING_LAYER_NAMES."""
+"""Names of input and output embedding (PEFT's EMBEDDING_LAYER_NAMES)."""
 PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a module in plain_modules
 
 
 class SavedTensor(NamedTuple):
-    """One tensor of a saved module. suffix: its name after the module's path. fp32: True for fp32 with any base."""
+    """One tensor of a saved module. suffix: Name after the module's path. fp32: True if always saved in fp32."""
 
     suffix: str
     shape: tuple[int, ...]
@@ -31,17 +31,17 @@ class SavedTensor(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModule:
-    """One module that is saved in full, in all blocks where it is saved."""
+    """One module that the adapter file holds in full, in all blocks where it is saved."""
 
     path: str
-    """Module path with {} for the block's number."""
+    """Module path with {} in place of the block's number."""
     part: LayerPart
     trained: int
-    """Parameters trained, all copies; 0 for a frozen copy, or for the second of a tied pair."""
+    """Trained parameters in all blocks together; 0 for a frozen copy, and for the second of two tied modules."""
     tensors: tuple[SavedTensor, ...]
     blocks: tuple[int, ...] = ()
     frozen_copy: bool = False
-    """True for the base's weight that PEFT saves beside a LoRA pair on it."""
+    """True for a frozen weight of the base that PEFT saves beside the LoRA pair on it."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,8 @@ class SavedModule:
 
 
 class Hit(NamedTuple):
-    """Match of modules_to_save. holder: layer or module with tensors; module: path of the holder or of its parent."""
+    """A module that modules_to_save matches. holder: The layer or module with the tensors. module: Path that the name
+    matches, the holder's own or that of a module above it."""
 
     holder: LinearLayer | PlainModule
     module: str
@@ -57,7 +58,7 @@ class Hit(NamedTuple):
 
 
 def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
-    """Yield a Hit for each module with tensors that modules_to_save reaches, once per hit module above it."""
+    """Yield a Hit for each module with tensors, and each path (its own, or above it) that modules_to_save matches."""
     layers = (layer for layer in model.layers if layer.kind not in PARAMETER_KINDS)
     for holder in (*layers, *model.plain_modules) if names else ():
         parts = holder.path.split(".")
@@ -72,7 +73,7 @@ def hits(model: ModelSpec, names: Sequence[str]) -> Iterator[Hit]:
 def saved_modules(
     model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
 ) -> tuple[SavedModule, ...]:
-    """Return all modules that the file holds in full. target_names: target modules as PEFT has them in the end."""
+    """Return all modules that the adapter file holds in full. target_names: Target modules that PEFT finally gets."""
     leaves = {name.rsplit(".", 1)[-1] for name in names}
     pair = route.unsloth_on_gpu and model.config_ties and set(EMBEDDING_NAMES) <= leaves
     saved = []

@@ -1,4 +1,5 @@
-"""Finds the modules that a target name hits, by PEFT's or one of Unsloth's rules, and the names of each preset."""
+"""Finds the modules that target names match, by PEFT's or Unsloth's rules, and the names of each preset.
+Paths have {} in place of the block's number: "model.layers.{}.self_attn.q_proj"."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,12 +15,12 @@ ALL_LINEAR = "all-linear"
 LINEAR_KINDS = ("linear", "conv1d")
 FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "qkv", "Wqkv")
 MLA_QKV = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
-"""Projections of DeepSeek's multi-head latent attention: queries and keys-with-values through low-rank pairs."""
+"""Projections of DeepSeek's multi-head latent attention that stand for q_proj and v_proj."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleChoice:
-    """A module name that exists in a model, for a list of checkboxes."""
+    """A module name of a model, offered as a checkbox."""
 
     name: str
     count: int
@@ -33,18 +34,18 @@ def names_in(text: str | None) -> tuple[str, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names as "a, b and c", in words."""
+    """Join names to a phrase: "a, b and c"."""
     names = list(names)
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def targets_in(text: str) -> str | tuple[str, ...]:
-    """Read target modules as people write them: a preset, or names with commas between."""
+    """Parse target modules as a user types them: a preset's name, or module names with commas between them."""
     return text.strip() if text.strip() in PRESETS else names_in(text)
 
 
 def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
-    """Return the last name of every module that target_modules can hit, with how many modules it hits."""
+    """Return each module name that target_modules can match in this model, with the number of modules it matches."""
     by_name: dict[str, list[LinearLayer]] = {}
     for layer in model.layers:
         if layer.kind not in ("experts", "router"):
@@ -61,12 +62,12 @@ def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
 
 
 def names_that_exist(model: ModelSpec) -> tuple[str, ...]:
-    """Return the names of linear layers, for a message."""
+    """Return the names of the model's linear layers, to list them in a message."""
     return tuple(choice.name for choice in module_choices(model) if choice.in_all_linear)
 
 
 def _match(path: str, target: str) -> tuple[bool, int | None]:
-    """Return whether a target equals the last components of this path, and the block's number that it gives for {}."""
+    """Return whether a target equals the last parts of a path, and the block number it has in place of {}, if any."""
     have, want, block = path.split("."), target.split("."), None
     for mine, theirs in zip(reversed(have), reversed(want), strict=False):
         if mine == "{}" and theirs.isdecimal():
@@ -77,7 +78,8 @@ def _match(path: str, target: str) -> tuple[bool, int | None]:
 
 
 def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ...] | None:
-    """Return the blocks in which the target hits this path; None for no hit, () for a hit on a path without blocks."""
+    """Return the numbers of the blocks in which the target matches this path; None for no match, () for a match on a
+    path without blocks. blocks: Numbers of all blocks with this layer."""
     hit, block = _match(path, target)
     if not hit or block is None:
         return blocks if hit else None
@@ -85,8 +87,8 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
 
 
 class Matcher:
-    """Target names prepared for matching many paths. A name with {} is a whole path, in all its blocks. pattern:
-    replaces the names; it returns True for a path that is hit, in all its blocks."""
+    """Target names prepared for comparing many paths. A name with {} is a whole path, in all its blocks. pattern: A
+    function used in place of the names; it returns True for a path that matches, in all its blocks."""
 
     def __init__(self, targets: Iterable[str], pattern: Callable[[str], bool] | None = None):
         self.targets, self.pattern = tuple(targets), pattern
@@ -96,8 +98,8 @@ class Matcher:
         self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return those of `blocks` in which any target hits the layer at this path; None without a hit, empty for a hit
-        outside the blocks. path: with {} for the block's number. blocks: numbers of the blocks that have this layer."""
+        """Return those of `blocks` in which any target matches the layer at this path; None for no match, empty for a
+        match outside blocks. blocks: Numbers of the blocks that have this layer."""
         if self.pattern:
             return blocks if self.pattern(path) else None
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
@@ -108,7 +110,7 @@ class Matcher:
         return blocks if blocks in hits else tuple(sorted({block for hit in hits for block in hit}))
 
     def hits_path(self, path: str) -> bool:
-        """Return True where a target hits this path in some block."""
+        """Return True where a target matches this path in some block."""
         if self.pattern:
             return self.pattern(path)
         if path.rsplit(".", 1)[-1] in self.bare:
@@ -119,9 +121,9 @@ class Matcher:
 def expand(
     model: ModelSpec, targets: str | tuple[str, ...], *, expert_names: tuple[str, ...], bare: bool = False
 ) -> tuple[str, ...] | str:
-    """Return the names that a preset stands for; "all-linear" and lists are returned as they are. expert_names: names
-    that reach the experts under the MoE scheme in force; the preset "mlp" adds them. bare: return last names only, for
-    Unsloth's pattern, which looks at the path before a name itself."""
+    """Return the module names of a preset; "all-linear" and lists are returned unchanged. expert_names: Names that
+    select experts under the MoE scheme; the preset "mlp" includes them. bare: True for names without a dot, as
+    Unsloth's pattern needs them, since it checks the path before the name itself."""
     if not targets:
         raise InvalidSettingError(NO_TARGETS)
     match targets:
@@ -142,14 +144,14 @@ def expand(
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
-    """Return the shortest names that hit all of one part and nothing else in the text tower: "q_proj", but
-    "attn.c_proj" on GPT-2. Layers with the same names in a second tower are hit too."""
+    """Return the shortest names that match all linear layers of one part, and no others in the text model: "q_proj",
+    but "attn.c_proj" on GPT-2. Layers of a second tower that have these names match too."""
     linear, clippable = [layer for layer in model.layers if layer.kind in LINEAR_KINDS], set(model.clippable_linears)
     others = [layer.path for layer in linear if layer.part not in (part, "vision")]
     others += [path for path in model.other_modules if path not in clippable]
 
     def shortest(path: str) -> str:
-        """Return the shortest suffix, without a block number in it, that ends no path of `others`."""
+        """Return the shortest end of a path, without a block number, with which no path of `others` ends."""
         parts = path.split("{}.")[-1].split(".")
         names = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
         free = (name for name in names if not any(_match(other, name)[0] for other in others))
@@ -159,7 +161,8 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
-    """Return q_proj and v_proj, LoRA's original pair, or in a model without them the projections that hold them."""
+    """Return q_proj and v_proj, the LoRA paper's targets; in a model without them, the projections with both in
+    them."""
     linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
     text = {layer.name for layer in linear if layer.part != "vision"}
     if "kv_b_proj" in text:
@@ -175,13 +178,13 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
 
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
-"""model_types that models/loader.py gives to FastLlamaModel and its subclasses."""
+"""model_types that Unsloth loads with FastLlamaModel or a subclass of it (models/loader.py)."""
 SPLIT_FAMILIES = ("gpt_oss",)
-"""model_types whose 4-bit checkpoint has linear layers for each expert's projections (models/mapper.py)."""
+"""model_types whose 4-bit checkpoint stores each expert's projections as linear layers (models/mapper.py)."""
 
 
 class Flags(NamedTuple):
-    """Unsloth's four flags, with defaults filled in."""
+    """Values of Unsloth's four flags, defaults filled in."""
 
     vision: bool = True
     language: bool = True
@@ -194,20 +197,21 @@ ALL_ON = Flags()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """A rule by which names reach modules, with the settings that it depends on."""
+    """The rule by which target names select modules. kind: "peft" for plain PEFT; for Unsloth "own" for its own
+    families, "model" for FastModel, "cpu" without a GPU."""
 
     framework: Framework
     kind: Literal["peft", "own", "model", "cpu"]
     unsloth_class: UnslothClass = "FastLanguageModel"
     flags: Flags = ALL_ON
     flags_given: bool = False
-    """True where the configuration sets a flag, instead of leaving all to the class's defaults."""
+    """True where the configuration sets at least one flag, instead of the class's defaults."""
     split_experts: bool = False
-    """True where each expert is a linear layer, instead of all in one fused parameter."""
+    """True where each expert is a module of its own, instead of a part of one fused parameter."""
 
     @property
     def scoped(self) -> bool:
-        """True where Unsloth makes a pattern of a list of names."""
+        """True where Unsloth turns a list of names into a pattern of paths."""
         return self.kind == "model" and not all(self.flags)
 
     @property
@@ -216,8 +220,8 @@ class Route:
 
 
 def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str, cuda: bool) -> Route:
-    """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth does not
-    follow. precision: of the base, without "auto". cuda: True where it is trained on a GPU."""
+    """Return the rule for this model and configuration; raise InvalidSettingError for flags that Unsloth ignores.
+    precision: Precision of the base, not "auto". cuda: True for training on a GPU."""
     if framework != "unsloth":
         return Route(framework=framework, kind="peft")
     if not cuda:
@@ -252,15 +256,15 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
 
 
 def has_split_file(model: ModelSpec) -> bool:
-    """Return True where a 4-bit load of this name fetches a file with a linear layer for each expert. Other
-    checkpoints of the family hold stacks of experts, which are loaded as stacks (models/loader.py)."""
+    """Return True where a 4-bit load of this model fetches a checkpoint with a linear layer for each expert. Other
+    checkpoints of the family store experts as fused parameters, and are loaded so (models/loader.py)."""
     checkpoint = model.unsloth_checkpoint
     return model.model_type in SPLIT_FAMILIES and model.has_experts and bool(checkpoint and checkpoint.quantized)
 
 
 def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:
-    """Return the flags that are off although the training program turns nothing off for them. Without a GPU only text
-    models are trained, so finetune_vision_layers can be off."""
+    """Return the flags that are off, although the training program cannot turn these layers off. Without a GPU
+    finetune_vision_layers may be off, since only text models are trained there."""
     if framework == "unsloth" and cuda:
         return ()
     off = (flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is False)
@@ -272,36 +276,36 @@ LANGUAGE = ("language", "text")
 ATTENTION = ("self_attn", "attention", "attn", "mixer")
 MLP = ("mlp", "feed_forward", "ffn", "dense", "mixer")
 EXPERT_NAMES = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
-"""Names that Unsloth also reads as a request for the experts."""
+"""Module names that Unsloth also takes as a request to train the experts."""
 BLOCKS = "model.layers.{}."
 ROUTER = "router"
-"""Name that Unsloth leaves out where it chooses the names."""
+"""Module name that Unsloth leaves out when it chooses the targets itself."""
 TUPLE_ROUTERS = ("llama4", "llama4_text", "phimoe")
-"""model_types whose router is a linear layer that returns a tuple, so that Unsloth does not count it as linear."""
+"""model_types whose router is a linear layer that returns a tuple; Unsloth does not count it as linear."""
 
 _EMBEDDERS = {
     "embedding_projection": "embed_vision.embedding_projection",
     "patch_dense": "vision_embedder.patch_dense",
     "input_proj": "vision_tower.patch_embedder.input_proj",
 }
-"""Ends of paths of Gemma's vision embedders, which lie outside attention and MLP, by last name."""
+"""Path ends of Gemma's vision embedders, which are in neither attention nor MLP, by the last part of the path."""
 _AUDIO = (
     *("q_proj", "k_proj", "v_proj", "relative_k_proj", "pos_proj", "post", "ffw_layer_1", "ffw_layer_2"),
     *("linear_start", "linear_end", "input_proj_linear", "output_proj"),
 )
-"""Last names in Gemma 4's audio tower, whose paths contain no name of attention or MLP."""
+"""Module names in Gemma 4's audio tower, whose paths contain no name of attention or MLP."""
 
 
 def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: tuple[str, ...] = ()) -> bool:
-    """Return True where Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?"). experts:
-    paths of linear layers inside experts, which the pattern itself does not match."""
+    """Return True where Unsloth finds no layer for these names (RuntimeError: "No layers to finetune?"). experts: Paths
+    of linear layers inside experts, which Unsloth counts here although its pattern does not match them."""
     linear = _linear(model)
     hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
     return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
-    """Return a function that tells if Unsloth's pattern of these names hits a path, with {} for the block's number."""
+    """Return a function that tells whether Unsloth's pattern of these names matches a path."""
     linear = _linear(model)
     embedders = frozenset(path for path in linear if _is_gemma_embedder(model, path, names, flags))
     if embedders or any(_hit(path, names, flags) for path in linear):
@@ -311,7 +315,7 @@ def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[
 
 
 def all_linear(model: ModelSpec) -> Callable[[str], bool]:
-    """Return the function of `matcher` for "all-linear", which turns every flag and the audio tower on."""
+    """Return the function of `matcher` for "all-linear", with every flag and Gemma 4's audio tower on."""
     hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
 
@@ -329,7 +333,7 @@ def all_linear(model: ModelSpec) -> Callable[[str], bool]:
 
 @lru_cache(maxsize=256)
 def chosen_names(model: ModelSpec) -> tuple[str, ...]:
-    """Return the last names that Unsloth lists for "all-linear": those of several layers, or in a numbered block."""
+    """Return the module names that Unsloth lists for "all-linear": those of several layers, or of a numbered block."""
     layers = [layer for layer in model.layers if layer.kind in ("linear", "lm_head")]
     several = Counter(layer.name for layer in layers)
     listed = (layer.name for layer in layers if several[layer.name] > 1 or layer.blocks)
@@ -338,7 +342,7 @@ def chosen_names(model: ModelSpec) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def with_plain_linears(model: ModelSpec) -> ModelSpec:
-    """Return the model with linear layers in place of transformers' Conv1D, as bitsandbytes quantizes them."""
+    """Return the model with linear layers in place of transformers' Conv1D, as bitsandbytes quantizes it."""
     if not any(layer.kind == "conv1d" for layer in model.layers):
         return model
     layers = (replace(layer, kind="linear") if layer.kind == "conv1d" else layer for layer in model.layers)
@@ -346,7 +350,7 @@ def with_plain_linears(model: ModelSpec) -> ModelSpec:
 
 
 def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
-    """Return the experts' projections that the pattern's text asks for (_moe_target_set_from_string)."""
+    """Return the expert projections that the text of Unsloth's pattern requests (_moe_target_set_from_string)."""
     text = "|".join((*(MLP if flags.mlp else ()), *names, *(("experts",) if flags.language else ())))
     if not any(tag in text for tag in ("mlp", "ffn", "feed_forward", "experts")):
         return ()
@@ -359,7 +363,7 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
-    """Return the paths that Unsloth takes for linear layers: nn.Linear and the head, but not transformers' Conv1D."""
+    """Return the paths of layers that Unsloth counts as linear: nn.Linear and the head, not transformers' Conv1D."""
     linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
     return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 
@@ -369,12 +373,12 @@ def _components(flags: Flags) -> tuple[str, ...]:
 
 
 def _before(path: str, names: Iterable[str]) -> Iterable[str]:
-    """Return the part of the path before each name that ends it."""
+    """Yield, for each name that ends the path, the part of the path before it."""
     return (path[: -len(name) - 1] for name in names if path.endswith("." + name))
 
 
 def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
-    """Return True where the pattern matches the whole path, without the additions for Gemma."""
+    """Return True where Unsloth's pattern matches the path, not counting the additions for Gemma."""
     towers = (*(VISION if flags.vision else ()), *(LANGUAGE if flags.language else ()))
     components = _components(flags)
     for before in _before(path, names):
@@ -389,7 +393,7 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
 
 
 def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name follows an attention or MLP component anywhere in the path, not only at its end."""
+    """Return True where a name comes after an attention or MLP part anywhere in the path, not only at its end."""
     behind = (path.partition(part)[2] for part in _components(flags))
     return any("." + name in rest for rest in behind for name in names)
 
@@ -401,7 +405,7 @@ def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags:
 
 
 def _router_gates(model: ModelSpec) -> frozenset[str]:
-    """Return linear layers named "gate" beside experts, which Unsloth does not train unless they are named."""
+    """Return the paths of linear layers named "gate" beside experts. Unsloth trains them only if they are named."""
     paths = (*(layer.path for layer in model.layers), *model.other_modules)
     holders = {path.partition(".experts")[0] for path in paths if ".experts" in path}
     gates = (layer for layer in model.layers if layer.kind == "linear" and layer.name == "gate")

@@ -1,7 +1,7 @@
 """Checks cheaply, before anything imports torch, whether a model can be built from a config.json.
 
-The page checks an upload, and the worker checks its input again. No check knows an architecture: the worker finds out
-whether transformers can build the model, under limits of time and memory.
+The page checks an upload, and the worker checks its input again. The checks know no architectures: only the worker
+finds out whether transformers can build the model, with limits on time and memory.
 """
 
 import json
@@ -15,11 +15,11 @@ MAX_CONFIG_BYTES = 1 * MB
 TOO_LARGE = "{} has more than 1 MB; a model's config.json has a few kB. Is it a weights or tokenizer file?"
 MAX_LAYERS = 400
 MAX_LAYERS_IN_ALL = 800
-"""Layers of all towers and lists together. Building a model of so many takes some seconds of processor time in the
-slowest architecture (2 s for 100 in DeepSeek-V4); the deepest model of the catalogue has 126."""
+"""Most layers, over all towers and lists. In the slowest architecture this takes some seconds of processor time
+(DeepSeek-V4 takes 2 s for 100 layers). The deepest model of the catalogue has 126."""
 MAX_EXPERTS = 4096
 MAX_EXPERT_LAYERS = 50_000
-"""Layers × experts, since each expert of a layer may be a module of its own. Qwen3-Next has 24,576."""
+"""Most layers × experts, because each expert of a layer may be a module. Qwen3-Next has 24,576."""
 MAX_COUNT = 65_536
 MAX_SIZE = 10_000_000
 MAX_FREE = 10**11
@@ -33,24 +33,24 @@ LAYER_KEYS = frozenset(
 )
 EXPERT_KEYS = frozenset(("num_experts", "num_local_experts", "n_routed_experts"))
 FREE_WORDS = ("theta", "freq", "position", "length", "window", "context", "seed", "base")
-"""Words in keys of numbers that may be as large as MAX_FREE, since they set the size of no layer (positions: at most
-that of a table of positions)."""
+"""Words in keys whose numbers may be as large as MAX_FREE, because no layer's size depends on them. A number of
+positions is limited by the size of its table."""
 SIZE_KEYS = {
     *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
     *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),
     *("num_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
 }
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
-"""Keys whose values are whole numbers, lists of whole numbers, or null."""
+"""Keys whose values must be whole numbers, lists of whole numbers, or null."""
 DTYPES = ("dtype", "torch_dtype")
-"""Keys of the dtype in which weights are stored."""
+"""Keys that hold the dtype of the stored weights."""
 MODEL_DTYPES = ("bfloat16", "float16", "float32", "float64", "half", "float", "double")
-"""Dtypes in which a model can be built."""
+"""Dtypes with which a model can be built."""
 OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom_generate", "custom_pipelines"))
 
 
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
-    """Return the config as a dict; raise BadConfigError, which says in one sentence what is wrong."""
+    """Parse a config.json into a dict; raise BadConfigError, which says in one sentence what is wrong."""
     if len(raw) > MAX_CONFIG_BYTES:
         raise BadConfigError(TOO_LARGE.format(name))
     try:
@@ -70,8 +70,8 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
 
 
 def without_code(value: Any) -> Any:
-    """Return a config, or a part of it, without keys that name code (classes and kernels, which loaders may fetch) or
-    say how weights are packed. No shape depends on these keys."""
+    """Return a config, or a part of it, without keys that name code (classes and kernels that loaders may fetch) or
+    describe how weights are packed. No shape depends on these keys."""
     if isinstance(value, dict):  # numbers as keys (id2label), once transformers has read it
         ends = ("_implementation", "_implementation_internal")
         return {k: without_code(each) for k, each in value.items() if k not in OF_CODE and not str(k).endswith(ends)}

@@ -1,4 +1,4 @@
-"""Describes a base model as LoRA sees it: linear layers block by block, what a block holds, and how blocks repeat."""
+"""Describes a base model as LoRA sees it: linear layers by block, what a block holds, and how blocks repeat."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,28 +8,28 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationBytes:
-    """Bytes per token of one block without an adapter."""
+    """Bytes per token that one block holds in training without an adapter."""
 
     kept: int
     """Bytes that autograd saves for the backward pass, without the block's own input."""
     gradients: int
-    """Bytes of gradients beside `kept` at the fullest moment of the backward pass."""
+    """Most bytes of gradients at any moment of the backward pass, in addition to `kept`."""
     own_input: int = 0
-    """Bytes of the block's input where autograd saves it too (a checkpoint already holds it)."""
+    """Bytes of the block's input, if autograd saves it; with checkpointing the checkpoint already holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockActivations:
-    """Activations of blocks that hold equal bytes."""
+    """Bytes that a group of equal blocks holds in training, by dtype of activations."""
 
     blocks: tuple[int, ...]
     bf16: ActivationBytes
     fp32: ActivationBytes
     autocast: ActivationBytes | None = None
-    """Bytes in bf16 under autocast, where layer norms and powers run in fp32; None where they equal `bf16`."""
+    """Bytes in bf16 under autocast, which runs layer norms and powers in fp32; None if equal to `bf16`."""
 
     def held(self, width: int, *, autocast: bool) -> ActivationBytes:
-        """Return the bytes for activations of `width` bytes."""
+        """Return the bytes for this dtype of activations. width: Bytes of one activation."""
         if width == 4:
             return self.fp32
         return self.autocast if autocast and self.autocast else self.bf16
@@ -37,34 +37,34 @@ class BlockActivations:
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
-"""Role of a weight. "vision" is any other tower with its projectors, also audio; "other" is routers, Mamba mixers,
-short convolutions and per-layer inputs."""
+"""Part of the model that a layer belongs to. "vision" is any second tower, also audio, with its projectors; "other" is
+routers, Mamba mixers, short convolutions and per-layer inputs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearLayer:
-    """All copies of one weight that share a module path and a shape."""
+    """A weight with one module path and one shape, in all blocks that have it."""
 
     path: str
-    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". Without {} there is one copy."""
+    """Module path with {} for the block's number: "model.layers.{}.self_attn.q_proj". Without {} it exists once."""
     in_features: int
     out_features: int
     blocks: tuple[int, ...] = ()
     """Blocks that have the layer; empty for a path without {}."""
     kind: LayerKind = "linear"
-    """"experts" is a fused 3-D parameter and "router" a 2-D one: neither is an nn.Linear for PEFT. "conv1d" is
-    transformers' Conv1D, a transposed linear layer, and "conv" a real convolution of torch without groups, which reads
-    in_features = channels × kernel."""
+    """"experts" is a fused 3-D parameter and "router" a 2-D one; neither is an nn.Linear for PEFT. "conv1d" is
+    transformers' Conv1D, a transposed linear layer. "conv" is torch's convolution without groups, with in_features =
+    channels × kernel."""
     part: LayerPart = "other"
     num_experts: int = 1
     bias: bool = False
     kernel: tuple[int, ...] = ()
     subclass: bool = False
-    """True where its class is made from nn.Linear (FalconLinear); bitsandbytes converts only nn.Linear itself."""
+    """True for a subclass of nn.Linear (FalconLinear), which bitsandbytes does not quantize."""
 
     @property
     def name(self) -> str:
-        """Name that target_modules matches, e.g. "q_proj", or for a router target_parameters, e.g. "gate.weight"."""
+        """Name that target_modules matches ("q_proj"), or for a router target_parameters ("gate.weight")."""
         return ".".join(self.path.split(".")[-2:]) if self.kind == "router" else self.path.rsplit(".", 1)[-1]
 
     @property
@@ -73,76 +73,76 @@ class LinearLayer:
 
     @property
     def parameters(self) -> int:
-        """Number of weights in all copies, without biases."""
+        """Number of weights in all blocks together, without biases."""
         return self.count * self.num_experts * self.in_features * self.out_features
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnTensor:
-    """A tensor that belongs to a module itself: a parameter, or a buffer that is saved with it."""
+    """A tensor of a module itself, not of a submodule: a parameter, or a buffer that is saved with it."""
 
     name: str
     shape: tuple[int, ...]
     buffer: bool = False
     fp32: bool = False
-    """True where it is loaded in fp32 whatever the base's own dtype."""
+    """True where it is loaded in fp32 with any dtype of the base."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlainModule:
-    """All copies of one module with tensors of its own that is no linear layer, embedding or convolution: norms,
-    routers, fused experts, activations with parameters. No adapter is put on it."""
+    """A module with tensors that is not a linear layer, embedding or convolution, in all blocks: norms, routers, fused
+    experts, activations with parameters. It gets no adapter."""
 
     path: str
     tensors: tuple[OwnTensor, ...]
     part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
-    """True where Unsloth takes it for a normalization layer: "Norm" in the name of the class."""
+    """True where Unsloth counts it as a normalization layer: its class has "Norm" in its name."""
 
     @property
     def parameters(self) -> int:
-        """Number of parameters in one copy, without buffers."""
+        """Number of parameters in one block, without buffers."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors if not tensor.buffer)
 
     @property
     def has_weight(self) -> bool:
-        """True where a tensor is named "weight"; Unsloth's FastModel freezes modules without it."""
+        """True with a tensor named "weight"; Unsloth's FastModel freezes modules without one."""
         return any(tensor.name == "weight" for tensor in self.tensors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnslothCheckpoint:
-    """Repository that Unsloth loads for a name when 4 bit is requested."""
+    """Repository that Unsloth loads in place of a model when 4 bit is requested."""
 
     repository: str
     file_bytes: int | None = None
-    """Bytes of its weight files; None where not known."""
+    """Bytes of the repository's weight files; None where not known."""
     at_most_bytes: int | None = None
-    """Upper limit of the weights' bytes, where only a measured load of them is known."""
+    """Upper limit of the weights' bytes, from a measured load; None where `file_bytes` is known."""
 
     def is_named(self, name: str) -> bool:
-        """Return True where a name, with or without its owner, is this repository."""
+        """Return True where a name, with or without an owner, is this repository's."""
         return f"/{self.repository}".lower().endswith(f"/{name.strip().lower()}")
 
     @property
     def dynamic(self) -> bool:
-        """True where some of its layers are kept in 16 bit."""
+        """True for a dynamic 4-bit checkpoint, which keeps some layers in 16 bit."""
         return self.repository.lower().endswith("-unsloth-bnb-4bit")
 
     @property
     def quantized(self) -> bool:
-        """True where its files are in 4 bit; Unsloth quantizes other files as it loads them."""
+        """True for files in 4 bit; Unsloth quantizes other files while it loads them."""
         return self.repository.lower().endswith("-bnb-4bit")
 
     @property
     def stays_16_bit(self) -> bool:
-        """True where Unsloth loads it in 16 bit, whatever is requested (models/loader.py)."""
+        """True for a checkpoint that Unsloth loads in 16 bit with any setting (models/loader.py)."""
         return self.repository.lower().endswith("-bf16")
 
 
 WHOLE = ":whole"
-"""End of the id of a whole multimodal model whose text tower has its own row; no library loads by it."""
+"""Suffix of the id of a whole multimodal model whose text model has a row of its own. No library knows this suffix."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,17 +150,17 @@ class ModelSpec:
     """Shapes of a base model, with their sources."""
 
     id: str
-    """Hub id, with WHOLE at its end for a whole multimodal model whose text tower has its own row."""
+    """Hub id; WHOLE is appended for a whole multimodal model whose text model has a row of its own."""
     name: str
     architecture: str
-    """transformers class that was built, e.g. "LlamaForCausalLM"."""
+    """Class of transformers that was built, such as "LlamaForCausalLM"."""
     model_type: str
     tower: Literal["text", "text tower", "whole for text", "whole model"]
-    """Kind of model: "text" is text-only, all others are multimodal. "whole for text" is a text tower whose program
-    loads the whole checkpoint (towers.py)."""
+    """Kind of model: "text" is text-only, the others multimodal. "text tower" is the text model alone. "whole for text"
+    is a text model whose program loads the whole checkpoint (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
-    """Parameters that a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, some experts."""
+    """Parameters that 4-bit and 8-bit quantizers leave in 16 bit: embeddings, head, norms, biases, some experts."""
     num_hidden_layers: int
     hidden_size: int
     num_attention_heads: int
@@ -170,38 +170,38 @@ class ModelSpec:
     vocab_size: int
     tie_word_embeddings: bool
     config_ties: bool = False
-    """True where config.json says at its top level that embedding and head are tied; PEFT and Unsloth go by that.
-    Wrappers such as BLIP-2 tie them inside and say nothing there."""
+    """True where the top level of config.json says that embedding and head are tied, which PEFT and Unsloth rely on.
+    Wrappers such as BLIP-2 tie them in an inner config alone."""
     num_experts: int = 0
     num_experts_per_tok: int = 0
     layer_types: tuple[str, ...] = ()
-    """Kind of each block where the config names it (full_attention, sliding_attention, linear_attention, ...)."""
+    """Kind of each block, where config.json states it (full_attention, sliding_attention, linear_attention, ...)."""
     sliding_window: int | None = None
     layers: tuple[LinearLayer, ...] = ()
     input_embedding: str = ""
-    """Path of get_input_embeddings()."""
+    """Path of the module that get_input_embeddings() returns."""
     output_embedding: str = ""
-    """Path of get_output_embeddings(), empty if there is none."""
+    """Path of the module that get_output_embeddings() returns; empty if there is none."""
     plain_modules: tuple[PlainModule, ...] = ()
     other_modules: tuple[str, ...] = ()
-    """Paths of all other modules. PEFT refuses a target name that hits one of them."""
+    """Paths of all modules that are not listed above. PEFT refuses a target name that matches one of them."""
     clippable_linears: tuple[str, ...] = ()
-    """Paths in other_modules of wrappers of one nn.Linear, "linear" (Gemma 4): PEFT refuses them, Unsloth does not."""
+    """Paths in other_modules of wrappers of an nn.Linear "linear" (Gemma 4): PEFT refuses them, Unsloth does not."""
     refused_names: tuple[str, ...] = ()
     """Module names on which PEFT refuses LoRA for this model_type (out_proj and conv1d of Mamba families)."""
     peft_remap: Literal["", "mixtral", "qwen2_moe"] = ""
     """Rules by which PEFT silently rewrites a LoRA config for this model_type on transformers 5; empty for none."""
     activation_bytes_per_token: tuple[BlockActivations, ...] = ()
-    """Bytes of each block in training, measured on transformers' own classes; empty where they could not be run."""
+    """Bytes that blocks hold in training, measured on transformers' classes; empty where these could not be run."""
     unsloth_checkpoint: UnslothCheckpoint | None = None
-    """Checkpoint that Unsloth loads for this name in 4 bit. None where Unsloth quantizes the name's own files as it
-    loads them, and for models outside the catalogue."""
+    """Checkpoint that Unsloth loads instead of this model in 4 bit. None where Unsloth quantizes the model's own files,
+    and for models outside the catalogue."""
     whole: "ModelSpec | None" = None
-    """Whole model of a text tower's checkpoint; None for other models."""
+    """For a text model of a multimodal checkpoint, the whole model; None for other models."""
     aliases: tuple[str, ...] = ()
-    """Other names with these shapes, Unsloth's copies among them."""
+    """Other names of models with these shapes, such as Unsloth's copies."""
     verified: bool = False
-    """True where total parameters were compared with an independent published total."""
+    """True where total_parameters equals a total published by somebody else."""
     gated: bool | None = None
     licence: str | None = None
     source: str = ""
@@ -210,7 +210,7 @@ class ModelSpec:
 
     @property
     def is_whole(self) -> bool:
-        """True where vision or audio towers are loaded with it."""
+        """True where the program loads vision or audio towers with the model."""
         return self.tower.startswith("whole")
 
     @property
@@ -224,7 +224,7 @@ class ModelSpec:
 
 
 def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
-    """Return the ModelSpec of a row of assets/models, or of what the worker's introspection prints."""
+    """Return the ModelSpec of a row of assets/models, or of the worker's JSON for a model that it built."""
 
     def made(kind: type, part: Mapping[str, Any], **others: Any) -> Any:
         numbers = part.get("blocks", "")
@@ -251,7 +251,7 @@ def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:
-    """Return the shortest list of runs, each an arithmetic progression, in rising order: "0-3,5-25/5"."""
+    """Return a short text for block numbers: arithmetic progressions in rising order, such as "0-3,5-25/5"."""
     rest, runs = list(blocks), []
     while rest:
         step = rest[1] - rest[0] if len(rest) > 1 else 1
@@ -264,7 +264,7 @@ def encode_blocks(blocks: Iterable[int]) -> str:
 
 
 def decode_blocks(text: str) -> tuple[int, ...]:
-    """Return the blocks of a text from encode_blocks; none for an empty text."""
+    """Return the block numbers of a text made by encode_blocks; empty for an empty text."""
     blocks: list[int] = []
     for run in text.split(",") if text else ():
         span, _, step = run.partition("/")
@@ -274,21 +274,21 @@ def decode_blocks(text: str) -> tuple[int, ...]:
 
 
 LEAST_BLOCKS = 4
-"""Lowest number of blocks to measure; with fewer, the embedding, the head and the optimizer's step rule the peak."""
+"""Least number of blocks to measure; with fewer, the embedding, the head or the optimizer's step sets the peak."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Periods:
-    """Pattern of a stack of blocks: a prefix, then a repeated period, the last perhaps cut short."""
+    """Repetition in a stack of blocks: a prefix, then a period repeated, the last one perhaps incomplete."""
 
     blocks: int
     prefix: int
     period: int
 
     def depths(self) -> tuple[int, int] | None:
-        """Return two depths below the whole, whole periods apart, or None where the stack is too short. The first has
-        a whole period and LEAST_BLOCKS at least; the second is three times as deep, or twice in a short stack, since
-        the noise of measurements weighs less in the line through them when they are further apart."""
+        """Return two depths (numbers of blocks) to measure, below the whole depth and whole periods apart; None for a
+        short stack. The first has at least one period and LEAST_BLOCKS. The second is three times as deep, or twice in
+        a short stack: the further apart they are, the less the noise changes the line through them."""
         step, least = self.period, self.prefix + self.period
         for depth in (max(least, LEAST_BLOCKS), least):
             low = depth + (self.blocks - depth) % step  # leaves whole periods out
@@ -300,8 +300,8 @@ class Periods:
 
 
 def periods(model: ModelSpec) -> Periods:
-    """Return the prefix and the period that show two whole periods in the fewest blocks.
-    tests/core/model/test_model.py works it out for hybrid stacks of the catalogue."""
+    """Return the prefix and period that show two whole periods in the fewest blocks. tests/core/model/test_model.py
+    works examples of hybrid stacks out by hand."""
     kinds = block_signatures(model)
     blocks = len(kinds)
 
@@ -317,7 +317,7 @@ def periods(model: ModelSpec) -> Periods:
 
 
 def block_signatures(model: ModelSpec) -> tuple[tuple, ...]:
-    """Return the signature of each block: its layers (name, shape, kind) and how it attends."""
+    """Return a signature of each block, equal for equal blocks: layers (path, shape, kind) and kind of attention."""
     layers: list[list[tuple]] = [[] for _ in range(model.num_hidden_layers)]
     for layer in model.layers:
         for block in layer.blocks if layer.part != "vision" else ():

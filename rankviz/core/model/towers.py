@@ -8,21 +8,21 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
-"""model_types of text towers whose own class in transformers 5.17 finds no weights in the whole model's checkpoint."""
+"""model_types of text models whose own class in transformers 5.17 finds no weights in the multimodal checkpoint."""
 HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
-"""model_types of whole models that Unsloth loads without other towers for text_only=True, since their text model has a
-class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
+"""model_types of multimodal models whose text model Unsloth loads alone with text_only=True, because it has a class of
+its own named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
 
 
 def offers_text_only(model: ModelSpec) -> bool:
-    """Return True where Unsloth can leave out the other towers of this model's checkpoint."""
+    """Return True where Unsloth can load this model's text part without vision and audio towers."""
     return (model.whole or model).model_type in HAVE_TEXT_DECODER
 
 
 def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
     """Return the model as the training program loads it; raise InvalidSettingError where Unsloth ignores text_only.
-    Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). So do TRL, PEFT and Unsloth's CPU
-    backend where the text model has no class that finds its weights; there the towers get no adapter."""
+    Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). TRL, PEFT and Unsloth's CPU backend
+    do too where the text model's own class finds no weights; there vision and audio towers get no adapter."""
     if unsloth_on_gpu and text_only and (model.whole or model.is_whole):
         if not offers_text_only(model):
             raise InvalidSettingError(
@@ -37,21 +37,21 @@ def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> Mod
 
 @lru_cache(maxsize=256)
 def _for_text(model: ModelSpec, *, towers: bool) -> ModelSpec:
-    """Return the whole checkpoint of a text tower. towers: True where target names may reach beyond the text model."""
+    """Return the whole model of a text model's checkpoint. towers: True where target names may match other towers."""
     whole = model.whole if towers else text_part(model.whole)
     own = ("id", "name", "unsloth_checkpoint", "verified", "gated", "licence", "aliases", "source", "note")
     return replace(whole, tower="whole for text", **{field: getattr(model, field) for field in own})
 
 
 def second_towers(model: ModelSpec) -> tuple[str, ...]:
-    """Return the shortest paths that hold a vision or audio tower or a projector, and nothing of the text model."""
+    """Return the shortest paths that contain a vision or audio tower or a projector, and nothing of the text model."""
     text = {prefix for layer in model.layers if layer.part != "vision" for prefix in _prefixes(layer.path)}
     vision = (each.path for each in (*model.layers, *model.plain_modules) if each.part == "vision")
     return tuple(dict.fromkeys(next(p for p in _prefixes(path) if p not in text) for path in vision))
 
 
 def text_part(model: ModelSpec) -> ModelSpec:
-    """Return the model without its second towers, as far as LoRA is concerned; sizes stay those of the whole model."""
+    """Return the model without vision and audio towers for LoRA; its sizes stay those of the whole model."""
     towers = second_towers(model)
     return replace(
         model,
@@ -64,7 +64,7 @@ def text_part(model: ModelSpec) -> ModelSpec:
 
 @lru_cache(maxsize=64)
 def text_model(whole: ModelSpec) -> ModelSpec:
-    """Return the text model as its own class has it: with that class's paths, and with sizes without the towers."""
+    """Return the text model as its own class builds it: with that class's paths, and sizes without other towers."""
     part, towers = text_part(whole), second_towers(whole)
     vision = [layer for layer in whole.layers if layer.part == "vision"]
     plain = [module for module in whole.plain_modules if _is_under(module.path, towers)]
@@ -90,7 +90,7 @@ def text_model(whole: ModelSpec) -> ModelSpec:
 
 
 def _unwrapped(path: str) -> str:
-    """Return a path without the whole model's wrapper (models/_utils.py, _get_text_only_key_mapping)."""
+    """Return a path without the prefix of the multimodal model (models/_utils.py, _get_text_only_key_mapping)."""
     for wrapper, own in (("language_model.model", "model"), ("model.language_model", "model"), ("language_model", "")):
         if path == wrapper or path.startswith(f"{wrapper}."):
             return f"{own}{path.removeprefix(wrapper)}".removeprefix(".")
@@ -110,26 +110,26 @@ def _prefixes(path: str) -> tuple[str, ...]:
 CHAT_WORDS = frozenset({"instruct", "chat", "it", "thinking", "reasoning", "distill", "r1", "sft", "dpo"})
 BASE_WORDS = frozenset({"base", "pt", "intermediate"})
 POST_TRAINED = re.compile(r"ernie-4\.5-")
-"""Pattern of families whose "PT" means post-trained; elsewhere it means pretrained."""
+"""Pattern of model families in which "PT" means post-trained; in others it means pretrained."""
 CHAT_FAMILIES = re.compile(
     r"qwen3|qwq|qvq|gpt[-_]oss|phi-?[34]|glm-?4|glm-z1|lfm2|smollm3|deepseek[-_]v3|nemotron|muse[-_]glimmer|granite-4"
     r"|ernie-4\.5|zephyr|hermes|magistral|devstral|vicuna|openchat|kimi-|minimax-m"
 )
-"""Pattern of families whose plain name is the chat model's; the names of their base models say so."""
+"""Pattern of families in which a name without a suffix is the chat model; their base models have "base" in the name."""
 BASE_NAMES = re.compile(
     r"(meta-)?(llama|code-?llama|tinyllama|qwen|codeqwen|gemma|mistral|mixtral|smollm|olmo|falcon|pythia|gpt|distilgpt|opt"
     r"|bloom|yi|mpt|mamba|bert|roberta|starcoder|granite)"
     r"[-_ \d.]*((e|\d+x)?\d+[bmt])?([-_ ]a\d+b)?([-_ ]v?[\d.]+)?([-_ ](small|medium|large|xl))?"
 )
-"""Pattern of plain names (family, version and size alone) in families whose chat models say so in the name."""
+"""Pattern of names with family, version and size alone, in families whose chat models have a suffix."""
 COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf|-awq)$")
-"""Pattern of the ends of copies' names; a copy is a chat or base model as the original is."""
+"""Pattern of suffixes of copies, such as quantized ones; a copy is a chat model if the original is."""
 
 
 def is_chat(name: str, model_type: str = "", *, listed: bool | None = None) -> bool | None:
-    """Return True for a chat model; None where neither its name nor a list tells. name: a Hub id, a folder, or a name
-    in a paper. model_type: of its config.json, for folders with names of their own. listed: True where a list of
-    models has it as a chat model; None where it is in no list."""
+    """Return True for a chat model, False for a base model; None where neither the name nor a list tells. name: A Hub
+    id, a folder, or a name in a paper. model_type: From config.json, for folders with other names. listed: True where a
+    list of models calls it a chat model; None where it is in no list."""
     name = last_part(name)
     words = set(re.split(r"[-_.]", name))
     if listed:

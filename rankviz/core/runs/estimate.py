@@ -1,4 +1,4 @@
-"""Estimates memory and time of a run on this machine, to compare with the measured values."""
+"""Estimates memory, time and adapter size of a run on this machine, for comparison with measured values."""
 
 from dataclasses import dataclass, replace
 
@@ -19,23 +19,23 @@ from rankviz.errors import InvalidSettingError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunEstimate:
-    """Estimated size, memory and time of one run."""
+    """Estimated adapter size, memory and time of one run."""
 
     adapter_parameters: int
     adapter_bytes: int
     memory_bytes: Range
-    """Peak memory, by the counter that `memory_kind` names."""
+    """Peak memory, as the counter `memory_kind` measures it."""
     memory_kind: str
     seconds: Range | None
-    """Training time, without loading and evaluation; None on a GPU whose speed is not known."""
+    """Training time without loading and evaluation; None on a GPU of unknown speed."""
     formula_seconds: Range | None
-    """Training time by the formulas alone, without correction by runs and probes on this machine."""
+    """Training time by formulas alone, not corrected by runs and probes on this machine."""
     calibrated_by: tuple[str, ...] = ()
     """Ids of the probes on this machine that corrected the memory."""
     timed_by: tuple[str, ...] = ()
     """Ids of the runs and probes on this machine that corrected the time."""
     timed_in_words: str = ""
-    """Sources of the time in words, such as "from 3 finished runs here"."""
+    """Phrase on the sources of the time, such as "from 3 finished runs here"."""
 
 
 def estimate_run(
@@ -46,14 +46,13 @@ def estimate_run(
     row_tokens: Range | None = None,
     calibration: MemoryCalibration | None = None,
 ) -> RunEstimate:
-    """Estimate memory and adapter of a run, and its time by the formulas alone. row_tokens: tokens of a row after
-    padding to the longest of its batch; None takes shares of max_length. calibration: memory as measured by probes
-    here."""
+    """Estimate memory and adapter size of a run, and its time by formulas alone. row_tokens: Tokens of an example after
+    padding; None takes shares of max_length. calibration: Memory that probes measured on this machine."""
     training, r = request.training.without_auto(device), request.lora.r
     lengths = row_tokens or assumptions.range("row-length-share").times(training.max_length)
 
     def at_length(tokens: float) -> tuple[Range, Range | None]:
-        """Return memory and time with rows of so many tokens."""
+        """Return memory and time with this number of tokens per example."""
         setup = replace(request.training, max_length=max(1, min(training.max_length, round(tokens))))
         stack = stack_on(device, setup, request.lora.use_dora, assumptions)
         predicted = predict(model, request.lora, stack, device, usable_bytes=device.usable_bytes, names=setup.framework)
@@ -82,18 +81,18 @@ def estimate_run(
 
 
 def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
-    """Return the size of the adapter file that the run saves."""
+    """Return the bytes of the adapter file that the run saves."""
     return file_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
 
 
 def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
-    """Return the size of all adapters that the run saves: its own, and each truncated one that gets recovery steps."""
+    """Return the bytes of all adapters that the run saves: its own, and truncated ones with recovery steps."""
     cuts = sum(r for r in request.cut_ranks if request.recovery_steps(r))
     return adapter_bytes * (request.r + cuts) // request.r
 
 
 def paced(estimate: RunEstimate, pace: Pace | None) -> RunEstimate:
-    """Return the estimate with its time corrected by runs and probes that finished on this machine."""
+    """Return the estimate with its time corrected by `pace`, from runs and probes that finished on this machine."""
     if pace is None or estimate.formula_seconds is None:
         return estimate
     seconds = pace.of(estimate.formula_seconds)
@@ -101,14 +100,14 @@ def paced(estimate: RunEstimate, pace: Pace | None) -> RunEstimate:
 
 
 def workload_of(model: ModelSpec, request: RunRequest, device: Device) -> Workload:
-    """Return the properties that a run's time depends on, to compare it with runs on the same machine."""
+    """Return the properties that a run's time depends on, for comparison with other runs on its machine."""
     settings = kernels(request.training.without_auto(device), use_dora=request.lora.use_dora)
     return Workload(base=model.id, parameters=model.total_parameters, kernels=settings)
 
 
 def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:
-    """Estimate the tokens of a row after padding from its characters. Low end: the mean row, with many characters a
-    token; high end: the longest row, with few."""
+    """Estimate the tokens of an example after padding from numbers of characters. Low end: the mean example, with many
+    characters per token. High end: the longest example, with few."""
     each = assumptions.range("characters-per-token")
     return Range(
         mean_characters / each.high,
@@ -136,7 +135,7 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
 
 
 def refuse_whole(model: ModelSpec, what: str) -> None:
-    """Raise InvalidSettingError for a whole multimodal model, naming the text model to choose instead."""
+    """Raise InvalidSettingError for a whole multimodal model, naming its text model. what: Subject of the message."""
     tower = model.id.removesuffix(WHOLE) if model.id.endswith(WHOLE) else "a text model"
     raise InvalidSettingError(
         f"{model.id or 'This base'} is a whole multimodal model. {what} trains on text only: choose {tower} instead."

@@ -1,4 +1,4 @@
-"""Defines the events of runs, of their attempts and of probes, with the stages they go through."""
+"""Defines the events in journals of runs and probes: attempts, stages, measurements and ends."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,15 +18,15 @@ AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
 class Attempt(NamedTuple):
-    """One attempt at one run; "RUN_ID@2" as an argument of a worker."""
+    """One attempt at one run; written "RUN_ID@2" in a worker's arguments."""
 
     run_id: str
     number: int = 0
-    """Number of the attempt, from 1; 0 stands for the current attempt."""
+    """Number of the attempt, from 1; 0 is the current attempt."""
 
     @classmethod
     def parse(cls, text: str) -> "Attempt":
-        """Read "RUN_ID" or "RUN_ID@NUMBER"; ValueError where NUMBER is not a number."""
+        """Parse "RUN_ID" or "RUN_ID@NUMBER"; raise ValueError where NUMBER is not a number."""
         run_id, _, number = text.partition("@")
         return cls(run_id, int(number or 0))
 
@@ -36,46 +36,46 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptEvent:
-    """Fields that all events have."""
+    """Base class of all events, with their common fields."""
 
     time: Moment
     attempt: AttemptNumber = 0
-    """Attempt that wrote the event; 0: the current one, as in journals older than attempt numbers."""
+    """Number of the attempt that wrote the event; 0 for the current attempt, as in old journals without numbers."""
     offset: Count = 0
-    """Position after this event's line in the journal that it was copied from, in bytes; 0 for an event written here.
-    A record skips events up to the offset that it has already copied."""
+    """Byte position after this event's line in the other machine's journal that it was copied from; 0 for an event
+    written here. A record skips events up to the offset that it has already copied."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptPlaced(AttemptEvent):
-    """An engine accepted an attempt. Written before the attempt starts, and again when its location is known better. A
-    number above the current attempt's begins that attempt."""
+    """An engine accepted an attempt. Written before the attempt starts, and again when more is known of its location. A
+    number above that of the current attempt begins a new attempt."""
 
     engine: Word
     where: Word = ""
-    """Location for people: "GPU 1", "node-3", "l4x1"."""
+    """Name of the location to show: "GPU 1", "node-3", "l4x1"."""
     job: Word = ""
-    """The engine's name for the job that executes the attempt."""
+    """Name of the engine's job that executes the attempt."""
     waits: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
-    """Reason why the attempt has not begun there, as a sentence."""
+    """Reason why the engine has not begun the attempt, as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequeued(AttemptEvent):
-    """A run is queued again: its next attempt begins, and events of earlier attempts no longer count."""
+    """A run was queued again: its next attempt begins, and events of earlier attempts no longer count."""
 
     lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
     """Reason why the last attempt was lost; empty where a person queued the run again."""
 
 
 def queued_at(record: Any) -> float:
-    """Return when a run or a probe was last queued by a person, from its record; unix seconds."""
+    """Return the unix seconds at which a person last queued a run or probe, from its record."""
     return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """Yield the events without a number and those of the current attempt, which AttemptPlaced and RunRequeued change.
-    attempt: number of the current attempt before the first event."""
+    """Yield the events of the current attempt, and those without a number; AttemptPlaced and RunRequeued change which
+    attempt is the current one. attempt: Number of the current attempt before the first event."""
     for event in events:
         if isinstance(event, AttemptPlaced):
             attempt = max(attempt, event.attempt)
@@ -94,7 +94,7 @@ Processors = Annotated[int, Between(1, 100_000)]
 
 
 class Environment(TypedDict, total=False):
-    """Machine, versions and data of a run or probe; other plain values may be added. None: not known."""
+    """Machine, library versions and data of a run or probe; other plain values may be added. None is "not known"."""
 
     device: Literal["cuda", "cpu"]
     device_name: Word | None
@@ -110,7 +110,7 @@ class Environment(TypedDict, total=False):
 
 
 def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
-    """Return the known fingerprints of the data read in these environments."""
+    """Return the fingerprints of the training data that these environments name."""
     return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
 
 
@@ -124,19 +124,19 @@ Blocks = Annotated[int, Between(1, 10_000)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthMeasured(AttemptEvent):
-    """A probe ran real training steps on the model truncated to `depth` blocks."""
+    """A probe measured training steps of the model truncated to `depth` blocks."""
 
     depth: Blocks
     baseline_bytes: Bytes
-    """Memory just before the base was loaded: resident set, or bytes allocated on the GPU."""
+    """Memory just before the base was loaded: the process's resident set, or bytes allocated on the GPU."""
     load_peak_bytes: BytesMoved
-    """Peak while the base was loaded, above the baseline."""
+    """Peak memory while the base was loaded, above the baseline."""
     moments: Annotated[dict[Moments, Annotated[int, Between(1, 2**60)]], Items(1, 3)]
-    """Peak bytes above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
+    """Peak memory above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
-    """"resident above baseline", or "allocated": counted by torch's allocator, which tells used from cached memory."""
+    """Counter of the peaks: "resident above baseline", or "allocated" by torch, which leaves out cached memory."""
     timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
-    """Seconds of each step after the first; the first one is warm-up."""
+    """Seconds of each step but the first, which is warm-up."""
     first_step_seconds: Seconds
     tokens_per_step: Count
     trainable_parameters: Count
@@ -144,15 +144,15 @@ class DepthMeasured(AttemptEvent):
     took_seconds: Seconds
     """Seconds from the start of the probe's process to its end."""
     static_bytes: BytesMoved | None = None
-    """Base and adapter before the first step, above baseline; None before 26 November 2026."""
+    """Memory of base and adapter before the first step, above the baseline; None before 26 November 2026."""
     peak_reserved_bytes: Bytes | None = None
-    """Peak of torch's caching allocator; None on a CPU."""
+    """Peak memory that torch's caching allocator reserved; None on a CPU."""
     attn_implementation: Word = ""
-    """Attention that Transformers chose: "sdpa", "eager", ..."""
+    """Attention that transformers chose: "sdpa", "eager", ..."""
 
     @property
     def peak_bytes(self) -> int:
-        """Highest peak of all parts of a step, above the baseline."""
+        """Highest of the peaks of all parts of a step, above the baseline."""
         return max(self.moments.values())
 
     @property
@@ -167,15 +167,15 @@ class DepthMeasured(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthDidNotFit(AttemptEvent):
-    """Memory ran out at this depth; a result of the probe, not a failure."""
+    """Memory ran out at this depth, which is a result of the probe, not a failure."""
 
     depth: Blocks
     limit_bytes: Bytes
     short_bytes: Bytes
-    """Least number of bytes that were missing; 0 where it is not known."""
+    """Lower limit of the bytes that were missing; 0 where not known."""
     stage: Word
     why: NoRoom
-    """Source of the limit."""
+    """Limit that was reached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,17 +190,17 @@ class ProbeCompleted(AttemptEvent):
 
 
 GPU_LOST = 75
-"""Exit code of a worker whose GPU stopped working; a new process may be able to use it (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a worker whose GPU stopped working; a new process may succeed (EX_TEMPFAIL of sysexits.h)."""
 DISK_FULL = 74
 """Exit code of a worker that could not write because the disk is full (EX_IOERR of sysexits.h)."""
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
-"""Environment variable of a worker: folder for the embedded base, where jobs share it outside the runs folder."""
+"""Environment variable of a worker: folder for the embedded base, where jobs share one outside the runs folder."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
 MAX_LOG_CHARACTERS = 8000
 When = Literal["before", "after"]
 Tokens = Annotated[int, Between(1, 10**12)]
-"""Number of target tokens of one example or of several; at least 1."""
+"""Number of target tokens, of one example or of several."""
 Answer = Annotated[str, Prose(MAX_ANSWER_CHARACTERS, controls=True)]
 
 
@@ -211,18 +211,18 @@ class RunStarted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReached(AttemptEvent):
-    """A worker begins a stage: "importing Unsloth", "loading the base", "evaluating the base"."""
+    """A worker began a stage: "importing Unsloth", "loading the base", "evaluating the base"."""
 
     stage: Word
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageProgressed(AttemptEvent):
-    """Progress of a stage, about once a second; none for a shorter stage and for training (see StepLogged)."""
+    """A stage made progress: about once a second, not in shorter stages nor in training (see StepLogged)."""
 
     done: Count
     total: Count | None
-    """None where it is not known, such as for a download that does not state its length."""
+    """Value of `done` at the stage's end; None where not known, as for a download of unknown length."""
     unit: Word
     """Unit of `done` and `total`: "bytes", "examples", "rows", "modules", "steps"."""
 
@@ -233,35 +233,35 @@ class AdapterAttached(AttemptEvent):
 
 
 def matches_of(examples: Sequence[int | None]) -> tuple[int, int]:
-    """Return the number of answered prompts, and of answers that equal the reference, by example_exact_matches. A list
-    on disk (store/journal.py) has them as `summary`."""
+    """Return the number of answered prompts, and how many of the answers equal the reference. examples: As
+    example_exact_matches; a list on disk (store/journal.py) has both numbers as its `summary`."""
     known = getattr(examples, "summary", None)
     return known or (sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut(AttemptEvent):
-    """Results on the held-out examples. Counts that were not measured are None or empty, never 0: no run from before
-    26 November 2026 counted tokens, and answers are counted only where they were requested."""
+    """Results on the held-out examples. A count that was not measured is None or empty, never 0: runs before 26
+    November 2026 did not count tokens, and answers are counted only on request."""
 
     loss: Loss
-    """Mean in nats per target token."""
+    """Mean loss in nats per target token."""
     tokens: Tokens
     """Number of target tokens."""
     examples: Annotated[int, Between(1, 10**9)]
     correct_tokens: Count | None = None
-    """Target tokens that the model gives the highest probability, given the true tokens before each."""
+    """Number of target tokens to which the model gives the highest probability, given the true tokens before them."""
     example_tokens: tuple[Tokens, ...] = ()
-    """Target tokens of each held-out example, in the order of the held-out set."""
+    """Number of target tokens of each held-out example, in the order of the held-out set."""
     example_correct_tokens: tuple[Count, ...] = ()
     example_exact_matches: tuple[Annotated[int, Between(0, 1)] | None, ...] = ()
-    """Exact match of each held-out example: 1 or 0, or None where its prompt was not answered."""
+    """1 for each held-out example whose answer equals the reference, else 0; None for unanswered prompts."""
     exact_match_seconds: Seconds | None = None
-    """Seconds of answering the prompts, which the seconds of an evaluation do not include."""
+    """Seconds for answering the prompts, not included in the seconds of an evaluation."""
 
     @property
     def token_accuracy(self) -> float | None:
-        """Share of target tokens that are correct; None where it was not counted or the loss is NaN."""
+        """Share of target tokens that are correct; None where tokens were not counted or the loss is NaN."""
         if self.correct_tokens is None or math.isnan(self.loss):
             return None
         return self.correct_tokens / self.tokens
@@ -273,12 +273,12 @@ class HeldOut(AttemptEvent):
 
     @property
     def exact_match(self) -> float | None:
-        """Share of answered prompts whose answer is the reference; None where none was answered or the loss is NaN."""
+        """Share of answers that equal the reference; None where no prompt was answered or the loss is NaN."""
         answered, right = matches_of(self.example_exact_matches)
         return right / answered if answered and not math.isnan(self.loss) else None
 
     def contradiction(self) -> str:
-        """Return why the counts cannot all describe the same examples; empty where they can."""
+        """Return the reason why the counts contradict each other; empty where they agree."""
         losses = getattr(self, "example_losses", ())
         counts = (losses, self.example_tokens, self.example_correct_tokens, self.example_exact_matches)
         if len({len(each) for each in counts if each}) > 1:
@@ -294,20 +294,20 @@ class HeldOut(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated(HeldOut):
-    """The held-out set was evaluated. when: "before" training (the base's own loss, since B = 0) or "after"."""
+    """The held-out set was evaluated. when: "before" training (which gives the base's loss, since B = 0) or "after"."""
 
     when: When
     seconds: Seconds
-    """Seconds of the pass that loss and token accuracy were computed in."""
+    """Seconds of the evaluation of loss and token accuracy."""
     example_losses: tuple[Loss, ...] = ()
-    """Mean loss of each held-out example, in the order of the held-out set."""
+    """Mean loss of each held-out example in nats per token, in the order of the held-out set."""
     reused: bool = False
-    """True where an earlier run of the worker measured it: with B = 0 all runs have the base's loss."""
+    """True where the base was evaluated in an earlier run of this worker: before training all runs have its loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GreedyAnswer:
-    """A held-out prompt and the model's greedy answer to it, as text of at most MAX_ANSWER_CHARACTERS each."""
+    """The model's greedy answer to a held-out prompt, both as text of at most MAX_ANSWER_CHARACTERS."""
 
     place: Count
     """Index of the prompt among the held-out examples."""
@@ -315,18 +315,18 @@ class GreedyAnswer:
     reference: Answer
     text: Answer
     ended: bool
-    """True where the model ended the answer; False where it was cut off."""
+    """True where the model ended its answer itself; False where the answer was cut off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered(AttemptEvent):
-    """Held-out prompts were answered for people to read, the same in all runs of a sweep. when: as in Evaluated."""
+    """Some held-out prompts, the same in all runs of a sweep, were answered for people to read. when: See Evaluated."""
 
     when: When
     answers: Annotated[tuple[GreedyAnswer, ...], Items(0, 100)]
     seconds: Seconds
     reused: bool = False
-    """True where an earlier run of the same worker wrote the base's answers."""
+    """True where the base's answers were written in an earlier run of the same worker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -335,39 +335,39 @@ class StepLogged(AttemptEvent):
     loss: Loss
     learning_rate: Annotated[float, Between(0, 10)]
     tokens: Count
-    """Tokens trained on so far, without padding."""
+    """Tokens trained on since the run's start, without padding."""
     seconds: Seconds
-    """Training seconds so far."""
+    """Seconds of training since the run's start."""
     memory_bytes: Bytes
-    """Memory in use now: allocated on the GPU, or the worker's resident set."""
+    """Memory in use after the step: allocated on the GPU, or the worker's resident set."""
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Return the median seconds of the steps after the first; None for fewer than two steps."""
+    """Return the median seconds of all steps but the first; None for fewer than two steps."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterCut(HeldOut):
-    """The trained adapter, truncated to a lower rank, was evaluated: one point of a fast curve."""
+    """The trained adapter was truncated to a lower rank and evaluated: one point of a fast curve."""
 
     r: Annotated[int, Between(1, 65_536)]
     seconds: Seconds
-    """Seconds of truncation, recovery steps and evaluation, with answering."""
+    """Seconds of truncation, recovery steps, evaluation and answers."""
     example_losses: tuple[Loss, ...]
     recovery_steps: Count = 0
-    """Recovery steps before this evaluation, including those of the higher ranks that it was truncated from."""
+    """Training steps between truncation and evaluation, including those of the higher ranks on the way down."""
     path: PathInside = ""
-    """Folder within the run's directory; empty without recovery steps, since a resize makes that adapter."""
+    """Folder of the adapter in the run's folder; empty without recovery steps: a resize makes the same one."""
     file_bytes: Bytes | None = None
-    """Size of adapter_model.safetensors in that folder; None in journals of earlier versions."""
+    """Bytes of adapter_model.safetensors in that folder; None in journals of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterSaved(AttemptEvent):
     path: PathInside
-    """Folder of the adapter, relative to the run's directory."""
+    """Folder of the adapter, relative to the run's folder."""
     file_bytes: Bytes
 
 
@@ -376,9 +376,9 @@ class RunCompleted(AttemptEvent):
     train_seconds: Seconds
     peak_memory_bytes: Bytes
     peak_memory_kind: Word
-    """"GPU allocated" or "process resident"."""
+    """Counter of the peak: "GPU allocated" or "process resident"."""
     baseline_memory_bytes: Bytes | None = None
-    """Memory by the same counter as the peak, just before the adapter was attached."""
+    """Memory just before the adapter was attached, by the same counter as the peak."""
     peak_reserved_bytes: Bytes | None = None
 
 

@@ -1,4 +1,4 @@
-"""Fast curves: one training at the highest rank, truncated to lower ranks, and how close that is to real runs."""
+"""Fast curves: an adapter trained at the highest rank, truncated to lower ranks, and its agreement with real runs."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,28 +10,28 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RECOVERED_BELOW
 
 APART = 2 * math.sqrt(2)
-"""Standard deviations of one run beyond which a run and the curve differ: two standard errors of a difference."""
+"""Standard deviations of one run from which a run and the curve differ: two standard errors of a difference."""
 
 
 class CurvePoint(NamedTuple):
-    """One rank of a fast curve."""
+    """One rank of a fast curve: the truncated adapter, or at the highest rank the trained one."""
 
     r: int
     loss: float
     parameters: int
     adapter_bytes: int
-    """Size of the truncated adapter's file; at the highest rank, of the trained adapter's."""
+    """Bytes of the adapter's file."""
     recovery_steps: int
-    """Recovery steps after truncation, including those of higher ranks; 0 without recovery."""
+    """Training steps after truncation, including those of higher ranks on the way down; 0 without recovery."""
     path: str = ""
-    """Folder of the adapter within its run; empty without recovery steps, since none is saved then."""
+    """Folder of the adapter in its run; empty where it was not saved, because it had no recovery steps."""
     token_accuracy: float | None = None
     exact_match: float | None = None
-    """Share of exact matches; None, as for token_accuracy, where it was not measured."""
+    """Share of exact matches; like token_accuracy None where it was not measured."""
 
 
 class FastCurve(NamedTuple):
-    """Points from the lowest rank to the trained one."""
+    """Points of one fast curve, from the lowest rank to the trained rank."""
 
     run_id: str
     points: tuple[CurvePoint, ...]
@@ -43,22 +43,22 @@ class FastCurve(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A fast curve with the recommended rank and sentences."""
+    """A fast curve with the recommended rank, and sentences on it."""
 
     curve: FastCurve
     tolerance: float
-    """Loss differences up to this many nats count as equal."""
+    """Difference in loss (nats) up to which two losses count as equal."""
     chosen: CurvePoint
     shippable: CurvePoint | None
-    """Point with the lowest rank from the chosen one upwards whose adapter is saved, or can be made again by truncation
-    alone; None where only the trained adapter is."""
+    """Lowest point at or above the chosen rank whose adapter exists, or can be made again by truncation alone; None
+    where only the trained adapter exists."""
     sentences: tuple[str, ...]
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
-    """Return the curve of a run that was truncated, with the points measured so far; None for other runs and before
-    the trained adapter is evaluated. If a rank was truncated twice, the later result counts. Parameters and bytes are
-    in proportion to rank (a file's header, a few kB, is not)."""
+    """Return the curve of a run, with the points measured so far; None for a run that was not truncated, and before its
+    trained adapter is evaluated. If a rank was truncated twice, the later result counts. Parameters and bytes are in
+    proportion to rank, which neglects a file's header of a few kB."""
     if not run.cuts or run.loss_after is None:
         return None
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
@@ -91,8 +91,8 @@ def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
-    """Return the lowest rank's point that is at most the tolerance worse than the best point, in the metric's unit
-    (measured for at least one point). No significance test: the points share one training."""
+    """Return the point of the lowest rank that is at most the tolerance worse than the best point. tolerance: In the
+    unit of the metric, which at least one point must have. No significance test: all points come from one training."""
     values = [(p, metric.turned(value)) for p in curve.points if (value := metric.of(p)) is not None]
     best = min(value for _, value in values)
     return next(point for point, value in values if value <= best + tolerance)
@@ -101,9 +101,9 @@ def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = L
 def read(
     curve: FastCurve, runs: Sequence[RunRecord], *, run_sd: float | None, tolerance: float = TOLERANCE_NATS
 ) -> Reading:
-    """Pick a rank, and compare the curve with independent runs; only runs of a low rank can rule it out. runs: of the
-    sweep; those of lower ranks with the seed and learning rate of the truncated run are compared. run_sd: standard
-    deviation between runs in nats; None where not measured."""
+    """Choose a rank of a fast curve, and compare the curve with independent runs, which alone can rule a low rank out.
+    runs: Of the sweep; those at ranks of the curve with the truncated run's seed and learning rate are compared.
+    run_sd: Standard deviation between runs in nats; None where not measured."""
     chosen, top = pick(curve, tolerance), curve.trained
     top_run = next(run.request for run in runs if run.run_id == curve.run_id)
     cuts = {point.r: point.loss for point in curve.points[:-1]}

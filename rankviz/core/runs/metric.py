@@ -1,4 +1,4 @@
-"""Metrics of runs: the held-out loss and accuracies, with their words and tolerances."""
+"""Metrics of runs: the held-out loss and accuracies, with their units, words and tolerances."""
 
 import math
 from collections.abc import Iterable
@@ -8,55 +8,55 @@ from typing import Any
 from rankviz.core.runs.record import RunRecord
 
 TOLERANCE_NATS = 0.02
-"""Default tolerance: smaller loss differences do not matter. About the standard deviation of a short run."""
+"""Default tolerance for the loss: smaller differences do not matter. About the standard deviation of a short run."""
 NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
 TOLERANCE_POINTS = 1.0
-"""Default tolerance in accuracy points: ranks are equal where the whole interval of their difference is within it."""
+"""Default tolerance for accuracies, in points: two ranks are equal if the interval of their difference is within it."""
 TWICE = 2.0
-"""Growth of a perplexity from which it is written as a factor; smaller growth is written in percent."""
+"""Growth of perplexity from which it is written as a factor; smaller growth is written in percent."""
 MOST_EXPLAINED = 100.0
-"""Difference in nats above which no perplexity is given, since the factor would mean nothing to a reader."""
+"""Difference in nats above which no perplexity is given: such a factor means nothing to a reader."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """A measure of an adapter's quality: loss or an accuracy."""
+    """A measure of an adapter's quality on held-out examples: loss or an accuracy."""
 
     key: str
     """Name of the metric in URLs and files."""
     label: str
     title: str
-    """Title of an axis, with the unit and which direction is better."""
+    """Title of a chart's axis, with the unit and the better direction."""
     noun: str
     nouns: str
     superlative: str
     unit: str
     """Unit of a difference: "nat" or "point"."""
     digits: int
-    """Decimal places of a difference."""
+    """Decimal places of a difference in text."""
     tolerance: float
     higher_is_better: bool = False
 
     def of(self, measured: Any) -> float | None:
-        """Return the metric of held-out results or a curve's point, in nats per token or percent; None without it."""
+        """Return the metric in nats per token or percent; None where `measured`, a HeldOut or CurvePoint, lacks it."""
         value = getattr(measured, self.key, None)
         return 100 * value if value is not None and self.higher_is_better else value
 
     def turned(self, value: float) -> float:
-        """Return a value for which lower is better: percent of errors for an accuracy (and back), a loss as it is."""
+        """Convert a value to one of which lower is better, or back: accuracies to percent of errors, losses as is."""
         return 100 - value if self.higher_is_better else value
 
     def text(self, value: float) -> str:
-        """Return a value as text: four decimals for nats, one for percent."""
+        """Format a value: four decimals for nats, one for percent."""
         return f"{value:.1f} %" if self.higher_is_better else f"{value:.4f}"
 
     def amount(self, difference: float, spec: str | None = None) -> str:
-        """Return a difference with its unit: "0.011 nats", "1 point"."""
+        """Format a difference with its unit: "0.011 nats", "1 point"."""
         number = format(difference, spec or f".{self.digits}f")
         return f"{number} {self.unit if number == '1' else self.units}"
 
     def explained(self, difference: float, spec: str | None = None) -> str:
-        """Return a difference with its unit, for a loss also as perplexity: "0.02 nats (2 % in perplexity)"."""
+        """Format a difference with its unit; for a loss also in perplexity: "0.02 nats (2 % in perplexity)"."""
         amount = self.amount(difference, spec)
         if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount
@@ -108,6 +108,6 @@ METRICS = {metric.key: metric for metric in (LOSS, TOKEN_ACCURACY, EXACT_MATCH)}
 
 
 def measured_metrics(runs: Iterable[RunRecord]) -> tuple[Metric, ...]:
-    """Return the metrics measured after training by at least one of the runs; always the loss."""
+    """Return the metrics that at least one of the runs measured after training; the loss is always among them."""
     after = [run.loss_after for run in runs if run.loss_after]
     return tuple(m for m in METRICS.values() if m is LOSS or any(m.of(each) is not None for each in after))

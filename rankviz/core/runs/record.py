@@ -1,4 +1,4 @@
-"""A run, whose state is computed from its events. No code ever sets a state."""
+"""The record of a run, computed from its request and events. No code ever sets a state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -13,26 +13,26 @@ from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
 
 
 class HeldOutAnswer(NamedTuple):
-    """A held-out prompt, its reference, and the answers before and after training."""
+    """A held-out prompt with its reference, and the answers before and after training."""
 
     place: int
-    """Index among the held-out examples, the same for a prompt in all runs of a sweep."""
+    """Index of the prompt among the held-out examples; the same in all runs of a sweep."""
     prompt: str
     reference: str
     before: events.GreedyAnswer | None
-    """Answer of the base; None where it was not answered."""
+    """Answer of the base; None where the base did not answer this prompt."""
     after: events.GreedyAnswer | None
-    """Answer of the trained adapter; None before training has ended."""
+    """Answer of the trained adapter; None until training has ended."""
 
 
 def readable(text: str) -> str:
-    """Return the start of a text, with lone surrogates replaced: JSON can express them, but pages and files cannot."""
+    """Return the start of a text, with lone surrogates replaced, which JSON can express but pages and files cannot."""
     shown = text if len(text) <= events.MAX_ANSWER_CHARACTERS else text[: events.MAX_ANSWER_CHARACTERS - 1] + "…"
     return shown.encode("utf-8", "replace").decode("utf-8")
 
 
 def _by_place(answered: events.Answered | None) -> dict[int, events.GreedyAnswer]:
-    """Return answers by index of their prompt, limited in number and length, since a journal may be imported."""
+    """Return answers by index of their prompt, limited in number and length because a journal may be imported."""
     answers = sorted(answered.answers, key=lambda each: each.place)[:MAX_SHOWN_ANSWERS] if answered else ()
     texts = ("prompt", "reference", "text")
     return {each.place: replace(each, **{name: readable(getattr(each, name)) for name in texts}) for each in answers}
@@ -43,9 +43,9 @@ class RunState(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
-    """Ended without completing; files written so far are kept."""
+    """Ended before completion; files written so far are kept."""
     CANCELLED = "cancelled"
-    """Cancelled; no worker runs it."""
+    """Cancelled by a person; no worker runs it."""
 
     @property
     def ended(self) -> bool:
@@ -54,16 +54,16 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded(ABC):
-    """Fields that records of runs and probes share: a request folded with its events."""
+    """Common base class of the records of runs and probes: a request, and the state after its events."""
 
     request: Any
     state: RunState = RunState.QUEUED
     started_at: float | None = None
     ended_at: float | None = None
     last_at: float = 0.0
-    """Time of the worker's last event in the current attempt."""
+    """Unix seconds of the worker's last event in the current attempt."""
     stage: str = ""
-    """The current stage; after the end, the last one."""
+    """The current stage; for an ended attempt, the last one."""
     environment: events.Environment = field(default_factory=events.Environment)
     error: str = ""
     exit_code: int | None = None
@@ -71,39 +71,39 @@ class Recorded(ABC):
     cancelled_by_admin: bool = False
     """True where the admin of a shared page cancelled another visitor's run."""
     unreadable_lines: int = 0
-    """Ignored lines of the journal: invalid events, and steps that do not follow the previous step."""
+    """Number of ignored journal lines: invalid events, and steps that do not follow the step before."""
     attempt: int = 1
-    """Number of the current attempt; events of earlier attempts no longer count."""
+    """Number of the current attempt; events of earlier attempts do not count."""
     lost_attempts: int = 0
-    """Consecutive attempts that were lost with the machine they ran on; queuing the run again resets the count."""
+    """Number of attempts in a row that were lost with their machine; 0 again after a person queues the run."""
     lost: str = ""
     """Reason why the previous attempt was lost, as a sentence; empty where it was not lost."""
     place: events.AttemptPlaced | None = None
-    """Location of the current attempt; None while no engine has it, and in journals older than engines."""
+    """Location of the current attempt; None before an engine accepts it, and in journals older than engines."""
     copied_bytes: int = 0
-    """Bytes of the current attempt's journal on another machine that were copied here."""
+    """Bytes of the current attempt's journal on another machine that have been copied here."""
     requeued_at: float | None = None
     """Unix seconds at which a person last queued the run again; None where nobody has."""
     earlier_seconds: float = 0.0
-    """Seconds of earlier attempts, each from its first event to its last."""
+    """Seconds of earlier attempts together, each from its first event to its last."""
     earlier_attempts: int = 0
     """Number of earlier attempts that had begun."""
 
     @property
     def attempt_seconds(self) -> float | None:
-        """Seconds of the current attempt until its end, or else until its last event; None before it begins."""
+        """Seconds of the current attempt up to its end, or its last event so far; None before it begins."""
         if self.started_at is None:
             return None
         return max(0.0, (self.ended_at or max(self.started_at, self.last_at)) - self.started_at)
 
     @property
     def engine(self) -> str:
-        """Engine of the current attempt; empty where it has none."""
+        """Name of the engine that has the current attempt; empty where none has."""
         return self.place.engine if self.place else ""
 
     @property
     def where(self) -> str:
-        """Location of the current attempt for people; empty where it is not known or no engine has the attempt."""
+        """Name of the current attempt's location to show; empty where not known, or no engine has the attempt."""
         return self.place.where if self.place else ""
 
     @property
@@ -113,21 +113,21 @@ class Recorded(ABC):
 
     @property
     def begun_attempts(self) -> int:
-        """Number of attempts that have begun, with the current one."""
+        """Number of attempts that have begun, the current one included."""
         return self.earlier_attempts + (self.attempt_seconds is not None)
 
     @property
     def shown_attempt(self) -> int:
-        """Number of the current attempt as people see it, not counting attempts that ended before they began."""
+        """Number of the current attempt for people, which skips attempts that ended before they began."""
         return 1 + self.earlier_attempts
 
     def counts(self, event: events.AttemptEvent) -> bool:
-        """Tell whether an event is of the current attempt and has not been copied before."""
+        """Tell whether an event belongs to the current attempt and is not a copy of an event already counted."""
         return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
 
     def another(self, event: events.AttemptEvent) -> dict[str, Any] | None:
-        """Return the first fields of a new record if this event begins another attempt; else None. An ended run begins
-        another attempt only when it is queued again."""
+        """Return the first fields of a new record if this event begins another attempt; else None. After a run has
+        ended, only RunRequeued begins another attempt."""
         fields = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
         if isinstance(event, events.AttemptPlaced) and event.attempt > self.attempt and not self.state.ended:
             fields |= {"attempt": event.attempt, "place": event}
@@ -149,7 +149,7 @@ class Recorded(ABC):
 
     def after(self, event: events.RunEvent) -> Self:
         """Return the record after one more event. An ended run stays ended until it is queued again. Events of other
-        attempts, and events that were copied before, change nothing."""
+        attempts and events already copied change nothing."""
         if (begun := self.another(event)) is not None:
             return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
         if self.state.ended or not self.counts(event):
@@ -164,7 +164,7 @@ class Recorded(ABC):
 
     @abstractmethod
     def _folded(self, event: events.RunEvent) -> Self:
-        """Return the record after an event of the current attempt."""
+        """Return the record after one event of the current attempt."""
 
     def _ended(self, event: events.RunFailed | events.RunCancelled) -> Self:
         if isinstance(event, events.RunFailed):
@@ -175,11 +175,11 @@ class Recorded(ABC):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord(Recorded):
-    """The state of a run: its request folded with its events."""
+    """The state of a run: its request and the result of all its events."""
 
     request: RunRequest
     loaded_at: float | None = None
-    """Time at which the base was loaded and the run itself began."""
+    """Unix seconds at which the base was loaded, so that the run itself began."""
     stage_progress: events.StageProgressed | None = None
     """Latest progress of the current stage; None where the stage has reported none."""
     trainable_parameters: int | None = None
@@ -187,17 +187,17 @@ class RunRecord(Recorded):
     loss_before: events.Evaluated | None = None
     loss_after: events.Evaluated | None = None
     answered_before: events.Answered | None = None
-    """Answers of the base; None where none were requested, and in journals that are older than answers."""
+    """Answers of the base; None where none were requested, and in journals older than answers."""
     answered_after: events.Answered | None = None
     cuts: tuple[events.AdapterCut, ...] = ()
-    """Evaluations of the trained adapter truncated to lower ranks, for a fast curve."""
+    """Evaluations of the trained adapter at lower ranks, for a fast curve."""
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: events.RunCompleted | None = None
 
     @property
     def gain(self) -> float | None:
-        """Held-out loss of the base minus that of the trained adapter, nats per token; None until measured."""
+        """Held-out loss of the base minus the trained adapter's, nats per token; None until both are measured."""
         if self.loss_before is None or self.loss_after is None:
             return None
         return self.loss_before.loss - self.loss_after.loss
@@ -218,19 +218,19 @@ class RunRecord(Recorded):
 
     @property
     def first_step_seconds(self) -> float | None:
-        """Seconds of the first step, which also compiles kernels and warms up; None before it is done."""
+        """Seconds of the first step, in which kernels are compiled too; None before it ends."""
         return self.steps[0].seconds if self.steps and self.steps[0].step == 1 else None
 
     @property
     def step_seconds(self) -> float | None:
-        """Median seconds of the steps after the first; None before the second is done."""
+        """Median seconds of all steps but the first; None before the second step ends."""
         return (
             self.steps.summary.median_seconds if hasattr(self.steps, "summary") else events.median_seconds(self.steps)
         )
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens trained on per second, over all steps so far; None before the first step is done."""
+        """Tokens per second over all steps so far; None before the first step ends."""
         if not self.steps or not self.steps[-1].seconds:
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
@@ -269,7 +269,7 @@ class RunRecord(Recorded):
         return replace(self, **changes) if changes else self
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
-        """Return the record after all events; steps are added together, so that the time stays linear."""
+        """Return the record after all events of a journal. Steps are added in one pass, so the time is linear."""
         record, steps, copied_bytes = self, [], self.copied_bytes
         for event in journal:
             if isinstance(event, events.StepLogged):
@@ -285,7 +285,7 @@ class RunRecord(Recorded):
         return record._with_steps(steps)
 
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
-        """Add the steps that follow the last one; ignore and count those whose number, seconds or tokens go down."""
+        """Return the record with more steps. Steps whose number, seconds or tokens go down are ignored and counted."""
         if not steps:
             return self
         known, left_out = list(self.steps), 0
@@ -311,7 +311,7 @@ class Sweep:
     sweep_id: str
     runs: tuple[RunRecord, ...]
     recorded: bool = False
-    """True where the sweep ships with RankViz."""
+    """True for a sweep that ships with RankViz."""
 
     @property
     def ended(self) -> bool:
@@ -323,11 +323,11 @@ class Sweep:
 
     @property
     def resumable(self) -> tuple[RunRecord, ...]:
-        """The runs that failed or were cancelled."""
+        """Runs that failed or were cancelled, and so can be queued again."""
         return tuple(run for run in self.runs if run.state in (RunState.FAILED, RunState.CANCELLED))
 
     @property
     def seconds_in_runs(self) -> float:
-        """Seconds within ended runs, without the pauses between runs."""
+        """Sum of the seconds of ended runs, without pauses between runs."""
         spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]
         return sum(max(0.0, span) for span in spans)

@@ -1,4 +1,4 @@
-"""Requests for a run or a sweep, their checks against a server's limits, and one more run of a sweep."""
+"""Requests for a run or a sweep, and their checks against a server's limits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,33 +12,33 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_ra
 from rankviz.errors import InvalidSettingError, LimitError
 
 MAX_RUNS = 256
-"""Limit of runs of one sweep, a week of short runs; more would be a typing error."""
+"""Most runs of one sweep: a week of short runs. A larger number is probably a typing error."""
 MAX_RUN_STEPS, MAX_HELD_OUT, MAX_SEED = 1_000_000, 100_000, 2**32 - 1
 MIN_RUN_LENGTH, MAX_RUN_LENGTH = 8, 2**20
 SHOWN_ANSWERS = 4
-"""Default number of held-out prompts whose answers before and after training are kept to be read."""
+"""Default number of held-out prompts whose answers, before and after training, are stored for people to read."""
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
-"""Default number of seeds of a sweep: fewer hardly measure the noise between runs. Other modes have one."""
+"""Default number of seeds in mode "sweep"; with fewer, the noise between runs is hardly measured."""
 SWEEP_ALPHA, SWEEP_RANKS = "32", (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 QUICK_RANKS = (4, 64)
-"""Ranks of a quick look, the lower one trained twice: ranks between are forecast from their losses and the noise."""
+"""Ranks of a quick look. The lower one is trained twice, for the noise; losses of ranks between are forecast."""
 RATE_RANKS = (16,)
 RATE_FACTOR = 3
-"""Ratio of the two learning rates that "rate first" tries."""
+"""Ratio of the two learning rates that mode "rate" tries."""
 MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "rate": RATE_RANKS}
-"""Default ranks by mode. "sweep" trains each rank, "quick" two ranks, "fast" the highest rank (truncated to the
-others), "rate" one rank at two learning rates."""
+"""Default ranks by mode. "sweep" trains each rank, "quick" two ranks; "fast" trains the highest rank and truncates its
+adapter to the others; "rate" trains one rank at two learning rates."""
 MODE_SEEDS = {"sweep": VERDICT_SEEDS, "quick": 1, "fast": 1, "rate": 1}
 """Default number of seeds by mode."""
 RECOVERED_BELOW = 8
-"""Adapters truncated to ranks below this lose enough for a few more training steps to pay (`make fidelity`)."""
+"""Rank below which truncated adapters are trained for a few more steps, because they lose much (`make fidelity`)."""
 RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
 RECOVERY_LEARNING_RATE_SHARE = 0.3
-"""Learning rate of the first recovery step as a share of the run's; it falls linearly to 0."""
+"""Learning rate of the first recovery step over the run's; it then falls linearly to 0."""
 WARMUP_STEPS_SHARE = 0.05
-"""Learning rate: linear from 0 over this share of the steps (none of fewer than ten), then linear down to 0."""
+"""Share of the steps, if ten or more, in which the learning rate rises from 0 linearly; it then falls to 0 linearly."""
 SHORT_TRAINING = TrainingSetup(
     precision="auto",
     optim="auto",
@@ -60,22 +60,23 @@ class RunRequest:
     sweep_id: Id
     created_at: Moment
     base: Reference
-    """"embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
+    """Base model: "embedded" (SmolLM2-135M-Instruct from its PyPI wheel), a local folder, or a Hub id."""
     data: Reference
-    """A shipped sample's id ("phonemes", "syllables", "pairs") or the path of a JSONL, JSON, CSV or Parquet file."""
+    """Training data: a shipped sample's id ("phonemes", "syllables", "pairs"), or a JSONL, JSON, CSV or Parquet
+    file."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
-    """Requested settings; the worker replaces "auto" by a value for its device."""
+    """Settings as requested; the worker replaces each "auto" by a value for its device."""
     learning_rate: float = 1e-3
     seed: int = 0
-    """Seed of the adapter's initialisation and of the order of training rows, not of the choice of held-out rows."""
+    """Seed of the adapter's initial values and of the order of training rows. It does not change the held-out rows."""
     held_out_examples: int = 64
     exact_match_examples: int = 0
-    """Most held-out prompts answered by each evaluated adapter, to count exact matches."""
+    """Most held-out prompts that each evaluated adapter answers, to count exact matches."""
     shown_answers: int = 0
-    """Most held-out prompts whose greedy answers are kept, before and after training; 0 in older runs."""
+    """Most held-out prompts whose greedy answers, before and after training, are stored; 0 in older runs."""
     cut_ranks: Annotated[tuple[int, ...], Items(0, MAX_RANK)] = ()
-    """Lower ranks to truncate the trained adapter to and evaluate (a fast curve); empty for an ordinary run."""
+    """Lower ranks at which the trained adapter is truncated and evaluated (a fast curve); empty for an ordinary run."""
 
     @property
     def r(self) -> int:
@@ -88,8 +89,7 @@ class RunRequest:
         return self.training.total_steps
 
     def validate(self) -> None:
-        """Check the request as a sweep of this run alone; raise InvalidSettingError naming the first invalid
-        setting."""
+        """Check the request as a sweep of one run; raise InvalidSettingError, which names the first invalid setting."""
         SweepRequest(
             ranks=(self.lora.r,),
             alpha=repr(self.lora.lora_alpha),
@@ -101,8 +101,8 @@ class RunRequest:
         ).validate()
 
     def recovery_steps(self, r: int) -> int:
-        """Return the steps that the adapter truncated to r trains before it is evaluated. It is truncated from the
-        next higher adapter after that one's recovery steps, so steps add up on the way down."""
+        """Return the training steps of the adapter truncated to rank r before its evaluation. It is truncated from the
+        adapter of the next higher rank after the steps of that one, so steps add up on the way down."""
         if r >= RECOVERED_BELOW:
             return 0
         return max(LEAST_RECOVERY_STEPS, round(RECOVERY_SHARE * self.max_steps))
@@ -114,23 +114,23 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRequest:
-    """Request for every rank × learning rate × seed on the same data and held-out set; the base is loaded once."""
+    """Request for runs at every rank × learning rate × seed, on the same data and held-out set. The base loads once."""
 
     base: str = "embedded"
     data: str = "phonemes"
     ranks: tuple[int, ...] | None = None
-    """Ranks to train; None takes the rank of `lora`, or SWEEP_RANKS where `lora` has none."""
+    """Ranks to train. None takes the rank of `lora`, or SWEEP_RANKS where `lora` gives none."""
     alpha: str | None = None
-    """ "r", "2r", or one number for all ranks; None takes lora_alpha of `lora`, or SWEEP_ALPHA where it has none."""
+    """Rule for alpha: "r", "2r", or one number for all ranks. None takes lora_alpha of `lora`, or else SWEEP_ALPHA."""
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
     exact_match_examples: int = 0
     shown_answers: int = SHOWN_ANSWERS
     cut_ranks: tuple[int, ...] = ()
-    """The highest of `ranks` is truncated to these (a fast curve); lower `ranks` train independently."""
+    """Ranks to which the adapter of the highest rank is truncated (a fast curve); lower `ranks` train independently."""
     repeats: int = 0
-    """Extra runs of the lowest rank alone, each with a further seed; they measure the noise of one run."""
+    """Number of extra runs of the lowest rank, each with a further seed, which measure the noise of one run."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Settings of the adapter. Its r and lora_alpha are used where `ranks` and `alpha` are None."""
     training: TrainingSetup = SHORT_TRAINING
@@ -148,8 +148,8 @@ class SweepRequest:
         return (len(set(self.ranks)) * len(set(self.seeds)) + self.repeats) * len(set(self.learning_rates))
 
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
-        """Return one request per run in order of training: all ranks from the lowest for the first seed and learning
-        rate, then the next learning rate, then the next seed, at last the repeats. Duplicate values run once."""
+        """Return one request per run, in order of training: all ranks from the lowest at the first learning rate and
+        seed, then the next learning rates, then the next seeds, then the repeats. Duplicate values run once."""
         self.validate()
         grid = [
             (seed, learning_rate, r)
@@ -177,7 +177,7 @@ class SweepRequest:
         )
 
     def validate(self) -> None:
-        """Check all settings; raise InvalidSettingError naming the first that cannot be trained with."""
+        """Check all settings; raise InvalidSettingError, which names the first invalid setting."""
         for value, what in ((self.base, "Base"), (self.data, "Data")):
             if not isinstance(value, str) or not value.strip():
                 raise InvalidSettingError(f"Choose a {what.lower()}: a shipped one, a file or folder, or a Hub id.")
@@ -222,7 +222,7 @@ class SweepRequest:
 
 
 def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (ranks to train, ranks to truncate to) of a fast curve. independent: lower ranks to train as well."""
+    """Return (ranks to train, ranks to truncate to) of a fast curve. independent: Lower ranks to train as well."""
     known, alone = set(ranks), set(independent)
     if len(known) < 2:
         raise InvalidSettingError("A fast curve truncates its highest rank to lower ones. Give at least two ranks.")
@@ -235,10 +235,10 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
 
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
-    """Return a sweep of two ranks on the same data, the lower one trained again with another seed, the higher one
-    truncated to all lower ranks. request: base, data and settings; its ranks are replaced, its first seed is used, and
-    its alpha must be a fixed number. repeat: without the second run of the lower rank, the noise of a run stays
-    unknown."""
+    """Return a sweep of two ranks with the base, data and settings of `request`. The lower rank trains twice, with two
+    seeds; the higher rank's adapter is truncated to all lower ranks. The ranks of `request` are replaced, its first
+    seed is used, and its alpha must be a number. repeat: False leaves out the second run, so that the noise of a run
+    stays unknown."""
     pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
@@ -255,8 +255,8 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
 
 
 def rate_first(request: SweepRequest, ranks: Iterable[int] = RATE_RANKS) -> SweepRequest:
-    """Return a sweep of one rank at two learning rates, to measure the rate's effect before choosing a rank. request:
-    base, data and settings; to a single learning rate, one RATE_FACTOR times higher is added."""
+    """Return a sweep of one rank at two learning rates, with the base, data and settings of `request`. It measures the
+    effect of the rate before a rank is chosen. To a single learning rate, one RATE_FACTOR times higher is added."""
     ranks, rates = tuple(dict.fromkeys(ranks)), tuple(dict.fromkeys(request.learning_rates))
     if len(ranks) != 1:
         raise InvalidSettingError(f"Rate first trains one rank, such as {RATE_RANKS[0]} (got {len(ranks)}).")
@@ -270,7 +270,7 @@ SHORTER = (
     "smaller base."
 )
 BYTES_PER_PARAMETER = 6
-"""Most bytes of a checkpoint's files per parameter: fp32 takes 4, the rest is a margin."""
+"""Most bytes per parameter of a checkpoint's files: 4 in fp32, and a margin."""
 LIMITS = {
     "runs_per_sweep": ("runs per sweep", "Use fewer ranks, learning rates or seeds."),
     "rank": ("as the rank", "Choose a lower rank."),
@@ -286,12 +286,12 @@ LIMITS = {
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
 }
-"""Words for the quantity that each limit of settings.Limits bounds, and a sentence on what to change."""
+"""(name of the limited quantity in messages, sentence on what to change) by field of settings.Limits."""
 
 
 def check_setting_limits(limits: Any, **values: int) -> None:
-    """Check values by the names of LIMITS; raise LimitError for the first above a limit. limits: settings.Limits, where
-    None is no limit."""
+    """Check values by name of their limit; raise LimitError for the first value above its limit. limits: A
+    settings.Limits."""
     for name, value in values.items():
         limit, (what, advice) = getattr(limits, name), LIMITS[name]
         if limit is not None and value > limit:
@@ -299,8 +299,8 @@ def check_setting_limits(limits: Any, **values: int) -> None:
 
 
 def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
-    """Check the runs of a sweep against the server's limits, except the size of their base; raise LimitError
-    otherwise."""
+    """Raise LimitError where the runs of a sweep exceed a limit of the server. The size of the base is not checked
+    here."""
     check_setting_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
         held_out = run.held_out_examples * run.training.max_length
@@ -309,12 +309,12 @@ def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
 
 
 def most_download_bytes(limits: Any) -> int | None:
-    """Return the most bytes that a base's files may have, in case its config is wrong; None without a limit."""
+    """Return the most bytes that a base's files may have, in case its config.json is wrong; None for no limit."""
     return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
 
 
 def check_download_size(weight_bytes: int | None, limits: Any) -> None:
-    """Check the size of a base's files; raise LimitError where it is unknown or above most_download_bytes."""
+    """Raise LimitError where the bytes of a base's files are unknown or above most_download_bytes."""
     most = most_download_bytes(limits)
     if most is None or (weight_bytes is not None and weight_bytes <= most):
         return
@@ -327,7 +327,8 @@ def check_download_size(weight_bytes: int | None, limits: Any) -> None:
 
 
 def check_run_minutes(seconds: float, limits: Any) -> None:
-    """Raise LimitError where a run takes longer than the server allows. seconds: low end of its estimated time."""
+    """Raise LimitError where a run takes longer than the server allows. seconds: Low end of the run's estimated
+    time."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
             f"This server allows at most {units.counted(minutes, 'minute')} per run, and one of these takes at least "
@@ -337,9 +338,9 @@ def check_run_minutes(seconds: float, limits: Any) -> None:
 
 
 def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_at: float) -> RunRequest:
-    """Return the request for one more run of a sweep, at rank r and not truncated. runs: all runs of the sweep; alpha
-    follows their rule (one value, or proportional to rank). like: run whose base, data, settings and seed are copied;
-    if rank r has a run with that seed, the next seed is taken (a repeat)."""
+    """Return the request for one more run of a sweep, at rank r and not truncated. runs: All runs of the sweep, from
+    whose alphas the new alpha follows (one value, or proportional to rank). like: Run whose base, data, settings and
+    seed are copied; if rank r has a run with this seed, the next free seed is taken."""
     whole(r, "Rank", 1, MAX_RANK)
     if len(runs) >= MAX_RUNS:
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")

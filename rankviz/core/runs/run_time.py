@@ -1,4 +1,4 @@
-"""Measured time of finished runs, machine time and cost of runs so far, and summaries of their steps."""
+"""Measured times of finished runs, machine time and cost of runs so far, and summaries of their steps."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import title
 
 MIN_SECONDS = 1e-3
-"""Shorter measured times are discarded: a clock may have been set back while the journal was written."""
+"""Least measured time that is used: a shorter one means that the clock was set back while the journal was written."""
 LEAST_LATER_STEPS = 5
-"""Fewest steps after the first for a mean step time. Steps of the shipped sweeps differ by up to 30 % (rows differ in
-length), so the mean of five is within 13 %."""
+"""Fewest steps after the first for a mean step time. Steps of the shipped sweeps differ by up to 30 % because rows
+differ in length, so the mean of five is within 13 %."""
 COMPILED = 10.0
-"""A step this many times longer than the median has compiled kernels again, for another shape."""
+"""A step this many times longer than the median has compiled kernels for a new shape."""
 
 
 def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of_one: float) -> Timing | None:
-    """Return a completed run as evidence for the time of later runs; None where it does not tell its pace. Only steps
-    that compiled no kernels count, or the compilation of a short run would be extrapolated to every step of a long
-    run. training, evaluation_of_one: seconds by the formulas alone."""
+    """Return the measured time of a completed run, to correct estimates of later runs; None where it has too few steps.
+    Steps in which kernels were compiled are left out, since a long run compiles no more than a short one. training,
+    evaluation_of_one: Seconds by formulas alone."""
     usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
     if run.completed is None or run.loaded_at is None or run.ended_at is None or usual is None or training <= 0:
         return None
@@ -48,7 +48,7 @@ def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Return the mean seconds of steps after the first that compiled no kernels; None for too few steps."""
+    """Return the mean seconds of steps after the first without compilation of kernels; None for too few steps."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -62,17 +62,17 @@ def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
-    """Cost of the machines that a sweep rents from Hugging Face."""
+    """Cost of the machines that a sweep rents from Hugging Face, in US dollars."""
 
     usd: float | None
     is_whole: bool
-    """False where an unknown cost has to be added."""
+    """False where the cost of a machine is unknown, so that the true cost is higher."""
     limit_usd: float | None
-    """Most that all jobs of the sweep can cost, over all payers; None where it has no limit any more."""
+    """Most that all jobs of the sweep can cost, for all payers together; None where the sweep has no limit any more."""
 
     @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00"; empty where the cost is not known."""
+        """Text such as "$0.40 of at most $5.00"; empty where the cost is not known."""
         if self.usd is None or not (self.usd or self.is_whole):
             return ""
         most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
@@ -81,21 +81,21 @@ class Rent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """Machine time and US dollars of runs so far. A rented machine is billed from its start to its end, so its cost
-    belongs to the sweep and is not divided among runs. Machines of one's own have no price."""
+    """Machine time and cost of runs so far. A rented machine is billed from its start to its end, so its cost belongs
+    to the sweep and is not divided among runs. The user's own machines have no price."""
 
     seconds: float = 0.0
-    """Machine time of all attempts."""
+    """Machine time of all attempts together."""
     is_whole: bool = True
-    """False where an unknown time has to be added."""
+    """False where the time of an attempt is unknown, so that the true time is longer."""
     attempts: int = 0
-    """Number of attempts that have begun, over all runs."""
+    """Number of attempts that have begun, of all runs together."""
     rent: Rent | None = None
-    """Rent so far; None without a rented machine, and for a visitor who does not pay for it."""
+    """Cost of rented machines so far; None without such, and for a visitor who does not pay for them."""
 
     @property
     def time_in_words(self) -> str:
-        """ "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
+        """Text such as "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
         if not self.seconds:
             return "" if self.is_whole else units.NOT_KNOWN
         return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
@@ -117,8 +117,8 @@ class Spent:
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> Spent:
-    """Return the machine time of all attempts of these runs. A running attempt counts until now (unix seconds), but
-    only until its last event while its engine cannot read it."""
+    """Return the machine time of all attempts of these runs. A running attempt counts until now (unix seconds); while
+    its engine cannot read the journal, only until its last event."""
     seconds, is_whole, attempts = 0.0, True, 0
     for run in runs:
         seconds += run.earlier_seconds
@@ -132,7 +132,7 @@ def device_time(runs: Iterable[RunRecord], now: float) -> Spent:
 
 
 FEW = 40
-"""Number of steps of each run where many runs are drawn together."""
+"""Number of steps of each run that charts of many runs draw."""
 
 
 class LossPoint(NamedTuple):
@@ -144,18 +144,18 @@ class LossPoint(NamedTuple):
 
 
 class StepSummary(NamedTuple):
-    """Summary of an ended run's steps for tables, estimates and charts; the steps themselves stay on disk."""
+    """Summary of an ended run's steps for tables, estimates and charts. The steps themselves stay on disk."""
 
     first: StepLogged
     last: StepLogged
     few: tuple[LossPoint, ...]
-    """At most FEW points of the loss, with the first and the last."""
+    """At most FEW points of the training loss, the first and the last step among them."""
     median_seconds: float | None
     usual_seconds: float | None
 
 
 def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged | LossPoint]:
-    """Return at most `most` (4 or more) steps: first, last, and the lowest and highest loss of equal parts between."""
+    """Return at most `most` steps (at least 4): first, last, and the lowest and highest loss of equal parts between."""
     if most == FEW and hasattr(steps, "summary"):
         return steps.summary.few
     if len(steps) <= most:

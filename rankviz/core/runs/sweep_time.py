@@ -1,4 +1,4 @@
-"""Time of a sweep: the estimate before it starts, and its progress and time left while it runs."""
+"""Time of a sweep: the estimate before it starts, and progress and time left while it runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,29 +17,29 @@ from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest
 
 EVALUATION_SHARE = 0.5
-"""Time of a forward pass over a row, in training steps per row without recomputation: 2P of 4P operations."""
+"""Time to evaluate one example over the time to train on it without recomputation: 2P of 4P operations."""
 ANSWER_PASSES = Range(1.0, 3.0, 20.0)
-"""Cost of one greedy answer, in forward passes over its row. Measured 1.8 to 3.3 with SmolLM2-135M on one thread
-(26 November 2026); on a GPU, and for long answers, a token may cost a pass."""
+"""Time of one greedy answer over the time of a forward pass on its example. Measured 1.8 to 3.3 with SmolLM2-135M on
+one thread (26 November 2026); on a GPU, and for long answers, each token may take a pass."""
 SHOWN_TOKENS = 64
-"""Token limit of one answer that is kept to be read."""
+"""Most tokens of an answer that is stored for people to read."""
 SHOWN_SECONDS = 20.0
-"""Shortest time limit, in seconds, for generating the sample answers that a run keeps for people to read. Where the
-evaluation just before took longer, its time is the limit."""
+"""Time limit in seconds for the answers that a run stores for people to read; the time of the last evaluation, if
+longer."""
 SHOWN_TIME = Range(1.0, 5.0, SHOWN_SECONDS)
 NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepTime:
-    """Estimated seconds of a sweep by part."""
+    """Estimated seconds of the parts of a sweep."""
 
     load: Range
     training: Range
     other: Range
-    """Evaluations, answers, and the rest of all runs."""
+    """Evaluations, answers, and all else in runs that is not training."""
     longest_run: Range
-    """Longest run with evaluation of the base, without loading: at each end the longest of any run."""
+    """Longest run, with evaluation of the base but without loading. Each end is the longest of any run."""
 
     @property
     def total(self) -> Range:
@@ -48,28 +48,28 @@ class SweepTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedSweep:
-    """Estimate of a sweep on one device."""
+    """Estimated time and memory of a sweep on one device."""
 
     device_name: str
     runs: int
     truncations: int
     ranks: Mapping[int, RunEstimate]
     time: SweepTime | None
-    """None on a GPU whose speed is not known."""
+    """Estimated time; None on a GPU of unknown speed."""
     pace: Pace | None = None
     parts: int = 1
-    """Number of workers that may train the sweep at once on that engine; 1 where it is not known."""
+    """Number of workers that may train the sweep at once on its engine; 1 where not known."""
     run_minutes: int | None = None
     """Minutes after which the server ends a run; None without a limit."""
 
     @property
     def seconds(self) -> Range | None:
-        """Seconds of the whole sweep (loading, training, evaluations); None where the time is not known."""
+        """Seconds of the whole sweep, with loading and evaluations; None where the time is not known."""
         return self.time.total if self.time else None
 
     @property
     def too_long(self) -> str:
-        """Sentence where a run may reach the server's time limit before it completes; empty otherwise."""
+        """Warning that a run may reach the server's time limit before it completes; empty otherwise."""
         if self.time is None or self.run_minutes is None or self.time.longest_run.high <= 60 * self.run_minutes:
             return ""
         longest, minutes = units.duration(self.time.longest_run.high), units.counted(self.run_minutes, "minute")
@@ -77,7 +77,7 @@ class ExpectedSweep:
 
     @property
     def sentences(self) -> Sequence[str]:
-        """Announcement of the sweep: device and time, the basis of the estimate, and warnings."""
+        """Sentences shown before the start: device and time, sources of the estimate, and warnings."""
         runs, time, span = units.counted(self.runs, "run"), self.time, units.time_span
         if self.truncations:
             which = "the highest rank " if self.runs > 1 else ""
@@ -105,8 +105,8 @@ def sweep_time(
     pace: Pace | None = None,
 ) -> SweepTime | None:
     """Estimate the time of a sweep: the base is loaded and evaluated once, each run trains and is evaluated, and each
-    truncation trains its recovery steps and is evaluated. estimates: of each run, from estimate_run; None is returned
-    if one has no time."""
+    truncation trains its recovery steps and is evaluated. estimates: From estimate_run, one per run; the result is None
+    if one of them has no time."""
     training, other, longest = NOTHING, NOTHING, NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:
@@ -122,8 +122,8 @@ def sweep_time(
 
 
 def _other(run: RunRequest, training: Range, pace: Pace | None, *, evaluations: int) -> Range:
-    """Return seconds of evaluations, answers and the rest of one run. evaluations: 2 for the first run of a worker,
-    which evaluates the base too; else 1."""
+    """Return the seconds of one run that are not training: evaluations, answers and the rest. evaluations: 2 for the
+    first run of a worker, which evaluates the base too, else 1."""
     passes, one = evaluations + len(run.cut_ranks), evaluation_of_one(run, training)
     answered = min(run.exact_match_examples, run.held_out_examples)
     rows = one.times(passes * run.held_out_examples).plus(one.multiplied(ANSWER_PASSES).times(passes * answered))
@@ -134,35 +134,35 @@ def _other(run: RunRequest, training: Range, pace: Pace | None, *, evaluations: 
 
 
 def evaluation_of_one(run: RunRequest, training: Range) -> Range:
-    """Return the seconds of one held-out example's forward pass. training: seconds of the run's training."""
+    """Return the seconds to evaluate one held-out example. training: Seconds of the run's training."""
     return training.times(EVALUATION_SHARE / (run.max_steps * run.training.rows_per_step))
 
 
 LEAST_STEPS = 2
-"""Fewest steps for a pace: the first step also compiles kernels."""
+"""Fewest steps from which a step time is computed; the first step also compiles kernels."""
 LEAST_SECONDS_LEFT = 1.0
-"""Lowest time left shown for a sweep that has not ended."""
+"""Least time left that is shown for a sweep that has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepProgress:
-    """Progress of a sweep and the time left."""
+    """Progress of a running sweep, and its time left."""
 
     number: int | None
-    """Number of the current run, from 1; None while none is running."""
+    """Number of the current run in the sweep, from 1; None while none is running."""
     runs: int
     stage: str
-    """Stage of the current run and its progress: "evaluating the base, 16 of 64 examples"."""
+    """Stage of the current run with its progress: "evaluating the base, 16 of 64 examples"."""
     seconds_left: float | None
-    """Estimated seconds until the whole sweep ends; None where it is not known."""
+    """Estimated seconds until the whole sweep ends; None where not known."""
     share: float | None
-    """Share of the whole sweep's time that has passed; None where it is not known."""
+    """Elapsed share of the whole sweep's time, 0 to 1; None where not known."""
     trouble: str = ""
     """Reason why the end is not known, as a sentence: the journal cannot be written, or a cancel was requested."""
 
     @property
     def sentence(self) -> str:
-        """The progress in words; empty while no run is running."""
+        """Progress as a sentence; empty while no run is running."""
         if self.number is None:
             return ""
         ending = self.trouble or f"Time left: {self.left_in_words}."
@@ -174,8 +174,8 @@ class SweepProgress:
 
 
 def progress_of(sweep: Sweep, now: float, time: SweepTime | None = None) -> SweepProgress:
-    """Return a sweep's progress. now: unix seconds. time: estimate of the whole sweep, used until steps are measured
-    and for what is not training; None where it is not known."""
+    """Return a sweep's progress. now: Unix seconds. time: Estimate of the whole sweep, used until steps are measured
+    and for parts that are not training; None where not known."""
     running = sweep.running
     begun = [run.started_at for run in sweep.runs if run.state is RunState.RUNNING and run.started_at]
     work, left = _work_left(sweep, now, time)
@@ -190,7 +190,7 @@ def progress_of(sweep: Sweep, now: float, time: SweepTime | None = None) -> Swee
 
 
 def stage_in_words(run: RunRecord) -> str:
-    """Return the current stage with its progress; empty where there is no stage."""
+    """Return a run's current stage with its progress as text; empty before the first stage."""
     progress = run.stage_progress
     if run.stage == events.TRAINING and run.steps:
         return f"{events.TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
@@ -204,8 +204,8 @@ def stage_in_words(run: RunRecord) -> str:
 
 
 def _work_left(sweep: Sweep, now: float, time: SweepTime | None) -> tuple[float | None, float | None]:
-    """Return seconds of work left, and seconds until the last worker ends; (None, None) where not known. Training takes
-    as long as the steps so far, and the rest of each run the same time, by the estimate."""
+    """Return the seconds of work left, and the seconds until the last worker ends; (None, None) where not known.
+    Training is assumed to go on at the measured step time; all else in a run takes the estimated time."""
     unended, begun = [run for run in sweep.runs if not run.state.ended], [run.started_at for run in sweep.runs]
     if not unended or not any(begun):
         return None, None

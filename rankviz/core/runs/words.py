@@ -9,7 +9,7 @@ from rankviz.units import counted
 
 
 def sweep_title(sweep: Sweep) -> str:
-    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16"; with a fast curve, "(r = 16 truncated to 1, 2)" added."""
+    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16"; for a fast curve with "(r = 16 truncated to 1, 2)"."""
     request = sweep.runs[0].request
     ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
     lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
@@ -19,7 +19,7 @@ def sweep_title(sweep: Sweep) -> str:
 
 
 def still_training(sweep: Sweep) -> str:
-    """Say that a sweep cannot be judged yet, with the number of ended runs; empty where all have ended."""
+    """Say that a sweep cannot be judged yet, with its number of ended runs; empty where all have ended."""
     if sweep.ended:
         return ""
     ended = sum(run.state.ended for run in sweep.runs)
@@ -29,8 +29,8 @@ def still_training(sweep: Sweep) -> str:
 
 
 def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
-    """Return a distinct name of each sweep by its id. names: functions from short to long; the first that gives all
-    sweeps different names is used, else the last with the id appended."""
+    """Return a distinct name for each sweep, by sweep id. names: Functions that make a name, from short to long. The
+    first one with different names for all sweeps is used; if there is none, the last one with the id appended."""
     for name in (*names, lambda sweep: f"{names[-1](sweep)} ({sweep.sweep_id})"):
         by_id = {sweep.sweep_id: name(sweep) for sweep in sweeps}
         if len(set(by_id.values())) == len(by_id):
@@ -39,19 +39,19 @@ def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mappi
 
 
 def base_name(base: str) -> str:
-    """Return a model's own name, without its owner or folder."""
+    """Return a model's own name, without owner or folder."""
     return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
 
 
 def data_name(data: str) -> str:
-    """Return a sample's id, or a file's name without the fingerprint that the store prepends."""
+    """Return a sample's id, or a file's name without the fingerprint that the store puts before it."""
     name = data.rsplit("/", 1)[-1]
     digest, _, rest = name.partition("-")
     return rest if rest and len(digest) == 16 else name
 
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
-    """Return labels by run id. runs: those to label; None labels the whole sweep."""
+    """Return short labels of runs by run id. runs: Runs to label; None labels the whole sweep."""
     by_rate = len({run.request.learning_rate for run in sweep.runs}) > 1
     by_seed = len({run.request.seed for run in sweep.runs}) > 1
     return {
@@ -63,7 +63,7 @@ def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping
 
 
 def made_of(sweep: Sweep) -> str:
-    """Return the properties by which sweeps of one model differ: "phonemes, 400 steps"."""
+    """Return how a sweep differs from other sweeps of its model: "phonemes, 400 steps"."""
     request = sweep.runs[0].request
     return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
 
@@ -73,25 +73,25 @@ MOST_NAMED = 4
 
 
 class Place(NamedTuple):
-    """Location where a run trains: engine and machine."""
+    """Location at which a run trains: an engine and a machine."""
 
     engine: str = ""
     where: str = ""
-    """Machine for people: "GPU 1", "node-3", "l4x1"; empty, or the engine's title, if nothing more is known."""
+    """Name of the machine to show: "GPU 1", "node-3", "l4x1". Empty, or the engine's title, where not known."""
 
     @property
     def in_words(self) -> str:
-        """ "Ray cluster, node-0"; empty where nothing is known."""
+        """Text such as "Ray cluster, node-0"; empty where nothing is known."""
         return ", ".join(dict.fromkeys(filter(None, [title(self.engine), self.where])))
 
 
 def title(engine: str) -> str:
-    """Return an engine's title for use within a sentence."""
+    """Return an engine's title, as within a sentence."""
     return TITLES.get(engine, engine)
 
 
 def all_in_words(places: Iterable[Place]) -> str:
-    """Return "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
+    """Return a text such as "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
     words = list(dict.fromkeys(filter(None, (place.in_words for place in dict.fromkeys(places)))))
     more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
     return "; ".join(words[:MOST_NAMED]) + more
@@ -101,8 +101,8 @@ AFTER_OTHERS = "It starts when another run of its sweep has ended."
 
 
 def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> Iterator[str]:
-    """Yield sentences on why a queued run has not started; none where it has, or only waits for its turn. has_job:
-    whether an engine has started a job with the run."""
+    """Yield sentences on why a queued run has not started; none where it has started or only waits for its turn.
+    has_job: True where an engine has started a job that will train the run."""
     if run.state is not RunState.QUEUED:
         yield "" if run.state.ended else run.waits
         return
@@ -113,6 +113,6 @@ def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> Iterator[str
 
 
 def cancel_in_words(runs: Sequence[RunRecord]) -> str:
-    """Say that a cancel of these runs was requested."""
+    """Return a sentence that the cancellation of these runs was requested."""
     cost = ", and costs," if any(run.engine == HF_JOBS for run in runs) else ""
     return f"A cancel was requested. The job goes on{cost} until that is done."

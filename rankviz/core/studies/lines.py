@@ -1,4 +1,4 @@
-"""Published rank studies as frozen data: points joined to lines, their distance from a model, and counts."""
+"""Published studies of rank as frozen data: points joined to lines, their distance from a model, and counts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,62 +9,62 @@ from typing import Literal, NamedTuple
 from rankviz.units import count
 
 RL = "rl"
-"""Reinforcement learning; both a kind of task and a use case."""
+"""Reinforcement learning: name of a kind of task and of a use case."""
 TaskKind = Literal["simple", "instruction", "complex", "pretraining", "rl"]
 Role = Literal["main", "detail", "forgetting", "cost"]
-""" "main": the quality that the chart of a study shows. "detail": its other metrics, shorter trainings, and learning
-rates that were not the best of their rank. "forgetting": the base's earlier abilities. "cost": no quality."""
+"""What a point shows. "main": the quality in the study's chart. "detail": its other metrics, shorter trainings, and
+learning rates that were not the best of their rank. "forgetting": abilities of the base. "cost": no quality."""
 ExpertScheme = Literal["shared-outer", "divided"]
 SCHEME_WORDS: dict[ExpertScheme | None, str] = {
     None: "each expert has the whole rank, or none is adapted",
     "shared-outer": "all experts of a layer share one LoRA factor, as in Tinker",
     "divided": "each expert has the rank divided by the number of active experts",
 }
-"""Ways to adapt experts; None is the default of PEFT and Unsloth, without expert_rank."""
+"""Clause on each way to adapt experts; None is the default of PEFT and Unsloth, without expert_rank."""
 SCHEME_LABELS: dict[ExpertScheme, str] = {
     "shared-outer": "experts share a factor",
     "divided": "experts at r / active",
 }
 SCHEME_OF_EXPERT_RANK: dict[int | str, str | None] = {"r": None, "r/active": "divided"}
-"""Published scheme by expert_rank; other values of expert_rank match no published scheme."""
+"""Published scheme that equals a value of expert_rank; other values equal no published scheme."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Parts of the blocks that have adapters; "all weights" is full fine-tuning, "none" the untrained base."""
 FULL = "full"
 LOSSES = ("test_nll", "val_loss", "eval_loss", "train_nll_unseen_batches")
-"""Losses per token of a language model on text that it was not trained on; no losses of classifiers."""
+"""Metrics that are a language model's loss per token, on text that it was not trained on."""
 LABEL_LENGTH = 30
 LEAST = 1e-9
-"""Smallest best value for which other values are given as shares of it."""
+"""Smallest best value by which other values are divided to give shares."""
 LORA_METHODS = ("lora", "rslora", "dora")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A published study: source of its points, tuning policy and caveats."""
+    """A published study: where its points come from, how it tuned, and caveats."""
 
     study_id: str
     label: str
     citation: str
     source: str | None
-    """Link; None for files added on this page, and where no public page is known."""
+    """Link to the study; None for files added on this page, and where no public page is known."""
     licence: str
     task_kind: TaskKind | None
     examples: int | None
-    """Number of training examples as the study states it, rounded; None where it does not."""
+    """Number of training examples, as the study states it; None where it does not."""
     learning_rate_tuned_per_rank: bool
     learning_rate_tuned_per_method: bool
     learning_rate_and_alpha_policy: str
     caveat: str
     checked: str
     expert_scheme: ExpertScheme | None = None
-    """Scheme by which a mixture's experts are adapted; None where each has the full rank, or none is adapted."""
+    """Scheme by which experts are adapted; None where each expert has the full rank, or none is adapted."""
     own: bool = False
-    """True for a study added on this page: drawn with the published ones, but never counted."""
+    """True for a study added on this page, which is drawn with the published ones but never counted."""
 
     @property
     def counted(self) -> bool:
-        """True if counts over published studies include it. A study without a kind of task (images) is only drawn."""
+        """True where counts over published studies include it; studies without a kind of task are only drawn."""
         return not self.own and self.task_kind is not None
 
     @property
@@ -85,12 +85,12 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudiedModel:
-    """Base model of a study."""
+    """Base model that a study trained."""
 
     base_model: str
-    """Name that the study uses."""
+    """Name of the model in the study."""
     model_id: str | None
-    """Id of the catalogue model with the same shapes; None where there is none."""
+    """Id of the catalogue's model with the same shapes; None where there is none."""
     family: str
     parameters: int | None
     source: str
@@ -100,7 +100,7 @@ class StudiedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityPoint:
-    """One value of one study; None means "not stated"."""
+    """One published value of quality. None means "not stated"."""
 
     study_id: str
     base_model: str
@@ -110,20 +110,20 @@ class QualityPoint:
     role: Role
     method: str
     target_modules: str
-    """Target modules in the study's own words."""
+    """Target modules as the study names them."""
     facet: Facet
     rank: int | None
-    """None for full fine-tuning and the untrained base."""
+    """Rank of the adapter; None for full fine-tuning and the untrained base."""
     lora_alpha: float | None
     learning_rate: float | None
     learning_rates_tried: int | None
     value: float
     standard_error: float | None
-    """None for a single run, or where the study gives no spread."""
+    """Standard error of the value; None for a single run, or where the study gives no spread."""
     base_value: float | None = None
     reference_learning_rate: float | None
     value_at_reference_rate: float | None
-    """Value of this rank at reference_learning_rate, which was not tuned, where the study has both."""
+    """Value of this rank at the untuned reference_learning_rate; None where the study does not have it."""
     trainable_parameters: int | None
     adapter_bytes: int | None
     peak_memory_bytes: int | None
@@ -135,7 +135,7 @@ class QualityPoint:
 
     @property
     def is_loss(self) -> bool:
-        """True if the metric is a loss per token, which is compared with others as a share."""
+        """True where the metric is a loss per token, which is compared as a share of the best loss."""
         return self.metric in LOSSES
 
     def better_than(self, other: "QualityPoint") -> bool:
@@ -144,8 +144,8 @@ class QualityPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Points of one study that a chart may join, smallest rank first. full: full fine-tuning on the same data, at its
-    best learning rate, where the study has it."""
+    """Points of one study that a chart joins, the smallest rank first. full: Full fine-tuning on the same data at its
+    best learning rate; None where the study has none."""
 
     study: Study
     model: StudiedModel
@@ -162,18 +162,18 @@ class Line:
 
     @cached_property
     def best(self) -> QualityPoint:
-        """The best point; of equal values the one with the smaller rank."""
+        """The best point; of equal values that of the smallest rank."""
         sign = -1 if self.first.higher_is_better else 1
         return min(self.points, key=lambda point: (sign * point.value, point.rank))
 
     @property
     def adapts_experts(self) -> bool:
-        """True for a mixture of experts with targets beyond attention."""
+        """True for a mixture of experts whose adapters are not on attention alone."""
         return self.model.has_experts and self.first.facet != "attention"
 
     @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """Scheme of the experts if not PEFT's default; equal ranks then do not have equal parameters."""
+        """Scheme by which experts are adapted, if not PEFT's default; equal ranks then differ in parameters."""
         return self.study.expert_scheme if self.adapts_experts else None
 
     @property
@@ -182,17 +182,17 @@ class Line:
 
     @property
     def has_shares(self) -> bool:
-        """True if values can be given as shares of the best value, which must not be 0."""
+        """True where values can be divided by the best value, which must not be 0."""
         return abs(self.best.value) >= LEAST
 
     def short_of_best(self, value: float) -> float:
-        """Return how much worse a value is than the best rank's, as a share of the latter. Requires has_shares."""
+        """Return how much worse a value is than the best rank's, as a share of the best. Requires has_shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
 
 
 class Evidence:
-    """All points, with their studies and base models."""
+    """All published and added points, with their studies and base models."""
 
     def __init__(self, studies: Iterable[Study], models: Iterable[StudiedModel], points: Iterable[QualityPoint]):
         self.studies = {study.study_id: study for study in studies}
@@ -215,7 +215,7 @@ class Evidence:
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        """All points that have a rank, grouped to lines, in the order of the points."""
+        """All points that have a rank, joined to lines, in the order of the points."""
         by_line: dict[tuple, list[QualityPoint]] = {}
         full: dict[tuple, QualityPoint] = {}
         for point in self.points:
@@ -248,7 +248,7 @@ def _compared(point: QualityPoint) -> tuple:
 
 
 def facet_of(parts: Sequence[str]) -> Facet:
-    """Return the facet of adapters on these parts of a model (core.model.spec.LayerPart)."""
+    """Return the name for adapters on these parts of the blocks."""
     blocks = set(parts) & {"attention", "mlp"}
     if blocks == {"attention", "mlp"}:
         return "attention and mlp"
@@ -259,7 +259,7 @@ SHORT_NAMES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def module_names(target_modules: str) -> tuple[str, ...]:
-    """Return the module names of "q,v" or "q_proj,v_proj"; empty where a study uses other words."""
+    """Return the module names in a study's words, such as "q,v" or "q_proj,v_proj"; empty for other words."""
     names = tuple(f"{name}_proj" if name in SHORT_NAMES else name for name in target_modules.split(","))
     return names if all(name.endswith("_proj") for name in names) else ()
 
@@ -267,20 +267,20 @@ def module_names(target_modules: str) -> tuple[str, ...]:
 Alpha = Literal["fixed", "r", ""]
 ALPHA_WORDS: dict[Alpha, str] = {"fixed": "with alpha fixed", "r": "with alpha = r", "": "without a stated alpha"}
 NEAR_RANKS = 4
-"""Ratio of ranks up to which the ranks of a line share their learning rates."""
+"""Ratio of ranks up to which best learning rates of a line are taken together."""
 
 
 class Share(NamedTuple):
-    """Number of comparisons in which a statement held."""
+    """Number of comparisons (count of comparisons) in which a statement was true."""
 
     count: int
     comparisons: int
     line: Line
-    """Longest training of the nearest study, to be cited."""
+    """Line to cite: the longest training of the nearest study."""
 
 
 class RatesTuned(NamedTuple):
-    """Range of the best learning rates at ranks near the requested one. of: one base model, or all models."""
+    """Lowest and highest of the best learning rates at ranks near a rank. of: One base model, or all models."""
 
     ranks: Sequence[int]
     low: float
@@ -300,10 +300,10 @@ def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
 
 
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
-    """Return the best learning rates of a line at ranks within a factor NEAR_RANKS of r, or else at its rank nearest
-    to r; None unless tuned at each rank. With alpha / r as the scale, the best rate hardly depends on the rank (LoRA
-    Without Regret, Schulman et al. 2025), and a grid of three or four rates does not locate it better than this
-    range."""
+    """Return the best learning rates of a line at ranks within a factor NEAR_RANKS of r, or else at its rank nearest to
+    r; None unless the study tuned the rate at each rank. With the scale alpha / r, the best rate hardly depends on the
+    rank (LoRA Without Regret, Schulman et al. 2025), and a grid of three or four rates does not locate it better than
+    this range."""
     points = [point for point in line.points if point.learning_rate is not None]
     if not line.study.learning_rate_tuned_per_rank or not points:
         return None
@@ -315,7 +315,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
 
 
 class RateByRank(NamedTuple):
-    """Best learning rate at a sweep's highest rank over that at its lowest, for sweeps with one rule for alpha."""
+    """Best learning rate at the highest rank of a sweep over that at its lowest, for sweeps with one alpha rule."""
 
     alpha: Alpha
     sweeps: int
@@ -335,36 +335,36 @@ class RateByRank(NamedTuple):
 
 
 SIMILAR_SIZE = 2.0
-"""Ratio of parameters up to which two models are of similar size."""
+"""Ratio of parameters up to which two models count as of similar size."""
 
 
 class Subject(NamedTuple):
-    """The model and kind of task by whose distance studies are sorted."""
+    """The model and kind of task from which distances of studies are measured."""
 
     names: frozenset[str]
-    """The model's id and the name that the user entered, in lower case."""
+    """Id of the model and the name that the user typed, in lower case."""
     model_id: str
-    """Empty for a model that could not be read."""
+    """Id of the model; empty for a model that could not be read."""
     family: str | None
     parameters: int | None
     task_kinds: tuple[TaskKind, ...]
-    """Kinds of study that apply; if empty, all studies that also have full fine-tuning."""
+    """Kinds of study that apply; empty for all studies that include full fine-tuning."""
     expert_rank: int | str = "r"
-    """Rank of a mixture's experts, as in LoraConfig."""
+    """Rank of each expert, as in LoraConfig."""
 
 
 class Near(NamedTuple):
-    """One base model of one study, with its lines and its similarities with the subject."""
+    """One base model of one study, with its lines and how it resembles the subject."""
 
     lines: tuple[Line, ...]
     why: tuple[str, ...]
-    """Similarities in words; empty where the study has nothing in common with the subject."""
+    """Phrases on what the study and the subject have in common; empty where nothing."""
     same_family: bool
     scheme_line: Line | None
-    """First line whose experts are adapted by another scheme than the subject's; None without one. Such a study is
-    not of the same model: r = 16 shared by experts is not r = 16 for each expert."""
+    """First line in which experts are adapted by another scheme than the subject's; None without one. Such a study does
+    not count as of the same model: r = 16 shared by all experts is not r = 16 for each expert."""
     order: tuple
-    """Distance from the subject, to sort by."""
+    """Distance from the subject, as a key to sort by."""
 
     @property
     def line(self) -> Line:
@@ -376,7 +376,7 @@ class Near(NamedTuple):
 
 
 def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
-    """Return every pair of study and base model among these lines, the nearest to the subject first."""
+    """Return each pair of study and base model among these lines, the nearest to the subject first."""
     by_pair: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.study.study_id, line.model.base_model), []).append(line)
@@ -384,8 +384,8 @@ def nearest(lines: Sequence[Line], subject: Subject) -> tuple[Near, ...]:
 
 
 def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Facet]) -> tuple[Line, ...]:
-    """Return lines that show the effect of rank on quality: at least two ranks, by one of the methods, with targets of
-    these facets. A study added on this page needs only the facets."""
+    """Return lines that show the effect of rank on quality: with at least two ranks, one of the methods and one of the
+    facets. Lines of a study added on this page need only the facets."""
     return tuple(
         line
         for line in evidence.lines

@@ -56,7 +56,7 @@ HERO_HEIGHT = 400
 MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
-"""Type of a widget's value by the type of its default; a number or nothing for other defaults."""
+"""Type of a widget's value, by the type of its default. A widget with another default has a number or None."""
 UNBROKEN = "r\u00a0=\u00a0"
 """"r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
@@ -64,7 +64,7 @@ FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 FORECAST = "Forecast: median (80 % band)"
 """Heading above the forecasts of all ranks."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
-"""Words for the base model in each precision."""
+"""Words for the precision of the base model's weights."""
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Pattern of the space between two sentences; a decimal point has no space after it."""
 

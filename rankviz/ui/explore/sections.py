@@ -47,8 +47,8 @@ LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """Return the values that a click on a change or a GPU sets, by widget of the question, without names of modules,
-    which follow the preset."""
+    """Return the values that a click on a change or a GPU sets, by widget of the question. Module names are left out,
+    since they follow the preset."""
     values, notes = link.read(dict(parse_qsl(change)))
     return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 
@@ -163,7 +163,7 @@ FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
 
 
 def build_studies(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section "Studies"; return the event that draws it. question: its widgets."""
+    """Build the section "Studies"; return the event that draws it. question: widgets of Explore's question, by name."""
     plain("<h2>Published studies</h2>", elem_id="evidence")
     with gr.Row(elem_classes="rv-bar"):
         looks = {"min_width": 170, "size": "md"}
@@ -199,7 +199,7 @@ def removed(api: Api) -> str:
 
 def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rslora: bool) -> View:
     """Return three figures of the nearest studies, one per group of targets, with a summary and sources. The button
-    that removes files is visible if there are any."""
+    that removes added files is visible if there are any."""
     methods = ("lora", *(["dora"] if dora else []), *(["rslora"] if rslora else []))
     subject = api.studies.subject(model or "", use_case)
     near = {}
@@ -277,7 +277,8 @@ def about(api: Api) -> str:
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
-    """Queue a probe with these settings; without a GPU here, with a CPU's in place of those that need one."""
+    """Queue a probe with these settings. Without a GPU on this machine, settings that need one get the values for a
+    CPU."""
     r, options, setup = rank_of(values), link.options_of(values), {"framework": values["framework"]}
     if api.workspace.here().cuda:
         setup |= {name: values[name] for name in ("precision", "optim", "checkpointing")}

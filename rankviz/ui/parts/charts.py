@@ -65,8 +65,8 @@ def json_text(value: object, **how: object) -> str:
 def sweep_chart(
     judged: Sequence[tuple[Sweep, Verdict | None]], *, height: int, top: float | None = None, **how: Any
 ) -> tuple[str, str]:
-    """Return a figure of sweeps as a chart's value, and its source as plain text. top: upper end of the quality axis;
-    None for what the values need. Other arguments as for sweep_info."""
+    """Return a figure of sweeps as a chart's value, and its source as plain text. top: Upper end of the quality axis;
+    None to fit the values. Other arguments as for sweep_info."""
     info = sweep_info(judged, **how)
     drawing = sweep_figure.drawing(info, height=height)
     if top is not None:

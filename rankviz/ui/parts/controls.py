@@ -30,7 +30,8 @@ def hidden(script: str | None = None, *, value: Any = "", elem_id: str | None = 
 
 
 def plain(value: str = "", *, elem_id: str | None = None, script: str | None = None) -> gr.HTML:
-    """Return HTML in the page's own styles, without Gradio's prose styles. script: what makes it report events."""
+    """Return HTML in the page's own styles, without Gradio's prose styles. script: JavaScript that makes it report
+    events."""
     return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 
@@ -58,7 +59,7 @@ def handed(file: gr.DownloadButton) -> dict[str, Any]:
 
 
 def busy_line(line_id: str) -> gr.HTML:
-    """Return the line in which `busy` shows that something takes a while."""
+    """Return the line in which `busy` shows that work takes a while."""
     return plain(f'<div id="{line_id}" class="rv-busy" role="status"></div>')
 
 
@@ -77,7 +78,7 @@ TEXT = partial(gr.Textbox, max_lines=1, min_width=100)
 CHECK = partial(gr.Checkbox, min_width=100)
 CHOICE = partial(gr.Dropdown, interactive=True)
 NUMBER = partial(gr.Number, precision=0, step=1, min_width=120, interactive=True)
-"""Box for a whole number. It has no minimum: Gradio would drop the event, while the core says what to change."""
+"""Box for a whole number. It has no minimum: Gradio would drop the event, and the core's error says what to change."""
 LISTS = (CHOICE, gr.Radio, gr.CheckboxGroup)
 EXPERT_RANK = {"label": "Rank of each expert: choose, or enter a number", "allow_custom_value": True}
 """Arguments of the dropdown for the rank of experts (PEFT's rank_pattern): a rule, or a number that the user types."""

@@ -19,7 +19,7 @@ FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
 
 
 def markup(name: str) -> str:
-    """Return a template of assets/html, for `format`."""
+    """Return a template of assets/html, whose places are filled by `format`."""
     return (ASSETS / "html" / f"{name}.html").read_text(encoding="utf-8").strip()
 
 
@@ -69,7 +69,7 @@ def exact_span(ends: Any, unit: str = "") -> str:
 
 
 def tag(name: str, content: str | Cell, css: str = "") -> str:
-    """Return an element with a text, and the exact value on hover."""
+    """Return an HTML element with a text, whose exact value is shown on hover."""
     cell = content if isinstance(content, Cell) else Cell(content)
     attributes = {"class": css, "title": cell.title}
     written = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items() if value)
@@ -118,7 +118,7 @@ def _row(row: Row, left: int, ticking: bool) -> str:
 
 
 def link(text: str, url: str) -> str:
-    """Return markup as a link to another site."""
+    """Return a link to another site as HTML."""
     return f'<a href="{escape(url)}" target="_blank" rel="noopener">{text}</a>'
 
 

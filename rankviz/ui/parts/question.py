@@ -182,7 +182,7 @@ def rank_of(values: Mapping[str, Any]) -> int:
 def ask(values: Mapping[str, Any]) -> Question:
     """Return the widgets' values as a question for the slider's stops, the chosen rank, half of it and twice it.
     Without a length, it has the assumed length, which length_note states. Values arrive from a browser or from anyone's
-    HTTP call, and the core checks them. Only the rank is checked here, because the ranks are made of it."""
+    HTTP call, and the core checks them. Only the rank is checked here, because other ranks are computed from it."""
     r = rank_of(values)
     ranks = tuple(sorted({*STOPS, r, max(1, r // 2), min(MAX_RANK, 2 * r)}))
     return question_of(options_of(values) | {"ranks": ranks}, data_of(values)).with_assumed_length()[0]

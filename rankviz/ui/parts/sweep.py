@@ -44,7 +44,7 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
 
     Args:
         tab: Start of the elements' ids, "train" or "sweep".
-        whole: True adds what reads, shares and deletes a sweep: buttons, its owner, and the metric that judges it.
+        whole: True adds widgets to read, share and delete a sweep: buttons, its owner, and the metric that judges it.
         state: Initial HTML of the state.
     """
     w: dict[str, Any] = {"status": plain(state, elem_id=f"{tab}-status")}
@@ -70,8 +70,8 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
 
 
 def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> None:
-    """Connect the buttons that cancel, extend and resume a sweep; each draws it again. drawing: event that draws.
-    line_id: line that says what takes a while."""
+    """Connect the buttons that cancel, extend and resume a sweep; each draws the sweep again. drawing: Event that
+    draws. line_id: Line that shows that work takes a while."""
     changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.starts.resume}
     for name, change in changes.items():
         words = "Cancelling …" if name == "cancel" else "Starting …"
@@ -262,7 +262,7 @@ def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, An
 
 def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> str:
     """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
-    computed, and empty for other engines. check: returns the plan there."""
+    computed, and empty for other engines. check: Returns the plan of the continued sweep."""
     with suppress(RankVizError):
         if api.starts.destination(sweep_id).engine != HF_JOBS:
             return ""
@@ -333,7 +333,8 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """Return the answers side by side, each with its sentence; a note in place of answers while the sweep trains."""
+    """Return the short answers of a sweep side by side, each with its sentence; a note instead while the sweep
+    trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
@@ -411,7 +412,8 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
 
 
 def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return names and the different values of these mappings and of those in them, without empty values."""
+    """Return each name in these mappings, and in mappings nested in them, with its different values as text. Empty
+    values are left out."""
     values: dict[str, dict[str, None]] = {}
     for row in rows:
         nested = [each for each in row.values() if isinstance(each, Mapping)]

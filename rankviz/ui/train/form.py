@@ -59,8 +59,8 @@ OWN = (
     *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
     *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
 )
-"""Widgets that hold the option of their name; those of the adapter come first and fall back to their default where they
-are empty."""
+"""Widgets with the name of the option that they hold. Options of the adapter come first; an empty one gets its
+default."""
 DEFAULTS: dict[str, Any] = {
     **{name: TRAIN_OPTIONS[name].default for name in OWN},
     "data": TRAIN_OPTIONS["data"].default,
@@ -474,8 +474,8 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
 def _remote_plan(
     api: Api, shown: View, request: SweepRequest, engine: str, flavor: str | None, spend: float | None
 ) -> Plan | None:
-    """Return the plan of a sweep on an engine elsewhere, and show its machines. It may take that engine seconds: until
-    then, return None and ask again. Raise the RankVizError that the engine answers."""
+    """Return the plan of a sweep on an engine elsewhere, and show its machines. The engine may need seconds: until it
+    answers, return None; the page asks again. Raise the RankVizError that the engine answers."""
 
     def ask() -> tuple[list[tuple[str, str]], Plan | RankVizError]:
         machines = []

@@ -49,12 +49,12 @@ CANNOT_TRAIN = (
 )
 GONE = "Sweep {} is not here: it may have been deleted{}. The form stays as it is."
 RESTORING = '<p class="rv-empty" role="status">Reading the runs of this machine …</p>'
-"""Shown until the page is restored from its address."""
+"""HTML that is shown until the page is restored from its address."""
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
-    """Return what changed since the chosen sweep was last drawn; without one, the visitor's newest unfinished sweep is
-    chosen. sweep_id: None until the page is restored from its address, empty without a chosen sweep."""
+    """Return the parts that changed since the chosen sweep was last drawn. If none is chosen, the visitor's newest
+    unfinished sweep is. sweep_id: None until the page is restored from its address, empty without a chosen sweep."""
     if sweep_id is None:
         return View()
     sweep, status, chosen = None, "", {}
@@ -115,13 +115,13 @@ EXAMPLES = {
         "parameters to store them. Learning rate and steps differ too, so compare ranks within a sweep only.",
     ),
 }
-"""Id, title and lesson of the two recorded sweeps that Train shows while there is no other."""
+"""Id, title and lesson of the two recorded sweeps that Train shows while there is no other sweep."""
 TOP = 2.58
 """Upper end of the loss axis in both examples, in nats: 8 % above the highest run."""
 
 
 def examples(api: Api, *, sweep_id: str | None) -> View:
-    """Draw both recorded sweeps on one loss scale where the visitor has none and none is chosen; hide them elsewhere.
+    """Draw both recorded sweeps on one loss scale if the visitor has no sweep and none is chosen; else hide them.
     sweep_id: None until the page is restored from its address."""
     if sweep_id is None:
         return View()
@@ -299,8 +299,8 @@ def _changes(widgets: Mapping[str, Any]) -> list[Any]:
 def measuring(
     api: Api, training: View, question: Mapping[str, Any], tabs: gr.Tabs, mode: str = "quick"
 ) -> dict[str, Any]:
-    """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep. The
-    embedded model replaces a model that this machine would train and cannot."""
+    """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep.
+    Where this machine would train but cannot train the model, the embedded model replaces it."""
 
     samples = [(sample.title, sample.id) for sample in api.data.samples()]
 

@@ -13,12 +13,12 @@ from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
 
 IGNORED = -100
-"""Label of a token that is not learned."""
+"""Label of a token that is not trained on."""
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
-"""Characters of a row's text for each token of max_length; the rest is cut before tokenizing, which takes 250 MB for
-each MB of text. Prose has 2 to 6 characters per token."""
+"""Characters of a row's text per token of max_length. Longer texts are cut before they are tokenized, which takes 250
+MB for each MB of text. Prose has 2 to 6 characters per token."""
 TEMPLATE_SECONDS = 60.0
 """Processor seconds that a chat template may take for one row; milliseconds are usual."""
 
@@ -33,7 +33,7 @@ class Tokens:
 
     @property
     def targets(self) -> int:
-        """Number of tokens that the loss is over: never the first token of a row, which no token precedes."""
+        """Number of tokens that count in the loss. The first token of a row never does, since no token precedes it."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 
@@ -50,8 +50,8 @@ class HeldOutQuestion:
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
     """Return the row numbers (training, held out) of a shuffle with a fixed seed; at most half of the rows are held
-    out. Training rows that repeat a held-out row are left out, or the loss would measure memory. Raise BadDataError
-    where no training row is left."""
+    out. Training rows that repeat a held-out row are left out, since a model would know their answers by heart. Raise
+    BadDataError where no training row is left."""
     order = list(range(len(examples)))
     random.Random(SPLIT_SEED).shuffle(order)
     held_out = min(held_out, int(LARGEST_HELD_OUT_SHARE * len(examples)))
@@ -76,8 +76,7 @@ class SweepData:
 
     def questions(self, count: int, *, may_be_cut: bool = False) -> dict[int, HeldOutQuestion]:
         """Return the first `count` held-out rows that can be answered, by their index in `held_out`. A row needs a
-        prompt within max_length, and an answer within it unless `may_be_cut`. Raise BadDataError if then there is
-        none."""
+        prompt within max_length, and an answer within it unless `may_be_cut`. Raise BadDataError if no row has both."""
         questions: dict[int, HeldOutQuestion] = {}
         for place, i in enumerate(self._held_out_rows):
             if len(questions) == count:

@@ -150,8 +150,8 @@ def answers(
 def exact_matches(
     model: Any, tokenizer: Any, questions: Mapping[int, HeldOutQuestion], *, examples: int, **options: Any
 ) -> tuple[int | None, ...]:
-    """Return for each held-out example 1 where the answer's text equals the reference's, else 0; None where no
-    question was made of the example. options: as for `answers`."""
+    """Return 1 for each held-out example where the answer's text equals the reference's, else 0; None for an example
+    that no question was made of. options: Further arguments of `answers`."""
     ends = end_tokens(model, tokenizer, questions.values())
     matches: list[int | None] = [None] * examples
     for place, (text, _) in answers(model, tokenizer, questions, **options).items():

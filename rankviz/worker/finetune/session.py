@@ -200,8 +200,8 @@ class Session:
     def _measured(
         self, model: Any, when: events.When, journal: Journal
     ) -> Iterator[events.Evaluated | events.Answered]:
-        """Yield the model's evaluation, then its answers to `shown` as text, which may take as many seconds (at least
-        SHOWN_SECONDS)."""
+        """Yield the model's evaluation, then its answers to `shown` as text. The answers may take as many seconds as
+        the evaluation did, at least SHOWN_SECONDS."""
         yield (evaluation := self.evaluate(model, when, journal))
         if not self.shown:
             return

@@ -40,7 +40,8 @@ IN_16_BIT = {
 
 
 class FusedAttention(torch.autograd.Function):
-    """Attention as in fused kernels: it keeps queries, keys, values, output and an fp32 number per head and token."""
+    """Attention as fused kernels compute it. For the backward pass it saves queries, keys, values, output, and an fp32
+    number per head and token."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -55,7 +56,8 @@ class FusedAttention(torch.autograd.Function):
 
 
 class GroupedProduct(torch.autograd.Function):
-    """Product behind torch.nn.functional.grouped_mm with frozen weights, which does not keep its input."""
+    """Product behind torch.nn.functional.grouped_mm with frozen weights. It does not save its input for the backward
+    pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -69,8 +71,8 @@ class GroupedProduct(torch.autograd.Function):
 
 
 class GpuOnMeta(TorchFunctionMode):
-    """Mode in which torch's functions on the meta device keep what they keep on a GPU, with or without 16-bit
-    autocast."""
+    """Mode in which torch's functions on the meta device save for the backward pass what they save on a GPU, with or
+    without 16-bit autocast."""
 
     def __init__(self, *, autocast: bool):
         super().__init__()
@@ -90,7 +92,7 @@ class GpuOnMeta(TorchFunctionMode):
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """Apply the fused kernel, which keeps a byte per element."""
+    """Apply the fused dropout kernel, which saves a byte per element."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
 
 
@@ -135,11 +137,11 @@ class LiveBytes(TorchDispatchMode):
 
 
 LENGTH = 256
-"""Tokens of a row: a few chunks of chunked linear attention. Twice as many change that attention's bytes per token by
-0.1 %, and those of other blocks not at all."""
+"""Tokens of a row: a few chunks of chunked linear attention. With twice as many, its bytes per token change by 0.1 %,
+and the bytes of other blocks do not change."""
 WAYS = {"bf16": (torch.bfloat16, False), "autocast": (torch.bfloat16, True), "fp32": (torch.float32, False)}
 UNMASKED = "fused_without_mask"
-"""Name under which transformers' SDPA is registered, because transformers makes no mask for unknown names."""
+"""Name under which transformers' SDPA is registered here: for unknown names, transformers makes no mask."""
 
 
 def block_activations(
@@ -208,13 +210,13 @@ class _CutModel:
         ]
 
     def _per_token(self, measure: Callable[[int], list[list[int]]]) -> list[list[int]]:
-        """Return what a second row adds, per token."""
+        """Return the bytes per token that a second row adds. measure: returns lists of bytes for a number of rows."""
         one, two = measure(1), measure(2)
         return [[round((b - a) / LENGTH) for a, b in zip(*both, strict=True)] for both in zip(one, two, strict=True)]
 
     def _saved(self, rows: int) -> list[list[int]]:
-        """Return three lists by block: bytes that autograd saves for the block and no earlier one, without the block's
-        input; bytes of that input where autograd saves it, else 0; bytes of that input in any case."""
+        """Return three lists by block: bytes that autograd saves for the block and for no earlier one, without the
+        block's input; bytes of that input where autograd saves it, else 0; bytes of that input in any case."""
         known = {tensor.untyped_storage()._cdata for tensor in (*self._model.parameters(), *self._model.buffers())}
         saved: list[dict[int, Any]] = [{} for _ in self._blocks]
         inputs: list[Any] = [None] * len(self._blocks)

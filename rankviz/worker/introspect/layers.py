@@ -71,8 +71,8 @@ def _makeable(value: Any, key: str = "") -> Any:
 
 
 def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return the config of the model's first `depth` blocks: with their count, and with each list that has one entry
-    per block (a string of letters in Nemotron-H) cut to them. Other towers (vision, audio) stay whole."""
+    """Return the config of the model's first `depth` blocks: their count is set, and each list with one entry per block
+    (a string of letters in Nemotron-H) is cut. Other towers (vision, audio) stay whole."""
     config = dict(config)
     nested = isinstance(config.get("text_config"), Mapping)
     text = dict(config["text_config"]) if nested else config
@@ -285,7 +285,8 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
 
 TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
 ACTIVATION_SECONDS = 20.0
-"""Seconds for measuring what blocks keep in training; one or two are usual, and an estimate can do without."""
+"""Time limit in seconds for measuring the bytes that blocks keep in training. It usually takes one or two seconds, and
+an estimate is possible without."""
 
 
 def introspect_file(config: str) -> dict[str, Any]:
@@ -304,7 +305,8 @@ def layers_of(config: Mapping[str, Any]) -> ModelSpec:
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """Return a ModelSpec as a dict, without id, name, source and the like, which the caller adds."""
+    """Return a ModelSpec as a dict. The caller adds the fields that a config does not give, such as id, name and
+    source."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

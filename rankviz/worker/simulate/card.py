@@ -38,7 +38,8 @@ ROUND_LARGE = 2 * 2**20
 
 
 MemoryBlock = tuple[int, int, bool]
-"""A piece of a segment that is in use: address, size, and True for a small one, which has another segment."""
+"""A used piece of a segment: address, size, and True for a small piece, since small pieces have segments of their
+own."""
 
 
 class Allocator:
@@ -54,7 +55,7 @@ class Allocator:
         """Free pieces as (size, address) in rising order; True: of small segments, False: of large segments."""
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        """End of each free piece by its start, and start by its end."""
+        """Addresses of both ends of each free piece: the end by its start, and the start by its end."""
         self._segments: dict[int, int] = {}
         self._next_address = 0
 

@@ -37,8 +37,8 @@ BLOCKWISE_LEAST = 4096
 
 
 class SimulatedRun:
-    """Two optimizer steps of a model's first `depth` blocks on one card, of TRL or of the PEFT script that RankViz
-    exports: one micro-step, then two where gradients are accumulated."""
+    """Two optimizer steps of a model's first `depth` blocks on one card, as TRL or the PEFT script of an export runs
+    them. The first has one micro-step, the second has two where gradients are accumulated."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class SimulatedRun:
         depth: int,
         split: int = 1,
     ):
-        """config: that of the whole model. split: number of first blocks whose backward pass is a moment of its
-        own."""
+        """config: that of the whole model. split: number of the first blocks, whose backward pass is a moment by
+        itself."""
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.card = lora, training, become(gpu)
         self.compute_dtype = compute_dtype(self.config["model_type"], training, bf16=self.card.supports_bf16)
@@ -61,10 +61,10 @@ class SimulatedRun:
         self.prepares = training.framework == "peft" and training.quantized
         """True where the program calls prepare_model_for_kbit_training."""
         self.held: Any = None
-        """What the program holds of the model's output until the backward pass is over."""
+        """Part of the model's output that the program holds until the end of the backward pass."""
 
     def run(self) -> Simulated:
-        """Run the steps, and return the bytes held."""
+        """Run the steps, and return the bytes of memory held at each moment."""
         as_on_a_card()
         model = self.build()
         gc.collect()
@@ -90,8 +90,9 @@ class SimulatedRun:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """Return a value where code reads one from a tensor: transformers checks whether all of a mask is set; on the
-        CPU, AdamW reads its number of steps, and OPT whether a block is dropped. Raise UserError for anything else."""
+        """Return a value where library code reads it from a tensor: transformers checks whether a whole mask is set; on
+        the CPU, AdamW reads its number of steps, and OPT whether a block is dropped. Raise UserError for anything
+        else."""
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:

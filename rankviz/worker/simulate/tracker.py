@@ -206,7 +206,7 @@ _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
 
 
 def _tolist(self: FakeTensor) -> Any:
-    """Return zeros for whole numbers, for transformers, which reads where each expert's tokens end."""
+    """Return a list of zeros for a tensor of whole numbers. transformers reads in it where each expert's tokens end."""
     return _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
 
 

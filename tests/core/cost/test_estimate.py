@@ -122,14 +122,25 @@ def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear
     return API.estimates.estimate(asked).estimate
 
 
+AVOIDS = {
+    "math": "Unsloth, torch 2.14 or newer, or padded batches avoid it.",
+    "eager": "A shorter length or a smaller batch needs less.",
+    "capped": "flash-attn 2.6.3 or newer avoids it.",
+    "padded": "The estimate assumes padded batches. A batch with examples of one length runs torch's math kernel,",
+}
+
+
 @pytest.mark.parametrize(
     ("model_id", "gpu", "setup", "kernel"),
     [
         (LLAMA, "A100-80GB (SXM)", {}, "flash"),
         (LLAMA, "H100-80GB SXM", {}, "cudnn"),
         (LLAMA, "T4", {}, "math"),  # grouped keys
+        (GPT_OSS, "A100-80GB (SXM)", {}, "eager"),  # attention sinks
+        ("tiiuae/falcon-7b", "A100-80GB (SXM)", {}, "math"),  # one key head, given without copies
         ("meta-llama/Llama-2-7b-hf", "T4", {}, "efficient"),  # as many key heads as query heads
         (LLAMA, "T4", {"framework": "unsloth"}, "efficient"),
+        (LLAMA, "A100-80GB (SXM)", {"data": MIXED}, "efficient"),
         (LLAMA, "T4", {"data": MIXED}, "efficient"),  # a mask: transformers copies keys to all heads
         (LLAMA, "T4", {"data": TRUNCATED}, "math"),  # all of one length, so no mask is made
         ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {}, "efficient"),  # from its window of 4,096 on
@@ -139,8 +150,15 @@ def on_card(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear
         ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
     ],
 )
-def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
-    assert kernel == on_card(model_id, gpu, **setup).attention_kernel
+def test_a_model_on_a_card_runs_one_kernel_and_a_matrix_is_said_with_what_avoids_it(model_id, gpu, setup, kernel):
+    estimate = on_card(model_id, gpu, **setup)
+    cases = {"google/gemma-2-9b": "capped", "tiiuae/falcon-7b": "eager"}
+    case = "padded" if (gpu, kernel, setup.get("data")) == ("T4", "efficient", MIXED) else cases.get(model_id, kernel)
+
+    assert kernel == estimate.attention_kernel
+    said = [note for note in estimate.notes if "matrix" in note]
+    assert [True] * (case in AVOIDS) == [AVOIDS[case] in note for note in said]
+    assert ("is eager" in "".join(said)) == (kernel == "eager")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_is_at_mo
     assert seconds.high / seconds.low <= 2
 
 
+@pytest.mark.parametrize(
+    ("estimated", "moves"), [((9, 10, 11), False), ((5, 10, 11), True), ((9, 10, 30), True), ((5, 10, 30), True)]
+)
+def test_a_pace_whose_range_holds_the_formulas_says_nothing_new(estimated, moves):
+    moved = replace(pace_of(timings(1.1), HERE, ASSUMPTIONS), spread=1.3).of(Range(*estimated))
+
+    assert pytest.approx((11 / 1.3, 11, 11 * 1.3) if moves else estimated) == (moved.low, moved.expected, moved.high)
+
+
 def test_after_two_runs_and_after_probes_the_range_is_wider():
     probes = timings(2.0, 2.0, 2.0, kind="probe")
 

@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig, lora_alpha
 from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
@@ -129,12 +129,34 @@ def test_the_experts_of_another_rank_keep_alpha_over_r(use_rslora, alphas):
     assert {} == plan_of(REMAPPED).patterns(LoraConfig(r=8))
 
 
-@pytest.mark.parametrize("wrong", ["r/2", 0, True])
-def test_a_wrong_expert_rank_is_refused(wrong):
-    with pytest.raises(
-        InvalidSettingError, match="expert_rank, unless it is one of r, r/active, r/all, must be a whole"
-    ):
-        LoraConfig(expert_rank=wrong).validate()
+OF_EXPERTS = "expert_rank, unless it is one of r, r/active, r/all, must be a whole number from 1 to 1,024"
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "wrong", "sentence"),
+    [
+        ("r", (1, 1024), (0, 1025, True), "Rank must be a whole number from 1 to 1,024"),
+        ("lora_alpha", (1e-9, 10**6), (0, 10**6 + 1), "Alpha must be a number above 0 and at most 1,000,000"),
+        ("expert_rank", (1, "r / all", " 10 24"), ("r/2", 0, True, 1025, "9" * 5000), OF_EXPERTS),
+        ("target_modules", ("qv", ["q_proj"]), ("", (), ("q_proj", "")), "No target modules are given. Name some"),
+        ("modules_to_save", ((), ["norm"]), ("norm",), "modules_to_save must be a list of names, not a text"),
+        (FLAGS[3], (None, True, False), (0, "on"), f"{FLAGS[3]} must be true or false"),
+        ("text_only", (True, False), (None, 1), "text_only must be true or false"),
+    ],
+)
+def test_a_setting_at_its_bound_is_taken_and_one_beyond_is_refused(name, taken, wrong, sentence):
+    for value in taken:
+        LoraConfig(**{name: value}).validate()
+    for value in wrong:
+        with pytest.raises(InvalidSettingError, match=f"^{sentence}"):
+            LoraConfig(**{name: value}).validate()
+
+
+def test_alpha_is_r_twice_r_or_a_number_up_to_a_million():
+    assert [8.0, 16.0, 0.5, 1e6] == [lora_alpha(rule, 8) for rule in (" R", "2r", "0.5", "1e6")]
+    for wrong in ("3r", "0", "-1", "nan", "1000001"):
+        with pytest.raises(InvalidSettingError, match=f"a number above 0 and at most 1,000,000 .got '{wrong}'"):
+            lora_alpha(wrong, 8)
 
 
 OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
@@ -286,7 +308,8 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
     (
         (TOY, "unsloth", {"finetune_mlp_modules": True}, "FastLanguageModel takes no finetune_mlp_modules for llama"),
         (OTHER, "unsloth", dict.fromkeys(FLAGS[2:], False), "finetune_mlp_modules are both off"),
-        (OTHER, ("self_attn.q_proj",), {}, "It takes names without dots"),
+        (OTHER, ("self_attn.q_proj",), {}, "^self_attn.q_proj: Unsloth .* It takes names without dots"),
+        (OTHER, "mlp", {FLAGS[3]: False}, "^Preset mlp: Unsloth"),
     ),
 )
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
@@ -297,6 +320,35 @@ def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings
 def test_without_a_gpu_a_flag_that_is_off_is_refused():
     with pytest.raises(InvalidSettingError, match="finetune_mlp_modules cannot be off here: without a GPU"):
         resolve(TOY, LoraConfig(finetune_mlp_modules=False), "unsloth", cuda=False)
+
+
+def test_parameters_by_place_and_modules_of_one_name_told_apart_by_what_holds_them():
+    vision = LinearLayer(path="visual.{}.attn.q_proj", in_features=8, out_features=8, blocks=(0, 1, 2), part="vision")
+    few = model(
+        (
+            *(ATTENTION[0], layer("conv.in_proj", 16, 4), layer("in_proj", 16, 4, blocks=(1,)), vision),
+            *(layer("mlp.0", 16, 4), replace(HEAD, kind="linear"), layer("attn.v_proj", 16, 4, kind="conv1d")),
+        ),
+        id="toy/few",
+    )
+    plan = plan_of(few, "all-linear", use_dora=True, modules_to_save=("embed_tokens",))
+
+    # 3 · (in + out), and a magnitude for each output
+    text = {(0, 0): 64, (0, 1): 64}
+    assert {
+        "self_attn.q_proj": {(0, 0): 3 * 32 + 16, (0, 1): 3 * 32 + 16},
+        "conv.in_proj": text,
+        "in_proj": {(0, 1): 64},
+        "attn.q_proj": {(1, block): 3 * 16 + 8 for block in range(3)},
+        "mlp.0": text,
+        "lm_head": {(2, 0): 3 * 116 + 100},
+        "v_proj": text,
+        "embed_tokens (in full)": {(2, 0): 1600},
+    } == plan.by_block(3)
+    experts = plan_of(REMAPPED, ("q_proj", "gate", "down_proj"))
+    assert {"q_proj": 32, "gate.weight": 20, "experts.down_proj": 96} == {
+        name: cells[0, 1] for name, cells in experts.by_block(1).items()
+    }
 
 
 KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
