@@ -44,10 +44,9 @@ REACH = {
     BESIDE: {"errors": 0, "numbers_ms": 1000, "pictures_ms": 1000, "arrival_ms": 2000, **MEMORY},
     OPEN_PAGES: {"errors": 0, "page_mb": 0.2},
 }
-"""The most of each figure, on two idle cores. cpu_ms is the processor time that a request costs the app, on average over
-a crowd; the other milliseconds are the p95 of a group of requests; memory is what is added
-to that of the app when it had just started, growth what is added over the second half of a visit, and page what one
-open page takes."""
+"""The most of each figure, on two idle cores. cpu_ms is the processor time that a request costs the app, on average
+over a crowd; other milliseconds are the p95 of a group of requests. Memory is what is added to that of the app when it
+had just started, growth what is added over the second half of a visit, and page what one open page takes."""
 ARRIVE_SECONDS = 10
 STILL_SECONDS = 3
 EVERY_SECONDS = 1.0
