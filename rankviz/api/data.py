@@ -26,7 +26,7 @@ SAMPLED = 2_000
 REMEMBERED = 16
 """Number of files whose contents are cached."""
 SHOWN_ROWS, SHOWN_CHARACTERS = 3, 20_000
-"""Number of rows that a preview shows, and characters of each of their texts at most."""
+"""SHOWN_ROWS: number of rows in a preview. SHOWN_CHARACTERS: most characters of each text in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

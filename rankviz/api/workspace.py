@@ -44,7 +44,8 @@ OPERATIONS, OPERATIONS_WAITING, OPERATION_SECONDS = 5, 4, 60.0
 """Limits of `start_line` and of `change_line`: operations at once, operations that wait, longest wait in seconds."""
 
 AT_ONCE, ATTEMPTS = 2, 2
-"""Look-ups on the Hub, and publications, at once; and attempts of a run whose worker, node or job is lost."""
+"""AT_ONCE: number of look-ups on the Hub, and of publications, at the same time. ATTEMPTS: number of attempts of a run
+that may be lost with their machine."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -344,7 +345,7 @@ class Workspace:
         return hardware.gpu_of_device(self.gpus, name, size)
 
     def device(self, environment: Mapping[str, Any]) -> Device:
-        """Return the training device that an environment describes."""
+        """Return the device for an estimate from the environment of a run: its GPU, memory and CPUs."""
         return Device(
             cpu_count=environment.get("cpu_count") or os.cpu_count() or 1,
             cpu_bf16=environment.get("cpu_bf16"),

@@ -127,5 +127,5 @@ def part(entries: Iterable[Entry], limit: int, offset: int) -> list[Entry]:
 
 
 def file(path: Path) -> FileJSON:
-    """Return the JSON with which Gradio serves a file."""
+    """Return the JSON of a file, from which Gradio makes the file's address."""
     return FileJSON(path=str(path), orig_name=path.name, meta=gr.FileData(path=str(path)).model_dump()["meta"])

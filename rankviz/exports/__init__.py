@@ -73,7 +73,8 @@ def write(
     learning_rate: float = LEARNING_RATE,
     notes: tuple[str, ...] = (),
 ) -> Written:
-    """Return the question's adapter at rank r in a format of FORMATS. notes: sentences to put before the recipe's."""
+    """Return the export file of the question's adapter at rank r, in a format of FORMATS. notes: sentences to put
+    before the recipe's notes."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]

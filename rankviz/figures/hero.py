@@ -231,7 +231,8 @@ class HeroInfo(NamedTuple):
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
-    """Return every rank at its cost, or on the rank axis where no costs are known. x: a key of X_LABELS."""
+    """Return the content of the trade-off chart: every rank at its cost, or at its place on the rank axis where no
+    costs are known. x: a key of X_LABELS."""
     if x not in X_LABELS:
         raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_LABELS)} (got {x}).")
     costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}

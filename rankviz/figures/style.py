@@ -65,7 +65,7 @@ NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
 
 
 def rgba(colour: str, alpha: float) -> str:
-    """Return a hex colour with an opacity, so that it suits a white and a dark page."""
+    """Return a hex colour with an opacity from 0 to 1, so that it suits a white and a dark page."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 

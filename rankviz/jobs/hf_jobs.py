@@ -42,7 +42,8 @@ from rankviz.store.journal import line_of, parse_request, request_text
 from rankviz.store.ownership import Ownership, WantedEngine
 
 MOST_RETURNING, MOST_RUNS = 100, 1000
-"""Number of an account's newest jobs that are searched for lost sweeps, and number of runs read from each job."""
+"""MOST_RETURNING: number of an account's newest jobs in which lost sweeps are searched for. MOST_RUNS: number of runs
+that are read from each of them."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
 """Seconds until Hugging Face lists a job that it has started, at most."""

@@ -196,7 +196,8 @@ READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
-"""Seconds for which machines and prices are cached, and seconds to wait for them or before a retry."""
+"""FLAVORS_SECONDS: time for which machines and prices are cached. SOON_SECONDS: time to wait for them, or before a
+retry."""
 MAX_LISTED = 20_000
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "

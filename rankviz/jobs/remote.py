@@ -145,7 +145,7 @@ class Remote(Engine):
 
     @abstractmethod
     def cancel_job(self, job: "RemoteJob") -> None:
-        """Ask the cluster to end a job, found by its handle, or by its name without one."""
+        """Ask the cluster to cancel a job, which is found by its handle, or else by its name."""
 
     def unsend(self, job: "RemoteJob") -> None:
         """Remove the sent files of a job that nobody reads any more."""

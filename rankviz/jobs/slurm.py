@@ -284,7 +284,7 @@ def end_of(states: frozenset[str], exit_code: int | None, reason: str = "") -> E
 
 
 def end_by(exit_code: int | None) -> End | None:
-    """Return how a job ended, from the exit code of its worker alone; None without one."""
+    """Return how a job ended, from the exit code of its worker alone; None without an exit code."""
     if exit_code is None:
         return None
     why = disk.FULL_SENTENCE if exit_code == DISK_FULL else local.describe_exit(exit_code)

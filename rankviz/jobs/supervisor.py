@@ -104,7 +104,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self.by_name, self.default = {each.name: each for each in self.engines}, self.engines[0].name
-        """Engines by name, and the name of the engine of runs that ask for none."""
+        """by_name: engines by name. default: name of the engine for runs that ask for none."""
         self._lock = FileLock(self.store.home / "supervisor.lock", thread_local=False)
         self._mutex = threading.RLock()
         self._thread: threading.Thread | None = None

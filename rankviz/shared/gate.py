@@ -95,7 +95,7 @@ def trusted(server: str, given: str) -> list[str]:
 
 
 def _names(given: str) -> list[str]:
-    """Return the names in a comma-separated list, as browsers send them."""
+    """Return the host names in a comma-separated list, in lower case and without spaces and final dots."""
     return [name for text in given.split(",") if (name := text.strip().lower().rstrip("."))]
 
 

@@ -25,7 +25,8 @@ PIECE_BYTES = 2**16
 """Bytes that are sent at once: the most that waits in memory for a slow visitor."""
 BEFORE = b"<script>window.gradio_config"
 PRIVATE = b',"api_visibility":"private"'
-"""Property of each event that the front end does not need. Gradio's clients do, but they read /config."""
+"""Part of each event's JSON that is removed from the page, since the page's script does not need it. Gradio's clients
+do, but they read /config."""
 
 
 Made = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]

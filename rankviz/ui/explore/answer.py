@@ -153,8 +153,8 @@ def given(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that the first screen of Explore shows. body: `values` or `search`, as `given` reads them;
-    `x`, the cost axis; `y`, the quality axis."""
+    """Return everything that the first screen of Explore shows. body: `values` or `search` for the question (see
+    `given`); `x`, the cost axis; `y`, the quality axis."""
     values = given(api, body)
     question, r = ask(values), values["r"]
     x, y = body.get("x") or X_DEFAULT, body.get("y") or None

@@ -145,7 +145,8 @@ def titled(title: str, body: str) -> str:
 
 
 def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") -> str:
-    """Return a sentence that unfolds markup of this module. name: keeps a fold open whose sentence changes."""
+    """Return markup that is folded under a sentence; a click on the sentence shows it. name: identifies the fold, which
+    stays open when its sentence changes."""
     attributes = (f' data-fold="{escape(name)}"' if name else "") + (" open" if is_open else "")
     return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 

@@ -337,7 +337,7 @@ ASKING = '<div class="rv-caption" role="status"><p>Asking{} for time, memory and
 HUB = "Hub"
 """Name of the check that warns only where the base must be downloaded and the Hub cannot be reached."""
 SHORT_ROWS = 240
-"""Maximum characters of a preview's examples for which the preview is unfolded."""
+"""Most characters of a preview's examples that are shown unfolded; longer ones are folded."""
 FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."

@@ -137,7 +137,8 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
 
 
 RUNNING_SECONDS, IDLE_SECONDS = 3.0, 30.0
-"""Seconds between polls with and without an unfinished sweep, which another program or page may have started."""
+"""Seconds between polls: RUNNING_SECONDS with an unfinished sweep, IDLE_SECONDS without one, since another program or
+page may start a sweep."""
 BASE_BUSY = """() =>
   RankViz.busy("base-busy", "Reading the layers of this base model …")"""
 FOLD = """() => {

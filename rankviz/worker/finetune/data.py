@@ -43,7 +43,7 @@ class HeldOutQuestion:
 
     prompt: list[int]
     reference: list[int]
-    """Learned tokens after the prompt, with the end token."""
+    """Tokens after the prompt that are trained on, with the end token."""
     texts: tuple[str, str] = ("", "")
     """Prompt and reference as text."""
 
