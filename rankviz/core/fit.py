@@ -57,9 +57,10 @@ class Setting:
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
         """Return the setting for one rank of an estimate."""
-        row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
-        one = replace(answer, ranks=(row,), question=question)
-        return cls(one, assumptions, one.model, question, one.gpu, row, r)
+        row, one = next(rank for rank in answer.ranks if rank.r == r), answer
+        if len(answer.ranks) > 1:
+            one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
+        return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:

@@ -501,7 +501,7 @@ class MemoryTerms:
         static = base + trained
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
-        parts = [(each.counted, each.modelled) for each in moments]
+        parts = [(other + gradients, activations + logits) for activations, logits, other, gradients in moments]
         low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
         ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
         static_high = known.high + self.width_trained * (trained + peak.gradients)

@@ -62,7 +62,9 @@ def predict(
     Framework by whose rules target names select modules; by default the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
-    return _prediction(plan, replace(stack, setup=setup, gpu=device.gpu), device, usable_bytes)
+    if setup is not stack.setup or device.gpu is not stack.gpu:
+        stack = replace(stack, setup=setup, gpu=device.gpu)
+    return _prediction(plan, stack, device, usable_bytes)
 
 
 @lru_cache(maxsize=512)

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,7 +47,7 @@ from rankviz.store.runs import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json, json_text
+from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.question import ask, length_note
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
@@ -97,7 +98,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
             value = view(question)
     except RankVizError as error:
         value, zipped = {"notice": html.notice_html(str(error), kind="error")}, False
-    text = json_text(value, separators=(",", ":")).replace("r = ", UNBROKEN).encode()
+    text = orjson.dumps(value).replace(b"r = ", UNBROKEN.encode())  # NaN and infinity become null
     if zipped:
         text = gzip.compress(text, 1)
         headers["Content-Encoding"] = "gzip"
