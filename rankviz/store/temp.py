@@ -38,8 +38,8 @@ class Usage(NamedTuple):
 
 
 class TempHome:
-    """Temporary files of one runs folder, which several apps may use. HOME/tmp/owners has a folder for each visitor; a
-    file in it contains the path of an upload or download that the visitor owns."""
+    """Temporary files of one runs folder, which several apps may use. The folder `owners` in it has a folder for each
+    visitor; a file there contains the path of an upload or download that the visitor owns."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
