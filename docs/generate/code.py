@@ -37,7 +37,7 @@ ROOMS = {
 DEEP = ("core/", "ui/", "api/")
 """Rooms whose subfolders have a row for each module; other subfolders have one row."""
 WHERE = {
-    "Bytes of an adapter's file": "core.lora.plan:AdapterPlan.file_bytes",
+    "Bytes of an adapter's file": "core.lora.plan:AdapterPlan.adapter_bytes",
     "Modules that an adapter wraps": "core.lora.resolve:resolve",
     "Memory of a training step, in bytes": "core.cost.predict:Prediction.memory_at",
     "Start of a sweep": "api.starts:Starts.start",

@@ -104,7 +104,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Add to a change the steps or tokens that keep the total tokens the same, where tokens per step change."""
+    """Return the change; if it changes tokens per step, with new steps or tokens that keep the trained tokens equal."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -139,9 +139,9 @@ class Knob:
     change: Change
     same_result: bool
     device_bytes: int
-    """Expected change of the most bytes on the GPU during loading and training; negative for less."""
+    """Expected change of the peak bytes on the GPU, over loading and training; negative for less."""
     seconds: float | None
-    """Expected change of the seconds for the same tokens; None for a GPU of unknown speed."""
+    """Expected change in seconds for the same number of tokens; None for a GPU of unknown speed."""
     usd: float | None
     fit: Fit | None
     margin_bytes: Range | None

@@ -31,7 +31,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import SHORTER
 from rankviz.errors import (
-    OF_NAMES,
+    PATH_ERRNOS,
     EngineError,
     EngineUnavailableError,
     RunNotFoundError,
@@ -218,7 +218,7 @@ class Supervisor:
             for run_id, event in list(self._unwritten.items()):
                 del self._unwritten[run_id]
                 self._write(run_id, event)
-            at_work, unwanted = self.store.standing()
+            at_work, unwanted = self.store.begun_and_cancelled()
             self._cancelling = {run_id for run_id in self._cancelling if self._is_open(run_id)}
             unwanted = self._cancelling.union(unwanted)
             for run_id in unwanted:
@@ -522,7 +522,9 @@ class Supervisor:
         try:
             live = engine.start(job)
         except Exception as error:
-            is_of_files = isinstance(error, OSError) and error.errno in OF_NAMES and not disk.trouble(self.store.home)
+            is_of_files = (
+                isinstance(error, OSError) and error.errno in PATH_ERRNOS and not disk.trouble(self.store.home)
+            )
             if is_of_files or isinstance(error, EngineError | UserError):
                 because = "" if isinstance(error, EngineError) else NOT_STARTED
                 self._give_up(job.run_ids, End(why=f"{because}{str(error).rstrip('.')}."))

@@ -32,7 +32,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FEW, LossPoint, StepSummary, thinned, usual_seconds
-from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.errors import PATH_ERRNOS, RunNotFoundError, RunUnreadError, redacted_in
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 MAX_REQUEST_BYTES = 1_000_000
@@ -203,7 +203,7 @@ class OnDisk(Sequence):
         return value
 
 
-def lightened(record: Record, part: Part) -> Record:
+def with_lists_on_disk(record: Record, part: Part) -> Record:
     """Return the record of an ended run with an OnDisk in place of each long list."""
     if not isinstance(record, RunRecord):
         return record
@@ -325,14 +325,14 @@ class Entry:
         if unreadable := len(lines) - len(events):
             record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
         part = self.journal, offset, record.request
-        self.record, self.offset = lightened(record, part) if record.state.ended else record, offset
+        self.record, self.offset = with_lists_on_disk(record, part) if record.state.ended else record, offset
 
 
 def _is_there(path: str) -> bool:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno not in OF_NAMES:
+        if error.errno not in PATH_ERRNOS:
             raise
         return False
     return True

@@ -46,7 +46,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
+def deleted_folders(store: RunStore, run_ids: Collection[str]) -> list[Path]:
     """Return the folders that the deletion of these ended runs and probes removes: their own, and copies of data."""
     named = {
         copy
@@ -132,7 +132,7 @@ def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     return [(each.run_id,) for each in ended]
 
 
-def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
+def first_with_runs(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
     chosen = []
     for each in deletions:
@@ -143,7 +143,7 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     return []
 
 
-def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
+def delete_all(store: RunStore, deletions: Iterable[Deletion]) -> None:
     """Delete the runs of these deletions. The caller holds RunStore.admission, so that no run is resumed meanwhile."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted

@@ -21,7 +21,7 @@ from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import (
-    OF_NAMES,
+    PATH_ERRNOS,
     BadAdapterError,
     InvalidSettingError,
     RunNotFoundError,
@@ -147,7 +147,7 @@ class RunStore:
         self.update()
         return self._lists()[2]
 
-    def standing(self) -> tuple[Sequence[Record], Sequence[str]]:
+    def begun_and_cancelled(self) -> tuple[Sequence[Record], Sequence[str]]:
         """Return what a supervisor handles: records of runs that have begun, the oldest first; ids of runs to
         cancel."""
         self.update()
@@ -233,7 +233,7 @@ class RunStore:
                 total += self._journal(run_id).stat().st_size
         return total
 
-    def adapter_bytes(self, run_id: str) -> int:
+    def saved_adapter_bytes(self, run_id: str) -> int:
         """Return the bytes on disk of a run's saved adapter and its truncated adapters."""
         return sum(bytes_in(self.run_dir(run_id) / name) for name in ("adapter", "cuts"))
 
@@ -299,7 +299,7 @@ class RunStore:
     ) -> None:
         """Queue runs, all at once. data: As for `create`. joins: Id of a sweep to which the runs are added;
         RunNotFoundError is raised where it was deleted."""
-        kept = self.kept_path(data, ownership.owner) if data else None
+        kept = self.copy_path(data, ownership.owner) if data else None
         if kept:
             requests = [replace(request, data=str(kept)) for request in requests]
 
@@ -345,7 +345,7 @@ class RunStore:
                     for each in joins if shared != ownership.is_open else ():
                         if each.sweep_id == sweep_id:
                             write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
-                durable.bring(self.runs_dir, Path(aside), list(folders))
+                durable.rename_all(self.runs_dir, Path(aside), list(folders))
                 self._due.update(folders)
 
     def admission(self) -> FileLock:
@@ -359,10 +359,10 @@ class RunStore:
         unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
-            durable.move_the_rest(self.runs_dir)
+            durable.finish_renames(self.runs_dir)
             yield
 
-    def kept_path(self, data: Path, owner: str = "") -> Path:
+    def copy_path(self, data: Path, owner: str = "") -> Path:
         """Return the path for the copy of a data file for its owner's runs. The path depends on the file's content."""
         state = data.stat()
         digest = durable.cached_digest(data, state.st_mtime_ns, state.st_size, state.st_ino)
@@ -420,9 +420,9 @@ class RunStore:
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue again those of these runs that failed or were cancelled; return their ids. They enter the queue
-        together, so that one job loads the base, or rents a machine, for all of them. destination: New engine of the
-        runs; None for no change."""
+        """Queue the failed and cancelled ones of these runs again; return their ids. They enter the queue together, so
+        that one job loads the base, or rents a machine, for all of them. destination: New engine of the runs; None for
+        no change."""
         with self.publishing():
             records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
             again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]
@@ -527,7 +527,9 @@ class RunStore:
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:
-            if not isinstance(error, FileNotFoundError | NotADirectoryError) and (known or error.errno not in OF_NAMES):
+            if not isinstance(error, FileNotFoundError | NotADirectoryError) and (
+                known or error.errno not in PATH_ERRNOS
+            ):
                 raise
             self.forget([run_id])
             raise RunNotFoundError(run_id) from None

@@ -206,7 +206,7 @@ class TempHome:
 
 
 def _surplus(paths: Iterable[Path], count: float = math.inf, size: float = math.inf) -> list[Path]:
-    """Return all paths but the newest: those after the first `count`, or after the first with `size` bytes together."""
+    """Return all paths except the newest ones, which are at most `count` and together at most `size` bytes."""
     surplus = []
     for number, path in enumerate(sorted(paths, key=_last_written_in, reverse=True)):
         size -= _size(path)

@@ -24,11 +24,11 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     OnDisk,
-    lightened,
     line_of,
     parse_request,
     read_events,
     request_text,
+    with_lists_on_disk,
 )
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
@@ -265,7 +265,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> t
         raise InvalidSettingError(f"{subject} has not ended; only ended runs can be imported.")
     if (most := limits.record_bytes) is not None:
         light = RunRecord(request=request).after_all(event for event in known if not isinstance(event, StepLogged))
-        if (size := _bytes_of(lightened(light, ("", 0, request)))) > most:
+        if (size := _bytes_of(with_lists_on_disk(light, ("", 0, request)))) > most:
             raise LimitError(
                 f"{subject} takes {size:,} bytes of memory, with its environment, truncations and messages; at "
                 f"most {most:,} are imported. Look at it on a machine of your own."
@@ -288,7 +288,7 @@ def _bytes_of(value: Any) -> int:
     return sys.getsizeof(value) + sum(map(_bytes_of, parts))
 
 
-def take_in(
+def publish_imported(
     store: RunStore,
     runs: Sequence[tuple[RunRequest, bytes]],
     shipped: Iterable[Sweep] = (),

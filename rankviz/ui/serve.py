@@ -76,7 +76,7 @@ def read_ahead(api: Api) -> Thread:
 
     def read() -> None:
         with suppress(OSError):
-            api.workspace.store.standing()
+            api.workspace.store.begun_and_cancelled()
         gc.freeze()  # records stay: to look through 12,050 again and again takes 30 ms each time, during answers
 
     thread = Thread(target=read, name="rankviz-first-read", daemon=True)

@@ -66,7 +66,7 @@ def test_a_list_of_runs_of_which_nothing_was_written_opens_no_file(filled):
     store.records()
 
     with opened_files(store.runs_dir) as opened:
-        for look in (store.records, store.all, store.unended, store.standing, store.turns):
+        for look in (store.records, store.all, store.unended, store.begun_and_cancelled, store.turns):
             look()
         store.unreadable()
 
@@ -85,15 +85,15 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
     other.append(run_ids[2], DONE)
     assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
     other.begin(run_ids[3])
-    assert passes() and [run_ids[3]] == [record.run_id for record in store.standing()[0]]
+    assert passes() and [run_ids[3]] == [record.run_id for record in store.begun_and_cancelled()[0]]
     other.append(run_ids[3], RunFailed(time=2.0, error="It failed."))
-    assert passes() and [] == store.standing()[0]
+    assert passes() and [] == store.begun_and_cancelled()[0]
     other.requeue_all([run_ids[3]])
     assert passes() and run_ids[3:] == [record.run_id for record in store.unended()]
     other.ask_to_cancel(run_ids[4])
-    assert passes() and [run_ids[4]] == store.standing()[1]
+    assert passes() and [run_ids[4]] == store.begun_and_cancelled()[1]
     other.append(run_ids[4], RunCancelled(time=3.0))
-    assert passes() and [] == store.standing()[1]
+    assert passes() and [] == store.begun_and_cancelled()[1]
     (added,) = queued(other, 32)
     assert passes() and added == store.records()[-1].run_id
     remove(other, [run_ids[0]])

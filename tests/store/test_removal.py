@@ -41,16 +41,16 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_has_the_same_ro
 
     remove(RunStore(store.home), anns)
 
-    assert not store.kept_path(rows("rows"), "ann").parent.exists()
-    assert store.kept_path(rows("rows"), "ben").is_file() and store.get(bens[0])
+    assert not store.copy_path(rows("rows"), "ann").parent.exists()
+    assert store.copy_path(rows("rows"), "ben").is_file() and store.get(bens[0])
 
 
 @pytest.mark.parametrize("owner", ["", "ann"])
 def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owner):
-    named, old, new = (store.kept_path(rows(text), owner) for text in ("named", "old", "new"))
+    named, old, new = (store.copy_path(rows(text), owner) for text in ("named", "old", "new"))
     store.create(questions.sweep(ranks=(4,)), owner, data=rows("named"))
     for text in ("old", "new"):
-        durable.copy(rows(text), store.kept_path(rows(text), owner))
+        durable.copy(rows(text), store.copy_path(rows(text), owner))
     make_old(named.parent, old.parent)
 
     tidy(store)
@@ -61,7 +61,7 @@ def test_copies_of_data_that_no_run_names_go_once_they_are_old(store, rows, owne
 @pytest.mark.parametrize("is_read", [True, False])
 def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store, rows, is_read):
     anns = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
-    kept = store.kept_path(rows("rows"), "ann")
+    kept = store.copy_path(rows("rows"), "ann")
     (bens,) = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
     if not is_read:
         request = store.run_dir(bens) / "request.json"
@@ -76,7 +76,7 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
 
 def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
-    kept = store.kept_path(rows("rows"), "ann")
+    kept = store.copy_path(rows("rows"), "ann")
     (store.run_dir(run_id) / "owner.json").write_text("{")
     make_old(kept.parent)
 
@@ -87,7 +87,7 @@ def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
 
 def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
-    copies = store.kept_path(rows("rows"), "ann").parent
+    copies = store.copy_path(rows("rows"), "ann").parent
     files = [store.runs_dir / ".publishing", store.home / "cookie.key", copies / "mine.jsonl"]
     before = set(store.home.rglob("*"))
     for code in (f"replace_durably(Path({str(file)!r}), 'x')" for file in files):
@@ -122,7 +122,7 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
 
 
 def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):
-    kept = store.kept_path(rows("rows"))
+    kept = store.copy_path(rows("rows"))
     durable.copy(rows("rows"), kept)
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))
     request = store.run_dir(run_id) / "request.json"

@@ -236,7 +236,7 @@ def test_a_data_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(t
     upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
     upload.write_text(text)
     store = RunStore(tmp_path / "home")
-    kept = store.kept_path(upload)
+    kept = store.copy_path(upload)
     durable.copy(upload, kept)
     kept.write_text(text[:5])
 

@@ -12,7 +12,7 @@ import pytest
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
-from rankviz.store import ImportLimits, RunStore, export_runs, recorded, take_in
+from rankviz.store import ImportLimits, RunStore, export_runs, publish_imported, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
@@ -278,7 +278,7 @@ def test_a_strangers_runs_get_names_of_their_own_of_at_most_100_characters(tmp_p
     take = [
         (replace(questions.sweep(ranks=(8,)).runs(sweep_id=sweep_id, created_at=1.0)[0], run_id=sweep_id + end), b"")
     ]
-    (own,), (other,) = (take_in(RunStore(tmp_path / who), take, strangers=[who]) for who in ("ann", "ben"))
+    (own,), (other,) = (publish_imported(RunStore(tmp_path / who), take, strangers=[who]) for who in ("ann", "ben"))
 
     assert len(own) == len(other) <= 100 and own != other
     request = RunStore(tmp_path / "ann").record(own).request

@@ -63,7 +63,7 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
         ((6 if weight_gradients else 4) * head, plain_fp32 or raised_head),
         (attention_passes * attention, stack.attention_bytes == 4 or math_kernel),
     )
-    adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_bytes == 4
+    adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_parameter_bytes == 4
     adapter_fp32 = adapter_fp32 and not habits.autocast
     return Work(
         operations=tokens * sum(value for value, fp32 in parts if not fp32),

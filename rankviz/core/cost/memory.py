@@ -194,7 +194,7 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Most bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
+    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
     tensor of fused experts at a time, which exists in 16 bit twice: fused, and as the file's tensor for each expert;
     where the file has it fused, beside its quantized copy. Counted while tiny checkpoints were loaded on a CPU."""
     if not stack.habits.quantizes_experts or reads_quantized_experts(model):
@@ -240,7 +240,7 @@ class MemoryEstimate:
     device_band: Range
     """Memory that nvidia-smi shows at the peak."""
     loading_band: Range
-    """Most memory that nvidia-smi shows while the base is loaded."""
+    """Peak memory that nvidia-smi shows while the base is loaded."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
         """Return a copy with bands widened to include those of `other`; with low=False only their high ends."""
@@ -274,7 +274,7 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """Most bytes that nvidia-smi is expected to show while the base is loaded."""
+        """Expected peak bytes that nvidia-smi shows while the base is loaded."""
         return round(self.loading_band.expected)
 
     @property
@@ -302,7 +302,7 @@ class TrainedBytes(NamedTuple):
     temporary: float
 
 
-def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
+def bytes_per_trained_parameter(stack: Stack, width: int) -> TrainedBytes:
     """Return the bytes per trainable parameter. width: Bytes of the parameter itself. AdamW keeps two states; its 8-bit
     form in bitsandbytes two bytes, and two fp32 maxima for each 256 parameters. Left out: bitsandbytes keeps fp32
     states for tensors under 4,096 elements, and paged states may be in host memory."""
@@ -357,8 +357,8 @@ class MemoryTerms:
         # what Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside
         self.embedding = movable_embedding_bytes(model, stack, trained)
         self.reserve = training_reserve_bytes(model, stack)
-        self.adapter = trained_bytes(stack, habits.adapter_bytes)
-        self.saved = trained_bytes(stack, habits.saved_bytes)
+        self.adapter = bytes_per_trained_parameter(stack, habits.adapter_parameter_bytes)
+        self.saved = bytes_per_trained_parameter(stack, habits.saved_parameter_bytes)
         self.accumulates = setup.gradient_accumulation_steps > 1
         self.depth = max(1, shape.blocks)
         self.checkpoints = checkpoint_bytes(model, shape, stack)
@@ -402,7 +402,7 @@ class MemoryTerms:
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
-        self.saved = trained_bytes(stack, width)._replace(weight=0.0)
+        self.saved = bytes_per_trained_parameter(stack, width)._replace(weight=0.0)
         self.blocks, self.kept = plain.blocks, plain.kept
         self.merged += max(0, width - stack.compute_bytes) / 2 * model.total_parameters  # autocast's 16-bit copies
         self.width_static = assume.value("width-full-static")
@@ -457,7 +457,7 @@ class MemoryTerms:
 
     @cached_property
     def while_loading(self) -> Range:
-        """Most bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
+        """Peak bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
         return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
 
     def _around(self, static: float) -> Range:
@@ -495,9 +495,10 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Return the bands of allocated and reserved memory: narrow for what is counted (weights, adapter, gradients,
-        states, scratch), wider for what is modelled (activations, logits). Each end is taken at the moment that is
-        largest by that end. trained: Bytes of adapter and states. peak: The moment with the most expected bytes."""
+        """Return the bands of allocated and of reserved memory. They are narrow around what is counted (weights,
+        adapter, gradients, states, scratch) and wider around what is modelled (activations, logits). Each end is that
+        of the moment at which it is largest. trained: Bytes of adapter and states. peak: The moment with the most
+        expected bytes."""
         static = base + trained
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack

@@ -89,7 +89,7 @@ def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
-        return stack.with_habits(fp32_compute=True, autocast=False, adapter_bytes=4, saved_bytes=4)
+        return stack.with_habits(fp32_compute=True, autocast=False, adapter_parameter_bytes=4, saved_parameter_bytes=4)
     norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
     layer_norms = any(tensor.name == "bias" for module in norms for tensor in module.tensors)  # RMS norms have none
     quantizes = setup.quantized and model.unquantized_parameters < model.total_parameters
