@@ -15,8 +15,9 @@ INTRODUCTION = """\
 # Code
 
 Imports point down this page, never up, and `lint-imports` checks that. Each library has one home: gradio in
-`rankviz/ui/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which
-runs in its own process. The core imports the standard library only. `tests/` has the folders of `rankviz/`."""
+`rankviz/ui/` and `rankviz/endpoints/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in
+`rankviz/worker/`, which runs in its own process. The core imports the standard library only. `tests/` has the folders
+of `rankviz/`."""
 
 ROOMS = {
     "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
