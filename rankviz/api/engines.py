@@ -355,11 +355,14 @@ class Engines(Operations):
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences on a job that still runs and costs money although its sweep is cancelled; empty without such
-        a job."""
+        """Return sentences on a job that still runs and costs money although its sweep is cancelled, or that may, as it
+        cannot be read; empty without such a job."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
-        jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        try:
+            jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        except EngineUnavailableError as error:
+            return str(error)
         owner = next((job.terms.owner for job in jobs if job.submitted and not job.end), None)
         if owner is None:
             return ""

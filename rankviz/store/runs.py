@@ -270,7 +270,7 @@ class RunStore:
         except OSError:
             return ""
         text = (after_first_word(data) if start else data).decode(errors="replace")
-        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+        lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def create(
@@ -351,14 +351,14 @@ class RunStore:
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs, and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
+        return FileLock(self.runs_dir / ".admission.lock")
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
         """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
         unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
+        with FileLock(self.runs_dir / ".publish.lock"):
             durable.finish_renames(self.runs_dir)
             yield
 
@@ -390,7 +390,7 @@ class RunStore:
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            (self.run_dir(run_id) / begun_file(current)).touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -475,8 +475,8 @@ class RunStore:
             if time.monotonic() >= self._look_at:
                 began = time.thread_time()
                 self._look_around()
-                cost = time.thread_time() - began
-                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
+                costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
+                self._look_at = time.monotonic() + costly / LOOK_SHARE
             for run_id in {record.run_id for record in self._lists()[3]} - self._due:
                 self._try(run_id)
             due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
@@ -522,8 +522,8 @@ class RunStore:
             try:
                 entry.read()
             finally:  # an error after the journal was read leaves a new record
-                self._version += bool(known) and (entry.record is not record or entry.turn != turn)
-                self._turns += bool(known) and entry.turn != turn
+                self._version += entry.record is not record or entry.turn != turn
+                self._turns += entry.turn != turn
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:
