@@ -126,18 +126,18 @@ CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
 """Number of characters at the end of a child's log that an error message quotes."""
-VARIABLES = re.compile(
+READING_VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
     r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
 """Names of environment variables that a child which reads untrusted files gets; none holds a secret."""
-ASKING = re.compile(
-    rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
+HUB_VARIABLES = re.compile(
+    rf"{READING_VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
 """Names of environment variables that a child which calls the Hub gets, the owner's token among them."""
-TRAINING = re.compile(r".+", re.DOTALL)
+TRAINING_VARIABLES = re.compile(r".+", re.DOTALL)
 """Names of environment variables that a training child gets: all, since drivers and compilers read unknown names."""
-SECRET = re.compile(
+SECRET_VARIABLES = re.compile(
     r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
     r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
     re.DOTALL | re.IGNORECASE,
@@ -149,7 +149,7 @@ MAX_FILE_BYTES = 70 * 10**9
 """Most bytes of one file that a child may write; larger than any adapter that RankViz reads."""
 
 
-class Ended(NamedTuple):
+class ChildResult(NamedTuple):
     """Result of a child process that has ended."""
 
     code: int
@@ -167,7 +167,7 @@ class Bounds:
     memory_bytes: int
     """Bytes that the child may allocate, without mapped files."""
     answer_bytes: int = MAX_ANSWER_BYTES
-    file_bytes: int = MAX_FILE_BYTES
+    written_file_bytes: int = MAX_FILE_BYTES
 
 
 def run(
@@ -176,8 +176,8 @@ def run(
     *,
     folder: Path | None = None,
     secret: str = "",
-    variables: re.Pattern[str] = VARIABLES,
-) -> Ended:
+    variables: re.Pattern[str] = READING_VARIABLES,
+) -> ChildResult:
     """Run a command within limits; return its output, log and exit code.
 
     Args:
@@ -218,7 +218,7 @@ def run(
         stopped = "used too much processor time"
     if secret:
         output = output.replace(secret.encode(), b"...")
-    return Ended(child.returncode, output, redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
+    return ChildResult(child.returncode, output, redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
 
 
 def _wait(child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes]) -> str:
@@ -247,7 +247,9 @@ def _read(file: IO[bytes], start: int) -> bytes:
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
     """Return this process's environment variables with matching names, without secrets."""
     return {
-        name: value for name, value in os.environ.items() if variables.fullmatch(name) and not SECRET.fullmatch(name)
+        name: value
+        for name, value in os.environ.items()
+        if variables.fullmatch(name) and not SECRET_VARIABLES.fullmatch(name)
     }
 
 
@@ -259,7 +261,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
         # Five seconds between the signal that can be handled (SIGXCPU) and the one that cannot.
         resource.RLIMIT_CPU: (cpu, cpu + 5),
-        resource.RLIMIT_FSIZE: (bounds.file_bytes, bounds.file_bytes),
+        resource.RLIMIT_FSIZE: (bounds.written_file_bytes, bounds.written_file_bytes),
         resource.RLIMIT_CORE: (0, 0),
     }
     with contextlib.suppress(ProcessLookupError):
@@ -345,7 +347,7 @@ class Children:
         worker: Sequence[str] = WORKER,
         work: ChildWords = READING,
         line: FairLine | None = None,
-        variables: re.Pattern[str] = VARIABLES,
+        variables: re.Pattern[str] = READING_VARIABLES,
         failed_seconds: float = FAILED_SECONDS,
     ):
         self.bounds, self.folder = bounds, folder
@@ -403,7 +405,7 @@ class Children:
             raise
 
 
-def answer(ended: Ended, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
+def answer(ended: ChildResult, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
     """Return the result that a child printed. Raise the error that the child reported; an error of class `error` where
     RankViz stopped the child at a limit; or WorkerError where the child died."""
     if ended.stopped:

@@ -16,22 +16,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 4000
+MAX_MESSAGE = 4000
 """Most characters of an error message, with the texts that it quotes."""
 SHOWN = 200
 """Most characters of a user's text (a name, a path) that a message quotes."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
-LEAST_OF_A_TOKEN = 8
+MIN_TOKEN_CHARACTERS = 8
 """Fewest characters of a secret token that is removed from texts: a shorter word may occur in any sentence."""
-OF_HUGGING_FACE = re.compile(
+HF_TOKEN_PATTERN = re.compile(
     r"hf_(?:(?<![\w/.-]hf_)|(?<=\\[abfnrtv]hf_)|(?<=\\x[0-9a-f]{2}hf_)|(?<=\\u[0-9a-f]{4}hf_))"
     r"(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})"
 )
 """Pattern of Hugging Face tokens: at the start of a word, or after an escape such as "\\n" in quoted text."""
 
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """errno values of an OSError that says a disk cannot be written. The file that was being read may be valid."""
-OF_NAMES = (
+PATH_ERRNOS = (
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
 )
@@ -47,9 +47,9 @@ def redacted(text: str, *tokens: str) -> str:
     """Remove secrets from a text: the given tokens, those in this process's variables, and anything like a Hugging Face
     token."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
-        if len(token) >= LEAST_OF_A_TOKEN:
+        if len(token) >= MIN_TOKEN_CHARACTERS:
             text = text.replace(token, "...")
-    return OF_HUGGING_FACE.sub("...", text)
+    return HF_TOKEN_PATTERN.sub("...", text)
 
 
 def redacted_in(value: Any) -> Any:
@@ -79,7 +79,7 @@ class RankVizError(Exception):
     """Base class of every error that RankViz raises itself; tokens are removed from its message."""
 
     def __init__(self, *args: object):
-        super().__init__(*(shortened(redacted(each), LONGEST) if isinstance(each, str) else each for each in args))
+        super().__init__(*(shortened(redacted(each), MAX_MESSAGE) if isinstance(each, str) else each for each in args))
 
 
 class UserError(RankVizError):

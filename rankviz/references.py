@@ -27,7 +27,7 @@ PRIVATE = (
     "Upload the file."
 )
 NO_WEIGHTS = "A config.json has no weights to train. Give the base as a Hub id (owner/name)."
-OF_PATHS = ("/", "\\", "~", "$", ":")
+PATH_CHARACTERS = ("/", "\\", "~", "$", ":")
 """Characters that mark a text as a path. A Hub id may contain one of them too, so Hub ids are recognized first."""
 
 
@@ -123,7 +123,7 @@ class References:
         text = _text(ref, name)
         if self._stranger() is None:
             return existing(text)
-        is_name = is_hub_id(text) or not (text.startswith(".") or any(mark in text for mark in OF_PATHS))
+        is_name = is_hub_id(text) or not (text.startswith(".") or any(mark in text for mark in PATH_CHARACTERS))
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:

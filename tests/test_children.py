@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.children import ASKING, VARIABLES, Bounds, Children
+from rankviz.children import HUB_VARIABLES, READING_VARIABLES, Bounds, Children
 from rankviz.children import run as run_one
 from rankviz.errors import BadAdapterError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
@@ -122,7 +122,7 @@ def test_an_endless_answer_is_stopped():
 def test_a_file_beyond_the_bound_cannot_be_written(tmp_path):
     code = f"{bounded('RLIMIT_FSIZE', 10**6)}with open('{tmp_path}/out', 'wb') as f: f.write(b'x' * 2_000_000)"
 
-    ended = run_one(python(code), Bounds(seconds=60, memory_bytes=10**9, file_bytes=10**6))
+    ended = run_one(python(code), Bounds(seconds=60, memory_bytes=10**9, written_file_bytes=10**6))
 
     assert "File too large" in ended.log
     assert 10**6 >= (tmp_path / "out").stat().st_size
@@ -213,7 +213,7 @@ def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypat
         monkeypatch.setenv(name, "sixteen letters or more")
 
     reads = ask(running(PRINTS_ITS_VARIABLES))
-    asks = ask(running(PRINTS_ITS_VARIABLES, variables=ASKING))
+    asks = ask(running(PRINTS_ITS_VARIABLES, variables=HUB_VARIABLES))
 
     assert not set(SECRETS) & set(reads)
     assert {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} == set(SECRETS) & set(asks)
@@ -227,5 +227,5 @@ def test_of_what_a_server_runs_only_those_that_ask_the_hub_have_its_token(tmp_pa
     here = Workspace(tmp_path, shared=shared)
     reads, asks = (here.children, here.layouts), (here.senders, here.hub._lookups, here.hub._downloads)
 
-    assert [VARIABLES] * 2 == [each._variables for each in reads]
-    assert [ASKING] * 3 == [each._variables for each in asks]
+    assert [READING_VARIABLES] * 2 == [each._variables for each in reads]
+    assert [HUB_VARIABLES] * 3 == [each._variables for each in asks]

@@ -7,7 +7,7 @@ import pytest
 from rankviz.children import remade
 from rankviz.core.bounds import printable, shown
 from rankviz.errors import (
-    LONGEST,
+    MAX_MESSAGE,
     BadAdapterError,
     EngineUnavailableError,
     PublishError,
@@ -24,13 +24,13 @@ CUTS = {
     "printable": lambda text: printable(text, 100),
     "shortened": lambda text: shortened(text, 100),
     "shown": shown,
-    "message": lambda text: str(UserError(text + "x" * (LONGEST - 100))),
+    "message": lambda text: str(UserError(text + "x" * (MAX_MESSAGE - 100))),
 }
 
 
 def test_a_message_has_an_end_whatever_it_quotes():
-    for error in (BadAdapterError(f"{'layer.' * 10**6} is wrong."), UserError("x" * (LONGEST + 1))):
-        assert LONGEST == len(str(error))
+    for error in (BadAdapterError(f"{'layer.' * 10**6} is wrong."), UserError("x" * (MAX_MESSAGE + 1))):
+        assert MAX_MESSAGE == len(str(error))
         assert str(error).endswith("…")
 
 

@@ -59,25 +59,21 @@ def test_no_number_of_the_golden_file_has_moved():
     assert 2000 < count
 
 
-def drawn_moved(first: int, last: int) -> tuple[list[str], int]:
-    return moved("drawn.jsonl.gz", drawn(first, last), first, last)
-
-
 # In parts, of which a mutant (benchmarks.mutants) has the time for some.
 def test_no_number_of_the_first_drawn_questions_has_moved():
-    assert ([], 90) == drawn_moved(0, 90)
+    assert ([], 90) == moved("drawn.jsonl.gz", drawn(0, 90), 0, 90)
 
 
 def test_no_number_of_more_drawn_questions_has_moved():
-    assert ([], 210) == drawn_moved(90, 300)
+    assert ([], 210) == moved("drawn.jsonl.gz", drawn(90, 300), 90, 300)
 
 
 def test_no_number_of_the_last_usual_questions_has_moved():
-    assert ([], SELDOM_OFTEN - 300) == drawn_moved(300, SELDOM_OFTEN)
+    assert ([], SELDOM_OFTEN - 300) == moved("drawn.jsonl.gz", drawn(300, SELDOM_OFTEN), 300, SELDOM_OFTEN)
 
 
 def test_no_number_of_the_questions_with_seldom_options_has_moved():
-    assert ([], COUNT - SELDOM_OFTEN) == drawn_moved(SELDOM_OFTEN, COUNT)
+    assert ([], COUNT - SELDOM_OFTEN) == moved("drawn.jsonl.gz", drawn(SELDOM_OFTEN), SELDOM_OFTEN, COUNT)
 
 
 def test_a_moved_number_is_seen():

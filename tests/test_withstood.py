@@ -16,7 +16,7 @@ from tests.attacks import test_adapters, test_imports, test_questions, test_requ
 
 SAID = [
     f"({len(test_adapters.PATTERNS)} patterns in {len(test_adapters.FIELDS)} fields)",
-    f"have at most {files.MAX_NAME} characters, and no message has more than {errors.LONGEST:,} ",
+    f"have at most {files.MAX_NAME} characters, and no message has more than {errors.MAX_MESSAGE:,} ",
     f"An adapter of {test_adapters.MODULES:,} modules, redrawn {test_adapters.REDRAWS} times at once",
     f"at most {MANY_MODULES:,} modules are drawn",
     f", {len(test_adapters.BOMBS['many files']):,} files, ",

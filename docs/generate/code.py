@@ -15,8 +15,9 @@ INTRODUCTION = """\
 # Code
 
 Imports point down this page, never up, and `lint-imports` checks that. Each library has one home: gradio in
-`rankviz/ui/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in `rankviz/worker/`, which
-runs in its own process. The core imports the standard library only. `tests/` has the folders of `rankviz/`."""
+`rankviz/ui/` and `rankviz/endpoints/`, typer in `rankviz/cli/`, plotly in `rankviz/figures/`, torch and the trainers in
+`rankviz/worker/`, which runs in its own process. The core imports the standard library only. `tests/` has the folders
+of `rankviz/`."""
 
 ROOMS = {
     "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
@@ -37,7 +38,7 @@ ROOMS = {
 DEEP = ("core/", "ui/", "api/")
 """Rooms whose subfolders have a row for each module; other subfolders have one row."""
 WHERE = {
-    "Bytes of an adapter's file": "core.lora.plan:AdapterPlan.file_bytes",
+    "Bytes of an adapter's file": "core.lora.plan:AdapterPlan.adapter_bytes",
     "Modules that an adapter wraps": "core.lora.resolve:resolve",
     "Memory of a training step, in bytes": "core.cost.predict:Prediction.memory_at",
     "Start of a sweep": "api.starts:Starts.start",

@@ -65,7 +65,7 @@ def _rows(command: Any) -> list[Row]:
     return [
         (_spelled(parameter), parameter.help or "", _default(parameter))
         for parameter in command.params
-        if "--help" not in parameter.opts
+        if "--help" not in parameter.opts and not getattr(parameter, "hidden", False)
     ]
 
 

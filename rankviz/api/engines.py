@@ -13,7 +13,7 @@ from rankviz.api.workspace import Operations, writes
 from rankviz.background import Background
 from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
-from rankviz.core.runs.estimate import saved_bytes
+from rankviz.core.runs.estimate import all_adapters_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
 from rankviz.core.runs.run_time import Rent, Spent, device_time
 from rankviz.core.runs.words import Place, all_in_words
@@ -289,7 +289,7 @@ class Engines(Operations):
         if engine.name == HF_JOBS:
             offer = self.offer(runs, there)
             ranks = offer.expected.ranks
-            engine.require_room(sum(saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
+            engine.require_room(sum(all_adapters_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
             return Plan(expected=offer.expected, offer=offer)
         if engine.name == LOCAL:
             return Plan(expected=expected_of(runs), notes=self._api.machine.warnings(runs[0].training, runs[0].base))
@@ -355,11 +355,14 @@ class Engines(Operations):
             self._jobs.ledger.note(sweep_id, limit=offer.limit_usd)
 
     def still_costs(self, sweep: Sweep) -> str:
-        """Return sentences on a job that still runs and costs money although its sweep is cancelled; empty without such
-        a job."""
+        """Return sentences on a job that still runs and costs money although its sweep is cancelled, or that may, as it
+        cannot be read; empty without such a job."""
         if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
             return ""
-        jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        try:
+            jobs = self._jobs.jobs(sweep.sweep_id).values() if self._api.runs.is_mine(sweep.sweep_id) else ()
+        except EngineUnavailableError as error:
+            return str(error)
         owner = next((job.terms.owner for job in jobs if job.submitted and not job.end), None)
         if owner is None:
             return ""

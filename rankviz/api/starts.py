@@ -87,7 +87,7 @@ class Starts(Operations):
         with suppress(BadDataError, OSError):
             if path := self._workspace.references.data(request.data).path:
                 owners = self._workspace.visitor.ids
-                copies = [self._workspace.store.kept_path(path, owner) for owner in owners]
+                copies = [self._workspace.store.copy_path(path, owner) for owner in owners]
                 kept = next((copy for copy in copies if copy.is_file()), path)
                 request = replace(request, data=str(kept))
         return request.runs(sweep_id="expected", created_at=0.0)
@@ -238,7 +238,7 @@ class Starts(Operations):
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         request = replace(request, base=base.text)
         runs = request.runs(sweep_id="expected", created_at=0.0)
-        copied = file.stat().st_size if file and not durable.is_kept(store.kept_path(file, owner.id)) else 0
+        copied = file.stat().st_size if file and not durable.is_intact_copy(store.copy_path(file, owner.id)) else 0
         with (
             self._workspace.start_line.turn(),
             self._api.quota.check_visitor_limits(new=len(runs), runs=runs),

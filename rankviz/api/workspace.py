@@ -207,7 +207,7 @@ class Workspace:
     @cached_property
     def senders(self) -> Children:
         """Child processes that publish runs."""
-        from rankviz.children import ASKING, MAX_WAITING, ChildWords
+        from rankviz.children import HUB_VARIABLES, MAX_WAITING, ChildWords
 
         work = ChildWords(
             "publishes",
@@ -215,7 +215,7 @@ class Workspace:
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=ASKING)
+        return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=HUB_VARIABLES)
 
     def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
         from rankviz.children import Children
@@ -239,16 +239,16 @@ class Workspace:
     @cached_property
     def hub(self) -> HubDoor:
         """Access to models and adapters on the Hub. A shared page stores, counts and removes adapters like uploads."""
-        from rankviz.children import ASKING, Children
+        from rankviz.children import HUB_VARIABLES, Children
         from rankviz.hub import door
 
         def children(bounds: Bounds, at_once: int) -> Children:
             line = self._line(at_once, door.BUSY.format(at_once), bounds.seconds, door.MAX_WAITING)
-            options = {"failed_seconds": door.FAILED_SECONDS, "variables": ASKING}
+            options = {"failed_seconds": door.FAILED_SECONDS, "variables": HUB_VARIABLES}
             return Children(bounds, folder=self.work, line=line, **options)
 
         limits = self.limits
-        bounds = self._bounds(limits.download_seconds, file_bytes=limits.adapter_mb * 10**6)
+        bounds = self._bounds(limits.download_seconds, written_file_bytes=limits.adapter_mb * 10**6)
         lookups, downloads = children(door.LOOKUP_BOUNDS, AT_ONCE), children(bounds, 1)
         return door.HubDoor(lookups, downloads, self.temp if self.shared else None, limits.temp_mb)
 

@@ -170,7 +170,7 @@ def resize(
     kept = "" if energy_kept is None else f", {100 * energy_kept:.2f} % of the update's energy kept"
     print(
         f"{folder}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
-        f"{units.file_size(planned.file_bytes)} (before {units.file_size(planned.file_bytes_before)}){kept}."
+        f"{units.file_size(planned.adapter_bytes)} (before {units.file_size(planned.adapter_bytes_before)}){kept}."
     )
     for note in api.adapters.spectrum(adapter).notes:
         print(f"- {note}")

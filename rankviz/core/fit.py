@@ -1,10 +1,10 @@
 """Decides from estimates what fits a GPU, what each change of a setting costs, and which GPU to choose."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -15,7 +15,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Price, TrainingSetup, card
-from rankviz.core.cost.stack import overflows_in_fp16
+from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
@@ -57,9 +57,10 @@ class Setting:
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
         """Return the setting for one rank of an estimate."""
-        row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
-        one = replace(answer, ranks=(row,), question=question)
-        return cls(one, assumptions, one.model, question, one.gpu, row, r)
+        row, one = next(rank for rank in answer.ranks if rank.r == r), answer
+        if len(answer.ranks) > 1:
+            one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
+        return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:
@@ -103,7 +104,7 @@ def changed(question: Question, change: Change) -> Question:
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
-    """Add to a change the steps or tokens that keep the total tokens the same, where tokens per step change."""
+    """Return the change; if it changes tokens per step, with new steps or tokens that keep the trained tokens equal."""
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
@@ -138,9 +139,9 @@ class Knob:
     change: Change
     same_result: bool
     device_bytes: int
-    """Expected change of the most bytes on the GPU during loading and training; negative for less."""
+    """Expected change of the peak bytes on the GPU, over loading and training; negative for less."""
     seconds: float | None
-    """Expected change of the seconds for the same tokens; None for a GPU of unknown speed."""
+    """Expected change in seconds for the same number of tokens; None for a GPU of unknown speed."""
     usd: float | None
     fit: Fit | None
     margin_bytes: Range | None
@@ -283,12 +284,16 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         return start.with_change({option: n})
 
     def largest_with(end: str) -> int | None:
-        beyond = largest(lambda n: getattr(ask(step + n).row.spare, end) >= 0, ceiling - step)
-        return largest(lambda n: getattr(ask(n).row.spare, end) >= 0, step) if beyond is None else step + beyond
+        def margin(n: int) -> float:
+            return getattr(ask(n).row.spare, end)
+
+        found = (largest(margin, below + 1, last) for below, last in reversed(list(pairwise(ends))))
+        return next(filter(None, found), None)
 
     one, note = ask(1), ""
-    # where the embedding is still on the card; where it is moved, larger values fit again
-    step = largest(lambda n: ask(n).row.memory.base_weights == one.row.memory.base_weights, ceiling)
+    # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
+    step = largest(lambda n: ask(n).row.memory.base_weights - one.row.memory.base_weights, 1, ceiling)
+    ends = sorted({0, step, *([OFFLOAD_MIN_LENGTH - 1] if option == "max_length" else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
@@ -301,9 +306,22 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
 
 
-def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """Return the largest n from 1 to ceiling that holds, if all below hold and none above; None if 1 does not."""
-    return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
+def largest(margin: Callable[[int], float], first: int, last: int) -> int | None:
+    """Return the largest n from first to last whose margin is not negative, if margins never rise; None if there is
+    none. Every other try is where a line through both ends is 0, since memory is nearly linear."""
+    if first > last or margin(first) < 0:
+        return None
+    low, high, halves = first, last, False
+    if margin(high) >= 0:
+        return high
+    while high - low > 1:
+        more, less = margin(low), margin(high)
+        share = 0.5 if halves or not more else more / (more - less)
+        tried = min(max(low + int((high - low) * share), low + 1), high - 1)
+        width = high - low
+        low, high = (tried, high) if margin(tried) >= 0 else (low, tried)
+        halves = high - low > width / 2
+    return low
 
 
 RULE = (

@@ -489,7 +489,7 @@ class Simulated:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedProbe:
-    """A simulation and the estimate of the same set-up."""
+    """A simulation with an estimate by formulas of the same set-up."""
 
     question: ProbeQuestion
     gpu: str

@@ -220,7 +220,10 @@ class Recipe:
             return ()
         setup = self.training
         each = (compute_dtype(self.model_type, setup, bf16=bf16) for bf16 in (True, False))
-        sizes = (plan.trained_bytes(self.lora.r, setup.framework, setup.precision, compute=compute) for compute in each)
+        sizes = (
+            plan.trained_adapter_bytes(self.lora.r, setup.framework, setup.precision, compute=compute)
+            for compute in each
+        )
         return tuple(dict.fromkeys(sizes))
 
     @property

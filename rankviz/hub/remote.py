@@ -20,7 +20,7 @@ from rankviz.children import Bounds, Children
 from rankviz.core.model.config_check import MAX_CONFIG_BYTES, TOO_LARGE, parse_config
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import (
-    OF_THE_DISK,
+    DISK_ERRNOS,
     BadAdapterError,
     BadConfigError,
     GatedModelError,
@@ -140,7 +140,7 @@ def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizE
     except errors.HfHubHTTPError as error:
         raise HubUnavailableError(unavailable) from error
     except (HTTPError, OSError) as error:
-        if getattr(error, "errno", None) in OF_THE_DISK:
+        if getattr(error, "errno", None) in DISK_ERRNOS:
             raise
         raise HubSilentError(unavailable) from error
 

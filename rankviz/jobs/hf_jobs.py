@@ -177,18 +177,24 @@ class HfJobs(Remote):
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
 
     def bill(self, sweep_id: str) -> Bill:
-        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger is unreadable."""
+        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger or a job of the sweep
+        is unreadable."""
         return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
     def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
-        """Return the stored states by job name: of all jobs with a readable folder here, or of one sweep's jobs.
-        Thread-safe."""
+        """Return the stored states by job name: of all jobs with a readable folder here, or of one sweep's jobs. Raise
+        EngineUnavailableError where a job of that sweep cannot be read. Thread-safe."""
         jobs = {}
         for folder in bundle.folders_in(self.place):
-            with contextlib.suppress(OSError, ValueError):
-                submission = bundle.read_job(folder)[1]
-                if submission.terms and sweep_id in ("", submission.terms.sweep_id):
-                    jobs[folder.name] = submission
+            try:
+                submission = self._read_folder(folder)[1]
+            except EngineUnavailableError:
+                # Its first run names it, and the sweep that run. A folder that is gone is on the ledger.
+                if sweep_id and folder.name.startswith(f"{sweep_id}-") and folder.exists():
+                    raise
+                continue
+            if submission.terms and sweep_id in ("", submission.terms.sweep_id):
+                jobs[folder.name] = submission
         return jobs
 
     def restore(self, owner: str, admit: Callable[[int], AbstractContextManager[None]]) -> Iterator[Sequence[str]]:

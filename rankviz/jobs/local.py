@@ -120,7 +120,7 @@ def launch(
     where some process still holds the lock, as a worker's threads do for a moment after its leader has ended. Raise
     OSError where the start fails. environment: Additional variables. niceness: Added to this process's niceness."""
     home, texts = lock.parent, [str(attempt) for attempt in attempts]
-    variables = {**children.environment(children.TRAINING), **environment, "PYTHONUNBUFFERED": "1"}
+    variables = {**children.environment(children.TRAINING_VARIABLES), **environment, "PYTHONUNBUFFERED": "1"}
     variables["PYTHONPATH"] = os.pathsep.join([str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with lock.open("a+b") as file, log.open("ab") as output:
         try:

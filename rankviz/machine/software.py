@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rankviz import installed
-from rankviz.children import TRAINING, environment
+from rankviz.children import TRAINING_VARIABLES, environment
 from rankviz.core.preflight import Check, Software, numbers
 from rankviz.errors import redacted
 from rankviz.machine.cards import worker_environment
@@ -88,7 +88,7 @@ TIMEOUT_S = 180.0
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Check:
     """Run the training libraries for a trial in a process of their own, and return the result."""
     path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {**environment(TRAINING), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)}
+    variables = {**environment(TRAINING_VARIABLES), **worker_environment(), "PYTHONPATH": os.pathsep.join(path)}
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
     try:
         with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:  # Unsloth writes its compiled cache into it

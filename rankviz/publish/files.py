@@ -142,7 +142,7 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     return _card(sweep, sweep.runs, front, title=f"LoRA rank sweep {sweep.sweep_id}", lead=lead, files=tables)
 
 
-def model_card(run: RunRecord, sweep: SweepFacts, *, file_bytes: int, targets: Any) -> str:
+def model_card(run: RunRecord, sweep: SweepFacts, *, adapter_bytes: int, targets: Any) -> str:
     """Return the README.md of an adapter. targets: target_modules from its adapter_config.json."""
     lora, done, estimate = run.request.lora, run.completed, sweep.estimates.get(run.run_id)
     named = ", ".join(map(str, targets)) if isinstance(targets, list | tuple) else str(targets or lora.target_modules)
@@ -154,7 +154,7 @@ def model_card(run: RunRecord, sweep: SweepFacts, *, file_bytes: int, targets: A
         "Target modules": named,
         "Variant": ", ".join(lora.variants),
         "Trainable parameters": "" if run.trainable_parameters is None else f"{run.trainable_parameters:,}",
-        "File": f"{file_bytes:,} bytes",
+        "File": f"{adapter_bytes:,} bytes",
     }
     cost: dict[str, str] = {}
     if done:
@@ -253,7 +253,7 @@ def write_adapter(run: RunRecord, sweep: SweepFacts, weights: Path, config: Path
     settings["base_model_name_or_path"] = sweep.base_model
     (folder / CONFIG).write_text(json.dumps(settings, indent=2), encoding="utf-8")
     os.symlink(weights, folder / WEIGHTS)
-    card = model_card(run, sweep, file_bytes=weights.stat().st_size, targets=settings.get("target_modules"))
+    card = model_card(run, sweep, adapter_bytes=weights.stat().st_size, targets=settings.get("target_modules"))
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

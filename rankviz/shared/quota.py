@@ -16,7 +16,7 @@ from rankviz.api.workspace import Operations, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
 from rankviz.core.cost.question import plan_on
-from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
+from rankviz.core.runs.estimate import all_adapters_bytes, run_adapter_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_setting_limits
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
@@ -148,7 +148,7 @@ class Quota(Operations):
             leaving = require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total, besides=sweep_id)
             yield
             with contextlib.suppress(OSError):  # the runs are queued, whatever can be deleted
-                removal.let_go(store, leaving)
+                removal.delete_all(store, leaving)
                 self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
@@ -275,7 +275,7 @@ class Quota(Operations):
             return
         mine = [record for record in store.all() if self._workspace.rights.made(record.run_id)]
         queued = [record.request for record in mine if not record.state.ended]
-        kept = sum(store.adapter_bytes(record.run_id) for record in mine) + sum(map(self._coming_bytes, queued))
+        kept = sum(store.saved_adapter_bytes(record.run_id) for record in mine) + sum(map(self._coming_bytes, queued))
         new = sum(map(self._coming_bytes, runs))
         if kept + new > most_mb * 10**6:
             raise LimitError(
@@ -289,8 +289,8 @@ class Quota(Operations):
         device = self._workspace.here()
         with contextlib.suppress(RankVizError):
             if model := self._api.models.at_hand(run.base):
-                size = adapter_bytes(plan_on(model, run.lora, run.training, device), run, device)
-                return max(0, saved_bytes(run, size) - self._workspace.store.adapter_bytes(run.run_id))
+                size = run_adapter_bytes(plan_on(model, run.lora, run.training, device), run, device)
+                return max(0, all_adapters_bytes(run, size) - self._workspace.store.saved_adapter_bytes(run.run_id))
         return 0
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
@@ -301,7 +301,7 @@ class Quota(Operations):
         store, home = self._workspace.store, self._workspace.home
         replaceable = {run_id for each in removal.replaceable(store, besides=sweep_id) for run_id in each}
         idle = reach.idle(home, self._needed_bases(runs)) if self._workspace.shared else ()
-        leaving = sum(bytes_in(folder, on_disk=True) for folder in removal.folders_of(store, replaceable))
+        leaving = sum(bytes_in(folder, on_disk=True) for folder in removal.deleted_folders(store, replaceable))
         leaving += sum(each.size_on_disk for each in idle)
         if self._is_over_disk(leaving, measure=True):
             raise LimitError(
@@ -320,7 +320,7 @@ class Quota(Operations):
             if not self._is_over_disk(measure=True):
                 return
             if not set(besides).intersection(each):
-                removal.let_go(self._workspace.store, [each])
+                removal.delete_all(self._workspace.store, [each])
 
     def _is_over_disk(self, leaving: int = 0, *, measure: bool = False) -> bool:
         """Return whether the runs folder without `leaving` bytes exceeds its limit. measure: measure it now."""
@@ -356,7 +356,7 @@ def require_runs(
     if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:
         return leaving
     others = (each for each in removal.replaceable(store, besides) if each not in leaving)
-    if not (replaced := removal.enough(others, over)):
+    if not (replaced := removal.first_with_runs(others, over)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."

@@ -41,7 +41,7 @@ def remove_old(workspace: Workspace, now: float) -> None:
                     file.unlink()
     if removal.expired(store, before):
         with store.admission():  # looked at again: meanwhile one may have been resumed
-            removal.let_go(store, removal.expired(store, before))
+            removal.delete_all(store, removal.expired(store, before))
 
 
 def steady_clock() -> Callable[[], float]:

@@ -2,14 +2,14 @@
 `transfer` exports and imports zips, `removal` deletes runs, `temp` has temporary files."""
 
 from rankviz.store.runs import RunStore, recorded
-from rankviz.store.transfer import ImportLimits, export_runs, read_export, summary_row, take_in
+from rankviz.store.transfer import ImportLimits, export_runs, publish_imported, read_export, summary_row
 
 __all__ = [
     "ImportLimits",
     "RunStore",
     "export_runs",
+    "publish_imported",
     "read_export",
     "recorded",
     "summary_row",
-    "take_in",
 ]

@@ -7,14 +7,15 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from rankviz.errors import OF_NAMES
+from rankviz.errors import PATH_ERRNOS
 
 ASIDE, NEW, GONE = ".aside-", ".new-", ".gone-"
 """Prefixes of temporary names: of files being replaced, published or deleted. Killed processes may leave some."""
+Opener = Callable[[str, int], int]
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """errno values of file systems, such as some network disks, that cannot sync a folder."""
 
@@ -31,25 +32,25 @@ def remove_left(folder: Path, seconds: float) -> None:
             with contextlib.suppress(OSError):
                 if time.time() - left.lstat().st_mtime <= seconds:
                     continue
-                if left.is_dir() and not left.is_symlink():
+                if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink()
 
 
-def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write and sync a new file in an unpublished folder, where nobody reads it. mode: As for os.open."""
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "wb") as file:
+def write_durably(path: Path, content: str | bytes, opener: Opener | None = None) -> None:
+    """Write and sync a new file in an unpublished folder, where nobody reads it. opener: As for open."""
+    with open(path, "wb", opener=opener) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Replace a file and sync it; the earlier file stays if writing fails. mode: As for os.open."""
+def replace_durably(path: Path, content: str | bytes, opener: Opener | None = None) -> None:
+    """Replace a file and sync it; the earlier file stays if writing fails. opener: As for open."""
     aside = aside_of(path)
     try:
-        write_durably(aside, content, mode)
+        write_durably(aside, content, opener)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -67,16 +68,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-FILE = ".publishing"
+RENAMES_FILE = ".publishing"
 """File in the runs folder that exists during renames, and after a crash: the temporary folder, then the names of the
 folders in it, one per line."""
 
 
-def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
+def rename_all(folder: Path, aside: Path, names: Sequence[str]) -> None:
     """Rename folders from `aside` in `folder` into `folder` itself: all or none. The caller holds
     RunStore.publishing."""
     try:
-        replace_durably(folder / FILE, "\n".join((aside.name, *names)))
+        replace_durably(folder / RENAMES_FILE, "\n".join((aside.name, *names)))
         for name in names:
             os.rename(aside / name, folder / name)
         _sync_folder(folder)
@@ -86,13 +87,13 @@ def bring(folder: Path, aside: Path, names: Sequence[str]) -> None:
                 os.rename(folder / name, aside / name)
         raise
     finally:
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / RENAMES_FILE).unlink(missing_ok=True)
 
 
-def move_the_rest(folder: Path) -> None:
+def finish_renames(folder: Path) -> None:
     """Finish renames that a killed process left incomplete. The caller holds RunStore.publishing."""
     try:
-        place, *names = (folder / FILE).read_text(errors="replace").split("\n")
+        place, *names = (folder / RENAMES_FILE).read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return
     for name in filter(None, names):
@@ -100,12 +101,12 @@ def move_the_rest(folder: Path) -> None:
             try:
                 os.rename(folder / place / name, folder / name)
             except OSError as error:  # one that may never be renamed stays
-                if error.errno not in OF_NAMES:
+                if error.errno not in PATH_ERRNOS:
                     raise
     _sync_folder(folder)
     with contextlib.suppress(OSError, ValueError):
         (folder / place).rmdir()
-    (folder / FILE).unlink()
+    (folder / RENAMES_FILE).unlink()
 
 
 def digest_of(path: Path) -> str:
@@ -120,7 +121,7 @@ def cached_digest(path: Path, *_state: int) -> str:
     return digest_of(path)
 
 
-def is_kept(file: Path) -> bool:
+def is_intact_copy(file: Path) -> bool:
     """Return True where a copy exists and its content still has the digest in its path."""
     try:
         return file.is_file() and digest_of(file) == file.parent.name
@@ -129,8 +130,8 @@ def is_kept(file: Path) -> bool:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a data file to its RunStore.kept_path, all or nothing: an upload may be deleted before its runs."""
-    if is_kept(target):
+    """Copy a data file to its RunStore.copy_path, all or nothing: an upload may be deleted before its runs."""
+    if is_intact_copy(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(target)

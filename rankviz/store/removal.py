@@ -46,15 +46,9 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def folders_of(store: RunStore, run_ids: Collection[str]) -> list[Path]:
+def deleted_folders(store: RunStore, run_ids: Collection[str]) -> list[Path]:
     """Return the folders that the deletion of these ended runs and probes removes: their own, and copies of data."""
-    named = {
-        copy
-        for each in store.records()
-        if each.run_id in run_ids
-        for copy in _copies_named(store, each.run_id, each.request.data)
-    }
-    return [*map(store.run_dir, run_ids), *(each for each in _unused(store, run_ids) if each in named)]
+    return [*map(store.run_dir, run_ids), *set(_unused(store, run_ids)).difference(_unused(store))]
 
 
 def tidy(store: RunStore) -> None:
@@ -78,14 +72,13 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
         if each.run_id not in besides
         for copy in _copies_named(store, each.run_id, each.request.data)
     }
-    for run_id in store.ids() - {record.run_id for record in records}:
-        try:
-            request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
-        except FileNotFoundError:
-            continue  # someone else's folder
-        except OSError:
-            return []
-        named |= _copies_named(store, run_id, request)
+    try:
+        for run_id in store.ids() - {record.run_id for record in records}:
+            with contextlib.suppress(FileNotFoundError):  # someone else's folder
+                request = store.run_dir(run_id) / "request.json"
+                named |= _copies_named(store, run_id, request.read_text(errors="replace"))
+    except OSError:
+        return []
     return [each for each in _copies(store.home) if each not in named]
 
 
@@ -132,7 +125,7 @@ def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
     return [(each.run_id,) for each in ended]
 
 
-def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
+def first_with_runs(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
     chosen = []
     for each in deletions:
@@ -143,7 +136,7 @@ def enough(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     return []
 
 
-def let_go(store: RunStore, deletions: Iterable[Deletion]) -> None:
+def delete_all(store: RunStore, deletions: Iterable[Deletion]) -> None:
     """Delete the runs of these deletions. The caller holds RunStore.admission, so that no run is resumed meanwhile."""
     for each in deletions:
         with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted

@@ -38,8 +38,8 @@ class Usage(NamedTuple):
 
 
 class TempHome:
-    """Temporary files of one runs folder, which several apps may use. HOME/tmp/owners has a folder for each visitor; a
-    file in it contains the path of an upload or download that the visitor owns."""
+    """Temporary files of one runs folder, which several apps may use. The folder `owners` in it has a folder for each
+    visitor; a file there contains the path of an upload or download that the visitor owns."""
 
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
@@ -69,7 +69,7 @@ class TempHome:
         is_set = os.environ.get(GRADIO_FOLDER)
         page = resolved(self.page / f"rankviz-{_digest(self.folder)}" if is_set else self.folder / "page")
         with suppress(OSError):
-            page.mkdir(parents=True, exist_ok=True)
+            page.mkdir(parents=True)
         if always or page.is_dir():
             os.environ[GRADIO_FOLDER] = str(page)
 
@@ -120,7 +120,7 @@ class TempHome:
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
-        left = most_mb * 10**6 - coming_bytes - used
+        left = most_mb * 1_000_000 - coming_bytes - used
         if left < 0:
             files = [path for path in self.page.resolve().glob("*/*") if path.is_file() and not path.is_symlink()]
             uploads = [
@@ -206,7 +206,7 @@ class TempHome:
 
 
 def _surplus(paths: Iterable[Path], count: float = math.inf, size: float = math.inf) -> list[Path]:
-    """Return all paths but the newest: those after the first `count`, or after the first with `size` bytes together."""
+    """Return all paths except the newest ones, which are at most `count` and together at most `size` bytes."""
     surplus = []
     for number, path in enumerate(sorted(paths, key=_last_written_in, reverse=True)):
         size -= _size(path)

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from rankviz.core.bounds import printable
-from rankviz.errors import OF_THE_DISK, SHOWN, BadAdapterError, quoted
+from rankviz.errors import DISK_ERRNOS, SHOWN, BadAdapterError, quoted
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -105,7 +105,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
                 with archive.open(member) as source, (folder / PurePosixPath(member.filename).name).open("wb") as out:
                     shutil.copyfileobj(source, out, 2**20)
     except (*BAD_ZIP, OSError) as error:
-        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
     return folder / WEIGHTS, folder / CONFIG, path.stem, unpacked
@@ -217,7 +217,7 @@ def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, s
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
-def file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
+def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
     """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
     in_file = list(WRITTEN_AS)
     header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}

@@ -145,7 +145,7 @@ class Outline:
     modules: tuple[Module, ...]
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
-    file_bytes: int
+    adapter_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
             modules=tuple(modules),
             tensors=tensors,
             metadata=metadata,
-            file_bytes=data.size,
+            adapter_bytes=data.size,
         ),
         config=config,
         data=data,

@@ -14,7 +14,7 @@ import numpy as np
 from rankviz.core.bounds import shown
 from rankviz.core.spectrum import LayerSpectrum, Ranks, Spectrum, Truncation, by_module, in_peft, wanted_ranks
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, StoredTensor, encode, file_bytes, write
+from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, StoredTensor, encode, new_file_bytes, write
 from rankviz.trained.read import Adapter, Module, Outline
 from rankviz.trained.svd import Pair, decompose, of_each, singular_values, truncate
 
@@ -33,8 +33,8 @@ class ResizePlan:
     ranks: Ranks
     energy_kept: float | None
     parameters: int
-    file_bytes: int
-    file_bytes_before: int
+    adapter_bytes: int
+    adapter_bytes_before: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON."""
@@ -44,8 +44,8 @@ class ResizePlan:
             "rank_by_module": dict(self.by_module),
             "energy_kept": self.energy_kept,
             "adapter_parameters": self.parameters,
-            "adapter_bytes": self.file_bytes,
-            "adapter_bytes_before": self.file_bytes_before,
+            "adapter_bytes": self.adapter_bytes,
+            "adapter_bytes_before": self.adapter_bytes_before,
         }
 
 
@@ -86,8 +86,8 @@ def plan(
             wanted[module.name] * module.experts * (module.in_features + module.out_features)
             for module in adapter.modules
         ),
-        file_bytes=file_bytes(layout, adapter.metadata),
-        file_bytes_before=adapter.file_bytes,
+        adapter_bytes=new_file_bytes(layout, adapter.metadata),
+        adapter_bytes_before=adapter.adapter_bytes,
     )
 
 
@@ -159,7 +159,7 @@ def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = N
         lora_alpha=adapter.config.lora_alpha,
         use_rslora=bool(adapter.config.use_rslora),
         dtype=adapter.dtype,
-        file_bytes=adapter.outline.file_bytes,
+        file_bytes=adapter.outline.adapter_bytes,
         notes=adapter.notes,
         training_steps=training_steps,
     )

@@ -82,9 +82,9 @@ def _inverse(values: np.ndarray) -> np.ndarray:
 
 
 def of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
-    """Return the function's result for each name, computed in threads, which numpy allows by releasing the interpreter.
-    BLAS gets one thread per product: the matrices are small, so its own threads cost more than they gain, and ten to
-    fifty times more where another program uses the other core."""
+    """Return the function's result for each name. Names are computed in threads, because numpy releases the
+    interpreter. Each product uses one BLAS thread: for such small matrices BLAS's own threads cost more than they gain,
+    and ten to fifty times more where another program uses the other core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
         return dict(pool.map(lambda name: (name, function(name)), names))

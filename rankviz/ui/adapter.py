@@ -186,7 +186,7 @@ def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
     plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)._asdict())
     path = api.adapters.zip_resized(ref, plan)
     words = (
-        f"{path.name} has {_ranks(plan)} and {plan.file_bytes:,} bytes of weights. Unpack it and load it with "
+        f"{path.name} has {_ranks(plan)} and {plan.adapter_bytes:,} bytes of weights. Unpack it and load it with "
         "PeftModel.from_pretrained(base, folder), then compare its answers with those of the original."
     )
     return str(path), notice_html(words)
@@ -225,7 +225,7 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
         spectrum, r=wanted.r or max(1, spectrum.rank_for(wanted.energy)), ranks=ranks, chosen=chosen.name
     )
     few_steps, pattern = spectrum.after_few_steps, opened.suggested
-    text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.file_bytes)})" if plan else "Resize"
+    text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
     noise = (
         f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
         f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
@@ -320,12 +320,12 @@ def choices_html(
         plans.setdefault(selected.truncation, selected)
     rows = []
     for (r, share), plan in plans.items():
-        smaller = 1 - plan.file_bytes / plan.file_bytes_before
+        smaller = 1 - plan.adapter_bytes / plan.adapter_bytes_before
         sub = f"{percent(abs(smaller))} {'smaller' if smaller >= 0 else 'larger'}"
         least = share_text(spectrum.weakest(r)) if r else f"≥ {percent(share, 0)}"
         cells = [
             Cell(f"r = {r}" if r else _ranks(plan), kind="left", sub=loss(r) if r else "each module its own"),
-            rounded(units.file_size, plan.file_bytes, "bytes", sub=sub),
+            rounded(units.file_size, plan.adapter_bytes, "bytes", sub=sub),
             Cell(share_text(plan.energy_kept), sub=f"weakest module {least}"),
         ]
         pick = f"r{r}" if r else f"e{100 * share:g}"

@@ -1,6 +1,6 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
-scipy is imported at the first interval. Its studentized_range is a hundred times slower than the function here;
+scipy is imported at the first interval. Its studentized_range is about ten times slower than the function here;
 tests/verdict/test_noise.py compares the two.
 """
 
@@ -159,7 +159,8 @@ def _count_differing(values: np.ndarray) -> int:
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return ((MS_example - MS_rest) / (n m), at least 0; MS_rest) for n seeds × m examples; (0, 0) if m is 1."""
+    """Return the variance of examples, (MS_example - MS_rest) / (n m) or 0, and MS_rest; (0, 0) if m is 1. differences:
+    n seeds × m examples."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0
@@ -187,7 +188,7 @@ def _half(ranks: int, freedom: int, risk: float, of_runs: float, of_examples: fl
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Return the largest difference that so many examples cannot exclude, even if hardly any of them differed."""
+    """Return the largest difference that so many examples cannot exclude, even where hardly any example differs."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 
@@ -243,8 +244,6 @@ def chance_to_tell(
     paired = between + runs.rest_variance / examples
     of_examples = pair.examples_variance * measured_examples / examples
     error = math.sqrt(2 * paired / seeds + of_examples)
-    if not error:
-        return 1.0
     planned = replace(
         runs,
         paired_variance=paired,

@@ -126,7 +126,7 @@ def names(ranks: Sequence[int]) -> str:
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
 SURE, NEXT = "How sure", "Train next"
 DIFFER, ALIKE = "More than noise", "Within noise"
-"""Labels for two single runs, compared by the noise of repeats. Only several seeds of each would be a test."""
+"""Labels for the difference of two single runs against the noise of repeats. A test needs several seeds of each."""
 
 
 class Answer(NamedTuple):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from rankviz.errors import OF_THE_DISK, RankVizError
+from rankviz.errors import DISK_ERRNOS, RankVizError
 from rankviz.machine import disk
 
 TOO_LARGE = "It needs more memory than RankViz allows for reading it."
@@ -31,7 +31,7 @@ def answer(result: Callable[[], Mapping[str, Any]]) -> int:
     except OSError as error:
         if error.errno in disk.FULL:
             reply, code = {"error": "StorageError", "message": disk.explain(error)}, 2
-        elif error.errno in OF_THE_DISK:
+        elif error.errno in DISK_ERRNOS:
             reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
         else:
             raise

@@ -121,8 +121,8 @@ def imported(
         workspace = Workspace(Path(home))
         with workspace.writing(), workspace.store.admission():
             leaving = require_runs(workspace.store, owners, len(runs), most, most_in_total)
-            run_ids = store.take_in(workspace.store, runs, shipped, Ownership(owners[0]), strangers)
-            removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
+            run_ids = store.publish_imported(workspace.store, runs, shipped, Ownership(owners[0]), strangers)
+            removal.delete_all(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:
         return {"run_ids": [], "takes": takes, "refused": error_json(error)}

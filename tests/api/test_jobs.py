@@ -89,6 +89,9 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
     assert f"{STILL_COSTS} {engine.logins.sentence('')}" == own.engines.still_costs(own.runs.sweep(sweep_id))
     jobs.clear()
     assert "" == own.engines.still_costs(own.runs.sweep(sweep_id))
+    monkeypatch.undo()
+    (engine.place / f"{run_id}-a1").mkdir(parents=True)
+    assert "The files of a job cannot be read" in own.engines.still_costs(own.runs.sweep(sweep_id))
 
 
 def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):

@@ -77,7 +77,7 @@ LARGE = 48 * 10**9
 
 
 @pytest.mark.slow
-def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
+def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch, request):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
     with played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"), Space(tmp_path, HF_HUB_OFFLINE="0") as space:
@@ -94,7 +94,7 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, mon
             pressed = ann.press("train-button", train_base="mallory/x", train_steps=2)
             return pressed.error, ann.endpoint("start_sweep", "mallory/x").error
 
-        during = partial(watched, space, ben, "an index", readers_at_once=READERS)
+        during = partial(watched, space, ben, request.node.name, readers_at_once=READERS)
         errors = [error for index in INDICES for error in during(partial(attack, index))]
 
     assert all("an unknown number of bytes" in error for error in errors), errors

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.api import Workspace
-from rankviz.children import REQUEST, Children, Ended, answer
+from rankviz.children import REQUEST, Children, ChildResult, answer
 from rankviz.errors import RankVizError
 from rankviz.worker.__main__ import main
 
@@ -34,7 +34,7 @@ class InProcess(Children):
         with self.folder() as folder:
             (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
             code, output = _printed([operation, str(folder)])
-        return answer(Ended(code, output, "", ""), about=about, error=error)
+        return answer(ChildResult(code, output, "", ""), about=about, error=error)
 
 
 def _printed(argv: list[str]) -> tuple[int, bytes]:

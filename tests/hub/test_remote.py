@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import errors
 
-from rankviz.children import ASKING, Bounds, Children, FairLine
+from rankviz.children import HUB_VARIABLES, Bounds, Children, FairLine
 from rankviz.errors import (
     BadAdapterError,
     BadConfigError,
@@ -184,7 +184,7 @@ def door(*, seconds: float = 600, at_once: int = 2, temp=None, **line) -> HubDoo
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         bounds = Bounds(seconds=seconds, memory_bytes=10**9)
-        return Children(bounds, line=places, folder=TemporaryDirectory, variables=ASKING)
+        return Children(bounds, line=places, folder=TemporaryDirectory, variables=HUB_VARIABLES)
 
     return HubDoor(children(), children(), temp)
 

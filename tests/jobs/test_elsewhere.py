@@ -242,7 +242,7 @@ def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store
 
     with pytest.raises(InvalidSettingError):  # no file that a visitor keeps
         packed(store, run_ids, tmp_path / "refused")
-    kept = store.kept_path(data, "ann@example")
+    kept = store.copy_path(data, "ann@example")
     durable.copy(data, kept)
     run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8), data=str(kept)), "ann@example"))
     packed(store, run_ids, tmp_path / "sent")

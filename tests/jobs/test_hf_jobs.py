@@ -109,6 +109,29 @@ def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_l
     supervisor.cancel(second)
 
 
+def test_while_a_job_s_folder_is_damaged_no_other_of_its_sweep_starts_and_no_bill_is_made_but_others_go_on(
+    supervise, store, hub
+):
+    first, second = sweep(store, 2, 4, spend="2")
+    store.begin(second)
+    store.append(second, RunFailed(time=time.time(), error="out of memory"))
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(first).steps)
+    supervisor.stop()
+    (store.home / f"hf-jobs/{first}-a1/job.json").write_text("{")
+
+    supervisor = supervise(HANG_IN_EACH)
+    store.requeue_all([second])
+    (other,) = sweep(store, 8)
+    wait_for(lambda: store.get(other).steps and (store.get(second).waits or store.get(second).steps))
+
+    assert (True, 2) == ("The files of a job cannot be read" in store.get(second).waits, len(hub.jobs))
+    with pytest.raises(EngineUnavailableError, match="cannot be read"):
+        supervisor.engines[0].bill(store.get(first).request.sweep_id)
+    assert 1 == supervisor.engines[0].bill(store.get(other).request.sweep_id).jobs
+    supervisor.cancel(other)
+
+
 @pytest.mark.parametrize(
     "stage, message, words",
     [("ERROR", TIMEOUT, "which the spending limit pays for"), ("CANCELED", "", CANCELLED_THERE)],

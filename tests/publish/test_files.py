@@ -166,7 +166,7 @@ def sweep_of(words):
 
 
 def cards_of(sweep, targets="q_proj"):
-    adapters = [model_card(run, sweep, file_bytes=1, targets=targets) for run in sweep.runs]
+    adapters = [model_card(run, sweep, adapter_bytes=1, targets=targets) for run in sweep.runs]
     return [dataset_card(sweep, {"runs": "runs.parquet"}), *adapters]
 
 

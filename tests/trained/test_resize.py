@@ -37,7 +37,7 @@ def test_the_file_has_the_size_that_was_promised_to_the_byte(tmp_path, dtype):
 
     folder = resize(before, what, tmp_path / "new")
 
-    assert (folder / WEIGHTS).stat().st_size == what.file_bytes
+    assert (folder / WEIGHTS).stat().st_size == what.adapter_bytes
     assert (dtype or "fp32") == read_adapter([folder]).dtype
 
 

@@ -76,7 +76,7 @@ def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
     after = read_adapter([Path(path)])
 
     # (12 + 10) and (12 + 6), twice
-    assert f"mine-r1.zip has r = 1 and {after.outline.file_bytes:,} bytes of weights" in text_of(words)
+    assert f"mine-r1.zip has r = 1 and {after.outline.adapter_bytes:,} bytes of weights" in text_of(words)
     assert ("mine-r1", 1, 80) == (
         after.outline.name,
         after.r,
@@ -90,7 +90,7 @@ def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
     assert "400 steps on phonemes" in text_of(view.top)
     assert ["r2", "r3", "r8", "e99"] == re.findall('data-pick="([^"]+)"', view.choices)
     assert 1 == view.choices.count('class="rv-chosen"')
-    assert f'title="{api.adapters.plan_resize("sample", r=3).file_bytes:,} bytes"' in view.choices
+    assert f'title="{api.adapters.plan_resize("sample", r=3).adapter_bytes:,} bytes"' in view.choices
     assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
 
 

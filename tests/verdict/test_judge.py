@@ -1,6 +1,7 @@
 """The verdict on small tables: worked by hand, against scipy's own tests, and what it makes of gaps in a table."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,9 @@ from scipy import stats
 from rankviz.core.forecast.quick_look import APART
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.core.runs.words import still_training
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.ui.parts.sweep import judged
-from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, summary, words
+from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, shipped, summary, words
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of
 from tests.support.runs.verdict_tables import run, table
@@ -184,6 +185,53 @@ def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped
     assert "every other rank is worse by more than the noise" in sure.sentence
     assert "1.5000, the best of 3 seeds (mean 1.6000)." in ship.sentence
     assert "Training had only 12 steps" in answers(api, sweep, steps=12)["How sure"].sentence
+
+
+def curve(enough):
+    """A fast curve of one training at r = 64, and the truncated adapter of it that is good enough, if any."""
+    top, low = (SimpleNamespace(r=r, loss=1.5, adapter_bytes=r * 10**6) for r in (64, 16))
+    whole = SimpleNamespace(trained=top, run_id="run")
+    return SimpleNamespace(curve=whole, shippable=low if enough else None, chosen=low, sentences=("Enough.",))
+
+
+def rates(differs, goes_on):
+    return SimpleNamespace(sentences=tuple("abc"), best=2e-4, differs=differs, goes_on=goes_on, r=8)
+
+
+ALONE, APART_RANKS = judge(table({64: [[1.5]]})), {4: [[2.0], [2.01], [2.02]], 64: [[1.0], [1.01], [1.02]]}
+TWO, CLOSE = judge(table(APART_RANKS)), {16: [[1.1], [1.0], [1.3]], 64: [[1.0], [1.1], [1.2]]}
+THREE = judge(table({4: APART_RANKS[4], **CLOSE}))
+ENOUGH = "Enough for this adapter: r = 16; Smallest good adapter: r ="
+SMALL, RATE = "Best rank: r = 64; Smallest rank to consider: r =", "Better learning rate: 0.0002; How sure:"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reading", "more", "said"),
+    [
+        (None, curve(True), {}, f"{ENOUGH} 16, about 16.0 MB; How sure: One training"),
+        (ALONE, curve(False), {}, f"{ENOUGH} 64, 64.0 MB; How sure: One training"),
+        (ALONE, None, {}, "Only rank: r = 64"),
+        (TWO, curve(True), {}, f"{SMALL} 64; How sure: Settled"),
+        (judge(table(CLOSE)), None, {}, f"{SMALL} 16; How sure: Not settled"),
+        (THREE, None, {}, f"{SMALL} 16; How sure: Partly settled"),
+        (judge(table({4: [[2.0]], 64: [[1.0]]})), None, {}, "Best rank: r = 64; How sure: Not tested"),
+        (TWO, None, {"rate": rates(None, True)}, f"{RATE} Not tested; Train next: r = 8"),
+        (TWO, None, {"rate": rates(True, True)}, f"{RATE} More than noise; Train next: r = 8"),
+        (TWO, None, {"rate": rates(False, False)}, f"{RATE} Within noise; Train next: Quick look"),
+        (TWO, None, {"score": SimpleNamespace(pick=8, sentences=("a", "b", "c"))}, "Train next: r = 8"),
+    ],
+)
+def test_the_answers_of_a_sweep_without_a_decision(verdict, reading, more, said):
+    assert said == "; ".join(f"{each.about}: {each.value}" for each in summary(verdict, None, reading, **more))
+    ship = shipped(verdict, None, reading)
+    assert (ship and ship.made) == (("trained" if verdict else "truncated") if ENOUGH in said else None)
+
+
+def test_runs_that_cannot_be_compared_are_refused():
+    apart = replace(run(8, 0, [1.0]), examples=np.array([5]))
+    for runs, sentence in (([run(4, 0, [math.nan])], "No run has a finite"), ([run(4, 0, [1.0]), apart], "No example")):
+        with pytest.raises(BadDataError, match=sentence):
+            judge(runs)
 
 
 VERDICT_WORDS = ("best", "Best", "ship", "Ship", "Smallest", "Train next", "distinguish", "Enough for")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.runs.events import Evaluated, RunCompleted
-from rankviz.core.runs.metric import CORRECT, TOKEN_ACCURACY, measured_metrics
+from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY, measured_metrics
 from rankviz.errors import BadDataError, InvalidSettingError
-from rankviz.verdict import losses_of, read_table, verdict_json
+from rankviz.verdict import base_loss_of, losses_of, read_table, verdict_json
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 
@@ -106,11 +106,13 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
 
 
 def test_an_examples_errors_weigh_as_many_tokens_as_it_has(api):
-    (run,) = losses_of(api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 1)}, seeds=(0,))).runs, TOKEN_ACCURACY)
+    runs = api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 1)}, seeds=(0,))).runs
+    (run,), (answered,) = losses_of(runs, TOKEN_ACCURACY), losses_of(runs, EXACT_MATCH)
 
     # Two tokens an example on average: one wrong token of it is 50, and the mean of 0, 50, 0 and 100 is 3 of 8 wrong.
     assert [0.0, 50.0, 0.0, 100.0] == run.losses.tolist()
     assert 100 * (1 - 5 / 8) == run.losses.mean()
+    assert ([0.0, 100.0, 0.0], [0, 1, 2]) == (answered.losses.tolist(), answered.examples.tolist())
 
 
 def test_higher_is_better_and_the_verdict_is_in_points(api):
@@ -142,6 +144,7 @@ def test_what_a_sweep_did_not_measure_is_said(api, metric, message):
 
     with pytest.raises(InvalidSettingError, match=message):
         api.verdicts.of_sweep(sweep.sweep_id, metric=metric)
+    assert base_loss_of(sweep.runs, TOKEN_ACCURACY) is None
     assert ["loss"] == [known.key for known in measured_metrics(sweep.runs)]
 
 

@@ -158,12 +158,15 @@ PROGRAMS = {
     "fms-foak": Habits(triton_kernels=True, holds_logits=True),
     "llamafactory": Habits(holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
-    "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
+    "unsloth": Habits(unsloth_kernels=True, saved_parameter_bytes=4),
     **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
 }
-"""Habits of each training program. Two kinds hold the logits. fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py,
-which also copies keys to every head for the efficient kernel) keeps the output. Trainers before 5 return it with the
-loss; in fms-acceleration's rows, the loss of transformers 4.48 makes a shifted copy of its size."""
+"""Habits of each training program.
+
+Programs with holds_logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py) keeps the model's output, and also
+copies keys to every head for the efficient kernel. Trainers before version 5 return the output with the loss; in rows
+of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of the same size.
+"""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """transformers version of fms-acceleration before February 2025 (scripts/benchmarks/refs/requirements.txt)."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
@@ -255,7 +258,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
     habits = replace(
         habits,
         raised=RAISED[row.raised],
-        adapter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_bytes),
+        adapter_parameter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_parameter_bytes),
         weight_bytes=assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None,
     )
     setup = TrainingSetup(

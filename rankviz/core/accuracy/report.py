@@ -52,7 +52,7 @@ def widths(evidence: AccuracyByKind, made: str) -> tuple[Assumption, ...]:
 
 
 CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
-"""Sentence on what the errors of left-out sources do not show."""
+"""Sentence on a limit of the errors of left-out sources."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +152,7 @@ class ReportRow:
     measured_kind: str
     measured_bytes: int | None
     predicted_bytes: int | None
-    """Predicted bytes, then their range; without the row's source's measurements where the report omits them."""
+    """Predicted bytes, followed by their range; from constants without the row's source, if the report says so."""
     low: int | None
     high: int | None
     measured_seconds_per_step: float | None

@@ -103,7 +103,8 @@ def rate_first(advice: RankAdvice) -> str:
 
 
 def confidence_in_words(advice: RankAdvice) -> str:
-    """Return a sentence on the advice's results for left-out publications. The Guide compares it with fixed ranks."""
+    """Return a sentence on the advice's success for left-out publications. The Guide compares advice with fixed
+    ranks."""
     if advice.case.r_range:
         return HEADING
     ours = advice.record.regret("advice").score
@@ -179,7 +180,7 @@ def _nearest(near: Near, advice: RankAdvice) -> str:
 
 
 def result_words(line: Line, r: int) -> str:
-    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; for an untested r, of its neighbours."""
+    """Return "r = 16 ended 0.8 % of the loss short of the best rank, r = 128", or for an untested r its neighbours."""
     best, loss = line.best, line.first.is_loss
     unit = UNIT_WORDS["percent_of_loss" if loss else "points"]
     scale = points_scale(line.first.metric, [point.value for point in line.points])

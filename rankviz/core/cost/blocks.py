@@ -133,7 +133,7 @@ class Block:
 
     @cached_property
     def _matrix_bytes(self) -> tuple[float, float]:
-        """(bytes per element of the attention matrix kept for the backward pass, the most at any moment of it)."""
+        """(bytes per element of the attention matrix kept for the backward pass, peak bytes in that pass)."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
@@ -147,7 +147,7 @@ class Block:
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
 
     def matrix(self) -> float:
-        """Most bytes of the attention matrix at any moment; 0 for a kernel that makes none."""
+        """Peak bytes of the attention matrix; 0 for a kernel that makes none."""
         return self._matrix_bytes[1] * self._matrix_elements
 
     def dora_inputs(self) -> float:
@@ -157,11 +157,13 @@ class Block:
         return float(self.tokens * (6 * inputs + 4 * self.hidden)) if self.stack.use_dora else 0.0
 
     def gradients(self) -> float:
-        """Most bytes of gradients at any moment of the block's backward pass, beyond the bytes that the block keeps.
-        Per token: `_block_gradients`. DoRA adds the gradient of the up projection's output in fp32, scaled, and two
-        products of the magnitude's scale: 16M - 2H with the gate's. Compiled blocks hold more
-        (`width-unsloth-compiled`). An attention matrix is largest later, when the MLP, its adapters and the norm before
-        it have been freed."""
+        """Peak bytes of gradients in the block's backward pass, beyond the bytes that the block keeps.
+
+        Without DoRA: tokens times `_block_gradients`. DoRA adds, at the up projection, the fp32 gradient of its output
+        and two products with the magnitude's scale: 16M - 2H with the gate's. Compiled blocks hold more; the band
+        `width-unsloth-compiled` covers this. An attention matrix is largest later, once the MLP, its adapters and the
+        norm before it have been freed.
+        """
         kind, tokens, stack = self.kind, self.tokens, self.stack
         at_peak = tokens * self._block_gradients()
         if stack.use_dora:
@@ -237,14 +239,15 @@ def mask_bytes(blocks: list[Block], stack: Stack) -> float:
 
 
 SMALL_CARD_BYTES = 24.5 * 2**30
-"""Usable bytes of a card up to which Unsloth always tiles the loss; larger cards do so from TILED_ROWS tokens on."""
+"""Usable bytes of a card up to which Unsloth always tiles the loss; with more, from TILED_ROWS tokens on."""
 TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""Fewest and most rows of a chunk. These constants from SMALL_CARD_BYTES on: unsloth_zoo 2026.10.9, fused_linear.py."""
+"""Fewest and most rows of a chunk. Source of this and all since SMALL_CARD_BYTES: unsloth_zoo 2026.10.9,
+fused_linear.py."""
 TRL_TILE_ROWS = 4096
 """Tokens in one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); a tile has 32,768 columns."""
 CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")

@@ -63,7 +63,7 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
         ((6 if weight_gradients else 4) * head, plain_fp32 or raised_head),
         (attention_passes * attention, stack.attention_bytes == 4 or math_kernel),
     )
-    adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_bytes == 4
+    adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_parameter_bytes == 4
     adapter_fp32 = adapter_fp32 and not habits.autocast
     return Work(
         operations=tokens * sum(value for value, fp32 in parts if not fp32),
@@ -142,9 +142,12 @@ class DurationTerms(NamedTuple):
 
     def at(self, r: float) -> DurationEstimate:
         """Return the times at one rank."""
-        work, floor = self.work.plus(self.work_per_rank.times(r)), self.floor
-        ends = (math.hypot(getattr(work, end), getattr(floor, end)) for end in ("low", "expected", "high"))
-        step = Range(*ends).times(self.setup.gradient_accumulation_steps)
+        fixed, slope, floor, steps = self.work, self.work_per_rank, self.floor, self.setup.gradient_accumulation_steps
+        step = Range(
+            math.hypot(fixed.low + slope.low * r, floor.low) * steps,
+            math.hypot(fixed.expected + slope.expected * r, floor.expected) * steps,
+            math.hypot(fixed.high + slope.high * r, floor.high) * steps,
+        )
         training = step.times(self.setup.total_steps)
         total = self.load.plus(training) if self.setup.has_length else training
         return DurationEstimate(step=step, load=self.load, total=total)

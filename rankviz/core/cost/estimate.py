@@ -8,7 +8,7 @@ from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, pri
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
-from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
+from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
@@ -46,8 +46,8 @@ class RankEstimate:
     fit: Fit | None
     """Whether the training fits the GPU; None without a GPU."""
     spare: Range | None
-    """Usable bytes of the card minus the most that nvidia-smi shows during loading and training; negative where memory
-    is short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
+    """Usable bytes of the card minus the peak that nvidia-smi shows in loading and training; negative where memory is
+    short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
 
     @property
     def margin_bytes(self) -> int | None:
@@ -77,7 +77,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
-    question = replace(question, training=setup)
+    question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)
@@ -103,7 +103,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             lora_alpha=alpha,
             scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
             adapter_parameters=plan.parameters(r),
-            adapter_bytes=file_bytes_on(plan, r, setup, device),
+            adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
             cost=duration and cost(duration, price),
@@ -171,9 +171,9 @@ nvidia-smi shows (device), with the band around the last; and what nvidia-smi sh
 
 
 class RankJSON(TypedDict):
-    """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `expert_rank` the
-    rank of each expert (null where none has LoRA), `experts` how they carry it (empty without experts), `margin_bytes`
-    the usable memory less the expected figure of nvidia-smi, while loading where that is higher."""
+    """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
+    expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
+    memory minus the expected peak that nvidia-smi shows, in loading or training."""
 
     r: int
     lora_alpha: float

@@ -2,14 +2,17 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
 from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
+from rankviz.core.cost.setup import Precision
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
+from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
@@ -65,25 +68,48 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
 
 
-def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
+def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
     Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
+    habits, kept = stack.habits, stack.compute_bytes
+    return _unsloth_bytes(model, stack.setup.precision, kept, habits.quantizes_experts, habits.one_expert_at_a_time)
+
+
+@lru_cache(maxsize=512)
+def _unsloth_bytes(
+    model: ModelSpec, precision: Precision, kept: int, quantizes_experts: bool, one_expert_at_a_time: bool
+) -> Mapping[Component, int]:
+    """kept: bytes of one number that is not quantized."""
+
+    def copy_bytes(layer: LinearLayer) -> int:
+        weights = _weights(layer)
+        packed = quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
+        if precision not in QUANTIZED or not packed:
+            return kept * weights
+        if precision == "int8":
+            return weights + 4 * layer.out_features
+        stacked = layer.kind == "experts" and not one_expert_at_a_time
+        # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
+        # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
+        rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+        return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
+
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
     counted = 0
     for layer in model.layers:
         if layer.kind == "lm_head" and model.tie_word_embeddings:
             continue
-        parts[component_of(layer)] += layer.count * _copy_bytes(model, layer, stack)
+        parts[component_of(layer)] += layer.count * copy_bytes(layer)
         counted += layer.parameters
     small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
     for module in model.plain_modules:
-        raised = fp32_tensors(model, module, four_bit=stack.setup.precision == "nf4-dq")
+        raised = fp32_tensors(model, module, four_bit=precision == "nf4-dq")
         copies = len(module.blocks) or 1
-        parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * copies * raised
+        parts["towers" if module.part == "vision" else "rest"] += (4 - kept) * copies * raised
         if module.part == "vision":
             small += copies * module.parameters
-    parts["towers"] += stack.compute_bytes * small
-    parts["rest"] += stack.compute_bytes * (model.total_parameters - counted - small)
+    parts["towers"] += kept * small
+    parts["rest"] += kept * (model.total_parameters - counted - small)
     return parts
 
 
@@ -93,21 +119,6 @@ def component_of(layer: LinearLayer) -> Component:
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
     return named.get(layer.kind, "linears")
-
-
-def _copy_bytes(model: ModelSpec, layer: LinearLayer, stack: Stack) -> int:
-    """Bytes of a layer's weight in one block."""
-    weights = _weights(layer)
-    packed = stack.habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
-    if not (stack.setup.quantized and packed):
-        return stack.compute_bytes * weights
-    if stack.setup.precision == "int8":
-        return weights + 4 * layer.out_features
-    stacked = layer.kind == "experts" and not stack.habits.one_expert_at_a_time
-    # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
-    # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
-    rebuilt = reads_quantized_experts(model) and not has_split_file(model)
-    return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
 
 
 def _weights(layer: LinearLayer) -> int:
@@ -183,7 +194,7 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Most bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
+    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
     tensor of fused experts at a time, which exists in 16 bit twice: fused, and as the file's tensor for each expert;
     where the file has it fused, beside its quantized copy. Counted while tiny checkpoints were loaded on a CPU."""
     if not stack.habits.quantizes_experts or reads_quantized_experts(model):
@@ -229,7 +240,7 @@ class MemoryEstimate:
     device_band: Range
     """Memory that nvidia-smi shows at the peak."""
     loading_band: Range
-    """Most memory that nvidia-smi shows while the base is loaded."""
+    """Peak memory that nvidia-smi shows while the base is loaded."""
 
     def covering(self, other: "MemoryEstimate", *, low: bool = True) -> "MemoryEstimate":
         """Return a copy with bands widened to include those of `other`; with low=False only their high ends."""
@@ -263,7 +274,7 @@ class MemoryEstimate:
 
     @property
     def while_loading(self) -> int:
-        """Most bytes that nvidia-smi is expected to show while the base is loaded."""
+        """Expected peak bytes that nvidia-smi shows while the base is loaded."""
         return round(self.loading_band.expected)
 
     @property
@@ -291,7 +302,7 @@ class TrainedBytes(NamedTuple):
     temporary: float
 
 
-def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
+def bytes_per_trained_parameter(stack: Stack, width: int) -> TrainedBytes:
     """Return the bytes per trainable parameter. width: Bytes of the parameter itself. AdamW keeps two states; its 8-bit
     form in bitsandbytes two bytes, and two fp32 maxima for each 256 parameters. Left out: bitsandbytes keeps fp32
     states for tensors under 4,096 elements, and paged states may be in host memory."""
@@ -346,8 +357,8 @@ class MemoryTerms:
         # what Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside
         self.embedding = movable_embedding_bytes(model, stack, trained)
         self.reserve = training_reserve_bytes(model, stack)
-        self.adapter = trained_bytes(stack, habits.adapter_bytes)
-        self.saved = trained_bytes(stack, habits.saved_bytes)
+        self.adapter = bytes_per_trained_parameter(stack, habits.adapter_parameter_bytes)
+        self.saved = bytes_per_trained_parameter(stack, habits.saved_parameter_bytes)
         self.accumulates = setup.gradient_accumulation_steps > 1
         self.depth = max(1, shape.blocks)
         self.checkpoints = checkpoint_bytes(model, shape, stack)
@@ -391,7 +402,7 @@ class MemoryTerms:
         base, assume = model.total_parameters * width, stack.assume
         self.free += self.base_weights - base
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
-        self.saved = trained_bytes(stack, width)._replace(weight=0.0)
+        self.saved = bytes_per_trained_parameter(stack, width)._replace(weight=0.0)
         self.blocks, self.kept = plain.blocks, plain.kept
         self.merged += max(0, width - stack.compute_bytes) / 2 * model.total_parameters  # autocast's 16-bit copies
         self.width_static = assume.value("width-full-static")
@@ -434,15 +445,19 @@ class MemoryTerms:
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
-            **peak._asdict(),
+            activations=peak.activations,
+            logits=peak.logits,
+            other=peak.other,
+            gradients=peak.gradients,
             allocated_band=allocated,
             reserved_band=reserved,
             device_band=reserved.plus(self.context),
-            loading_band=self.while_loading(),
+            loading_band=self.while_loading,
         )
 
+    @cached_property
     def while_loading(self) -> Range:
-        """Most bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
+        """Peak bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
         return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
 
     def _around(self, static: float) -> Range:
@@ -480,14 +495,16 @@ class MemoryTerms:
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-        """Return the bands of allocated and reserved memory: narrow for what is counted (weights, adapter, gradients,
-        states, scratch), wider for what is modelled (activations, logits). Each end is taken at the moment that is
-        largest by that end. trained: Bytes of adapter and states. peak: The moment with the most expected bytes."""
+        """Return the bands of allocated and of reserved memory. They are narrow around what is counted (weights,
+        adapter, gradients, states, scratch) and wider around what is modelled (activations, logits). Each end is that
+        of the moment at which it is largest. trained: Bytes of adapter and states. peak: The moment with the most
+        expected bytes."""
         static = base + trained
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
-        low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
-        ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
+        parts = [(other + gradients, activations + logits) for activations, logits, other, gradients in moments]
+        low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
+        ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
         static_high = known.high + self.width_trained * (trained + peak.gradients)
         static_high += self.width_compiled * (static + sum(peak))
         if self.in_windows:

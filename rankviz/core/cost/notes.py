@@ -195,7 +195,7 @@ def by_name(model_id: str) -> Published | None:
     """Return the format of a checkpoint published quantized, by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
     name = model_id.lower()
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
-    match = OTHER_FORMATS.search(name.split("/")[-1])
+    match = OTHER_FORMATS.search(name.rpartition("/")[2])
     return by_method(known) or (Published(match[2].upper(), "") if match else None)
 
 
@@ -252,8 +252,8 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where blocks hold the attention matrix although eager attention was not requested, or would hold
-    it without padding."""
+    """Return a caution where the default attention holds the attention matrix, or would hold it in batches without
+    padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or attention is None or setup.attn_implementation != "sdpa":

@@ -61,7 +61,8 @@ class Timing:
     ratio: float
     """Measured training time over the time by formulas, above 0."""
     rest: float | None = None
-    """Seconds of a run besides loading, training, evaluations and answers at this ratio; None for a probe."""
+    """Seconds of a run that remain besides loading, training, evaluations and answers, if these take `ratio` times
+    their estimates; None for a probe."""
     is_here: bool = True
     """False for a run that trained on another engine than this machine."""
 

@@ -62,8 +62,15 @@ def predict(
     Framework by whose rules target names select modules; by default the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
+    if setup is not stack.setup or device.gpu is not stack.gpu:
+        stack = replace(stack, setup=setup, gpu=device.gpu)
+    return _prediction(plan, stack, device, usable_bytes)
+
+
+@lru_cache(maxsize=512)
+def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
     model, shape = plan.model, _shape(plan)
-    stack = _raised(settled(replace(stack, setup=setup, gpu=device.gpu), model, device), model, device)
+    stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
     return Prediction(
@@ -82,7 +89,7 @@ def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
-        return stack.with_habits(fp32_compute=True, autocast=False, adapter_bytes=4, saved_bytes=4)
+        return stack.with_habits(fp32_compute=True, autocast=False, adapter_parameter_bytes=4, saved_parameter_bytes=4)
     norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
     layer_norms = any(tensor.name == "bias" for module in norms for tensor in module.tensors)  # RMS norms have none
     quantizes = setup.quantized and model.unquantized_parameters < model.total_parameters

@@ -97,7 +97,7 @@ def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype
     return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
 
 
-def file_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
+def adapter_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
     """Return the bytes of adapter_model.safetensors at rank r. training: Without "auto"."""
     compute = compute_dtype(plan.model.model_type, training, bf16=device.has_bf16)
-    return plan.trained_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)
+    return plan.trained_adapter_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)

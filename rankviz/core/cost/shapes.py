@@ -298,9 +298,9 @@ def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttentio
 
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
-    """Return True where blocks with a sliding window get a mask. transformers makes one once the length reaches the
-    window (masking_utils.py, _ignore_causal_mask_sdpa). Unsloth's own families use kernels that take the window itself.
-    Its other families have the mask at any length (unsloth_zoo/temporary_patches/misc.py drops only the compiled
+    """Return True where blocks with a sliding window get a mask. In transformers this is so from a length equal to the
+    window (masking_utils.py, _ignore_causal_mask_sdpa). Kernels of Unsloth's own families take the window itself. Other
+    families under Unsloth have the mask at any length (unsloth_zoo/temporary_patches/misc.py drops only the compiled
     create_causal_mask)."""
     within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
     return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within

@@ -51,15 +51,15 @@ class Habits:
     raised: Literal["none", "norms", "all"] = "none"
     """Tensors that prepare_model_for_kbit_training (peft utils/other.py) has cast to fp32: "all" that are not
     quantized, or the "norms". Hidden states are fp32 in both cases."""
-    adapter_bytes: int = 4
-    saved_bytes: int = 2  # a weight of modules_to_save
+    adapter_parameter_bytes: int = 4
+    saved_parameter_bytes: int = 2  # a weight of modules_to_save
     quantizes_experts: bool = False
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     litgpt: Litgpt | None = None
     own_models: bool = False
-    """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs.
-    Attention with a soft cap on its scores holds the attention matrix there."""
+    """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs. In
+    such a program, attention with a soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """True for transformers before 4.46, which freed the 16-bit logits once their fp32 copy existed, and for Trainers
     of that time, which freed the model's output once the loss was known."""
@@ -90,8 +90,8 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
         raised="all" if framework == "peft" and setup.quantized else "none",
         moves_embedding=framework == "unsloth",
         unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
-        adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
-        saved_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
+        adapter_parameter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
+        saved_parameter_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
     )
 
 
@@ -163,7 +163,7 @@ class Stack:
         cast to autocast (peft tuners/lora/bnb.py, requires_conversion), except in programs with kernels in place of
         PEFT's."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
-        wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
+        wider = self.habits.adapter_parameter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
 
     @property
@@ -229,7 +229,8 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     forced = forces_fp32(model, setup.precision, device)
     # Experts are in 4 bit as linear layers, as transformers 4 and the checkpoints of gpt-oss have them, or packed.
     linear_experts = habits.one_expert_at_a_time or has_split_file(model)
-    decided = stack.with_habits(
+    decided = replace(
+        habits,
         fast_blocks=model.model_type in OWN_FAMILIES and setup.precision != "int8",
         autocast=not forced,
         fp32_residual=forced,
@@ -239,7 +240,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         ampere=device.has_bf16,
         windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
-    return replace(decided, setup=setup)
+    return replace(stack, setup=setup, measured_habits=decided)
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:

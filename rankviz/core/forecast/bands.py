@@ -81,7 +81,7 @@ class RankLine:
     parameters: int | None
     base: bool
     errors_published: bool = False
-    """True where the source publishes at least one standard error; else they follow from the size of the test set."""
+    """True where the source publishes at least one standard error; False where all follow from the test set's size."""
 
 
 def points_scale(metric: str, values: Sequence[float]) -> float:
@@ -110,7 +110,7 @@ class RankForecast:
     lines_at_rank: int
     """Number of published lines of this metric that have this rank."""
     extrapolated: bool
-    """True where no published line of this metric has this rank: it is above or between their ranks."""
+    """True where no published line of this metric has this rank, which is above or between the lines' ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,7 +29,7 @@ class FinishedAdapter(NamedTuple):
     """Held-out loss in nats per token; of several seeds the lowest."""
     made: Literal["trained", "truncated"]
     adapter_bytes: int
-    """Bytes of its file; of a truncated adapter estimated in proportion to rank."""
+    """Bytes of the adapter's file; for a truncated adapter estimated in proportion to rank."""
     run_id: str
     trained_r: int
     """Rank at which the adapter was trained."""

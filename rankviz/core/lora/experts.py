@@ -69,7 +69,7 @@ def without_experts(model: ModelSpec, names: tuple[str, ...] | str, route: Route
     ends: dict[str, list[str]] = {}
     for layer in model.layers:
         if layer.kind in LINEAR_KINDS:
-            ends.setdefault(layer.path.rsplit(".", 1)[-1], []).append(".".join(layer.path.split(".")[-2:]))
+            ends.setdefault(layer.name, []).append(".".join(layer.path.split(".")[-2:]))
     each = (ends.get(name, []) if name in REMAP[model.peft_remap] else [name] for name in names)
     return tuple(dict.fromkeys(end for some in each for end in some))
 
@@ -114,7 +114,7 @@ def apply_scheme(model: ModelSpec, modules: tuple[str, ...] | str, scheme: str, 
 def expert_parameters(model: ModelSpec) -> tuple[str, ...]:
     """Return the names of all fused expert parameters for target_parameters, such as "mlp.experts.gate_up_proj"."""
     paths = (layer.path for layer in model.layers if layer.kind == "experts" and layer.part != "vision")
-    return tuple(dict.fromkeys(path.split("{}.")[-1] for path in paths))
+    return tuple(dict.fromkeys(path.rpartition("{}.")[2] for path in paths))
 
 
 def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, ...] | str:
@@ -122,7 +122,7 @@ def not_rewritten(model: ModelSpec, names: tuple[str, ...] | str) -> tuple[str, 
     if not model.peft_remap:
         return names
     names = _linear_names(model) if names == ALL_LINEAR else names
-    return tuple(name for name in names if name.rsplit(".", 1)[-1] not in REMAP[model.peft_remap])
+    return tuple(name for name in names if name.rpartition(".")[2] not in REMAP[model.peft_remap])
 
 
 def _linear_names(model: ModelSpec) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
     fused = [old for old, new in mapping.items() if new == "gate_up_proj"]  # PEFT's _MOE_FUSED_TARGETS
     if modules == ALL_LINEAR:
         modules = tuple(dict.fromkeys((*_linear_names(model), *mapping)))
-    seen = [target.rsplit(".", 1)[-1] for target in modules if target.rsplit(".", 1)[-1] in mapping]
+    seen = [target.rpartition(".")[2] for target in modules if target.rpartition(".")[2] in mapping]
     present, missing = ([name for name in fused if (name in seen) is there] for there in (True, False))
     if present and missing:
         raise InvalidSettingError(
@@ -145,7 +145,7 @@ def remap(model: ModelSpec, targets: Targets) -> Targets:
             "into its experts' gate_up_proj. Name both, or choose another MoE scheme."
         )
     return Targets(
-        modules=tuple(target for target in modules if target.rsplit(".", 1)[-1] not in mapping),
+        modules=tuple(target for target in modules if target.rpartition(".")[2] not in mapping),
         parameters=tuple(dict.fromkeys((*targets.parameters, *(mapping[old] for old in seen)))),
         gate_up_doubled=bool(present) or targets.gate_up_doubled,
     )
@@ -175,7 +175,7 @@ def _unsloth_parameters(model: ModelSpec, modules: tuple[str, ...] | str) -> tup
     if not model.num_experts:
         return ()
     wanted = set(pattern.EXPERT_NAMES).intersection(modules)
-    existing = {name.rsplit(".", 1)[-1]: name for name in reversed(expert_parameters(model))}
+    existing = {name.rpartition(".")[2]: name for name in reversed(expert_parameters(model))}
     leaves = [name for name in ("gate_proj", "up_proj") if wanted & {name, "gate_up_proj"}]
     if "gate_up_proj" in existing and wanted - {"down_proj"}:
         leaves = ["gate_up_proj"]
@@ -195,7 +195,7 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
     """Return Tinker's trainable parameters per unit of r, on attention, MLP and unembedding; None for unknown layers. A
     layer of E experts, hidden size H and inner size I has 3H + 3·E·I, or 2H + 2·E·I without a gate; routers have none.
     tests/core/lora/test_lora.py compares with get_lora_param_count (tinker_cookbook/hyperparam_utils.py)."""
-    inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
+    inner = {layer.path.rpartition(".")[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     hidden, total = model.hidden_size, model.vocab_size + model.hidden_size
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head", "router") or layer.part == "vision":
@@ -204,7 +204,7 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
             outer = (2 if layer.name == "gate_up_proj" else 1) * hidden
             total += layer.count * (outer + layer.num_experts * (layer.in_features + layer.out_features - hidden))
         elif layer.name == "in_proj":  # a Mamba mixer's two wide outputs, each as wide as what out_proj reads
-            total += layer.count * 2 * (layer.in_features + inner[layer.path.rsplit(".", 1)[0]])
+            total += layer.count * 2 * (layer.in_features + inner[layer.path.rpartition(".")[0]])
         elif layer.name in MAPS:
             maps = MAPS[layer.name]
             total += layer.count * (maps * layer.in_features + min(maps, 1) * layer.out_features)
@@ -214,8 +214,9 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
-    """Return the rank, usually a fraction, at which an adapter has `target` parameters. Example: Tinker's r = 32 on
-    Qwen3-30B-A3B has as many as r = 12.3 of Unsloth's adapter. parameters: Returns the parameters at a rank."""
+    """Return the rank, usually a fraction, at which an adapter has `target` parameters: Tinker's r = 32 on
+    Qwen3-30B-A3B has the parameters of Unsloth's adapter at r = 12.3. parameters: Returns the adapter's parameters at a
+    rank."""
     high = bisect_left(range(65_536), target, lo=1, key=parameters)
     if high == 1:
         return target / parameters(1)

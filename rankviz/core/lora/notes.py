@@ -63,7 +63,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
             yield f"PEFT {PEFT_VERSION} takes names of expert projections for experts': they carry no LoRA here."
         return
     if not experts:
-        names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
+        names = listed(name.rpartition(".")[2] for name in expert_parameters(model))
         why = "these targets name none of them"
         if scheme == "linear-only":
             why = f"PEFT {PEFT_VERSION} reaches them only through target_parameters"
@@ -107,9 +107,9 @@ def _missed(plan: AdapterPlan, requested: Names) -> Iterator[str]:
     if any(a.is_expert for a in adapted):
         hit |= EXPERT_ALIASES
     paths = [path for a in adapted for path in (a.layer.path, a.layer.path.rpartition(".")[0])]
-    unhit = (name for name in requested if name.rsplit(".", 1)[-1] not in hit)
+    unhit = (name for name in requested if name.rpartition(".")[2] not in hit)
     missed = [name for name in unhit if not any(Matcher((name,)).hits_path(path) for path in paths)]
-    left = [name for name in missed if name.rsplit(".", 1)[-1] in exist] if plan.route.scoped else []
+    left = [name for name in missed if name.rpartition(".")[2] in exist] if plan.route.scoped else []
     if left:
         yield Caution(
             f"Unsloth {UNSLOTH_VERSION} leaves out {listed(left)}: its {plan.route.unsloth_class} trains linear layers "

@@ -4,7 +4,7 @@ import functools
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -39,7 +39,8 @@ class Group(NamedTuple):
     tensors: list[tuple[tuple[int, ...], Tensor]]
 
 
-def file_bytes(sections: Sequence["Section"], r: int) -> int:
+@functools.lru_cache(maxsize=8192)
+def safetensors_bytes(sections: tuple["Section", ...], r: int) -> int:
     """Return the bytes of a safetensors file at one rank. sections: Its tensors by dtype, in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
@@ -120,7 +121,7 @@ class Adapted:
     """Path of the module that PEFT wraps, as in tensor names, with {} in place of the block's number."""
     rank_factor: int = 1
     """Rank of the LoRA pair over r (or the experts' rank): 1, or the number of experts, doubled where PEFT does so."""
-    turned: bool = False
+    transposed: bool = False
     """True where A reads the layer's outputs: Unsloth declares these parameters as stored transposed."""
     split: bool = False
     """True where each expert is a linear layer with its own LoRA pair; `module` is then their list's path."""
@@ -141,7 +142,7 @@ class Adapted:
     @property
     def magnitudes(self) -> int:
         """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
-        return self.count * self.layer.out_features * (self.layer.num_experts if self.split else 1)
+        return self.count * self.layer.out_features * self.layer.num_experts
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
         """Yield the tensors of one block's layer, with PEFT's names after `module`. rank: Rank if it is not r."""
@@ -149,7 +150,7 @@ class Adapted:
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
         if rank is not None:
             into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
-        if self.turned:
+        if self.transposed:
             into, out_of = out_of, into
         names = (".lora_A.weight", ".lora_B.weight")
         if layer.kind == "embedding":
@@ -218,7 +219,9 @@ class AdapterPlan:
     def expert_rank_at(self, r: int) -> int:
         """Return the rank of each expert where all other layers have rank r."""
         rule, model = self.expert_rank, self.model
-        divisor = {"r": 1, "r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
+        if rule == "r":
+            return r
+        divisor = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
         return rule if divisor is None else max(1, r // divisor)
 
     @property
@@ -234,7 +237,7 @@ class AdapterPlan:
         for each in self.adapted if self.expert_rank != "r" else ():
             if each.is_expert:
                 pairs, e = each.rank_factor // each.layer.num_experts, self.expert_rank_at(lora.r)
-                name = each.layer.path.split("{}.")[-1]
+                name = each.layer.path.rpartition("{}.")[2]
                 name = f"{name}s.[0-9]+" if each.split else f"({name})" if pairs > 1 else name
                 alpha = lora.lora_alpha * pairs * (e / lora.r) ** (0.5 if lora.use_rslora else 1)
                 ranks[name], alphas[name] = e * pairs, int(alpha) if alpha == int(alpha) else alpha
@@ -245,22 +248,22 @@ class AdapterPlan:
         """Layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
-    def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
+    def adapter_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
         """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16), for lora_A
         and lora_B; DoRA's magnitudes are always fp32. saved_dtype: Dtype of modules saved in full. frozen_dtype: Dtype
         of frozen weights among them; empty if equal."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
-        return file_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
+        return safetensors_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
 
-    def trained_bytes(
+    def trained_adapter_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
         """Return the bytes of adapter_model.safetensors in the dtypes that RankViz's training programs save."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
-        return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
+        return self.adapter_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:

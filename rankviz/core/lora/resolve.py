@@ -91,7 +91,7 @@ def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, pac
         reached = tuple(hits(model, (name,)))
         norms = {hit.module for hit in reached if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
         every = {hit.module for hit in reached} | {path for path in model.other_modules if path.endswith(name)}
-        is_end = name.rsplit(".", 1)[-1] in EMBEDDING_NAMES
+        is_end = name.rpartition(".")[2] in EMBEDDING_NAMES
         if any(part.endswith(name) for part in ADDED_BY_PEFT):
             why = f"{name}, which also hits modules that PEFT adds to each adapted layer. Give a longer name"
         elif route.kind == "own" and not is_end and not (reached and norms >= every):
@@ -122,7 +122,7 @@ def _shown(path: str) -> str:
     return path.replace("{}", "N")
 
 
-TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
+TRANSPOSED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 """model_types whose experts PEFT treats as transposed under Unsloth: it sets is_transposed on Llama 4's experts and
 stores Qwen3-VL's transposed (unsloth_zoo/temporary_patches/llama4_moe.py, qwen3_vl_moe.py). The number of parameters
 stays the same; the file's header can differ by a few bytes."""
@@ -206,8 +206,8 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
         raise InvalidSettingError(
             "The config.json of this model does not say how many experts are active. Give expert_rank as a number."
         )
-    by_hand = scheme == "target-parameters" or (scheme == "unsloth" and not route.unsloth_on_gpu)
-    target_parameters = tuple(n for n in moe.expert_parameters(model) if by_hand and n in targets.parameters)
+    by_unsloth = scheme == "unsloth" and route.unsloth_on_gpu
+    target_parameters = tuple(n for n in moe.expert_parameters(model) if n in targets.parameters and not by_unsloth)
     if scheme == "unsloth" and target_parameters:
         names = moe.not_rewritten(model, names)
     kept_names = targets.modules if isinstance(targets.modules, tuple) and not targets.hits else ()
@@ -232,7 +232,7 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
     """Return the names, with the fused projections that Unsloth's CPU backend adds for names that the model lacks."""
     if route.kind != "cpu" or isinstance(names, str):
         return names
-    leaves = {path.rsplit(".", 1)[-1] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
+    leaves = {path.rpartition(".")[2] for path in (*(layer.path for layer in model.layers), *model.other_modules)}
     fused = (FUSED_PROJECTIONS.get(name) for name in names if name not in leaves)
     return tuple(dict.fromkeys((*names, *(name for name in fused if name in leaves))))
 
@@ -246,7 +246,7 @@ def _embeddings_to_save(
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
-    moved = tuple(name for name in names if (name if bare else name.rsplit(".", 1)[-1]) in EMBEDDING_NAMES)
+    moved = tuple(name for name in names if (name if bare else name.rpartition(".")[2]) in EMBEDDING_NAMES)
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
@@ -281,10 +281,10 @@ def _adapted_modules(
             if blocks is None and clippable and (wrapper := layer.path.rpartition(".")[0]) in clippable:
                 blocks = matcher.blocks(wrapper, layer.blocks)
         if blocks is not None:
-            if (name := layer.path.rsplit(".", 1)[-1]) in model.refused_names:
+            if layer.name in model.refused_names:
                 raise InvalidSettingError(
-                    f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight "
-                    "directly. Choose another preset, or name modules without it."
+                    f"PEFT refuses LoRA on {layer.name} in {model.model_type} models, whose Mamba kernels read its "
+                    "weight directly. Choose another preset, or name modules without it."
                 )
             yield Adapted(layer=layer, blocks=blocks, module=layer.path)
 
@@ -307,6 +307,6 @@ def _adapted_parameters(model: ModelSpec, targets: Targets, route: Route) -> Ite
             blocks=blocks,
             module=f"{layer.path}s" if split else module + ".base_layer" * later,
             rank_factor=layer.num_experts * (2 if doubled else 1),
-            turned=route.unsloth_on_gpu and model.model_type in TURNED_FAMILIES and not split,
+            transposed=route.unsloth_on_gpu and model.model_type in TRANSPOSED_FAMILIES and not split,
             split=split,
         )

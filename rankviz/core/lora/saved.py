@@ -45,7 +45,7 @@ class SavedModule:
 
     @property
     def name(self) -> str:
-        return self.path.rsplit(".", 1)[-1]
+        return self.path.rpartition(".")[2]
 
 
 class Hit(NamedTuple):
@@ -74,7 +74,7 @@ def saved_modules(
     model: ModelSpec, names: tuple[str, ...], route: Route, target_names: Collection[str], adapted_paths: set[str]
 ) -> tuple[SavedModule, ...]:
     """Return all modules that the adapter file holds in full. target_names: Target modules that PEFT finally gets."""
-    leaves = {name.rsplit(".", 1)[-1] for name in names}
+    leaves = {name.rpartition(".")[2] for name in names}
     pair = route.unsloth_on_gpu and model.config_ties and set(EMBEDDING_NAMES) <= leaves
     saved = []
     for holder, _, blocks in hits(model, names):

@@ -102,7 +102,7 @@ class Matcher:
         match outside blocks. blocks: Numbers of the blocks that have this layer."""
         if self.pattern:
             return blocks if self.pattern(path) else None
-        if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
+        if path.rpartition(".")[2] in self.bare or path in self.paths:
             return blocks
         hits = [hit for target in self.dotted if (hit := hit_blocks(path, blocks, target)) is not None]
         if not hits:
@@ -113,7 +113,7 @@ class Matcher:
         """Return True where a target matches this path in some block."""
         if self.pattern:
             return self.pattern(path)
-        if path.rsplit(".", 1)[-1] in self.bare:
+        if path.rpartition(".")[2] in self.bare:
             return True
         return any(_match(path, target)[0] for target in (*self.dotted, *self.numbers))
 
@@ -135,7 +135,7 @@ def expand(
             return UNSLOTH_SEVEN
         case "attention" | "mlp":
             names = (*minimal_names(model, targets), *(expert_names if targets == "mlp" else ()))
-            return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] if bare else name for name in names))
+            return tuple(dict.fromkeys(name.rpartition(".")[2] if bare else name for name in names))
         case "qv":
             return query_value_names(model)
     raise InvalidSettingError(
@@ -152,7 +152,7 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
     def shortest(path: str) -> str:
         """Return the shortest end of a path, without a block number, with which no path of `others` ends."""
-        parts = path.split("{}.")[-1].split(".")
+        parts = path.rpartition("{}.")[2].split(".")
         names = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
         free = (name for name in names if not any(_match(other, name)[0] for other in others))
         return next(free, ".".join(parts))
@@ -161,7 +161,7 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
-    """Return q_proj and v_proj, the LoRA paper's targets; in a model without them, the projections with both in
+    """Return q_proj and v_proj, the LoRA paper's targets, or in a model without these the projections that contain
     them."""
     linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
     text = {layer.name for layer in linear if layer.part != "vision"}
@@ -320,7 +320,7 @@ def all_linear(model: ModelSpec) -> Callable[[str], bool]:
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
 
     def is_sound(path: str) -> bool:
-        in_tower = "audio_tower." in path and path.rsplit(".", 1)[-1] in _AUDIO
+        in_tower = "audio_tower." in path and path.rpartition(".")[2] in _AUDIO
         return "gemma4" in model.model_type and (in_tower or path.endswith("embed_audio.embedding_projection"))
 
     gemma = frozenset(

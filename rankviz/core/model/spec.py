@@ -13,7 +13,7 @@ class ActivationBytes:
     kept: int
     """Bytes that autograd saves for the backward pass, without the block's own input."""
     gradients: int
-    """Most bytes of gradients at any moment of the backward pass, in addition to `kept`."""
+    """Peak bytes of gradients in the backward pass, in addition to `kept`."""
     own_input: int = 0
     """Bytes of the block's input, if autograd saves it; with checkpointing the checkpoint already holds it."""
 
@@ -85,7 +85,7 @@ class OwnTensor:
     shape: tuple[int, ...]
     buffer: bool = False
     fp32: bool = False
-    """True where it is loaded in fp32 with any dtype of the base."""
+    """True for a tensor that is loaded in fp32 with any dtype of the base."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class PlainModule:
     part: LayerPart = "other"
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
-    """True where Unsloth counts it as a normalization layer: its class has "Norm" in its name."""
+    """True for a module that Unsloth counts as a normalization layer: its class has "Norm" in its name."""
 
     @property
     def parameters(self) -> int:

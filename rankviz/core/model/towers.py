@@ -10,8 +10,8 @@ from rankviz.errors import InvalidSettingError
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text models whose own class in transformers 5.17 finds no weights in the multimodal checkpoint."""
 HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
-"""model_types of multimodal models whose text model Unsloth loads alone with text_only=True, because it has a class of
-its own named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
+"""model_types of multimodal models whose text model Unsloth loads alone with text_only=True, because the text model has
+a class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
 
 
 def offers_text_only(model: ModelSpec) -> bool:

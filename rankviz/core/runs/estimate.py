@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Pace, Workload, kernels
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.question import file_bytes_on, plan_on
+from rankviz.core.cost.question import adapter_bytes_on, plan_on
 from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
@@ -71,7 +71,7 @@ def estimate_run(
     plan = plan_on(model, request.lora, training, device)
     return RunEstimate(
         adapter_parameters=plan.parameters(r),
-        adapter_bytes=adapter_bytes(plan, request, device),
+        adapter_bytes=run_adapter_bytes(plan, request, device),
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
         seconds=formulas,
@@ -80,12 +80,12 @@ def estimate_run(
     )
 
 
-def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
+def run_adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
     """Return the bytes of the adapter file that the run saves."""
-    return file_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
+    return adapter_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
 
 
-def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
+def all_adapters_bytes(request: RunRequest, adapter_bytes: int) -> int:
     """Return the bytes of all adapters that the run saves: its own, and truncated ones with recovery steps."""
     cuts = sum(r for r in request.cut_ranks if request.recovery_steps(r))
     return adapter_bytes * (request.r + cuts) // request.r

@@ -302,7 +302,7 @@ class Evaluated(HeldOut):
     example_losses: tuple[Loss, ...] = ()
     """Mean loss of each held-out example in nats per token, in the order of the held-out set."""
     reused: bool = False
-    """True where the base was evaluated in an earlier run of this worker: before training all runs have its loss."""
+    """True where an earlier run of this worker evaluated the base: before training, all runs have the base's loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -290,7 +290,7 @@ LIMITS = {
 
 
 def check_setting_limits(limits: Any, **values: int) -> None:
-    """Check values by name of their limit; raise LimitError for the first value above its limit. limits: A
+    """Raise LimitError for the first value above its limit. values: By field of settings.Limits. limits: A
     settings.Limits."""
     for name, value in values.items():
         limit, (what, advice) = getattr(limits, name), LIMITS[name]

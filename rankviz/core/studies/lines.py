@@ -271,7 +271,7 @@ NEAR_RANKS = 4
 
 
 class Share(NamedTuple):
-    """Number of comparisons (count of comparisons) in which a statement was true."""
+    """Result of counting a statement: it was true in `count` of `comparisons`."""
 
     count: int
     comparisons: int

@@ -78,7 +78,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
         source = " ".join(info.sentences)
         charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
-        record = records(tradeoff)[str(r)]
+        record = records(tradeoff, {r})[str(r)]
         cells = {"Model": Cell(values["model"]), "Rank": Cell(f"r = {r}")}
         own = {name: text for name, text in link.write(values).items() if name not in ("r", "model", "take")}
         cells |= {name: Cell(text) for name, text in own.items() if text is not None}

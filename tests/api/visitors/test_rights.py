@@ -160,7 +160,7 @@ def test_a_probe_is_seen_and_ended_by_who_started_it(api):
 def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads_it(api, tmp_path):
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    kept = api.workspace.store.kept_path(rows, ANN.id)
+    kept = api.workspace.store.copy_path(rows, ANN.id)
     durable.copy(rows, kept)
     first, second = (sweep_of(api, ANN, data=str(kept)) for _ in range(2))
     folder = api.workspace.store.run_dir(first_run(api, first))

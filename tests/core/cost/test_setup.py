@@ -70,6 +70,12 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
             "Batch 4,096 × length 131,072 is 536,870,912 tokens at once; the limit is 67,108,864. "
             "Lower the batch size or the length.",
         ),
+        ({"usd_per_hour": 1_000_001}, "The price per hour must be a number from 0 to 1,000,000 (got 1,000,001)."),
+        ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
+        ({"alpha": "2" * 41}, "Alpha must have at most 40 characters (got 41)."),
+        ({"data": {"form": "chat"}}, "Form of the data must be one of messages, conversations, prompt-completion,"),
+        ({"data": {"traits": ("chat",)}}, "Trait of the data must be one of role, from, user, human, assistant, gpt,"),
+        ({"data": {"epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
         ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
         (
             {"data": {"mean_tokens": 500, "longest_tokens": 400}},

@@ -89,7 +89,7 @@ def test_peft_counts_as_rankviz_does(model_id, whole, tmp_path):
         if plan is not None:
             counted += 1
             assert count == plan.parameters(r), case
-            assert file_bytes == plan.file_bytes(r, 4, saved_dtype="fp32"), case
+            assert file_bytes == plan.adapter_bytes(r, 4, saved_dtype="fp32"), case
             assert count == sum(sum(cells.values()) for cells in plan.by_block(r).values()), case
     assert counted  # a comparison of refusals with refusals would prove little
 

@@ -219,7 +219,7 @@ def test_unsloth_trains_what_rankviz_counts_and_refuses_what_it_refuses(quick, t
     with ThreadPoolExecutor(2) as pool:
         for model, case, answer in itertools.chain(*pool.map(ask_unsloth, (every[::2], every[1::2]))):
             plan = case.plan(model)
-            ours[model.id, case] = plan and (plan.parameters(R), plan.file_bytes(R, saved_dtype="fp32"))
+            ours[model.id, case] = plan and (plan.parameters(R), plan.adapter_bytes(R, saved_dtype="fp32"))
             theirs[model.id, case] = (answer["count"], answer["bytes"]) if "count" in answer else None
 
     assert {} == {key: (ours[key], counted) for key, counted in theirs.items() if ours[key] != counted}

@@ -40,7 +40,7 @@ def test_a_saved_adapter_has_the_size_that_rankviz_says(model_type, dtype, tmp_p
         count, size = _save(model_type, plan, lora, r, tmp_path / str(place), dtype=dtype)
 
         assert count == plan.parameters(r), (lora, r)
-        assert size == plan.file_bytes(r, 4, saved_dtype=dtype), (lora, r)
+        assert size == plan.adapter_bytes(r, 4, saved_dtype=dtype), (lora, r)
 
 
 @pytest.mark.parametrize("model_type", ("llama", "gpt2"))
@@ -53,7 +53,7 @@ def test_an_adapter_saved_by_trl_qlora_is_bf16_but_for_doras_magnitudes(model_ty
         count, size = _save(model_type, plan, lora, 6, tmp_path / str(use_dora), dtype="bf16", cast_as_trl=True)
 
         assert count == plan.parameters(6)
-        assert size == plan.trained_bytes(6, "trl", "nf4")
+        assert size == plan.trained_adapter_bytes(6, "trl", "nf4")
 
 
 @pytest.mark.parametrize("compute", ("fp16", "fp32"))
@@ -66,7 +66,7 @@ def test_on_a_card_without_bf16_the_exported_script_raises_that_adapter_to_fp32(
     count, size = _save("llama", plan, lora, 6, tmp_path, dtype=compute, cast_as_trl=True, raised=True)
 
     assert count == plan.parameters(6)
-    assert size == plan.trained_bytes(6, "trl", "nf4", compute=compute)
+    assert size == plan.trained_adapter_bytes(6, "trl", "nf4", compute=compute)
 
 
 def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
@@ -78,7 +78,7 @@ def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
 
     # 11 blocks · 4 · (32 + 32) of LoRA, and one table of 203 · 32.
     assert 11 * 4 * 64 + 203 * 32 == count == plan.parameters(4)
-    assert size == plan.file_bytes(4, 4, saved_dtype="fp32")
+    assert size == plan.adapter_bytes(4, 4, saved_dtype="fp32")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig, lora_alpha
+from rankviz.core.lora.config import FLAGS, LoraConfig, lora_alpha
 from rankviz.core.lora.experts import shared_outer_per_rank
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
@@ -49,23 +49,6 @@ def test_each_layer_adds_rank_times_in_plus_out():
     assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
 
 
-def test_a_file_is_its_length_its_padded_header_and_its_data():
-    one = model((layer("self_attn.q_proj", 16, 16, blocks=(0,)),), id="toy/one")
-    plan = plan_of(one, ("q_proj",))
-
-    header = (
-        '{"__metadata__":{"format":"pt"},'
-        '"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight":'
-        '{"dtype":"F32","shape":[4,16],"data_offsets":[0,256]},'
-        '"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight":'
-        '{"dtype":"F32","shape":[16,4],"data_offsets":[256,512]}}'
-    )
-    assert 272 == len(header)
-    assert 8 + 272 + 512 == plan.file_bytes(4)
-    # In bf16 the header says BF16 twice, and its offsets are 0, 128, 128, 256: two characters more, so 280 once padded.
-    assert 8 + 280 + 256 == plan.file_bytes(4, 2)
-
-
 def test_names_match_whole_components_from_the_end():
     assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
     assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)
@@ -78,29 +61,16 @@ def test_names_match_whole_components_from_the_end():
     ):
         with pytest.raises(InvalidSettingError, match="matches nothing"):
             plan_of(TOY, nothing)
-    with pytest.raises(InvalidSettingError, match=r"mlp is not a linear layer"):
-        plan_of(NORMED, ("q_proj", "mlp"))
-
-
-def test_experts_multiply_the_pair_by_their_number():
-    # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
-    assert 224 + 256 + 192 == plan_of(TOY_MOE, framework="unsloth").parameters(1)
-    assert 224 == plan_of(TOY_MOE).parameters(1)
-    by_name = plan_of(TOY_MOE, moe_scheme="target-parameters")
-    assert 224 + 256 + 192 == by_name.parameters(1)
-    # PEFT wraps a module once for each of its parameters, so the first lies inside the second.
-    experts = "model.layers.{}.mlp.experts"
-    assert [f"{experts}.base_layer", experts] == [a.module for a in by_name.adapted if a.layer.kind == "experts"]
-
-
-def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rewritten():
-    plan = plan_of(REMAPPED, "unsloth", moe_scheme="unsloth")
-
-    assert 224 + 256 + 192 == plan.parameters(1)
-    assert {"q_proj", "k_proj", "v_proj", "o_proj"} == set(plan.target_modules)
-    assert ("experts.gate_up_proj", "experts.down_proj") == tuple(
-        n.removeprefix("mlp.") for n in plan.target_parameters
-    )
+    for spec, names, sentence in (
+        (NORMED, ("q_proj", "mlp"), "mlp is not a linear layer"),
+        (TOY, ("x", "y"), "^x, y match nothing in this model. Linear layers here: q_proj, k_proj, "),
+        (TOY, (), "^No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth"),
+        (TOY, "all", "^Target modules must be one of all-linear, .* names .got 'all'."),
+        (model(MLP), "qv", "neither q_proj and v_proj nor a fused projection of them; it has down_proj, gate_proj, up"),
+        (TOY_MOE, ("experts",), "^experts matches nothing in this model. Experts are fused parameters, which other"),
+    ):
+        with pytest.raises(InvalidSettingError, match=sentence):
+            plan_of(spec, names)
 
 
 @pytest.mark.parametrize(("rule", "e"), [("r/active", 4), ("r / all", 2), ("3", 3), ("r", 8)])
@@ -127,6 +97,8 @@ def test_the_experts_of_another_rank_keep_alpha_over_r(use_rslora, alphas):
         "alpha_pattern": dict(zip(names, alphas, strict=True)),
     } == plan_of(REMAPPED, expert_rank=2).patterns(lora)
     assert {} == plan_of(REMAPPED).patterns(LoraConfig(r=8))
+    assert (32 / (8**0.5 if use_rslora else 8), "expert_rank 2") == (lora.scale, lora.variants[-1])
+    assert lora.variants[:-1] == ("rsLoRA",) * use_rslora and LoraConfig(use_dora=True).variants == ("DoRA",)
 
 
 OF_EXPERTS = "expert_rank, unless it is one of r, r/active, r/all, must be a whole number from 1 to 1,024"
@@ -159,18 +131,6 @@ def test_alpha_is_r_twice_r_or_a_number_up_to_a_million():
             lora_alpha(wrong, 8)
 
 
-OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
-"""A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
-
-
-def test_linear_only_hands_unsloth_names_that_reach_no_expert():
-    """A bare gate_proj would make FastModel train the experts, too."""
-    plan = plan_of(OTHER_MOE, "unsloth", "unsloth", moe_scheme="linear-only", unsloth_class="FastModel")
-
-    assert (*UNSLOTH_SEVEN[:4], *(f"shared_expert.{name}" for name in UNSLOTH_SEVEN[4:])) == plan.target_modules
-    assert 224 + 288 == plan.parameters(1)
-
-
 CHECKPOINT = UnslothCheckpoint(repository="unsloth/gpt-oss-unsloth-bnb-4bit")
 SPLIT = replace(TOY_MOE, model_type="gpt_oss", unsloth_checkpoint=CHECKPOINT)
 """In 4 bit each expert's gate_up_proj and down_proj are linear layers."""
@@ -182,6 +142,9 @@ def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them():
             resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
         return str(refused.value)
 
+    # Each expert's two layers add their outputs, 16 and 16, to attention's 48.
+    dora = resolve(SPLIT, LoraConfig(use_dora=True), "unsloth", precision="nf4")
+    assert 224 + 256 + 192 + 2 * (48 + 4 * 32) == dora.parameters(1)
     assert "target-parameters names nothing" in refusal("attention", moe_scheme="target-parameters")
     assert "experts.down_projs, a list of experts, or one of it" in refusal(("q_proj", "down_projs"))
 
@@ -196,20 +159,10 @@ def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
         plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
 
 
-def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
-    both = ("lm_head", "embed_tokens")
-    peft = plan_of(WITH_HEAD, ("q_proj",), modules_to_save=both)
-    unsloth = plan_of(WITH_HEAD, ("q_proj",), "unsloth", modules_to_save=both)
-
-    assert 64 + 3200 == peft.parameters(1)
-    assert 64 + 1600 == unsloth.parameters(1)
-    assert peft.file_bytes(1) == unsloth.file_bytes(1)
-
-
 def test_a_tied_pair_of_which_the_config_says_nothing_is_two_for_unsloth_too():
-    for ties, ends in ((True, 1600), (False, 3200)):
-        plan = plan_of(replace(WITH_HEAD, config_ties=ties), ("q_proj", "embed_tokens", "lm_head"), "unsloth")
-        assert 64 + ends == plan.parameters(1)
+    for spec, ties, ends, saved in ((WITH_HEAD, True, 1600, 2), (WITH_HEAD, False, 3200, 2), (UNTIED, True, 1600, 1)):
+        plan = plan_of(replace(spec, config_ties=ties), ("q_proj", "embed_tokens", "lm_head"), "unsloth")
+        assert (64 + ends, saved) == (plan.parameters(1), len(plan.saved))
 
 
 def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
@@ -287,22 +240,6 @@ OTHER = model(
 """A family that Unsloth has no kernels for, with a vision tower. Attention 224, MLP 288, the tower's attention 48."""
 
 
-def test_unsloths_flags_choose_towers_and_kinds_of_layers():
-    counts = {
-        (True, True, True, False): 224 + 48,
-        (True, False, True, True): 48,
-        (False, True, False, True): 288,
-        (True, True, False, True): 288,
-    }
-
-    for flags, expected in counts.items():
-        chosen = dict(zip(FLAGS, flags, strict=True))
-        assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
-    spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
-    assert 224 == spelled_out.parameters(1)
-    assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
-
-
 @pytest.mark.parametrize(
     ("spec", "targets", "settings", "sentence"),
     (
@@ -315,11 +252,6 @@ def test_unsloths_flags_choose_towers_and_kinds_of_layers():
 def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         plan_of(spec, targets, "unsloth", **settings)
-
-
-def test_without_a_gpu_a_flag_that_is_off_is_refused():
-    with pytest.raises(InvalidSettingError, match="finetune_mlp_modules cannot be off here: without a GPU"):
-        resolve(TOY, LoraConfig(finetune_mlp_modules=False), "unsloth", cuda=False)
 
 
 def test_parameters_by_place_and_modules_of_one_name_told_apart_by_what_holds_them():
@@ -387,6 +319,7 @@ TINKER = {
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
     assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
+    assert shared_outer_per_rank(FUSED_QKV) is None
 
 
 FUSED_QKV = model((layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), *MLP), id="toy/fused")
@@ -405,6 +338,7 @@ TIED = "Embedding and head are tied in the base: what is trained in full is a co
         (TOY, ("self_attn.q_proj", "mlp.down_proj"), "peft", {}, []),
         (TOY, "qv", "peft", {"modules_to_save": ("z",)}, ["names z, which has no parameters here. Embedding and head"]),
         (TOY, "qv", "trl", {FLAGS[2]: False}, [f"{FLAGS[2]}: these settings are Unsloth's on a GPU; TRL ignores them"]),
+        (OTHER, "all-linear", "unsloth", dict.fromkeys(FLAGS[::3], False), ["name the layers instead: q_", "leaves"]),
         (TOY, "qv", "trl", {"expert_rank": 2}, ["expert_rank has no effect here: this model has no experts."]),
         (FUSED_QKV, "qv", "peft", {}, ["qv is qkv_proj here: this model has no q_proj and v_proj of its own."]),
         (FUSED_QKV, ("o_proj", "q_proj"), "peft", {}, ["Name qkv_proj instead, which holds them fused."]),
@@ -437,12 +371,6 @@ def test_the_notes_on_an_adapter_say_all_that_holds_and_nothing_else(spec, targe
     said = plan_of(spec, targets, framework, **settings).notes
 
     assert [True] * len(notes) == [part in note for part, note in zip(notes, said, strict=True)], said
-
-
-def test_names_of_experts_are_given_beside_a_list_of_layers_only_where_language_and_mlp_are_on():
-    named = [plan_of(PLAIN_MOE, "all-linear", "unsloth", **{flag: False}).target_modules for flag in FLAGS[::3]]
-
-    assert [(*UNSLOTH_SEVEN,), UNSLOTH_SEVEN[:4]] == named
 
 
 def test_unsloth_reads_the_text_of_its_pattern_as_a_request_for_experts():

@@ -21,7 +21,7 @@ PROGRAMS = {
         ("autocast, output held", "bf16", {"autocast": True, "holds_logits": True}),
         ("autocast, output dropped", "bf16", {"autocast": True}),
         ("no autocast, fp32 adapter", "bf16", {"holds_logits": True}),
-        ("no autocast, bf16 adapter", "bf16", {"holds_logits": True, "adapter_bytes": 2}),
+        ("no autocast, bf16 adapter", "bf16", {"holds_logits": True, "adapter_parameter_bytes": 2}),
         ("all fp32", "fp32", {"holds_logits": True}),
     )
 }
@@ -57,7 +57,7 @@ def train_once(watch, base, *, habits, targets, checkpointing):
         base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         base.enable_input_require_grads()
     model = get_peft_model(
-        base, PeftConfig(r=2, target_modules=list(targets)), autocast_adapter_dtype=habits.adapter_bytes == 4
+        base, PeftConfig(r=2, target_modules=list(targets)), autocast_adapter_dtype=habits.adapter_parameter_bytes == 4
     ).train()
     ids = torch.randint(0, base.config.vocab_size, (BATCH, LENGTH))
     watch.ignore([*model.parameters(), *model.buffers(), ids])

@@ -23,7 +23,7 @@ def counted_here(made: Recipe) -> tuple[int, int]:
     if framework == "unsloth":
         plan = plan_on_cpu(plan.model, made.lora, plan, precision)
     r = made.lora.r
-    return plan.parameters(r), plan.trained_bytes(r, framework, precision, cuda=False)
+    return plan.parameters(r), plan.trained_adapter_bytes(r, framework, precision, cuda=False)
 
 
 def trained_steps(made: Recipe) -> int:

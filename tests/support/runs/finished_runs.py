@@ -19,7 +19,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
-from rankviz.store import ImportLimits, RunStore, read_export, take_in
+from rankviz.store import ImportLimits, RunStore, publish_imported, read_export
 from rankviz.store.ownership import NO_ONES, Ownership
 from tests.support.runs import questions
 
@@ -110,4 +110,4 @@ def import_runs(
     store: RunStore, source: Path, ownership: Ownership = NO_ONES, limits: ImportLimits = UNLIMITED
 ) -> list[str]:
     """All runs of the zip, or none; their ids."""
-    return take_in(store, read_export(Path(source), (), limits), (), ownership)
+    return publish_imported(store, read_export(Path(source), (), limits), (), ownership)
