@@ -286,8 +286,9 @@ class Entry:
 
     @property
     def turn(self) -> tuple[object, ...]:
-        """State, attempt and marks of the run, on which its place in the queue depends."""
-        return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
+        """State, attempt, place, marks, owner and engine of the run, on which its place in the queue depends."""
+        of, marks = self.record, (self.is_begun, self.has_cancel)
+        return of.state, of.attempt, of.place, *marks, self.ownership, self.destination
 
     def journal_bytes(self) -> int:
         """Return the present size of the journal in bytes."""
@@ -295,6 +296,13 @@ class Entry:
             return os.stat(self.journal).st_size
         except FileNotFoundError:
             return 0
+
+    def has_changed(self) -> bool:
+        """Return True where there may be something to read."""
+        try:
+            return os.stat(self.folder).st_mtime_ns != self.folder_time or self.journal_bytes() > self.offset
+        except OSError:
+            return True
 
     def read(self) -> None:
         """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
@@ -320,6 +328,11 @@ class Entry:
             record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
         part = self.journal, offset, record.request
         self.record, self.offset = with_lists_on_disk(record, part) if record.state.ended else record, offset
+
+
+def new_entry(folder: Path) -> Entry:
+    """Return the entry of a run's folder before its journal is read; raise as `read_request` does."""
+    return Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
 
 
 def _is_there(path: str) -> bool:
