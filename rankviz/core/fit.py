@@ -479,7 +479,8 @@ def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | Non
         return f"It fits without changes{tight}."
     if smallest:
         return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest)})."
-    most = "no setting lowers what loading takes"
+    loading = start.row.memory.fuller_while_loading
+    most = "no setting lowers what loading takes" if loading else "no setting is left that lowers it"
     if helps := _lowers_most(known):
         short = memory_size(-helps.margin_bytes.low)
         most = f"{helps.label} helps most ({_effect(helps)}), but up to {short} are still missing"
