@@ -43,8 +43,8 @@ STOPPED_THERE = "The job was stopped in Ray."
 NEVER_PLACED = "failed to start within"
 """Part of Ray's message for a job that waited too long for a node, and so never began."""
 NOT_FOUND = "status code 404"
-NOT_CONNECTED = re.compile("NewConnectionError|NameResolutionError|ConnectTimeoutError")
-"""urllib3's names, in messages of Ray's client, of errors before anything was sent."""
+NOT_CONNECTED = re.compile("Failed to connect to Ray|NewConnectionError|NameResolutionError|ConnectTimeoutError")
+"""Messages of Ray's client, and urllib3's names in them, on errors before anything was sent."""
 
 
 @dataclass(eq=False)

@@ -89,7 +89,7 @@ def test_a_head_that_refuses_the_connection_has_got_no_job_and_costs_no_attempt(
     (run_id,) = sweep(store, 8)
     wait_for(lambda: "cannot be reached" in store.get(run_id).waits)
 
-    wait_for(lambda: not read_job(engine.place / f"{run_id}-a1")[1].submitted)  # True only while it asks again
+    wait_for(lambda: not read_job(engine.place / f"{run_id}-a1")[1].submitted, 30)  # True only while it asks again
 
 
 def test_a_call_that_ray_does_not_answer_ends_in_time(store, cluster, supervise, monkeypatch):
