@@ -23,8 +23,8 @@
 #              docs/method.md (SEED=n draws others)
 # make load    fifty visitors for two minutes, alone and beside a run that the page trains: errors, p50 and p95, memory
 #              and its growth; fails where what is to be reached on two idle cores is not
-# make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio;
-#              make bench bounds: a runs folder of 12,050 runs, beside the bounds that hold for it)
+# make bench   print speed and size, as ratios where possible, into docs/bench.txt too (make bench page: only the page,
+#              beside bare Gradio; make bench bounds: a runs folder of 12,050 runs, beside the bounds that hold for it)
 
 PYTHON ?= python3
 VENV := .venv
@@ -133,7 +133,7 @@ $(BENCHES): ;@:
 endif
 
 bench: setup-test
-	$(BIN)/python -m benchmarks.main $(BENCHES)
+	$(BIN)/python -m benchmarks.main $(BENCHES) $(if $(BENCHES),,| tee docs/bench.txt)
 
 fidelity: setup
 	$(BIN)/python -m benchmarks.fidelity

@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.measured import measured, when_and_where  # noqa: E402
+
 PEFT_MODELS = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
 SWEEP_RANKS = (4, 8, 16, 32)
 SWEEP_STEPS = 10
@@ -278,6 +280,7 @@ def main() -> None:
         "precision": bench_precision,
         "engines": bench_engines,
     }
+    print(when_and_where([measured()]), flush=True)
     for name, bench in benches.items():
         if not sys.argv[1:] or name in sys.argv[1:]:
             bench()

@@ -288,6 +288,12 @@ def _wrong(field: str, what: str) -> str:
     return f"RANKVIZ_{field.upper()} cannot be {what}. It holds: {Settings.model_fields[field].description}."
 
 
+def unread_variables() -> list[str]:
+    """Return the RANKVIZ_ variables of the environment that no setting reads, such as those of an older version."""
+    read = {f"RANKVIZ_{name.upper()}" for name in (*Settings.model_fields, *(f"max_{name}" for name in TUNABLE))}
+    return sorted(name for name in os.environ if name.startswith("RANKVIZ_") and name not in read)
+
+
 def port() -> int:
     """Return the port to listen on, from the variable that Gradio also reads."""
     text = os.environ.get(PORT, "7860")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import PORT, SHARED_LIMITS, TUNABLE, Settings, port, read, read_limits
+from rankviz.settings import PORT, SHARED_LIMITS, TUNABLE, Settings, port, read, read_limits, unread_variables
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +65,13 @@ def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(
                 assert len(refused) < 300
                 assert not re.search(r"Input should|String should|Value error|\^", refused)  # pydantic's words
                 assert about.strip(".")
+
+
+def test_a_variable_of_an_older_version_is_named(monkeypatch):
+    for name in ("RANKVIZ_MAX_RANK", "RANKVIZ_MAX_STEPS", "RANKVIZ_SHARED", "RANKVIZ_COOKIE_SECRET"):
+        monkeypatch.setenv(name, "8")
+
+    assert ["RANKVIZ_COOKIE_SECRET", "RANKVIZ_MAX_RANK"] == unread_variables()
 
 
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])

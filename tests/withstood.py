@@ -44,6 +44,7 @@ FIGURES = {
     "Requests": ("requests", "{:,}"),
     "Different questions": ("questions", "{:,}"),
     "Failed requests": ("errors", "{:,}"),
+    "Processor time a request": ("cpu_ms", "{:,.0f} ms"),
     "Numbers, p95": ("numbers_ms", "{:,.0f} ms"),
     "Pictures, p95": ("pictures_ms", "{:,.0f} ms"),
     "What a page loads, p95": ("arrival_ms", "{:,.0f} ms"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import Operations
 from rankviz.core.quantity import Range
+from rankviz.core.runs.record import RunState
 from rankviz.core.runs.sweep_time import progress_of
 from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
 from rankviz.jobs import queue
@@ -119,14 +120,14 @@ class Progress(Operations):
         self._workspace.rights.seen(sweep_id)
         supervisor, store = self._workspace.supervisor, self._workspace.store
         records, with_job = store.unended(), supervisor.with_job or ()
-        running = [record for record in records if record.state == "running"]
-        started = {record.request.sweep_id for record in records if record in running or record.run_id in with_job}
+        running = [record for record in records if record.state is RunState.RUNNING]
+        started = {record.request.sweep_id for record in records if record.run_id in with_job}
+        at_work = {record.request.sweep_id for record in running}
         jobs = queue.waiting_jobs(records, store)
         mine = next((job for job in jobs if job.sweep_id == sweep_id), None)
-        if mine is None or sweep_id in started:
+        if mine is None or sweep_id in started | at_work:
             return None
         engine = mine.engine or supervisor.default
-        at_work = {record.request.sweep_id for record in running}
         there = [job for job in jobs if (job.engine or supervisor.default) == engine]
         waiting = [job for job in there if job.sweep_id not in at_work]
         running = [record for record in running if record.engine in ("", engine)]

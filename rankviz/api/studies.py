@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
-from rankviz.catalog.forecast import load_rank_lines, load_rates_by_rank, read_forecast
+from rankviz.catalog.forecast import forecast_of_all, load_rank_lines, load_rates_by_rank, read_forecast
 from rankviz.catalog.models import find_model
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.advice.use_case import use_case as use_case_of
@@ -328,7 +328,8 @@ class Studies(Operations):
                 bent = self.bent(sweeps[0].sweep_id)
         forecast, published, plan = None, (), estimate and estimate.plan
         if metric := SHORTFALLS.get(quality):
-            forecast = self.forecast(question.model_id, use_case, metric=metric, ranks=RANKS)
+            self._require_model_name(question.model_id, None)
+            forecast = forecast_of_all(self._workspace.assets, metric, KIND_OF_USE_CASE[use_case])
             published = self._published(question, use_case, metric, plan)
         return Tradeoff(
             estimate=estimate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import RunRecord
 
-MOST_VERDICTS = 32
+MOST_VERDICTS = 64
 """Number of cached verdicts."""
 MANY_NUMBERS = 50_000
 """Number of held-out losses above which a comparison waits in a line; fewer losses take hundredths of a second."""
@@ -52,20 +52,26 @@ class Verdicts(Operations):
         sweep = self._api.runs.sweep(sweep_id)
         if not sweep.ended:
             return None
-        # All that it depends on: the same objects whoever asks, so one is made once for all who may see its runs. The
-        # cache keeps the objects, so that no other object gets an id of theirs.
-        compared = [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
-        key = sweep_id, metric, repr(tolerance), *map(id, compared)
-
-        def judge() -> tuple[Sequence[Any], Verdict | None]:
-            return compared, _judged(sweep.runs, METRICS[metric], tolerance)
-
-        return self._known.get(key, judge, lambda: self._turn(sweep.runs))[1]
+        return self._known_or_judged(sweep.runs, METRICS[metric], tolerance, lambda: self._turn(sweep.runs))
 
     def of_runs(self, runs_by_sweep: Sequence[Sequence[RunRecord]], metric: Metric) -> Sequence[Verdict | None]:
         """Return the verdict on some runs of each sweep; None where none has a finite value."""
         with self._turn([run for runs in runs_by_sweep for run in runs]):
-            return [_judged(runs, metric, None) for runs in runs_by_sweep]
+            return [self._known_or_judged(runs, metric, None) for runs in runs_by_sweep]
+
+    def _known_or_judged(
+        self,
+        runs: Sequence[RunRecord],
+        metric: Metric,
+        tolerance: float | str | None,
+        turn: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> Verdict | None:
+        """Return the verdict on runs, computed once for all who may see them. turn: as in Cache.get."""
+        # All that it depends on: the same objects whoever asks. The cache keeps them, so that no other object gets an
+        # id of theirs.
+        compared = [each for run in runs for each in (run.request, run.loss_before, run.loss_after)]
+        key = metric.key, repr(tolerance), *map(id, compared)
+        return self._known.get(key, lambda: (compared, _judged(runs, metric, tolerance)), turn)[1]
 
     def _turn(self, runs: Sequence[RunRecord]) -> AbstractContextManager[None]:
         """Return a context for comparing runs by their held-out examples. With more than MANY_NUMBERS of them, the

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.files import read_json
-from rankviz.core.forecast.bands import RankLine
+from rankviz.core.forecast.bands import Forecast, Metric, RankLine, forecast
+from rankviz.core.forecast.tradeoff import RANKS
 from rankviz.core.studies.lines import RateByRank
 
 FILE = "forecast.json"
@@ -16,6 +17,12 @@ FILE = "forecast.json"
 def read_forecast(assets: Path) -> Mapping[str, Any]:
     """Return the content of forecast.json, its validation included."""
     return read_json(assets / FILE, "run make forecast")
+
+
+@lru_cache(maxsize=16)
+def forecast_of_all(assets: Path, metric: Metric, task: str) -> Forecast:
+    """Return the forecast at RANKS, the same for every model. metric, task: as for core.forecast.bands.forecast."""
+    return forecast(read_forecast(assets), metric, task, RANKS)
 
 
 @lru_cache(maxsize=4)

@@ -1,10 +1,10 @@
 """Decides from estimates what fits a GPU, what each change of a setting costs, and which GPU to choose."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -15,7 +15,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Price, TrainingSetup, card
-from rankviz.core.cost.stack import overflows_in_fp16
+from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
@@ -57,9 +57,10 @@ class Setting:
     @classmethod
     def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
         """Return the setting for one rank of an estimate."""
-        row, question = next(rank for rank in answer.ranks if rank.r == r), replace(answer.question, ranks=(r,))
-        one = replace(answer, ranks=(row,), question=question)
-        return cls(one, assumptions, one.model, question, one.gpu, row, r)
+        row, one = next(rank for rank in answer.ranks if rank.r == r), answer
+        if len(answer.ranks) > 1:
+            one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
+        return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
 
     @property
     def tokens(self) -> int:
@@ -283,26 +284,44 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         return start.with_change({option: n})
 
     def largest_with(end: str) -> int | None:
-        beyond = largest(lambda n: getattr(ask(step + n).row.spare, end) >= 0, ceiling - step)
-        return largest(lambda n: getattr(ask(n).row.spare, end) >= 0, step) if beyond is None else step + beyond
+        def margin(n: int) -> float:
+            return getattr(ask(n).row.spare, end)
+
+        found = (largest(margin, below + 1, last) for below, last in reversed(list(pairwise(ends))))
+        return next(filter(None, found), None)
 
     one, note = ask(1), ""
-    # where the embedding is still on the card; where it is moved, larger values fit again
-    step = largest(lambda n: ask(n).row.memory.base_weights == one.row.memory.base_weights, ceiling)
+    # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
+    step = largest(lambda n: ask(n).row.memory.base_weights - one.row.memory.base_weights, 1, ceiling)
+    ends = sorted({0, step, *([OFFLOAD_MIN_LENGTH - 1] if option == "max_length" else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-        note = f"{LIMIT_LABELS[option].format(1)} does not fit: {needed}, {usable} usable"
+        one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
+        note = f"{one_in_words} does not fit: {needed}, {usable} usable"
     if option == "max_length":
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
 
 
-def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """Return the largest n from 1 to ceiling that holds, if all below hold and none above; None if 1 does not."""
-    return bisect_left(range(1, ceiling + 1), True, key=lambda n: not holds(n)) or None
+def largest(margin: Callable[[int], float], first: int, last: int) -> int | None:
+    """Return the largest n from first to last whose margin is not negative, if margins never rise; None if there is
+    none. Every other try is where a line through both ends is 0, since memory is nearly linear."""
+    if first > last or margin(first) < 0:
+        return None
+    low, high, halves = first, last, False
+    if margin(high) >= 0:
+        return high
+    while high - low > 1:
+        more, less = margin(low), margin(high)
+        share = 0.5 if halves or not more else more / (more - less)
+        tried = min(max(low + int((high - low) * share), low + 1), high - 1)
+        width = high - low
+        low, high = (tried, high) if margin(tried) >= 0 else (low, tried)
+        halves = high - low > width / 2
+    return low
 
 
 RULE = (
@@ -448,22 +467,36 @@ def fit_in_words(start: Setting) -> str:
     lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
         lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
-    return f"{lead} {_change_in_words(start, smallest_change(start, knobs(start), limits(start)))}"
+    known = knobs(start)
+    return f"{lead} {_change_in_words(start, known, smallest_change(start, known, limits(start)))}"
 
 
-def _change_in_words(start: Setting, smallest: Knob | None, elsewhere: str = "") -> str:
-    """Return a sentence on the change that makes the setting fit; "" if it fits. elsewhere: A clause on other GPUs."""
+def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | None, elsewhere: str = "") -> str:
+    """Return a sentence on the change that makes the setting fit, or that helps most of the known ones. elsewhere: A
+    clause on other GPUs."""
     if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
     if smallest:
-        effect = [f"{memory_size(-smallest.device_bytes)} less"]
-        if smallest.seconds is not None:
-            span = f"{duration(abs(smallest.seconds))} {'more' if smallest.seconds > 0 else 'less'}"
-            effect.append("same time" if abs(smallest.seconds) < 1 else span)
-        return f"Smallest change that makes it fit: {smallest.label} ({', '.join(effect)})."
-    why = ": no setting lowers what loading takes" if start.row.memory.fuller_while_loading else ""
-    return f"No single change makes it fit{why}{elsewhere and '; '}{elsewhere}."
+        return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest)})."
+    most = "no setting lowers what loading takes"
+    if helps := _lowers_most(known):
+        short = memory_size(-helps.margin_bytes.low)
+        most = f"{helps.label} helps most ({_effect(helps)}), but up to {short} are still missing"
+    return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
+
+
+def _effect(change: Knob) -> str:
+    less = f"{memory_size(-change.device_bytes)} less"
+    if change.seconds is None:
+        return less
+    span = f"{duration(abs(change.seconds))} {'more' if change.seconds > 0 else 'less'}"
+    return f"{less}, {'same time' if abs(change.seconds) < 1 else span}"
+
+
+def _lowers_most(known: Sequence[Knob]) -> Knob | None:
+    lower = (knob for knob in known if knob.device_bytes < 0)
+    return min(lower, key=lambda knob: knob.device_bytes, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -488,8 +521,7 @@ class FitAnswer:
     def helps_most(self) -> Knob | None:
         """Change that lowers memory most, where no single change makes the setting fit; None otherwise."""
         needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
-        lower = (knob for knob in self.knobs if knob.device_bytes < 0)
-        return min(lower, key=lambda knob: knob.device_bytes, default=None) if needed else None
+        return _lowers_most(self.knobs) if needed else None
 
     @property
     def sentence(self) -> str:
@@ -499,7 +531,7 @@ class FitAnswer:
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
         if self.setting.gpu is None:
             return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
-        return _change_in_words(self.setting, self.smallest, elsewhere or "no GPU of the table fits either")
+        return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
 
 
 def decide(

@@ -25,7 +25,10 @@ class WholeRangeJSON(TypedDict):
     high: int
 
 
-@dataclass(frozen=True, slots=True)
+_set = object.__setattr__
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Range:
     """A figure that is not known exactly: low ≤ expected ≤ high. The name of the field that holds it says the unit."""
 
@@ -33,14 +36,16 @@ class Range:
     expected: float
     high: float
 
-    def __post_init__(self):
-        if self.low <= self.expected <= self.high:
-            return
-        rounding = ROUNDING * abs(self.expected)
-        if not self.low - rounding <= self.expected <= self.high + rounding:
-            raise ValueError(f"a range must rise: {self.low}, {self.expected}, {self.high}")
-        object.__setattr__(self, "low", min(self.low, self.expected))
-        object.__setattr__(self, "high", max(self.high, self.expected))
+    def __init__(self, low: float, expected: float, high: float):
+        if not low <= expected <= high:
+            rounding = ROUNDING * abs(expected)
+            if not low - rounding <= expected <= high + rounding:
+                raise ValueError(f"a range must rise: {low}, {expected}, {high}")
+            low, high = min(low, expected), max(high, expected)
+        # Written out: an answer makes thousands of these.
+        _set(self, "low", low)
+        _set(self, "expected", expected)
+        _set(self, "high", high)
 
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high

@@ -127,6 +127,9 @@ class Supervisor:
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
         """By attempt: the last written (engine, place, job, reason to wait), the number of written reasons, and the
         time of the last one, from time.monotonic."""
+        self._waiting: tuple[object, Mapping[str, Sequence[Job]]] = None, {}
+        """Jobs to start by engine, and before them the `turns` of the store and the runs that are not free, on which
+        they depend."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] | None = None
         """Times when visitors were last served, unix seconds; None until read from the journals."""
@@ -218,7 +221,7 @@ class Supervisor:
             for run_id, event in list(self._unwritten.items()):
                 del self._unwritten[run_id]
                 self._write(run_id, event)
-            at_work, unwanted = self.store.begun_and_cancelled()
+            at_work, unwanted, has_unended = self.store.begun_and_cancelled()
             self._cancelling = {run_id for run_id in self._cancelling if self._is_open(run_id)}
             unwanted = self._cancelling.union(unwanted)
             for run_id in unwanted:
@@ -230,7 +233,7 @@ class Supervisor:
                 with self._logging_errors(live.job.name):
                     self._handle(engine, live, unwanted)
             self._settle_orphans(at_work)
-            if launches and self.store.unended() and not disk.trouble(self.store.home):
+            if launches and has_unended and not disk.trouble(self.store.home):
                 self._launch()
 
     def _loop(self) -> None:
@@ -490,16 +493,19 @@ class Supervisor:
         self._places = {name: len(self._jobs.get(name, ())) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
-        groups: dict[str, list[Job]] = {}
         not_free = self._run_ids | self._unwritten.keys()
-        with self.store.publishing():  # so that a sweep is not seen in parts
-            unended = [record for record in self.store.unended() if record.run_id not in not_free]
-            free = [record for record in unended if not self.store.is_begun(record.run_id)]
-        attempts = {record.run_id: self._next_attempt(record) for record in free}
-        for job in waiting_jobs(free, self.store):
-            job = replace(job, attempts=tuple(attempts[run_id] for run_id in job.run_ids))
-            groups.setdefault(job.engine or self.default, []).append(job)
-        for name, group in groups.items():
+        if self._waiting[0] != (self.store.turns(), not_free):
+            groups: dict[str, list[Job]] = {}
+            with self.store.publishing():  # so that a sweep is not seen in parts
+                turns = self.store.turns()
+                unended = [record for record in self.store.unended() if record.run_id not in not_free]
+                free = [record for record in unended if not self.store.is_begun(record.run_id)]
+            attempts = {record.run_id: self._next_attempt(record) for record in free}
+            for job in waiting_jobs(free, self.store):
+                job = replace(job, attempts=tuple(attempts[run_id] for run_id in job.run_ids))
+                groups.setdefault(job.engine or self.default, []).append(job)
+            self._waiting = (turns, not_free), groups
+        for name, group in self._waiting[1].items():
             if rooms.get(name, 0) > 0:
                 with self._reaching(name):
                     self._fill(self.by_name[name], group, rooms[name])

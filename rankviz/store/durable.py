@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from rankviz.errors import PATH_ERRNOS
 
 ASIDE, NEW, GONE = ".aside-", ".new-", ".gone-"
 """Prefixes of temporary names: of files being replaced, published or deleted. Killed processes may leave some."""
+Opener = Callable[[str, int], int]
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """errno values of file systems, such as some network disks, that cannot sync a folder."""
 
@@ -31,25 +32,25 @@ def remove_left(folder: Path, seconds: float) -> None:
             with contextlib.suppress(OSError):
                 if time.time() - left.lstat().st_mtime <= seconds:
                     continue
-                if left.is_dir() and not left.is_symlink():
+                if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink()
 
 
-def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Write and sync a new file in an unpublished folder, where nobody reads it. mode: As for os.open."""
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "wb") as file:
+def write_durably(path: Path, content: str | bytes, opener: Opener | None = None) -> None:
+    """Write and sync a new file in an unpublished folder, where nobody reads it. opener: As for open."""
+    with open(path, "wb", opener=opener) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
-    """Replace a file and sync it; the earlier file stays if writing fails. mode: As for os.open."""
+def replace_durably(path: Path, content: str | bytes, opener: Opener | None = None) -> None:
+    """Replace a file and sync it; the earlier file stays if writing fails. opener: As for open."""
     aside = aside_of(path)
     try:
-        write_durably(aside, content, mode)
+        write_durably(aside, content, opener)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ MAX_SHORT_LINE_BYTES = 400_000
 _LONG_EVENT = re.compile(rb'\{"event": ?"(Evaluated|AdapterCut|Answered)"')
 CANCEL = "cancel"
 """Name of the file in a run's folder that requests to cancel the run."""
-SETTLED_NANOSECONDS = 10**9
+SETTLED_NANOSECONDS = 1_000_000_000
 """Resolution of a folder's modification time. A folder changed more recently than this is read again."""
 _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
@@ -60,17 +60,13 @@ def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
     if not events:
         return
     data = b"".join(map(line_of, events))
-    fd = os.open(journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":
+    with open(journal, "a+b", buffering=0) as file:
+        if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
             data = b"\n" + data
-        if os.write(fd, data) != len(data):
+        if file.write(data) != len(data):
             raise OSError(errno.ENOSPC, f"An event of {journal.parent.name} was not written whole")
         if not all(isinstance(event, _NOT_SYNCED) for event in events):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+            os.fsync(file.fileno())
 
 
 def line_of(event: RunEvent) -> bytes:
@@ -129,7 +125,7 @@ def parse_request(text: str | bytes) -> Request:
         raise Misfit(f"request.json is not JSON: {printable(str(error), 100)}.") from None
     if not isinstance(row, dict):
         raise Misfit("request.json holds no object.")
-    if "r" in row and "lora" not in row:
+    if "r" in row:
         raise Misfit("request.json is of before 25 November 2026, which this version does not read.")
     try:
         request = build(ProbeRequest if "probe_id" in row else RunRequest, row)
@@ -192,8 +188,6 @@ class OnDisk(Sequence):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    __hash__ = None
 
     def _values(self) -> Sequence:
         with _reading_again:  # lru_cache does not join those who ask for the same at once
@@ -292,8 +286,9 @@ class Entry:
 
     @property
     def turn(self) -> tuple[object, ...]:
-        """State, attempt and marks of the run, on which its place in the queue depends."""
-        return self.record.state, self.record.attempt, self.is_begun, self.has_cancel
+        """State, attempt, place, marks, owner and engine of the run, on which its place in the queue depends."""
+        of, marks = self.record, (self.is_begun, self.has_cancel)
+        return of.state, of.attempt, of.place, *marks, self.ownership, self.destination
 
     def journal_bytes(self) -> int:
         """Return the present size of the journal in bytes."""
@@ -301,6 +296,13 @@ class Entry:
             return os.stat(self.journal).st_size
         except FileNotFoundError:
             return 0
+
+    def has_changed(self) -> bool:
+        """Return True where there may be something to read."""
+        try:
+            return os.stat(self.folder).st_mtime_ns != self.folder_time or self.journal_bytes() > self.offset
+        except OSError:
+            return True
 
     def read(self) -> None:
         """Read new events, and owner, engine and marks if the folder may have changed. Raise FileNotFoundError where
@@ -326,6 +328,11 @@ class Entry:
             record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
         part = self.journal, offset, record.request
         self.record, self.offset = with_lists_on_disk(record, part) if record.state.ended else record, offset
+
+
+def new_entry(folder: Path) -> Entry:
+    """Return the entry of a run's folder before its journal is read; raise as `read_request` does."""
+    return Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
 
 
 def _is_there(path: str) -> bool:

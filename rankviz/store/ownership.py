@@ -1,6 +1,7 @@
 """Files that no export contains: owner.json, engine.json, and the key that signs visitors' cookies."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -106,10 +107,10 @@ def store_key(home: Path, keys: list[str]) -> bool:
     try:
         if not (key := stored()):
             home.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_name(f".{KEY_FILE}.lock"), thread_local=False):
+            with FileLock(file.with_name(f".{KEY_FILE}.lock")):
                 if not (key := stored()):
                     key = keys[-1]
-                    replace_durably(file, key, mode=0o600)
+                    replace_durably(file, key, opener=lambda path, flags: os.open(path, flags, 0o600))
     except OSError:
         return False
     if key != keys[-1]:

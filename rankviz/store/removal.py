@@ -48,13 +48,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ())
 
 def deleted_folders(store: RunStore, run_ids: Collection[str]) -> list[Path]:
     """Return the folders that the deletion of these ended runs and probes removes: their own, and copies of data."""
-    named = {
-        copy
-        for each in store.records()
-        if each.run_id in run_ids
-        for copy in _copies_named(store, each.run_id, each.request.data)
-    }
-    return [*map(store.run_dir, run_ids), *(each for each in _unused(store, run_ids) if each in named)]
+    return [*map(store.run_dir, run_ids), *set(_unused(store, run_ids)).difference(_unused(store))]
 
 
 def tidy(store: RunStore) -> None:
@@ -78,14 +72,13 @@ def _unused(store: RunStore, besides: Collection[str] = ()) -> list[Path]:
         if each.run_id not in besides
         for copy in _copies_named(store, each.run_id, each.request.data)
     }
-    for run_id in store.ids() - {record.run_id for record in records}:
-        try:
-            request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
-        except FileNotFoundError:
-            continue  # someone else's folder
-        except OSError:
-            return []
-        named |= _copies_named(store, run_id, request)
+    try:
+        for run_id in store.ids() - {record.run_id for record in records}:
+            with contextlib.suppress(FileNotFoundError):  # someone else's folder
+                request = store.run_dir(run_id) / "request.json"
+                named |= _copies_named(store, run_id, request.read_text(errors="replace"))
+    except OSError:
+        return []
     return [each for each in _copies(store.home) if each not in named]
 
 

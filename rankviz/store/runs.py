@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from rankviz.core.bounds import INSIDE, NAME, printable
 from rankviz.core.probe import ProbeRecord, ProbeRequest
-from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued
+from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import (
@@ -30,15 +30,16 @@ from rankviz.errors import (
     after_first_word,
     redacted,
 )
-from rankviz.paths import bytes_in, resolved
+from rankviz.paths import bytes_in, resolved, written_at
 from rankviz.store import durable
 from rankviz.store.journal import (
     CANCEL,
+    SETTLED_NANOSECONDS,
     Entry,
     Record,
     append_events,
     begun_file,
-    new_record,
+    new_entry,
     parse_lines,
     read_request,
     request_text,
@@ -46,7 +47,7 @@ from rankviz.store.journal import (
 from rankviz.store.ownership import (
     ANYWHERE,
     NO_ONES,
-    UNKNOWN,
+    UNKNOWN_OWNER,
     UNKNOWN_SENTENCE,
     Ownership,
     WantedEngine,
@@ -60,8 +61,9 @@ from rankviz.visitor import data_folder
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
 """File in the folder of a run that was imported from a zip and has not been trained here since."""
-LOOK_SHARE, FREE_SECONDS = 0.05, 0.003
-"""Largest share of time for looking for other processes' writes in all folders, and seconds that are always allowed."""
+LOOK_SHARE, CALM_SHARE, FREE_SECONDS = 0.05, 0.002, 0.003
+"""Largest share of time for looking for other processes' writes in all folders: after a writer has set the time of the
+runs folder, and while none does; and seconds that are always allowed."""
 MANY = 20
 """Number of new runs from which progress of reading them is reported."""
 PATIENCE_SECONDS = 0.05
@@ -97,10 +99,13 @@ class RunStore:
         runs read so far."""
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
-        self._look_at = 0.0
+        self._looked = 0.0, 0.0, 0.0
+        """Of the last look at all folders: time of the runs folder (0 if a write may follow within its resolution), end
+        (time.monotonic), and seconds above FREE_SECONDS."""
         self._due: set[str] = set()
         self._names: Collection[str] = frozenset()
         self._turns = self._version = 0
+        self._order: tuple[Any, ...] = (-1,)
         self._made: tuple[Any, ...] = (-1,)
 
     def run_dir(self, run_id: str) -> Path:
@@ -147,11 +152,12 @@ class RunStore:
         self.update()
         return self._lists()[2]
 
-    def begun_and_cancelled(self) -> tuple[Sequence[Record], Sequence[str]]:
-        """Return what a supervisor handles: records of runs that have begun, the oldest first; ids of runs to
-        cancel."""
+    def begun_and_cancelled(self) -> tuple[Sequence[Record], Sequence[str], bool]:
+        """Return what a supervisor handles: records of runs that have begun, the oldest first; ids of runs to cancel;
+        and True where a run has not ended."""
         self.update()
-        return self._lists()[3:]
+        *_, unended, at_work, unwanted = self._lists()
+        return at_work, unwanted, bool(unended)
 
     def _of_sweep(self, sweep_id: str) -> Sequence[Record]:
         """Return the runs of a sweep in training order."""
@@ -248,7 +254,9 @@ class RunStore:
     def unreadable(self) -> dict[str, str]:
         """Return {name of an unreadable folder: reason}: request.json is invalid, the journal cannot be opened, or the
         owner is not known. Folders without a request.json do not belong to RankViz and are left out."""
-        unowned = sorted(each.run_id for each in self.records() if self.listed_ownership(each.run_id) == UNKNOWN)
+        self.update()
+        entries = list(self._entries.items())
+        unowned = sorted(run_id for run_id, entry in entries if entry.ownership.owner == UNKNOWN_OWNER)
         reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
         for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
@@ -270,7 +278,7 @@ class RunStore:
         except OSError:
             return ""
         text = (after_first_word(data) if start else data).decode(errors="replace")
-        lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
+        lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def create(
@@ -351,14 +359,14 @@ class RunStore:
     def admission(self) -> FileLock:
         """Return the lock to hold while checking that there is room for more runs, and creating them."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
+        return FileLock(self.runs_dir / ".admission.lock")
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
         """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
         unfinished are finished first."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
+        with FileLock(self.runs_dir / ".publish.lock"):
             durable.finish_renames(self.runs_dir)
             yield
 
@@ -372,13 +380,16 @@ class RunStore:
         """Set whether a run, or all runs of a sweep, are visible to others."""
         for run_id in self.run_ids(run_or_sweep_id):
             write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
-            self._due.add(run_id)
+            self._changed(run_id)
 
     def append(self, run_id: str, *events: RunEvent) -> None:
         """Append events to a run's journal. One process writes at a time: the worker while it lives, then the
         supervisor. Events that an attempt wrote elsewhere have its number, and their offset in the journal there."""
         append_events(self._journal(run_id), events)
-        self._due.add(run_id)
+        if all(isinstance(event, StepLogged | StageProgressed) for event in events):
+            self._due.add(run_id)  # only of a run at work, which all read
+        else:
+            self._changed(run_id)
 
     def begin(self, run_id: str, attempt: int = 0) -> bool:
         """Mark an attempt of a queued run as begun, for good. attempt: 0 for the current one.
@@ -390,12 +401,12 @@ class RunStore:
         if attempt not in (0, current):
             return False
         try:
-            os.close(os.open(self.run_dir(run_id) / begun_file(current), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            (self.run_dir(run_id) / begun_file(current)).touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:
             raise RunNotFoundError(run_id) from None
-        self._due.add(run_id)
+        self._changed(run_id)
         return True
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
@@ -405,7 +416,7 @@ class RunStore:
             file.write_text(word)
         else:
             file.touch()
-        self._due.add(run_id)
+        self._changed(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
         """Return the text stored with a request to cancel a run; None without a request, empty where the text cannot be
@@ -451,19 +462,15 @@ class RunStore:
         """Return the index's version, its records in order, the records that have not ended, those of them that have
         begun, and the ids of those to cancel. Cached until an entry changes."""
         if (version := self._version) != self._made[0]:
-            entries = sorted(
-                list(self._entries.values()), key=lambda each: (each.record.request.created_at, each.record.run_id)
-            )
-            unended = [entry for entry in entries if not entry.record.state.ended]
-            at_work = [entry.record for entry in unended if entry.is_begun]
-            unwanted = sorted(entry.record.run_id for entry in unended if entry.has_cancel)
-            self._made = (
-                version,
-                [each.record for each in entries],
-                [each.record for each in unended],
-                at_work,
-                unwanted,
-            )
+            if (turns := self._turns) != self._order[0]:
+                entries = sorted(
+                    list(self._entries.values()), key=lambda each: (each.record.request.created_at, each.record.run_id)
+                )
+                unended = [entry for entry in entries if not entry.record.state.ended]
+                self._order = turns, entries, unended, [entry for entry in unended if entry.is_begun]
+            _, *parts = self._order
+            unwanted = sorted(entry.record.run_id for entry in parts[1] if entry.has_cancel)
+            self._made = version, *([entry.record for entry in part] for part in parts), unwanted
         return self._made
 
     def update(self, *, waits: bool = False) -> None:
@@ -472,14 +479,16 @@ class RunStore:
             if self.reading and _view.get() and not waits:
                 return
         try:
-            if time.monotonic() >= self._look_at:
+            at, (seen, ended, costly) = written_at(self.runs_dir), self._looked
+            if time.monotonic() >= ended + costly / (CALM_SHARE if at == seen else LOOK_SHARE):
                 began = time.thread_time()
                 self._look_around()
-                cost = time.thread_time() - began
-                self._look_at = time.monotonic() + cost / LOOK_SHARE if cost > FREE_SECONDS else 0.0
-            for run_id in {record.run_id for record in self._lists()[3]} - self._due:
-                self._try(run_id)
-            due, new = sorted(self._due, reverse=True), len(self._due - self._entries.keys())
+                is_settled = time.time() - at > SETTLED_NANOSECONDS / 1e9
+                costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
+                self._looked = at if is_settled else 0.0, time.monotonic(), costly
+            self._lists()
+            self._due.update(entry.record.run_id for entry in self._order[3] if entry.has_changed())
+            due, new = sorted(self._due, reverse=True), sum(each not in self._entries for each in self._due)
             for number, run_id in enumerate(due):
                 if new >= MANY:
                     self.reading = number, len(due)
@@ -494,13 +503,13 @@ class RunStore:
         self._names = self.ids()
         self.forget(self._entries.keys() - self._names)
         self._due |= self._names - self._entries.keys()
-        for run_id, entry in list(self._entries.items()):
-            try:
-                folder_time, size = os.stat(entry.folder).st_mtime_ns, entry.journal_bytes()
-                if folder_time != entry.folder_time or size > entry.offset:
-                    self._due.add(run_id)
-            except OSError:
-                self._due.add(run_id)
+        self._due.update(run_id for run_id, entry in list(self._entries.items()) if entry.has_changed())
+
+    def _changed(self, run_id: str) -> None:
+        """Read a run at the next update, in this process, and soon in others, which see the runs folder's new time."""
+        self._due.add(run_id)
+        with contextlib.suppress(OSError):
+            os.utime(self.runs_dir)
 
     def _try(self, run_id: str) -> None:
         """Read a run. A run that cannot be read now stays in the index, and is read again at the next update."""
@@ -513,17 +522,17 @@ class RunStore:
 
     def _look(self, run_id: str) -> None:
         """Read a run; raise RunNotFoundError where its folder holds no run."""
-        known, folder = self._entries.get(run_id), self.run_dir(run_id)
+        known = self._entries.get(run_id)
         try:
             if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
                 raise RunNotFoundError(run_id)
-            entry = known or Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
+            entry = known or new_entry(self.run_dir(run_id))
             record, turn = entry.record, entry.turn
             try:
                 entry.read()
             finally:  # an error after the journal was read leaves a new record
-                self._version += bool(known) and (entry.record is not record or entry.turn != turn)
-                self._turns += bool(known) and entry.turn != turn
+                self._version += entry.record is not record or entry.turn != turn
+                self._turns += entry.turn != turn
         except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
         except OSError as error:

@@ -69,7 +69,7 @@ class TempHome:
         is_set = os.environ.get(GRADIO_FOLDER)
         page = resolved(self.page / f"rankviz-{_digest(self.folder)}" if is_set else self.folder / "page")
         with suppress(OSError):
-            page.mkdir(parents=True, exist_ok=True)
+            page.mkdir(parents=True)
         if always or page.is_dir():
             os.environ[GRADIO_FOLDER] = str(page)
 
@@ -120,7 +120,7 @@ class TempHome:
         if most_mb is None:
             return math.inf
         used = sum(bytes_in(each) for each in _inside(self.page) if each.is_dir())  # an upload gets one at its end
-        left = most_mb * 10**6 - coming_bytes - used
+        left = most_mb * 1_000_000 - coming_bytes - used
         if left < 0:
             files = [path for path in self.page.resolve().glob("*/*") if path.is_file() and not path.is_symlink()]
             uploads = [

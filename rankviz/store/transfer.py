@@ -163,8 +163,8 @@ def loss_rows(record: RunRecord) -> list[dict[str, object]]:
 
 
 MAX_ENTRIES = 4096
-MAX_ARCHIVE_BYTES = 100 * 10**6
-MAX_IMPORTED_ATTEMPTS = 10**5
+MAX_ARCHIVE_BYTES = 100_000_000
+MAX_IMPORTED_ATTEMPTS = 100_000
 """Most attempts of an imported run; far below MAX_ATTEMPTS, so that the run can be queued again."""
 RESERVED = ("sample", "embedded")
 """Names that an imported run or sweep may not have, because they have another meaning where a run can be named."""
@@ -179,7 +179,7 @@ _NO_ZIP = (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, EOFE
 class ImportLimits(NamedTuple):
     """Limits for one imported zip. None means "no limit"."""
 
-    unpacked_bytes: int = 200 * 10**6
+    unpacked_bytes: int = 200_000_000
     runs: int | None = None
     events: int = 2_000_000
     """Number of lines in one journal."""
@@ -196,7 +196,7 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
     if not source.is_file():
         raise InvalidSettingError(f"There is no file {shown(str(source))}.")
     if source.stat().st_size > MAX_ARCHIVE_BYTES:
-        raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 10**6} MB: not a RankViz export.")
+        raise LimitError(f"{source.name} is over {MAX_ARCHIVE_BYTES // 1_000_000} MB: not a RankViz export.")
     try:
         with zipfile.ZipFile(source) as archive:
             contents = _read_members(archive, limits)
@@ -237,7 +237,7 @@ def _read_members(archive: zipfile.ZipFile, limits: ImportLimits) -> dict[str, d
         with archive.open(member) as file:
             data = file.read(most + 1)  # the header may give a wrong size
         if (left := left - len(data)) < 0:
-            raise LimitError(f"The zip unpacks to more than {limits.unpacked_bytes // 10**6} MB.")
+            raise LimitError(f"The zip unpacks to more than {limits.unpacked_bytes // 1_000_000} MB.")
         folders[run_id][name] = data
     return folders
 

@@ -299,9 +299,20 @@ class PageBlocks(gr.Blocks):
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False) -> Any:
-        """Convert sent values; raise gr.Error, without a log entry, for values that no widget sends."""
+        """Convert sent values; raise gr.Error, without a log entry, for values that no widget sends. Gradio would start
+        a thread for each of the question's 40 widgets; here only files are converted in threads."""
+        in_threads = any(getattr(widget, "data_model", None) for widget in block_fn.inputs)
+        as_sent = copy.copy(block_fn)
+        as_sent.preprocess = block_fn.preprocess and in_threads
         try:
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+            values = await super().preprocess_data(as_sent, inputs, state, explicit_call)
+            if in_threads or not block_fn.preprocess:
+                return values
+            shown = block_fn.inputs if state is None else [state.get(each._id, each) for each in block_fn.inputs]
+            return [
+                value if widget.stateful else now.preprocess(value)
+                for widget, now, value in zip(block_fn.inputs, shown, values, strict=True)
+            ]
         except gr.Error as error:
             raise gr.Error(error.message[:300], print_exception=False) from error
         except Exception as error:

@@ -130,6 +130,7 @@ def test_where_nothing_is_enough_the_answer_has_what_helps_most_and_each_change_
 
     assert answer["smallest_change"] is None
     assert min(answer["knobs"], key=lambda knob: knob["device_bytes"]) == answer["helps_most"]
+    assert f"makes it fit: {answer['helps_most']['label']} helps most (" in answer["sentence"]
     peaks = {knob["label"]: knob["peak"] for knob in answer["knobs"]}
     assert "Peak: activations 160 MiB → 1.11 GiB, logits 2.93 GiB → 0 MiB" == peaks["fused loss"]
 

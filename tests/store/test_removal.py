@@ -2,15 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, StageReached
+from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, durable
-from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
+from rankviz.store.removal import ABANDONED_SECONDS, deleted_folders, remove, tidy
 from tests.support.processes.opened_files import failing_reads
 from tests.support.runs import questions
 
@@ -32,17 +31,24 @@ def make_old(*folders):
         os.utime(folder, (time.time() - ABANDONED_SECONDS - 60,) * 2)
 
 
-def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_has_the_same_rows(store, rows):
-    anns, bens = (
-        store.run_ids(store.create(questions.sweep(ranks=(4,)), owner, data=rows("rows"))) for owner in ("ann", "ben")
-    )
-    for run_id in anns:
-        store.append(run_id, RunCancelled(time=1.0))
+def test_nothing_is_deleted_where_one_run_has_not_ended_unless_it_is_known_to_have(store):
+    ended, running = run_ids = store.run_ids(store.create(questions.sweep(ranks=(4, 8))))
+    store.append(ended, RunCancelled(time=1.0))
 
-    remove(RunStore(store.home), anns)
+    with pytest.raises(InvalidSettingError, match=f"'{running}' has not ended. Cancel it first"):
+        remove(store, [*run_ids, "gone"])
+    assert set(run_ids) == store.ids()
+    remove(store, run_ids, ended=[running])
+    assert set() == store.ids()
 
-    assert not store.copy_path(rows("rows"), "ann").parent.exists()
-    assert store.copy_path(rows("rows"), "ben").is_file() and store.get(bens[0])
+
+def test_with_all_runs_that_name_a_copy_it_is_deleted_too(store, rows):
+    one, two = (store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))[0] for _ in range(2))
+    unnamed = store.copy_path(rows("unnamed"))
+    durable.copy(rows("unnamed"), unnamed)
+
+    assert [store.run_dir(one)] == deleted_folders(store, [one])
+    assert [*map(store.run_dir, (one, two)), store.copy_path(rows("rows")).parent] == deleted_folders(store, [one, two])
 
 
 @pytest.mark.parametrize("owner", ["", "ann"])
@@ -63,6 +69,7 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
     anns = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
     kept = store.copy_path(rows("rows"), "ann")
     (bens,) = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
+    store.create(questions.sweep(ranks=(8,)), "carl", data=rows("rows"))
     if not is_read:
         request = store.run_dir(bens) / "request.json"
         request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
@@ -71,39 +78,22 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
 
     remove(RunStore(store.home), anns)
 
-    assert not kept.parent.exists()
-
-
-def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
-    kept = store.copy_path(rows("rows"), "ann")
-    (store.run_dir(run_id) / "owner.json").write_text("{")
-    make_old(kept.parent)
-
-    tidy(RunStore(store.home))
-
-    assert kept.exists()
+    assert (False, True) == (kept.parent.exists(), store.copy_path(rows("rows"), "carl").is_file())
 
 
 def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
     copies = store.copy_path(rows("rows"), "ann").parent
     files = [store.runs_dir / ".publishing", store.home / "cookie.key", copies / "mine.jsonl"]
-    before = set(store.home.rglob("*"))
-    for code in (f"replace_durably(Path({str(file)!r}), 'x')" for file in files):
-        kill_before_it_is_in_place(f"from rankviz.store.durable import replace_durably; {code}")
-    left = sorted(set(store.home.rglob("*")) - before)
-    assert 3 == len(left)
-    make_old(*left[1:])
+    left = [durable.aside_of(file) for file in files] + [store.runs_dir / ".gone-of-a-removal" / "request.json"]
+    left[-1].parent.mkdir()
+    for path in left:
+        path.touch()
+    make_old(*left[1:], left[-1].parent)
 
     tidy(store)
 
-    assert [True, False, False] == [path.exists() for path in left]
-
-
-def kill_before_it_is_in_place(code):
-    killing = "import os; from pathlib import Path; os.replace = lambda *_: os.kill(os.getpid(), 9)"
-    assert -9 == subprocess.run([sys.executable, "-c", f"{killing}; {code}"]).returncode
+    assert [True, False, False, False] == [path.exists() for path in left]
 
 
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])
@@ -121,22 +111,28 @@ def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_
     assert not fresh.run_dir(going).exists()
 
 
-def test_the_data_of_an_unreadable_run_and_what_is_no_copy_stay(store, rows):
+def test_the_data_of_an_unreadable_run_or_an_unknown_owner_and_what_is_no_copy_stay(store, rows):
     kept = store.copy_path(rows("rows"))
     durable.copy(rows("rows"), kept)
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), data=rows("rows")))
     request = store.run_dir(run_id) / "request.json"
     request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
-    others = [store.home / "data" / "mine", store.home / "visitors" / "0123456789abcdef" / "evidence"]
+    (anns,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("ann's")))
+    (store.run_dir(anns) / "owner.json").write_text("{")
+    others = [
+        store.copy_path(rows("ann's"), "ann").parent,
+        store.home / "data" / "mine",
+        store.home / "visitors" / "0123456789abcdef" / "evidence",
+    ]
     others += [store.runs_dir / name for name in (".mine", ".5E374C42", "5e374c42", ".aside")]
     for folder in others:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     make_old(kept.parent, *others)
 
     store = RunStore(store.home)
     tidy(store)
 
-    assert [run_id] == list(store.unreadable())
+    assert {run_id, anns} == store.unreadable().keys()
     assert kept.exists()
     assert [] == [folder for folder in others if not folder.is_dir()]
 
@@ -146,12 +142,7 @@ def test_what_another_app_removes_meanwhile_is_removed_once(store):
     for run_id in (first, second):
         store.append(run_id, RunCancelled(time=1.0))
     remove(RunStore(store.home), [first])
-    left = store.runs_dir / f".gone-{second}"  # of an app that was killed while it removed a run of this name
-    left.mkdir()
-    (left / "request.json").touch()
-    make_old(left)
 
     remove(store, [first, second])
-    tidy(store)
 
     assert [] == store.records() == list(store.runs_dir.glob(".gone-*"))

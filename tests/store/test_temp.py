@@ -1,6 +1,7 @@
 """Temporary files: what is kept, for whom, until when, and what makes room."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -69,27 +70,45 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     assert temp.page.is_dir()
 
 
-def test_what_is_old_goes_and_what_is_new_stays(temp):
+def test_where_home_cannot_be_written_gradio_and_work_use_the_systems_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    (tmp_path / "home").touch()
+    temp, default = TempHome(tmp_path / "home"), Path(tempfile.gettempdir())
+
+    temp.use_for_gradio()
+    assert default / "gradio" == temp.page
+    with temp.work() as folder:
+        assert default == folder.parent
+    temp.use_for_gradio(always=True)  # on a shared page nobody uploads into a folder of all
+    assert tmp_path / "home" / "tmp" / "page" == temp.page
+
+
+def test_what_is_old_goes_and_what_is_new_stays(temp, tmp_path):
     old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
+    (alone := temp.page / "alone").touch()
     make_old(temp.folder, 3 * HOUR)
     os.utime(new)
 
+    TempHome(tmp_path / "another").clean(0.0, time.time())  # whose page this is not
+    assert old.exists()
     temp.clean(2 * HOUR, time.time())
 
-    assert (False, True) == (old.exists(), new.exists())
+    assert (False, True, False) == (old.exists(), new.exists(), alone.exists())
     assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
+    assert 1 == len([path for path in (temp.folder / "owners").rglob("*") if path.is_file()])
 
 
 def test_work_of_an_app_that_was_killed_goes_once_it_is_old_and_nothing_of_others(temp):
     with temp.work() as mine:
-        names = (mine.name, "work-left", "projects")
+        names = (mine.name, "work-left", "work-unreadable", "projects")
         for name in names[1:]:
             (temp.folder / "work" / name).mkdir()
             make_old(temp.folder / "work" / name, 3 * HOUR)
+        (temp.folder / "work" / "work-unreadable" / "link").symlink_to("nowhere")
 
         temp.clean(2 * HOUR, time.time())
 
-        assert [True, False, True] == [(temp.folder / "work" / name).exists() for name in names]
+        assert [True, False, True, True] == [(temp.folder / "work" / name).exists() for name in names]
 
 
 def copy_of(temp: TempHome, number: int, age: float) -> Path:

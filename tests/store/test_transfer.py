@@ -1,70 +1,54 @@
 """Runs exported into a zip and imported, and zips made by hand: bounded, and nobody else's run changes."""
 
 import csv
+import errno
 import io
 import json
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.core.runs.events import Evaluated, RunCancelled
+from rankviz.errors import InvalidSettingError, LimitError, UserError
 from rankviz.paths import ASSETS
 from rankviz.store import ImportLimits, RunStore, export_runs, publish_imported, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from tests.store.written_runs import DONE, STARTED, ended_run, one_run
+from rankviz.store.transfer import LOSSES, SUMMARY
+from tests.store.written_runs import DONE, STARTED, one_run, step
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import import_runs
+from tests.support.runs.probes import request as probe_request
 
 
-def test_exported_runs_come_in_again_elsewhere(tmp_path):
+def test_exported_runs_come_in_again_elsewhere_with_tables_of_what_each_example_counted(tmp_path):
     here, there = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
-    run_id = ended_run(here)
-
-    archive = export_runs([here], [run_id], tmp_path / "runs.zip")
-    imported = import_runs(there, archive)
-
-    assert [run_id] == imported
-    assert here.get(run_id) == there.get(run_id)
-    with zipfile.ZipFile(archive) as opened:
-        header, row = opened.read("summary.csv").decode().splitlines()
-    assert dict(zip(header.split(","), row.split(","), strict=True))["peak_memory_bytes"] == "100"
-
-
-def exported(store, run_id, file, target):
-    """A CSV of the zip as rows."""
-    with zipfile.ZipFile(export_runs([store], [run_id], target)) as opened:
-        return list(csv.DictReader(io.StringIO(opened.read(file).decode())))
-
-
-def test_an_export_has_what_each_example_counted_beside_its_loss(tmp_path):
-    store = RunStore(tmp_path / "a")
-    run_id = one_run(store)
+    run_ids = [one_run(here), one_run(here)]
     counts = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
     counts |= {"example_exact_matches": (0, None), "example_losses": (1.5, 0.5)}
     evaluated = Evaluated(time=2.0, when="after", loss=1.2, tokens=6, examples=2, seconds=1.0, **counts)
-    for event in (STARTED, evaluated, DONE):
-        store.append(run_id, event)
+    for run_id in run_ids:
+        here.append(run_id, STARTED, step(1), evaluated, DONE)
 
-    rows = exported(store, run_id, "losses.csv", tmp_path / "runs.zip")
-    (summary,) = exported(store, run_id, "summary.csv", tmp_path / "runs.zip")
+    archive = export_runs([here], run_ids, tmp_path / "runs.zip")
 
+    assert run_ids == import_runs(there, archive)
+    assert here.all() == there.all()
+    with zipfile.ZipFile(archive) as opened:
+        rows, (row, _) = (list(csv.DictReader(io.TextIOWrapper(opened.open(each)))) for each in (LOSSES, SUMMARY))
     columns = ("example", "loss", "target_tokens", "correct_tokens", "exact_match")
-    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] == [
-        tuple(row[name] for name in columns) for row in rows
+    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] * 2 == [
+        tuple(map(row.get, columns)) for row in rows
     ]
-    assert ("", "0.5", "0.0", "1") == tuple(
-        summary[name]
-        for name in ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
-    )
+    columns = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
+    assert ("", "0.5", "0.0", "1", "100") == tuple(map(row.get, (*columns, "peak_memory_bytes")))
 
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
 MEASURED = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
-ANSWER = {"place": 0, "prompt": "", "reference": "", "text": "", "ended": True}
 
 
 def request(run_id="a", sweep_id="s"):
@@ -98,20 +82,12 @@ def made(tmp_path, *runs, journal=CANCELLED, packing=zipfile.ZIP_DEFLATED, more=
         ),
         ({"summary.csv": ""}, "holds no runs"),
         ({"runs/a/events.jsonl": "x" * (200 * 10**6 + 1)}, "unpacks to more than 200 MB"),
+        ({"runs/a/request.json": " " * 1_000_001}, "larger than 1,000,000 bytes"),
+        ({"runs/a/request.json": request_text(probe_request("a"))}, "'a' in the zip is a probe"),
     ],
 )
-def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
-    archive = tmp_path / "bad.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("runs/good/request.json", request("good"))
-        opened.writestr("runs/good/events.jsonl", CANCELLED)
-        if message == "holds no runs":
-            opened.close()
-            opened = zipfile.ZipFile(archive, "w")
-        for name, text in members.items():
-            opened.writestr(name, text)
-        opened.close()
-    store = RunStore(tmp_path / "home")
+def test_a_zip_that_is_no_export_is_refused_whole(store, tmp_path, members, message):
+    archive = made(tmp_path, *([] if message == "holds no runs" else [("good", "s")]), more=members.items())
 
     with pytest.raises((InvalidSettingError, LimitError), match=message):
         import_runs(store, archive)
@@ -128,9 +104,7 @@ def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
         '{"event": "RunCancelled", "time": 1e300}\n',
     ],
 )
-def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
-    store = RunStore(tmp_path)
-
+def test_what_would_be_queued_here_is_not_imported(store, tmp_path, journal):
     with pytest.raises(InvalidSettingError, match="has not ended"):
         import_runs(store, made(tmp_path, ("a", "s"), journal=journal))
 
@@ -141,19 +115,18 @@ def test_what_would_be_queued_here_is_not_imported(tmp_path, journal):
     ("run_id", "sweep_id"),
     [("theirs", "new"), ("THEIRS", "new"), ("Sweep", "new"), ("b", "sweep"), ("b", "theirs"), ("b", "b")],
 )
-def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(tmp_path, run_id, sweep_id):
-    store = RunStore(tmp_path)
+def test_a_name_of_a_run_or_a_sweep_of_another_is_not_taken_a_second_time(store, tmp_path, run_id, sweep_id):
     import_runs(store, made(tmp_path, ("theirs", "sweep")), ownership=Ownership("ann"))
 
-    with pytest.raises(InvalidSettingError, match="nothing was imported"):
-        import_runs(store, made(tmp_path, (run_id, sweep_id)), ownership=Ownership("ben"))
+    for other in ("aaron", "ben"):
+        with pytest.raises(InvalidSettingError, match="nothing was imported"):
+            import_runs(store, made(tmp_path, (run_id, sweep_id)), ownership=Ownership(other))
 
     assert ["theirs"] == [record.run_id for record in store.all()]
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
-    store = RunStore(tmp_path)
+def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(store, tmp_path, is_open):
     import_runs(store, made(tmp_path, ("a", "s"), ("c", "other")), ownership=Ownership("ann"))
     store.open_to_all("s", is_open)
     store.open_to_all("other", not is_open)
@@ -170,15 +143,21 @@ def test_no_name_of_a_zip_means_two_things(tmp_path, runs):
 
 
 def test_each_limit_of_an_import_is_named(tmp_path):
-    store, two = RunStore(tmp_path), made(tmp_path, ("a", "s"), ("b", "s"), journal=CANCELLED * 3)
+    journal = CANCELLED * 2 + '{"a": [1]}\n'  # 4, 4 and 3 names and values
+    two = made(tmp_path, ("a", "s"), ("b", "s"), journal=journal, more=[("runs/", ""), ("losses.csv", "")])
+    store, size = RunStore(tmp_path), 2 * len(request() + journal)
+    exact = ImportLimits(runs=2, events=3, unpacked_bytes=size, values=22)
 
-    with pytest.raises(LimitError, match="more than 1 runs"):
-        import_runs(store, two, limits=ImportLimits(runs=1))
-    with pytest.raises(LimitError, match="3 events; at most 2"):
-        import_runs(store, two, limits=ImportLimits(events=2))
-    with pytest.raises(LimitError, match="unpacks to more than 0 MB"):
-        import_runs(store, two, limits=ImportLimits(unpacked_bytes=1000))
-    assert [] == store.all()
+    for message, limits in {
+        "more than 1 runs": exact._replace(runs=1),
+        "3 events; at most 2": exact._replace(events=2),
+        "unpacks to more than 0 MB": exact._replace(unpacked_bytes=size - 1),
+        "more than 21 values": exact._replace(values=21),
+    }.items():
+        with pytest.raises(LimitError, match=message):
+            import_runs(store, two, limits=limits)
+        assert [] == store.all()
+    assert ["a", "b"] == import_runs(store, two, limits=exact)
 
 
 @pytest.mark.parametrize("requeued", ['"AttemptPlaced", "engine": "ray", "attempt": 100001', '"RunRequeued"'])
@@ -198,7 +177,7 @@ def test_an_attempt_after_which_few_are_left_is_not_imported(tmp_path, requeued)
     [
         ([], zipfile.ZIP_BZIP2, "which no RankViz export does"),
         ([("runs/a/request.json", request())], zipfile.ZIP_STORED, "which no RankViz export does"),
-        ([(f"runs/r{n}/events.jsonl", "") for n in range(5000)], zipfile.ZIP_STORED, "5,002 files"),
+        ([(f"runs/r{n}/events.jsonl", "") for n in range(4095)], zipfile.ZIP_STORED, "4,097 files, at most 4,096"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -209,10 +188,9 @@ def test_a_zip_that_is_larger_than_it_looks_is_refused(tmp_path, more, packing, 
         import_runs(RunStore(tmp_path), path)
 
 
-def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_event_has(tmp_path):
+def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_event_has(store, tmp_path):
     nested = json.dumps({"event": "X", "a": [{}] * 100_000})
     stage = {"event": "StageReached", "time": 1, "stage": "loading", "more": [{}] * 1000}
-    store = RunStore(tmp_path)
 
     import_runs(store, made(tmp_path, ("a", "s"), journal=f"{nested}\n{json.dumps(stage)}\n{CANCELLED}"))
 
@@ -224,22 +202,6 @@ def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_
 
 
 BEGUN = {"event": "RunStarted", "time": 1, "environment": {"target_modules": ["q_proj"] * 50}}
-LINES = {
-    "numbers of examples": MEASURED | {"example_losses": [1.0] * 100},
-    "versions": BEGUN | {"environment": {"versions": {str(number): "1" for number in range(40)}}},
-    "answers": {"event": "Answered", "time": 1, "when": "after", "seconds": 1, "answers": [ANSWER] * 10},
-}
-
-
-@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-def test_so_many_values_are_imported_at_once_whatever_they_are(tmp_path, line):
-    path = made(tmp_path, ("a", "s"), ("b", "s"), journal=f"{json.dumps(line)}\n{CANCELLED}")
-
-    with pytest.raises(LimitError, match="have more than 100 values together, the most that are imported at once"):
-        import_runs(RunStore(tmp_path), path, limits=ImportLimits(values=100))
-    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(values=400))
-
-
 KEPT = {
     "environment": [BEGUN | {"environment": {str(number): "x" * 900 for number in range(150)}}],
     "modules": [BEGUN | {"environment": {"target_modules": [str(number) for number in range(2000)]}}],
@@ -254,6 +216,23 @@ def test_a_run_that_would_take_much_memory_for_good_is_not_imported(tmp_path, li
     with pytest.raises(LimitError, match=r"'a' in the zip takes \d{3},\d{3} bytes of memory.*at most 100,000"):
         import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=100_000))
     assert ["a"] == import_runs(RunStore(tmp_path), path)
+
+
+@pytest.mark.parametrize("names", ["nothing", "queued", "ended deleted", "ended full"])
+def test_of_an_export_that_fails_no_file_stays(tmp_path, names):
+    store, target = RunStore(tmp_path), tmp_path / "runs.zip"
+    import_runs(store, made(tmp_path, ("ended", "s"), ("deleted", "s"), ("full", "s")))
+    store.add([replace(store.get("ended").request, run_id="queued")])
+
+    def meanwhile(item):
+        shutil.rmtree(store.run_dir("deleted"), ignore_errors=True)
+        if "full" in names and isinstance(item, RunCancelled):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        return item
+
+    with pytest.raises((OSError, UserError), match=f"{names.split()[-1]}|None of these runs has ended yet"):
+        export_runs([store], names.split(), target, meanwhile)
+    assert not target.exists()
 
 
 def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(tmp_path):

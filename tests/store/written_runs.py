@@ -16,10 +16,3 @@ def step(number: int) -> StepLogged:
 
 def one_run(store: RunStore) -> str:
     return store.run_ids(store.create(questions.sweep(ranks=(8,))))[0]
-
-
-def ended_run(store: RunStore) -> str:
-    run_id = one_run(store)
-    for event in (STARTED, step(1), DONE):
-        store.append(run_id, event)
-    return run_id

@@ -142,9 +142,12 @@ class DurationTerms(NamedTuple):
 
     def at(self, r: float) -> DurationEstimate:
         """Return the times at one rank."""
-        work, floor = self.work.plus(self.work_per_rank.times(r)), self.floor
-        ends = (math.hypot(getattr(work, end), getattr(floor, end)) for end in ("low", "expected", "high"))
-        step = Range(*ends).times(self.setup.gradient_accumulation_steps)
+        fixed, slope, floor, steps = self.work, self.work_per_rank, self.floor, self.setup.gradient_accumulation_steps
+        step = Range(
+            math.hypot(fixed.low + slope.low * r, floor.low) * steps,
+            math.hypot(fixed.expected + slope.expected * r, floor.expected) * steps,
+            math.hypot(fixed.high + slope.high * r, floor.high) * steps,
+        )
         training = step.times(self.setup.total_steps)
         total = self.load.plus(training) if self.setup.has_length else training
         return DurationEstimate(step=step, load=self.load, total=total)

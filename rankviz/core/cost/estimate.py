@@ -77,7 +77,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
-    question = replace(question, training=setup)
+    question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)

@@ -2,14 +2,17 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
 from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
+from rankviz.core.cost.setup import Precision
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
+from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
@@ -65,25 +68,48 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
 
 
-def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
+def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
     Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
+    habits, kept = stack.habits, stack.compute_bytes
+    return _unsloth_bytes(model, stack.setup.precision, kept, habits.quantizes_experts, habits.one_expert_at_a_time)
+
+
+@lru_cache(maxsize=512)
+def _unsloth_bytes(
+    model: ModelSpec, precision: Precision, kept: int, quantizes_experts: bool, one_expert_at_a_time: bool
+) -> Mapping[Component, int]:
+    """kept: bytes of one number that is not quantized."""
+
+    def copy_bytes(layer: LinearLayer) -> int:
+        weights = _weights(layer)
+        packed = quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
+        if precision not in QUANTIZED or not packed:
+            return kept * weights
+        if precision == "int8":
+            return weights + 4 * layer.out_features
+        stacked = layer.kind == "experts" and not one_expert_at_a_time
+        # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
+        # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
+        rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+        return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
+
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
     counted = 0
     for layer in model.layers:
         if layer.kind == "lm_head" and model.tie_word_embeddings:
             continue
-        parts[component_of(layer)] += layer.count * _copy_bytes(model, layer, stack)
+        parts[component_of(layer)] += layer.count * copy_bytes(layer)
         counted += layer.parameters
     small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
     for module in model.plain_modules:
-        raised = fp32_tensors(model, module, four_bit=stack.setup.precision == "nf4-dq")
+        raised = fp32_tensors(model, module, four_bit=precision == "nf4-dq")
         copies = len(module.blocks) or 1
-        parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * copies * raised
+        parts["towers" if module.part == "vision" else "rest"] += (4 - kept) * copies * raised
         if module.part == "vision":
             small += copies * module.parameters
-    parts["towers"] += stack.compute_bytes * small
-    parts["rest"] += stack.compute_bytes * (model.total_parameters - counted - small)
+    parts["towers"] += kept * small
+    parts["rest"] += kept * (model.total_parameters - counted - small)
     return parts
 
 
@@ -93,21 +119,6 @@ def component_of(layer: LinearLayer) -> Component:
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
     return named.get(layer.kind, "linears")
-
-
-def _copy_bytes(model: ModelSpec, layer: LinearLayer, stack: Stack) -> int:
-    """Bytes of one layer's weight in one block."""
-    weights = _weights(layer)
-    packed = stack.habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
-    if not (stack.setup.quantized and packed):
-        return stack.compute_bytes * weights
-    if stack.setup.precision == "int8":
-        return weights + 4 * layer.out_features
-    stacked = layer.kind == "experts" and not stack.habits.one_expert_at_a_time
-    # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
-    # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
-    rebuilt = reads_quantized_experts(model) and not has_split_file(model)
-    return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
 
 
 def _weights(layer: LinearLayer) -> int:
@@ -434,13 +445,17 @@ class MemoryTerms:
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
-            **peak._asdict(),
+            activations=peak.activations,
+            logits=peak.logits,
+            other=peak.other,
+            gradients=peak.gradients,
             allocated_band=allocated,
             reserved_band=reserved,
             device_band=reserved.plus(self.context),
-            loading_band=self.while_loading(),
+            loading_band=self.while_loading,
         )
 
+    @cached_property
     def while_loading(self) -> Range:
         """Peak bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
         return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
@@ -487,8 +502,9 @@ class MemoryTerms:
         static = base + trained
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
-        low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
-        ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
+        parts = [(other + gradients, activations + logits) for activations, logits, other, gradients in moments]
+        low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
+        ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
         static_high = known.high + self.width_trained * (trained + peak.gradients)
         static_high += self.width_compiled * (static + sum(peak))
         if self.in_windows:

@@ -62,8 +62,15 @@ def predict(
     Framework by whose rules target names select modules; by default the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
+    if setup is not stack.setup or device.gpu is not stack.gpu:
+        stack = replace(stack, setup=setup, gpu=device.gpu)
+    return _prediction(plan, stack, device, usable_bytes)
+
+
+@lru_cache(maxsize=512)
+def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
     model, shape = plan.model, _shape(plan)
-    stack = _raised(settled(replace(stack, setup=setup, gpu=device.gpu), model, device), model, device)
+    stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
     return Prediction(

@@ -316,7 +316,8 @@ class TrainingSetup:
     @property
     def fitted(self) -> "TrainingSetup":
         """Copy with max_length lowered to fitted_length."""
-        return replace(self, max_length=self.fitted_length)
+        length = self.fitted_length
+        return self if length == self.max_length else replace(self, max_length=length)
 
     @property
     def mixes_lengths(self) -> bool:

@@ -229,7 +229,8 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     forced = forces_fp32(model, setup.precision, device)
     # Experts are in 4 bit as linear layers, as transformers 4 and the checkpoints of gpt-oss have them, or packed.
     linear_experts = habits.one_expert_at_a_time or has_split_file(model)
-    decided = stack.with_habits(
+    decided = replace(
+        habits,
         fast_blocks=model.model_type in OWN_FAMILIES and setup.precision != "int8",
         autocast=not forced,
         fp32_residual=forced,
@@ -239,7 +240,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         ampere=device.has_bf16,
         windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
-    return replace(decided, setup=setup)
+    return replace(stack, setup=setup, measured_habits=decided)
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:

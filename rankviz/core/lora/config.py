@@ -151,9 +151,12 @@ def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -
     """Fill in `ranks` and `alpha` of a question or sweep where they are None: from its `lora` if that gives rank and
     alpha, else with the usual values. Where only `lora` gives alpha, equal to its rank, the rule is "r". Afterwards r
     and lora_alpha of `lora` are defaults again. Raise InvalidSettingError where both places give different values."""
-    lora, plain = question.lora, LoraConfig()
+    lora = question.lora
     ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
+    if not (r_given or alpha_given) and None not in (ranks, alpha):
+        return
+    plain = LoraConfig()
     if r_given and ranks is not None and lora.r not in ranks:
         raise InvalidSettingError(twice.format("The rank is", lora.r, ", ".join(map(str, ranks))))
     if alpha_given and alpha is not None and lora_alpha(alpha, lora.r) != lora.lora_alpha:

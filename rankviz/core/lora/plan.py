@@ -4,7 +4,7 @@ import functools
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -39,7 +39,8 @@ class Group(NamedTuple):
     tensors: list[tuple[tuple[int, ...], Tensor]]
 
 
-def safetensors_bytes(sections: Sequence["Section"], r: int) -> int:
+@functools.lru_cache(maxsize=8192)
+def safetensors_bytes(sections: tuple["Section", ...], r: int) -> int:
     """Return the bytes of a safetensors file at one rank. sections: Its tensors by dtype, in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
@@ -218,7 +219,9 @@ class AdapterPlan:
     def expert_rank_at(self, r: int) -> int:
         """Return the rank of each expert where all other layers have rank r."""
         rule, model = self.expert_rank, self.model
-        divisor = {"r": 1, "r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
+        if rule == "r":
+            return r
+        divisor = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(rule)
         return rule if divisor is None else max(1, r // divisor)
 
     @property

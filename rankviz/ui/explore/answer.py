@@ -7,13 +7,14 @@ one request. It has the texts of every rank from 1 to 256, so a change of the ra
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,7 +47,7 @@ from rankviz.store.runs import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json, json_text
+from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.question import ask, length_note
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
@@ -97,7 +98,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
             value = view(question)
     except RankVizError as error:
         value, zipped = {"notice": html.notice_html(str(error), kind="error")}, False
-    text = json_text(value, separators=(",", ":")).replace("r = ", UNBROKEN).encode()
+    text = orjson.dumps(value).replace(b"r = ", UNBROKEN.encode())  # NaN and infinity become null
     if zipped:
         text = gzip.compress(text, 1)
         headers["Content-Encoding"] = "gzip"
@@ -176,7 +177,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff, question.ranks),
+        "records": records(tradeoff, {*RANKS, *question.ranks}),
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
         "heading": heading,
@@ -271,14 +272,14 @@ def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
 
 
-def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
+def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
     """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
-    model that cannot be read has only a quality, at RANKS and at `ranks`."""
+    model that cannot be read has only a quality."""
     forecast, estimate = tradeoff.forecast or tradeoff.bent, tradeoff.estimate
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
     if estimate is None:
         unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
-        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
+        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted(ranks)}
     rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
     return {
         str(rank.r): {
@@ -289,6 +290,7 @@ def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
             "scale": f"α = {rank.lora_alpha:g}, scale {rule} = {rank.scale:.4g}",
         }
         for rank in estimate.ranks
+        if rank.r in ranks
     }
 
 

@@ -25,7 +25,22 @@ MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
-TITLES = {"gpu": "GPU", "usd": "$ per hour", "rslora": "rsLoRA", "dora": "DoRA", "moe": "Experts"}
+TITLES = {
+    "gpu": "GPU",
+    "usd": "$ per hour",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "moe": "Experts",
+    "save": "modules_to_save",
+    "class": "Unsloth class",
+    "accum": "Accumulation",
+    "optim": "Optimizer",
+    "loss_path": "Loss",
+    "file": "Data file",
+    "longest": "Longest example",
+    "example_tokens": "Tokens per example",
+    "forgetting": "Abilities are kept",
+}
 """Titles of settings whose names in an address are not suitable as titles."""
 EMPTY = (
     "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "
@@ -63,7 +78,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
         source = " ".join(info.sentences)
         charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
-        record = records(tradeoff)[str(r)]
+        record = records(tradeoff, {r})[str(r)]
         cells = {"Model": Cell(values["model"]), "Rank": Cell(f"r = {r}")}
         own = {name: text for name, text in link.write(values).items() if name not in ("r", "model", "take")}
         cells |= {name: Cell(text) for name, text in own.items() if text is not None}

@@ -228,11 +228,17 @@ def state_of(sweep: Sweep) -> str:
     return f"Run {runs.index(running) + 1} of {len(runs)}, {label}: {doing}."
 
 
-def place_of(api: Api, of: Sweep | RunRecord) -> str:
-    """Return where a sweep or a run is; "" for this machine where the visitor can train nowhere else."""
+def trains_elsewhere(api: Api) -> bool:
+    """Return whether the visitor can train on another engine than this machine."""
+    return any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
+
+
+def place_of(api: Api, of: Sweep | RunRecord, elsewhere: bool | None = None) -> str:
+    """Return where a sweep or a run is; "" for this machine where the visitor can train nowhere else. elsewhere: Result
+    of `trains_elsewhere`, so that a list computes it once; None to compute it."""
     place = api.engines.places_in_words(of) if isinstance(of, Sweep) else api.engines.place_in_words(of)
-    others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
-    return place if others or place != title(LOCAL) else ""
+    is_plain = place == title(LOCAL) and not (trains_elsewhere(api) if elsewhere is None else elsewhere)
+    return "" if is_plain else place
 
 
 # More runs of it.

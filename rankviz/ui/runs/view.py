@@ -25,7 +25,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep
 from rankviz.ui.parts.charts import sweep_chart
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, notice_html, rounded
-from rankviz.ui.parts.sweep import HEIGHT, listed, place_of
+from rankviz.ui.parts.sweep import HEIGHT, listed, place_of, trains_elsewhere
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
@@ -257,7 +257,7 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
     def owner(sweep: Sweep) -> str:
         return api.runs.owner_of(sweep.runs[0].run_id)
 
-    table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api))
+    table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api, elsewhere=trains_elsewhere(api)))
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
     uploads = api.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"

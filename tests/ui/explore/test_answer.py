@@ -110,14 +110,14 @@ def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
     assert [f"v{number}" for number in range(len(addresses))] == visitor_ids
 
 
-PINNED, QWEN = "?model=meta-llama/Llama-3.1-8B&r=16", "?model=Qwen/Qwen3-8B&r=64&dora=1"
+PINNED, QWEN = "?model=meta-llama/Llama-3.1-8B&r=16", "?model=Qwen/Qwen3-8B&r=64&dora=1&accum=2"
 
 
 def test_only_rows_that_differ_are_marked(api):
     marked = compare(api, {"pins": [PINNED, QWEN]})["html"].split("<tr")
     differing = [text_of("<tr" + row).split("differs: ")[1] for row in marked if "rv-differs" in row]
 
-    assert {"DoRA", "Rank", "Adapter"} <= {row.split()[0] for row in differing}
+    assert {"DoRA", "Rank", "Adapter", "Accumulation"} <= {row.split()[0] for row in differing}
     assert 0 == compare(api, {"pins": [PINNED, PINNED]})["html"].count("rv-differs")
 
 
