@@ -101,7 +101,7 @@ def test_a_call_that_ray_does_not_answer_ends_in_time(store, cluster, supervise,
 
     supervise()
 
-    wait_for(lambda: "Read timed out. (read timeout=0.2)" in store.get(run_id).waits)
+    wait_for(lambda: "Read timed out. (read timeout=0.2)" in store.get(run_id).waits, 30)
     answers.set()
 
 
