@@ -43,6 +43,8 @@ STOPPED_THERE = "The job was stopped in Ray."
 NEVER_PLACED = "failed to start within"
 """Part of Ray's message for a job that waited too long for a node, and so never began."""
 NOT_FOUND = "status code 404"
+NOT_CONNECTED = re.compile("Failed to connect to Ray|NewConnectionError|NameResolutionError|ConnectTimeoutError")
+"""Messages of Ray's client, and urllib3's names in them, on errors before anything was sent."""
 
 
 @dataclass(eq=False)
@@ -177,11 +179,13 @@ class Ray(Remote):
         return f"rankviz-{self.home_id}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:
+        """Return the error of a call that had no answer; EngineDeclinedError where the cluster has not got the call."""
         text = _in_a_line(error)
         why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
         if "token" in text.lower() or "Unauthenticated" in text:
             why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
-        return EngineUnavailableError(f"The Ray cluster at {self.address} cannot be reached. {why}")
+        kind = EngineDeclinedError if NOT_CONNECTED.search(text) else EngineUnavailableError
+        return kind(f"The Ray cluster at {self.address} cannot be reached. {why}")
 
     @contextlib.contextmanager
     def _storing(self) -> Iterator[None]:

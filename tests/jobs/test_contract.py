@@ -225,6 +225,17 @@ def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store
     assert (1, "Out of memory.") == (store.get(run_ids[0]).attempt, store.get(run_ids[0]).error)
 
 
+def test_a_cancelled_sweep_leaves_no_process(supervise, setting, store):
+    run_ids = sweep(store, 4, 8)
+    supervisor = supervise(worker(three_steps("subprocess.Popen(['sleep', '62']); time.sleep(600)")))
+    wait_for(lambda: len(store.get(run_ids[0]).steps) == 2)
+    assert setting.processes(store)
+
+    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+    assert (["cancelled"] * 2, []) == (states(store, run_ids), setting.processes(store))
+
+
 def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):
     run_ids = sweep(store, 4, 8)
     supervisor = supervise(worker(three_steps("while run_id.endswith('r4'): time.sleep(0.02)")))

@@ -1,12 +1,14 @@
 """Jobs of a stand-in for a Ray cluster. What every engine must hold is in test_contract.py; the same on a true Ray, in
 test_true_ray.py."""
 
+import threading
 from contextlib import suppress
 
 import pytest
 
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Attempt, Job
+from rankviz.jobs.bundle import read_job
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
@@ -76,6 +78,31 @@ def test_a_job_whose_answer_was_lost_is_not_submitted_twice(store, cluster, supe
     supervise().settle()
 
     assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(cluster.jobs))
+
+
+def test_a_head_that_refuses_the_connection_has_got_no_job_and_costs_no_attempt(store, cluster, supervise):
+    (first,) = sweep(store, 4)
+    engine = supervise().engines[0]
+    wait_for(lambda: store.get(first).state.ended)
+    cluster.close()
+
+    (run_id,) = sweep(store, 8)
+    wait_for(lambda: "cannot be reached" in store.get(run_id).waits)
+
+    wait_for(lambda: not read_job(engine.place / f"{run_id}-a1")[1].submitted, 30)  # True only while it asks again
+
+
+def test_a_call_that_ray_does_not_answer_ends_in_time(store, cluster, supervise, monkeypatch):
+    """Ray's client has no time limit, and ours is set in a private method of it (seen with Ray 2.60)."""
+    monkeypatch.setattr("rankviz.jobs.ray.CALL_SECONDS", 0.2)
+    answers, answer = threading.Event(), cluster.answer
+    cluster.answer = lambda method, *given: ("version" in given[0] or answers.wait()) and answer(method, *given)
+    (run_id,) = sweep(store, 4)
+
+    supervise()
+
+    wait_for(lambda: "Read timed out. (read timeout=0.2)" in store.get(run_id).waits, 30)
+    answers.set()
 
 
 def test_resources_that_ray_refuses_are_the_end_of_a_run_and_named(store, cluster, supervise):
