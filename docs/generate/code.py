@@ -3,6 +3,7 @@
 import ast
 import json
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ WHERE = {
     "Limits of a visitor, checked before runs are queued": "shared.quota:Quota.check_visitor_limits",
     "Limits of one run: rank, steps, tokens per batch": "core.runs.request:check_run_settings",
     "Cancelling a run: the operation": "api.runs:Runs.cancel",
-    "Cancelling a run: its job and processes": "jobs.supervisor:Supervisor.cancel_runs",
+    "Cancelling a run: its job": "jobs.supervisor:Supervisor.cancel_runs",
+    "Cancelling a run: its process here": "jobs.local:Worker.end",
+    "Cancelling a run: its job elsewhere": "jobs.remote:Remote.cancel_job",
     "State of a run, from its events": "core.runs.record:RunRecord.after",
 }
 """Module and function of the subjects that newcomers look for, below rankviz."""
@@ -117,9 +120,9 @@ def _modules(folder: Path) -> list[Path]:
 
 
 def first_line(file: Path) -> str:
-    """Of the module's docstring; empty where it has none."""
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
+    """The first sentence of the module's docstring; empty where it has none."""
+    paragraph = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+    return re.split(r"(?<=\.)\s", " ".join(paragraph.split()))[0]
 
 
 def _mutants(counted: Mapping[str, Any]) -> str:

@@ -144,7 +144,8 @@ class Studies(Operations):
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
-        """Add CSV tables of results and PEFT's JSON files as studies; return counts and unreadable files."""
+        """Add CSV tables of results and PEFT's JSON files as studies; return what was added, and a sentence for each
+        refused file."""
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])

@@ -27,7 +27,7 @@ Change = Mapping[str, str | int | float | bool]
 """New values of options, by their names on the command line: {"batch": 1, "accum": 8}."""
 FITTING = ("fits", "tight")
 Labelled = tuple[str, Change, bool]
-"""(label of a change, the change, True where the training result stays the same)."""
+"""(label of a change, the change, True where the training result stays the same, or nearly)."""
 TRAINING = {
     "framework": "framework",
     "precision": "precision",
@@ -68,8 +68,9 @@ class Setting:
         return trained_tokens(self.question.training)
 
     def seconds_for(self, tokens: int) -> float | None:
-        """Return the expected seconds of loading and of training on this many tokens; None for a GPU of unknown speed.
-        A part of a step counts as a fraction, so that settings can be compared."""
+        """Return the expected seconds of loading and of training on this many tokens, or on the same examples where the
+        length is the data's epochs; None for a GPU of unknown speed. A part of a step counts as a fraction, so that
+        settings can be compared."""
         setup, duration = self.question.training, self.row.duration
         if duration is None:
             return None
@@ -141,7 +142,7 @@ class Knob:
     device_bytes: int
     """Expected change of the peak bytes on the GPU, over loading and training; negative for less."""
     seconds: float | None
-    """Expected change in seconds for the same number of tokens; None for a GPU of unknown speed."""
+    """Expected change in seconds, loading included, for the same training; None for a GPU of unknown speed."""
     usd: float | None
     fit: Fit | None
     margin_bytes: Range | None

@@ -292,7 +292,8 @@ class RemoteJob:
         self._woken.set()
 
     def cancel(self) -> None:
-        """Cancel the job. A job that was not submitted yet ends at once."""
+        """Request a cancel, which `follow` carries out by `Remote.cancel_job`. A job that was not submitted yet ends at
+        once."""
         with self._lock:
             if not self.is_cancelling:
                 self.is_cancelling, self.asked_at = True, time.monotonic()

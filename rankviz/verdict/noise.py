@@ -63,7 +63,8 @@ class PairNoise:
     examples_variance: float
     """Variance of the difference due to the choice of examples."""
     unit: float = 0.0
-    """Points of one example, where too few differ for a variance to describe them; 0 for losses or if enough differ."""
+    """Points by which one example changes an accuracy of which fewer than FEW_DIFFER examples differ between the ranks,
+    too few for a variance; 0 otherwise, and for losses."""
 
 
 class LossFit(NamedTuple):

@@ -107,12 +107,7 @@ class OnRay:
             self.cluster.close()
 
 
-ENGINES = {
-    "local": OnThisMachine,
-    "hf-jobs": OnHuggingFace,
-    "slurm": OnSlurm,
-    "ray": OnRay,
-}
+ENGINES = {"local": OnThisMachine, "hf-jobs": OnHuggingFace, "slurm": OnSlurm, "ray": OnRay}
 
 
 @pytest.fixture(params=ENGINES)
@@ -127,21 +122,14 @@ def setting(request, store):
 
 
 @pytest.fixture
-def supervise(setting, store):
+def supervise(setting, store, started):
     """Starts a supervisor with the engine and a command; all are stopped."""
-    started = []
 
     def start(command: Sequence[str], **settings) -> Patient:
         here = RunStore(store.home)
-        settings = {"max_attempts": 2, "split_runs": 3, **settings}
-        supervisor = Patient(here, engines=[setting.engine(here, command)], poll_seconds=0.05, **settings)
-        supervisor.start()
-        started.append(supervisor)
-        return supervisor
+        return started(here, setting.engine(here, command), **{"split_runs": 3, **settings})
 
-    yield start
-    for supervisor in started:
-        supervisor.stop()
+    return start
 
 
 def three_steps(run: str) -> str:
@@ -203,26 +191,24 @@ def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_cou
     assert [] == setting.processes(store)
 
 
-def test_a_run_that_is_lost_each_time_fails_with_the_reason(supervise, setting, store):
+@pytest.mark.parametrize(
+    ("does", "attempts", "why"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", 2, ""),
+        ("write(run_id, RunFailed(time=time.time(), error='Out of memory.')); continue", 1, "Out of memory."),
+    ],
+)
+def test_a_run_that_is_lost_each_time_or_that_fails_itself_ends_with_the_reason(
+    supervise, setting, store, does, attempts, why
+):
     run_ids = sweep(store, 4, 8)
-    dies = "if run_id.endswith('r4'): os.kill(os.getpid(), signal.SIGKILL)"
 
-    supervise(worker(three_steps(dies))).settle(SECONDS)
+    supervise(worker(three_steps(f"if run_id.endswith('r4'): {does}"))).settle(SECONDS)
 
     assert ["failed", "completed"] == states(store, run_ids)
-    assert 2 == store.get(run_ids[0]).attempt
-    assert store.get(run_ids[0]).error
+    assert attempts == store.get(run_ids[0]).attempt
+    assert why in (error := store.get(run_ids[0]).error) and error
     assert [] == setting.processes(store)
-
-
-def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store):
-    run_ids = sweep(store, 4, 8)
-    fails = "if run_id.endswith('r4'): write(run_id, RunFailed(time=time.time(), error='Out of memory.')); continue"
-
-    supervise(worker(three_steps(fails))).settle(SECONDS)
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert (1, "Out of memory.") == (store.get(run_ids[0]).attempt, store.get(run_ids[0]).error)
 
 
 def test_a_cancelled_sweep_leaves_no_process(supervise, setting, store):

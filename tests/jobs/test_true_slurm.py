@@ -59,21 +59,14 @@ def setting(slurm, store):
 
 
 @pytest.fixture
-def run(setting, slurm, store):
+def run(slurm, store, started):
     """Starts a supervisor with an engine of the cluster; all are stopped."""
-    started = []
 
     def start(command, **settings) -> Patient:
         here = RunStore(store.home)
-        engines = [slurm.engine(here, command, **settings)]
-        supervisor = Patient(here, engines=engines, poll_seconds=0.05, max_attempts=2)
-        supervisor.start()
-        started.append(supervisor)
-        return supervisor
+        return started(here, slurm.engine(here, command, **settings))
 
-    yield start
-    for supervisor in started:
-        supervisor.stop()
+    return start
 
 
 def copied(test):

@@ -32,7 +32,8 @@ class Capacity(NamedTuple):
     """Capacity of an adapter beside the size of the data, after LoRA Without Regret (Schulman et al. 2025): parameters
     times bits per parameter, against tokens times loss in bits (assumptions.json).
 
-    It does not change the recommended rank: as a rule it did worse than one rank for all (tools/forecast/regret.py).
+    It does not change the recommended rank: ranks chosen by it did no better than the advice on scores, and worse on
+    losses (tools/forecast/regret.py; 2 publications each).
     """
 
     r: int
@@ -69,7 +70,8 @@ class Mean(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """Results of one rule for choosing a rank: the advice, a fixed rank, or capacity. Scores in points, losses in %."""
+    """Regret of one rule for choosing a rank (the advice, a fixed rank, or capacity): how much worse the rank that it
+    chose did than the best tested rank. score: In points. loss: In % of the loss."""
 
     rule: str
     mean_rank: float

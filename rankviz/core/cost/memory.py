@@ -569,8 +569,9 @@ def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
 
 
 def _working_width(model: ModelSpec, blocks: list[Block], stack: Stack, *, matrix: bool) -> float:
-    """Half-width of the band around activations and logits, as a share: from measured rows of this kind of setting, or
-    a wider value where there are none. Features without measured rows add theirs as independent errors."""
+    """Return the half-width of the band around activations and logits, as a share of them: the one measured for this
+    kind of setting, or a wider one. Experts, DoRA and other features that few rows measured add widths of their own, as
+    independent errors. matrix: True where attention holds a matrix of length × length."""
     assume = stack.assume
     kinds = {stack.kind, stack.kind_with(matrix=matrix)}
     widths = [max(assume.value(f"width-{kind}", "width-unmeasured") for kind in kinds)]

@@ -321,7 +321,8 @@ class TrainingSetup:
 
     @property
     def mixes_lengths(self) -> bool:
-        """True where examples of one micro-step are known to differ in length; never with truncated examples."""
+        """True where the estimate takes the examples of a micro-step to differ in length: with a batch above 1 and a
+        mean below the longest example, or below max_length if the longest is not known. False with truncated ones."""
         data, limit = self.data, self.max_length
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False

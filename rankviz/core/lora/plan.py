@@ -145,7 +145,8 @@ class Adapted:
         return self.count * self.layer.out_features * self.layer.num_experts
 
     def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
-        """Yield the tensors of one block's layer, with PEFT's names after `module`. rank: Rank if it is not r."""
+        """Yield the tensors of this layer in one block, with PEFT's names after `module`. rank: Fixed rank of the pair;
+        None for the adapter's r."""
         layer, factor = self.layer, 1 if self.split else self.rank_factor
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
         if rank is not None:

@@ -363,7 +363,8 @@ def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _linear(model: ModelSpec) -> tuple[str, ...]:
-    """Return the paths of layers that Unsloth counts as linear: nn.Linear and the head, not transformers' Conv1D."""
+    """Return the paths of layers that Unsloth counts as linear: nn.Linear and the head, without
+    transformers' Conv1D and routers that return a tuple."""
     linear = (layer for layer in model.layers if layer.kind in ("linear", "lm_head"))
     return tuple(each.path for each in linear if each.name != ROUTER or model.model_type not in TUPLE_ROUTERS)
 

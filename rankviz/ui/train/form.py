@@ -510,7 +510,8 @@ def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """State estimated time and memory in two sentences, with any time limit. not_known: why the time is unknown."""
+    """Return the estimated time and memory as HTML, with a warning where a run may reach the server's time limit.
+    not_known: Sentence on why the time is unknown."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(each.low for each in memory), max(each.high for each in memory)
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""

@@ -29,7 +29,7 @@ from rankviz.worker.simulate.card import become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
-"""Moments of a step in order; the bytes at each grow with depth along a line of their own."""
+"""Moments of a step in order. The bytes at each moment are a linear function of the number of blocks."""
 FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BLOCKWISE_LEAST = 4096

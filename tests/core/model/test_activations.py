@@ -8,14 +8,10 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.memory import MemoryTerms
-from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
-from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ActivationBytes, model_from_json
-from tests.support.models.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, SEVEN, train_once
-from tests.support.runs.toy import ASSETS, ASSUMPTIONS
+from tests.support.models.small_llama_step import ATTENTION, PROGRAMS, SEVEN, adapted, train_once
+from tests.support.runs.toy import ASSETS
 
 MAMBA = {"nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"}
 """Models of the catalogue whose blocks nobody trains as transformers runs them without kernels."""
@@ -78,18 +74,9 @@ def measured_working_bytes(config, *, precision, **settings):
     return live.peak
 
 
-def estimated_working_bytes(name, *, habits, precision, targets, checkpointing):
+def estimated_working_bytes(name, **settings):
     spec = spec_of(name)
-    plan = resolve(spec, LoraConfig(target_modules=targets), "peft")
-    setup = TrainingSetup(
-        framework="trl",
-        precision=precision,
-        per_device_train_batch_size=BATCH,
-        max_length=LENGTH,
-        gradient_checkpointing=checkpointing,
-        loss_path="full",
-    )
-    stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
+    plan, stack = adapted(spec, **settings)
     return MemoryTerms(spec, model_shape(spec, plan.adapted), stack, None).at(2, plan.parameters(2)).working
 
 

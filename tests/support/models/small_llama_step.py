@@ -80,6 +80,11 @@ def formula_inputs(*, habits, precision, targets, checkpointing, vocab, blocks=B
     spec = toy_model(
         (*attention, *mlp), hidden_size=HIDDEN, vocab_size=vocab, num_hidden_layers=blocks, num_attention_heads=4
     )
+    return spec, *adapted(spec, habits, precision, targets, checkpointing)
+
+
+def adapted(spec, habits, precision, targets, checkpointing):
+    """Plan and stack of the step on a model."""
     plan = resolve(spec, LoraConfig(target_modules=targets), "peft")
     setup = TrainingSetup(
         framework="trl",
@@ -89,5 +94,4 @@ def formula_inputs(*, habits, precision, targets, checkpointing, vocab, blocks=B
         gradient_checkpointing=checkpointing,
         loss_path="full",
     )
-    stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
-    return spec, plan, stack
+    return plan, Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
