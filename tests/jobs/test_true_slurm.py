@@ -3,6 +3,7 @@
 import contextlib
 import types
 from collections.abc import Sequence
+from functools import update_wrapper
 
 import psutil
 import pytest
@@ -71,7 +72,8 @@ def run(slurm, store, started):
 
 def copied(test):
     """A test of the contract as one of this module."""
-    return types.FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+    copy = types.FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+    return update_wrapper(copy, test)
 
 
 globals().update({name: copied(test) for name, test in vars(contract).items() if name.startswith("test_")})
