@@ -59,7 +59,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
-        """Whether the advised adapter fits the GPU; None without a GPU."""
+        """Fit of the advised adapter on the GPU; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 

@@ -44,7 +44,7 @@ class RankEstimate:
     """Time; None without a GPU, or for a GPU of unknown speed (the notes say which)."""
     cost: CostEstimate | None
     fit: Fit | None
-    """Whether the training fits the GPU; None without a GPU."""
+    """Fit of the training on the GPU; None without a GPU."""
     spare: Range | None
     """Usable bytes of the card minus the peak that nvidia-smi shows in loading and training; negative where memory is
     short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""

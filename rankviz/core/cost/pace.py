@@ -78,7 +78,7 @@ class Pace:
     rest: float | None
     """Median of the sources' `rest` in seconds; None where only probes have finished."""
     differs: str
-    """How the sources differ from the planned run: one of DIFFERENCES."""
+    """Difference between the sources and the planned run: one of DIFFERENCES."""
     sources: tuple[Timing, ...]
 
     def of(self, estimated: Range) -> Range:

@@ -275,7 +275,7 @@ class TrainingSetup:
     """"unsloth" moves layer inputs to host memory; frameworks other than Unsloth treat it as "hf". "auto" is the
     framework's own on a GPU, and "none" on a CPU, where recomputation costs a third of the time."""
     loss_path: LossPath | Auto = "fused"
-    """How the loss is computed; "auto" is the framework's own. "fused" never holds all logits, "triton" holds them once
+    """Computation of the loss; "auto" is the framework's own. "fused" never holds all logits, "triton" holds them once
     in 16 bit, "full" is transformers' own loss. "fused-func" is Unsloth's previous fused loss, in larger pieces
     (UNSLOTH_CHUNKED_CE=0). "chunked", only in measured rows, keeps all logits and works on some at a time."""
     attn_implementation: Attention = "sdpa"

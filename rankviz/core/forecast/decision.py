@@ -56,7 +56,7 @@ class FinishedAdapter(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What to train next and what to ship, with the evidence."""
+    """Advice on what to train next and what to ship, with the evidence."""
 
     forecast: BentForecast
     tolerance: float

@@ -46,7 +46,7 @@ class LoraConfig:
     use_dora: bool = False
     modules_to_save: tuple[str, ...] = ()
     moe_scheme: MoeScheme = "default"
-    """How the adapter treats fused experts; "default" is the framework's own scheme."""
+    """Treatment of fused experts by the adapter; "default" is the framework's own scheme."""
     expert_rank: int | str = "r"
     """Rank of each expert (PEFT's rank_pattern): a rule of EXPERT_RANKS or a number. PEFT's alpha_pattern is set with
     it, so that the experts have the same alpha / r as the other layers."""
