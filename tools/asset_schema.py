@@ -270,7 +270,7 @@ MODEL = TypeAdapter(
     strict(
         ModelSpec,
         laws=_layers_and_activations_fit_the_model,
-        optional=("unsloth_checkpoint", "whole"),
+        optional=("unsloth_checkpoint", "whole", "image_processor"),
         id=Text,
         name=Text,
         architecture=Text,

@@ -15,6 +15,7 @@ from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
@@ -154,9 +155,14 @@ class Advice(Operations):
         rate = learning_rate
         if rate is None:
             rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
-        model = self._api.models.get(question.model_id)
-        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
-        return exports.write(model, question, r, format_name, rate, notes)
+        model, notes = self._api.models.get(question.model_id), []
+        if question.training.images is not None:
+            with_images(model, question.training, text_only=question.lora.text_only)
+            question = replace(question, training=replace(question.training, images=None, image_size=""))
+            notes.append("This file trains on text: it loads no images, and its estimates count none.")
+        if format_name == "colab":
+            notes.append(self._on_t4(question, r))
+        return exports.write(model, question, r, format_name, rate, tuple(notes))
 
     def _on_t4(self, question: Question, r: int) -> str:
         """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""
