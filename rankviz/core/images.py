@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from rankviz.core.bounds import shown
 from rankviz.core.lora.plan import Adapted
-from rankviz.core.model.spec import WHOLE, LinearLayer, ModelSpec
+from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.errors import InvalidSettingError
 
 ASSUMED_SIZE = "1024x768"
@@ -35,7 +35,9 @@ class Seen(NamedTuple):
     """Width in pixels that reaches the image processor: Unsloth's collator shrinks wide images first."""
     height: int
     tokens: int
-    """Tokens in the text model's sequence, with the marks around the image."""
+    """Tokens of the image in the text model's sequence, with the marks between its rows and tiles."""
+    marks: int
+    """Further tokens around it that the processor adds: its beginning and end, and blank lines."""
     tiles: int
     """Pictures that the tower computes of it: tiles and an overview in some families, else 1."""
     patches: int
@@ -77,39 +79,41 @@ def seen_by(model: ModelSpec, size: str, *, unsloth: bool) -> Seen:
         raise InvalidSettingError(
             f"{rule['processor']} refuses an image of {width} x {height} pixels: it is too narrow. Choose another size."
         )
-    return Seen(width, height, tokens + rule["extra_tokens"], tiles, patches)
+    return Seen(width, height, tokens, rule["marks"], tiles, patches)
 
 
 def _counted(rule: Mapping[str, Any], width: int, height: int) -> tuple[int, int, int]:
-    """Return (tokens without marks, tiles, patches of each tile) by the rule of a family whose image stays in one
-    picture; tiled ones are counted by `_tiled`. The arithmetic is done in the processors' order, since its rounding
-    decides."""
+    """Return (tokens, tiles with an overview, patches of each tile) by the rule of a family.
+    Each case names its processor and has the same order of operations, since rounding decides."""
+    side, each, patches = rule.get("side", 0), rule.get("tokens", 0), rule.get("patches", 0)
+    most = rule.get("max_tiles", 0)
+    grids = [(rows, columns) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)]
     match rule["rule"]:
         case "fixed":
-            return rule["tokens"], rule.get("tiles", 1), rule["patches"]
+            return each, rule.get("tiles", 1), patches
         case "multiple":  # Qwen2VLImageProcessor: sides rounded to whole tokens, then scaled between two areas
-            side, least, most = rule["side"], rule["min_pixels"], rule["max_pixels"]
+            least, most = rule["min_pixels"], rule["max_pixels"]
             rows, columns = round(height / side), round(width / side)
             if rows * columns * side**2 > most:
                 scale = math.sqrt(height * width / most)
-                rows, columns = (max(1, math.floor(each / scale / side)) for each in (height, width))
+                rows, columns = (max(1, math.floor(x / scale / side)) for x in (height, width))
             elif rows * columns * side**2 < least:
                 scale = math.sqrt(least / (height * width))
-                rows, columns = (math.ceil(each * scale / side) for each in (height, width))
+                rows, columns = (math.ceil(x * scale / side) for x in (height, width))
         case "ratio":  # MuseGlimmerImageProcessor: of four grids within the limit, the nearest in ratio
-            side, most, ideal = rule["side"], rule["max_tokens"], (height / rule["side"], width / rule["side"])
+            most, ideal = rule["max_tokens"], (height / side, width / side)
             if ideal[0] * ideal[1] > most:
                 ratio = ideal[1] / ideal[0]
                 tall = (most / ratio) ** 0.5
                 ideal = tall, tall * ratio
-            grids = set(product(*([math.floor(each), math.ceil(each)] for each in ideal)))
-            grids = [grid for grid in grids if min(grid) >= 1 and grid[0] * grid[1] <= most]
-            nearest = [(max(1, round(ideal[0])), max(1, round(ideal[1])))]
-            rows, columns = min(grids or nearest, key=lambda grid: abs(grid[0] / grid[1] - height / width))
+            near = set(product(*([math.floor(x), math.ceil(x)] for x in ideal)))
+            near = [grid for grid in near if min(grid) >= 1 and grid[0] * grid[1] <= most]
+            near = near or [(max(1, round(ideal[0])), max(1, round(ideal[1])))]
+            rows, columns = min(near, key=lambda grid: abs(grid[0] / grid[1] - height / width))
         case "budget":  # Gemma4ImageProcessor: the largest grid within the budget; small images are scaled up
-            side, most = rule["side"], rule["max_tokens"]
+            most = rule["max_tokens"]
             scale = math.sqrt(most * side**2 / (height * width))
-            rows, columns = (math.floor(scale * each / side) for each in (height, width))
+            rows, columns = (math.floor(scale * x / side) for x in (height, width))
             if not rows:
                 rows, columns = 1, min(width // height, most)
             elif not columns:
@@ -119,20 +123,8 @@ def _counted(rule: Mapping[str, Any], width: int, height: int) -> tuple[int, int
             ratio = max(height, width) / rule["longest_side"]
             if ratio > 1:
                 height, width = math.floor(height / ratio), math.floor(width / ratio)
-            rows, columns = (-(-each // rule["side"]) for each in (height, width))
+            rows, columns = (-(-x // side) for x in (height, width))
             return rows * (columns + 1) if columns else 0, 1, rows * columns * rule["patches_per_token"]
-        case _:
-            return _tiled(rule, width, height)
-    return rows * columns, 1, rows * columns * rule["patches_per_token"]
-
-
-def _tiled(rule: Mapping[str, Any], width: int, height: int) -> tuple[int, int, int]:
-    """Return (tokens without marks, tiles with the overview, patches of each) of families that cut images into
-    tiles."""
-    side, each, patches = rule["side"], rule["tokens"], rule["patches"]
-    most = rule.get("max_tiles", 0)
-    grids = [(rows, columns) for columns in range(1, most + 1) for rows in range(1, most // columns + 1)]
-    match rule["rule"]:
         case "canvas":  # Llama4ImageProcessor: the least enlargement, else the least reduction; in fp32, as torch
             scales = {}
             for rows, columns in grids:
@@ -140,8 +132,8 @@ def _tiled(rule: Mapping[str, Any], width: int, height: int) -> tuple[int, int, 
                 scales[rows, columns] = struct.unpack("f", struct.pack("f", min(both)))[0]
             chosen = min((s for s in scales.values() if s >= 1), default=None) or max(scales.values())
             tiles = min(grid[0] * grid[1] for grid, scale in scales.items() if scale == chosen)
-            # a mark after each tile, and an overview
-            return (each * (tiles + 1) + tiles, tiles + 1, patches) if tiles > 1 else (each, 1, patches)
+            # a mark after each tile, and an overview; three more in both cases
+            return (each * (tiles + 1) + tiles + 3, tiles + 1, patches) if tiles > 1 else (each + 3, 1, patches)
         case "nearest":  # GotOcr2ImageProcessor: the grid nearest in ratio; of equals, the one not far too large
             best, off = (1, 1), math.inf
             for rows, columns in sorted(grids, key=math.prod):
@@ -160,20 +152,21 @@ def _tiled(rule: Mapping[str, Any], width: int, height: int) -> tuple[int, int, 
             if height > width:
                 rows, columns = columns, rows
             return each + 3 + rows * (columns * (each + 2) + 1), rows * columns + 1, patches
-    # "anyres", LlavaNextImageProcessor: the canvas that keeps most pixels, without its padding; a token ends each row
-    best, key = (0, 0), (-1, 0)
-    for tall, wide in rule["canvases"]:
-        scale = min(wide / width, tall / height)
-        kept = min(int(width * scale) * int(height * scale), width * height)
-        if (kept, kept - wide * tall) > key:
-            best, key = (tall, wide), (kept, kept - wide * tall)
-    across = math.isqrt(each)
-    rows, columns = (across * (canvas // side) for canvas in best)
-    if width / height > columns / rows:
-        rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2
-    else:
-        columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
-    return each + rows * columns + rows, 1 + best[0] * best[1] // side**2, patches
+        case "anyres":  # LlavaNextImageProcessor: the canvas that keeps most pixels, less its padding; rows as above
+            best, key = (0, 0), (-1, 0)
+            for tall, wide in rule["canvases"]:
+                scale = min(wide / width, tall / height)
+                kept = min(int(width * scale) * int(height * scale), width * height)
+                if (kept, kept - wide * tall) > key:
+                    best, key = (tall, wide), (kept, kept - wide * tall)
+            across = math.isqrt(each)
+            rows, columns = (across * (canvas // side) for canvas in best)
+            if width / height > columns / rows:
+                rows -= (rows - int(round(height * (columns / width), 7))) // 2 * 2
+            else:
+                columns -= (columns - int(round(width * (rows / height), 7))) // 2 * 2
+            return each + rows * columns + rows, 1 + best[0] * best[1] // side**2, patches
+    return rows * columns, 1, rows * columns * rule["patches_per_token"]
 
 
 def image_tower(model: ModelSpec, adapted: Iterable[Adapted]) -> tuple[ModelSpec, tuple[Adapted, ...], int] | None:
@@ -188,18 +181,18 @@ def image_tower(model: ModelSpec, adapted: Iterable[Adapted]) -> tuple[ModelSpec
     if not sizes:
         return None
     start = sizes.most_common(1)[0][0]
-
-    def inside(layer: LinearLayer) -> LinearLayer:
-        path = _OUTPUT.sub(".o_proj", layer.path.removesuffix(".linear"))
-        return replace(layer, path=path, part="attention" if _ATTENTION.search(path) else "mlp")
-
-    layers = tuple(inside(each) for each in vision if each.path.startswith(start))
+    inside = {}
+    for layer in vision:
+        if layer.path.startswith(start):
+            path = _OUTPUT.sub(".o_proj", layer.path.removesuffix(".linear"))
+            part = "attention" if _ATTENTION.search(path) else "mlp"
+            inside[layer.path] = replace(layer, path=path, part=part)
+    layers = tuple(inside.values())
     width = next((each.in_features for each in layers if each.part == "attention"), 0)
     if not width:
         return None
-    depth, heads, every = 1 + max(max(each.blocks) for each in layers), max(1, width // 64), 0
-    if model.image_processor:
-        every = model.image_processor.get("full_attention_every", 0)
+    depth, heads = 1 + max(max(each.blocks) for each in layers), max(1, width // 64)
+    every = model.image_processor.get("full_attention_every", 0)
     kinds = ("bidirectional_window_attention", "bidirectional_attention")
     norms = (each for each in model.plain_modules if each.path.startswith(start))
     tower = replace(
@@ -222,5 +215,5 @@ def image_tower(model: ModelSpec, adapted: Iterable[Adapted]) -> tuple[ModelSpec
         unsloth_checkpoint=None,
     )
     behind = sum(each.parameters for each in vision if not each.path.startswith(start) and each.kind == "linear")
-    carried = (each for each in adapted if each.layer.path.startswith(start) and each.layer.part == "vision")
-    return tower, tuple(replace(each, layer=inside(each.layer)) for each in carried), behind
+    carried = (replace(each, layer=inside[each.layer.path]) for each in adapted if each.layer.path in inside)
+    return tower, tuple(carried), behind

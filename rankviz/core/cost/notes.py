@@ -111,18 +111,17 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     shrunk = ""
     if (width, height) != (image.width, image.height):
         shrunk = (
-            f" Unsloth's collator first makes it {image.width:,} x {image.height:,} pixels; its setting "
-            'resize="max" leaves images alone, which takes more tokens.'
+            f', which Unsloth\'s collator first makes {image.width:,} x {image.height:,} (its resize="max" does not),'
         )
     yield (
-        f"An image of {width:,} x {height:,} pixels is {image.tokens:,} tokens, and an example has {setup.images:,}: "
-        f"{setup.image_tokens:,} tokens.{shrunk} Counted as {rule['processor']} of transformers 5.17 does, with the "
-        f"values of {rule['values_of']}."
+        f"An image of {width:,} x {height:,} pixels{shrunk} is {image.tokens:,} tokens and {image.marks} marks, so an "
+        f"example's images are {setup.image_tokens:,} tokens. Counted as {rule['processor']} of transformers 5.17 "
+        f"does, with values of {rule['values_of']}."
     )
     if image.patches:
         yield (
-            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. No measured run has images: its "
-            "memory and time are counted from its layers, so the ranges are wide."
+            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. No measured run has "
+            "images: its memory and time are counted from its layers, so the ranges are wide."
         )
     else:
         yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
@@ -134,8 +133,8 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
             f"{setup.max_length:,}. Images cannot be truncated, so training would stop: raise the maximum length, or "
             f"give fewer or smaller images. The estimate is for {setup.longest:,} tokens."
         )
-    elif setup.whole_data is None or setup.whole_data.mean_tokens is None:
-        yield f"Every example counts as {setup.max_length:,} tokens, images included. Give tokens per example for less."
+    elif setup.data is None:
+        yield f"Every example counts as {setup.max_length:,} tokens with its images; give tokens per example for fewer."
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:

@@ -105,7 +105,8 @@ def with_images(model: ModelSpec, setup: TrainingSetup, *, text_only: bool) -> T
     if setup.images is not None:
         if text_only and setup.framework == "unsloth":
             raise InvalidSettingError("With text_only no vision tower is loaded. Leave text_only or the images out.")
-        tokens = setup.images * seen_by(model, setup.image_size, unsloth=setup.framework == "unsloth").tokens
+        seen = seen_by(model, setup.image_size, unsloth=setup.framework == "unsloth")
+        tokens = setup.images * (seen.tokens + seen.marks)
     if tokens == setup.image_tokens:
         return setup
     counted = replace(setup, image_tokens=tokens)
