@@ -128,7 +128,7 @@ def _tower(
     trained: True where the tower's own weights train.
     """
     setup, nothing = stack.setup, ([(0.0, 0.0)], None)
-    if not (setup.images and setup.image_tokens):
+    if not (setup.images and setup.image_tokens and model.image_processor):
         return nothing
     seen = seen_by(model, setup.image_size, unsloth=setup.framework == "unsloth")
     if not seen.patches or (found := image_tower(model, adapted)) is None:
