@@ -135,7 +135,8 @@ def _tower(
         return nothing
     tower, carried, behind = found
     batch, joined = setup.per_device_train_batch_size, model.image_processor.get("joined", False)
-    pictures, share = batch * setup.images * seen.tiles, stack.assume.range("vision-tower-bytes")
+    pictures, kind = batch * setup.images * seen.tiles, "-clipped" if model.clippable_linears else ""
+    share = stack.assume.range(f"vision-tower-bytes-{model.model_type}{kind}", "vision-tower-bytes")
     inside = {"per_device_train_batch_size": 1 if joined else pictures, "images": None, "image_tokens": 0, "data": None}
     inside["max_length"] = seen.patches * (pictures if joined else 1)
     there = replace(stack, setup=replace(setup, **inside)).with_habits(fast_blocks=False)
@@ -147,21 +148,21 @@ def _tower(
     kept, gradients = [block.kept()[0] for block in blocks], max(block.gradients() for block in blocks)
     outside = 2.0 * stack.residual_bytes * batch * setup.image_tokens * model.hidden_size
     outside += 2.0 * there.setup.max_length**2 if joined else 0.0
-    forward = outside, outside + max(kept)
-    held = outside + sum(block.kind.count * each for block, each in zip(blocks, kept, strict=True))
+    forward = 0.0, max(kept)
+    held = sum(block.kind.count * each for block, each in zip(blocks, kept, strict=True))
     backward = held, held + gradients
     if there.checkpoints:
-        held = outside + checkpoint_bytes(tower, shape, there)
+        held = checkpoint_bytes(tower, shape, there)
         backward = held, held + max(kept) + gradients
     flows = trained or bool(carried)
     expected = backward if flows or there.checkpoints else forward
-    ends = [(share.low, backward if flows else forward), (1.0, expected), (share.high, expected)]
+    ends = [(share.low, backward if flows else forward), (share.expected, expected), (share.high, expected)]
     seconds = duration_terms(tower, shape, there, device)
     if seconds is not None:
         factor = stack.assume.range("vision-tower-seconds")
         factor = factor if flows else Range(factor.low / 3, factor.expected, factor.high)  # a forward pass alone
         seconds = seconds._replace(work=seconds.work.multiplied(factor))
-    return [(part * stays, part * peak) for part, (stays, peak) in ends], seconds
+    return [(outside + part * stays, outside + part * peak) for part, (stays, peak) in ends], seconds
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
