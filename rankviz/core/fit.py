@@ -19,7 +19,7 @@ from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, WholeRangeJSON
+from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -561,7 +561,7 @@ def decide(
     )
 
 
-LimitJSON, KnobJSON, MethodJSON, GpuJSON = map(shape, (Limit, Knob, Method, FittingCard))
+LimitJSON, KnobJSON, MethodJSON, GpuJSON, RangeJSON = map(shape, (Limit, Knob, Method, FittingCard, Range))
 
 
 class FitJSON(TypedDict):
@@ -574,9 +574,9 @@ class FitJSON(TypedDict):
     gpu_id: str | None
     precision: str
     tokens: int
-    usable_bytes: WholeRangeJSON | None
-    device_bytes: WholeRangeJSON
-    margin_bytes: WholeRangeJSON | None
+    usable_bytes: RangeJSON | None
+    device_bytes: RangeJSON
+    margin_bytes: RangeJSON | None
     fit: Fit | None
     limits: dict[str, LimitJSON]
     knobs: list[KnobJSON]

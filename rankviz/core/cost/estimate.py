@@ -12,12 +12,12 @@ from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, by_level
+from rankviz.core.quantity import Range, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -168,6 +168,7 @@ TOTALS = ("allocated", "reserved", "device", "low", "high", "while_loading")
 MemoryJSON = TypedDict("MemoryJSON", dict.fromkeys((*COMPONENTS, *TOTALS), int))
 MemoryJSON.__doc__ = """Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and
 nvidia-smi shows (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
+RangeJSON = shape(Range)
 
 
 class RankJSON(TypedDict):
@@ -203,7 +204,7 @@ class EstimateJSON(TypedDict):
     total_parameters: int
     gpu: str | None
     gpu_id: str | None
-    usable_bytes: WholeRangeJSON | None
+    usable_bytes: RangeJSON | None
     usd_per_hour: float | None
     price_source: str | None
     framework: Framework
