@@ -166,8 +166,8 @@ class Runs(Operations):
             "where": place.where or None,
             "attempt": run.shown_attempt,
             "waits": run.waits or None,
-            "device_seconds": spent.seconds,
-            "device_seconds_is_whole": spent.is_whole,
+            "device_seconds": spent.device_seconds,
+            "device_seconds_is_whole": spent.device_seconds_is_whole,
         }
 
     # Whose it is, and what its owner may do.
@@ -398,7 +398,6 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         raise
     except LimitError:  # there will be none here
         judged = None
-    spent = api.engines.spent(sweep)
     return SweepFacts(
         sweep_id=sweep.sweep_id,
         base_model=hub_base(records[0].request, destination.base_model),
@@ -406,7 +405,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         estimates={record.run_id: api.starts.expected_run(record) for record in records},
         verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
-        spent=replace(spent, rent=spent.rent and replace(spent.rent, limit_usd=None)),
+        spent=replace(api.engines.spent(sweep), limit_usd=None),
     )
 
 

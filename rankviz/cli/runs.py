@@ -11,7 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import cost_json
+from rankviz.api.engines import CostJSON
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -30,6 +30,7 @@ from rankviz.cli.shared import (
     write_plot,
 )
 from rankviz.cli.studies import print_bent
+from rankviz.core.from_json import as_answer
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -110,7 +111,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
-        "cost": cost_json(api.engines.spent(sweep)),
+        "cost": as_answer(CostJSON, api.engines.spent(sweep)),
         "waits": api.progress.why_sweep_waits(sweep) or None,
     }
 

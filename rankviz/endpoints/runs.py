@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.engines import CostJSON, cost_json
+from rankviz.api.engines import CostJSON
 from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
@@ -101,7 +101,7 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=api.progress.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
-        cost=cost_json(api.engines.spent(sweep)),
+        cost=as_answer(CostJSON, api.engines.spent(sweep)),
         runs=[
             {"run_id": run.run_id, "r": run.request.r, "state": str(run.state), **api.runs.standing(run)}
             | {"waits": waits.get(run.run_id)}
