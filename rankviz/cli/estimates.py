@@ -91,7 +91,7 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
         "File": units.file_size(rank.adapter_bytes),
         "Memory (nvidia-smi)": memory_span(memory),
         "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.cost and rank.cost.usd),
+        "Cost": money_span(rank.usd),
         "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
         "Experts": experts_at(answer.estimate.plan, rank.r) or "",
         "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",

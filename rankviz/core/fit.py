@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import DurationEstimate, cost, price_of
+from rankviz.core.cost.duration import price_of, usd_of
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Price, TrainingSetup, card
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
@@ -389,16 +389,13 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
-        return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
+        seconds = row.duration and row.duration.total
+        paid = usd_of(row.duration, price)
+        return replace(card, fit=row.fit, margin_bytes=row.spare, seconds=seconds, usd=paid)
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
     return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
-
-
-def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
-    paid = duration and cost(duration, price)
-    return {"seconds": duration and duration.total, "usd": paid and paid.usd}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -450,7 +447,8 @@ def methods(start: Setting) -> tuple[Method, ...]:
             device_bytes=band,
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
-            **_costs(row.duration, answer.price),
+            seconds=row.duration and row.duration.total,
+            usd=usd_of(row.duration, answer.price),
         )
 
     return tuple(method(*row) for row in rows)

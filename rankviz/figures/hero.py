@@ -65,7 +65,7 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
         ),
         "money": CostAxis(
             "cost, US dollars (expected)",
-            lambda rank: rank.cost.usd.expected if rank.cost else None,
+            lambda rank: rank.usd.expected if rank.usd else None,
             unknown="Select a GPU with a price, or enter one, to see the cost.",
         ),
         "rank": CostAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID]),
@@ -261,7 +261,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         if cost := costs.get(point.r):
             row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
             row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
-            row |= {"usd": cost.cost and cost.cost.usd.expected}
+            row |= {"usd": cost.usd and cost.usd.expected}
         rows.append(row)
     for line in lines:
         about = {"kind": line.kind, "source": line.label}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
+from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
@@ -42,7 +42,8 @@ class RankEstimate:
     memory: MemoryEstimate
     duration: DurationEstimate | None
     """Time; None without a GPU, or for a GPU of unknown speed (the notes say which)."""
-    cost: CostEstimate | None
+    usd: Range | None
+    """Cost of the whole training in US dollars; None without a price, and where the time is not known."""
     fit: Fit | None
     """Fit of the training on the GPU; None without a GPU."""
     spare: Range | None
@@ -106,7 +107,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            cost=duration and cost(duration, price),
+            usd=usd_of(duration, price),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
         )
@@ -265,7 +266,6 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
-        usd=rank.cost and rank.cost.usd,
     )
 
 
