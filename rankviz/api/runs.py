@@ -161,6 +161,9 @@ class Runs(Operations):
         """Return a run's place, attempt and machine time until now."""
         place, spent = self._api.engines.place_of(run), device_time([run], time.time())
         return {
+            "run_id": run.run_id,
+            "r": run.request.r,
+            "state": str(run.state),
             "error": run.error or None,
             "engine": place.engine or None,
             "where": place.where or None,
@@ -426,6 +429,9 @@ class StandingJSON(TypedDict):
     """Place and progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts
     the attempts that began; waits says in sentences why the run waits."""
 
+    run_id: str
+    r: int
+    state: str
     error: str | None
     engine: str | None
     where: str | None

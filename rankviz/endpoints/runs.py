@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON
+from rankviz.api.progress import QueuePlace
 from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
@@ -17,20 +18,7 @@ SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
 
 
-class RunStateJSON(StandingJSON):
-    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
-    attempts that began; waits says in sentences why the run waits."""
-
-    run_id: str
-    r: int
-    state: str
-
-
-class PlaceJSON(TypedDict):
-    """Place in the queue of all visitors: sweeps that go first, and seconds until the start (low, expected, high)."""
-
-    ahead: int
-    seconds: dict[str, float] | None
+PlaceJSON = shape(QueuePlace)
 
 
 class StatusJSON(TypedDict):
@@ -46,7 +34,7 @@ class StatusJSON(TypedDict):
     in_words: str
     waits: str | None
     cost: CostJSON
-    runs: list[RunStateJSON]
+    runs: list[StandingJSON]
 
 
 class TrainingStepJSON(TypedDict):
@@ -102,11 +90,7 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=api.progress.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
         cost=as_answer(CostJSON, api.engines.spent(sweep)),
-        runs=[
-            {"run_id": run.run_id, "r": run.request.r, "state": str(run.state), **api.runs.standing(run)}
-            | {"waits": waits.get(run.run_id)}
-            for run in sweep.runs
-        ],
+        runs=[{**api.runs.standing(run), "waits": waits.get(run.run_id)} for run in sweep.runs],
     )
 
 
