@@ -138,13 +138,7 @@ class MeasuredRuns(Operations):
 
     def _timing(self, record: Record) -> Timing | None:
         """Return the measured time of an ended run or probe, cached; None where it is not known."""
-
-        def timed() -> Timing | None:
-            with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
-                return self._timing_of(record)
-            return None
-
-        return self._timings.get((record.run_id, record.ended_at), timed)
+        return self._timings.get((record.run_id, record.ended_at), lambda: self._timing_of(record))
 
     def _timing_of(self, record: Record) -> Timing | None:
         from rankviz.core.probe import ProbeRecord, estimate_probe
@@ -153,17 +147,19 @@ class MeasuredRuns(Operations):
         from rankviz.core.runs.run_time import timing_of as timing_of_run
         from rankviz.core.runs.sweep_time import evaluation_of_one
 
-        request, device = record.request, self._workspace.device(record.environment)
+        request, assume = record.request, self._workspace.assumptions
+        device = self._workspace.device(record.environment)
         is_probe = isinstance(record, ProbeRecord)
-        model = self._api.models.at_hand(request.model_id if is_probe else request.base)
-        if record.state != "completed" or model is None:
-            return None
-        if is_probe:
-            return timing_of_probe(record, model, estimate_probe(model, request, device, self._workspace.assumptions))
-        if (seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds) is None:
-            return None
-        one = evaluation_of_one(request, seconds).expected
-        return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
+        with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
+            model = self._api.models.at_hand(request.model_id if is_probe else request.base)
+            if record.state != "completed" or model is None:
+                return None
+            if is_probe:
+                return timing_of_probe(record, model, estimate_probe(model, request, device, assume))
+            if seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds:
+                one = evaluation_of_one(request, seconds).expected
+                return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
+        return None
 
 
 def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -424,19 +424,19 @@ def methods(start: Setting) -> tuple[Method, ...]:
     """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
+    dtype, memory, duration = full
+    left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
+    rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None
         except InvalidSettingError:
             row = None
         if row:
-            rows.insert(0, (name, label, precision, row.adapter_parameters, row.adapter_bytes, row))
-
-    def method(name: str, label: str, precision: str, parameters: int, size: int, row: Any) -> Method:
-        band = row.memory.device_band
-        left = usable and spare(band, usable) if name == "full" else row.spare
-        return Method(
+            sizes = row.adapter_parameters, row.adapter_bytes
+            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare))
+    return tuple(
+        Method(
             name=name,
             label=label,
             precision=precision,
@@ -444,14 +444,14 @@ def methods(start: Setting) -> tuple[Method, ...]:
             trained_parameters=parameters,
             saved_bytes=size,
             saved_exact=name != "full",
-            device_bytes=band,
+            device_bytes=memory.device_band,
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
-            seconds=row.duration and row.duration.total,
-            usd=usd_of(row.duration, answer.price),
+            seconds=duration and duration.total,
+            usd=usd_of(duration, answer.price),
         )
-
-    return tuple(method(*row) for row in rows)
+        for name, label, precision, parameters, size, memory, duration, left in rows
+    )
 
 
 def fit_in_words(start: Setting) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankviz.core.cost.estimate import Estimate, RankEstimate, memory_json
+from rankviz.core.cost.estimate import Estimate, MemoryJSON, RankEstimate
+from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.figures import style
@@ -41,7 +42,7 @@ def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInf
         usable_bytes=estimate.usable_bytes.expected if estimate.usable_bytes else None,
         gpu_name=estimate.gpu.name if estimate.gpu else "",
         source=f"Memory estimated by RankViz for {estimate.model.id}.",
-        rows=[{"r": rank.r, **memory_json(rank.memory)} for rank in estimate.ranks],
+        rows=[{"r": rank.r, **as_answer(MemoryJSON, rank.memory)} for rank in estimate.ranks],
     )
 
 

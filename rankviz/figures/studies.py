@@ -106,7 +106,7 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
 
 def _label(line: Line) -> str:
     """Return who, on what, and who tuned the learning rate; broken where the legend would be too wide."""
-    runs = "one run each" if line.one_run else "bars: ± 1 s.e."
+    runs = "bars: ± 1 s.e." if any(point.standard_error is not None for point in line.points) else "one run each"
     policy = line.study.learning_rate_label.replace("learning rate", "rate").replace("learning-rate", "rate")
     method = "" if line.first.method == "lora" else f" ({escape(line.first.method)})"
     base = escape(line.model.base_model.rsplit("/", 1)[-1])

@@ -262,12 +262,8 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         targets=plan.target_names,
         expert_rank=plan.expert_rank_at(rank.r) if plan.trains_experts else None,
         experts=experts_at(plan, rank.r),
-        memory_bytes=memory_json(rank.memory),
+        memory_bytes=as_answer(MemoryJSON, rank.memory),
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
     )
-
-
-def memory_json(memory: MemoryEstimate) -> MemoryJSON:
-    return as_answer(MemoryJSON, memory)

@@ -16,7 +16,7 @@ from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
-from rankviz.core.lora.targets import module_choices, names_in
+from rankviz.core.lora.targets import module_counts, names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.errors import RankVizError
@@ -210,12 +210,12 @@ def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     wanted = (*(values["modules"] or ()), *names_in(values["names"]))
     if values["preset"] != CUSTOM:
         wanted = api.models.preset_names(spec, LoraConfig(**targeting, **flags_of(parts)), training)
-    choices = module_choices(spec)
-    ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
+    counts = module_counts(spec)
+    ticked = [name for name in counts if name in wanted]  # experts are parameters, not modules
     expert_rank = values["expert_rank"] if spec.has_experts else "r"
     return View(
         **suited,
-        modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
+        modules=gr.CheckboxGroup([(f"{name} × {n}", name) for name, n in counts.items()], value=ticked),
         moe=gr.Dropdown(visible=spec.has_experts),
         expert_rank=gr.Dropdown(value=expert_rank, visible=spec.has_experts),
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
