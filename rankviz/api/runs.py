@@ -14,7 +14,7 @@ from rankviz import installed
 from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
 from rankviz.core.bounds import name_alone, without_places
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.run_time import device_time
@@ -37,7 +37,7 @@ from rankviz.store.transfer import SummaryRow, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.runs.record import HeldOutAnswer, RunRecord, Sweep
+    from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.publish.files import SweepFacts
 
 SHORT_OWNER = 8
@@ -148,14 +148,18 @@ class Runs(Operations):
             else:
                 folder = self._workspace.store.run_dir(run.run_id)
                 adapter = folder / run.adapter_path if run.adapter_path else None
-            listed: ListedRunJSON = {
+            listed: dict[str, Any] = {
                 **row,
                 **self.standing(run),
                 "folder": folder and str(folder),
                 "adapter_folder": str(adapter) if adapter and adapter.is_dir() else None,
                 "estimate": asdict(estimate) if estimate else None,
             }
-            yield {**listed, "answers": [*map(_answer, run.answers)]} if answers else listed
+            if answers:
+                texts = [(each, *(said and said.text for said in (each.before, each.after))) for each in run.answers]
+                row = [as_answer(AnswerJSON, each, example=each.place, before=a, after=b) for each, a, b in texts]
+                listed["answers"] = row
+            yield listed
 
     def standing(self, run: RunRecord) -> StandingJSON:
         """Return a run's place, attempt and machine time until now."""
@@ -283,14 +287,11 @@ class Runs(Operations):
             if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
-        self._api.quota.free_disk(besides=reply["run_ids"])
+        with self._workspace.store.admission():
+            self._api.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # Publishing.
-
-    def publish_kinds(self) -> Sequence[str]:
-        """Return the kinds of destinations that can be published to."""
-        return (DATASET, ADAPTER, *((TRACKIO,) if installed.has("trackio") else ()))
 
     def hub_login(self) -> str:
         """Return the token of this machine's own Hub login; empty if there is none, and always on a shared page."""
@@ -454,8 +455,3 @@ class RunJSON(ListedRunJSON):
     """One run with its answers to held-out prompts."""
 
     answers: list[AnswerJSON]
-
-
-def _answer(answer: HeldOutAnswer) -> AnswerJSON:
-    texts = {name: each and each.text for name, each in (("before", answer.before), ("after", answer.after))}
-    return {"example": answer.place, "prompt": answer.prompt, "reference": answer.reference, **texts}

@@ -271,7 +271,12 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     kind = "parquet" if installed.has("pyarrow") else "csv"
     runs = write_table(Table(name=RUNS, rows=[sweep.row(run) for run in sweep.runs]), kind, folder)
     names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
-    steps = (row for run in sweep.runs for row in _step_rows(run))
+    steps = (
+        dict(zip(STEP_COLUMNS, (*settings, *(getattr(step, name) for name in STEP_VALUES)), strict=True))
+        for run in sweep.runs
+        for settings in [(run.run_id, run.request.r, run.request.learning_rate, run.request.seed)]
+        for step in run.steps
+    )
     held_out = ({"run_id": run.run_id, **row} for run in sweep.runs for row in loss_rows(run))
     for name, rows, columns in ((STEPS, steps, STEP_COLUMNS), (HELD_OUT, held_out, {"run_id": str, **LOSS_COLUMNS})):
         if first := next(rows, None):
@@ -281,13 +286,6 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     requests = {run.run_id: {"request": {**asdict(run.request), **own}} for run in sweep.runs}
     (folder / "requests.json").write_text(json.dumps(requests, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
-
-
-def _step_rows(run: RunRecord) -> Iterator[Mapping[str, Any]]:
-    settings = run.run_id, run.request.r, run.request.learning_rate, run.request.seed
-    for step in run.steps:
-        values = (getattr(step, name) for name in STEP_VALUES)
-        yield dict(zip(STEP_COLUMNS, (*settings, *values), strict=True))
 
 
 def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:

@@ -384,13 +384,11 @@ _logged: set[tuple[str, int, type]] = set()
 
 def keep_log_ours() -> None:
     """Remove library warnings about unreadable requests from the log, for every server of this process."""
-    logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda each: each.levelno >= logging.ERROR and not _is_of_parser(each.exc_info and each.exc_info[1])
+    )
     for name in READERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info[1] if record.exc_info else None)
 
 
 def _is_of_parser(error: object) -> bool:
