@@ -261,7 +261,7 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.verdicts.decide(sweep.sweep_id)
     judged = [(sweep, result)]
     info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
-    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
+    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep))
 
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")

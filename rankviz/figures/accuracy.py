@@ -1,9 +1,7 @@
 """Predicted against measured peak memory: every measured row that can be compared, with its predicted range."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
-from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow
@@ -18,38 +16,17 @@ SOURCE = (
 SETTING_WORDS = 4
 
 
-class AccuracyInfo(NamedTuple):
-    """Content of the figure of predicted against measured memory. points: the rows with both figures. ends: ends of
-    both axes, GiB; None without points."""
-
-    points: Sequence[ReportRow] = ()
-    ends: tuple[float, float] | None = None
-    source: str = ""
-    rows: style.Rows = ()
-
-
-def accuracy_info(report: AccuracyReport) -> AccuracyInfo:
-    """Return the rows of a report that have a measured peak and a prediction."""
-    points = [row for row in report.rows if row.measured_bytes and row.predicted_bytes]
-    sizes = [size / units.GIB for row in points for size in (row.measured_bytes, row.low, row.high) if size > 0]
-    return AccuracyInfo(
-        points=points,
-        ends=(min(sizes) * 0.8, max(sizes) * 1.25) if sizes else None,
-        source=SOURCE,
-        rows=[asdict(row) for row in report.rows],
-    )
-
-
-@style.figure
-def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> style.Drawing:
+def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawing:
     """Draw predicted against measured memory on two logarithmic axes. An open marker does not count, since its setup
     is not fully known. An open triangle that points up is an upper limit: it is right anywhere above the line."""
+    points = [row for row in report.rows if row.measured_bytes and row.predicted_bytes]
+    sizes = [size / units.GIB for row in points for size in (row.measured_bytes, row.low, row.high) if size > 0]
     groups: dict[tuple[bool, bool, str], list[ReportRow]] = {}
-    for row in info.points:
+    for row in points:
         groups.setdefault((not row.scored, row.bound, row.group), []).append(row)
-    low, high = info.ends or (0, 0)
+    low, high = (min(sizes) * 0.8, max(sizes) * 1.25) if sizes else (0, 0)
     look = {"line": {"color": style.NEUTRAL, "width": 1.2, "dash": "dash"}, "hoverinfo": "skip", "showlegend": False}
-    traces = [style.scatter([low, high], [low, high], mode="lines", name="equal", **look)] if info.ends else []
+    traces = [style.scatter([low, high], [low, high], mode="lines", name="equal", **look)] if sizes else []
     range_look = {"symmetric": False, "color": style.rgba(style.ESTIMATED, 0.55), "thickness": 1, "width": 0}
     for number, ((shown_only, bound, group), rows) in enumerate(sorted(groups.items())):
         colour = style.NEUTRAL if shown_only else style.MEASURED
@@ -68,7 +45,7 @@ def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> style.Drawing:
         )
         traces.append(trace)
     # A logarithmic axis of few decades has too few ticks of its own.
-    ticks = style.ticks_at([(at, f"{at:g}") for at, _ in style.ONE_TWO_FIVE if low <= at <= high]) if info.ends else {}
+    ticks = style.ticks_at([(at, f"{at:g}") for at, _ in style.ONE_TWO_FIVE if low <= at <= high]) if sizes else {}
     return style.draw(
         traces,
         height=height,
@@ -77,7 +54,9 @@ def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> style.Drawing:
         y={"type": "log", **ticks},
         x_title="measured, GiB",
         y_title="predicted, GiB",
-        message="" if info.points else "No measured row can be compared.",
+        message="" if points else "No measured row can be compared.",
+        rows=[asdict(row) for row in report.rows],
+        source=SOURCE,
     )
 
 

@@ -1,14 +1,10 @@
 """Figures of estimates: memory by component and rank, and adapter parameters by module and block."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-from rankviz.core.cost.estimate import Estimate, MemoryJSON, RankEstimate
+from rankviz.core.cost.estimate import Estimate, MemoryJSON
 from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.figures import style
-from rankviz.figures.style import MapInfo
 from rankviz.units import GIB, memory_size
 
 SHADES = {
@@ -23,45 +19,22 @@ SHADES = {
 """Shade of slate by memory component, in the order of the stack; all differ on a white and on a dark page."""
 
 
-class MemoryInfo(NamedTuple):
-    """Content of the memory figure. usable_bytes: GPU memory that a program can use, None without a GPU."""
-
-    ranks: Sequence[RankEstimate] = ()
-    chosen_r: int | None = None
-    usable_bytes: float | None = None
-    gpu_name: str = ""
-    source: str = ""
-    rows: style.Rows = ()
-
-
-def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:
-    """Return memory by component at every rank of an estimate."""
-    return MemoryInfo(
-        ranks=estimate.ranks,
-        chosen_r=chosen_r,
-        usable_bytes=estimate.usable_bytes.expected if estimate.usable_bytes else None,
-        gpu_name=estimate.gpu.name if estimate.gpu else "",
-        source=f"Memory estimated by RankViz for {estimate.model.id}.",
-        rows=[{"r": rank.r, **as_answer(MemoryJSON, rank.memory)} for rank in estimate.ranks],
-    )
-
-
-@style.figure
-def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
-    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line."""
-    ranks, usable = [rank.r for rank in info.ranks], info.usable_bytes
-    labels = [f"<b>{r}</b>" if r == info.chosen_r else str(r) for r in ranks]
+def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: int = 340) -> style.Drawing:
+    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line. chosen_r:
+    the rank to mark."""
+    ranks, gpu_name = [rank.r for rank in estimate.ranks], estimate.gpu.name if estimate.gpu else ""
+    labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
     shapes, notes = [], []
-    if usable:
+    if estimate.usable_bytes and (usable := estimate.usable_bytes.expected):
         shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", layer="above"))
         place = {"x": 1, "xref": "paper", "xanchor": "right", "y": usable / GIB, "yanchor": "bottom"}
-        words = f"{info.gpu_name}: {memory_size(usable)} usable"
+        words = f"{gpu_name}: {memory_size(usable)} usable"
         notes.append(place | {"showarrow": False, "bgcolor": style.rgba(style.NEUTRAL, 0.2), "text": words})
-    if info.chosen_r in ranks:
-        shapes.append(style.vertical_line(ranks.index(info.chosen_r), style.CHOSEN))
+    if chosen_r in ranks:
+        shapes.append(style.vertical_line(ranks.index(chosen_r), style.CHOSEN))
     traces = []
     for name, shade in SHADES.items():
-        sizes = [getattr(rank.memory, name.replace(" ", "_")) for rank in info.ranks]
+        sizes = [getattr(rank.memory, name.replace(" ", "_")) for rank in estimate.ranks]
         trace = {
             "type": "bar",
             "x": labels,
@@ -72,7 +45,7 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
             "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
         }
         traces.append(trace)
-    ends = [(rank.memory.low, rank.memory.high) for rank in info.ranks]
+    ends = [(rank.memory.low, rank.memory.high) for rank in estimate.ranks]
     middles = [(low + high) / 2 / GIB for low, high in ends]
     look, gib = {"color": style.NEUTRAL, "thickness": 1.4, "width": 5}, [(low / GIB, high / GIB) for low, high in ends]
     on_card = style.scatter(
@@ -85,14 +58,15 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
         hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
     )
     return style.draw(
-        [*traces, on_card] if ranks else [],
+        [*traces, on_card],
         height=height,
-        uirevision=f"memory|{info.gpu_name}",
+        uirevision=f"memory|{gpu_name}",
         x={"type": "category", "showgrid": False},
         y={"rangemode": "tozero"},
         x_title="LoRA rank r",
         y_title="memory, GiB",
-        message="" if ranks else "The memory of this setup is not known.",
+        rows=[{"r": rank.r, **as_answer(MemoryJSON, rank.memory)} for rank in estimate.ranks],
+        source=f"Memory estimated by RankViz for {estimate.model.id}.",
         shapes=shapes,
         annotations=notes,
         barmode="stack",
@@ -101,38 +75,31 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
     )
 
 
-def parameters_info(plan: AdapterPlan, r: int) -> MapInfo:
-    """Return the adapter parameters at rank r by module and block."""
+def parameters_figure(plan: AdapterPlan, r: int, *, height: int = 340) -> style.Drawing:
+    """Draw adapter parameters at rank r by module and block; a cell is empty where the block has no such module."""
     grid = plan.by_block(r)
     places = sorted({place for cells in grid.values() for place in cells})
     blocks = ["outside" if tower == 2 else f"{'vision ' * tower}{block}" for tower, block in places]
     rules = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
-    return MapInfo(
-        modules=list(grid),
-        blocks=blocks,
-        cells=[[cells.get(place, 0) for place in places] for cells in grid.values()],
-        r=r,
-        source=f"Counted from the model's own layers, by the rules of {rules}.",
+    look = {
+        "zmin": 0,
+        "customdata": [[f"{cells.get(place, 0):,}" for place in places] for cells in grid.values()],
+        "hovertemplate": f"%{{y}}, block %{{x}}<br>%{{customdata}} parameters at r = {r}<extra></extra>",
+    }
+    return style.module_map(
+        list(grid),
+        blocks,
+        [[cells.get(place) or None for place in places] for cells in grid.values()],
+        style.ESTIMATED,
+        look,
+        height=height,
+        uirevision="modules",
+        message="No module matches these targets.",
         rows=[
             {"block": block, "module": module, "parameters": cells[place]}
             for place, block in zip(places, blocks, strict=True)
             for module, cells in grid.items()
             if place in cells
         ],
-    )
-
-
-@style.figure
-def parameters_figure(info: MapInfo, *, height: int = 340) -> style.Drawing:
-    """Draw adapter parameters by module and block; a cell is empty where the block has no such module."""
-    return style.module_map(
-        info,
-        [[value or None for value in row] for row in info.cells],
-        style.ESTIMATED,
-        height=height,
-        uirevision="modules",
-        message="No module matches these targets.",
-        zmin=0,
-        customdata=[[f"{value:,}" for value in row] for row in info.cells],
-        hovertemplate=f"%{{y}}, block %{{x}}<br>%{{customdata}} parameters at r = {info.r}<extra></extra>",
+        source=f"Counted from the model's own layers, by the rules of {rules}.",
     )

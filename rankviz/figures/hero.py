@@ -292,7 +292,6 @@ def _band_label(tradeoff: Tradeoff) -> str:
     return f"forecast, 80 % band (held {held} of unseen {unseen}{of})"
 
 
-@style.figure
 def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     """Draw the trade-off chart: the band at the bottom, lines over it, runs on top."""
     points = [point for line in info.lines for point in line.points]
@@ -309,6 +308,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         x_title=info.axis.title,
         y_title=info.y_title,
         message=info.empty,
+        rows=info.rows,
+        source=" ".join(info.sentences),
         hovermode="closest",
         hoverdistance=30,
         dragmode=False,

@@ -169,9 +169,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
-    drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
+    drawing = hero_figure(info, height=HERO_HEIGHT)
     source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
-    chart = chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source)
+    chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
         "values": values,
         "x": x if estimate else "rank",
