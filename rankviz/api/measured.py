@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,8 +97,10 @@ class MeasuredRuns(Operations):
         end = len(ended) if before is None else bisect_right(ended, before, key=lambda record: record.ended_at)
         key = here, end, workload
         if key not in self._paces:  # a list asks for the same runs again and again
-            timings = filter(None, map(self._timing, ended[end - 1 :: -1] if end else ()))
-            self._paces[key] = pace_of(list(islice(timings, MOST_RUNS)), workload, self._workspace.assumptions)
+            newest = ended[end - 1 :: -1] if end else ()
+            timings = (self._timings.get((run.run_id, run.ended_at), partial(self._timing, run)) for run in newest)
+            known = list(islice(filter(None, timings), MOST_RUNS))
+            self._paces[key] = pace_of(known, workload, self._workspace.assumptions)
         found = self._paces[key]
         return found and found.naming(self._workspace.rights.named)
 
@@ -137,10 +140,7 @@ class MeasuredRuns(Operations):
         return self._ended[1]
 
     def _timing(self, record: Record) -> Timing | None:
-        """Return the measured time of an ended run or probe, cached; None where it is not known."""
-        return self._timings.get((record.run_id, record.ended_at), lambda: self._timing_of(record))
-
-    def _timing_of(self, record: Record) -> Timing | None:
+        """Return the measured time of an ended run or probe; None where it is not known."""
         from rankviz.core.probe import ProbeRecord, estimate_probe
         from rankviz.core.probe import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from rankviz import installed
 from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
-from rankviz.core.bounds import name_alone, without_places
+from rankviz.core.bounds import PLACE, name_alone
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
@@ -114,7 +114,7 @@ class Runs(Operations):
         record = shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
-        error = without_places(record.error)
+        error = PLACE.sub("…/", record.error)
         return replace(record, log_tail="", error=error, answered_before=None, answered_after=None)
 
     def recorded(self) -> Sequence[Sweep]:

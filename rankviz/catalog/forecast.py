@@ -8,7 +8,6 @@ from typing import Any
 from rankviz.catalog.files import read_json
 from rankviz.core.forecast.bands import Forecast, Metric, RankLine, forecast
 from rankviz.core.forecast.tradeoff import RANKS
-from rankviz.core.studies.lines import RateByRank
 
 FILE = "forecast.json"
 
@@ -33,8 +32,3 @@ def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]
     )
-
-
-def load_rates_by_rank(assets: Path) -> list[RateByRank]:
-    """Return how the best learning rate changes with the rank, counted over published sweeps."""
-    return [RateByRank(**row) for row in read_forecast(assets)["counts"]["rate_by_rank"]]

@@ -226,11 +226,6 @@ def asks_password(scope: Mapping[str, Any]) -> bool:
     return getattr(scope.get("app"), "auth", None) is not None
 
 
-def is_asked(scope: Mapping[str, Any]) -> bool:
-    """Return whether Gradio asks for a login of any kind: its own, or one of the app that RankViz is mounted in."""
-    return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
-
-
 async def is_let_in(scope: Mapping[str, Any]) -> bool:
     """Return whether no login is needed, or the sender of this request has logged in. Errors of the login of a
     surrounding app, such as HTTPException, are raised."""

@@ -339,7 +339,10 @@ def require_runs(
     leaving: Sequence[Deletion] = ()
     kept, in_total = len(store.ids(owners)), len(store.ids())
     if most is not None and (over := kept + new - most) > 0:
-        probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
+        store.update(waits=True)
+        whose = {owner for owner in owners if owner}  # the host's own stay
+        ended = (each.run_id for each in store.probes() if each.state.ended)
+        probes = [(probe_id,) for probe_id in ended if store.ownership(probe_id).owner in whose]
         if over > len(probes):
             raise LimitError(
                 f"This server keeps at most {most:,} runs per visitor, probes too (you have {kept - len(probes):,}, "

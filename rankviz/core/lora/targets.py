@@ -284,7 +284,9 @@ def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: 
     of linear layers inside experts, which Unsloth counts here although its pattern does not match them."""
     linear = _linear(model)
     hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
-    return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
+    # Here a name counts after an attention or MLP part anywhere in the path, not only at its end.
+    behind = (path.partition(part)[2] for path in (*linear, *experts) for part in _components(flags))
+    return not any(hit) and not any("." + name in rest for rest in behind for name in names)
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
@@ -374,12 +376,6 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
         if in_block and any(part in before[len(BLOCKS) :] for part in components):
             return True
     return False
-
-
-def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name comes after an attention or MLP part anywhere in the path, not only at its end."""
-    behind = (path.partition(part)[2] for part in _components(flags))
-    return any("." + name in rest for rest in behind for name in names)
 
 
 def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags: Flags) -> bool:
