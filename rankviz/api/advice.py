@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
 from rankviz.api.workspace import Operations
-from rankviz.catalog.forecast import read_forecast
+from rankviz.catalog.studies import read_forecast
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of

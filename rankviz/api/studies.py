@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
-from rankviz.catalog.forecast import forecast_of_all, load_rank_lines, read_forecast
 from rankviz.catalog.models import find_model
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.studies import forecast_of_all, load_evidence, load_rank_lines, read_forecast
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
