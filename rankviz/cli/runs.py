@@ -45,7 +45,6 @@ from rankviz.publish import KINDS, Destination, Token
 if TYPE_CHECKING:
     from rankviz.api.runs import RunJSON
     from rankviz.core.runs.events import HeldOut
-    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
 
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
@@ -124,7 +123,14 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, sweep)
     for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
-    _print_curves(fast_curves(sweep.runs))
+    if curves := [(curve.run_id, point) for curve in fast_curves(sweep.runs) for point in curve.points]:
+        rows = [
+            {"Run": run_id, "r": str(point.r)}
+            | {metric.label: _value(point, metric) for metric in METRICS.values()}
+            | {"Recovery steps": str(point.recovery_steps)}
+            for run_id, point in curves
+        ]
+        table("Fast curve: the adapter of the highest rank, truncated", rows)
     if rate := api.verdicts.rate_look(sweep_id):
         print(*rate.sentences, sep="\n")
     if decision := api.verdicts.decide(sweep_id):
@@ -181,18 +187,6 @@ def errors_in_words(sweep: "Sweep") -> Sequence[str]:
         f"{units.counted(len(runs), 'run')} failed ({'; '.join(runs)}): {one_line(' '.join(error.split()))}"
         for error, runs in names.items()
     ]
-
-
-def _print_curves(curves: Sequence["FastCurve"]) -> None:
-    rows = [
-        {"Run": curve.run_id, "r": str(point.r)}
-        | {metric.label: _value(point, metric) for metric in METRICS.values()}
-        | {"Recovery steps": str(point.recovery_steps)}
-        for curve in curves
-        for point in curve.points
-    ]
-    if rows:
-        table("Fast curve: the adapter of the highest rank, truncated", rows)
 
 
 def _value(measured: "HeldOut | None", metric: Metric) -> str:
