@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import price_of, usd_of
@@ -559,7 +559,7 @@ def decide(
     )
 
 
-LimitJSON, KnobJSON, MethodJSON, GpuJSON, RangeJSON = map(shape, (Limit, Knob, Method, FittingCard, Range))
+RangeJSON, KnobJSON = shape(Range), shape(Knob)
 
 
 class FitJSON(TypedDict):
@@ -576,25 +576,21 @@ class FitJSON(TypedDict):
     device_bytes: RangeJSON
     margin_bytes: RangeJSON | None
     fit: Fit | None
-    limits: dict[str, LimitJSON]
+    limits: dict[str, shape(Limit)]
     knobs: list[KnobJSON]
     sentence: str
     smallest_change: KnobJSON | None
     helps_most: KnobJSON | None
     rule: str
     cheapest_gpu: str | None
-    gpus: list[GpuJSON]
-    methods: list[MethodJSON]
+    gpus: list[shape(FittingCard)]
+    methods: list[shape(Method)]
     notes: list[str]
 
 
 def as_json(decided: FitAnswer) -> FitJSON:
     """Return the decisions as `rankviz fit --json` prints them."""
     start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
-
-    def knob(each: Knob) -> dict[str, Any]:
-        return as_answer(KnobJSON, each, change=dict(each.change))
-
     return as_answer(
         FitJSON,
         row,
@@ -606,14 +602,14 @@ def as_json(decided: FitAnswer) -> FitJSON:
         usable_bytes=answer.usable_bytes,
         device_bytes=row.memory.device_band,
         margin_bytes=row.spare,
-        limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
-        knobs=list(map(knob, decided.knobs)),
+        limits={limit.option: as_answer(shape(Limit), limit) for limit in decided.limits},
+        knobs=decided.knobs,
         sentence=decided.sentence,
-        smallest_change=decided.smallest and knob(decided.smallest),
-        helps_most=decided.helps_most and knob(decided.helps_most),
+        smallest_change=decided.smallest,
+        helps_most=decided.helps_most,
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
-        gpus=[as_answer(GpuJSON, card) for card in decided.cards],
-        methods=[as_answer(MethodJSON, each) for each in decided.methods],
+        gpus=decided.cards,
+        methods=decided.methods,
         notes=list(filter(None, [truncation(start.question.training)])),
     )

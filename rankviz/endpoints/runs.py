@@ -79,12 +79,12 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Return the progress of a sweep."""
     sweep = api.runs.sweep(sweep_id)
     progress, waits = api.progress.of_sweep(sweep), api.progress.why_each_waits(sweep)
-    return StatusJSON(
-        sweep_id=sweep.sweep_id,
-        ended=sweep.ended,
+    return as_answer(
+        StatusJSON,
+        sweep,
         yours=api.runs.is_mine(sweep_id),
         shared=sweep.recorded or api.runs.is_open(sweep_id),
-        place=None if sweep.recorded else _place(api, sweep_id),
+        place=None if sweep.recorded else api.progress.queue_place(sweep_id),
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
@@ -92,11 +92,6 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         cost=as_answer(CostJSON, api.engines.spent(sweep)),
         runs=[{**api.runs.standing(run), "waits": waits.get(run.run_id)} for run in sweep.runs],
     )
-
-
-def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
-    place = api.progress.queue_place(sweep_id)
-    return place and as_answer(PlaceJSON, place)
 
 
 def reading(api: Api) -> Sequence[Callable[..., Any]]:
@@ -158,12 +153,13 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         expected = api.starts.plan(request, there).sentences
         sweep_id = api.starts.start(request, there)
         sweep = api.runs.sweep(sweep_id)
-        return StartedJSON(
-            sweep_id=sweep_id,
+        return as_answer(
+            StartedJSON,
+            sweep,
             engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
-            expected=list(expected),
-            place=_place(api, sweep_id),
+            expected=expected,
+            place=api.progress.queue_place(sweep_id),
             waits=api.progress.why_sweep_waits(sweep) or None,
         )
 
