@@ -173,10 +173,7 @@ class Advice(Operations):
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
-            notes = (
-                *notes,
-                f"Estimate for Colab's free T4: {memory}{time}.{fit}",
-            )
+            notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         return exports.write(model, question, r, format_name, rate, notes)
 
 

@@ -236,9 +236,7 @@ class CalibrationJSON(TypedDict):
 def estimate_as_json(answer: Estimate) -> EstimateJSON:
     """Return the answer as `rankviz estimate --json` prints it."""
     gpu, price, setup = answer.gpu, answer.price, answer.question.training
-    image = None
-    if setup.images is not None:
-        image = seen_by(answer.model, setup.image_size, unsloth=setup.framework == "unsloth")._asdict()
+    image = setup.images and seen_by(answer.model, setup.image_size, unsloth=setup.framework == "unsloth")
     return as_answer(
         EstimateJSON,
         answer,
