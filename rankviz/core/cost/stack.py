@@ -284,9 +284,3 @@ def quantizes_experts(model: ModelSpec) -> bool:
     """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
-
-
-def moved_table(model: ModelSpec) -> str:
-    """Return the name of the table that Unsloth moves to host memory on a card short of room; never a tied
-    embedding."""
-    return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
