@@ -51,14 +51,9 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     token."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
-    window, attention = model.sliding_window, 0.0
-    for kind in shape.kinds:
-        keys = length / 2  # that a query has on average
-        if attention_of(kind, model, stack).holds_matrix:
-            keys = length
-        elif kind.sliding and window and window < length:
-            keys = window * (1 - window / (2 * length))
-        attention += 4 * kind.count * kind.attention_width * keys
+    attention = sum(
+        4 * kind.count * kind.attention_width * _keys_per_query(kind, model, stack, length) for kind in shape.kinds
+    )
     attends = heaviest(model, shape, stack)
     math_kernel = attends is not None and attends.kernel == "math"
     plain_fp32 = stack.computes_fp32
@@ -70,20 +65,34 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     )
     adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_parameter_bytes == 4
     adapter_fp32 = adapter_fp32 and not habits.autocast
-    moved = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
-    moved *= stack.assume.value("fused-traffic-share") if habits.fuses_operators else 1.0
-    moved += LOGIT_BYTES[stack.activation_bytes] * model.vocab_size * (1.0 if stack.setup.loss_path == "full" else 0.5)
-    weights = 0.0
-    if stack.setup.quantized:
-        read = stack.assume.value(f"weight-bytes-{stack.setup.precision}")
-        weights = (3 if stack.checkpoints else 2) * shape.active_weights * (read + 2 * stack.compute_bytes)
     return Work(
         operations=tokens * sum(value for value, fp32 in parts if not fp32),
         operations_fp32=tokens * sum(value for value, fp32 in parts if fp32),
-        bytes_moved=tokens * moved + weights,
+        bytes_moved=_bytes_moved(model, shape, stack),
         operations_per_rank=0.0 if adapter_fp32 else tokens * adapter,
         operations_fp32_per_rank=tokens * adapter if adapter_fp32 else 0.0,
     )
+
+
+def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int) -> float:
+    window = model.sliding_window
+    if "bidirectional" in kind.layer_type:  # a vision tower's
+        return min(length, window or length) if "window" in kind.layer_type else length
+    if attention_of(kind, model, stack).holds_matrix:
+        return length
+    return window * (1 - window / (2 * length)) if kind.sliding and window and window < length else length / 2
+
+
+def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    setup = stack.setup
+    blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
+    fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
+    logits = LOGIT_BYTES[stack.activation_bytes] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
+    weights = 0.0
+    if setup.quantized:
+        read = stack.assume.value(f"weight-bytes-{setup.precision}")
+        weights = (3 if stack.checkpoints else 2) * shape.active_weights * (read + 2 * stack.compute_bytes)
+    return setup.tokens_per_micro_step * (fused * blocks + logits) + weights
 
 
 def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
