@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
-from rankviz.catalog.measurements import load_validation
+from rankviz.catalog.measurements import GRPO_FILE, load_validation
 from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
@@ -86,6 +86,17 @@ def test_the_shipped_validation_is_what_the_shipped_rows_give():
     shipped, anew = load_validation(ASSETS), Api().estimates.validate()
 
     assert replace(shipped, made="") == replace(anew, made="")
+
+
+def test_grpo_rows_count_by_the_trainer_at_the_longest_length_and_the_report_is_what_they_give():
+    found = Api().estimates.validate(ASSETS / GRPO_FILE)
+    shipped = load_validation(ASSETS)
+
+    assert (28, found.groups) == (len(found.rows), shipped.grpo)
+    counted = [row for row in shipped.grpo_rows if row.scored]
+    assert {"capacity"} == {row.measured_kind for row in counted}
+    assert all(row.reason for row in shipped.grpo_rows if not row.scored)
+    assert 0 < sum(row.low <= row.measured_bytes <= row.high for row in counted)
 
 
 def test_sources_that_were_not_seen_are_met_as_promised():
