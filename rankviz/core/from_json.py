@@ -216,9 +216,9 @@ def _in_json(hint: Any) -> Any:
 
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
-    """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. A Range becomes an
-    object, with whole numbers if the key ends in "_bytes"; tuples become lists. Keys that are NotRequired are left out
-    where they are None."""
+    """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. Dataclasses and
+    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists. Keys that
+    are NotRequired are left out where they are None."""
     optional, values = getattr(kind, "__optional_keys__", ()), {}
     for name in kind.__annotations__:
         value = others[name] if name in others else getattr(row, name)
@@ -230,4 +230,9 @@ def as_answer(kind: type, row: Any, **others: Any) -> Any:
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Range):
         return value.whole_json() if name.endswith("_bytes") else value.as_json()
-    return list(value) if type(value) is tuple else value
+    if is_dataclass(value) or hasattr(value, "_fields"):
+        return as_answer(shape(type(value)), value)
+    if type(value) not in (tuple, list):
+        return value
+    is_plain = not value or isinstance(value[0], float | int | str)
+    return list(value) if is_plain else [_plain(name, each) for each in value]
