@@ -1,15 +1,11 @@
 """The exported GRPO scripts: TRL's run on a CPU with a reward of its own, Unsloth's by its arguments."""
 
-import ast
-import importlib.util
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Grpo, TrainingSetup
-from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import recipe, script, write
 from tests.exports.code.test_script import GPU_SOURCES, calls, gpu_arguments
@@ -28,23 +24,20 @@ REWARD = "return [float(sum(map(ord, text))) for text in texts]"
 def test_trls_script_generates_trains_and_saves_what_was_counted(tmp_path, shape, kind):
     from rankviz.worker.introspect.layers import layers_of
 
-    base = make_tiny(shape, tmp_path / "base")
-    fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
-    training = TrainingSetup(framework="trl", precision="fp32", optim="adamw_torch", grpo=SHORT, **fixed)
-    question = Question(model_id=str(base), lora=LoraConfig(), training=training)
+    fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "grpo": SHORT}
+    training = TrainingSetup(framework="trl", precision="fp32", optim="adamw_torch", **fixed)
+    question = Question(model_id=str(make_tiny(shape, tmp_path / "base")), training=training)
     written = recipe(layers_of(SHAPES[shape]), question, 8, framework="trl", learning_rate=1e-2)
-    text = script(written)
-    assert PLACEHOLDER in text
-    (tmp_path / "train.py").write_text(text.replace(PLACEHOLDER, REWARD), encoding="utf-8")
+    assert PLACEHOLDER in script(written)
+    (tmp_path / "train.py").write_text(script(written).replace(PLACEHOLDER, REWARD), encoding="utf-8")
     write_rows(tmp_path / "train.jsonl", kind)
 
     (result,) = run_exports("plain", [str(tmp_path)]).values()
 
     assert "error" not in result, result["error"]
     assert counted_here(written) == (result["trained"], result["files"]["adapter_model.safetensors"])
-    assert (3, 3) == (result["steps"], len(result["rewards"]))
+    assert (3, 3, True) == (result["steps"], len(result["rewards"]), result["moved"])
     assert all(reward > 0 for reward in result["rewards"])
-    assert result["moved"]
 
 
 @pytest.mark.torch
@@ -59,10 +52,6 @@ def test_unsloths_script_has_arguments_that_its_classes_take(mode):
     for name in ("FastLanguageModel.from_pretrained", "FastLanguageModel.get_peft_model"):
         assert found[name].keys() <= set(gpu_arguments(*GPU_SOURCES[name], name.rpartition(".")[2]))
     assert ("fast_inference" in found["FastLanguageModel.from_pretrained"]) == (mode == "colocate")
-    trainer = Path(importlib.util.find_spec("trl").origin).parent / "trainer" / "grpo_trainer.py"
-    classes = [node for node in ast.parse(trainer.read_text()).body if getattr(node, "name", "") == "GRPOTrainer"]
-    start = next(node for node in classes[0].body if getattr(node, "name", "") == "__init__")
-    assert found["GRPOTrainer"].keys() <= {each.arg for each in start.args.args}
 
 
 @pytest.mark.parametrize("mode", ["none", "colocate", "server"])
