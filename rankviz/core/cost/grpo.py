@@ -13,8 +13,9 @@ from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.shapes import ModelShape, head_dim, key_heads
+from rankviz.core.from_json import shape as shape_of
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Caution, Range, RangeJSON, WholeRangeJSON
+from rankviz.core.quantity import Caution, Range
 from rankviz.units import counted, memory_size
 
 OWN_UTILIZATION = {"trl": 0.3, "unsloth": 0.5}
@@ -32,10 +33,10 @@ GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 RolloutJSON = TypedDict(
     "RolloutJSON",
     {
-        **dict.fromkeys(("trainer_bytes", "engine_bytes"), WholeRangeJSON),
+        **dict.fromkeys(("trainer_bytes", "engine_bytes"), shape_of(Range)),
         **dict.fromkeys(("shared_bytes", "kv_cache_bytes", "completions_at_once"), int),
         "gpu_memory_utilization": float | None,
-        **dict.fromkeys(("generation_seconds", "training_seconds"), RangeJSON | None),
+        **dict.fromkeys(("generation_seconds", "training_seconds"), shape_of(Range) | None),
     },
 )
 RolloutJSON.__doc__ = """Parts of a GRPO step: memory of the trainer alone and of the program that generates (vLLM, or

@@ -14,7 +14,7 @@ from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import counted_here, run_exports
 from tests.support.runs.toy import TOY
 
-SHORT = Grpo(num_generations=2, max_prompt_length=40, max_completion_length=8, vllm_mode="none", beta=0.1)
+SHORT = Grpo(num_generations=2, max_prompt_length=150, max_completion_length=8, vllm_mode="none", beta=0.1)
 PLACEHOLDER = "return [float(bool(expected) and expected in text) for text, expected in zip(texts, answer)]"
 REWARD = "return [float(sum(map(ord, text))) for text in texts]"
 
