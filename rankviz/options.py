@@ -15,6 +15,7 @@ from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
 from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
+from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError
@@ -168,6 +169,10 @@ _GRPO = (
     Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
 )
 _METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
+_IMAGES = (
+    Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
+    Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
+)
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
     Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
@@ -208,12 +213,13 @@ _ANSWERS = (
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
 )
 GRPO = (_METHOD.name, *(each.name for each in _GRPO))
-OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, _METHOD, *_GRPO)}
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
 """Options of a question, and the further options of other operations."""
 DATA = tuple(each.name for each in _DATA)
+IMAGES = tuple(each.name for each in _IMAGES)
 
 TRAIN_OPTIONS = OPTIONS | {
     each.name: each
@@ -317,7 +323,7 @@ def training_of(
     extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
     if extra:
         raise InvalidSettingError(f"{', '.join(extra)} belong to GRPO. Add method grpo, or leave them out.")
-    made = replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
+    made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
     return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
 
 
