@@ -74,7 +74,8 @@ class Estimates(Operations):
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         answer = replace(answer, notes=notes)
-        calibration = self._calibration(answer) if gpu and self.measured.any() else None
+        alone = gpu is not None and training.gpus == 1
+        calibration = self._calibration(answer) if alone and self.measured.any() else None
         if calibration is not None:
             from rankviz.core.cost.pace import calibrated_estimate
 

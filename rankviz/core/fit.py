@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, TypedDict
@@ -37,6 +37,7 @@ TRAINING = {
     "optim": "optim",
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
+    **{name: name for name in ("gpus", "strategy", "offload")},
 }
 """Field of TrainingSetup by the name of its option."""
 
@@ -94,9 +95,9 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
 def changed(question: Question, change: Change) -> Question:
     """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
-    for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
+    for name, given, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
-            training |= {field: change[name], other: None}
+            training |= {given: change[name], other: None}
     after = replace(question, training=replace(question.training, **training))
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
@@ -338,7 +339,7 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
         return None
     training, more = start.question.training, []
     if training.per_device_train_batch_size > 1:
-        more.append(_batch(1, training.rows_per_step))
+        more.append(_batch(1, training.rows_per_step // training.gpus))
     for limit in known_limits:
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
@@ -353,7 +354,8 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU with the estimate of this setting and its price. reason: Why the setting cannot run on this GPU."""
+    """One GPU, or several alike, with the estimate of this setting and its price. reason: Why the setting cannot run on
+    this GPU."""
 
     gpu_id: str
     gpu: str
@@ -366,11 +368,24 @@ class FittingCard:
     price_checked: str | None
     seconds: Range | None = None
     usd: Range | None = None
+    gpus: int = 1
+    change: Change = field(default_factory=dict)
+    """Changes of the setting with which it runs on several GPUs, by option; empty for one."""
+
+    @property
+    def label(self) -> str:
+        """Name with the number of GPUs: "2 x RTX 4090, FSDP with offload (TRL)"."""
+        if self.gpus == 1:
+            return self.gpu
+        return f"{self.gpus} x {self.gpu}, FSDP{' with offload' * self.change['offload']} (TRL)"
 
 
-def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
+def cards(
+    start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float], change: Change | None = None
+) -> tuple[FittingCard, ...]:
     """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
-    USD/hour."""
+    USD/hour. change: Changes with which it runs on several GPUs."""
+    asked = changed(start.question, keeping_tokens(start.question, change)) if change else start.question
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -384,20 +399,53 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             usd_per_hour=price and price.usd_per_hour,
             provider=price and price.provider,
             price_checked=price and price.checked,
+            gpus=asked.training.gpus,
+            change=change or {},
         )
         try:
-            row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
+            row = setting(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).row
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
-        return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
+        return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price, card.gpus))
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
     return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
 
 
-def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
-    paid = duration and cost(duration, price)
+NUMBERS = (2, 4, 8)
+"""Numbers of GPUs of one machine to try."""
+
+
+def several(
+    start: Setting, alone: Sequence[FittingCard], gpus: Sequence[Gpu], prices: Mapping[str, float]
+) -> tuple[FittingCard, ...]:
+    """Return the fewest GPUs of each kind on which this setting fits with FSDP, and fewer with offload, by cost; empty
+    where it fits on the chosen GPU. alone: Result of cards(). The batch is the same; where it divides, the accumulation
+    shrinks with the number of GPUs, so that a step has the same examples."""
+    training = start.question.training
+    if start.row.fit in FITTING or training.gpus > 1:
+        return ()
+    left = {card.gpu_id for card in alone if card.fit not in FITTING}
+    found: list[FittingCard] = []
+    accumulation = training.gradient_accumulation_steps
+    for offload in (False, True):
+        remaining = set(left)
+        for n in NUMBERS:
+            if offload:
+                remaining -= {card.gpu_id for card in found if card.gpus <= n}
+            change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
+            change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
+            change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
+            tried = cards(start, [gpu for gpu in gpus if gpu.id in remaining], prices, change)
+            fitting = [card for card in tried if card.fit in FITTING]
+            found += fitting
+            remaining -= {card.gpu_id for card in fitting}
+    return tuple(sorted(found, key=lambda card: card.usd.expected if card.usd else math.inf))
+
+
+def _costs(duration: DurationEstimate | None, price: Price | None, gpus: int) -> dict[str, Range | None]:
+    paid = duration and cost(duration, price, gpus)
     return {"seconds": duration and duration.total, "usd": paid and paid.usd}
 
 
@@ -424,10 +472,13 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow. Full
+    fine-tuning is not estimated for several GPUs."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
-    full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
+    training, rows = start.question.training, []
+    if training.gpus == 1:
+        full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
+        rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None
@@ -443,14 +494,14 @@ def methods(start: Setting) -> tuple[Method, ...]:
             name=name,
             label=label,
             precision=precision,
-            chosen=name != "full" and precision == start.question.training.precision,
+            chosen=name != "full" and precision == training.precision,
             trained_parameters=parameters,
             saved_bytes=size,
             saved_exact=name != "full",
             device_bytes=band,
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
-            **_costs(row.duration, answer.price),
+            **_costs(row.duration, answer.price, training.gpus),
         )
 
     return tuple(method(*row) for row in rows)
@@ -512,6 +563,8 @@ class FitAnswer:
     smallest: Knob | None
     """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
     cards: tuple[FittingCard, ...]
+    several: tuple[FittingCard, ...]
+    """Several GPUs of one kind on which the setting fits, cheapest first; empty where it fits on the chosen one."""
     methods: tuple[Method, ...]
 
     @property
@@ -550,13 +603,14 @@ def decide(
         if each.id in own:
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
-    known_limits, priced = limits(start), knobs(start)
+    known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
     return FitAnswer(
         setting=start,
         limits=known_limits,
         knobs=priced,
         smallest=smallest_change(start, priced, known_limits),
-        cards=cards(start, gpus, own),
+        cards=alone,
+        several=several(start, alone, gpus, own),
         methods=methods(start),
     )
 
@@ -566,7 +620,8 @@ LimitJSON, KnobJSON, MethodJSON, GpuJSON = map(shape, (Limit, Knob, Method, Fitt
 
 class FitJSON(TypedDict):
     """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
-    US dollars than before), and the GPUs and methods that fit."""
+    US dollars than before), and the GPUs and methods that fit. `several_gpus` names several GPUs of one kind on which
+    it fits with FSDP, where it does not fit on the chosen one; `change` has the options for that."""
 
     model_id: str
     r: int
@@ -586,6 +641,7 @@ class FitJSON(TypedDict):
     rule: str
     cheapest_gpu: str | None
     gpus: list[GpuJSON]
+    several_gpus: list[GpuJSON]
     methods: list[MethodJSON]
     notes: list[str]
 
@@ -616,6 +672,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
         gpus=[as_answer(GpuJSON, card) for card in decided.cards],
+        several_gpus=[as_answer(GpuJSON, card) for card in decided.several],
         methods=[as_answer(MethodJSON, each) for each in decided.methods],
         notes=list(filter(None, [truncation(start.question.training)])),
     )

@@ -78,9 +78,12 @@ def in_words(basis: Basis) -> str:
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
+    alike = "kernels, checkpointing and attention"
+    if memory.kind.startswith("several"):
+        alike = "division of the base over several GPUs"
     return (
         f"The memory range rests on {memory.settings} measured setups of {' and '.join(memory.groups)} with the same "
-        "kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
+        f"{alike}. Predicted without the measurements of its own source, a setup was "
         f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
 
@@ -179,3 +182,7 @@ class AccuracyReport:
     evidence: AccuracyByKind
     left_out: LeftOut | None = None
     """Errors with each source left out in turn; None for a user's own file, which no constant was fitted to."""
+    several_rows: tuple[ReportRow, ...] = ()
+    """Rows of several GPUs, which all other fields but `evidence` leave out."""
+    several: LeftOut | None = None
+    """Errors of these rows, with each source left out in turn except for a user's own file."""

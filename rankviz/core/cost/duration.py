@@ -239,9 +239,9 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
-    """Return the cost of a training: hours times price; None without a price."""
-    return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
+def cost(duration: DurationEstimate, price: Price | None, gpus: int = 1) -> CostEstimate | None:
+    """Return the cost of a training: hours times price times number of GPUs; None without a price."""
+    return price and CostEstimate(usd=duration.total.times(price.usd_per_hour * gpus / 3600), price=price)
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

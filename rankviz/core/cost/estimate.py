@@ -4,15 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
@@ -70,6 +71,8 @@ class Estimate:
     """Attention kernel that holds the most memory (see core.cost.shapes); None for a model without attention."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
+    several_gpus: SeveralGpus | None = None
+    """Division over several GPUs; `ranks` then has the memory of each, and time and cost of all. None for one GPU."""
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
@@ -106,7 +109,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            cost=duration and cost(duration, price),
+            cost=duration and cost(duration, price, setup.gpus),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
         )
@@ -128,7 +131,9 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *attention_notes(predicted),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
+            *several_notes(predicted.several, setup),
         ),
+        several_gpus=predicted.several,
     )
 
 
@@ -170,6 +175,9 @@ MemoryJSON.__doc__ = """Bytes of GPU memory: components that add up to allocated
 nvidia-smi shows (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
 
 
+SeveralGpusJSON = shape(SeveralGpus)
+
+
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
     expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
@@ -197,7 +205,8 @@ class RankJSON(TypedDict):
 class EstimateJSON(TypedDict):
     """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
     math or eager; the last two hold a matrix of length × length for each head. `warnings` are the most important
-    notes."""
+    notes. `several_gpus` is null for one GPU; for several, memory and margin are those of each, time and cost those of
+    all together."""
 
     model_id: str
     total_parameters: int
@@ -215,6 +224,7 @@ class EstimateJSON(TypedDict):
     ranks: list[RankJSON]
     notes: list[str]
     warnings: list[str]
+    several_gpus: SeveralGpusJSON | None
 
 
 class CalibrationJSON(TypedDict):
@@ -247,6 +257,7 @@ def estimate_as_json(answer: Estimate) -> EstimateJSON:
         tokens_per_step=setup.tokens_per_step,
         ranks=[_rank(rank, answer) for rank in answer.ranks],
         warnings=by_level(answer.notes)[0],
+        several_gpus=answer.several_gpus and as_answer(SeveralGpusJSON, answer.several_gpus),
     )
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.cards import SeveralGpus, together
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup, card
@@ -29,6 +30,7 @@ class Prediction(NamedTuple):
     saved_parameters: int  # trained in full beside the adapter
     shape: ModelShape
     stack: Stack  # after the program's decisions for this model and card
+    several: SeveralGpus | None  # of several GPUs; memory is then that of each, and the duration that of all
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Return the memory at the peak of a step, at one rank."""
@@ -73,10 +75,15 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
+    memory = MemoryTerms(model, shape, stack, usable_bytes, cards, trained)
+    duration, several = duration_terms(model, shape, stack, device), None
+    if stack.setup.gpus > 1:
+        duration, several = together(memory, duration, plan, stack, device.gpu)
     return Prediction(
         plan=plan,
-        memory=MemoryTerms(model, shape, stack, usable_bytes, cards, trained),
-        duration=duration_terms(model, shape, stack, device),
+        memory=memory,
+        duration=duration,
+        several=several,
         saved_parameters=sum(module.trained for module in plan.saved),
         shape=shape,
         stack=stack,
