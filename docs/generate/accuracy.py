@@ -32,8 +32,9 @@ checked in the tests ([method](method.md#how-the-counts-are-checked)); this page
 
 ## Peak memory
 
-`make validate` predicts the {rows} measured rows of one GPU in `assets/validation/` and writes the result, made {made}. A row is
-counted only when all its settings are known. An error is a share of the measured value. Each setup has the same weight.
+`make validate` predicts the {rows} measured rows of one GPU in `assets/validation/` and writes the result, made {made}.
+A row is counted only when all its settings are known. An error is a share of the measured value. Each setup has the
+same weight.
 
 A *source* is who measured with which program; its tables share mistakes. The first table says what happens on a source
 that has not been seen: each source is predicted without the constants that it taught and without its errors in the
@@ -229,9 +230,9 @@ def page(
 
 def _several_time(time: Mapping[str, Any]) -> str:
     return (
-        f"{time['rows']} timings of several GPUs, all of AnswerDotAI's fsdp_qlora, can be compared: the expected time is "
-        f"{percent(time['mean_abs_error'], 0)} off on average, and {percent(time['inside_range'], 0)} are inside the "
-        "range. The range holds any connection between the GPUs, which are seldom named."
+        f"{time['rows']} timings of several GPUs, all of AnswerDotAI's fsdp_qlora, can be compared: the expected time "
+        f"is {percent(time['mean_abs_error'], 0)} off on average, and {percent(time['inside_range'], 0)} are inside "
+        "the range. The range holds any connection between the GPUs, which are seldom named."
     )
 
 

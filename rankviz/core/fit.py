@@ -370,14 +370,13 @@ class FittingCard:
     usd: Range | None = None
     gpus: int = 1
     change: Change = field(default_factory=dict)
-    """Changes of the setting with which it runs on several GPUs, by option; empty for one."""
+    """Changes of the setting with which it runs on several GPUs, by option; empty for the setting as it is."""
 
     @property
     def label(self) -> str:
-        """Name with the number of GPUs: "2 x RTX 4090, FSDP with offload (TRL)"."""
-        if self.gpus == 1:
-            return self.gpu
-        return f"{self.gpus} x {self.gpu}, FSDP{' with offload' * self.change['offload']} (TRL)"
+        """Name with the number of GPUs and with the changes: "2 x RTX 4090, FSDP with offload (TRL)"."""
+        name = f"{self.gpus} x {self.gpu}" if self.gpus > 1 else self.gpu
+        return f"{name}, FSDP{' with offload' * self.change['offload']} (TRL)" if self.change else name
 
 
 def cards(
@@ -385,7 +384,8 @@ def cards(
 ) -> tuple[FittingCard, ...]:
     """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
     USD/hour. change: Changes with which it runs on several GPUs."""
-    asked = changed(start.question, keeping_tokens(start.question, change)) if change else start.question
+    change = keeping_tokens(start.question, change or {})
+    asked = changed(start.question, change)
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -400,7 +400,7 @@ def cards(
             provider=price and price.provider,
             price_checked=price and price.checked,
             gpus=asked.training.gpus,
-            change=change or {},
+            change=change,
         )
         try:
             row = setting(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).row
