@@ -403,7 +403,10 @@ class BandEvidence(NamedTuple):
 
 MEMORY = BandEvidence(
     kind=lambda p: p.stack.kind,
-    error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
+    error=lambda p: (
+        (p.row.measured_bytes - p.predicted.expected)
+        / max(1.0, p.predicted.expected if p.stack.setup.sharded else p.working_bytes)
+    ),
     share=lambda p: p.error,
     inside=lambda p: p.inside,
 )

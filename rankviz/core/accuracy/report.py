@@ -14,7 +14,8 @@ class KindAccuracy:
 
     kind: str
     half_width: float
-    """Half-width of the band. Memory: share of the modelled part, or bytes (counted parts). Time: natural log."""
+    """Half-width of the band. Memory: share of the modelled part, of all where several GPUs share the base, or bytes
+    (counted parts). Time: natural log."""
     groups: tuple[str, ...]
     settings: int
     mean_abs_error: float

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.measurements import load_validation
 from rankviz.core.cost.cards import together, unit_bytes
 from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.setup import TrainingSetup
@@ -17,7 +16,7 @@ from rankviz.exports.configs import accelerate_config
 from tests.core.cost.toy_cost import shape_of, stack
 from tests.support.models.recipes import made
 from tests.support.runs.questions import question
-from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY
+from tests.support.runs.toy import ASSUMPTIONS, TOY
 
 API = Api()
 PARAMETERS = 224  # q_proj: 2 · (16 + 16), v_proj: 2 · (16 + 8), each in two blocks
@@ -61,7 +60,6 @@ def test_scales_of_4_bit_weights_are_not_divided():
         ({"gpus": 2, "strategy": "fsdp", "framework": "unsloth"}, "Unsloth on several GPUs with ddp alone"),
         ({"gpus": 2, "framework": "peft"}, "plain PEFT trains on one GPU"),
         ({"gpus": 2, "strategy": "zero3", "precision": "int8"}, "int8 base cannot be sharded"),
-        ({"gpus": 0}, "GPUs"),
         ({"gpus": 2, "strategy": "tensor"}, "Strategy must be one of"),
     ],
 )
@@ -70,23 +68,19 @@ def test_a_division_that_no_program_makes_is_refused(setup, message):
         TrainingSetup(**{"framework": "trl", **setup}).validate()
 
 
-def test_more_gpus_take_less_memory_each_and_never_more_than_their_number_in_work():
-    rows = {}
-    for strategy, n in (("ddp", 2), ("fsdp", 2), ("fsdp", 4), ("fsdp", 8)):
-        rows[strategy, n] = API.estimates.estimate(question(**LLAMA, gpus=n, strategy=strategy)).estimate
-    alone = API.estimates.estimate(question(**LLAMA)).estimate
-    memory = {key: answer.ranks[0].memory.device for key, answer in rows.items()}
+def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_times_the_work():
+    ways = (("ddp", 1), ("ddp", 2), ("fsdp", 2), ("fsdp", 4), ("fsdp", 8))
+    asked = [API.estimates.estimate(question(**LLAMA, gpus=n, strategy=way)).estimate for way, n in ways]
+    alone, copied, *divided = (answer.ranks[0] for answer in asked)
+    sizes = [row.memory.device for row in (copied, alone, *divided)]
 
-    assert memory["ddp", 2] > alone.ranks[0].memory.device
-    assert memory["ddp", 2] > memory["fsdp", 2] > memory["fsdp", 4] > memory["fsdp", 8]
-    for (_, n), answer in rows.items():
-        cost, step = answer.ranks[0].cost.usd, answer.ranks[0].duration.step
-        assert n * alone.price.usd_per_hour == pytest.approx(
-            cost.expected / answer.ranks[0].duration.total.expected * 3600
-        )
-        assert 0 < answer.several_gpus.efficiency.low <= answer.several_gpus.efficiency.high <= 1
-        assert step.expected >= alone.ranks[0].duration.step.expected
-        assert n * 8 == answer.question.training.rows_per_step
+    assert sizes == sorted(sizes, reverse=True)
+    for answer, (_, n) in list(zip(asked, ways, strict=True))[1:]:
+        (row,), efficiency = answer.ranks, answer.several_gpus.efficiency
+        hours = row.duration.total.expected / 3600
+        assert n * answer.price.usd_per_hour == pytest.approx(row.cost.usd.expected / hours)
+        assert 0 < efficiency.low <= efficiency.high <= 1
+        assert row.duration.step.expected >= alone.duration.step.expected
 
 
 def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload():
@@ -100,8 +94,6 @@ def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload
     assert {"gpus": 2, "strategy": "fsdp", "framework": "trl", "offload": True, "accum": 2} == two.change
     assert two.fit in ("fits", "tight")
     assert two.change == next(row for row in as_json(decided)["several_gpus"] if row["gpus"] == 2)["change"]
-    small = question(model_id="meta-llama/Llama-3.2-1B", gpu=card.id, max_steps=10)
-    assert () == decide(API.models.get(small.model_id), small, card, gpus, API.workspace.assumptions).several
 
 
 @pytest.mark.torch
@@ -129,13 +121,4 @@ def test_a_script_for_several_gpus_comes_with_its_launch_file():
     compile(written.text, "train.py", "exec")
     assert ("before = [" in written.text, "before = [" in alone.text, ()) == (False, True, alone.extra_files)
     with pytest.raises(InvalidSettingError, match="is for one GPU"):
-        API.advice.export(asked, 16, "colab")
-
-
-def test_measured_rows_of_several_gpus_are_a_group_of_their_own():
-    report = load_validation(ASSETS)
-
-    assert report.several.overall.mean_abs_error <= 0.2
-    assert report.several.overall.inside_band >= 0.85
-    assert {"fms-acceleration", "fsdp-qlora", "peft-docs", "torchtune"} == {s.group for s in report.several.origins}
-    assert not {row.row_id for row in report.several_rows} & {row.row_id for row in report.rows}
+        API.advice.export(asked, 16, "axolotl")
