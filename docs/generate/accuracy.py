@@ -75,8 +75,8 @@ These rows have no peak to compare:
 ### Several GPUs
 
 Memory is that of each of several GPUs. Its formulas ([cards.py](../rankviz/core/cost/cards.py)) come from the programs'
-code, and no constant was fitted to these rows of `assets/validation/several_cards.csv`. Each source is predicted
-without its own errors in the width of ranges.
+code, and no constant of memory was fitted to these rows of `assets/validation/several_cards.csv`. Each source is
+predicted without what its rows taught: the width of ranges, and for time the rates of exchange.
 
 {several_table}
 
@@ -230,9 +230,10 @@ def page(
 
 def _several_time(time: Mapping[str, Any]) -> str:
     return (
-        f"{time['rows']} timings of several GPUs, all of AnswerDotAI's fsdp_qlora, can be compared: the expected time "
-        f"is {percent(time['mean_abs_error'], 0)} off on average, and {percent(time['inside_range'], 0)} are inside "
-        "the range. The range holds any connection between the GPUs, which are seldom named."
+        f"{time['rows']} timings of several GPUs, all of AnswerDotAI's fsdp_qlora, can be compared. Without them, the "
+        "rates of exchange are those that PCIe and NVLink allow, and the wait for the slowest is a guess: the expected "
+        f"time is {percent(time['mean_abs_error'], 0)} off on average, and {percent(time['inside_range'], 0)} are "
+        "inside the range. The range holds any connection between the GPUs, which are seldom named."
     )
 
 

@@ -79,11 +79,12 @@ def in_words(basis: Basis) -> str:
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
-    alike = "kernels, checkpointing and attention"
+    alike, (*others, last) = "kernels, checkpointing and attention", memory.groups
+    groups = f"{', '.join(others)} and {last}" if others else last
     if memory.kind.startswith("several"):
         alike = "division of the base over several GPUs"
     return (
-        f"The memory range rests on {memory.settings} measured setups of {' and '.join(memory.groups)} with the same "
+        f"The memory range rests on {memory.settings} measured setups of {groups} with the same "
         f"{alike}. Predicted without the measurements of its own source, a setup was "
         f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
