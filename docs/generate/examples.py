@@ -8,6 +8,10 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 EXAMPLES = {
+    "images": (
+        "What does a photo cost in training?",
+        "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
+    ),
     "two-gpus": (
         "Does a 70B model train on two cards of 24 GB?",
         "rankviz estimate meta-llama/Llama-3.1-70B -r 16 --gpu rtx-4090 --gpus 2 --strategy fsdp --offload "
@@ -15,7 +19,7 @@ EXAMPLES = {
     ),
 }
 """Question and command, by the name of the generated block."""
-SHOWN: dict[str, tuple[str, ...]] = {}
+SHOWN = {"images": (" ", "Qwen", "- An image", "- The vision", "- Time is")}
 """Beginnings of the lines that are shown, where the output is long."""
 
 
