@@ -78,7 +78,7 @@ def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_
     for answer, (_, n) in list(zip(asked, ways, strict=True))[1:]:
         (row,), efficiency = answer.ranks, answer.several_gpus.efficiency
         hours = row.duration.total.expected / 3600
-        assert n * answer.price.usd_per_hour == pytest.approx(row.cost.usd.expected / hours)
+        assert n * answer.price.usd_per_hour == pytest.approx(row.usd.expected / hours)
         assert 0 < efficiency.low <= efficiency.high <= 1
         assert row.duration.step.expected >= alone.duration.step.expected
 
