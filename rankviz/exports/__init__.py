@@ -61,6 +61,10 @@ FORMATS = {
 }
 
 
+GRPO_FORMATS = ("script", "notebook", "unsloth", "trl")
+"""Formats that have a script for GRPO."""
+
+
 class Written(NamedTuple):
     """Content of an exported file."""
 
@@ -101,6 +105,10 @@ def write(
     framework = chosen.trained_by or question.training.framework
     if callable(framework):
         framework = framework(model, question)
+    if question.training.grpo:
+        if format_name not in GRPO_FORMATS:
+            raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")
+        replace(question.training, framework=framework).validate()
     made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
     about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
     if made.training.gpus > 1 and chosen.trains:

@@ -86,6 +86,13 @@ class MeasuredRow:
     gpus: int = 1
     strategy: str = "ddp"
     offload: bool = False
+    generations: int | None = None
+    """Completions of one prompt in a GRPO run, whose row has further fields; None for supervised training."""
+    whole_batch: bool = False
+    """True where the batch is stated."""
+    standby: bool = False
+    vllm_mode: str = ""
+    utilization: float | None = None
 
     @property
     def origin(self) -> str:
