@@ -18,6 +18,7 @@ COMMANDS = {
     "forecast": "studies",
     "validate": "measured",
     "probe": "measured",
+    "serving": "estimates",
     "export": "estimates",
     "sweep": "runs",
     "verdict": "measured",

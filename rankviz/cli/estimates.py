@@ -1,8 +1,9 @@
-"""The commands `models`, `estimate`, `fit` and `export`."""
+"""The commands `models`, `estimate`, `fit`, `serving` and `export`."""
 
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,7 @@ from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
+from rankviz.options import SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -187,6 +189,29 @@ def _method_row(method: "Method") -> dict[str, str]:
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
         "Fit": FIT_WORDS.get(method.fit, ""),
     }
+
+
+@asks(*SERVER)
+def serving(as_json: Json = False, **options: Any) -> None:
+    """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
+    from rankviz.core.serving import rows
+
+    question = question_in(options, "serving")
+    answer = Api().estimates.serving(question, question.ranks[0], **{name: options[name] for name in SERVER})
+    if as_json:
+        return print_json(answer)
+    shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
+    table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
+    points = (
+        {
+            "Measured": f"{each['setting']}: {each['measured']}",
+            "r": str(each["r"] or NOT_KNOWN),
+            "Time": units.span(SimpleNamespace(**each), "× {:.2f}".format),
+            "Source": each["source"],
+        }
+        for each in answer["slow_down"]
+    )
+    table("Published slow-down by an unmerged adapter", points)
 
 
 @asks("learning_rate")

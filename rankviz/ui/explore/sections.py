@@ -1,4 +1,4 @@
-"""Sections of Explore: fit and changes, published studies, and the probe."""
+"""Sections of Explore: fit and changes, serving, published studies, and the probe."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -29,6 +30,7 @@ from rankviz.core.probe import (
     table,
 )
 from rankviz.core.runs.record import RunState
+from rankviz.core.serving import rows
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure, studies_info
 from rankviz.figures.studies import shapes_of
@@ -146,6 +148,28 @@ def cards_html(result: FitAnswer) -> str:
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
+
+
+def serving(api: Api, **values: Any) -> View:
+    """Return the section "Serving" for the widgets' values: a table of what an adapter costs on a server, the command
+    that serves it, and published slow-downs."""
+    answer = api.estimates.serving(ask(values), values["r"])
+    cells = [
+        [Cell(name), Cell(figure, kind="narrow"), Cell(remark, kind="wrap")] for name, figure, remark in rows(answer)
+    ]
+    title = f"One adapter at r = {answer['r']} on a server, not trained further"
+    figures = html.titled(title, html.table(["", "Figure", "Remark"], cells, label="Serving", left=3))
+    points = [
+        [
+            Cell(each["setting"], href=each["source"], kind="wrap"),
+            str(each["r"] or NOT_KNOWN),
+            Cell(units.span(SimpleNamespace(**each), "× {:.2f}".format), title=each["measured"]),
+        ]
+        for each in answer["slow_down"]
+    ]
+    slow = html.table(["Published measurement", "Rank", "Time with an adapter"], points, label="Slow-down", left=1)
+    shown = html.titled("Slow-down by an unmerged adapter, as others measured it", slow)
+    return View(served=figures + html.code_html(answer["command"], title="vLLM") + shown)
 
 
 HEIGHT = 440
