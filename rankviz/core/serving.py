@@ -129,9 +129,10 @@ def serve(
 
 
 def rule_of(model: ModelSpec, facts: Facts) -> Facts:
-    """Return the row of this model's architecture in assets/serving.json, with the row `unknown` for what it leaves
-    out."""
-    return facts["unknown"] | facts["architectures"].get(model.architecture, {})
+    """Return the row of this model's architecture in assets/serving.json, or the row `unknown`. `factors`: range around
+    the formula, which is exact for an architecture that has a row."""
+    row = facts["architectures"].get(model.architecture)
+    return facts["unknown"] if row is None else {"factors": (1, 1, 1), **row}
 
 
 def ranks_of(plan: AdapterPlan, r: int) -> Iterator[tuple[Adapted, int]]:
