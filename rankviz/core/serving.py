@@ -15,11 +15,12 @@ from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
+from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.targets import FUSED_QKV, LINEAR_KINDS, listed
 from rankviz.core.model.spec import WHOLE, ModelSpec
-from rankviz.core.quantity import Range, WholeRangeJSON
+from rankviz.core.quantity import Range
 
 BASE_BITS = ("16", "8", "4")
 """Bits of a weight of the served base. Slots and cache stay in 16 bit."""
@@ -29,8 +30,9 @@ WIDTH = 2
 MERGE = "Merge it into the base and serve the merged model."
 PARTS = ("budget", "base", "cache", "working", "free")
 Facts = Mapping[str, Any]
+RangeJSON = shape(Range)
 Refused = TypedDict("Refused", dict.fromkeys(("feature", "why", "instead"), str))
-OnCard = TypedDict("OnCard", {"gpu": str, "adapters": WholeRangeJSON} | {f"{n}_bytes": WholeRangeJSON for n in PARTS})
+OnCard = TypedDict("OnCard", {"gpu": str, "adapters": RangeJSON} | {f"{n}_bytes": RangeJSON for n in PARTS})
 SlowDown = TypedDict(
     "SlowDown",
     dict.fromkeys(("id", "setting", "measured", "source", "checked"), str)
@@ -56,10 +58,10 @@ class ServingJSON(TypedDict):
     max_lora_rank: int | None
     wasted_share: float | None
     loaded_bytes: int
-    slot_bytes: WholeRangeJSON | None
+    slot_bytes: RangeJSON | None
     refused: list[Refused]
-    context: WholeRangeJSON
-    sequences: WholeRangeJSON
+    context: RangeJSON
+    sequences: RangeJSON
     card: OnCard | None
     merged_bytes: int
     gguf_bytes: dict[str, int]
@@ -162,9 +164,15 @@ def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
         elif layer.kind in LINEAR_KINDS or layer.name in rule["wraps"]:
             total += layer.count * (rule["slices"].get(layer.name, 1) * into + out)
     for module in model.plain_modules:
-        if module.path.rpartition(".")[2] in rule["convolutions"]:
+        name = module.path.rpartition(".")[2]
+        if name in rule["convolutions"]:
             channels, _, kernel = module.tensors[0].shape
-            total += (len(module.blocks) or 1) * (channels + kernel)
+            total += len(module.blocks) * (channels + rule["slices"].get(name, 1) * kernel)
+    keys, values = ([each for each in model.layers if each.name == f"{kind}_proj"] for kind in "kv")
+    taken = {block for layer in values if layer.part != "vision" for block in layer.blocks}
+    for layer in keys if taken else ():  # Gemma 4's global blocks take k for v; vLLM's qkv_proj has both
+        alone = sum(block not in taken for block in layer.blocks) if layer.part != "vision" else 0
+        total += alone * (layer.in_features + layer.out_features)
     return total
 
 
@@ -186,12 +194,15 @@ def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[R
         found.append(("modules_to_save", why, MERGE))
     text = [each for each in plan.adapted if each.layer.part != "vision"]
     extra = {each.layer.name for each in text if each.layer.kind not in (*LINEAR_KINDS, "experts")} - {*rule["wraps"]}
-    if odd := sorted(extra | {each.layer.name for each in text} & {*rule["leaves"]}):
+    odd = sorted(extra | {each.layer.name for each in text} & {*rule["leaves"]})
+    experts = [each for each in text if each.is_expert]
+    if model.architecture not in facts["architectures"]:
+        odd = experts = []  # not known
+    if odd:
         found.append((listed(odd), "vLLM has no LoRA on it in this architecture", MERGE))
     if any(each.layer.kind == "lm_head" for each in text) and model.vocab_size > vllm["largest_vocabulary"]:
         why = f"LoRA on a head ends at {vllm['largest_vocabulary']:,} tokens, and this has {model.vocab_size:,}"
         found.append(("lm_head", why, MERGE))
-    experts = [each for each in text if each.is_expert]
     if any(each.split for each in experts):
         found.append(("experts", "vLLM knows their linear layers by other names", MERGE))
     elif experts and not rule["fused_experts"]:
@@ -328,17 +339,21 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
         reasons = (f"{each['feature']}: {each['why']}." for each in why)
         return " ".join([*reasons, *dict.fromkeys(each["instead"] for each in why)])
 
-    loads = told(refused) or "rsLoRA and plain LoRA load. Start values such as PiSSA's need a conversion first."
+    known = slot is None or slot["low"] == slot["high"]
+    start = "A start from PiSSA, OLoRA, CorDA or LoftQ must be converted to plain LoRA first, at twice the rank."
+    if "--enable-tower-connector-lora" in answer["command"]:
+        start += " Layers of other towers load only where vLLM has LoRA on them."
+    loads = "refuses this adapter" if refused else "loads this adapter" if known else "not known"
+    unread = "" if known else "Its rules for this architecture were not read. "
     shown = [
-        (f"vLLM {answer['vllm']}", "refuses this adapter" if refused else "loads this adapter", loads),
+        (f"vLLM {answer['vllm']}", loads, told(refused) or unread + start),
         ("One loaded adapter", memory(answer["loaded_bytes"]), "16 bit, at its own rank, in the server's host memory"),
     ]
     if rank:
         waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
         shown.append(("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"))
-        guess = "a range: vLLM's rules for this architecture were not read"
         exact = "for each of max_loras, whatever is loaded, on all linear layers of the language model"
-        shown.append(("One slot", units.memory_span(span(slot)), exact if slot["low"] == slot["high"] else guess))
+        shown.append(("One slot", units.memory_span(span(slot)), exact if known else "a range: see above"))
     if card:
         at_once, each = (units.span(span(answer[name]), "{:,.0f}".format) for name in ("sequences", "context"))
         names = (("base", "base"), ("cache", f"cache ({at_once} sequences of {each} tokens)"), ("working", "one step"))
@@ -346,7 +361,7 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
         share = f"of {units.memory_span(span(card['budget_bytes']))} that vLLM takes of {card['gpu']}"
         count = units.span(span(card["adapters"]), "{:,}".format) if slot else "0"
         shown.append(("Slots that fit", count, f"{share}: {parts}"))
-    merged = "no slot and no slow-down, but a whole model for each adapter"
+    merged = "no slot and no slow-down: the way for one adapter; each further one needs a whole model"
     shown.append(("Merged model", file(answer["merged_bytes"]), merged))
     alpha = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. "
     keeps = (alpha if answer["gguf_alpha"] != answer["lora_alpha"] else "") + "Any rank; scale alpha / r"

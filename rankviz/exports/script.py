@@ -15,7 +15,7 @@ from rankviz.core.cost.setup import Form
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
-from rankviz.core.serving import command, loading
+from rankviz.core.serving import command, gguf, loading
 from rankviz.dataset import rows
 from rankviz.exports.families import data
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
@@ -149,10 +149,15 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         raised = "Copies of modules have the base's dtype"
     facts = load_serving(ASSETS)
     slot_rank, refused = loading(plan, lora.r, facts)
-    serving = f"The adapter on vLLM {facts['vllm']['version']}:"
-    if refused:
-        reasons = "; ".join(f"{each['feature']}: {each['why']}" for each in refused)
-        serving = f"vLLM {facts['vllm']['version']} refuses this adapter ({reasons}). The merged model:"
+    _, gguf_alpha, stops = gguf(plan, lora)
+    serving = []
+    if stops:
+        serving.append(f"llama.cpp has no adapter file for this one ({', '.join(each['feature'] for each in stops)}).")
+    elif gguf_alpha != lora.lora_alpha:
+        serving.append(f"For llama.cpp, first set lora_alpha to {gguf_alpha:.6g}: it does not know rsLoRA.")
+    reasons = "; ".join(f"{each['feature']}: {each['why']}" for each in refused)
+    about = f"refuses this adapter ({reasons}). The merged model:" if refused else "serves the adapter:"
+    serving.append(f"vLLM {facts['vllm']['version']} {about}")
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
     values = {
         "colab": colab,
@@ -187,7 +192,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "shown_rows": 4,
         "new_tokens": 128,
         "tokens": TOKENS,
-        "serving": [serving],
+        "serving": serving,
         "serve_command": command(recipe.model_id, plan, slot_rank, refused),
         "counted": counted and f" RankViz counts {counted}.",
     }

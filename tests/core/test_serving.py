@@ -1,20 +1,24 @@
 """Serving: slots as vLLM's own modules have them, refusals, what fits beside base and cache, and llama.cpp's file."""
 
-from dataclasses import replace
+import json
+from pathlib import Path
 
 import pytest
 
 from rankviz.catalog.hardware import find_gpu, load_gpus, load_serving
-from rankviz.catalog.models import load_index, load_model
+from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
-from rankviz.core.serving import cache_bytes, numbers_per_rank, rows, rule_of, serve
+from rankviz.core.serving import cache_bytes, rows, serve
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 
 FACTS = load_serving(ASSETS)
 L4 = find_gpu(load_gpus(ASSETS), "l4")
+
+
+VLLM = json.loads((Path(__file__).parent / "vllm_slots.json").read_text())["slots"]
 
 
 def served(model_id, r=16, *, framework="peft", precision="bf16", gpu=L4, load=None, **lora):
@@ -32,6 +36,20 @@ def test_ranks_take_the_next_slot_and_the_waste_is_said():
     assert ["rank 600"] == [each["feature"] for each in too_large["refused"]]
     assert (None, "vllm serve ./merged") == (too_large["slot_bytes"], too_large["command"])
     assert {"low": 0, "expected": 0, "high": 0} == too_large["card"]["adapters"]
+
+
+@pytest.mark.parametrize("model_id", VLLM)
+def test_a_slot_holds_what_vllms_own_modules_hold(model_id):
+    model = load_model(ASSETS, model_id)
+
+    assert VLLM[model_id] == numbers_per_rank(model, rule_of(model, FACTS))
+
+
+def test_an_architecture_that_was_not_looked_up_has_a_range_that_holds_all_others():
+    ratios = [VLLM[each] / numbers_per_rank(load_model(ASSETS, each), FACTS["unknown"]) for each in VLLM]
+
+    low, _, high = FACTS["unknown"]["factors"]
+    assert low <= min(ratios) <= max(ratios) <= high
 
 
 @pytest.mark.parametrize(
@@ -100,7 +118,9 @@ def test_llama_cpps_file_by_outtype_and_its_alpha():
     answer = served("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 16, target_modules=("q_proj",), use_rslora=True)
 
     half = 22 * 16 * 2048
-    assert {"f32": 8 * half, "f16": 4 * half, "bf16": 4 * half, "q8_0": half * 34 // 32 + 2 * half} == answer["gguf_bytes"]
+    assert {"f32": 8 * half, "f16": 4 * half, "bf16": 4 * half, "q8_0": half * 34 // 32 + 2 * half} == answer[
+        "gguf_bytes"
+    ]
     assert (16 * 4, []) == (answer["gguf_alpha"], answer["gguf_refused"])
     whole = served("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 32, use_dora=True, modules_to_save=("lm_head",))
     assert ["DoRA", "modules_to_save"] == [each["feature"] for each in whole["gguf_refused"]]
