@@ -10,14 +10,12 @@ from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
-from rankviz.core.serving import cache_bytes, rows, serve
+from rankviz.core.serving import cache_bytes, numbers_per_rank, rows, rule_of, serve
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 
 FACTS = load_serving(ASSETS)
 L4 = find_gpu(load_gpus(ASSETS), "l4")
-
-
 VLLM = json.loads((Path(__file__).parent / "vllm_slots.json").read_text())["slots"]
 
 
@@ -99,11 +97,8 @@ def test_the_card_is_shared_by_base_cache_step_and_slots():
 
 
 def test_the_cache_of_windows_latents_and_states():
-    exact = Range(4096, 4096, 4096)
-    one = Range(1, 1, 1)
-
     def bytes_of(model_id):
-        return cache_bytes(load_model(ASSETS, model_id), exact, one, ASSUMPTIONS)
+        return cache_bytes(load_model(ASSETS, model_id), Range(4096, 4096, 4096), Range(1, 1, 1), ASSUMPTIONS)
 
     # Gemma 3 1B: 4 of 26 blocks see all 4,096 tokens, 22 a window of 512; one head of 256, keys and values.
     assert 2 * 2 * 256 * (4 * 4096 + 22 * 512) == bytes_of("google/gemma-3-1b-it").expected
