@@ -158,7 +158,7 @@ ARCHITECTURE = strict(
         "Architecture",
         [
             *(("id", Text), ("source", Text), ("lora", bool), ("fused_experts", bool), ("slices", dict[str, Positive])),
-            *((name, tuple[Text, ...]) for name in ("wraps", "leaves", "convolutions")),
+            *((name, tuple[Text, ...]) for name in ("wraps", "refuses", "convolutions")),
         ],
     )
 )

@@ -3,7 +3,6 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -193,7 +192,7 @@ def _method_row(method: "Method") -> dict[str, str]:
 @asks(*SERVER)
 def serving(as_json: Json = False, **options: Any) -> None:
     """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
-    from rankviz.core.serving import rows
+    from rankviz.core.serving import points, rows
 
     question = question_in(options, "serving")
     answer = Api().estimates.serving(question, question.ranks[0], **{name: options[name] for name in SERVER})
@@ -201,16 +200,9 @@ def serving(as_json: Json = False, **options: Any) -> None:
         return print_json(answer)
     shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
     table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
-    points = (
-        {
-            "Measured": f"{each['setting']}: {each['measured']}",
-            "r": str(each["r"] or NOT_KNOWN),
-            "Time": units.span(SimpleNamespace(**each), "× {:.2f}".format),
-            "Source": each["source"],
-        }
-        for each in answer["slow_down"]
-    )
-    table("Published slow-down by an unmerged adapter", points)
+    names = ("Setting", "Measured", "r", "Time", "Source")
+    measured = (dict(zip(names, each, strict=True)) for each in points(answer))
+    table("Published slow-down by an unmerged adapter", measured, texts=2)
 
 
 @asks("learning_rate")

@@ -14,6 +14,7 @@ from rankviz import units
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
+from rankviz.core.cost.notes import by_name
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
@@ -39,6 +40,11 @@ SlowDown = TypedDict(
     | dict.fromkeys(("r", "slot_rank"), int | None)
     | dict.fromkeys(("low", "high"), float),
 )
+Refused.__doc__ = "What a server refuses in an adapter, why, and what to do instead."
+OnCard.__doc__ = """Bytes of the card that the server takes (`budget_bytes`), its parts, what they leave free for slots,
+and the number of slots that fit."""
+SlowDown.__doc__ = """A published time with an unmerged adapter over the time without, from `low` to `high`. Ranks that
+were not published are null."""
 
 
 class ServingJSON(TypedDict):
@@ -100,9 +106,9 @@ def serve(
             whole(value, f"The server's {name}", 1, high)
         load.append(assume.range(f"serving-{name}") if value is None else Range(value, value, value))
     model, r = plan.model, lora.r
-    rule, experts = rule_of(model, facts), plan.expert_rank_at(r)
+    experts = plan.expert_rank_at(r)
     slot_rank, refused = loading(plan, r, facts)
-    slot = slot_rank and Range(*rule["factors"]).times(WIDTH * slot_rank * numbers_per_rank(model, rule))
+    slot = slot_rank and slot_numbers(model, facts).times(WIDTH * slot_rank)
     copied = {module.path for module in plan.saved if not module.frozen_copy}
     untied = model.tie_word_embeddings and copied & {model.input_embedding, model.output_embedding}
     sizes, gguf_alpha, gguf_refused = gguf(plan, lora)
@@ -130,13 +136,6 @@ def serve(
     )
 
 
-def rule_of(model: ModelSpec, facts: Facts) -> Facts:
-    """Return the row of this model's architecture in assets/serving.json, or the row `unknown`. `factors`: range around
-    the formula, which is exact for an architecture that has a row."""
-    row = facts["architectures"].get(model.architecture)
-    return facts["unknown"] if row is None else {"factors": (1, 1, 1), **row}
-
-
 def ranks_of(plan: AdapterPlan, r: int) -> Iterator[tuple[Adapted, int]]:
     """Yield each adapted layer with the rank of its pair, of one expert for experts, as PEFT's rank_pattern has it."""
     for each in plan.adapted:
@@ -144,19 +143,31 @@ def ranks_of(plan: AdapterPlan, r: int) -> Iterator[tuple[Adapted, int]]:
         yield each, factor * (plan.expert_rank_at(r) if each.is_expert else r)
 
 
+def slot_numbers(model: ModelSpec, facts: Facts) -> Range:
+    """Return the numbers that one slot holds for each unit of max_lora_rank. Exact for an architecture that has a row
+    in assets/serving.json. Else between the least, with experts' fused tensors, and the most, with embedding, head and
+    routers and a share more (`unknown`) for slices that other architectures have."""
+    plain, rule = facts["unknown"], facts["architectures"].get(model.architecture)
+    if rule:
+        return Range(*[numbers_per_rank(model, rule)] * 3)
+    low, high = ({"fused_experts": True}, {"wraps": [layer.name for layer in model.layers]})
+    ends = [numbers_per_rank(model, {**plain, **change}) for change in (low, {}, high)]
+    return Range(ends[0], ends[1], plain["most"] * ends[2])
+
+
 def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
     """Return the numbers that one slot holds for each unit of max_lora_rank: in + out of every linear layer of the
     language model, also of those that the adapter leaves out (lora/model_manager.py, _create_lora_modules).
 
-    rule: `wraps` names the embedding, head and routers that vLLM wraps too, and `leaves` linear layers that it does
-    not. A layer holds an A for each slice of vLLM's fused layer (lora/layers/column_parallel_linear.py): several in a
-    row of `slices`, and two for the experts' gate_up_proj, unless `fused_experts` (lora/layers/fused_moe.py).
-    `convolutions` are depthwise ones that vLLM has as linear layers, from kernel to channels.
+    rule: `wraps` names the embedding, head and routers that vLLM wraps too. A layer holds an A for each slice of vLLM's
+    fused layer (lora/layers/column_parallel_linear.py): several in a row of `slices`, and two for the experts'
+    gate_up_proj, unless `fused_experts` (lora/layers/fused_moe.py). `convolutions` are depthwise ones that vLLM has as
+    linear layers, from kernel to channels. tests/core/test_serving.py compares with vLLM's own modules.
     """
     total = 0
     for layer in model.layers:
         into, out = layer.in_features, layer.out_features
-        if layer.part == "vision" or layer.name in rule["leaves"]:
+        if layer.part == "vision":
             continue
         if layer.kind == "experts":
             second = model.hidden_size if layer.name == "gate_up_proj" and not rule["fused_experts"] else 0
@@ -179,7 +190,8 @@ def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
 def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[Refused]]:
     """Return the max_lora_rank to set, None where the adapter is too large for any, and what vLLM refuses in it
     (lora/peft_helper.py, lora/lora_model.py, lora/layers/logits_processor.py), each with what to do."""
-    model, vllm, rule = plan.model, facts["vllm"], rule_of(plan.model, facts)
+    model, vllm = plan.model, facts["vllm"]
+    rule = facts["architectures"].get(model.architecture, facts["unknown"])
     highest, most = max(rank for _, rank in ranks_of(plan, r)), vllm["ranks"][-1]
     found: list[tuple[str, str, str]] = []
     if not rule["lora"]:
@@ -194,10 +206,10 @@ def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[R
         found.append(("modules_to_save", why, MERGE))
     text = [each for each in plan.adapted if each.layer.part != "vision"]
     extra = {each.layer.name for each in text if each.layer.kind not in (*LINEAR_KINDS, "experts")} - {*rule["wraps"]}
-    odd = sorted(extra | {each.layer.name for each in text} & {*rule["leaves"]})
+    odd = sorted(extra | {each.layer.name for each in text} & {*rule["refuses"]})
     experts = [each for each in text if each.is_expert]
     if model.architecture not in facts["architectures"]:
-        odd = experts = []  # not known
+        odd, experts = [], []  # not known
     if odd:
         found.append((listed(odd), "vLLM has no LoRA on it in this architecture", MERGE))
     if any(each.layer.kind == "lm_head" for each in text) and model.vocab_size > vllm["largest_vocabulary"]:
@@ -218,6 +230,8 @@ def command(
 ) -> str:
     """Return the shell command that serves the adapter with vLLM; the merged model where vLLM refuses the adapter."""
     quantized = {"16": "", "8": " --quantization fp8", "4": " --quantization bitsandbytes"}[base_bits]
+    if by_name(model_id):
+        quantized = ""  # published quantized, and served as it is
     if refused or slot_rank is None:
         return f"vllm serve ./merged{quantized}"
     tower = " --enable-tower-connector-lora" * any(each.layer.part == "vision" for each in plan.adapted)
@@ -225,19 +239,6 @@ def command(
         f"vllm serve {shlex.quote(model_id.removesuffix(WHOLE))}{quantized} --enable-lora --max-lora-rank {slot_rank}"
         f"{tower} --lora-modules adapter=./adapter"
     )
-
-
-def base_bytes(model: ModelSpec, bits: str, assume: Assumptions) -> Range:
-    """Return the bytes of the base as the server loads it. Quantized are linear layers and experts of the language
-    model; 4 bit is from GPTQ's layout to bitsandbytes' NF4. The low end of a text tower is without the checkpoint's
-    other towers (vLLM's --language-model-only)."""
-    text = (layer for layer in model.layers if layer.part != "vision" and layer.kind in (*LINEAR_KINDS, "experts"))
-    weights = sum(layer.parameters for layer in text)
-    width = {"16": (WIDTH,), "8": (1,), "4": [assume.value(f"weight-bytes-{way}") for way in ("gptq-int4", "nf4")]}[
-        bits
-    ]
-    least, most = (WIDTH * (each.total_parameters - weights) for each in (model, model.whole or model))
-    return Range(least + width[0] * weights, most + width[0] * weights, most + width[-1] * weights)
 
 
 def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assumptions) -> Range:
@@ -277,6 +278,9 @@ def on_card(
     """Return the parts of the card's memory, and the number of slots that fit. vLLM takes a share of the card
     (gpu_memory_utilization), loads the base, measures its largest step, and has the rest for slots and cache.
 
+    Of a quantized base, linear layers and experts of the language model are packed, in 4 bit from GPTQ's layout to
+    bitsandbytes' NF4. The low end of a text tower is without the checkpoint's other towers (--language-model-only).
+
     The step, which no measured server has confirmed: 4 hidden sizes and 3 inner widths a token of a prefill batch, the
     rank's fp32 buffers of three slices, logits and probabilities in fp32, and captured graphs. load: Tokens of a
     sequence, and sequences at once.
@@ -288,7 +292,14 @@ def on_card(
     working = assume.range("vllm-batched-tokens").times(a_token).plus(assume.range("vllm-graph-bytes"))
     working = working.plus(assume.range("vllm-logits-rows").times(2 * 4 * model.vocab_size))
     budget = usable_memory(gpu, assume).multiplied(assume.range("vllm-memory-share"))
-    base, cache = base_bytes(model, bits, assume), cache_bytes(model, *load, assume)
+    text = (layer for layer in model.layers if layer.part != "vision" and layer.kind in (*LINEAR_KINDS, "experts"))
+    weights = sum(layer.parameters for layer in text)
+    width = {"16": (WIDTH,), "8": (1,), "4": [assume.value(f"weight-bytes-{way}") for way in ("gptq-int4", "nf4")]}[
+        bits
+    ]
+    least, most = (WIDTH * (each.total_parameters - weights) for each in (model, model.whole or model))
+    base = Range(least + width[0] * weights, most + width[0] * weights, most + width[-1] * weights)
+    cache = cache_bytes(model, *load, assume)
     taken = base.plus(cache).plus(working)
     free = Range(budget.low - taken.high, budget.expected - taken.expected, budget.high - taken.low)
     adapters = Range(0, 0, 0)
@@ -334,11 +345,12 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     memory, file, span = units.memory_size, units.file_size, lambda ends: SimpleNamespace(**ends)
     refused, rank, slot, card = (answer[name] for name in ("refused", "max_lora_rank", "slot_bytes", "card"))
     gguf_refused, sizes = answer["gguf_refused"], answer["gguf_bytes"]
-
-    def told(why: list[Refused]) -> str:
-        reasons = (f"{each['feature']}: {each['why']}." for each in why)
-        return " ".join([*reasons, *dict.fromkeys(each["instead"] for each in why)])
-
+    why, why_no_gguf = (
+        " ".join(
+            [*(f"{one['feature']}: {one['why']}." for one in each), *dict.fromkeys(one["instead"] for one in each)]
+        )
+        for each in (refused, gguf_refused)
+    )
     known = slot is None or slot["low"] == slot["high"]
     start = "A start from PiSSA, OLoRA, CorDA or LoftQ must be converted to plain LoRA first, at twice the rank."
     if "--enable-tower-connector-lora" in answer["command"]:
@@ -346,7 +358,7 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     loads = "refuses this adapter" if refused else "loads this adapter" if known else "not known"
     unread = "" if known else "Its rules for this architecture were not read. "
     shown = [
-        (f"vLLM {answer['vllm']}", loads, told(refused) or unread + start),
+        (f"vLLM {answer['vllm']}", loads, why or unread + start),
         ("One loaded adapter", memory(answer["loaded_bytes"]), "16 bit, at its own rank, in the server's host memory"),
     ]
     if rank:
@@ -366,5 +378,15 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     alpha = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. "
     keeps = (alpha if answer["gguf_alpha"] != answer["lora_alpha"] else "") + "Any rank; scale alpha / r"
     by_type = ", ".join(f"{name} {file(size)}" for name, size in sizes.items() if name != "bf16")
-    shown.append(("llama.cpp", "no GGUF adapter" if gguf_refused else by_type, told(gguf_refused) or keeps))
+    shown.append(("llama.cpp", "no GGUF adapter" if gguf_refused else by_type, why_no_gguf or keeps))
+    return shown
+
+
+def points(answer: ServingJSON) -> list[tuple[str, str, str, str, str]]:
+    """Return the published slow-downs as rows of a table: setting, figures, rank, times the time without, source."""
+    shown = []
+    for each in answer["slow_down"]:
+        slot = f"slot of {each['slot_rank']}" if each["slot_rank"] else units.NOT_KNOWN
+        times = units.span(SimpleNamespace(**each), "× {:.2f}".format)
+        shown.append((each["setting"], each["measured"], str(each["r"] or slot), times, each["source"]))
     return shown

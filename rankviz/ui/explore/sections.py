@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -30,7 +29,7 @@ from rankviz.core.probe import (
     table,
 )
 from rankviz.core.runs.record import RunState
-from rankviz.core.serving import rows
+from rankviz.core.serving import points, rows
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure
 from rankviz.figures.studies import shapes_of
@@ -159,15 +158,11 @@ def serving(api: Api, **values: Any) -> View:
     ]
     title = f"One adapter at r = {answer['r']} on a server, not trained further"
     figures = html.titled(title, html.table(["", "Figure", "Remark"], cells, label="Serving", left=3))
-    points = [
-        [
-            Cell(each["setting"], href=each["source"], kind="wrap"),
-            str(each["r"] or NOT_KNOWN),
-            Cell(units.span(SimpleNamespace(**each), "× {:.2f}".format), title=each["measured"]),
-        ]
-        for each in answer["slow_down"]
+    measured = [
+        [Cell(setting, href=source, kind="wrap"), rank, Cell(times, title=figures)]
+        for setting, figures, rank, times, source in points(answer)
     ]
-    slow = html.table(["Published measurement", "Rank", "Time with an adapter"], points, label="Slow-down", left=1)
+    slow = html.table(["Published measurement", "Rank", "Time with an adapter"], measured, label="Slow-down", left=1)
     shown = html.titled("Slow-down by an unmerged adapter, as others measured it", slow)
     return View(served=figures + html.code_html(answer["command"], title="vLLM") + shown)
 
