@@ -156,7 +156,7 @@ def serving(api: Api, **values: Any) -> View:
     cells = [
         [Cell(name), Cell(figure, kind="narrow"), Cell(remark, kind="wrap")] for name, figure, remark in rows(answer)
     ]
-    title = f"One adapter at r = {answer['r']} on a server, not trained further"
+    title = f"One adapter at r = {answer['r']} on a server"
     figures = html.titled(title, html.table(["", "Figure", "Remark"], cells, label="Serving", left=3))
     measured = [
         [Cell(setting, href=source, kind="wrap"), rank, Cell(times, title=figures)]
