@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON, cost_json
+from rankviz.api.progress import QueuePlace
 from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
@@ -15,6 +16,7 @@ from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
+PlaceJSON = shape(QueuePlace, "ahead", "seconds")
 
 
 class RunStateJSON(StandingJSON):
@@ -24,13 +26,6 @@ class RunStateJSON(StandingJSON):
     run_id: str
     r: int
     state: str
-
-
-class PlaceJSON(TypedDict):
-    """Place in the queue of all visitors: sweeps that go first, and seconds until the start (low, expected, high)."""
-
-    ahead: int
-    seconds: dict[str, float] | None
 
 
 class StatusJSON(TypedDict):
