@@ -209,6 +209,8 @@ _ANSWERS = (
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 DATA = tuple(each.name for each in _DATA)
+ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
+"""Options of an adapter that sweeps and probes train."""
 MORE = (
     *("unsloth_class", *FLAGS, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
     *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour"),

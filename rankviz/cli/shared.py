@@ -12,7 +12,6 @@ from typer import Argument
 from typer import Option as Flag
 
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
 from rankviz.options import EVERY, MORE, OPTIONS, SETUP, Option, data_of, question_of, takes
 
@@ -23,7 +22,6 @@ Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
 
-ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
 _CHANGED = (
     replace(OPTIONS["model"], help=MODEL_HELP),
     Option("data", Path | None, None, _DATA_HELP),

@@ -11,7 +11,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+from rankviz.options import ADAPTER, TRAIN_OPTIONS, sweep_of, takes
 from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
@@ -149,7 +149,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
     @takes(
         *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
         *("batch", "accumulation", "max_length", "precision", "held_out", "exact_match", "answers", "rslora", "dora"),
-        *("engine", "flavor", "spend", "repeat", "expert_rank"),
+        *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER),
         table=TRAIN_OPTIONS,
     )
     def start_sweep(
