@@ -211,8 +211,9 @@ SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps
 DATA = tuple(each.name for each in _DATA)
 ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
 """Options of an adapter that sweeps and probes train."""
+UNSLOTH = ("unsloth_class", *FLAGS)
 MORE = (
-    *("unsloth_class", *FLAGS, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
+    *(*UNSLOTH, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
     *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour"),
 )
 """Options of a question after targets, alpha and SETUP, for the command line, HTTP and MCP, in this order."""
