@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
-from rankviz.api.estimates import EstimateAnswerJSON, GpuJSON, estimate_json, gpu_json
+from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json, gpu_json
 from rankviz.api.models import rest_in_words
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
@@ -175,7 +175,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         rest = max(0, len(found) - offset - len(rows))
         return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(len(found), rest))
 
-    def gpus() -> list[GpuJSON]:
+    def gpus() -> list[GpuRowJSON]:
         """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""
         return [*map(gpu_json, api.workspace.gpus)]
 

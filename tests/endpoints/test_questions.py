@@ -22,7 +22,7 @@ QUESTIONS = (
     (
         "Does that batch size and length fit on a T4? If not, what is the smallest change that makes it fit?",
         *("fit", {"model": EIGHT, "r": 16, "gpu": "t4", "precision": "fp16"}),
-        lambda answer: answer["sentence"] and "does_not_fit" == answer["fit"] and answer["cards"],
+        lambda answer: answer["sentence"] and "T4" == answer["gpu"] and answer["limits"] and answer["gpus"],
     ),
     (
         "Which rank, alpha and learning rate do you recommend for 20,000 examples of instruction data?",
