@@ -133,7 +133,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         return {**row, "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
-        """Progress of a sweep: its place in the queue, its runs, and the time left.
+        """Progress of a sweep: how far its runs are, its place in the queue, and the time left.
 
         Args:
             sweep_id: From start_sweep, or the sweep_id of a run.
