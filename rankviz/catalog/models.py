@@ -43,26 +43,20 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
 
 
 def load_model(assets: Path, ref: str) -> ModelSpec:
-    """Return the model of an id or alias, with the checkpoint that Unsloth loads for this name."""
-    rows = load_index(assets)
+    """Return the model of an id or alias, with the checkpoint that Unsloth loads for this name in 4 bit; without one
+    where Unsloth quantizes the name's own files instead."""
+    rows, (loaded, sized) = load_index(assets), _checkpoints(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
     whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
-    return replace(_load_row(assets, row), unsloth_checkpoint=_unsloth_checkpoint(assets, name), whole=whole)
+    repository = loaded.get(name.lower(), name)
+    checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
+    is_another = repository.lower() != name.lower() or checkpoint.quantized or checkpoint.stays_16_bit
+    return replace(_load_row(assets, row), unsloth_checkpoint=checkpoint if is_another else None, whole=whole)
 
 
 @functools.cache
 def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
     return model_from_json(read_json(assets / "models" / row.file, REMEDY))
-
-
-def _unsloth_checkpoint(assets: Path, name: str) -> UnslothCheckpoint | None:
-    """Return the checkpoint that Unsloth loads for a name in 4 bit; None where it quantizes the name's own files
-    instead."""
-    loaded, sized = _checkpoints(assets)
-    repository = loaded.get(name.lower(), name)
-    checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
-    is_another = repository.lower() != name.lower()
-    return checkpoint if is_another or checkpoint.quantized or checkpoint.stays_16_bit else None
 
 
 @functools.cache

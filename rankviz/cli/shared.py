@@ -141,8 +141,9 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
         require_new(plot_file(plot), force=force)
 
 
-def write_plot(plot: Path, figure: Any, title: str, source: str) -> None:
-    """Write a figure into the file of --plot. source: sentences on the origin of the numbers."""
+def write_plot(plot: Path, drawing: Any, title: str, source: str = "") -> None:
+    """Write a figure into the file of --plot. source: sentences on the origin of the numbers; the drawing's if
+    empty."""
     from rankviz.figures import write_figure
 
-    print(f"Plot: {write_figure(figure, plot, title=title, source=source)}", file=sys.stderr)
+    print(f"Plot: {write_figure(drawing, plot, title=title, source=source)}", file=sys.stderr)

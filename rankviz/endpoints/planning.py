@@ -18,7 +18,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
 from rankviz.options import EVERY, MORE, OPTIONS, SETUP, question_of, takes
@@ -27,6 +27,7 @@ from rankviz.verdict import VerdictJSON, sentences, verdict_json
 METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
 GOAL = replace(EVERY["use_case"], kind=str | None, default=None)
 ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
+PointJSON = shape(QualityPoint, "rank", "value", "standard_error", "learning_rate", "trainable_parameters")
 
 
 class ForecastAnswerJSON(ForecastJSON):
@@ -62,16 +63,6 @@ class VerdictAnswerJSON(VerdictJSON):
 
     sweep_id: str
     in_words: list[str]
-
-
-class PointJSON(TypedDict):
-    """One value of a study. The standard error is null where the study has one run or gives no error."""
-
-    rank: int
-    value: float
-    standard_error: float | None
-    learning_rate: float | None
-    trainable_parameters: int | None
 
 
 class LineJSON(TypedDict):

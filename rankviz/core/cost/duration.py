@@ -123,14 +123,6 @@ class DurationEstimate:
     """Seconds of loading and all steps; of one step alone for a training of unknown length."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CostEstimate:
-    """US dollars of the whole training: hours times price."""
-
-    usd: Range
-    price: Price
-
-
 class DurationTerms(NamedTuple):
     """Seconds of one micro-step and of loading, for any rank; `at` adds the part that depends on rank."""
 
@@ -239,9 +231,9 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
-    """Return the cost of a training: hours times price; None without a price."""
-    return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
+def usd_of(duration: DurationEstimate | None, price: Price | None) -> Range | None:
+    """Return the cost of a training in US dollars: hours times price; None where one of the two is not known."""
+    return duration.total.times(price.usd_per_hour / 3600) if duration and price else None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
+from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
@@ -12,12 +12,12 @@ from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, by_level
+from rankviz.core.quantity import Range, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -42,7 +42,8 @@ class RankEstimate:
     memory: MemoryEstimate
     duration: DurationEstimate | None
     """Time; None without a GPU, or for a GPU of unknown speed (the notes say which)."""
-    cost: CostEstimate | None
+    usd: Range | None
+    """Cost of the whole training in US dollars; None without a price, and where the time is not known."""
     fit: Fit | None
     """Fit of the training on the GPU; None without a GPU."""
     spare: Range | None
@@ -106,7 +107,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            cost=duration and cost(duration, price),
+            usd=usd_of(duration, price),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
         )
@@ -168,6 +169,7 @@ TOTALS = ("allocated", "reserved", "device", "low", "high", "while_loading")
 MemoryJSON = TypedDict("MemoryJSON", dict.fromkeys((*COMPONENTS, *TOTALS), int))
 MemoryJSON.__doc__ = """Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and
 nvidia-smi shows (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
+RangeJSON = shape(Range)
 
 
 class RankJSON(TypedDict):
@@ -203,7 +205,7 @@ class EstimateJSON(TypedDict):
     total_parameters: int
     gpu: str | None
     gpu_id: str | None
-    usable_bytes: WholeRangeJSON | None
+    usable_bytes: RangeJSON | None
     usd_per_hour: float | None
     price_source: str | None
     framework: Framework
@@ -260,13 +262,8 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         targets=plan.target_names,
         expert_rank=plan.expert_rank_at(rank.r) if plan.trains_experts else None,
         experts=experts_at(plan, rank.r),
-        memory_bytes=memory_json(rank.memory),
+        memory_bytes=as_answer(MemoryJSON, rank.memory),
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
-        usd=rank.cost and rank.cost.usd,
     )
-
-
-def memory_json(memory: MemoryEstimate) -> MemoryJSON:
-    return as_answer(MemoryJSON, memory)

@@ -1,6 +1,6 @@
 """Predicts memory and duration of one set-up, and of full fine-tuning of its base."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -103,23 +103,11 @@ def _shape(plan: AdapterPlan) -> ModelShape:
     return model_shape(plan.model, plan.adapted)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FullFinetuning:
-    """Memory, time and checkpoint size of full fine-tuning, which trains every weight."""
-
-    dtype: Literal["bf16", "fp32"]
-    trained_parameters: int
-    saved_bytes: int
-    """Bytes of the checkpoint: every weight in 16 bit, without file headers."""
-    memory: MemoryEstimate
-    duration: DurationEstimate | None
-
-
 def full_finetuning(
     model: ModelSpec, setup: TrainingSetup, gpu: Gpu | None, usable_bytes: float | None, assumptions: Assumptions
-) -> FullFinetuning:
-    """Return memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and optimizer.
-    Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
+) -> tuple[Literal["bf16", "fp32"], MemoryEstimate, DurationEstimate | None]:
+    """Return dtype, memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and
+    optimizer. Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
@@ -128,13 +116,7 @@ def full_finetuning(
     plain = replace(stack, setup=replace(stack.setup, framework="trl"))
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = duration_terms(model, shape, stack, card(gpu), weight_gradients=True)
-    return FullFinetuning(
-        dtype=dtype,
-        trained_parameters=total,
-        saved_bytes=2 * total,
-        memory=terms.at(0, total, total),
-        duration=duration and duration.at(0),
-    )
+    return dtype, terms.at(0, total, total), duration and duration.at(0)
 
 
 @lru_cache(maxsize=128)
