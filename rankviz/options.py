@@ -15,6 +15,7 @@ from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
 from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
+from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError
@@ -159,6 +160,10 @@ _DATA = (
         "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
     ),
 )
+_IMAGES = (
+    Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
+    Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
+)
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
     Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
@@ -206,15 +211,16 @@ _ANSWERS = (
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged.", choices=("fp32", "bf16", "fp16")),
 )
-OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 DATA = tuple(each.name for each in _DATA)
+IMAGES = tuple(each.name for each in _IMAGES)
 ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
 """Options of an adapter that sweeps and probes train."""
 UNSLOTH = ("unsloth_class", *FLAGS)
 MORE = (
     *(*UNSLOTH, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
-    *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour"),
+    *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour", *IMAGES),
 )
 """Options of a question after targets, alpha and SETUP, for the command line, HTTP and MCP, in this order."""
 _CHECKPOINTING = replace(
@@ -328,7 +334,7 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    return replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
+    return replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

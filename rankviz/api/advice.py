@@ -15,6 +15,7 @@ from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
@@ -156,6 +157,10 @@ class Advice(Operations):
         if rate is None:
             rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
         model, notes = self._api.models.get(question.model_id), ()
+        if question.training.images is not None:
+            with_images(model, question.training, text_only=question.lora.text_only)
+            question = replace(question, training=replace(question.training, images=None, image_size=""))
+            notes = ("This file trains on text: it loads no images, and its estimates count none.",)
         if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
             setup = replace(question.training, framework="unsloth")
             if setup.precision == "bf16":
@@ -168,7 +173,7 @@ class Advice(Operations):
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
-            notes = (f"Estimate for Colab's free T4: {memory}{time}.{fit}",)
+            notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         return exports.write(model, question, r, format_name, rate, notes)
 
 

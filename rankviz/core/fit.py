@@ -11,7 +11,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import price_of, usd_of
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
@@ -202,7 +202,7 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         yield target_change
     if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
-    if length > 1:
+    if length // 2 > training.image_tokens:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
@@ -591,13 +591,14 @@ class FitJSON(TypedDict):
 def as_json(decided: FitAnswer) -> FitJSON:
     """Return the decisions as `rankviz fit --json` prints them."""
     start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
+    setup = start.question.training
     return as_answer(
         FitJSON,
         row,
         model_id=answer.model.id,
         gpu=start.gpu and start.gpu.name,
         gpu_id=start.gpu and start.gpu.id,
-        precision=start.question.training.precision,
+        precision=setup.precision,
         tokens=start.tokens,
         usable_bytes=answer.usable_bytes,
         device_bytes=row.memory.device_band,
@@ -611,5 +612,5 @@ def as_json(decided: FitAnswer) -> FitJSON:
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
         gpus=decided.cards,
         methods=decided.methods,
-        notes=list(filter(None, [truncation(start.question.training)])),
+        notes=[*filter(None, [truncation(setup)]), *image_notes(answer.model, setup)],
     )

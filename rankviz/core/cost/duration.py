@@ -76,6 +76,8 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
 
 def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int) -> float:
     window = model.sliding_window
+    if "bidirectional" in kind.layer_type:  # a vision tower's
+        return min(length, window or length) if "window" in kind.layer_type else length
     if attention_of(kind, model, stack).holds_matrix:
         return length
     return window * (1 - window / (2 * length)) if kind.sliding and window and window < length else length / 2

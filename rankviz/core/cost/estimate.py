@@ -7,12 +7,13 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
-from rankviz.core.cost.predict import Prediction, predict
+from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.images import Seen, seen_by
 from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
@@ -77,7 +78,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     """Return the estimates at every rank of the question; raise InvalidSettingError for an invalid setting."""
     question.validate(gpu)
     device = card(gpu)
-    setup = question.training.without_auto(device)
+    setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
@@ -198,8 +199,8 @@ class RankJSON(TypedDict):
 
 class EstimateJSON(TypedDict):
     """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
-    math or eager; the last two hold a matrix of length × length for each head. `warnings` are the most important
-    notes."""
+    math or eager; the last two hold a matrix of length × length for each head. `images`: one image as the model gets
+    it, null without images. `warnings` are the most important notes."""
 
     model_id: str
     total_parameters: int
@@ -214,6 +215,7 @@ class EstimateJSON(TypedDict):
     attention_kernel: str | None
     steps: int
     tokens_per_step: int
+    images: shape(Seen) | None
     ranks: list[RankJSON]
     notes: list[str]
     warnings: list[str]
@@ -234,6 +236,7 @@ class CalibrationJSON(TypedDict):
 def estimate_as_json(answer: Estimate) -> EstimateJSON:
     """Return the answer as `rankviz estimate --json` prints it."""
     gpu, price, setup = answer.gpu, answer.price, answer.question.training
+    image = setup.images and seen_by(answer.model, setup.image_size, unsloth=setup.framework == "unsloth")
     return as_answer(
         EstimateJSON,
         answer,
@@ -247,6 +250,7 @@ def estimate_as_json(answer: Estimate) -> EstimateJSON:
         scheme=answer.plan.scheme,
         steps=setup.total_steps,
         tokens_per_step=setup.tokens_per_step,
+        images=image,
         ranks=[_rank(rank, answer) for rank in answer.ranks],
         warnings=by_level(answer.notes)[0],
     )
