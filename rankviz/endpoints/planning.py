@@ -21,7 +21,7 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, MORE, OPTIONS, SETUP, question_of, takes
+from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SETUP, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
@@ -110,14 +110,14 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints. A missing model is an empty text by default, so that the answer is RankViz's error in
     words: for a missing argument, Gradio's has none."""
 
-    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, table=EVERY)
+    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, *GRPO, table=EVERY)
     def estimate(**options: Any) -> EstimateAnswerJSON:
         """Estimate LoRA or QLoRA fine-tuning at one or more ranks: exact trainable parameters and adapter file,
         and ranges for GPU memory (VRAM), training time and cost. Each rank has its fit on the GPU."""
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
 
-    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, table=EVERY)
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, *GRPO, table=EVERY)
     def fit(**options: Any) -> FitJSON:
         """Decide what fits a GPU: the largest rank, batch size and length that fit, what each change of a setting
         saves, the smallest change that makes it fit, the cheapest GPUs that fit, and QLoRA, LoRA and full fine-tuning
@@ -137,16 +137,16 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
         return advice_json(api.advice.advise(question, goal, options["parameters"]))
 
-    @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
+    @takes("model", "use_case", "metric", "base", "runs", "parameters", "method", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Forecast the quality that a low rank loses: how far each rank falls short of r = 128 in published studies, as
         a band; with runs, a sweep's own forecast too."""
-        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
+        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters", "method")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE),
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, *GRPO),
         table=EVERY | {"use_case": GOAL},
     )
     def export(**options: Any) -> ExportJSON:

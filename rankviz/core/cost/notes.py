@@ -140,7 +140,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     """Yield notes on how the training data determine time and memory; none without data."""
     data = setup.data
-    if data is None:
+    if data is None or setup.grpo:
         return
     if data.mean_tokens is not None:
         padded, tokens = pads(setup.framework, model), setup.computed_tokens(model)
