@@ -24,7 +24,6 @@ from rankviz.core.cost.stack import (
     Stack,
     compute_dtype,
     forces_fp32,
-    moved_table,
     settled,
     stays_16_bit,
 )
@@ -192,9 +191,10 @@ def unsloth_notes(
     moved = {r: memory for r, memory in ranks.items() if memory.base_weights < terms.base_weights}
     if moved:
         r, size = min(moved), memory_size(terms.embedding)
+        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"  # never a tied one
         where = f" at r = {r} and above" if len(moved) < len(ranks) else ""
         yield (
-            f"The card is short of room{where}, so Unsloth moves the {moved_table(model)} ({size}) to host memory. If "
+            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. If "
             f"it stayed on the card, memory at r = {r} would be {memory_size(moved[r].device + terms.embedding)}."
         )
     loading = {r: memory.while_loading for r, memory in ranks.items() if memory.fuller_while_loading}
