@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rankviz import paths, units
+from rankviz import paths
 from rankviz.api.workspace import EMBEDDED_MODEL, Cache, Operations
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
@@ -42,10 +42,17 @@ class Models(Operations):
         return catalog_models.load_index(self._workspace.assets)
 
     def search(self, words: str) -> Sequence[catalog_models.ModelRow]:
-        """Return the rows in whose id, name, family, aliases or licence all of these words occur, in any case."""
+        """Return the rows in whose id, name, family or licence all of these words occur, in any case; where there is none,
+        those that also have them in their aliases."""
         wanted = words.casefold().split()
-        texts = ((row, " ".join((row.id, row.name, row.family, *row.aliases, row.licence or ""))) for row in self.all())
-        return [row for row, text in texts if all(word in text.casefold() for word in wanted)]
+        for aliases in (False, True):
+            texts = (
+                (row, " ".join((row.id, row.name, row.family, row.licence or "", *(row.aliases if aliases else ()))))
+                for row in self.all()
+            )
+            if found := [row for row, text in texts if all(word in text.casefold() for word in wanted)]:
+                return found
+        return []
 
     def get(self, ref: str) -> ModelSpec:
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
@@ -107,7 +114,7 @@ def rest_in_words(found: int, rest: int) -> str:
     words that were given. rest: Number of them after the listed ones."""
     if not found:
         return "No model of the catalogue has all of these words. A Hub id names any other model."
-    return f"And {units.counted(rest, 'model')} more: give words of a name, or a higher limit." if rest > 0 else ""
+    return f"And {rest:,} more: give more words, or a higher limit." if rest > 0 else ""
 
 
 def _catalogue_name(reference: Reference) -> str:

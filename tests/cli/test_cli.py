@@ -37,7 +37,7 @@ def test_models_are_searched_gpus_listed_and_the_skill_printed(tmp_path):
     table, none = rankviz("models", "qwen3", "4b", home=tmp_path), rankviz("models", "no such", home=tmp_path)
     cards, skill = rankviz("gpus", "--json", home=tmp_path), rankviz("skill", home=tmp_path)
 
-    assert 1 == len(json.loads(few.stdout)) and "more: give words" in few.stderr
+    assert 1 == len(json.loads(few.stdout)) and "more: give more words" in few.stderr
     assert "Qwen/Qwen3-4B" in table.stdout and "No model of the catalogue" in none.stdout
     (l4,) = [row for row in json.loads(cards.stdout) if row["id"] == "l4"]
     assert 24_000_000_000 == l4["memory_bytes"] and {"provider", "source", "checked"} < l4["prices"][0].keys()
