@@ -100,7 +100,7 @@ _QUESTION = (
     Option("alpha", str | float, "r", "r, 2r or a number."),
     Option("targets", str, "unsloth", "all-linear, attention, mlp, qv, unsloth, or module names separated by commas."),
     Option("modules_to_save", str, "", "Modules to train and save in full, such as lm_head,embed_tokens."),
-    Option("gpu", str | None, "l4", "Id or name of a GPU, as `gpus` lists them; empty for no GPU."),
+    Option("gpu", str | None, "l4", "Id or name of a GPU (`rankviz gpus` lists them); empty for no GPU."),
     Option("usd_per_hour", float | None, None, "Your own price instead of the table's, in USD.", high=MAX_USD_PER_HOUR),
 )
 _LORA = (
