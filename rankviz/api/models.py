@@ -42,8 +42,8 @@ class Models(Operations):
         return catalog_models.load_index(self._workspace.assets)
 
     def search(self, words: str) -> Sequence[catalog_models.ModelRow]:
-        """Return the rows in whose id, name, family or licence all of these words occur, in any case; without any, those
-        where they occur with the aliases."""
+        """Return the rows in whose id, name, family or licence all of these words occur, in any case; where
+        there is none, those with the words in their aliases too."""
         wanted = words.casefold().split()
         for aliases in (False, True):
             texts = (
