@@ -53,6 +53,10 @@ FORMATS = {
 }
 
 
+GRPO_FORMATS = ("script", "notebook", "unsloth", "trl")
+"""Formats that have a script for GRPO."""
+
+
 class Written(NamedTuple):
     """Content of an exported file."""
 
@@ -81,6 +85,10 @@ def write(
     framework = chosen.trained_by or question.training.framework
     if callable(framework):
         framework = framework(model, question)
+    if question.training.grpo:
+        if format_name not in GRPO_FORMATS:
+            raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")
+        replace(question.training, framework=framework).validate()
     made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
     about_data = truncation(made.training) if chosen.trains else ""
     made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
