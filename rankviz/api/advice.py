@@ -11,10 +11,11 @@ from rankviz.api.workspace import Operations
 from rankviz.catalog.studies import read_forecast
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
-from rankviz.core.advice.use_case import DataAmount, Goal, data_of
+from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
@@ -23,7 +24,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.words import made_of
-from rankviz.core.studies.lines import RatesTuned
+from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
 
@@ -148,14 +149,20 @@ class Advice(Operations):
             r: The rank.
             format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
                 or llamafactory. A script and a notebook use the question's framework.
-            learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
+            learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
+                GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+            usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
+            rate = self.advise(question, goal).advice.learning_rate if goal else usual
         model, notes = self._api.models.get(question.model_id), ()
+        if question.training.images is not None:
+            with_images(model, question.training, text_only=question.lora.text_only)
+            question = replace(question, training=replace(question.training, images=None, image_size=None))
+            notes = ("This file trains on text: it loads no images, and its estimates count none.",)
         if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
             setup = replace(question.training, framework="unsloth")
             if setup.precision == "bf16":
@@ -168,7 +175,7 @@ class Advice(Operations):
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
-            notes = (f"Estimate for Colab's free T4: {memory}{time}.{fit}",)
+            notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         return exports.write(model, question, r, format_name, rate, notes)
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import read_json
+from rankviz.catalog.files import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
 from rankviz.errors import UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
+IMAGE_PROCESSORS = "image_processors.json"
 REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
@@ -67,6 +68,18 @@ def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothC
     loaded = {name.lower(): repository for repository, names in table["loaded"].items() for name in names}
     sizes = (UnslothCheckpoint(**{name: row[name] for name in fields}) for row in table["sizes"])
     return loaded, {each.repository.lower(): each for each in sizes}
+
+
+def with_image_processor(assets: Path, model: ModelSpec) -> ModelSpec:
+    """Return a whole model with the rule of its image processor, by model_type and size of its tower's patches; other
+    models, and those of families without a rule, unchanged."""
+    vision = [each for each in model.layers if each.part == "vision"]
+    if model.tower != "whole model" or not vision:
+        return model
+    patch = next((each.kernel[-1] for each in vision if each.kernel), None)
+    rows = (row for row in read_rows(assets / IMAGE_PROCESSORS, "processors") if model.model_type in row["model_types"])
+    rule = next((row for row in rows if row.get("tower_patch") in (None, patch)), None)
+    return replace(model, image_processor=rule)
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:

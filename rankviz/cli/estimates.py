@@ -9,7 +9,8 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.estimates import EstimateAnswer, estimate_json, gpu_json
+from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -30,19 +31,29 @@ from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import SERVER
+from rankviz.options import EVERY, GRPO, OPTIONS, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit import FittingCard, Knob, Method
+    from rankviz.core.fit import Change, FittingCard, Knob, Method
 
 
-def models(as_json: Json = False) -> None:
-    """List the base models of the catalogue."""
-    rows = Api().models.all()
+def models(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Parts of a name, family or licence; all must occur.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List at most so many models.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search the base models of the catalogue, or list all of them."""
+    api = Api()
+    found = api.models.search(" ".join(words or ()))
+    rows = found[:limit]
+    rest = rest_in_words(len(found), len(found) - len(rows))
     if as_json:
+        print_notes(filter(None, [rest]))
         return print_json([asdict(row) for row in rows])
-    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in rows if r.id.endswith(WHOLE)}
+    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
         {
             "Model": row.id,
@@ -53,10 +64,30 @@ def models(as_json: Json = False) -> None:
         }
         for row in rows
     ]
-    table(units.counted(len(rows), "model"), cells)
+    table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
 
 
-@asks()
+def gpus(as_json: Json = False) -> None:
+    """List the GPUs that --gpu takes, with memory, speed and dated prices."""
+    rows = Api().workspace.gpus
+    if as_json:
+        return print_json([gpu_json(row) for row in rows])
+    cells = [
+        {
+            "GPU": row.id,
+            "Name": row.name,
+            "Memory": units.file_size(row.memory_bytes),
+            "Usable": units.memory_size(row.usable_bytes) if row.usable_bytes else NOT_KNOWN,
+            "bf16": "yes" if row.supports_bf16 else "no",
+            "$ per hour": f"{row.price.usd_per_hour:.2f}" if row.price else NOT_KNOWN,
+            "Price source": f"{row.price.provider}, {row.price.checked}" if row.price else "",
+        }
+        for row in rows
+    ]
+    table(units.counted(len(rows), "GPU"), cells, texts=2, notes=[f"Without --gpu: {OPTIONS['gpu'].default}."])
+
+
+@asks(*GRPO)
 def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **options: Any) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
     check_plot(plot, force=force)
@@ -72,10 +103,11 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
+    number = f"{question.training.gpus} x " if question.training.gpus > 1 else ""
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
+        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {number}{gpu.name}" if gpu else ""),
         [_row(rank, answer) for rank in ranks],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
@@ -92,13 +124,17 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
         "Memory (nvidia-smi)": memory_span(memory),
         "Time": time_span(rank.duration and rank.duration.total),
         "Cost": money_span(rank.usd),
+        "Generation per step": time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
         "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
         "Experts": experts_at(answer.estimate.plan, rank.r) or "",
         "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
     }
 
 
-@asks()
+LIMITED = {"r": "Rank", "batch": "Batch", "max_length": "Max length", "max_completion_length": "Completion length"}
+
+
+@asks(*GRPO)
 def fit(
     price: Annotated[
         list[str] | None, typer.Option(help="Your own price as GPU=USD per hour, such as L4=0.75; repeatable.")
@@ -116,15 +152,16 @@ def fit(
     notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
-    name = f"{setting.model.id}, r = {setting.r}"
+    name, number = f"{setting.model.id}, r = {setting.r}", ""
+    if setting.question.training.gpus > 1:
+        number = f"each of {setting.question.training.gpus} x "
     if decisions.limits:
         usable, memory = units.memory_size(setting.answer.usable_bytes.expected), setting.row.memory
-        fits = (
-            f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
-        )
+        left = f"{units.spare(setting.row.spare)} of {usable} usable"
+        fits = f"{FIT_WORDS[setting.row.fit]} on {number}{setting.gpu.name}, {left}"
         rows = [
             {
-                "Largest value that fits": {"r": "Rank", "batch": "Batch", "max_length": "Max length"}[limit.option],
+                "Largest value that fits": LIMITED[limit.option],
                 "Certain": "none" if limit.surely is None else f"{limit.surely:,}",
                 "Expected": "none" if limit.expected is None else f"{limit.expected:,}",
                 "Note": limit.note,
@@ -134,9 +171,12 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    table(f"{name}: effect of one change (same tokens)", map(_knob_row, decisions.knobs), texts=2)
+    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
+    if decisions.several:
+        table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
     methods, notes = map(_method_row, decisions.methods), [decisions.sentence, *notes, RULE]
     table(f"{name}: three training methods", methods, notes=notes)
 
@@ -153,11 +193,22 @@ def _prices(options: list[str]) -> dict[str, float]:
     return prices
 
 
+def _flags(change: "Change") -> str:
+    """Return a change as options of the command line."""
+    spelled = {name: ("-r" if name == "r" else f"--{name.replace('_', '-')}", value) for name, value in change.items()}
+    return " ".join(
+        flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
+    )
+
+
+def _several_knob(card: "FittingCard") -> dict[str, str]:
+    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+
+
 def _knob_row(knob: "Knob") -> dict[str, str]:
-    flags = (f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items())
     return {
         "Change": knob.label,
-        "Option": " ".join(flags),
+        "Option": _flags(knob.change),
         "Memory": units.memory_change(knob.device_bytes),
         "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
         "Fit": FIT_WORDS.get(knob.fit, ""),
@@ -166,7 +217,7 @@ def _knob_row(knob: "Knob") -> dict[str, str]:
 
 def _gpu_row(card: "FittingCard") -> dict[str, str]:
     return {
-        "GPU": card.gpu,
+        "GPU": card.label,
         "Fit": FIT_WORDS.get(card.fit, ""),
         "Margin": units.spare(card.margin_bytes),
         "$ per hour": NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
@@ -205,15 +256,13 @@ def serving(as_json: Json = False, **options: Any) -> None:
     table("Published slow-down by an unmerged adapter", measured, texts=2)
 
 
-@asks("learning_rate")
+@asks("learning_rate", *GRPO)
 def export(
     format_name: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
-            "adapter-config, axolotl or llamafactory. By default the notebook for a file that ends in .ipynb, else the "
-            "script.",
+            help=f"{EVERY['format'].help} By default the notebook for a file that ends in .ipynb, else the script.",
         ),
     ] = None,
     use_case: Annotated[

@@ -100,6 +100,8 @@ DEFAULTS: dict[str, Any] = {
     "use_case": "instruction",
     **dict.fromkeys(("examples", "example_tokens", "longest_tokens", "epochs")),
     "measured_file": "",
+    "images": None,
+    "image_size": "",
     "forgetting": False,
     "preset": OPTIONS["targets"].default,
     "modules": [],

@@ -76,6 +76,8 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
 
 def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int) -> float:
     window = model.sliding_window
+    if "bidirectional" in kind.layer_type:  # a vision tower's
+        return min(length, window or length) if "window" in kind.layer_type else length
     if attention_of(kind, model, stack).holds_matrix:
         return length
     return window * (1 - window / (2 * length)) if kind.sliding and window and window < length else length / 2
@@ -231,9 +233,10 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def usd_of(duration: DurationEstimate | None, price: Price | None) -> Range | None:
-    """Return the cost of a training in US dollars: hours times price; None where one of the two is not known."""
-    return duration.total.times(price.usd_per_hour / 3600) if duration and price else None
+def usd_of(duration: DurationEstimate | None, price: Price | None, gpus: int = 1) -> Range | None:
+    """Return the cost of a training in US dollars: hours times price times number of GPUs; None where one of the first
+    two is not known."""
+    return duration.total.times(price.usd_per_hour * gpus / 3600) if duration and price else None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

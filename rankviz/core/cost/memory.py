@@ -294,12 +294,14 @@ class MemoryEstimate:
 
 
 class TrainedBytes(NamedTuple):
-    """Bytes per trainable parameter. temporary: Copies that one optimizer step makes and frees."""
+    """Bytes per trainable parameter. temporary: Copies that one optimizer step makes and frees. bucket: Buffers for the
+    exchange of gradients among several GPUs."""
 
     weight: float
     gradient: float
     optimizer: float
     temporary: float
+    bucket: float = 0.0
 
 
 def bytes_per_trained_parameter(stack: Stack, width: int) -> TrainedBytes:
@@ -329,7 +331,8 @@ class Moment(NamedTuple):
 class MemoryTerms:
     """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
     card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
-    size of its CUDA context. trained: Paths of modules trained in full."""
+    size of its CUDA context. trained: Paths of modules trained in full. tower: Bytes of a vision tower that stay until
+    its backward pass, and that it holds at its own fullest moment."""
 
     def __init__(
         self,
@@ -339,6 +342,7 @@ class MemoryTerms:
         usable_bytes: float | None,
         cards: str = "",
         trained: frozenset[str] = frozenset(),
+        tower: tuple[float, float] = (0.0, 0.0),
     ):
         assume, setup, habits, blocks = stack.assume, stack.setup, stack.habits, blocks_of(model, shape, stack)
         matrix = any(block.attention.holds_matrix for block in blocks)
@@ -362,7 +366,8 @@ class MemoryTerms:
         self.accumulates = setup.gradient_accumulation_steps > 1
         self.depth = max(1, shape.blocks)
         self.checkpoints = checkpoint_bytes(model, shape, stack)
-        self.masks = mask_bytes(blocks, stack)
+        self.masks = mask_bytes(blocks, stack) + tower[0]
+        self.tower = tower[1]
         # (bytes, bytes for each unit of r, and of the experts' rank) of each kind of block, and its gradients. Without
         # checkpointing all blocks keep theirs: `kept`, in the same form.
         each, nothing = [block.kept() for block in blocks], (0.0, 0.0, 0.0)
@@ -382,6 +387,8 @@ class MemoryTerms:
         self.in_windows = habits.windows_experts
         self.standing = _standing_bytes(model, shape, stack)
         self.merged = _merged_bytes(shape, stack)
+        # weights of other GPUs' shards, held while the loss is computed and while a block is (core.cost.cards)
+        self.gathered_at_loss = self.gathered = 0.0
         # of DoRA's norm in the forward pass: by tokens, and by weights
         self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
         slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
@@ -470,18 +477,22 @@ class MemoryTerms:
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
         temporaries = lora * self.adapter.temporary + full * self.saved.temporary
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
-        before = of_full + (of_lora if self.accumulates else 0.0)
-        moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
+        buckets = lora * self.adapter.bucket + full * self.saved.bucket
+        before = of_full + (of_lora if self.accumulates else 0.0) + buckets
+        moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full + buckets)]
+        if self.tower:
+            moments.append(Moment(self.tower, 0.0, self.dequantized + self.standing, of_lora + of_full + buckets))
         for loss in self.loss:
             logits = loss.logits
             if loss.cap is not None:
                 # of what is free when the first forward pass begins, without gradients and states
                 logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
-            moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
+            scratch = loss.scratch + self.standing + self.gathered_at_loss
+            moments.append(Moment(self.masks + kept + loss.activations, logits, scratch, before))
         ends = [(kept, before)]
         if not self.accumulates:
             ends = [(kept, before + of_lora / self.depth), (kept / self.depth, before + of_lora)]
-        scratch = self.merged + self.standing
+        scratch = self.merged + self.standing + self.gathered
         for fixed, slope, expert_slope, gradients in self.blocks:
             for others, made in ends:
                 block = self.masks + others + fixed + r * slope + expert_rank * expert_slope

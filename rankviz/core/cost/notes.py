@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction
@@ -24,10 +25,10 @@ from rankviz.core.cost.stack import (
     Stack,
     compute_dtype,
     forces_fp32,
-    moved_table,
     settled,
     stays_16_bit,
 )
+from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution
@@ -43,9 +44,10 @@ def in_fp32(where: str) -> str:
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
-    """Return a caution on truncated examples; None where no example is known to be longer than max_length."""
+    """Return a caution on truncated examples; None where no example is known to be longer than max_length, and with
+    images, which have a caution of their own."""
     data, limit = setup.data, setup.max_length
-    if data is None or not data.truncates(limit):
+    if data is None or setup.images is not None or not data.truncates(limit):
         return None
     named = zip(data.truncated_shares(limit), ("the examples", "all tokens"), strict=True)
     shares = [f"{math.ceil(100 * share - 1e-9)} % of {name}" for share, name in named if share < 1]
@@ -78,6 +80,7 @@ def question_notes(
             not setup.has_length
         ),
         **dict.fromkeys(data_notes(model, setup), True),
+        **dict.fromkeys(image_notes(model, setup), True),
         "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.": (
             setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth"
         ),
@@ -92,16 +95,52 @@ def question_notes(
             "transformers computes these blocks in plain torch, which takes gigabytes more at usual lengths."
         ): "conv1d" in model.refused_names,
         "Memory and time are for text only: the weights of the other tower are counted, its activations are not.": (
-            model.is_whole
+            model.is_whole and setup.images is None
         ),
     }
     return [sentence for sentence, applies in sentences.items() if applies]
 
 
+def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
+    """Yield notes on the images of an example: their tokens, what the tower computes, and a length that is too short;
+    none without images. setup: As predict.with_images returns it."""
+    if setup.images is None:
+        return
+    unsloth, rule, asked = setup.framework == "unsloth", model.image_processor, setup.image_size or ASSUMED_SIZE
+    image, (width, height) = seen_by(model, asked, unsloth=unsloth), sides_of(asked)
+    shrunk = ""
+    if (width, height) != (image.width, image.height):
+        shrunk = (
+            f', which Unsloth\'s collator first makes {image.width:,} x {image.height:,} (its resize="max" does not),'
+        )
+    yield (
+        f"An image of {width:,} x {height:,} pixels{shrunk} is {image.tokens:,} tokens and {image.marks} marks, so an "
+        f"example's images are {setup.image_tokens:,} tokens. Counted as {rule['processor']} of transformers 5.17 "
+        f"does, with values of {rule['values_of']}."
+    )
+    if image.patches:
+        yield (
+            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. No measured run has "
+            "images: its memory and time are counted from its layers, so the ranges are wide."
+        )
+    else:
+        yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
+    if "note" in rule:
+        yield Caution(rule["note"])
+    if setup.longest > setup.max_length:
+        yield Caution(
+            f"An example with its images has {setup.longest:,} tokens, above the maximum length of "
+            f"{setup.max_length:,}. Images cannot be truncated, so training would stop: raise the maximum length, or "
+            f"give fewer or smaller images. The estimate is for {setup.longest:,} tokens."
+        )
+    elif setup.data is None:
+        yield f"Every example counts as {setup.max_length:,} tokens with its images; give tokens per example for fewer."
+
+
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     """Yield notes on how the training data determine time and memory; none without data."""
     data = setup.data
-    if data is None:
+    if data is None or setup.grpo:
         return
     if data.mean_tokens is not None:
         padded, tokens = pads(setup.framework, model), setup.computed_tokens(model)
@@ -153,9 +192,10 @@ def unsloth_notes(
     moved = {r: memory for r, memory in ranks.items() if memory.base_weights < terms.base_weights}
     if moved:
         r, size = min(moved), memory_size(terms.embedding)
+        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"  # never a tied one
         where = f" at r = {r} and above" if len(moved) < len(ranks) else ""
         yield (
-            f"The card is short of room{where}, so Unsloth moves the {moved_table(model)} ({size}) to host memory. If "
+            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. If "
             f"it stayed on the card, memory at r = {r} would be {memory_size(moved[r].device + terms.embedding)}."
         )
     loading = {r: memory.while_loading for r, memory in ranks.items() if memory.fuller_while_loading}
@@ -164,6 +204,45 @@ def unsloth_notes(
         yield Caution(
             f"Loading takes {memory_size(max(loading.values()))}, more than training{where}, and decides whether it "
             "fits: rank, batch and length do not change it."
+        )
+
+
+STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
+"""Names of the strategies for several GPUs."""
+
+
+def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator[str]:
+    """Yield notes on several GPUs: what each holds, host memory, and the pace; none for one GPU."""
+    if several is None:
+        return
+    n, base = several.gpus, memory_size(several.base_bytes)
+    yield (
+        f"Memory is that of each of {n} GPUs with {STRATEGY_NAMES[setup.strategy]}; time and cost are those of all "
+        f"together. Batch size and accumulation are those of each: a step has {setup.rows_per_step:,} examples."
+    )
+    if setup.sharded:
+        where = f"in host memory, except for {base} of it" if setup.offload else f"divided, {base} on each GPU"
+        yield f"The base is {where}. While a block computes, a GPU gathers {memory_size(several.gathered_bytes)} of it."
+    else:
+        states = ", and the optimizer's states are too few to matter with LoRA" if setup.strategy == "zero2" else ""
+        yield f"Each GPU holds the whole base ({base}){states}: several GPUs save time, not memory."
+    if several.host_bytes:
+        low, most = memory_size(several.host_bytes.low), memory_size(several.host_bytes.high)
+        yield Caution(
+            f"Offload needs about {memory_size(several.host_bytes.expected)} of host memory: at least {low}, and up to "
+            f"{most} while the base is loaded."
+        )
+    if several.efficiency:
+        low, usual, most = (
+            f"{n * end:.1f}" for end in (several.efficiency.low, several.efficiency.expected, several.efficiency.high)
+        )
+        yield (
+            f"{n} GPUs do {low} to {most} times the work of one, {usual} expected. The range is that of measured "
+            "connections between GPUs, from an old mainboard to NVLink."
+        )
+    if setup.strategy == "fsdp" and setup.quantized and setup.optim == "paged_adamw_8bit":
+        yield Caution(
+            "With FSDP and a quantized base, paged_adamw_8bit stops when a checkpoint is saved. Choose another."
         )
 
 

@@ -24,7 +24,7 @@ from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
 from rankviz.figures import X_LABELS, memory_figure, parameters_figure
-from rankviz.options import DATA
+from rankviz.options import DATA, IMAGES
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
@@ -36,9 +36,9 @@ from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
-TYPED = ("modules", "parts", "length", *DATA)
+TYPED = ("modules", "parts", "length", *DATA, "images")
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
-FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
+FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework", *IMAGES)
 SECTION_HEIGHT = 340
 COLAB = "colab"
 OPEN_COLAB = (
@@ -204,7 +204,7 @@ def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     has_towers = unsloth and offers_text_only(spec)
     text_only = values["text_only"] and has_towers
     has_parts = unsloth and spec.tower == "whole model" and not text_only
-    own_class = unsloth and not has_parts
+    own_class, sees = unsloth and not has_parts, spec.image_processor is not None and not text_only
     # What is hidden must not count.
     parts = values["parts"] if has_parts and values["parts"] is not None else DEFAULTS["parts"]
     unsloth_class = (values if own_class else DEFAULTS)["unsloth_class"]
@@ -224,6 +224,8 @@ def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
+        images=gr.Number(values["images"] if sees else None, visible=sees),
+        image_size=gr.Textbox(values["image_size"] if sees else "", visible=sees),
     )
 
 
