@@ -89,7 +89,7 @@ class Advice(Operations):
         setting = None
         if plan:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
-            wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
+            wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
         notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
         return AdviceAnswer(

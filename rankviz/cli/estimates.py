@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.estimates import estimate_json
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -25,8 +25,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.lora.notes import experts_at
+from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
@@ -71,31 +70,14 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
-    model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
+    ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
-        [_row(rank, answer) for rank in ranks],
+        answer.title,
+        map(answer.texts, ranks),
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
-
-
-def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
-    memory = rank.memory
-    return {
-        "r": str(rank.r),
-        "alpha": f"{rank.lora_alpha:g}",
-        "Trainable": f"{rank.adapter_parameters:,}",
-        "Share": f"{100 * answer.share(rank):.3f} %",
-        "File": units.file_size(rank.adapter_bytes),
-        "Memory (nvidia-smi)": memory_span(memory),
-        "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.cost and rank.cost.usd),
-        "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
-        "Experts": experts_at(answer.estimate.plan, rank.r) or "",
-        "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
-    }
 
 
 @asks()

@@ -76,7 +76,7 @@ class Setting:
             return None
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.epochs * setup.data.examples / setup.rows_per_step
+            steps = setup.data.num_train_epochs * setup.data.examples / setup.rows_per_step
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":

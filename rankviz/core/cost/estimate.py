@@ -88,7 +88,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
         left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
