@@ -22,6 +22,7 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import brief
 from rankviz.core.runs.words import made_of
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
@@ -38,6 +39,8 @@ WIDE = ("unsloth", "all-linear", "attention")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdviceAnswer:
     """The advice for one model, with the cost of the advised adapter."""
+
+    __repr__ = brief
 
     model_id: str
     advice: RankAdvice

@@ -49,7 +49,7 @@ SHOWN_RANKS = 16
 """Most ranks in the repr of an answer."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EstimateAnswer:
     """An estimate with the measurements that support it. Its repr is a table that fits a screen."""
 

@@ -74,12 +74,11 @@ def serve(
 
 def run() -> None:
     """Run the command that this process's arguments name."""
-    # While a shell completes a line, the line is in the environment.
-    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
-    first = (line.split() if "_RANKVIZ_COMPLETE" in os.environ else sys.argv)[1:2]
+    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")  # that a shell is to complete
+    first = (line.split() if line else sys.argv)[1:2]
     names = () if first == ["--version"] else [name for name in first if name in COMMANDS] or COMMANDS
     try:
-        app(names)(standalone_mode=False)
+        app(names)(prog_name="rankviz", standalone_mode=False)
     except typer.exceptions.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)

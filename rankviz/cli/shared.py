@@ -38,14 +38,30 @@ _CHANGED = (
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
+def offered(option: Option, typed: str) -> list[str]:
+    """Return the values of an option that begin with the typed text, for the completion of a shell."""
+    values = option.choices
+    if option.name in ("model", "gpu"):
+        from rankviz.api import Api
+
+        api = Api()
+        values = [row.id for row in (api.models.all() if option.name == "model" else api.workspace.gpus)]
+    return [value for value in values if value.lower().startswith(typed.lower())]
+
+
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
+    offers = option.choices or option.name in ("model", "gpu")
+    more = {
+        "help": option.description,
+        "autocompletion": (lambda incomplete: offered(option, incomplete)) if offers else None,
+    }
     if option.name in ("model", "adapter"):
-        kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
+        kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:
         flags = option.flags or (("--" + option.name.replace("_", "-"),) if option.kind is bool else ())
         kind = {str | float: str, str | float | None: str | None}.get(option.kind, option.kind)
-        kind, default = Annotated[kind, Flag(*flags, help=option.description)], option.default
+        kind, default = Annotated[kind, Flag(*flags, **more)], option.default
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

@@ -19,7 +19,7 @@ from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, WholeRangeJSON
+from rankviz.core.quantity import Range, WholeRangeJSON, brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -504,6 +504,8 @@ def _lowers_most(known: Sequence[Knob]) -> Knob | None:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitAnswer:
     """All decisions about one setting."""
+
+    __repr__ = brief
 
     setting: Setting
     limits: tuple[Limit, ...]

@@ -2,11 +2,20 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
 
 ROUNDING = 1e-9
 """Relative difference up to which ends in the wrong order count as rounding and are swapped."""
+BRIEF = 80
+"""Most characters of a field in a brief repr."""
+
+
+def brief(answer: Any) -> str:
+    """Return a repr that fits a screen: the fields of a dataclass that are short."""
+    texts = {each.name: repr(getattr(answer, each.name)) for each in fields(answer)}
+    short = [f"{name}={text}" for name, text in texts.items() if len(text) <= BRIEF]
+    return f"{type(answer).__name__}({', '.join([*short, '…'])})"
 
 
 class RangeJSON(TypedDict):

@@ -17,7 +17,7 @@ from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, by_level
+from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -58,6 +58,8 @@ class RankEstimate:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """Answer to a question: estimates at all its ranks."""
+
+    __repr__ = brief
 
     model: ModelSpec
     question: Question
