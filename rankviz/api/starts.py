@@ -26,7 +26,6 @@ from rankviz.core.runs.request import (
 )
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
-from rankviz.settings import paid_limits
 from rankviz.store import durable
 from rankviz.store.ownership import ANYWHERE, WantedEngine
 
@@ -171,6 +170,8 @@ class Starts(Operations):
     def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
+        from rankviz.settings import paid_limits
+
         is_paid = not self._usable(there).is_limited
         limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
         check_setting_limits(
@@ -185,6 +186,8 @@ class Starts(Operations):
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
         """Check that runs could start at a destination; a RankVizError says what to change. The runs may be resumed,
         added or imported, so they need not have the same settings."""
+        from rankviz.settings import paid_limits
+
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits

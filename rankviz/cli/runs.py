@@ -11,7 +11,6 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import cost_json
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -29,7 +28,6 @@ from rankviz.cli.shared import (
     table,
     write_plot,
 )
-from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -90,6 +88,7 @@ def training(run: "RunRecord") -> str:
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     """Return the JSON of `rankviz sweep --json`: runs, fast curves, forecast and decision (None while fewer than two
     ranks have finished), the better of two learning rates of a rank, the decision by each score, and cost."""
+    from rankviz.api.engines import cost_json
     from rankviz.core.forecast.decision import decision_json
     from rankviz.core.forecast.quick_look import bent_json
 
@@ -117,6 +116,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
 
 def print_sweep(api: Api, sweep_id: str) -> None:
     """Print a sweep's runs, fast curves and forecast as tables, and errors, cost, decisions and verdicts as text."""
+    from rankviz.cli.studies import print_bent
     from rankviz.verdict import sentences
 
     sweep = api.runs.sweep(sweep_id)

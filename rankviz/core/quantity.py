@@ -1,7 +1,7 @@
 """Ranges of figures that are not known exactly (low, expected, high), and notes by level."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
@@ -12,10 +12,14 @@ BRIEF = 80
 
 
 def brief(answer: Any) -> str:
-    """Return a repr that fits a screen: the fields of a dataclass that are short."""
-    texts = {each.name: repr(getattr(answer, each.name)) for each in fields(answer)}
-    short = [f"{name}={text}" for name, text in texts.items() if len(text) <= BRIEF]
-    return f"{type(answer).__name__}({', '.join([*short, '…'])})"
+    """Return a repr of a dataclass that fits a screen: of long fields only the type or the number of items."""
+    texts = []
+    for each in fields(answer):
+        text = repr(value := getattr(answer, each.name))
+        if len(text) > BRIEF:
+            text = f"<{len(value)} items>" if isinstance(value, Sized) else f"{type(value).__name__}(…)"
+        texts.append(f"{each.name}={text}")
+    return f"{type(answer).__name__}({', '.join(texts)})"
 
 
 class RangeJSON(TypedDict):

@@ -61,8 +61,9 @@ class Question:
         given: dict[type, dict[str, Any]] = {home: {} for home in homes.values()}
         for name, value in settings.items():
             if name not in homes:
-                like = [each for each in homes if len(name) > 2 and name.rstrip("s") in each] or sorted(homes)
-                raise InvalidSettingError(f"No setting {quoted(name)}. Did you mean {' or '.join(like)}?")
+                like = [each for each in homes if len(name) > 2 and name.rstrip("s") in each]
+                hint = f"Did you mean {' or '.join(like)}?" if like else f"The settings are {', '.join(sorted(homes))}."
+                raise InvalidSettingError(f"No setting {quoted(name)}. {hint}")
             given[homes[name]][name] = value
         data = TrainingData(**given[TrainingData]) if given[TrainingData] else None
         training = TrainingSetup(data=data, **given[TrainingSetup])
