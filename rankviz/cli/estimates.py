@@ -62,11 +62,10 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     api = Api()
     answer = api.estimates.estimate(question)
     if plot:
-        from rankviz.figures import memory_figure, memory_info
+        from rankviz.figures import memory_figure
 
-        info = memory_info(answer.estimate)
-        title = f"Memory by component and rank: {answer.estimate.model.id}"
-        write_plot(plot, memory_figure(info), title, f"{info.source} {in_words(answer.basis)}")
+        drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
+        write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})

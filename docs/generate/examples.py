@@ -1,0 +1,34 @@
+"""Examples in docs/tour.md: commands with their output, as it must read now."""
+
+import io
+import os
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+EXAMPLES = {
+    "images": (
+        "What does a photo cost in training?",
+        "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
+    ),
+}
+"""Question and command, by the name of the generated block."""
+SHOWN = {"images": (" ", "Qwen", "- An image", "- The vision", "- Time is")}
+"""Beginnings of the lines that are shown, where the output is long."""
+
+
+def examples() -> dict[str, str]:
+    """Text of each example by the name of its block."""
+    from rankviz.cli.commands import app
+
+    texts, command = {}, app()
+    with TemporaryDirectory() as home, patch.dict(os.environ, {"RANKVIZ_HOME": home, "COLUMNS": "118"}):
+        for name, (question, line) in EXAMPLES.items():
+            printed = io.StringIO()
+            with redirect_stdout(printed), redirect_stderr(printed):
+                command(shlex.split(line)[1:], standalone_mode=False)
+            starts = SHOWN.get(name, ("",))
+            output = "\n".join(each.rstrip() for each in printed.getvalue().splitlines() if each.startswith(starts))
+            texts[f"example {name}"] = f"**{question}**\n\n```console\n$ {line}\n{output}\n```"
+    return texts
