@@ -83,7 +83,7 @@ def test_the_image_has_all_that_it_copies():
 
 def test_an_image_for_the_cpu_is_not_built_without_pytorch_for_the_cpu():
     environment = {"TRAINER": "cpu", "TORCH_INDEX": "", "PATH": ""}
-    run = subprocess.run(["sh", "-c", instructions("RUN")[0]], env=environment, capture_output=True, text=True)
+    run = subprocess.run(["/bin/sh", "-c", instructions("RUN")[0]], env=environment, capture_output=True, text=True)
 
     assert (1, True) == (run.returncode, run.stderr.startswith("TRAINER=cpu needs --build-arg TORCH_INDEX"))
 

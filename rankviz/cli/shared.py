@@ -38,15 +38,14 @@ _CHANGED = (
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
-def offered(option: Option, typed: str) -> list[str]:
-    """Return the values of an option that begin with the typed text, for the completion of a shell."""
-    values = option.choices
-    if option.name in ("model", "gpu"):
-        from rankviz.api import Api
+def offered(option: Option) -> Sequence[str]:
+    """Return the values that a shell may complete for an option."""
+    if option.name not in ("model", "gpu"):
+        return option.choices
+    from rankviz.api import Api
 
-        api = Api()
-        values = [row.id for row in (api.models.all() if option.name == "model" else api.workspace.gpus)]
-    return [value for value in values if value.lower().startswith(typed.lower())]
+    api = Api()
+    return [row.id for row in (api.models.all() if option.name == "model" else api.workspace.gpus)]
 
 
 def as_flag(option: Option) -> Parameter:
@@ -54,7 +53,7 @@ def as_flag(option: Option) -> Parameter:
     offers = option.choices or option.name in ("model", "gpu")
     more = {
         "help": option.description,
-        "autocompletion": (lambda incomplete: offered(option, incomplete)) if offers else None,
+        "autocompletion": (lambda: offered(option)) if offers else None,
     }
     if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(**more)], Parameter.empty
