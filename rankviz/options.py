@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import Parameter, cleandoc, signature
-from typing import Any
+from typing import Any, get_args
 
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
 from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -79,6 +79,7 @@ _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
 _TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
+_STRATEGY_HELP = "Over several GPUs: ddp (copies of all), zero2 (states divided), fsdp or zero3 (base divided too)."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
@@ -127,6 +128,9 @@ _TRAINING = (
     Option("optim", str, "adamw_8bit", "", choices=setup.OPTIMIZERS),
     Option("checkpointing", str, "unsloth", "", "gradient_checkpointing", choices=setup.CHECKPOINTING),
     Option("loss_path", str, "fused", "", choices=setup.LOSS_PATHS),
+    Option("gpus", int, 1, "GPUs of one machine that train together, each with this batch.", high=setup.MAX_GPUS),
+    Option("strategy", str, "ddp", _STRATEGY_HELP, choices=setup.STRATEGIES),
+    Option("offload", bool, False, "Keep the shards of fsdp or zero3 in host memory."),
     Option("tokens", int | None, None, "Tokens to train on, instead of steps.", high=setup.MAX_TRAINING_TOKENS),
     Option(
         "steps",
@@ -157,6 +161,23 @@ _DATA = (
         MAX_EPOCHS,
     ),
 )
+_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
+_GRPO = (
+    Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
+    Option("max_prompt_length", int, 512, "With grpo: tokens of the longest prompt.", high=setup.MAX_LENGTH),
+    Option("max_completion_length", int, 512, "With grpo: tokens of the longest completion.", high=setup.MAX_LENGTH),
+    Option(
+        "vllm_mode",
+        str,
+        "colocate",
+        "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers).",
+        choices=get_args(setup.VllmMode),
+    ),
+    Option("vllm_gpu_memory_utilization", float | None, None, _UTILIZATION_HELP, high=1),
+    Option("vllm_enable_sleep_mode", bool, False, "Colocated vLLM frees memory during updates (Unsloth: standby)."),
+    Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
+)
+_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
@@ -200,8 +221,10 @@ _ANSWERS = (
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
 )
-OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES)}
+GRPO = (_METHOD.name, *(each.name for each in _GRPO))
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+SEVERAL = ("gpus", "strategy", "offload")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
 """Options of a question, and the further options of other operations."""
@@ -305,7 +328,13 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    return replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
+    grpo, method = _fields(options, _GRPO), options.get("method", "sft")
+    one_of(method, "method", _METHOD.choices)
+    extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
+    if extra:
+        raise InvalidSettingError(f"{', '.join(extra)} belong to GRPO. Add method grpo, or leave them out.")
+    made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
+    return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

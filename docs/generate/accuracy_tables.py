@@ -37,11 +37,31 @@ def scores_table(scores: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def unusable_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    reasons = Counter((row["group"], row["reason"]) for row in rows if row["predicted_bytes"] is None)
+def unusable_table(rows: Sequence[Mapping[str, Any]], *, every: bool = False) -> str:
+    """every: True for rows with a prediction too."""
+    reasons = Counter((row["group"], row["reason"]) for row in rows if every or row["predicted_bytes"] is None)
     return table(
         ["Source", "Rows", "Reason"],
         [[group, str(count), reason or "not known"] for (group, reason), count in sorted(reasons.items())],
+    )
+
+
+def aside_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows that are not counted, by source and reason, with the errors of those that have a prediction."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["scored"]:
+            continue
+        errors = reasons.setdefault((row["group"], row["reason"] or "not known"), [])
+        errors.append(
+            signed_percent(row["predicted_bytes"] / row["measured_bytes"] - 1) if row["predicted_bytes"] else ""
+        )
+    return table(
+        ["Source", "Rows", "Reason", "Errors"],
+        [
+            [group, str(len(errors)), reason, ", ".join(filter(None, errors))]
+            for (group, reason), errors in sorted(reasons.items())
+        ],
     )
 
 

@@ -58,13 +58,23 @@ def validate(
         table("Peak memory: each source predicted without its own rows", [score.texts() for score in scores])
     rows = [score.texts() for score in (*report.groups, *([report.overall] if report.overall else []))]
     table("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), rows)
+    if report.grpo:
+        table("GRPO: memory of the trainer at the longest length that fitted", [each.texts() for each in report.grpo])
     for title, time in (("Time, each source unseen", unseen and unseen.time), ("Time", report.time)):
         if time:
             print(
                 f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
                 f"{percent(time.inside_range)} inside the range."
             )
-    if missing := [row for row in report.rows if row.reason and row.predicted_bytes is None]:
+    if several := report.several:
+        scores = (*several.origins, several.overall)
+        table("Several GPUs: peak memory of each, by source", [score.texts() for score in scores])
+        if several.time:
+            print(
+                f"Several GPUs, time: {several.time.rows} rows, mean error {percent(several.time.mean_abs_error)}, "
+                f"{percent(several.time.inside_range)} inside the range."
+            )
+    if missing := [row for row in (*report.rows, *report.several_rows) if row.reason and row.predicted_bytes is None]:
         rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
         table(f"{counted(len(rows), 'row')} without a prediction", rows)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Literal, TypedDict
@@ -14,7 +14,7 @@ from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
@@ -37,8 +37,11 @@ TRAINING = {
     "optim": "optim",
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
+    **{name: name for name in ("gpus", "strategy", "offload")},
 }
 """Field of TrainingSetup by the name of its option."""
+GRPO = {each.name for each in fields(Grpo)}
+"""Options of GRPO, by the names of its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Setting:
             return None
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.num_train_epochs * setup.data.examples / setup.rows_per_step
+            steps = setup.data.num_train_epochs * setup.data.examples / setup.examples_per_step
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
@@ -94,9 +97,11 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
 def changed(question: Question, change: Change) -> Question:
     """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
-    for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
+    if of_grpo := {name: value for name, value in change.items() if name in GRPO}:
+        training["grpo"] = replace(question.training.grpo, **of_grpo)
+    for name, given, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
-            training |= {field: change[name], other: None}
+            training |= {given: change[name], other: None}
     after = replace(question, training=replace(question.training, **training))
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
@@ -200,9 +205,19 @@ def _changes(start: Setting) -> Iterator[Labelled]:
             yield f"r = {step}", {"r": step}, False
     if target_change := _target_change(start):
         yield target_change
-    if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
+    if grpo := training.grpo:
+        most = grpo.max_completion_length
+        yield f"twice the completion, {2 * most:,} tokens", {"max_completion_length": 2 * most}, False
+        if most > 1:
+            yield f"half the completion, {most // 2:,} tokens", {"max_completion_length": most // 2}, False
+        if grpo.vllm_mode == "colocate" and not grpo.vllm_enable_sleep_mode:
+            yield "vLLM that sleeps during updates", {"vllm_enable_sleep_mode": True}, True
+        if grpo.vllm_mode != "none":
+            change = {"vllm_mode": "none", "vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
+            yield "transformers instead of vLLM", change, True
+    elif training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
-    if length // 2 > training.image_tokens:
+    if length // 2 > training.image_tokens and not grpo:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
@@ -252,7 +267,12 @@ def _target_change(start: Setting) -> Labelled | None:
 
 LENGTH_STEP = 64
 """Step in tokens to which longer lengths are rounded down, since estimates are not exact to a token."""
-LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
+LIMIT_LABELS = {
+    "r": "r = {:,}",
+    "batch": "a batch of {:,}",
+    "max_length": "a length of at most {:,} tokens",
+    "max_completion_length": "completions of at most {:,} tokens",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,13 +296,19 @@ def limits(start: Setting) -> tuple[Limit, ...]:
         full_rows = setting(start.model, question, start.gpu, start.assumptions)
     batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
-    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, "max_length", lengths)
+    of_length = ("max_length", lengths)
+    if training.grpo:
+        of_length = ("max_completion_length", max(1, lengths - training.grpo.max_prompt_length))
+    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, *of_length)
 
 
 def _limit(start: Setting, option: str, ceiling: int) -> Limit:
+    grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
+
     @cache
     def ask(n: int) -> Setting:
-        return start.with_change({option: n})
+        whole_groups = {"accum": grpo.num_generations // math.gcd(n, grpo.num_generations)} if grpo else {}
+        return start.with_change({option: n} | (whole_groups if option == "batch" else {}))
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
@@ -294,14 +320,15 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     one, note = ask(1), ""
     # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
     step = largest(lambda n: ask(n).row.memory.base_weights - one.row.memory.base_weights, 1, ceiling)
-    ends = sorted({0, step, *([OFFLOAD_MIN_LENGTH - 1] if option == "max_length" else []), ceiling})
+    shortest = OFFLOAD_MIN_LENGTH - 1 - (grpo.max_prompt_length if grpo else 0)
+    ends = sorted({0, step, *([shortest] if is_length and 0 < shortest < ceiling else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
         one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
         note = f"{one_in_words} does not fit: {needed}, {usable} usable"
-    if option == "max_length":
+    if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
@@ -338,7 +365,7 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
         return None
     training, more = start.question.training, []
     if training.per_device_train_batch_size > 1:
-        more.append(_batch(1, training.rows_per_step))
+        more.append(_batch(1, training.rows_per_step // training.gpus))
     for limit in known_limits:
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
@@ -353,7 +380,8 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU with the estimate of this setting and its price. reason: Why the setting cannot run on this GPU."""
+    """One GPU, or several alike, with the estimate of this setting and its price. reason: Why the setting cannot run on
+    this GPU."""
 
     gpu_id: str
     gpu: str
@@ -366,11 +394,24 @@ class FittingCard:
     price_checked: str | None
     seconds: Range | None = None
     usd: Range | None = None
+    gpus: int = 1
+    change: Change = field(default_factory=dict)
+    """Changes of the setting with which it runs on several GPUs, by option; empty for the setting as it is."""
+
+    @property
+    def label(self) -> str:
+        """Name with the number of GPUs and with the changes: "2 x RTX 4090, FSDP with offload (TRL)"."""
+        name = f"{self.gpus} x {self.gpu}" if self.gpus > 1 else self.gpu
+        return f"{name}, FSDP{' with offload' * self.change['offload']} (TRL)" if self.change else name
 
 
-def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
+def cards(
+    start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float], change: Change | None = None
+) -> tuple[FittingCard, ...]:
     """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
-    USD/hour."""
+    USD/hour. change: Changes with which it runs on several GPUs."""
+    change = keeping_tokens(start.question, change or {})
+    asked = changed(start.question, change)
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -384,18 +425,51 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             usd_per_hour=price and price.usd_per_hour,
             provider=price and price.provider,
             price_checked=price and price.checked,
+            gpus=asked.training.gpus,
+            change=change,
         )
         try:
-            row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
+            row = setting(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).row
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
-        paid = usd_of(row.duration, price)
+        paid = usd_of(row.duration, price, card.gpus)
         return replace(card, fit=row.fit, margin_bytes=row.spare, seconds=seconds, usd=paid)
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
     return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
+
+
+NUMBERS = (2, 4, 8)
+"""Numbers of GPUs of one machine to try."""
+
+
+def several(
+    start: Setting, alone: Sequence[FittingCard], gpus: Sequence[Gpu], prices: Mapping[str, float]
+) -> tuple[FittingCard, ...]:
+    """Return the fewest GPUs of each kind on which this setting fits with FSDP, and fewer with offload, by cost; empty
+    where it fits on the chosen GPU. alone: Result of cards(). The batch is the same; where it divides, the accumulation
+    shrinks with the number of GPUs, so that a step has the same examples."""
+    training = start.question.training
+    if start.row.fit in FITTING or training.gpus > 1 or training.grpo:
+        return ()
+    left = {card.gpu_id for card in alone if card.fit not in FITTING}
+    found: list[FittingCard] = []
+    accumulation = training.gradient_accumulation_steps
+    for offload in (False, True):
+        remaining = set(left)
+        for n in NUMBERS:
+            if offload:
+                remaining -= {card.gpu_id for card in found if card.gpus <= n}
+            change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
+            change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
+            change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
+            tried = cards(start, [gpu for gpu in gpus if gpu.id in remaining], prices, change)
+            fitting = [card for card in tried if card.fit in FITTING]
+            found += fitting
+            remaining -= {card.gpu_id for card in fitting}
+    return tuple(sorted(found, key=lambda card: card.usd.expected if card.usd else math.inf))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -421,12 +495,15 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow. Full
+    fine-tuning is not estimated for several GPUs."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
-    full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    dtype, memory, duration = full
-    left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
-    rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
+    training, rows = start.question.training, []
+    if training.gpus == 1 and not training.grpo:  # GRPO needs a reference model and another engine
+        full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
+        dtype, memory, duration = full
+        left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
+        rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None
@@ -440,7 +517,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             name=name,
             label=label,
             precision=precision,
-            chosen=name != "full" and precision == start.question.training.precision,
+            chosen=name != "full" and precision == training.precision,
             trained_parameters=parameters,
             saved_bytes=size,
             saved_exact=name != "full",
@@ -448,7 +525,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
             seconds=duration and duration.total,
-            usd=usd_of(duration, answer.price),
+            usd=usd_of(duration, answer.price, training.gpus),
         )
         for name, label, precision, parameters, size, memory, duration, left in rows
     )
@@ -512,6 +589,8 @@ class FitAnswer:
     smallest: Knob | None
     """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
     cards: tuple[FittingCard, ...]
+    several: tuple[FittingCard, ...]
+    """Several GPUs of one kind on which the setting fits, cheapest first; empty where it fits on the chosen one."""
     methods: tuple[Method, ...]
 
     @property
@@ -550,13 +629,14 @@ def decide(
         if each.id in own:
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
-    known_limits, priced = limits(start), knobs(start)
+    known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
     return FitAnswer(
         setting=start,
         limits=known_limits,
         knobs=priced,
         smallest=smallest_change(start, priced, known_limits),
-        cards=cards(start, gpus, own),
+        cards=alone,
+        several=several(start, alone, gpus, own),
         methods=methods(start),
     )
 
@@ -566,7 +646,8 @@ RangeJSON, KnobJSON = shape(Range), shape(Knob)
 
 class FitJSON(TypedDict):
     """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
-    US dollars than before), and the GPUs and methods that fit."""
+    US dollars than before), and the GPUs and methods that fit. `several_gpus` names several GPUs of one kind on which
+    it fits with FSDP, where it does not fit on the chosen one; `change` has the options for that."""
 
     model_id: str
     r: int
@@ -586,6 +667,7 @@ class FitJSON(TypedDict):
     rule: str
     cheapest_gpu: str | None
     gpus: list[shape(FittingCard)]
+    several_gpus: list[shape(FittingCard)]
     methods: list[shape(Method)]
     notes: list[str]
 
@@ -613,6 +695,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
         gpus=decided.cards,
+        several_gpus=decided.several,
         methods=decided.methods,
         notes=[*filter(None, [truncation(setup)]), *image_notes(answer.model, setup)],
     )

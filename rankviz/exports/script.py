@@ -150,6 +150,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "colab": colab,
         "recipe": recipe,
         "setup": setup,
+        "grpo": setup.grpo,
         "lora": lora,
         "plan": plan,
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
@@ -167,6 +168,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "checkpointed": setup.gradient_checkpointing != "none",
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": raised,
+        "on_host": setup.quantized and setup.strategy == "fsdp",
         "max_length": setup.max_length,
         "target_modules": json.dumps(recipe.target_modules),
         "target_parameters": recipe.target_parameters and json.dumps(recipe.target_parameters),
@@ -181,7 +183,8 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "tokens": TOKENS,
         "counted": counted and f" RankViz counts {counted}.",
     }
-    _, *steps = HEADING.split(templates().get_template("train.py.jinja").render(**values))
+    template = templates().get_template("grpo.py.jinja" if setup.grpo else "train.py.jinja")
+    _, *steps = HEADING.split(template.render(**values))
     return list(zip(steps[::2], steps[1::2], strict=True))
 
 

@@ -1,12 +1,15 @@
 """Estimates one model and set-up at several ranks: exact adapter sizes, and ranges of memory, time and cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
+from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -50,6 +53,8 @@ class RankEstimate:
     spare: Range | None
     """Usable bytes of the card minus the peak that nvidia-smi shows in loading and training; negative where memory is
     short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
+    rollout: Mapping[str, Any] | None = None
+    """With GRPO, memory and time of the trainer and of generation, by the keys of RolloutJSON."""
 
     @property
     def margin_bytes(self) -> int | None:
@@ -74,6 +79,8 @@ class Estimate:
     """Attention kernel that holds the most memory (see core.cost.shapes); None for a model without attention."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
+    several_gpus: SeveralGpus | None = None
+    """Division over several GPUs; `ranks` then has the memory of each, and time and cost of all. None for one GPU."""
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
@@ -93,11 +100,16 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
+        rollout = None
+        if setup.grpo:
+            memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)
         left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
-            bands = (smallest.fullest_band, memory.fullest_band, largest.fullest_band)
             ends = (usable.low, usable.expected, usable.high)
+            if setup.grpo:
+                smallest, largest = (with_rollout(*each)[0] for each in zip(elsewhere, (r, r), ends[::2], strict=True))
+            bands = (smallest.fullest_band, memory.fullest_band, largest.fullest_band)
             least = min(end - band.high for end, band in zip(ends, bands, strict=True))
             most = max(usable.low - bands[0].low, usable.high - bands[2].low)
             left = Range(min(least, left.expected), left.expected, max(most, left.expected))
@@ -110,9 +122,10 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            usd=usd_of(duration, price),
+            usd=usd_of(duration, price, setup.gpus),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
+            rollout=rollout,
         )
 
     ranks = tuple(at(r) for r in question.ranks)
@@ -132,7 +145,10 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *attention_notes(predicted),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
+            *several_notes(predicted.several, setup),
+            *(grpo_notes(predicted, ranks[0].r, usable and usable.expected) if setup.grpo else ()),
         ),
+        several_gpus=predicted.several,
     )
 
 
@@ -178,7 +194,7 @@ RangeJSON = shape(Range)
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
     expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
-    memory minus the expected peak that nvidia-smi shows, in loading or training."""
+    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: with GRPO alone."""
 
     r: int
     lora_alpha: float
@@ -197,12 +213,14 @@ class RankJSON(TypedDict):
     usd: RangeJSON | None
     fit: Fit | None
     margin_bytes: int | None
+    rollout: NotRequired[RolloutJSON]
 
 
 class EstimateJSON(TypedDict):
     """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
     math or eager; the last two hold a matrix of length × length for each head. `images`: one image as the model gets
-    it, null without images. `warnings` are the most important notes."""
+    it, null without images. `warnings` are the most important notes. `several_gpus` is null for one GPU; for several,
+    memory and margin are those of each, time and cost those of all together."""
 
     model_id: str
     total_parameters: int
@@ -221,6 +239,7 @@ class EstimateJSON(TypedDict):
     ranks: list[RankJSON]
     notes: list[str]
     warnings: list[str]
+    several_gpus: shape(SeveralGpus) | None
 
 
 class CalibrationJSON(TypedDict):
@@ -272,4 +291,5 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
+        rollout=rank.rollout and as_answer(RolloutJSON, None, **rank.rollout),
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction
@@ -24,7 +25,6 @@ from rankviz.core.cost.stack import (
     Stack,
     compute_dtype,
     forces_fp32,
-    moved_table,
     settled,
     stays_16_bit,
 )
@@ -140,7 +140,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     """Yield notes on how the training data determine time and memory; none without data."""
     data = setup.data
-    if data is None:
+    if data is None or setup.grpo:
         return
     if data.mean_tokens is not None:
         padded, tokens = pads(setup.framework, model), setup.computed_tokens(model)
@@ -192,9 +192,10 @@ def unsloth_notes(
     moved = {r: memory for r, memory in ranks.items() if memory.base_weights < terms.base_weights}
     if moved:
         r, size = min(moved), memory_size(terms.embedding)
+        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"  # never a tied one
         where = f" at r = {r} and above" if len(moved) < len(ranks) else ""
         yield (
-            f"The card is short of room{where}, so Unsloth moves the {moved_table(model)} ({size}) to host memory. If "
+            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. If "
             f"it stayed on the card, memory at r = {r} would be {memory_size(moved[r].device + terms.embedding)}."
         )
     loading = {r: memory.while_loading for r, memory in ranks.items() if memory.fuller_while_loading}
@@ -203,6 +204,45 @@ def unsloth_notes(
         yield Caution(
             f"Loading takes {memory_size(max(loading.values()))}, more than training{where}, and decides whether it "
             "fits: rank, batch and length do not change it."
+        )
+
+
+STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
+"""Names of the strategies for several GPUs."""
+
+
+def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator[str]:
+    """Yield notes on several GPUs: what each holds, host memory, and the pace; none for one GPU."""
+    if several is None:
+        return
+    n, base = several.gpus, memory_size(several.base_bytes)
+    yield (
+        f"Memory is that of each of {n} GPUs with {STRATEGY_NAMES[setup.strategy]}; time and cost are those of all "
+        f"together. Batch size and accumulation are those of each: a step has {setup.rows_per_step:,} examples."
+    )
+    if setup.sharded:
+        where = f"in host memory, except for {base} of it" if setup.offload else f"divided, {base} on each GPU"
+        yield f"The base is {where}. While a block computes, a GPU gathers {memory_size(several.gathered_bytes)} of it."
+    else:
+        states = ", and the optimizer's states are too few to matter with LoRA" if setup.strategy == "zero2" else ""
+        yield f"Each GPU holds the whole base ({base}){states}: several GPUs save time, not memory."
+    if several.host_bytes:
+        low, most = memory_size(several.host_bytes.low), memory_size(several.host_bytes.high)
+        yield Caution(
+            f"Offload needs about {memory_size(several.host_bytes.expected)} of host memory: at least {low}, and up to "
+            f"{most} while the base is loaded."
+        )
+    if several.efficiency:
+        low, usual, most = (
+            f"{n * end:.1f}" for end in (several.efficiency.low, several.efficiency.expected, several.efficiency.high)
+        )
+        yield (
+            f"{n} GPUs do {low} to {most} times the work of one, {usual} expected. The range is that of measured "
+            "connections between GPUs, from an old mainboard to NVLink."
+        )
+    if setup.strategy == "fsdp" and setup.quantized and setup.optim == "paged_adamw_8bit":
+        yield Caution(
+            "With FSDP and a quantized base, paged_adamw_8bit stops when a checkpoint is saved. Choose another."
         )
 
 

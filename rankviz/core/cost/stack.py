@@ -57,6 +57,7 @@ class Habits:
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     litgpt: Litgpt | None = None
+    dropout: bool = False  # on the inputs of adapters, which keeps a copy and a mask of each
     own_models: bool = False
     """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs. In
     such a program, attention with a soft cap on its scores holds the attention matrix."""
@@ -115,7 +116,10 @@ class Stack:
 
     @property
     def kind(self) -> str:
-        """Kind of setting, whose measured rows give the width of bands, by the requested attention."""
+        """Kind of setting, whose measured rows give the width of bands, by the requested attention; of several GPUs
+        whether they share the base."""
+        if self.setup.gpus > 1:
+            return "several-sharded" if self.setup.sharded else "several-copies"
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
@@ -284,9 +288,3 @@ def quantizes_experts(model: ModelSpec) -> bool:
     """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
-
-
-def moved_table(model: ModelSpec) -> str:
-    """Return the name of the table that Unsloth moves to host memory on a card short of room; never a tied
-    embedding."""
-    return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"

@@ -24,7 +24,6 @@ from rankviz.core.probe import (
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
-    ProbeRecord,
     sentences,
     table,
 )
@@ -85,6 +84,8 @@ def knobs_html(result: FitAnswer) -> str:
         return [Cell(knob.label, effect, "narrow"), memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
+    here = (card for card in result.several if has_gpu and card.gpu_id == result.setting.gpu.id)
+    rows += [Row([Cell(card.label, "", "narrow"), "", "", FITS[card.fit]]) for card in here]
     title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
@@ -126,6 +127,10 @@ def methods_html(result: FitAnswer) -> str:
     return html.titled("Three training methods, same batch and length", table + note)
 
 
+SEVERAL_SHOWN = 4
+"""Maximum number of machines with several GPUs that are named."""
+
+
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
     rows, chosen = [], result.setting.gpu
@@ -145,7 +150,9 @@ def cards_html(result: FitAnswer) -> str:
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
-    return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
+    shown = ", ".join(card.label for card in result.several[:SEVERAL_SHOWN])
+    more = html.paragraphs(f"Several GPUs on which it fits, cheapest first: {shown}.") if shown else ""
+    return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2) + more)
 
 
 HEIGHT = 440
@@ -302,22 +309,16 @@ def cancelled(api: Api, model: str) -> None:
 
 
 def probing(api: Api, *, model: str) -> View:
-    """Return the state of the newest probe of this model."""
+    """Return the state of the newest probe of this model, and a table of its measurements."""
     record = api.machine.newest_probe(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
         return View(panel=panel, cancel=gr.Button(visible=False), timer=gr.Timer(active=False))
-    runs = not record.state.ended
-    return View(panel=panel_html(api, record), cancel=gr.Button(visible=runs), timer=gr.Timer(active=runs))
-
-
-def panel_html(api: Api, record: ProbeRecord) -> str:
-    """Return a probe's state and a table of its measurements."""
-    request, training, where = record.request, record.request.training, record.environment
+    request, training, runs = record.request, record.request.training, not record.state.ended
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
-    if not record.state.ended:
+    if runs:
         elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
         standing = f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
         if record.state is RunState.QUEUED:
@@ -333,7 +334,8 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))
-    if where:
+    if where := record.environment:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
         parts.append(html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens."))
-    return '<div class="rv-status">' + "".join(parts) + "</div>"
+    panel = f'<div class="rv-status">{"".join(parts)}</div>'
+    return View(panel=panel, cancel=gr.Button(visible=runs), timer=gr.Timer(active=runs))

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
-from rankviz.catalog.measurements import load_validation
+from rankviz.catalog.measurements import GRPO_FILE, load_validation
 from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
@@ -88,6 +88,13 @@ def test_the_shipped_validation_is_what_the_shipped_rows_give():
     assert replace(shipped, made="") == replace(anew, made="")
 
 
+def test_a_table_of_grpo_runs_is_read_and_a_row_that_does_not_count_says_why():
+    found, shipped = Api().estimates.validate(ASSETS / GRPO_FILE), load_validation(ASSETS)
+
+    assert (28, found.groups) == (len(found.rows), shipped.grpo)
+    assert all(row.scored or row.reason for row in shipped.grpo_rows)
+
+
 def test_sources_that_were_not_seen_are_met_as_promised():
     report = load_validation(ASSETS)
     unseen = report.left_out
@@ -99,6 +106,8 @@ def test_sources_that_were_not_seen_are_met_as_promised():
     assert {"fitcheck", "fms-acceleration", "litgpt"} < {source.group for source in unseen.origins}
     assert unseen.time.inside_range >= 0.90
     assert 1.0 == min(score.inside_band for score in report.bounds)
+    assert report.several.overall.mean_abs_error <= 0.2 and report.several.overall.inside_band >= 0.85
+    assert {"fms-acceleration", "fsdp-qlora", "peft-docs", "torchtune"} == {s.group for s in report.several.origins}
 
 
 def test_published_counts_of_trainable_parameters_are_met():
