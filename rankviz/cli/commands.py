@@ -10,10 +10,12 @@ import typer
 
 from rankviz import __version__
 from rankviz.cli.shared import fail
+from rankviz.paths import ASSETS
 from rankviz.visitor import NOBODY, acting_as
 
 COMMANDS = {
     "models": "estimates",
+    "gpus": "estimates",
     "estimate": "estimates",
     "fit": "estimates",
     "advise": "studies",
@@ -27,6 +29,7 @@ COMMANDS = {
     "resize": "measured",
     "doctor": "measured",
     "serve": "commands",
+    "skill": "commands",
     "runs": "runs",
     "evidence": "studies",
 }
@@ -70,6 +73,11 @@ def serve(
     os.environ["GRADIO_SERVER_PORT"] = str(port)
     with acting_as(NOBODY):  # each request says who asks
         import_module("rankviz.ui.serve").serve()
+
+
+def skill() -> None:
+    """Print SKILL.md: when an agent should call RankViz, with which command or tool, and how to read the answers."""
+    print((ASSETS / "SKILL.md").read_text(encoding="utf-8"), end="")
 
 
 def run() -> None:
