@@ -16,13 +16,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Api": "rankviz.api",
     "Goal": "rankviz.core.advice.use_case",
+    "Grpo": "rankviz.core.cost.setup",
     "LoraConfig": "rankviz.core.lora.config",
     "Question": "rankviz.core.cost.question",
     "SweepRequest": "rankviz.core.runs.request",
     "TrainingData": "rankviz.core.cost.setup",
     "TrainingSetup": "rankviz.core.cost.setup",
 }
-__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup"]
+__all__ = ["Api", "Goal", "Grpo", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup"]
 
 
 def __getattr__(name: str) -> Any:

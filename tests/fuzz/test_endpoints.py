@@ -19,6 +19,7 @@ from rankviz.core.runs.request import MODE_RANKS, SHORT_TRAINING, SweepRequest
 from rankviz.endpoints import publish
 from rankviz.exports import FORMATS
 from rankviz.exports.recipe import FRAMEWORKS
+from rankviz.options import GRPO, IMAGES
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor, acting_as
@@ -42,9 +43,11 @@ VALUES = {
     "gpu": ("l4", "t4", "h100-80gb-sxm"),
     "id": (QUEUED, ENDED, SHIPPED),
     "ids": ([f"{SHIPPED}-001-r1"], [QUEUED], [QUEUED, ENDED]),
+    "image_size": ("", "640x480"),
     "independent": ([4], [1, 2]),
     "learning_rates": ([1e-4], [1e-3, 1e-4]),
     "max_length": range(64, 1025),
+    "method": ("sft", "sft", "grpo"),
     "mode": tuple(MODE_RANKS),
     "model": ("Qwen/Qwen3-4B", "Qwen/Qwen3-30B-A3B", "google/gemma-3-4b-it", "embedded"),
     "precision": PRECISIONS,
@@ -57,6 +60,7 @@ VALUES = {
     "tolerance": ("2%", 0.02),
     "unsloth_class": UNSLOTH_CLASSES,
     "use_case": tuple(case.name for case in USE_CASES),
+    "vllm_mode": ("none", "colocate", "server"),
 }
 """What an argument of this name may be, besides its default, and besides true, false and nothing where its type has
 them; of numbers some small ones by their type."""
@@ -115,12 +119,14 @@ def listed(endpoint, parameter):
 
 def valid(endpoint, parameters, rng):
     """Each argument. Usual is its default, but where that is nothing at all; of some calls few are other than usual, of
-    others most."""
+    others most. Options of GRPO and images seldom come without it."""
     others = rng.random()
-    return {
+    row = {
         name: rng.choice(listed(endpoint, each)) if each.default in ("", []) or rng.random() < others else each.default
         for name, each in parameters.items()
     }
+    unused = () if rng.random() < 0.1 else (*IMAGES, *(GRPO if row.get("method") != "grpo" else ()))
+    return row | {name: parameters[name].default for name in unused if name in parameters}
 
 
 def own_sweep(api, name):
