@@ -93,7 +93,7 @@ class Block:
         it."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
-        if stack.habits.litgpt:  # dropout adds a copy and a byte mask for each module
+        if stack.habits.litgpt or stack.habits.dropout:  # a copy and a byte mask for each module
             return (1 + (4 if stack.copies_inputs else self.width)) * inputs
         if stack.copies_inputs:
             return (2 if stack.autocasts else 4) * inputs
