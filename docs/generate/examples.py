@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 EXAMPLES = {
+    "agents": ("What is a model called here, and which others are like it?", "rankviz models qwen3 4b --limit 3"),
     "images": (
         "What does a photo cost in training?",
         "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",

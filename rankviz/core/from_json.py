@@ -195,9 +195,11 @@ _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: 
 
 
 @functools.cache
-def shape(kind: type) -> Any:
-    """Return a TypedDict, named with "JSON" appended, for a dataclass or NamedTuple and all types nested in it."""
-    made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
+def shape(kind: type, *names: str) -> Any:
+    """Return a TypedDict, named with "JSON" appended, for a dataclass or NamedTuple and all types nested in it. names:
+    Names of the fields that it has; without any all fields."""
+    hints = get_type_hints(kind)
+    made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hints[name]) for name in names or hints})
     made.__doc__ = kind.__doc__
     return made
 
