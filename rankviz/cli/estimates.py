@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json, gpu_json
+from rankviz.api.estimates import estimate_json, gpu_json
 from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
@@ -26,8 +26,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.lora.notes import experts_at
+from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
@@ -102,33 +101,14 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
-    model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
-    number = f"{question.training.gpus} x " if question.training.gpus > 1 else ""
+    ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {number}{gpu.name}" if gpu else ""),
-        [_row(rank, answer) for rank in ranks],
+        answer.title,
+        map(answer.texts, ranks),
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
-
-
-def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
-    memory = rank.memory
-    return {
-        "r": str(rank.r),
-        "alpha": f"{rank.lora_alpha:g}",
-        "Trainable": f"{rank.adapter_parameters:,}",
-        "Share": f"{100 * answer.share(rank):.3f} %",
-        "File": units.file_size(rank.adapter_bytes),
-        "Memory (nvidia-smi)": memory_span(memory),
-        "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.usd),
-        "Generation per step": time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
-        "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
-        "Experts": experts_at(answer.estimate.plan, rank.r) or "",
-        "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
-    }
 
 
 LIMITED = {"r": "Rank", "batch": "Batch", "max_length": "Max length", "max_completion_length": "Completion length"}
@@ -171,7 +151,11 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    here = [
+        {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+        for card in decisions.several
+        if setting.gpu and card.gpu_id == setting.gpu.id
+    ]
     table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
@@ -199,10 +183,6 @@ def _flags(change: "Change") -> str:
     return " ".join(
         flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
     )
-
-
-def _several_knob(card: "FittingCard") -> dict[str, str]:
-    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:

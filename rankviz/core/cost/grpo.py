@@ -2,7 +2,7 @@
 
 The trainer's step is that of core.cost.memory, with the loss of core.cost.blocks for log-probabilities of completions.
 Sources, read and not measured: TRL 1.15 (trainer/grpo_trainer.py, generation/vllm_generation.py) and unsloth_zoo
-2026.10.9 (vllm_utils.py, rl_replacements.py). A new adapter needs no reference model: TRL switches it off.
+2026.10.9 (vllm_utils.py, rl_replacements.py). A new adapter needs no reference model: it is switched off for that pass.
 """
 
 from collections.abc import Iterator
