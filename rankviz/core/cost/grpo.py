@@ -202,7 +202,8 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     yield (
         f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
         "More generations take time and KV cache, not memory of the trainer, which holds "
-        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length."
+        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length. "
+        "The range of the trainer's memory is that of supervised steps with these settings."
     )
     share = stack.assume.range("completion-share")
     yield (
