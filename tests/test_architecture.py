@@ -20,7 +20,7 @@ HOMES = {
     "itsdangerous": {"shared"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "pandas": {"exports"},
+    "pandas": {"api"},
     "yaml": {"exports"},
     "jinja2": {"exports", "publish"},
     "numpy": {"trained", "verdict", "worker"},

@@ -32,6 +32,8 @@ from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
-    from rankviz.exports.tables import DataFrame
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
@@ -103,9 +104,14 @@ class EstimateAnswer:
     def to_frame(self) -> DataFrame:
         """Return a pandas DataFrame with one row per rank: parameters, bytes, seconds, USD and the settings. What the
         numbers rest on is in its `attrs`."""
-        from rankviz.exports.tables import frame, ranks_table
+        import pandas as pd
 
-        return frame(ranks_table(self.estimate, self.basis))
+        from rankviz.exports.tables import ranks_table
+
+        table = ranks_table(self.estimate, self.basis)
+        frame = pd.DataFrame([*table.rows]).drop(columns=[*table.sources])
+        frame.attrs.update(table.sources)
+        return frame
 
 
 class Estimates(Operations):
