@@ -151,7 +151,11 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    here = [
+        {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+        for card in decisions.several
+        if setting.gpu and card.gpu_id == setting.gpu.id
+    ]
     table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
@@ -179,10 +183,6 @@ def _flags(change: "Change") -> str:
     return " ".join(
         flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
     )
-
-
-def _several_knob(card: "FittingCard") -> dict[str, str]:
-    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:
