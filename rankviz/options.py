@@ -82,6 +82,7 @@ _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the high
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
+_LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
     Option("model", str, "", "A catalogue id, an alias of one, or a Hub id."),
@@ -173,6 +174,7 @@ _ANSWERS = (
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
     ),
+    Option("loraplus_lr_ratio", float | None, None, _LORAPLUS_HELP),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss)."),

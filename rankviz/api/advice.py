@@ -139,6 +139,7 @@ class Advice(Operations):
         format_name: str = "script",
         learning_rate: float | None = None,
         goal: Goal | None = None,
+        loraplus_lr_ratio: float | None = None,
     ) -> Written:
         """Return a file that trains an adapter with these settings elsewhere.
 
@@ -149,6 +150,7 @@ class Advice(Operations):
                 or llamafactory. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
+            loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
@@ -156,7 +158,7 @@ class Advice(Operations):
             rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
         model = self._api.models.get(question.model_id)
         notes = (self._on_t4(question, r),) if format_name == "colab" else ()
-        return exports.write(model, question, r, format_name, rate, notes)
+        return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
 
     def _on_t4(self, question: Question, r: int) -> str:
         """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""

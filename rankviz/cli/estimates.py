@@ -189,7 +189,7 @@ def _method_row(method: "Method") -> dict[str, str]:
     }
 
 
-@asks("learning_rate")
+@asks("learning_rate", "loraplus_lr_ratio")
 def export(
     format_name: Annotated[
         str | None,
@@ -215,7 +215,8 @@ def export(
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     goal = Goal(use_case=use_case) if use_case else None
-    written = Api().advice.export(question, question.ranks[0], format_name, options["learning_rate"], goal)
+    rates = options["learning_rate"], goal, options["loraplus_lr_ratio"]
+    written = Api().advice.export(question, question.ranks[0], format_name, *rates)
     if output is None:
         print(written.text, end="")
     else:

@@ -142,12 +142,15 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
-    @takes("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, table=EVERY)
+    @takes(
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, "loraplus_lr_ratio"),
+        table=EVERY,
+    )
     def export(use_case: str | None = None, **options: Any) -> ExportJSON:
         """A script, a notebook or a configuration file that trains with these settings elsewhere."""
         goal = Goal(use_case=use_case) if use_case else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.advice.export(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal, options["loraplus_lr_ratio"])
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 

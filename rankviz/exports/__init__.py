@@ -72,6 +72,7 @@ def write(
     format_name: str,
     learning_rate: float = LEARNING_RATE,
     notes: tuple[str, ...] = (),
+    loraplus_lr_ratio: float | None = None,
 ) -> Written:
     """Return the export file of the question's adapter at rank r, in a format of FORMATS. notes: sentences to put
     before the recipe's notes."""
@@ -81,8 +82,13 @@ def write(
     framework = chosen.trained_by or question.training.framework
     if callable(framework):
         framework = framework(model, question)
-    made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
+    rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": loraplus_lr_ratio}
+    made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
     about_data = truncation(made.training) if chosen.trains else ""
+    if loraplus_lr_ratio is not None and not chosen.trains:
+        about_data = (
+            "PEFT's configuration has no learning rates: give LoRA+'s to peft.optimizers.create_loraplus_optimizer."
+        )
     made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

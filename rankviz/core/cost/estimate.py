@@ -134,10 +134,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     """Return the bytes of the card that a program can use, as torch reported them. Without a report: a share of the
-    nominal size, read as GiB."""
+    nominal size, read as GiB; of a Mac, the share that macOS lets the GPU wire by default."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
-    return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
+    share = "nominal" if not gpu.is_mac else "mac" if gpu.memory_bytes >= 36 * GB else "small-mac"
+    return assumptions.range(f"usable-share-of-{share}").times(gpu.memory_bytes / GB * GIB)
 
 
 def spare(device: Range, usable: Range) -> Range:

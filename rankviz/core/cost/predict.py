@@ -124,8 +124,8 @@ def full_finetuning(
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape, total = _bare_shape(model), model.total_parameters
-    terms = MemoryTerms(model, shape, stack, usable_bytes)
-    plain = replace(stack, setup=replace(stack.setup, framework="trl"))
+    terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "")
+    plain = stack if stack.habits.mlx else replace(stack, setup=replace(stack.setup, framework="trl"))
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = duration_terms(model, shape, stack, card(gpu), weight_gradients=True)
     return FullFinetuning(
