@@ -169,7 +169,7 @@ _ANSWERS = (
         str,
         "script",
         "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-        "axolotl or llamafactory.",
+        "axolotl, llamafactory or mlx.",
     ),
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)

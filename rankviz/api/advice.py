@@ -146,8 +146,8 @@ class Advice(Operations):
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
-                or llamafactory. A script and a notebook use the question's framework.
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
+                llamafactory or mlx. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
             goal: The use case and its data.
             loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.

@@ -69,8 +69,8 @@ class Estimates(Operations):
         gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
-        # Unsloth fetches its own copies of checkpoints that were published quantized.
-        stored = None if training.framework == "unsloth" else by_name(answer.question.model_id)
+        # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
+        stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         answer = replace(answer, notes=notes)

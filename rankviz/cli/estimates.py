@@ -196,8 +196,8 @@ def export(
         typer.Option(
             "--format",
             help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
-            "adapter-config, axolotl or llamafactory. By default the notebook for a file that ends in .ipynb, else the "
-            "script.",
+            "adapter-config, axolotl, llamafactory or mlx (for a Mac). By default the notebook for a file that ends in "
+            ".ipynb, else the script.",
         ),
     ] = None,
     use_case: Annotated[

@@ -10,7 +10,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework
+from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework, mlx
 from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
 from rankviz.exports.script import notebook, script
 
@@ -50,7 +50,13 @@ FORMATS = {
         NAMES_NO_EXPERTS,
         extra_files=(("dataset_info.json", dataset_info),),
     ),
+    "mlx": Format("MLX LM YAML (for a Mac)", "mlx_lora.yaml", mlx, "mlx"),
 }
+NO_LORAPLUS = {
+    "adapter-config": "PEFT's configuration has no learning rates: LoRA+ needs peft.optimizers.create_loraplus_optimizer.",
+    "mlx": "MLX LM has one learning rate for lora_a and lora_b: LoRA+ is left out.",
+}
+"""Sentence on LoRA+ for each format that cannot express it."""
 
 
 class Written(NamedTuple):
@@ -82,13 +88,10 @@ def write(
     framework = chosen.trained_by or question.training.framework
     if callable(framework):
         framework = framework(model, question)
-    rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": loraplus_lr_ratio}
+    without = "" if loraplus_lr_ratio is None else NO_LORAPLUS.get(format_name, "")
+    rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
     about_data = truncation(made.training) if chosen.trains else ""
-    if loraplus_lr_ratio is not None and not chosen.trains:
-        about_data = (
-            "PEFT's configuration has no learning rates: give LoRA+'s to peft.optimizers.create_loraplus_optimizer."
-        )
-    made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
+    made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

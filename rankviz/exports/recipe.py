@@ -46,7 +46,7 @@ def loadable(model: ModelSpec, ref: str) -> str:
     return known.get(ref.lower(), ref)
 
 
-FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
+FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT", "mlx": "MLX LM"}
 NAMES_NO_EXPERTS = "LLaMA-Factory"
 """Tool without PEFT's target_parameters and rank_pattern; all others have them."""
 

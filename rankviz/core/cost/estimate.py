@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -126,6 +126,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         notes=(
             *plan.notes,
             *attention_notes(predicted),
+            *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
         ),

@@ -236,7 +236,7 @@ def memory_picture(api: Api, **values: Any) -> View:
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
     info, words = memory_info(answer.estimate, chosen_r=values["r"]), in_words(answer.basis)
-    basis = f"{info.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
+    basis = f"{info.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
     chart = chart_value(memory_figure, info, file="memory", source=basis, height=SECTION_HEIGHT)
     return View(chart=chart, words=html.paragraphs(words))
 
