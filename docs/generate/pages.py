@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from docs.generate import accuracy, code, commands, endpoints, forecast, settings
+from docs.generate import accuracy, code, commands, endpoints, examples, forecast, settings
 from docs.generate.markdown import replace_block
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
             "regret": forecast.regret(forecasts),
         },
         "docs/command_line.md": {"commands": commands.reference()},
+        "docs/tour.md": examples.examples(),
         "docs/spaces_and_engines.md": {"settings": settings.settings(), "limits": settings.limits()},
         "docs/http_and_mcp.md": {"endpoints": endpoints.reference(page), "results": endpoints.answers(page)},
     }

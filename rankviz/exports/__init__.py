@@ -53,7 +53,7 @@ FORMATS = {
     "mlx": Format("MLX LM YAML (for a Mac)", "mlx_lora.yaml", mlx, "mlx"),
 }
 NO_LORAPLUS = {
-    "adapter-config": "PEFT's configuration has no learning rates: LoRA+ needs peft.optimizers.create_loraplus_optimizer.",
+    "adapter-config": "PEFT's configuration has no rates: LoRA+ needs peft.optimizers.create_loraplus_optimizer.",
     "mlx": "MLX LM has one learning rate for lora_a and lora_b: LoRA+ is left out.",
 }
 """Sentence on LoRA+ for each format that cannot express it."""

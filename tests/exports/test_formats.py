@@ -60,7 +60,9 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
 
 
 @pytest.mark.parametrize("case", REFUSED)
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth")])
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth", "mlx")]
+)
 def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
     model_id, settings = REFUSED[case]
     written = write(load_model(ASSETS, model_id), questions.question(model_id, **settings), 8, name)
@@ -158,6 +160,22 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
 
     assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config
+
+
+def test_mlx_lms_keys_name_what_is_counted_and_lora_plus_is_left_out(api):
+    question = questions.question("Qwen/Qwen3-4B", target_modules="all-linear", lora_alpha=32.0, max_steps=50)
+    written = api.advice.export(question, 8, "mlx", loraplus_lr_ratio=16)
+    config, model = yaml.safe_load(written.text), load_model(ASSETS, "Qwen/Qwen3-4B")
+
+    lora, counts = config["lora_parameters"], api.estimates.estimate(replace(question, ranks=(8,))).estimate.ranks[0]
+    keyed = (each for each in model.layers if each.path.partition("{}.")[2] in lora["keys"])
+    assert counts.adapter_parameters == sum(8 * each.count * (each.in_features + each.out_features) for each in keyed)
+    assert (-1, 8, 4.0, 200, 4) == (config["num_layers"], *map(lora.get, ("rank", "scale")), config["iters"], 4)
+    assert "mlx_model" == config["model"]
+    assert "mlx_lm.convert --hf-path Qwen/Qwen3-4B --mlx-path mlx_model -q --q-bits 4" in written.text
+    assert any("LoRA+ is left out" in note for note in written.notes)
+    with pytest.raises(InvalidSettingError, match="MLX LM adapts the same linear layers in every block"):
+        api.advice.export(replace(question, lora=replace(question.lora, target_modules=("1.mlp.up_proj",))), 8, "mlx")
 
 
 MULTIMODAL = [row.id for row in load_index(ASSETS) if row.tower != "text"]

@@ -34,6 +34,8 @@ CASES = {
     "qwen3_moe": ("conversations", {}, {"precision": "fp32"}),
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
+RATES = {"qwen3_moe": 16.0}
+"""Ratio of LoRA+, by shape."""
 MERGED = "llama"
 QUICK = ("llama", "qwen3_moe")
 MERGING = re.compile(
@@ -74,7 +76,8 @@ def run_scripts(folder, shapes):
                 lora=LoraConfig(**lora),
                 training=TrainingSetup(**{"gradient_accumulation_steps": 1, **setup, **training}, framework=framework),
             )
-            made = recipe(layers, question, R, framework=framework, learning_rate=1e-2)
+            rates = {"learning_rate": 1e-2 / RATES.get(shape, 1), "loraplus_lr_ratio": RATES.get(shape)}
+            made = recipe(layers, question, R, framework=framework, **rates)
             place = folder / framework / shape
             place.mkdir(parents=True)
             text = script(made)
@@ -100,6 +103,8 @@ def test_the_script_trains_and_saves_what_was_counted_and_learns_the_answers_wit
     assert "error" not in result, result["error"]
     assert counted_here(made) == (result["trained"], result["files"]["adapter_model.safetensors"])
     assert "tokenizer.json" in result["files"]
+    if made.loraplus_lr_ratio:
+        assert [made.learning_rate, made.learning_rate * made.loraplus_lr_ratio] == result["rates"]
 
     assert 4 == len(result["losses"])
     assert result["losses"][-1] < 0.9 * result["losses"][0]

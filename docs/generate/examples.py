@@ -1,0 +1,35 @@
+"""Examples in docs/tour.md: commands with their output, as it must read now."""
+
+import io
+import os
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+EXAMPLES = {
+    "mac": ("What fits on my Mac?", "rankviz estimate Qwen/Qwen3-8B -r 16 --gpu mac-32gb --batch 1 --max-length 1024"),
+    "loraplus": (
+        "How do I train with LoRA+?",
+        "rankviz export Qwen/Qwen3-4B -r 16 --format llamafactory --loraplus-lr-ratio 16 --lr 1e-4",
+    ),
+}
+"""Question and command, by the name of the generated block."""
+SHOWN = {"loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+")}
+"""Beginnings of the lines that are shown, where the output is long."""
+
+
+def examples() -> dict[str, str]:
+    """Text of each example by the name of its block."""
+    from rankviz.cli.commands import app
+
+    texts, command = {}, app()
+    with TemporaryDirectory() as home, patch.dict(os.environ, {"RANKVIZ_HOME": home, "COLUMNS": "118"}):
+        for name, (question, line) in EXAMPLES.items():
+            printed = io.StringIO()
+            with redirect_stdout(printed), redirect_stderr(printed):
+                command(shlex.split(line)[1:], standalone_mode=False)
+            starts = SHOWN.get(name, ("",))
+            output = "\n".join(each.rstrip() for each in printed.getvalue().splitlines() if each.startswith(starts))
+            texts[f"example {name}"] = f"**{question}**\n\n```console\n$ {line}\n{output}\n```"
+    return texts
