@@ -10,11 +10,12 @@ import re
 import pytest
 
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.exports import recipe, script
+from rankviz.exports.script import notebook
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
-from tests.support.processes.exports import counted_here, run_exports
+from tests.support.processes.exports import counted_here, run_exports, trained_steps
 from tests.support.quick import chosen_quick
 
 pytestmark = pytest.mark.torch
@@ -121,3 +122,31 @@ def test_the_script_trains_and_saves_what_was_counted_and_learns_the_answers_wit
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_line_that_merges_does(ran, framework):
     assert {"config.json", "model.safetensors"} <= set(ran(framework, MERGED)[1]["merged"])
+
+
+@pytest.mark.emulated_cuda
+def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(tmp_path):
+    """38 of 40 rows are trained on, 8 a step: 5 steps an epoch."""
+    from rankviz.worker.introspect.layers import layers_of
+
+    base, place = make_tiny("llama", tmp_path / "llama"), tmp_path / "notebook"
+    steps = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_length": 512}
+    data = TrainingData(examples=40, longest_tokens=90, epochs=4)
+    setup = TrainingSetup(precision="fp32", optim="adamw_torch", data=data, **steps)
+    question = Question(model_id=str(base), training=setup)
+    made = recipe(layers_of(SHAPES["llama"]), question, 8, framework="unsloth", learning_rate=1e-2)
+    place.mkdir()
+    write_rows(place / "train.jsonl", "messages", 40)
+    (place / "train.ipynb").write_text(notebook(made, colab=True), encoding="utf-8")
+
+    result = run_exports("cuda", [str(place)])[str(place)]
+
+    assert "error" not in result, result["error"]
+    assert (20, 20) == (result["steps"], trained_steps(made))
+    assert result["losses"][-1] < 0.9 * result["losses"][0]
+    assert result["learned"].replace("\n", "").endswith("<|im_end|>")
+    answers = re.findall(r"BEFORE   (.*)\nAFTER    (.*)", result["printed"])
+    assert 2 == len(answers) and all(before != after for before, after in answers)
+    size = result["files"]["adapter_model.safetensors"]
+    assert (size,) == made.adapter_bytes
+    assert f"The adapter has {size:,} bytes. RankViz counts {size:,}." in result["printed"]
