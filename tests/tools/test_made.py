@@ -1,5 +1,4 @@
-"""What `make assets` writes: the table of what Unsloth loads in 4 bit, the samples, and the models, of which a total that
-differs stops it."""
+"""What `make assets` writes: names in 4 bit as Unsloth loads them, samples, and models, whose totals must agree."""
 
 import csv
 import json

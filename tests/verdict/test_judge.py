@@ -1,5 +1,5 @@
-"""The verdict on small tables: worked by hand, against scipy's own tests, and what it makes of gaps in a table; and on the
-sweeps that ship, worked out from their journals alone."""
+"""The verdict on small tables, worked by hand and against scipy's own tests, on gaps in a table, and on the sweeps that ship,
+worked out from their journals alone."""
 
 import json
 import math

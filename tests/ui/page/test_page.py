@@ -1,5 +1,4 @@
-"""The page in a real browser; below a path behind a reverse proxy; and how much it asks of the server as it opens and as a
-rank is chosen. How long that takes: `make bench page`."""
+"""The page in a real browser, below a path behind a proxy too; what it asks of the server (`make bench page` has times)."""
 
 import shutil
 import time
