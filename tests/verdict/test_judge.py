@@ -1,5 +1,4 @@
-"""The verdict on small tables, worked by hand and against scipy's own tests, on gaps in a table, and on the sweeps that ship,
-worked out from their journals alone."""
+"""The verdict on small tables, worked by hand and against scipy, on gaps in a table, and on sweeps that ship."""
 
 import json
 import math

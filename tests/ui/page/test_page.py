@@ -1,4 +1,4 @@
-"""The page in a real browser, below a path behind a proxy too; what it asks of the server (`make bench page` has times)."""
+"""The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
 import shutil
 import time
