@@ -17,7 +17,7 @@ from rankviz.exports.families import composite
 from rankviz.exports.recipe import Recipe
 from rankviz.exports.script import templates
 
-AXOLOTL_VERSION, LLAMAFACTORY_VERSION, MLX_LM_VERSION = "0.21.0", "0.9.5", "0.31.0"
+AXOLOTL_VERSION, LLAMAFACTORY_VERSION, MLX_LM_VERSION = "0.21.0", "0.9.5", "0.32.2"
 """Releases of the tools with whose schemas the keys agree."""
 
 
