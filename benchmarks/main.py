@@ -218,7 +218,11 @@ def bench_sweep() -> None:
     separate = sum(
         _timed(
             lambda r=r: subprocess.run(
-                [sys.executable, str(script), str(base), str(r), str(SWEEP_STEPS)], cwd=home, env=env, check=True
+                [sys.executable, str(script), str(base), str(r), str(SWEEP_STEPS)],
+                cwd=home,
+                env=env,
+                stdout=sys.stderr,
+                check=True,
             )
         )
         for r in SWEEP_RANKS

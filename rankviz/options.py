@@ -15,6 +15,7 @@ from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
 from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
+from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError
@@ -152,6 +153,10 @@ _DATA = (
         "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
     ),
 )
+_IMAGES = (
+    Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
+    Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
+)
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
     Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
@@ -192,12 +197,13 @@ _ANSWERS = (
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
 )
-OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
 """Options of a question, and the further options of other operations."""
 DATA = tuple(each.name for each in _DATA)
+IMAGES = tuple(each.name for each in _IMAGES)
 
 TRAIN_OPTIONS = OPTIONS | {
     each.name: each
@@ -296,7 +302,7 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    return replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
+    return replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 from rankviz.catalog.files import read_json, read_rows
 from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form
 from rankviz.catalog.measurements import shipped_rows
-from rankviz.catalog.models import CHECKPOINTS, ModelRow
+from rankviz.catalog.models import CHECKPOINTS, IMAGE_PROCESSORS, ModelRow
 from rankviz.catalog.studies import (
     FOLDER,
     MODELS_FILE,
@@ -155,11 +155,43 @@ ASSUMPTION = Annotated[
 ]
 
 
+class _ImageProcessor(BaseModel, extra="forbid", strict=True):
+    """Rule of one family's image processor; which values it needs depends on the rule (rankviz.core.images)."""
+
+    id: Slug
+    model_types: Annotated[list[Text], Field(min_length=1)]
+    processor: Text
+    values_of: Text
+    tower_patch: Positive | None = None
+    rule: Literal["fixed", "multiple", "ratio", "budget", "rows", "canvas", "nearest", "split", "anyres"]
+    side: Positive | None = None
+    longest_side: Positive | None = None
+    min_pixels: Positive | None = None
+    max_pixels: Positive | None = None
+    most_ratio: Positive | None = None
+    max_tokens: Positive | None = None
+    max_tiles: Positive | None = None
+    tiles: Positive | None = None
+    canvases: list[tuple[Positive, Positive]] | None = None
+    tokens: Positive | None = None
+    marks: Count
+    patches: Count | None = None
+    patches_per_token: Positive | None = None
+    full_attention_every: Positive | None = None
+    window_patches: Positive | None = None
+    joined: bool = False
+    unsloth_side: Positive | tuple[Positive, Positive]
+    note: Text | None = None
+    source: Text
+    checked: Day
+
+
 def check_hardware(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless both files are as they must be."""
     for key in ("gpus", "macs"):
         check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, key), GPU, "id")
     check_sorted(ASSUMPTIONS_FILE, read_rows(assets / ASSUMPTIONS_FILE, "assumptions"), ASSUMPTION, "id")
+    check_sorted(IMAGE_PROCESSORS, read_rows(assets / IMAGE_PROCESSORS, "processors"), _ImageProcessor, "id")
 
 
 Bytes = Annotated[int, Field(ge=10**6, le=10**12)]
@@ -271,7 +303,7 @@ MODEL = TypeAdapter(
     strict(
         ModelSpec,
         laws=_layers_and_activations_fit_the_model,
-        optional=("unsloth_checkpoint", "whole"),
+        optional=("unsloth_checkpoint", "whole", "image_processor"),
         id=Text,
         name=Text,
         architecture=Text,

@@ -53,6 +53,10 @@ a process without a GPU; all other rows are what the allocator of a GPU counted.
 A range is as wide as the measured errors of the same kind of setup: Student's t at 95 % times the spread between
 sources. No constant is fitted to single rows. {unmeasured}
 
+No measured row has images, so what a vision tower adds has no measured error. Its tensors were counted on a CPU
+([method](method.md#images)): the ranges are from 0.45 to 1.3 times what the formulas of text blocks say (Ministral 3:
+0.75 to 1.4, Gemma 4: 0.85 to 3.1), and from half to twice the counted time.
+
 ### Rows whose length is only a cap
 
 These runs state a maximum length that their examples need not reach, so the measured peak must be at most the upper end

@@ -66,6 +66,7 @@ ASSETS = {
     "forecast.json": "Bands of quality by rank from published studies, validated, as `make forecast` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",
     "html": "Markup of the page, with named places for values.",
+    "image_processors.json": "Rules by which image processors turn pixels into tokens and patches, with their values.",
     "js": "The script of the page.",
     "models": "The catalogue, as `make assets` makes it from `configs`: one file per model, and an index.",
     "recorded": "Four sweeps and a fast curve that RankViz ran itself.",

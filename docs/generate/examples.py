@@ -13,9 +13,16 @@ EXAMPLES = {
         "How do I train with LoRA+?",
         "rankviz export Qwen/Qwen3-4B -r 16 --format llamafactory --loraplus-lr-ratio 16 --lr 1e-4",
     ),
+    "images": (
+        "What does a photo cost in training?",
+        "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
+    ),
 }
 """Question and command, by the name of the generated block."""
-SHOWN = {"loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+")}
+SHOWN = {
+    "loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+"),
+    "images": (" ", "Qwen", "- An image", "- The vision", "- Time is"),
+}
 """Beginnings of the lines that are shown, where the output is long."""
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
 from rankviz.api.workspace import Operations
-from rankviz.catalog.forecast import read_forecast
+from rankviz.catalog.studies import read_forecast
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Alternative, Capacity, Step, advise, record_of
+from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
@@ -23,6 +24,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.words import made_of
+from rankviz.core.studies.lines import RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
 
@@ -156,33 +158,25 @@ class Advice(Operations):
         rate = learning_rate
         if rate is None:
             rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
-        model = self._api.models.get(question.model_id)
-        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
+        model, notes = self._api.models.get(question.model_id), ()
+        if question.training.images is not None:
+            with_images(model, question.training, text_only=question.lora.text_only)
+            question = replace(question, training=replace(question.training, images=None, image_size=""))
+            notes = ("This file trains on text: it loads no images, and its estimates count none.",)
+        if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
+            setup = replace(question.training, framework="unsloth")
+            if setup.precision == "bf16":
+                setup = replace(setup, precision="fp16")
+            if not setup.has_length:
+                setup = replace(setup, max_steps=STEPS)
+            on_t4 = replace(question, ranks=(r,), gpu="t4", training=setup)
+            answer = self._api.estimates.estimate(on_t4)
+            rank, usable = answer.rank(r), answer.estimate.gpu.usable_bytes
+            memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
+            time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
+            fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
+            notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
-
-    def _on_t4(self, question: Question, r: int) -> str:
-        """Return a sentence with memory and time on Colab's free GPU, with Unsloth, and fp16 in place of bf16."""
-        setup = replace(question.training, framework="unsloth")
-        if setup.precision == "bf16":
-            setup = replace(setup, precision="fp16")
-        if not setup.has_length:
-            setup = replace(setup, max_steps=STEPS)
-        on_t4 = replace(question, ranks=(r,), gpu="t4", training=setup)
-        answer = self._api.estimates.estimate(on_t4)
-        rank, gpu = answer.rank(r), answer.estimate.gpu
-        memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
-        time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
-        return f"Estimate for Colab's free T4: {memory}{time}.{fit}"
-
-
-class LearningRatesJSON(TypedDict):
-    """Range of the best learning rates that studies found at `ranks`; `of` names their base model, or all models."""
-
-    low: float
-    high: float
-    ranks: list[int]
-    of: str
 
 
 class NearStudyJSON(TypedDict):
@@ -222,7 +216,7 @@ class AdviceAnswerJSON(TypedDict):
     r_range: list[int] | None
     lora_alpha: int
     learning_rate: float
-    learning_rate_best: LearningRatesJSON | None
+    learning_rate_best: shape(RatesTuned) | None
     learning_rates_to_try: list[float]
     target_modules: str
     target_names: list[str]
@@ -237,7 +231,7 @@ class AdviceAnswerJSON(TypedDict):
     confidence_in_words: str
     regret: list[shape(Alternative)]
     would_change: list[str]
-    steps: list[shape(Step)]
+    steps: list[dict[str, str | int]]
     capacity: shape(Capacity) | None
     data: shape(DataAmount)
     rank_enough: None
@@ -263,27 +257,21 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     return as_answer(
         AdviceAnswerJSON,
         answer,
-        **{name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate")},
+        **{name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate", "goal", "capacity", "data")},
         use_case=advice.case.name,
-        goal=asdict(advice.goal),
         r_range=advice.case.r_range,
-        learning_rate_best=advice.rates and as_answer(LearningRatesJSON, advice.rates),
+        learning_rate_best=advice.rates,
         learning_rates_to_try=advice.learning_rates,
         take=words.take(advice),
         because=words.because(advice),
         sentence=f"{words.take(advice)}. Reason: {words.because(advice)}.",
         then=words.main_sentences(advice)[1:],
         **dict.fromkeys(("general", "lead", "confidence", "rank_enough")),
-        reasons=[reason._asdict() for reason in words.reasons(advice)],
+        reasons=[*words.reasons(advice)],
         confidence_in_words=words.confidence_in_words(advice),
-        regret=[
-            {**each._asdict(), "score": each.score._asdict(), "loss": each.loss._asdict()}
-            for each in advice.record.alternatives
-        ],
+        regret=advice.record.alternatives,
         would_change=words.would_change(advice),
-        steps=[step._asdict() for step in advice.steps],
-        capacity=advice.capacity and advice.capacity._asdict(),
-        data=advice.data._asdict(),
+        steps=[{"why": "forgetting", "before": advice.case.r, "after": advice.r}] * (advice.r < advice.case.r),
         nearest=nearest,
         fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
         forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.api.workspace import Operations, writes
 from rankviz.background import Background
 from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
+from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import all_adapters_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
-from rankviz.core.runs.run_time import Rent, Spent, device_time
+from rankviz.core.runs.run_time import Spent, device_time
 from rankviz.core.runs.words import Place, all_in_words
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
@@ -109,31 +110,11 @@ class Plan:
         return (*self.notes, *expected[:1], *filter(None, [self.not_known]), *expected[1:], *cost)
 
 
-class CostJSON(TypedDict):
+class CostJSON(shape(Spent)):
     """Cost so far: machine seconds of all attempts of all runs, and US dollars of rented machines, null without any or
     where they are not known. Values that are not whole are lower bounds."""
 
-    device_seconds: float
-    device_seconds_is_whole: bool
-    attempts: int
-    usd: float | None
-    usd_is_whole: bool
-    limit_usd: float | None
     in_words: str
-
-
-def cost_json(spent: Spent) -> CostJSON:
-    """Return the cost of runs so far as JSON."""
-    rent = spent.rent or Rent(usd=None, is_whole=True, limit_usd=None)
-    return {
-        "device_seconds": spent.seconds,
-        "device_seconds_is_whole": spent.is_whole,
-        "attempts": spent.attempts,
-        "usd": rent.usd,
-        "usd_is_whole": rent.is_whole,
-        "limit_usd": rent.limit_usd,
-        "in_words": spent.in_words,
-    }
 
 
 class Engines(Operations):
@@ -403,8 +384,8 @@ class Engines(Operations):
 
     def spent(self, sweep: Sweep) -> Spent:
         """Return the cost of all runs of a sweep of the current visitor."""
-        rent = None if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id) else self._rent(sweep)
-        return replace(device_time(sweep.runs, time.time()), rent=rent)
+        is_payer = not sweep.recorded and self._api.runs.is_mine(sweep.sweep_id)
+        return replace(device_time(sweep.runs, time.time()), **(self._rent(sweep) if is_payer else {}))
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return the spending limit (US dollars) that a sweep was last given; None without a limit, or where it cannot
@@ -425,16 +406,17 @@ class Engines(Operations):
                 return float(spend)
         return None
 
-    def _rent(self, sweep: Sweep) -> Rent | None:
+    def _rent(self, sweep: Sweep) -> dict[str, Any]:
+        """Return the fields of Spent on rented machines; empty where none was rented."""
         engine, limit = self._jobs, self.limit(sweep)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 for job in engine.jobs(sweep.sweep_id).values() if limit else ():
                     limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
                 most = max(limit, bill.most_usd) if limit else None
-                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=most)
+                return {"is_rented": True, "usd": bill.usd, "usd_is_whole": bill.is_whole, "limit_usd": most}
         except EngineUnavailableError:  # what jobs have cost cannot be read
-            return Rent(usd=None, is_whole=False, limit_usd=limit)
+            return {"is_rented": True, "usd_is_whole": False, "limit_usd": limit}
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
-            return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
-        return None
+            return {"is_rented": True, "usd_is_whole": False}  # it was imported, say
+        return {}

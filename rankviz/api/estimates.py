@@ -74,11 +74,15 @@ class Estimates(Operations):
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         answer = replace(answer, notes=notes)
-        calibration = self._calibration(answer) if gpu and self.measured.any() else None
-        if calibration is not None:
+        calibration = None
+        if gpu and self.measured.any():
+            from rankviz import machine
             from rankviz.core.cost.pace import calibrated_estimate
 
-            answer = calibrated_estimate(answer, calibration, assume)
+            here = machine.here()
+            if here["device"] == "cuda" and self._workspace.gpu_of(here) == answer.gpu:
+                calibration = self.measured.of_question(answer.model, lora, training, here)
+            answer = calibrated_estimate(answer, calibration, assume) if calibration else answer
         if answer.attention_kernel in ("eager", "math"):  # measured rows with eager attention store its matrix too
             training = replace(training, attn_implementation="eager")
         stack = stack_on(card(None), training, lora.use_dora, assume)
@@ -104,16 +108,6 @@ class Estimates(Operations):
 
     def _gpu(self, question: Question) -> Gpu | None:
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
-
-    def _calibration(self, answer: Estimate) -> Calibration | None:
-        """Return the correction by measurements on this machine; None where the estimate is not for this machine's
-        GPU."""
-        from rankviz import machine
-
-        here = machine.here()
-        if here["device"] != "cuda" or self._workspace.gpu_of(here) != answer.gpu:
-            return None
-        return self.measured.of_question(answer.model, answer.question.lora, answer.question.training, here)
 
     def accuracy(self) -> AccuracyReport:
         """Return the errors against measured runs that RankViz ships; the width of the ranges comes from them."""

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,8 +97,10 @@ class MeasuredRuns(Operations):
         end = len(ended) if before is None else bisect_right(ended, before, key=lambda record: record.ended_at)
         key = here, end, workload
         if key not in self._paces:  # a list asks for the same runs again and again
-            timings = filter(None, map(self._timing, ended[end - 1 :: -1] if end else ()))
-            self._paces[key] = pace_of(list(islice(timings, MOST_RUNS)), workload, self._workspace.assumptions)
+            newest = ended[end - 1 :: -1] if end else ()
+            timings = (self._timings.get((run.run_id, run.ended_at), partial(self._timing, run)) for run in newest)
+            known = list(islice(filter(None, timings), MOST_RUNS))
+            self._paces[key] = pace_of(known, workload, self._workspace.assumptions)
         found = self._paces[key]
         return found and found.naming(self._workspace.rights.named)
 
@@ -137,33 +140,26 @@ class MeasuredRuns(Operations):
         return self._ended[1]
 
     def _timing(self, record: Record) -> Timing | None:
-        """Return the measured time of an ended run or probe, cached; None where it is not known."""
-
-        def timed() -> Timing | None:
-            with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
-                return self._timing_of(record)
-            return None
-
-        return self._timings.get((record.run_id, record.ended_at), timed)
-
-    def _timing_of(self, record: Record) -> Timing | None:
+        """Return the measured time of an ended run or probe; None where it is not known."""
         from rankviz.core.probe import ProbeRecord, estimate_probe
         from rankviz.core.probe import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of
         from rankviz.core.runs.run_time import timing_of as timing_of_run
         from rankviz.core.runs.sweep_time import evaluation_of_one
 
-        request, device = record.request, self._workspace.device(record.environment)
+        request, assume = record.request, self._workspace.assumptions
+        device = self._workspace.device(record.environment)
         is_probe = isinstance(record, ProbeRecord)
-        model = self._api.models.at_hand(request.model_id if is_probe else request.base)
-        if record.state != "completed" or model is None:
-            return None
-        if is_probe:
-            return timing_of_probe(record, model, estimate_probe(model, request, device, self._workspace.assumptions))
-        if (seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds) is None:
-            return None
-        one = evaluation_of_one(request, seconds).expected
-        return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
+        with suppress(RankVizError), acting_as(SERVER):  # whose base has gone; only its times are used, unnamed
+            model = self._api.models.at_hand(request.model_id if is_probe else request.base)
+            if record.state != "completed" or model is None:
+                return None
+            if is_probe:
+                return timing_of_probe(record, model, estimate_probe(model, request, device, assume))
+            if seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds:
+                one = evaluation_of_one(request, seconds).expected
+                return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
+        return None
 
 
 def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -45,7 +45,8 @@ class Models(Operations):
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
         built on the meta device in a worker process, under time and memory limits."""
         reference = self._workspace.references.model(ref)
-        return self._known.get(reference, lambda: self._find(reference))
+        assets = self._workspace.assets
+        return self._known.get(reference, lambda: catalog_models.with_image_processor(assets, self._find(reference)))
 
     def at_hand(self, ref: str) -> ModelSpec | None:
         """Return a model if it needs no request to the Hub; else None."""

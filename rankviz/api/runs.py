@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from rankviz import installed
 from rankviz.api.workspace import Operations, writes
 from rankviz.children import remade
-from rankviz.core.bounds import name_alone, without_places
-from rankviz.core.from_json import shape
+from rankviz.core.bounds import PLACE, name_alone
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.run_time import device_time
@@ -37,7 +37,7 @@ from rankviz.store.transfer import SummaryRow, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.runs.record import HeldOutAnswer, RunRecord, Sweep
+    from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.publish.files import SweepFacts
 
 SHORT_OWNER = 8
@@ -114,7 +114,7 @@ class Runs(Operations):
         record = shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
-        error = without_places(record.error)
+        error = PLACE.sub("…/", record.error)
         return replace(record, log_tail="", error=error, answered_before=None, answered_after=None)
 
     def recorded(self) -> Sequence[Sweep]:
@@ -148,26 +148,33 @@ class Runs(Operations):
             else:
                 folder = self._workspace.store.run_dir(run.run_id)
                 adapter = folder / run.adapter_path if run.adapter_path else None
-            listed: ListedRunJSON = {
+            listed: dict[str, Any] = {
                 **row,
                 **self.standing(run),
                 "folder": folder and str(folder),
                 "adapter_folder": str(adapter) if adapter and adapter.is_dir() else None,
                 "estimate": asdict(estimate) if estimate else None,
             }
-            yield {**listed, "answers": [*map(_answer, run.answers)]} if answers else listed
+            if answers:
+                texts = [(each, *(said and said.text for said in (each.before, each.after))) for each in run.answers]
+                row = [as_answer(AnswerJSON, each, example=each.place, before=a, after=b) for each, a, b in texts]
+                listed["answers"] = row
+            yield listed
 
     def standing(self, run: RunRecord) -> StandingJSON:
         """Return a run's place, attempt and machine time until now."""
         place, spent = self._api.engines.place_of(run), device_time([run], time.time())
         return {
+            "run_id": run.run_id,
+            "r": run.request.r,
+            "state": str(run.state),
             "error": run.error or None,
             "engine": place.engine or None,
             "where": place.where or None,
             "attempt": run.shown_attempt,
             "waits": run.waits or None,
-            "device_seconds": spent.seconds,
-            "device_seconds_is_whole": spent.is_whole,
+            "device_seconds": spent.device_seconds,
+            "device_seconds_is_whole": spent.device_seconds_is_whole,
         }
 
     # Whose it is, and what its owner may do.
@@ -280,14 +287,11 @@ class Runs(Operations):
             if refused := reply["refused"]:  # for what is here, which may change; so the failure is not remembered
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
-        self._api.quota.free_disk(besides=reply["run_ids"])
+        with self._workspace.store.admission():
+            self._api.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # Publishing.
-
-    def publish_kinds(self) -> Sequence[str]:
-        """Return the kinds of destinations that can be published to."""
-        return (DATASET, ADAPTER, *((TRACKIO,) if installed.has("trackio") else ()))
 
     def hub_login(self) -> str:
         """Return the token of this machine's own Hub login; empty if there is none, and always on a shared page."""
@@ -398,7 +402,6 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         raise
     except LimitError:  # there will be none here
         judged = None
-    spent = api.engines.spent(sweep)
     return SweepFacts(
         sweep_id=sweep.sweep_id,
         base_model=hub_base(records[0].request, destination.base_model),
@@ -406,7 +409,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         estimates={record.run_id: api.starts.expected_run(record) for record in records},
         verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
-        spent=replace(spent, rent=spent.rent and replace(spent.rent, limit_usd=None)),
+        spent=replace(api.engines.spent(sweep), limit_usd=None),
     )
 
 
@@ -427,6 +430,9 @@ class StandingJSON(TypedDict):
     """Place and progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts
     the attempts that began; waits says in sentences why the run waits."""
 
+    run_id: str
+    r: int
+    state: str
     error: str | None
     engine: str | None
     where: str | None
@@ -449,8 +455,3 @@ class RunJSON(ListedRunJSON):
     """One run with its answers to held-out prompts."""
 
     answers: list[AnswerJSON]
-
-
-def _answer(answer: HeldOutAnswer) -> AnswerJSON:
-    texts = {name: each and each.text for name, each in (("before", answer.before), ("after", answer.after))}
-    return {"example": answer.place, "prompt": answer.prompt, "reference": answer.reference, **texts}

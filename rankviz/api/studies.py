@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
-from rankviz.catalog.forecast import forecast_of_all, load_rank_lines, load_rates_by_rank, read_forecast
 from rankviz.catalog.models import find_model
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.studies import forecast_of_all, load_evidence, load_rank_lines, read_forecast
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
@@ -37,6 +36,7 @@ from rankviz.core.studies.lines import (
     RL,
     SCHEME_LABELS,
     Near,
+    RateByRank,
     Subject,
     drawn_lines,
     module_names,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.bands import BandRecord, Forecast, RankLine
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.lines import Evidence, Facet, Line, RateByRank
+    from rankviz.core.studies.lines import Evidence, Facet, Line
 
 REMEMBERED = 16
 """Number of visitors with added result files whose studies are cached."""
@@ -109,7 +109,7 @@ class Studies(Operations):
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """Return ratios of the best learning rates at the highest and the lowest rank of published sweeps."""
-        return load_rates_by_rank(self._workspace.assets)
+        return [RateByRank(**row) for row in read_forecast(self._workspace.assets)["counts"]["rate_by_rank"]]
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict as verdicts
 from rankviz.api.workspace import Cache, Operations
-from rankviz.catalog.forecast import read_forecast
+from rankviz.catalog.studies import read_forecast
 from rankviz.core.forecast import decision, quick_look
 from rankviz.core.runs.fast_curve import fast_curves, read
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import read_json
+from rankviz.catalog.files import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
 from rankviz.errors import UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
+IMAGE_PROCESSORS = "image_processors.json"
 REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
 SIMILARITY = 0.6
@@ -43,26 +44,20 @@ def load_index(assets: Path) -> tuple[ModelRow, ...]:
 
 
 def load_model(assets: Path, ref: str) -> ModelSpec:
-    """Return the model of an id or alias, with the checkpoint that Unsloth loads for this name."""
-    rows = load_index(assets)
+    """Return the model of an id or alias, with the checkpoint that Unsloth loads for this name in 4 bit; without one
+    where Unsloth quantizes the name's own files instead."""
+    rows, (loaded, sized) = load_index(assets), _checkpoints(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
     whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
-    return replace(_load_row(assets, row), unsloth_checkpoint=_unsloth_checkpoint(assets, name), whole=whole)
+    repository = loaded.get(name.lower(), name)
+    checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
+    is_another = repository.lower() != name.lower() or checkpoint.quantized or checkpoint.stays_16_bit
+    return replace(_load_row(assets, row), unsloth_checkpoint=checkpoint if is_another else None, whole=whole)
 
 
 @functools.cache
 def _load_row(assets: Path, row: ModelRow) -> ModelSpec:
     return model_from_json(read_json(assets / "models" / row.file, REMEDY))
-
-
-def _unsloth_checkpoint(assets: Path, name: str) -> UnslothCheckpoint | None:
-    """Return the checkpoint that Unsloth loads for a name in 4 bit; None where it quantizes the name's own files
-    instead."""
-    loaded, sized = _checkpoints(assets)
-    repository = loaded.get(name.lower(), name)
-    checkpoint = sized.get(repository.lower()) or UnslothCheckpoint(repository=repository)
-    is_another = repository.lower() != name.lower()
-    return checkpoint if is_another or checkpoint.quantized or checkpoint.stays_16_bit else None
 
 
 @functools.cache
@@ -73,6 +68,17 @@ def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothC
     loaded = {name.lower(): repository for repository, names in table["loaded"].items() for name in names}
     sizes = (UnslothCheckpoint(**{name: row[name] for name in fields}) for row in table["sizes"])
     return loaded, {each.repository.lower(): each for each in sizes}
+
+
+def with_image_processor(assets: Path, model: ModelSpec) -> ModelSpec:
+    """Return a whole model with the rule of its image processor, by model_type and size of its tower's patches; other
+    models, and those of families without a rule, unchanged."""
+    if model.tower != "whole model":
+        return model
+    patch = next((each.kernel[-1] for each in model.layers if each.part == "vision" and each.kernel), None)
+    rows = (row for row in read_rows(assets / IMAGE_PROCESSORS, "processors") if model.model_type in row["model_types"])
+    rule = next((row for row in rows if row.get("tower_patch") in (None, patch)), None)
+    return replace(model, image_processor=rule)
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:

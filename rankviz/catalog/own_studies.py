@@ -99,9 +99,7 @@ HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
 def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
     """Return the points in a table or a file of PEFT; raise BadDataError, which names the file and what is wrong. file:
     Name of the file; ".json" at its end means PEFT's format. today: Date of rows without a date."""
-    if not file.lower().endswith(".json"):
-        points = _read_table(content, file, today)
-    else:
+    if file.lower().endswith(".json"):
         try:
             points = tuple(_points_of_run(json.loads(content), file, today))
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -110,21 +108,19 @@ def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
                 f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
                 "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
             ) from None
+    else:
+        try:
+            rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
+        if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
+            raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
+        if len(rows) > MAX_ROWS:
+            raise BadDataError(f"{file} has {len(rows):,} rows, at most {MAX_ROWS:,} are read: divide it.")
+        points = _averaged([_point(row, f"{file}, row {n}", file, today) for n, row in enumerate(rows, start=2)])
     if len(points) > MAX_POINTS:
         raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
     return points
-
-
-def _read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
-    if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
-        raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
-    if len(rows) > MAX_ROWS:
-        raise BadDataError(f"{file} has {len(rows):,} rows, at most {MAX_ROWS:,} are read: divide it.")
-    return _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
 
 
 def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:

@@ -1,13 +1,16 @@
-"""Published rank studies, from assets/evidence/: points.csv, studies.json and models.json."""
+"""Published rank studies, from assets/evidence/ (points.csv, studies.json, models.json), and the forecast made of them,
+assets/forecast.json, which `make forecast` writes."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import RESTORE, read_rows
+from rankviz.catalog.files import RESTORE, read_json, read_rows
+from rankviz.core.forecast.bands import Forecast, Metric, RankLine, forecast
+from rankviz.core.forecast.tradeoff import RANKS
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
 
@@ -16,6 +19,7 @@ POINTS_FILE = "points.csv"
 STUDIES_FILE = "studies.json"
 MODELS_FILE = "models.json"
 RATES_FILE = "learning_rates.csv"
+FORECAST_FILE = "forecast.json"
 
 READERS: dict[Any, Callable[[str], Any]] = {
     bool: lambda text: {"yes": True, "no": False}[text],
@@ -72,3 +76,25 @@ def read_table(kind: type, path: Path) -> list[Any]:
                     ) from None
             rows.append(kind(**values))
     return rows
+
+
+@lru_cache(maxsize=4)
+def read_forecast(assets: Path) -> Mapping[str, Any]:
+    """Return the content of forecast.json, its validation included."""
+    return read_json(assets / FORECAST_FILE, "run make forecast")
+
+
+@lru_cache(maxsize=16)
+def forecast_of_all(assets: Path, metric: Metric, task: str) -> Forecast:
+    """Return the forecast at RANKS, the same for every model. metric, task: as for core.forecast.bands.forecast."""
+    return forecast(read_forecast(assets), metric, task, RANKS)
+
+
+@lru_cache(maxsize=4)
+def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
+    """Return the published lines that the forecast is made from, and lines of reinforcement learning, which it
+    ignores."""
+    return tuple(
+        RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
+        for row in read_forecast(assets)["published"]
+    )

@@ -63,11 +63,10 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     api = Api()
     answer = api.estimates.estimate(question)
     if plot:
-        from rankviz.figures import memory_figure, memory_info
+        from rankviz.figures import memory_figure
 
-        info = memory_info(answer.estimate)
-        title = f"Memory by component and rank: {answer.estimate.model.id}"
-        write_plot(plot, memory_figure(info), title, f"{info.source} {in_words(answer.basis)}")
+        drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
+        write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
@@ -91,7 +90,7 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
         "File": units.file_size(rank.adapter_bytes),
         "Memory (nvidia-smi)": memory_span(memory),
         "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.cost and rank.cost.usd),
+        "Cost": money_span(rank.usd),
         "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
         "Experts": experts_at(answer.estimate.plan, rank.r) or "",
         "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",

@@ -125,10 +125,9 @@ def spectrum(
     check_plot(plot, force=force)
     opened = Api().adapters.spectrum(adapter)
     if plot:
-        from rankviz.figures import spectrum_figure, spectrum_info
+        from rankviz.figures import spectrum_figure
 
-        info = spectrum_info(opened)
-        write_plot(plot, spectrum_figure(info), f"Singular values: {opened.name}", info.source)
+        write_plot(plot, spectrum_figure(opened), f"Singular values: {opened.name}")
     if as_json:
         return print_json(core.as_json(opened))
     print(core.in_words(opened))

@@ -11,7 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import cost_json
+from rankviz.api.engines import CostJSON
 from rankviz.cli.shared import (
     ADAPTER,
     Force,
@@ -30,6 +30,7 @@ from rankviz.cli.shared import (
     write_plot,
 )
 from rankviz.cli.studies import print_bent
+from rankviz.core.from_json import as_answer
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -44,7 +45,6 @@ from rankviz.publish import KINDS, Destination, Token
 if TYPE_CHECKING:
     from rankviz.api.runs import RunJSON
     from rankviz.core.runs.events import HeldOut
-    from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.record import RunRecord, Sweep
 
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
@@ -110,7 +110,7 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         "decision": decision_json(decision) if decision else None,
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
-        "cost": cost_json(api.engines.spent(sweep)),
+        "cost": as_answer(CostJSON, api.engines.spent(sweep)),
         "waits": api.progress.why_sweep_waits(sweep) or None,
     }
 
@@ -123,7 +123,14 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, sweep)
     for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
-    _print_curves(fast_curves(sweep.runs))
+    if curves := [(curve.run_id, point) for curve in fast_curves(sweep.runs) for point in curve.points]:
+        rows = [
+            {"Run": run_id, "r": str(point.r)}
+            | {metric.label: _value(point, metric) for metric in METRICS.values()}
+            | {"Recovery steps": str(point.recovery_steps)}
+            for run_id, point in curves
+        ]
+        table("Fast curve: the adapter of the highest rank, truncated", rows)
     if rate := api.verdicts.rate_look(sweep_id):
         print(*rate.sentences, sep="\n")
     if decision := api.verdicts.decide(sweep_id):
@@ -180,18 +187,6 @@ def errors_in_words(sweep: "Sweep") -> Sequence[str]:
         f"{units.counted(len(runs), 'run')} failed ({'; '.join(runs)}): {one_line(' '.join(error.split()))}"
         for error, runs in names.items()
     ]
-
-
-def _print_curves(curves: Sequence["FastCurve"]) -> None:
-    rows = [
-        {"Run": curve.run_id, "r": str(point.r)}
-        | {metric.label: _value(point, metric) for metric in METRICS.values()}
-        | {"Recovery steps": str(point.recovery_steps)}
-        for curve in curves
-        for point in curve.points
-    ]
-    if rows:
-        table("Fast curve: the adapter of the highest rank, truncated", rows)
 
 
 def _value(measured: "HeldOut | None", metric: Metric) -> str:
@@ -260,7 +255,7 @@ def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
     result, decision = api.verdicts.of_sweep(sweep.sweep_id), api.verdicts.decide(sweep.sweep_id)
     judged = [(sweep, result)]
     info = figures.sweep_info(judged, forecast=decision.forecast if decision else None)
-    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep), info.source)
+    write_plot(plot, figures.sweep_figure(info), sweep_title(sweep))
 
 
 runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")

@@ -14,7 +14,7 @@ from typer import Option as Flag
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, OPTIONS, Option, data_of, question_of, takes
+from rankviz.options import EVERY, IMAGES, OPTIONS, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -27,7 +27,7 @@ ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_on
 QUESTION = (
     *("model", "ranks", "alpha", *ADAPTER, "modules_to_save", "moe", "precision", "framework", "batch"),
     *("accumulation", "max_length", "optim", "checkpointing", "loss_path", "gpu", "tokens", "steps"),
-    *("examples", "example_tokens", "longest_tokens", "epochs", "data", "usd_per_hour"),
+    *("examples", "example_tokens", "longest_tokens", "epochs", "data", *IMAGES, "usd_per_hour"),
 )
 _CHANGED = (
     replace(OPTIONS["model"], help=MODEL_HELP),
@@ -150,8 +150,9 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
         require_new(plot_file(plot), force=force)
 
 
-def write_plot(plot: Path, figure: Any, title: str, source: str) -> None:
-    """Write a figure into the file of --plot. source: sentences on the origin of the numbers."""
+def write_plot(plot: Path, drawing: Any, title: str, source: str = "") -> None:
+    """Write a figure into the file of --plot. source: sentences on the origin of the numbers; the drawing's if
+    empty."""
     from rankviz.figures import write_figure
 
-    print(f"Plot: {write_figure(figure, plot, title=title, source=source)}", file=sys.stderr)
+    print(f"Plot: {write_figure(drawing, plot, title=title, source=source)}", file=sys.stderr)

@@ -83,11 +83,6 @@ def name_alone(reference: str) -> str:
     return path.name or reference if path.is_absolute() else reference
 
 
-def without_places(text: str) -> str:
-    """Replace the folders before file names in a text by "…/"."""
-    return PLACE.sub("…/", text)
-
-
 SHOWN = 80
 MAX_NAMES = 256
 MODULE_NAME = re.compile(r"[\w.{}-]{1,200}")

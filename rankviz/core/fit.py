@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import DurationEstimate, cost, price_of
+from rankviz.core.cost.duration import price_of, usd_of
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Price, TrainingSetup, card
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, WholeRangeJSON
+from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -203,7 +203,7 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         yield target_change
     if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
-    if length > 1:
+    if length // 2 > training.image_tokens:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
@@ -393,16 +393,13 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
-        return replace(card, fit=row.fit, margin_bytes=row.spare, **_costs(row.duration, price))
+        seconds = row.duration and row.duration.total
+        paid = usd_of(row.duration, price)
+        return replace(card, fit=row.fit, margin_bytes=row.spare, seconds=seconds, usd=paid)
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
     return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
-
-
-def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
-    paid = duration and cost(duration, price)
-    return {"seconds": duration and duration.total, "usd": paid and paid.usd}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -431,19 +428,19 @@ def methods(start: Setting) -> tuple[Method, ...]:
     """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
     full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    rows = [("full", "Full fine-tuning", full.dtype, full.trained_parameters, full.saved_bytes, full)]
+    dtype, memory, duration = full
+    left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
+    rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None
         except InvalidSettingError:
             row = None
         if row:
-            rows.insert(0, (name, label, precision, row.adapter_parameters, row.adapter_bytes, row))
-
-    def method(name: str, label: str, precision: str, parameters: int, size: int, row: Any) -> Method:
-        band = row.memory.device_band
-        left = usable and spare(band, usable) if name == "full" else row.spare
-        return Method(
+            sizes = row.adapter_parameters, row.adapter_bytes
+            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare))
+    return tuple(
+        Method(
             name=name,
             label=label,
             precision=precision,
@@ -451,13 +448,14 @@ def methods(start: Setting) -> tuple[Method, ...]:
             trained_parameters=parameters,
             saved_bytes=size,
             saved_exact=name != "full",
-            device_bytes=band,
+            device_bytes=memory.device_band,
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
-            **_costs(row.duration, answer.price),
+            seconds=duration and duration.total,
+            usd=usd_of(duration, answer.price),
         )
-
-    return tuple(method(*row) for row in rows)
+        for name, label, precision, parameters, size, memory, duration, left in rows
+    )
 
 
 def fit_in_words(start: Setting) -> str:
@@ -569,7 +567,7 @@ def decide(
     )
 
 
-LimitJSON, KnobJSON, MethodJSON, GpuJSON = map(shape, (Limit, Knob, Method, FittingCard))
+RangeJSON, KnobJSON = shape(Range), shape(Knob)
 
 
 class FitJSON(TypedDict):
@@ -582,48 +580,45 @@ class FitJSON(TypedDict):
     gpu_id: str | None
     precision: str
     tokens: int
-    usable_bytes: WholeRangeJSON | None
-    device_bytes: WholeRangeJSON
-    margin_bytes: WholeRangeJSON | None
+    usable_bytes: RangeJSON | None
+    device_bytes: RangeJSON
+    margin_bytes: RangeJSON | None
     fit: Fit | None
-    limits: dict[str, LimitJSON]
+    limits: dict[str, shape(Limit)]
     knobs: list[KnobJSON]
     sentence: str
     smallest_change: KnobJSON | None
     helps_most: KnobJSON | None
     rule: str
     cheapest_gpu: str | None
-    gpus: list[GpuJSON]
-    methods: list[MethodJSON]
+    gpus: list[shape(FittingCard)]
+    methods: list[shape(Method)]
     notes: list[str]
 
 
 def as_json(decided: FitAnswer) -> FitJSON:
     """Return the decisions as `rankviz fit --json` prints them."""
     start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
-
-    def knob(each: Knob) -> dict[str, Any]:
-        return as_answer(KnobJSON, each, change=dict(each.change))
-
+    setup = start.question.training
     return as_answer(
         FitJSON,
         row,
         model_id=answer.model.id,
         gpu=start.gpu and start.gpu.name,
         gpu_id=start.gpu and start.gpu.id,
-        precision=start.question.training.precision,
+        precision=setup.precision,
         tokens=start.tokens,
         usable_bytes=answer.usable_bytes,
         device_bytes=row.memory.device_band,
         margin_bytes=row.spare,
-        limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
-        knobs=list(map(knob, decided.knobs)),
+        limits={limit.option: as_answer(shape(Limit), limit) for limit in decided.limits},
+        knobs=decided.knobs,
         sentence=decided.sentence,
-        smallest_change=decided.smallest and knob(decided.smallest),
-        helps_most=decided.helps_most and knob(decided.helps_most),
+        smallest_change=decided.smallest,
+        helps_most=decided.helps_most,
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
-        gpus=[as_answer(GpuJSON, card) for card in decided.cards],
-        methods=[as_answer(MethodJSON, each) for each in decided.methods],
-        notes=list(filter(None, [truncation(start.question.training)])),
+        gpus=decided.cards,
+        methods=decided.methods,
+        notes=[*filter(None, [truncation(setup)]), *image_notes(answer.model, setup)],
     )

@@ -216,8 +216,8 @@ def _in_json(hint: Any) -> Any:
 
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
-    """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. A Range becomes an
-    object, with whole numbers if the key ends in "_bytes"; tuples become lists."""
+    """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. Dataclasses and
+    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists."""
     names = kind.__annotations__
     return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
 
@@ -225,4 +225,9 @@ def as_answer(kind: type, row: Any, **others: Any) -> Any:
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Range):
         return value.whole_json() if name.endswith("_bytes") else value.as_json()
-    return list(value) if type(value) is tuple else value
+    if is_dataclass(value) or hasattr(value, "_fields"):
+        return as_answer(shape(type(value)), value)
+    if type(value) not in (tuple, list):
+        return value
+    is_plain = not value or isinstance(value[0], float | int | str)
+    return list(value) if is_plain else [_plain(name, each) for each in value]

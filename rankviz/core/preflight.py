@@ -5,7 +5,7 @@ rankviz.machine and rankviz.hub.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -172,8 +172,7 @@ def checks(
     installed = f"The trainer is installed, with torch {software.torch}."
     found: list[Check | None] = [Check("trainer", "problem" if missing else "ok", missing or installed), _device(facts)]
     if uses_gpu(facts):
-        found += [_driver(facts), _generation(facts), _memory(facts.card), _compiler(software)]
-        found += [_bitsandbytes(software, training), _experts(software, training) if has_experts else None]
+        found += [*_card(facts), *_libraries(software, training, has_experts)]
     found += [_bf16(facts, training.precision == "bf16"), *(_disk(disk, download_bytes) for disk in facts.disks)]
     found.append(_hub(facts.hub, download_bytes) if facts.hub else None)
     return tuple(filter(None, [*found, facts.trial]))
@@ -197,42 +196,77 @@ def _device(facts: Facts) -> Check:
     return Check("device", "warning", f"No NVIDIA driver answers, so {cpu}.", remedy)
 
 
-def _driver(facts: Facts) -> Check:
-    driver, needed = facts.driver, facts.software.torch_cuda
+def _card(facts: Facts) -> Iterator[Check]:
+    """Yield the checks of the driver, the card's generation and its memory."""
+    driver, card, needed = facts.driver, facts.card, facts.software.torch_cuda
     versions = (
         f"Driver {driver.version} runs CUDA up to {dotted(driver.cuda)}, torch {facts.software.torch} is built for "
         f"CUDA {dotted(needed)}."
     )
     if driver.cuda[0] >= needed[0]:
-        return Check("driver", "ok", versions)
-    oldest = DRIVER_FOR_CUDA.get(needed[0])
-    newer = f"driver {oldest} or newer" if oldest else "the newest driver"
-    remedy = f"Install {newer}, or a torch for CUDA {driver.cuda[0]}. {ON_THE_CPU}"
-    return Check("driver", "problem", f"This driver is too old for this torch: {versions}", remedy)
-
-
-def _generation(facts: Facts) -> Check:
-    has = f"{facts.card.name} has compute capability {dotted(facts.card.capability)}"
-    if facts.card.capability < LEAST_CAPABILITY:
+        yield Check("driver", "ok", versions)
+    else:
+        oldest = DRIVER_FOR_CUDA.get(needed[0])
+        newer = f"driver {oldest} or newer" if oldest else "the newest driver"
+        remedy = f"Install {newer}, or a torch for CUDA {driver.cuda[0]}. {ON_THE_CPU}"
+        yield Check("driver", "problem", f"This driver is too old for this torch: {versions}", remedy)
+    has = f"{card.name} has compute capability {dotted(card.capability)}"
+    if card.capability < LEAST_CAPABILITY:
         needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
-        return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
-    if facts.card.capability >= (10, 0) and (cuda := facts.software.torch_cuda) < CUDA_OF_BLACKWELL:
-        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(cuda)}."
+        yield Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
+    elif card.capability >= (10, 0) and needed < CUDA_OF_BLACKWELL:
+        found = f"{has}; it needs a torch for CUDA 12.8 or newer, and this one is for {dotted(needed)}."
         remedy = "Install another build of torch, as PyTorch's installation page shows for your driver."
-        return Check("generation", "problem", found, remedy)
-    return Check("generation", "ok", f"{has}.")
-
-
-def _memory(card: Card) -> Check:
+        yield Check("generation", "problem", found, remedy)
+    else:
+        yield Check("generation", "ok", f"{has}.")
     if card.memory_bytes is None:
         unknown = "The driver does not give this GPU's memory, so RankViz does not say whether a model fits."
-        return Check("GPU memory", "ok", unknown)
-    sizes = units.memory_size(card.memory_bytes), units.memory_size(card.used_bytes)
-    found = f"The GPU has {sizes[0]}, of which {sizes[1]} are used now."
-    if card.used_bytes <= BUSY_SHARE * card.memory_bytes:
-        return Check("GPU memory", "ok", found)
-    remedy = "Estimates assume a free GPU. `nvidia-smi` lists the programs; stop them, or choose less memory."
-    return Check("GPU memory", "warning", found, remedy)
+        yield Check("GPU memory", "ok", unknown)
+    else:
+        sizes = units.memory_size(card.memory_bytes), units.memory_size(card.used_bytes)
+        is_busy = card.used_bytes > BUSY_SHARE * card.memory_bytes
+        remedy = "Estimates assume a free GPU. `nvidia-smi` lists the programs; stop them, or choose less memory."
+        found = f"The GPU has {sizes[0]}, of which {sizes[1]} are used now."
+        yield Check("GPU memory", "warning" if is_busy else "ok", found, remedy if is_busy else "")
+
+
+def _libraries(software: Software, training: TrainingSetup, has_experts: bool) -> Iterator[Check]:
+    """Yield the checks of the compiler and of bitsandbytes, and a warning where the installed Unsloth keeps experts in
+    16 bit, but estimates assume 4 bit."""
+    if software.compiler and software.has_headers:
+        yield Check("compiler", "ok", f"Triton can compile with {software.compiler}, and Python.h is there.")
+    else:
+        lacks = "There is no C compiler" if not software.compiler else "Python.h is missing"
+        remedy = (
+            "Install gcc and Python's headers (Debian, Ubuntu: apt install gcc python3-dev, for this Python). "
+            "If CC is set, it must name one program of this machine."
+        )
+        yield Check("compiler", "problem", f"{lacks}, and Triton compiles before the first kernel runs.", remedy)
+    version, cuda = software.bitsandbytes, software.torch_cuda
+    quantized = training.precision in ("auto", "nf4", "nf4-dq", "int8")
+    # bitsandbytes takes the nearest library of the same major version (cextension.get_cuda_bnb_library_path).
+    if any(built[0] == cuda[0] for built in software.bitsandbytes_cuda):
+        yield Check("bitsandbytes", "ok", f"bitsandbytes {version} has a native library for CUDA {cuda[0]}.")
+    else:
+        is_needed = quantized or training.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
+        built = ", ".join(map(dotted, software.bitsandbytes_cuda)) or "no CUDA"
+        has = f"bitsandbytes {version} is built for {built}, torch for CUDA {dotted(cuda)}"
+        found = f"{has if version else 'bitsandbytes is not installed'}: 4-bit and 8-bit bases and optimizers need it."
+        remedy = (
+            "Run pip install --upgrade bitsandbytes, or train with precision bf16 or fp16 and optimizer adamw_torch."
+        )
+        yield Check("bitsandbytes", "problem" if is_needed else "not needed", found, remedy)
+    zoo, transformers = software.unsloth_zoo, software.transformers
+    in_16_bit = zoo and numbers(zoo) < PACKING_UNSLOTH_ZOO and numbers(transformers) >= (5,)
+    is_wanted = training.framework == "unsloth" and training.precision in ("auto", "nf4", "nf4-dq")
+    if has_experts and in_16_bit and is_wanted:
+        found = (
+            f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
+            "bit, so they need about four times the memory that an estimate says."
+        )
+        newer = f"{dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 bit."
+        yield Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
 def _bf16(facts: Facts, is_wanted: bool) -> Check:
@@ -246,46 +280,6 @@ def _bf16(facts: Facts, is_wanted: bool) -> Check:
         return Check("bf16", "ok", "Whether this CPU has bf16 is not known; fp32 is the default.")
     found, remedy = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32.", "Choose precision fp32."
     return Check("bf16", "warning" if is_wanted else "ok", found, remedy if is_wanted else "")
-
-
-def _compiler(software: Software) -> Check:
-    if software.compiler and software.has_headers:
-        return Check("compiler", "ok", f"Triton can compile with {software.compiler}, and Python.h is there.")
-    lacks = "There is no C compiler" if not software.compiler else "Python.h is missing"
-    remedy = (
-        "Install gcc and Python's headers (Debian, Ubuntu: apt install gcc python3-dev, for this Python). "
-        "If CC is set, it must name one program of this machine."
-    )
-    return Check("compiler", "problem", f"{lacks}, and Triton compiles before the first kernel runs.", remedy)
-
-
-def _bitsandbytes(software: Software, training: TrainingSetup) -> Check:
-    version, cuda = software.bitsandbytes, software.torch_cuda
-    # bitsandbytes takes the nearest library of the same major version (cextension.get_cuda_bnb_library_path).
-    if any(built[0] == cuda[0] for built in software.bitsandbytes_cuda):
-        return Check("bitsandbytes", "ok", f"bitsandbytes {version} has a native library for CUDA {cuda[0]}.")
-    quantized = training.precision in ("auto", "nf4", "nf4-dq", "int8")
-    is_needed = quantized or training.optim in ("auto", "adamw_8bit", "paged_adamw_8bit")
-    built = ", ".join(map(dotted, software.bitsandbytes_cuda)) or "no CUDA"
-    has = f"bitsandbytes {version} is built for {built}, torch for CUDA {dotted(cuda)}"
-    found = f"{has if version else 'bitsandbytes is not installed'}: 4-bit and 8-bit bases and optimizers need it."
-    remedy = "Run pip install --upgrade bitsandbytes, or train with precision bf16 or fp16 and optimizer adamw_torch."
-    return Check("bitsandbytes", "problem" if is_needed else "not needed", found, remedy)
-
-
-def _experts(software: Software, training: TrainingSetup) -> Check | None:
-    """Return a warning where the installed Unsloth keeps experts in 16 bit, but estimates assume 4 bit; else None."""
-    zoo, transformers = software.unsloth_zoo, software.transformers
-    in_16_bit = zoo and numbers(zoo) < PACKING_UNSLOTH_ZOO and numbers(transformers) >= (5,)
-    is_wanted = training.framework == "unsloth" and training.precision in ("auto", "nf4", "nf4-dq")
-    if not (in_16_bit and is_wanted):
-        return None
-    found = (
-        f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
-        "bit, so they need about four times the memory that an estimate says."
-    )
-    newer = f"{dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 bit."
-    return Check("experts", "warning", found, f"Run pip install --upgrade unsloth unsloth_zoo: {newer}")
 
 
 def _disk(disk: Disk, download_bytes: int) -> Check:

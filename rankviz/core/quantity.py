@@ -3,26 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 ROUNDING = 1e-9
 """Relative difference up to which ends in the wrong order count as rounding and are swapped."""
-
-
-class RangeJSON(TypedDict):
-    """A figure that is not known exactly."""
-
-    low: float
-    expected: float
-    high: float
-
-
-class WholeRangeJSON(TypedDict):
-    """A figure in whole numbers that is not known exactly."""
-
-    low: int
-    expected: int
-    high: int
 
 
 _set = object.__setattr__
@@ -76,10 +59,10 @@ class Range:
         """Return the quotient of two ranges: low by the divisor's high, expected by expected, high by its low."""
         return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
 
-    def as_json(self) -> RangeJSON:
+    def as_json(self) -> dict[str, float]:
         return {"low": self.low, "expected": self.expected, "high": self.high}
 
-    def whole_json(self) -> WholeRangeJSON:
+    def whole_json(self) -> dict[str, int]:
         return {"low": round(self.low), "expected": round(self.expected), "high": round(self.high)}
 
 

@@ -20,10 +20,10 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, EVERY, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
+from rankviz.options import DATA, EVERY, IMAGES, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
-MORE = (*UNSLOTH, *DATA, "text_only", "expert_rank")
+MORE = (*UNSLOTH, *DATA, *IMAGES, "text_only", "expert_rank")
 METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
 ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
 ModelJSON = shape(ModelRow)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.engines import CostJSON, cost_json
+from rankviz.api.engines import CostJSON
+from rankviz.api.progress import QueuePlace
 from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
@@ -17,20 +18,7 @@ SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
 
 
-class RunStateJSON(StandingJSON):
-    """Progress of one run. engine and where name the place where the run is, is to be, or was. attempt counts the
-    attempts that began; waits says in sentences why the run waits."""
-
-    run_id: str
-    r: int
-    state: str
-
-
-class PlaceJSON(TypedDict):
-    """Place in the queue of all visitors: sweeps that go first, and seconds until the start (low, expected, high)."""
-
-    ahead: int
-    seconds: dict[str, float] | None
+PlaceJSON = shape(QueuePlace)
 
 
 class StatusJSON(TypedDict):
@@ -46,7 +34,7 @@ class StatusJSON(TypedDict):
     in_words: str
     waits: str | None
     cost: CostJSON
-    runs: list[RunStateJSON]
+    runs: list[StandingJSON]
 
 
 class TrainingStepJSON(TypedDict):
@@ -91,28 +79,19 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Return the progress of a sweep."""
     sweep = api.runs.sweep(sweep_id)
     progress, waits = api.progress.of_sweep(sweep), api.progress.why_each_waits(sweep)
-    return StatusJSON(
-        sweep_id=sweep.sweep_id,
-        ended=sweep.ended,
+    return as_answer(
+        StatusJSON,
+        sweep,
         yours=api.runs.is_mine(sweep_id),
         shared=sweep.recorded or api.runs.is_open(sweep_id),
-        place=None if sweep.recorded else _place(api, sweep_id),
+        place=None if sweep.recorded else api.progress.queue_place(sweep_id),
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=api.progress.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
-        cost=cost_json(api.engines.spent(sweep)),
-        runs=[
-            {"run_id": run.run_id, "r": run.request.r, "state": str(run.state), **api.runs.standing(run)}
-            | {"waits": waits.get(run.run_id)}
-            for run in sweep.runs
-        ],
+        cost=as_answer(CostJSON, api.engines.spent(sweep)),
+        runs=[{**api.runs.standing(run), "waits": waits.get(run.run_id)} for run in sweep.runs],
     )
-
-
-def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
-    place = api.progress.queue_place(sweep_id)
-    return place and as_answer(PlaceJSON, place)
 
 
 def reading(api: Api) -> Sequence[Callable[..., Any]]:
@@ -174,12 +153,13 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         expected = api.starts.plan(request, there).sentences
         sweep_id = api.starts.start(request, there)
         sweep = api.runs.sweep(sweep_id)
-        return StartedJSON(
-            sweep_id=sweep_id,
+        return as_answer(
+            StartedJSON,
+            sweep,
             engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
-            expected=list(expected),
-            place=_place(api, sweep_id),
+            expected=expected,
+            place=api.progress.queue_place(sweep_id),
             waits=api.progress.why_sweep_waits(sweep) or None,
         )
 

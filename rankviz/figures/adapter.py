@@ -4,12 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import chain
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, grid
 from rankviz.figures import style
-from rankviz.figures.style import MapInfo
 from rankviz.units import rounded_percent as percent
 
 FEW = 32
@@ -38,41 +36,15 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-class ByIndexInfo(NamedTuple):
-    """Content of a figure with one number by rank, or by index of a singular value; both start at 1. r: the rank to
-    truncate to, which is marked; None for no mark. empty: the sentence to show without values."""
-
-    values: Mapping[int, float] = MappingProxyType({})
-    r: int | None = None
-    empty: str = ""
-    source: str = ""
-    rows: style.Rows = ()
-
-
-def energy_info(spectrum: Spectrum, *, r: int | None = None) -> ByIndexInfo:
-    """Return the percentage of all updates' energy that each rank keeps, from 1 to the trained rank. r: a rank to
-    truncate to, which is marked."""
-    if not spectrum.kept[-1]:
-        return ByIndexInfo(empty="No module has an update.")
-    r = r if r and r < spectrum.r else None
-    kept = {k: spectrum.energy_kept(k) for k in spaced(spectrum.r, always=[r] if r else ())}
-    return ByIndexInfo(
-        values={k: 100 * share for k, share in kept.items()},
-        r=r,
-        source=f"Spectrum of the adapter {spectrum.name}.",
-        rows=[{"r": k, "energy_kept": share} for k, share in kept.items()],
-    )
-
-
-@style.figure
-def energy_figure(info: ByIndexInfo, *, height: int = 300) -> style.Drawing:
-    """Draw the energy kept by rank, with the rank to truncate to and the level of nearly all energy. A click on a point
-    reports its rank."""
-    ranks, kept = list(info.values), list(info.values.values())
+def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300) -> style.Drawing:
+    """Draw the percentage of all updates' energy that each rank keeps, from 1 to the trained rank, with the level of
+    nearly all energy. A click on a point reports its rank. r: a rank to truncate to, which is marked."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
-    if not ranks:
-        return style.draw([], x={}, y={}, message=info.empty, **titles)
-    highest = ranks[-1]
+    if not spectrum.kept[-1]:
+        return style.draw([], x={}, y={}, message="No module has an update.", **titles)
+    r = r if r and r < spectrum.r else None
+    ranks = spaced(spectrum.r, always=[r] if r else ())
+    kept, highest = [100 * spectrum.energy_kept(k) for k in ranks], ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     if highest > FEW:
         powers = [2**k for k in range(highest.bit_length())]
@@ -92,14 +64,25 @@ def energy_figure(info: ByIndexInfo, *, height: int = 300) -> style.Drawing:
         [line],
         x={"showgrid": False, **ticks},
         y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %"},
-        shapes=[nearly_all, *([style.vertical_line(info.r, style.CHOSEN)] if info.r else [])],
+        rows=[{"r": k, "energy_kept": spectrum.energy_kept(k)} for k in ranks],
+        source=f"Spectrum of the adapter {spectrum.name}.",
+        shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
         annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
         **titles,
     )
 
 
-def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = "") -> MapInfo:
-    """Return the map of a spectrum. A cell shows one layer; of several experts, the one that keeps the least energy.
+def _share(layer: LayerSpectrum, r: int) -> float:
+    """Return the energy kept at rank r in percent; 100 for a module without an update, which loses nothing."""
+    kept = layer.energy_kept(r)
+    return 100.0 if kept is None else 100 * kept
+
+
+def modules_figure(
+    spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None = None, chosen: str = "", height: int = 340
+) -> style.Drawing:
+    """Draw one cell per module and block: one layer, or of several experts the one that keeps the least energy. A cell
+    without an update has a ×.
 
     Args:
         spectrum: The adapter.
@@ -118,17 +101,44 @@ def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None 
         for x, layers in enumerate(row)
         if any(layer.name == chosen for layer in layers)
     )
+
+    def hover(layer: LayerSpectrum) -> str:
+        if layer.is_dead:
+            return f"{escape(layer.name)}<br>no update"
+        needs = ", ".join(f"{percent(share, 0)} needs r = {layer.rank_for(share)}" for share in SHARES[::-1])
+        measures = f"effective rank {layer.effective_rank:.1f}, stable rank {layer.stable_rank:.1f}"
+        kept = share_text(layer.energy_kept(r))
+        return f"{escape(layer.name)}, r = {layer.r}<br>r = {r} keeps {kept}<br>{needs}<br>{measures}"
+
     left_out = ((modules, every_module, "modules"), (blocks, every_block, "blocks"))
     whole = len(spectrum.layers) <= MOST_POINTS
-    return MapInfo(
-        modules=modules,
-        blocks=blocks,
-        cells=drawn,
-        r=r,
+    values = [[cell and _share(cell, r) for cell in row] for row in drawn]
+    lowest = min((value for row in values for value in row if value is not None), default=0.0)
+    title = {"text": f"energy kept at r = {r}", "side": "right", "font": {"size": style.SMALL}}
+    look = {
+        "text": [["×" if cell and cell.is_dead else "" for cell in row] for row in drawn],
+        "texttemplate": "%{text}",
+        "textfont": {"size": style.SMALL},
+        "reversescale": True,
+        "zmin": min(lowest, 100 - 1e-6),
+        "zmax": 100.0,
+        "customdata": [[cell.name if cell else "" for cell in row] for row in drawn],
+        "hovertext": [[hover(cell) if cell else "" for cell in row] for row in drawn],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "colorbar": {"ticksuffix": " %", "title": title},
+    }
+    return style.module_map(
+        modules,
+        blocks,
+        values,
+        style.MEASURED,
+        look,
         chosen=next(places, None),
         left_out=", ".join(
             f"first {len(some)} of {len(every):,} {what}" for some, every, what in left_out if some != every
         ),
+        height=height,
+        uirevision="heat",
         source=f"Spectrum of the adapter {spectrum.name}.",
         rows=[
             {
@@ -145,77 +155,24 @@ def modules_info(spectrum: Spectrum, *, r: int, ranks: Mapping[str, int] | None 
     )
 
 
-def _share(layer: LayerSpectrum, r: int) -> float:
-    """Return the energy kept at rank r in percent; 100 for a module without an update, which loses nothing."""
-    kept = layer.energy_kept(r)
-    return 100.0 if kept is None else 100 * kept
-
-
-@style.figure
-def modules_figure(info: MapInfo, *, height: int = 340) -> style.Drawing:
-    """Draw one cell per module and block; a cell without an update has a ×."""
-
-    def hover(layer: LayerSpectrum) -> str:
-        if layer.is_dead:
-            return f"{escape(layer.name)}<br>no update"
-        needs = ", ".join(f"{percent(share, 0)} needs r = {layer.rank_for(share)}" for share in SHARES[::-1])
-        measures = f"effective rank {layer.effective_rank:.1f}, stable rank {layer.stable_rank:.1f}"
-        kept = share_text(layer.energy_kept(info.r))
-        return f"{escape(layer.name)}, r = {layer.r}<br>r = {info.r} keeps {kept}<br>{needs}<br>{measures}"
-
-    values = [[cell and _share(cell, info.r) for cell in row] for row in info.cells]
-    lowest = min((value for row in values for value in row if value is not None), default=0.0)
-    title = {"text": f"energy kept at r = {info.r}", "side": "right", "font": {"size": style.SMALL}}
-    return style.module_map(
-        info,
-        values,
-        style.MEASURED,
-        height=height,
-        uirevision="heat",
-        message="No adapter yet.",
-        text=[["×" if cell and cell.is_dead else "" for cell in row] for row in info.cells],
-        texttemplate="%{text}",
-        textfont={"size": style.SMALL},
-        reversescale=True,
-        zmin=min(lowest, 100 - 1e-6),
-        zmax=100.0,
-        customdata=[[cell.name if cell else "" for cell in row] for row in info.cells],
-        hovertext=[[hover(cell) if cell else "" for cell in row] for row in info.cells],
-        hovertemplate="%{hovertext}<extra></extra>",
-        colorbar={"ticksuffix": " %", "title": title},
-    )
-
-
-def spectrum_info(spectrum: Spectrum, *, module: str = "", r: int | None = None) -> ByIndexInfo:
-    """Return the singular values of one module. module: its full name; by default the module that needs the highest
-    rank. r: a rank to truncate to, which is marked."""
+def spectrum_figure(spectrum: Spectrum, *, module: str = "", r: int | None = None, height: int = 340) -> style.Drawing:
+    """Draw the singular values of one module by index on a logarithmic axis. module: its full name; by default the
+    module that needs the highest rank. r: a rank to truncate to, which is marked."""
     chosen = next((layer for layer in spectrum.layers if layer.name == module), None) or hardest_module(spectrum)
     values = {i: chosen.singular_values[i - 1] for i in spaced(chosen.r)}
-    return ByIndexInfo(
-        values={} if chosen.is_dead else values,
-        r=r if r and r < chosen.r else None,
-        empty=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
-        source=f"Singular values of {chosen.name} in the adapter {spectrum.name}.",
-        rows=[{"module": chosen.name, "index": i, "singular_value": value} for i, value in values.items()],
-    )
-
-
-@style.figure
-def spectrum_figure(info: ByIndexInfo, *, height: int = 340) -> style.Drawing:
-    """Draw singular values by index on a logarithmic axis."""
     line = style.scatter(
-        [*info.values],
-        [value or None for value in info.values.values()],
+        [*values],
+        [value or None for value in values.values()],
         mode="lines+markers",
         line={"color": style.MEASURED, "width": 2},
         marker={"size": 5, "color": style.MEASURED},
         hovertemplate="σ<sub>%{x}</sub> = %{y:.4g}<extra></extra>",
     )
-    above_0 = list(filter(None, info.values.values()))
+    above_0 = list(filter(None, values.values()))
     decades = math.log10(max(above_0) / min(above_0)) if above_0 else 0.0
-    few = max(info.values, default=0) <= FEW // 2
+    few = chosen.is_dead or chosen.r <= FEW // 2
     return style.draw(
-        [line] if info.values else [],
+        [] if chosen.is_dead else [line],
         height=height,
         uirevision="spectrum",
         # A tick for each index where there are few, since there is no index between two.
@@ -223,6 +180,8 @@ def spectrum_figure(info: ByIndexInfo, *, height: int = 340) -> style.Drawing:
         y={"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 2 else "D2"},
         x_title="index of the singular value",
         y_title="singular value",
-        message=info.empty,
-        shapes=[style.vertical_line(info.r + 0.5, style.CHOSEN)] if info.r else [],
+        message=f"{escape(chosen.name)} has no update, so it has no singular values." if chosen.is_dead else "",
+        rows=[{"module": chosen.name, "index": i, "singular_value": value} for i, value in values.items()],
+        source=f"Singular values of {chosen.name} in the adapter {spectrum.name}.",
+        shapes=[style.vertical_line(r + 0.5, style.CHOSEN)] if r and r < chosen.r else [],
     )

@@ -1,13 +1,14 @@
-"""Figures of estimates: memory by component and rank, and adapter parameters by module and block."""
+"""Figures of estimates: memory by rank, predicted against measured memory, and parameters by module and block."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from html import escape
 
-from rankviz.core.cost.estimate import Estimate, RankEstimate, memory_json
+from rankviz.core.accuracy.report import AccuracyReport, ReportRow
+from rankviz.core.cost.estimate import Estimate, MemoryJSON
+from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.figures import style
-from rankviz.figures.style import MapInfo
 from rankviz.units import GIB, memory_size
 
 SHADES = {
@@ -20,47 +21,31 @@ SHADES = {
     "other": "#e0e6ee",
 }
 """Shade of slate by memory component, in the order of the stack; all differ on a white and on a dark page."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-down", "star", "hexagon", "cross", "pentagon")
+BOUND_SYMBOL = "triangle-up"
+MEASURED_SOURCE = (
+    "Measured rows that ship with RankViz, each with its own source, beside RankViz's predictions. Each row is "
+    "predicted without the measurements of its own source."
+)
+SETTING_WORDS = 4
 
 
-class MemoryInfo(NamedTuple):
-    """Content of the memory figure. usable_bytes: GPU memory that a program can use, None without a GPU."""
-
-    ranks: Sequence[RankEstimate] = ()
-    chosen_r: int | None = None
-    usable_bytes: float | None = None
-    gpu_name: str = ""
-    source: str = ""
-    rows: style.Rows = ()
-
-
-def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInfo:
-    """Return memory by component at every rank of an estimate."""
-    return MemoryInfo(
-        ranks=estimate.ranks,
-        chosen_r=chosen_r,
-        usable_bytes=estimate.usable_bytes.expected if estimate.usable_bytes else None,
-        gpu_name=estimate.gpu.name if estimate.gpu else "",
-        source=f"Memory estimated by RankViz for {estimate.model.id}.",
-        rows=[{"r": rank.r, **memory_json(rank.memory)} for rank in estimate.ranks],
-    )
-
-
-@style.figure
-def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
-    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line."""
-    ranks, usable = [rank.r for rank in info.ranks], info.usable_bytes
-    labels = [f"<b>{r}</b>" if r == info.chosen_r else str(r) for r in ranks]
+def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: int = 340) -> style.Drawing:
+    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line. chosen_r:
+    the rank to mark."""
+    ranks, gpu_name = [rank.r for rank in estimate.ranks], estimate.gpu.name if estimate.gpu else ""
+    labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
     shapes, notes = [], []
-    if usable:
+    if estimate.usable_bytes and (usable := estimate.usable_bytes.expected):
         shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", layer="above"))
         place = {"x": 1, "xref": "paper", "xanchor": "right", "y": usable / GIB, "yanchor": "bottom"}
-        words = f"{info.gpu_name}: {memory_size(usable)} usable"
+        words = f"{gpu_name}: {memory_size(usable)} usable"
         notes.append(place | {"showarrow": False, "bgcolor": style.rgba(style.NEUTRAL, 0.2), "text": words})
-    if info.chosen_r in ranks:
-        shapes.append(style.vertical_line(ranks.index(info.chosen_r), style.CHOSEN))
+    if chosen_r in ranks:
+        shapes.append(style.vertical_line(ranks.index(chosen_r), style.CHOSEN))
     traces = []
     for name, shade in SHADES.items():
-        sizes = [getattr(rank.memory, name.replace(" ", "_")) for rank in info.ranks]
+        sizes = [getattr(rank.memory, name.replace(" ", "_")) for rank in estimate.ranks]
         trace = {
             "type": "bar",
             "x": labels,
@@ -71,7 +56,7 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
             "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
         }
         traces.append(trace)
-    ends = [(rank.memory.low, rank.memory.high) for rank in info.ranks]
+    ends = [(rank.memory.low, rank.memory.high) for rank in estimate.ranks]
     middles = [(low + high) / 2 / GIB for low, high in ends]
     look, gib = {"color": style.NEUTRAL, "thickness": 1.4, "width": 5}, [(low / GIB, high / GIB) for low, high in ends]
     on_card = style.scatter(
@@ -84,14 +69,15 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
         hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
     )
     return style.draw(
-        [*traces, on_card] if ranks else [],
+        [*traces, on_card],
         height=height,
-        uirevision=f"memory|{info.gpu_name}",
+        uirevision=f"memory|{gpu_name}",
         x={"type": "category", "showgrid": False},
         y={"rangemode": "tozero"},
         x_title="LoRA rank r",
         y_title="memory, GiB",
-        message="" if ranks else "The memory of this setup is not known.",
+        rows=[{"r": rank.r, **as_answer(MemoryJSON, rank.memory)} for rank in estimate.ranks],
+        source=f"Memory estimated by RankViz for {estimate.model.id}.",
         shapes=shapes,
         annotations=notes,
         barmode="stack",
@@ -100,38 +86,83 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> style.Drawing:
     )
 
 
-def parameters_info(plan: AdapterPlan, r: int) -> MapInfo:
-    """Return the adapter parameters at rank r by module and block."""
+def parameters_figure(plan: AdapterPlan, r: int, *, height: int = 340) -> style.Drawing:
+    """Draw adapter parameters at rank r by module and block; a cell is empty where the block has no such module."""
     grid = plan.by_block(r)
     places = sorted({place for cells in grid.values() for place in cells})
     blocks = ["outside" if tower == 2 else f"{'vision ' * tower}{block}" for tower, block in places]
     rules = f"PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}"
-    return MapInfo(
-        modules=list(grid),
-        blocks=blocks,
-        cells=[[cells.get(place, 0) for place in places] for cells in grid.values()],
-        r=r,
-        source=f"Counted from the model's own layers, by the rules of {rules}.",
+    look = {
+        "zmin": 0,
+        "customdata": [[f"{cells.get(place, 0):,}" for place in places] for cells in grid.values()],
+        "hovertemplate": f"%{{y}}, block %{{x}}<br>%{{customdata}} parameters at r = {r}<extra></extra>",
+    }
+    return style.module_map(
+        list(grid),
+        blocks,
+        [[cells.get(place) or None for place in places] for cells in grid.values()],
+        style.ESTIMATED,
+        look,
+        height=height,
+        uirevision="modules",
+        message="No module matches these targets.",
         rows=[
             {"block": block, "module": module, "parameters": cells[place]}
             for place, block in zip(places, blocks, strict=True)
             for module, cells in grid.items()
             if place in cells
         ],
+        source=f"Counted from the model's own layers, by the rules of {rules}.",
     )
 
 
-@style.figure
-def parameters_figure(info: MapInfo, *, height: int = 340) -> style.Drawing:
-    """Draw adapter parameters by module and block; a cell is empty where the block has no such module."""
-    return style.module_map(
-        info,
-        [[value or None for value in row] for row in info.cells],
-        style.ESTIMATED,
+def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawing:
+    """Draw predicted against measured memory on two logarithmic axes. An open marker does not count, since its setup
+    is not fully known. An open triangle that points up is an upper limit: it is right anywhere above the line."""
+    points = [row for row in report.rows if row.measured_bytes and row.predicted_bytes]
+    sizes = [size / GIB for row in points for size in (row.measured_bytes, row.low, row.high) if size > 0]
+    groups: dict[tuple[bool, bool, str], list[ReportRow]] = {}
+    for row in points:
+        groups.setdefault((not row.scored, row.bound, row.group), []).append(row)
+    low, high = (min(sizes) * 0.8, max(sizes) * 1.25) if sizes else (0, 0)
+    look = {"line": {"color": style.NEUTRAL, "width": 1.2, "dash": "dash"}, "hoverinfo": "skip", "showlegend": False}
+    traces = [style.scatter([low, high], [low, high], mode="lines", name="equal", **look)] if sizes else []
+    range_look = {"symmetric": False, "color": style.rgba(style.ESTIMATED, 0.55), "thickness": 1, "width": 0}
+    for number, ((shown_only, bound, group), rows) in enumerate(sorted(groups.items())):
+        colour = style.NEUTRAL if shown_only else style.MEASURED
+        symbol = BOUND_SYMBOL if bound else SYMBOLS[number % len(SYMBOLS)]
+        marker = {"symbol": f"{symbol}-open" if shown_only else symbol, "size": 8, "color": colour}
+        ys = [row.predicted_bytes / GIB for row in rows]
+        ends = [(row.low / GIB, row.high / GIB) for row in rows]
+        trace = style.scatter(
+            [row.measured_bytes / GIB for row in rows],
+            ys,
+            name=f"{group}, measured at most" if bound else f"{group}, not counted" if shown_only else group,
+            marker=marker | {"line": {"width": 1.2, "color": colour}},
+            error_y=style.bars(ys, ends, style.ESTIMATED, **range_look),
+            customdata=[_hover(row) for row in rows],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+        traces.append(trace)
+    # A logarithmic axis of few decades has too few ticks of its own.
+    ticks = style.ticks_at([(at, f"{at:g}") for at, _ in style.ONE_TWO_FIVE if low <= at <= high]) if sizes else {}
+    return style.draw(
+        traces,
         height=height,
-        uirevision="modules",
-        message="No module matches these targets.",
-        zmin=0,
-        customdata=[[f"{value:,}" for value in row] for row in info.cells],
-        hovertemplate=f"%{{y}}, block %{{x}}<br>%{{customdata}} parameters at r = {info.r}<extra></extra>",
+        uirevision="accuracy",
+        x={"type": "log", **ticks},
+        y={"type": "log", **ticks},
+        x_title="measured, GiB",
+        y_title="predicted, GiB",
+        message="" if points else "No measured row can be compared.",
+        rows=[asdict(row) for row in report.rows],
+        source=MEASURED_SOURCE,
     )
+
+
+def _hover(row: ReportRow) -> str:
+    words = escape(row.setting).split(", ")
+    lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
+    text = f"measured {memory_size(row.measured_bytes)}, predicted {memory_size(row.predicted_bytes)}"
+    bound = ["at most as predicted: the length is only a cap"] * row.bound
+    return "<br>".join([f"<b>{escape(row.model_id)}</b>", *lines, text, *bound])

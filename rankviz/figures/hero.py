@@ -65,7 +65,7 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
         ),
         "money": CostAxis(
             "cost, US dollars (expected)",
-            lambda rank: rank.cost.usd.expected if rank.cost else None,
+            lambda rank: rank.usd.expected if rank.usd else None,
             unknown="Select a GPU with a price, or enter one, to see the cost.",
         ),
         "rank": CostAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID]),
@@ -261,7 +261,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         if cost := costs.get(point.r):
             row |= {"adapter_parameters": cost.adapter_parameters, "adapter_bytes": cost.adapter_bytes}
             row |= {"memory_bytes": cost.memory.device, "seconds": cost.duration and cost.duration.total.expected}
-            row |= {"usd": cost.cost and cost.cost.usd.expected}
+            row |= {"usd": cost.usd and cost.usd.expected}
         rows.append(row)
     for line in lines:
         about = {"kind": line.kind, "source": line.label}
@@ -292,7 +292,6 @@ def _band_label(tradeoff: Tradeoff) -> str:
     return f"forecast, 80 % band (held {held} of unseen {unseen}{of})"
 
 
-@style.figure
 def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     """Draw the trade-off chart: the band at the bottom, lines over it, runs on top."""
     points = [point for line in info.lines for point in line.points]
@@ -309,6 +308,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         x_title=info.axis.title,
         y_title=info.y_title,
         message=info.empty,
+        rows=info.rows,
+        source=" ".join(info.sentences),
         hovermode="closest",
         hoverdistance=30,
         dragmode=False,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.lines import Line, Near, QualityPoint
@@ -20,64 +20,43 @@ POINT_COLUMNS = (
 )
 
 
-class StudiesInfo(NamedTuple):
-    """Content of the figure of published studies. shapes: marker by study. empty: a sentence that replaces the lines
-    where there are none. Lines whose best value is 0 are left out: they have no distance from it in percent."""
-
-    lines: Sequence[Line]
-    shapes: Mapping[str, str]
-    chosen_r: int | None = None
-    empty: str = ""
-    source: str = ""
-    rows: style.Rows = ()
-
-
 def shapes_of(studies: Sequence[str]) -> dict[str, str]:
     """Return one marker shape per study id, so that figures side by side can share the mapping."""
     return {study: SHAPES[i % len(SHAPES)] for i, study in enumerate(dict.fromkeys(studies))}
 
 
-def studies_info(
+def studies_figure(
     near: Sequence[Near],
     *,
     parameters: Callable[[Line], Sequence[int | None]],
     chosen_r: int | None = None,
     shapes: Mapping[str, str] | None = None,
-) -> StudiesInfo:
-    """Return published lines of quality by rank.
+    height: int = 440,
+    name: str = "studies",
+) -> style.Drawing:
+    """Draw published lines of quality by rank on a logarithmic axis. Lines whose best value is 0 are left out: they
+    have no distance from it in percent.
 
     Args:
         near: The studies to show, the nearest first.
         parameters: Returns the adapter parameters of a line's points, for the table.
         chosen_r: The rank to mark.
         shapes: Marker by study, for figures side by side; by default one is chosen for each.
+        name: Distinguishes figures side by side, for their zoom.
     """
     drawn = [(each, line) for each in near for line in each.lines if line.has_shares]
+    by_label: dict[str, list[Line]] = {}
     rows = []
     for each, line in drawn:
+        by_label.setdefault(_label(line), []).append(line)
         study = line.study
         about = {"study": study.study_id, "source": study.where, "why_near": each.in_words}
         about |= {"learning_rate_policy": study.learning_rate_label}
         for point, size in zip(line.points, parameters(line), strict=True):
             shown = {"r" if name == "rank" else name: getattr(point, name) for name in POINT_COLUMNS}
             rows.append({**about, **shown, "trainable_parameters": size})
-    return StudiesInfo(
-        lines=[line for _, line in drawn],
-        shapes=shapes or shapes_of([each.line.study.study_id for each in near]),
-        chosen_r=chosen_r,
-        empty="" if drawn else "No published study has these targets.",
-        source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
-        rows=rows,
-    )
-
-
-@style.figure
-def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> style.Drawing:
-    """Draw published lines on a logarithmic axis. name: distinguishes figures side by side, for their zoom."""
-    by_label: dict[str, list[Line]] = {}
-    for line in info.lines:
-        by_label.setdefault(_label(line), []).append(line)
-    ranks = sorted({r for line in info.lines for r in line.ranks} | ({info.chosen_r} if info.chosen_r else set()))
+    shapes = shapes or shapes_of([each.line.study.study_id for each in near])
+    ranks = sorted({r for _, line in drawn for r in line.ranks} | ({chosen_r} if chosen_r else set()))
     highest, ticks = max(ranks, default=1), []
     for rank in ranks:  # without those that would overlap
         if not ticks or rank >= (1.9 if highest < 512 else 3.9) * ticks[-1]:
@@ -87,7 +66,7 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
     legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "tracegroupgap": 0}
     return style.draw(
         [
-            _lines(label, lines, info.shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
+            _lines(label, lines, shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
             for i, (label, lines) in enumerate(by_label.items())
         ],
         height=height,
@@ -96,9 +75,11 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
         y={},
         x_title="LoRA rank r",
         y_title="% short of best (lower is better)",
-        message="" if info.lines else info.empty,
-        shapes=[style.vertical_line(info.chosen_r, style.CHOSEN)] if info.chosen_r and info.lines else [],
-        showlegend=bool(info.lines),
+        message="" if drawn else "No published study has these targets.",
+        rows=rows,
+        source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
+        shapes=[style.vertical_line(chosen_r, style.CHOSEN)] if chosen_r and drawn else [],
+        showlegend=bool(drawn),
         legend=legend | {"font": {"size": style.SMALL}},
         margin={"l": 58, "r": 14, "t": 12, "b": 52 + max(1, len(by_label)) * LEGEND_ROW_PIXELS},
     )
@@ -106,7 +87,7 @@ def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies
 
 def _label(line: Line) -> str:
     """Return who, on what, and who tuned the learning rate; broken where the legend would be too wide."""
-    runs = "one run each" if line.one_run else "bars: ± 1 s.e."
+    runs = "bars: ± 1 s.e." if any(point.standard_error is not None for point in line.points) else "one run each"
     policy = line.study.learning_rate_label.replace("learning rate", "rate").replace("learning-rate", "rate")
     method = "" if line.first.method == "lora" else f" ({escape(line.first.method)})"
     base = escape(line.model.base_model.rsplit("/", 1)[-1])

@@ -1,12 +1,11 @@
 """The common look of all figures: one colour per meaning, traces, axes, and how a figure is written to a file."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.errors import InvalidSettingError
 
@@ -16,29 +15,21 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, object]]
 """The numbers of a figure as table rows."""
-P = ParamSpec("P")
 
 
-class Drawing(TypedDict):
-    """A figure as plotly.js takes it: traces and layout."""
+class Drawing(NamedTuple):
+    """A figure: traces and layout as plotly.js takes them, its numbers, and sentences on their origin."""
 
     data: list[dict[str, Any]]
     layout: dict[str, Any]
+    rows: Rows = ()
+    source: str = ""
 
-
-def figure(drawing: Callable[P, Drawing]) -> Callable[P, "go.Figure"]:
-    """Decorate a function that returns a Drawing: it then returns a Plotly figure with every property checked.
-    `drawing`, an attribute, is the undecorated function: 20 times faster, and without the package plotly."""
-
-    @functools.wraps(drawing)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> "go.Figure":
-        # Here, since neither the page nor an info needs plotly.
+    def plotly(self) -> "go.Figure":
+        """Return a Plotly figure with every property checked; the page draws without, 20 times faster."""
         import plotly.graph_objects as go
 
-        return go.Figure(drawing(*args, **kwargs))
-
-    checked.drawing = drawing
-    return checked
+        return go.Figure({"data": self.data, "layout": self.layout})
 
 
 # As in assets/css/tokens.css. Told apart under deuteranopia, protanopia and tritanopia, and at least 3 : 1 against both
@@ -80,13 +71,15 @@ def draw(
     x_title: str = "",
     y_title: str = "",
     message: str = "",
+    rows: Rows = (),
+    source: str = "",
     **layout: Any,
 ) -> Drawing:
     """Return a drawing of these traces and axes in the common look. Properties that are None are left to plotly.js.
 
     uirevision: the page keeps the zoom while this string stays equal. message: a sentence in place of data; the axes
-    stay. The page itself shows titles, so there is no layout.title. The height is explicit, since Plotly may choose
-    none.
+    stay. rows, source: as in Drawing. The page itself shows titles, so there is no layout.title. The height is
+    explicit, since Plotly may choose none.
     """
     axis = {
         "tickfont": {"size": SMALL},
@@ -116,7 +109,7 @@ def draw(
         "yaxis": {**axis, **y, "title": {**title, "text": y_title}},
         **layout,
     }
-    return Drawing(data=[_known(trace) for trace in data], layout=_known(look))
+    return Drawing([_known(trace) for trace in data], _known(look), rows, source)
 
 
 def _known(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,52 +165,44 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     return [*traces, line] if ranks else []
 
 
-class MapInfo(NamedTuple):
-    """Content of a map of modules (rows) by blocks (columns). cells: the value of each, empty where the block has no
-    such module. r: rank that the values are for. chosen: row and column of the framed cell. left_out: modules and
-    blocks that are not drawn."""
-
-    modules: Sequence[str] = ()
-    blocks: Sequence[str] = ()
-    cells: Sequence[Sequence[Any]] = ()
-    r: int = 1
-    chosen: tuple[int, int] | None = None
-    left_out: str = ""
-    source: str = ""
-    rows: Rows = ()
-
-
 def module_map(
-    info: MapInfo,
+    modules: Sequence[str],
+    blocks: Sequence[str],
     values: Sequence[Sequence[float | None]],
     colour: str,
+    look: Mapping[str, Any],
     *,
-    height: int,
-    uirevision: str,
-    message: str,
-    **more: Any,
+    chosen: tuple[int, int] | None = None,
+    left_out: str = "",
+    message: str = "",
+    **how: Any,
 ) -> Drawing:
-    """Return a drawing of the map in one colour, with labels on at most 8 blocks. values: what the colour shows; None
-    leaves a cell empty. message: a sentence in place of a map without modules. more: further properties of the trace.
+    """Return a drawing of modules (rows) by blocks (columns) in one colour, with labels on at most 8 blocks.
+
+    Args:
+        values: What the colour shows; None leaves a cell empty, where the block has no such module.
+        look: Further properties of the trace.
+        chosen: Row and column of the framed cell.
+        left_out: Modules and blocks that are not drawn, in words.
+        message: A sentence in place of a map without modules.
+        how: More arguments of `draw`.
     """
+    bar, axis = {"thickness": 8, "outlinewidth": 0, "len": 0.9}, {"showgrid": False, "type": "category"}
     trace = {
-        **{"type": "heatmap", "x": info.blocks, "y": info.modules, "z": values},
+        **{"type": "heatmap", "x": blocks, "y": modules, "z": values},
         "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
-        **{"xgap": 1, "ygap": 1, "hoverongaps": False, "colorbar": {}, **more},
+        **{"xgap": 1, "ygap": 1, "hoverongaps": False, **look, "colorbar": bar | look.get("colorbar", {})},
     }
-    trace["colorbar"] = {"thickness": 8, "outlinewidth": 0, "len": 0.9} | trace["colorbar"]
-    y, x = info.chosen or (0, 0)
+    y, x = chosen or (0, 0)
     frame = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-    axis, every = {"showgrid": False, "type": "category"}, max(1, -(-len(info.blocks) // 8))
     return draw(
-        [trace] if info.modules else [],
-        height=height,
-        uirevision=uirevision,
-        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": info.blocks[::every]},
+        [trace] if modules else [],
+        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": blocks[:: max(1, -(-len(blocks) // 8))]},
         y={**axis, "autorange": "reversed"},
-        x_title=f"block ({info.left_out})" if info.left_out else "block",
-        message="" if info.modules else message,
-        shapes=[{**frame, "line": {"color": CHOSEN, "width": 2}}] if info.chosen else [],
+        x_title=f"block ({left_out})" if left_out else "block",
+        message="" if modules else message,
+        shapes=[{**frame, "line": {"color": CHOSEN, "width": 2}}] if chosen else [],
+        **how,
     )
 
 
@@ -298,17 +283,16 @@ def plot_file(path: Path, *, image_problem: Callable[[], str] = image_problem) -
     return path
 
 
-def write_figure(figure: "go.Figure", path: Path, *, title: str, source: str = "") -> Path:
-    """Write the figure on white, with a title above and its source below, without changing it; return the path.
+def write_figure(drawing: Drawing, path: Path, *, title: str, source: str = "") -> Path:
+    """Write the figure on white, with a title above and its source below; return the path.
 
     Args:
         path: A path that ends in .html, .png or .svg; an existing file is replaced.
         title: One line of text.
-        source: Sentences on the origin of the numbers.
+        source: Sentences on the origin of the numbers; the drawing's if empty.
     """
-    import plotly.graph_objects as go
-
-    path, lines, page = plot_file(path), wrap(escape(source), SOURCE_CHARACTERS), go.Figure(figure)
+    path, page = plot_file(path), drawing.plotly()
+    lines = wrap(escape(source or drawing.source), SOURCE_CHARACTERS)
     top, bottom, below = page.layout.margin.t, page.layout.margin.b, LINE_PIXELS * len(lines)
     corner = {"x": 0, "xanchor": "left", "yanchor": "top"}
     head = {"y": 0.98, "xref": "container", "yref": "container", "pad": {"l": 16}, "font": {"size": LARGE}}

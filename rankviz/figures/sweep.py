@@ -209,7 +209,6 @@ def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[Point]:
     return points
 
 
-@style.figure
 def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
     """Draw the band, fast curves and runs. One sweep has the marks of its verdict, several have a shape each; lines
     never join two sweeps, or runs and truncations."""
@@ -246,6 +245,8 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
         x_title=axis.title,
         y_title=metric.title,
         message="" if traces else "Points appear here as runs finish.",
+        rows=info.rows,
+        source=info.source,
         shapes=[style.vertical_line(info.picked, style.NEUTRAL, marked)] if info.picked else [],
         showlegend=True,
     )

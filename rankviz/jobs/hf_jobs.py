@@ -301,7 +301,10 @@ class HfJobs(Remote):
 
     def poll(self, job: RemoteJob) -> Live | None:
         terms, hub = job.submission.terms, self._hub(job)
-        seen = hub.job(job.handle) if job.handle else self._newest(hub, job.name)
+        *twins, seen = [hub.job(job.handle)] if job.handle else hub.find(self.labels(job.name)) or [None]
+        for twin in (each for each in twins if not each.ended):  # an older job of this name
+            with contextlib.suppress(EngineError):  # it has ended meanwhile
+                hub.cancel(twin.id)
         if seen is None:
             return None
         end = None
@@ -329,15 +332,6 @@ class HfJobs(Remote):
         home = hashlib.sha256(space.encode()).hexdigest()[:16] if space else ""
         known = {"app": "rankviz", "home": home or self.home_id}
         return {**known, "job": re.sub(r"[^A-Za-z0-9_-]", "_", name)[-100:]} if name else known
-
-    def _newest(self, hub: Hub, name: str) -> HubJob | None:
-        """Return the newest job of a name, or None. Cancel older jobs of this name that have not ended."""
-        *twins, newest = hub.find(self.labels(name)) or [None]
-        for twin in twins:
-            if not twin.ended:
-                with contextlib.suppress(EngineError):  # it has ended meanwhile
-                    hub.cancel(twin.id)
-        return newest
 
     def _hub(self, job: RemoteJob) -> Hub:
         """Return the Hub of a job's account; raise EngineUnavailableError where that account is not logged in."""

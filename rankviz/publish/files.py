@@ -16,7 +16,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE, RunRequest
-from rankviz.core.runs.run_time import Rent, Spent
+from rankviz.core.runs.run_time import Spent
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.exports.tables import LIBRARIES, Table, write_rows, write_table
 from rankviz.paths import ASSETS, is_hub_id
@@ -50,12 +50,12 @@ class SweepFacts:
     def cost(self) -> Mapping[str, float | bool | None]:
         """Cost of the whole sweep: machine seconds of all attempts, and US dollars of rented machines. None is unknown
         or no cost; where is_whole is False the value is a lower bound."""
-        rent = self.spent.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        spent = self.spent
         return {
-            "sweep_device_seconds": self.spent.seconds or None,
-            "sweep_device_seconds_is_whole": self.spent.is_whole,
-            "sweep_usd": rent.usd if rent.in_words else None,
-            "sweep_usd_is_whole": rent.is_whole,
+            "sweep_device_seconds": spent.device_seconds or None,
+            "sweep_device_seconds_is_whole": spent.device_seconds_is_whole,
+            "sweep_usd": spent.usd if spent.usd_in_words else None,
+            "sweep_usd_is_whole": spent.usd_is_whole,
         }
 
     def row(self, run: RunRecord) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _card(sweep: SweepFacts, runs: Sequence[RunRecord], front: Mapping[str, Any]
         ("Machine time of the whole sweep, all attempts", sweep.spent.time_in_words),
         (
             "Rented machines, for the whole sweep",
-            (sweep.spent.rent.in_words or units.NOT_KNOWN) if sweep.spent.rent else "",
+            (sweep.spent.usd_in_words or units.NOT_KNOWN) if sweep.spent.is_rented else "",
         ),
     )
     return own.get_template("card.md.jinja").render(
@@ -271,7 +271,12 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     kind = "parquet" if installed.has("pyarrow") else "csv"
     runs = write_table(Table(name=RUNS, rows=[sweep.row(run) for run in sweep.runs]), kind, folder)
     names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
-    steps = (row for run in sweep.runs for row in _step_rows(run))
+    steps = (
+        dict(zip(STEP_COLUMNS, (*settings, *(getattr(step, name) for name in STEP_VALUES)), strict=True))
+        for run in sweep.runs
+        for settings in [(run.run_id, run.request.r, run.request.learning_rate, run.request.seed)]
+        for step in run.steps
+    )
     held_out = ({"run_id": run.run_id, **row} for run in sweep.runs for row in loss_rows(run))
     for name, rows, columns in ((STEPS, steps, STEP_COLUMNS), (HELD_OUT, held_out, {"run_id": str, **LOSS_COLUMNS})):
         if first := next(rows, None):
@@ -281,13 +286,6 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     requests = {run.run_id: {"request": {**asdict(run.request), **own}} for run in sweep.runs}
     (folder / "requests.json").write_text(json.dumps(requests, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
-
-
-def _step_rows(run: RunRecord) -> Iterator[Mapping[str, Any]]:
-    settings = run.run_id, run.request.r, run.request.learning_rate, run.request.seed
-    for step in run.steps:
-        values = (getattr(step, name) for name in STEP_VALUES)
-        yield dict(zip(STEP_COLUMNS, (*settings, *values), strict=True))
 
 
 def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:

@@ -226,11 +226,6 @@ def asks_password(scope: Mapping[str, Any]) -> bool:
     return getattr(scope.get("app"), "auth", None) is not None
 
 
-def is_asked(scope: Mapping[str, Any]) -> bool:
-    """Return whether Gradio asks for a login of any kind: its own, or one of the app that RankViz is mounted in."""
-    return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
-
-
 async def is_let_in(scope: Mapping[str, Any]) -> bool:
     """Return whether no login is needed, or the sender of this request has logged in. Errors of the login of a
     surrounding app, such as HTTPException, are raised."""
@@ -384,13 +379,11 @@ _logged: set[tuple[str, int, type]] = set()
 
 def keep_log_ours() -> None:
     """Remove library warnings about unreadable requests from the log, for every server of this process."""
-    logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda each: each.levelno >= logging.ERROR and not _is_of_parser(each.exc_info and each.exc_info[1])
+    )
     for name in READERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info[1] if record.exc_info else None)
 
 
 def _is_of_parser(error: object) -> bool:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import get_route_path
 
-from rankviz.shared.gate import is_asked
+from rankviz.shared.gate import asks_password
 from rankviz.shared.identity import is_page
 
 CONFIG = ("/config", "/config/")
@@ -57,7 +57,8 @@ class MadeOnce:
             return await _send(send, *made)
         if not is_page({**scope, "method": "GET"}) and address not in CONFIG:
             return await self.app(scope, receive, send)
-        if is_asked(scope):
+        # Gradio asks for a login of its own, or of the app that RankViz is mounted in.
+        if asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None:
             made = await self._make(scope, receive, self.app)
         else:
             made = await self._once(scope, receive, self.app, [(b"host", NOBODYS)])

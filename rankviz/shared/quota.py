@@ -149,7 +149,7 @@ class Quota(Operations):
             yield
             with contextlib.suppress(OSError):  # the runs are queued, whatever can be deleted
                 removal.delete_all(store, leaving)
-                self._free_disk(sweep_id=sweep_id)
+                self.free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
         """Raise LimitError where `new` more runs of this visitor would exceed a limit, or the disk limit is exceeded,
@@ -158,13 +158,6 @@ class Quota(Operations):
         with store.admission():
             self._require_disk()
             require_runs(store, owners, new, limits.runs_kept, limits.runs_in_total)
-
-    def free_disk(self, besides: Collection[str]) -> None:
-        """Delete base models and old runs while the disk limit is exceeded. besides: Ids of imported runs that are not
-        deleted."""
-        if self._is_over_disk():
-            with self._workspace.store.admission():
-                self._free_disk(besides)
 
     def uploads(self) -> Usage:
         """Return number and size of the current visitor's uploads. Zero on a page that is not shared, where uploads
@@ -309,9 +302,9 @@ class Quota(Operations):
                 f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
             )
 
-    def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
+    def free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
         """Delete base models, then old runs, until the disk limit is met. Runs in `besides` and of this sweep are not
-        deleted."""
+        deleted. The caller holds RunStore.admission."""
         if not self._is_over_disk():
             return
         if self._workspace.shared:
@@ -346,7 +339,10 @@ def require_runs(
     leaving: Sequence[Deletion] = ()
     kept, in_total = len(store.ids(owners)), len(store.ids())
     if most is not None and (over := kept + new - most) > 0:
-        probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
+        store.update(waits=True)
+        whose = {owner for owner in owners if owner}  # the host's own stay
+        ended = (each.run_id for each in store.probes() if each.state.ended)
+        probes = [(probe_id,) for probe_id in ended if store.ownership(probe_id).owner in whose]
         if over > len(probes):
             raise LimitError(
                 f"This server keeps at most {most:,} runs per visitor, probes too (you have {kept - len(probes):,}, "

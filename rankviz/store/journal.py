@@ -309,7 +309,16 @@ class Entry:
         the folder does not exist. After another OSError the events may have been read, but not the rest."""
         with self.lock:
             if self.journal_bytes() > self.offset:
-                self._read_journal()
+                with open(self.journal, "rb") as file:
+                    file.seek(self.offset)
+                    lines, offset = list(read_events(file)), file.tell()
+                events = [event for event in lines if event is not None]
+                record = self.record.after_all(events)
+                if unreadable := len(lines) - len(events):
+                    record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
+                part = self.journal, offset, record.request
+                self.record = with_lists_on_disk(record, part) if record.state.ended else record
+                self.offset = offset
             if (at := os.stat(self.folder).st_mtime_ns) == self.folder_time:
                 return
             folder, attempt = Path(self.folder), self.record.attempt
@@ -317,17 +326,6 @@ class Entry:
             self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
             self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
             self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
-
-    def _read_journal(self) -> None:
-        with open(self.journal, "rb") as file:
-            file.seek(self.offset)
-            lines, offset = list(read_events(file)), file.tell()
-        events = [event for event in lines if event is not None]
-        record = self.record.after_all(events)
-        if unreadable := len(lines) - len(events):
-            record = replace(record, unreadable_lines=record.unreadable_lines + unreadable)
-        part = self.journal, offset, record.request
-        self.record, self.offset = with_lists_on_disk(record, part) if record.state.ended else record, offset
 
 
 def new_entry(folder: Path) -> Entry:

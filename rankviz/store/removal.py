@@ -118,13 +118,6 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     return [ids for _, ids in _by_age(store, filter(None, groups))]
 
 
-def ended_probes(store: RunStore, owners: Collection[str]) -> list[Deletion]:
-    """Return the ended probes of these owners, the oldest first. No list on the page offers to delete them."""
-    store.update(waits=True)
-    ended = (each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners)
-    return [(each.run_id,) for each in ended]
-
-
 def first_with_runs(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
     """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
     chosen = []

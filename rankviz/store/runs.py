@@ -482,7 +482,10 @@ class RunStore:
             at, (seen, ended, costly) = written_at(self.runs_dir), self._looked
             if time.monotonic() >= ended + costly / (CALM_SHARE if at == seen else LOOK_SHARE):
                 began = time.thread_time()
-                self._look_around()
+                self._names = self.ids()  # of runs that other processes have added, deleted or changed
+                self.forget(self._entries.keys() - self._names)
+                self._due |= self._names - self._entries.keys()
+                self._due.update(run_id for run_id, entry in list(self._entries.items()) if entry.has_changed())
                 is_settled = time.time() - at > SETTLED_NANOSECONDS / 1e9
                 costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
                 self._looked = at if is_settled else 0.0, time.monotonic(), costly
@@ -497,13 +500,6 @@ class RunStore:
         finally:
             self.reading = None
             self._updating.release()
-
-    def _look_around(self) -> None:
-        """Find the runs that other processes have added, deleted or changed."""
-        self._names = self.ids()
-        self.forget(self._entries.keys() - self._names)
-        self._due |= self._names - self._entries.keys()
-        self._due.update(run_id for run_id, entry in list(self._entries.items()) if entry.has_changed())
 
     def _changed(self, run_id: str) -> None:
         """Read a run at the next update, in this process, and soon in others, which see the runs folder's new time."""

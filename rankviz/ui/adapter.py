@@ -28,7 +28,7 @@ from rankviz.core.spectrum import (
     proposed_rank,
 )
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
-from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
@@ -221,27 +221,26 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
     spectrum = opened.spectrum
     ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    heat = modules_info(
-        spectrum, r=wanted.r or max(1, spectrum.rank_for(wanted.energy)), ranks=ranks, chosen=chosen.name
-    )
+    r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
+    heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
     few_steps, pattern = spectrum.after_few_steps, opened.suggested
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
     noise = (
         f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
         f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
     )
-    energy = energy_info(spectrum, r=wanted.r)
-    values = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
+    energy = energy_figure(spectrum, r=wanted.r, height=ENERGY_HEIGHT)
+    values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
     return View(
         notice=notice_html(*spectrum.notes),
         top=top_html(spectrum, opened.run),
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
-        energy_chart=chart_value(energy_figure, energy, file="energy-by-rank", height=ENERGY_HEIGHT),
+        energy_chart=chart_value(energy, file="energy-by-rank"),
         choices=notice_html(noise if few_steps else "") + choices,
         make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
-        heat=chart_value(modules_figure, heat, file="adapter-modules", height=HEAT_HEIGHT),
-        values=chart_value(spectrum_figure, values, file="singular-values", height=VALUES_HEIGHT),
+        heat=chart_value(heat, file="adapter-modules"),
+        values=chart_value(values, file="singular-values"),
         pattern=pattern_html(pattern) if pattern else "",
     )
 

@@ -17,7 +17,7 @@ from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS
-from rankviz.figures import accuracy_figure, accuracy_info
+from rankviz.figures import accuracy_figure
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
@@ -168,12 +168,12 @@ def numbers_html(api: Api, *, use_case: str) -> str:
 def details(report: AccuracyReport) -> View:
     """Draw predicted against measured memory for all comparable rows. Below it are the errors of all sources together,
     and of each source predicted without its own rows."""
-    info, unseen = accuracy_info(report), report.left_out
+    unseen = report.left_out
     rows = [score.texts() for score in (*unseen.origins, unseen.overall)]
     cells = [Row([*row.values()], chosen=row is rows[-1]) for row in rows]
     table = html.titled(
         "Sources, each predicted without its own measurements",
         html.table([*rows[0]], cells, label="Error by unseen source"),
     )
-    memory = chart_value(accuracy_figure, info, file="validation", height=HEIGHT)
+    memory = chart_value(accuracy_figure(report, height=HEIGHT), file="validation")
     return View(memory=memory, tables=table + html.paragraphs(RANGES))

@@ -198,7 +198,7 @@ def restore(api: Api, params: Mapping[str, str]) -> View:
         tabs=gr.Tabs(selected=tab) if tab != "explore" else gr.skip(),  # someone may have opened another meanwhile
         question=values,
         training_sweep=sweep_id,
-        sweep=sweep_id or missing or runs.first_sweep(api),
+        sweep=sweep_id or missing or next((each.sweep_id for each in (*api.runs.made(), *api.runs.recorded())), ""),
         run=run_id,
         metric=metric,
         tolerance=params.get("tolerance", ""),

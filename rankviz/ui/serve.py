@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from threading import Thread
 
-import gradio as gr
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -56,7 +55,13 @@ def serve() -> None:
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers
     gc.set_threshold(*COLLECTED_AFTER)
     app = build_app(api)
-    prepare_zero_gpu(app)
+    if os.environ.get("SPACES_ZERO_GPU") == "true":
+        # The Hub ends such a Space if no function asks for the GPU (spaces 0.51 reports its start only then), and
+        # Gradio's queue there has room for one event, where opening a page sends several. Training is another process.
+        import spaces
+
+        spaces.GPU(lambda: None)
+        app.queue(max_size=ZERO_GPU_QUEUED)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     keep_log_ours()
     auto.AutoHTTPProtocol = H11Protocol  # reads 64 kB of a head; httptools, where it is installed, reads without end
@@ -85,14 +90,3 @@ def read_ahead(api: Api) -> Thread:
     thread = Thread(target=read, name="rankviz-first-read", daemon=True)
     thread.start()
     return thread
-
-
-def prepare_zero_gpu(app: gr.Blocks) -> None:
-    """Make the page run on a ZeroGPU Space; do nothing elsewhere. The Hub ends such a Space if no function asks for
-    the GPU (spaces 0.51 reports its start only then), and Gradio's queue there has room for one event, where opening a
-    page sends several. Training runs in a separate process."""
-    if os.environ.get("SPACES_ZERO_GPU") == "true":
-        import spaces
-
-        spaces.GPU(lambda: None)
-        app.queue(max_size=ZERO_GPU_QUEUED)

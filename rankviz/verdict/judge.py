@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import TypedDict
@@ -299,19 +299,18 @@ def verdict_json(verdict: Verdict) -> VerdictJSON:
         values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
         losses = {"loss": None, "run_losses": None} if metric.higher_is_better else {}
         ranks.append(as_answer(RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses))
-    need = verdict.needed and asdict(verdict.needed)
+    needs = [verdict.needed if pair is undecided else None for pair in verdict.pairs]
     return as_answer(
         VerdictJSON,
         verdict,
         metric=metric.key,
         unit=metric.units,
         higher_is_better=metric.higher_is_better,
-        pairs=[{**asdict(pair), "would_tell": need if pair is undecided else None} for pair in verdict.pairs],
+        pairs=[as_answer(PairJSON, p, would_tell=need) for p, need in zip(verdict.pairs, needs, strict=True)],
         ranks=ranks,
         can_tell=not verdict.unknown,
         why_not=verdict.unknown or None,
         confidence=CONFIDENCE,
-        diverged=[asdict(run) for run in verdict.diverged],
         borrowed_noise=None,
         headline=words[0],
         sentences=words,

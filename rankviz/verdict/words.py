@@ -170,18 +170,18 @@ def summary(
         score: Choice by a score, where no verdict compares the ranks.
     """
     few = f" Training had only {counted(steps, 'step')}: longer training may change the ranks."
-    answers = _of_rates(rate) if rate else _answers(verdict, decision, reading, score)
+    answers = _answers(verdict, decision, reading, score)
+    if rate:
+        better, worth, then = rate.sentences
+        answers = (
+            Answer("Better learning rate", f"{rate.best:g}", better),
+            Answer(SURE, UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE, worth),
+            Answer(NEXT, f"r = {rate.r}" if rate.goes_on else "Quick look", then),
+        )
     return tuple(
         each._replace(sentence=each.sentence + few) if each.about == SURE and steps < FEW_STEPS else each
         for each in answers
     )
-
-
-def _of_rates(rate: RateLook) -> Iterable[Answer]:
-    better, worth, then = rate.sentences
-    yield Answer("Better learning rate", f"{rate.best:g}", better)
-    yield Answer(SURE, UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE, worth)
-    yield Answer(NEXT, f"r = {rate.r}" if rate.goes_on else "Quick look", then)
 
 
 def _answers(

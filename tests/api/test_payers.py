@@ -108,6 +108,6 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
         wait_for(lambda: "free machine" in store.get(run_id).waits)
     with acting_as(BEN):
         assert 3.0 == shared.starts.plan_added(sweep_id, 8).offer.limit_usd
-        assert 3.0 == shared.engines.spent(shared.runs.sweep(sweep_id)).rent.limit_usd
+        assert 3.0 == shared.engines.spent(shared.runs.sweep(sweep_id)).limit_usd
 
     assert [int(60 * 2.5 / 0.013333 - 600)] == [job.spec["timeoutSeconds"] for job in hub.jobs.values()]

@@ -20,29 +20,21 @@ from rankviz.core.spectrum import LayerSpectrum, Spectrum
 from rankviz.core.studies.lines import nearest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import (
-    accuracy_info,
+    accuracy_figure,
     energy_figure,
-    energy_info,
     memory_figure,
-    memory_info,
     modules_figure,
-    modules_info,
-    parameters_info,
+    parameters_figure,
     plot_file,
     spectrum_figure,
-    spectrum_info,
     studies_figure,
-    studies_info,
     sweep_figure,
     sweep_info,
     training_figure,
-    training_info,
     write_figure,
 )
 from rankviz.figures.adapter import MOST_POINTS
-from rankviz.figures.cost import MemoryInfo
 from rankviz.figures.style import image_problem
-from rankviz.figures.training import LossCurve, TrainingInfo
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import finished, plain_sweep
 from tests.support.runs.studies_toy import evidence, point, subject
@@ -53,27 +45,27 @@ VERDICT = Api().verdicts.of_sweep(SWEEP.sweep_id)
 
 
 @pytest.mark.parametrize(
-    ("figure", "info"),
+    "drawing",
     [
-        (figures.sweep_figure, figures.sweep_info([(SWEEP, VERDICT)])),
-        (figures.sweep_figure, figures.sweep_info([(SWEEP, VERDICT)], x="adapter")),
-        (figures.training_figure, figures.training_info([SWEEP])),
-        (figures.memory_figure, MemoryInfo()),
+        sweep_figure(sweep_info([(SWEEP, VERDICT)])),
+        sweep_figure(sweep_info([(SWEEP, VERDICT)], x="adapter")),
+        training_figure([SWEEP]),
+        training_figure([]),
     ],
 )
-def test_a_page_gets_what_plotly_makes_of_the_same_figure_once_it_is_checked(figure, info):
-    drawing, checked = figure.drawing(info), figure(info).to_dict()
+def test_a_page_gets_what_plotly_makes_of_the_same_figure_once_it_is_checked(drawing):
+    checked = drawing.plotly().to_dict()
 
-    assert json.loads(json.dumps(drawing["data"])) == checked["data"]
-    assert {name: value for name, value in drawing["layout"].items() if value != []} == checked["layout"]
+    assert json.loads(json.dumps(drawing.data)) == checked["data"]
+    assert {name: value for name, value in drawing.layout.items() if value != []} == checked["layout"]
 
 
 def test_what_a_page_draws_needs_no_plotly():
     program = """
 import sys
-from rankviz.figures import training_figure, training_info
+from rankviz.figures import training_figure
 from tests.support.runs.finished_runs import plain_sweep
-training_figure.drawing(training_info([plain_sweep({4: 2.0, 16: 1.5})]))
+training_figure([plain_sweep({4: 2.0, 16: 1.5})])
 print("plotly" in sys.modules)
 """
 
@@ -82,7 +74,7 @@ print("plotly" in sys.modules)
     assert "False" == done.stdout.strip()
 
 
-FIGURE = training_figure(TrainingInfo([LossCurve("a", "r = 4", 4, [1, 2], [3.0, 2.5])], max_steps=2))
+FIGURE = training_figure([plain_sweep({4: 2.0})])
 
 
 def test_html_holds_plotly_the_title_and_the_source_and_asks_nothing_of_a_network(tmp_path):
@@ -133,7 +125,7 @@ def test_each_rank_lies_at_its_exact_cost(api):
 
     assert [by_rank[r].adapter_bytes / 1e6 for r in range(1, 257)] == figures.hero_info(tradeoff).xs
     money = figures.hero_info(tradeoff, x="money").xs
-    assert by_rank[16].cost.usd.expected == money[15]
+    assert by_rank[16].usd.expected == money[15]
 
 
 def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
@@ -171,32 +163,32 @@ GIB = 2**30
 def test_the_memory_of_each_rank_adds_up_to_what_is_allocated():
     answer = estimate(TOY, Question(model_id=TOY.id, ranks=(4, 16)), gpu(), ASSUMPTIONS)
 
-    info = memory_info(answer, chosen_r=16)
+    drawing = memory_figure(answer, chosen_r=16)
 
-    figure = memory_figure(info)
+    figure = drawing.plotly()
     stacks = zip(*(trace.y for trace in figure.data if trace.type == "bar"), strict=True)
     assert [rank.memory.allocated / GIB for rank in answer.ranks] == pytest.approx([*map(sum, stacks)])
     assert ("4", "<b>16</b>") == figure.data[0].x and 22.0 == figure.layout.shapes[0].y0
-    assert (22 * GIB, "Toy card", 16) == (info.usable_bytes, info.gpu_name, info.chosen_r)
-    assert [rank.memory.low for rank in answer.ranks] == [row["low"] for row in info.rows]
+    assert "Toy card: 22.00 GiB usable" == figure.layout.annotations[0].text and 1 == figure.layout.shapes[1].x0
+    assert [rank.memory.low for rank in answer.ranks] == [row["low"] for row in drawing.rows]
 
 
 def test_parameters_are_by_module_and_block():
     """q_proj is 16 × 16 and v_proj 16 × 8: 32 and 24 parameters per unit of rank."""
     plan = resolve(TOY, LoraConfig(target_modules=("q_proj", "v_proj")), "unsloth")
 
-    info = parameters_info(plan, 4)
+    drawing = parameters_figure(plan, 4)
 
-    assert (["q_proj", "v_proj"], ["0", "1"]) == (list(info.modules), list(info.blocks))
-    assert [[128, 128], [96, 96]] == info.cells
-    assert 448 == sum(row["parameters"] for row in info.rows)
+    (map_,) = drawing.data
+    assert (["q_proj", "v_proj"], ["0", "1"], [[128, 128], [96, 96]]) == (map_["y"], map_["x"], map_["z"])
+    assert 448 == sum(row["parameters"] for row in drawing.rows)
 
 
 def test_every_row_that_can_be_compared_is_a_point_and_every_row_is_in_the_table():
     report = API.estimates.accuracy()
-    memory = accuracy_info(report)
+    memory = accuracy_figure(report)
 
-    assert (200, len(report.rows)) == (len(memory.points), len(memory.rows))
+    assert (200, len(report.rows)) == (sum(len(trace["x"]) for trace in memory.data[1:]), len(memory.rows))
 
 
 def parameters(line):
@@ -209,12 +201,12 @@ def test_a_line_is_how_far_each_rank_is_from_the_best_in_percent():
     who = API.studies.subject("meta-llama/Llama-3.1-8B", "instruction")
     near = API.studies.near(who, ("lora",), ("attention and mlp",))[:1]
 
-    info = studies_info(near, parameters=parameters, chosen_r=16)
-    trace = studies_figure(info).data[0]
+    drawing = studies_figure(near, parameters=parameters, chosen_r=16)
 
-    assert (4, 16, 64, 128) == trace.x[:4]
-    assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in trace.y[:4]]
-    assert (16, 160) == (info.chosen_r, info.rows[1]["trainable_parameters"])
+    trace, (mark,) = drawing.data[0], drawing.layout["shapes"]
+    assert [4, 16, 64, 128] == trace["x"][:4]
+    assert [1.56, 0.50, 0.09, 0.0] == [round(y, 2) for y in trace["y"][:4]]
+    assert (16, 160) == (mark["x0"], drawing.rows[1]["trainable_parameters"])
 
 
 @pytest.mark.parametrize("best", [0.0, 5e-324])
@@ -222,7 +214,7 @@ def test_a_line_whose_best_value_is_0_has_no_percentages(best):
     """A test accuracy of nothing at every rank."""
     toy = evidence([point(r, best, metric="accuracy", higher_is_better=True) for r in (4, 16)])
 
-    assert [] == studies_info(nearest(toy.lines, subject()), parameters=parameters).lines
+    assert [] == studies_figure(nearest(toy.lines, subject()), parameters=parameters).data
 
 
 def test_of_a_long_run_so_many_steps_are_drawn_as_a_screen_shows_and_no_peak_is_lost():
@@ -230,13 +222,13 @@ def test_of_a_long_run_so_many_steps_are_drawn_as_a_screen_shows_and_no_peak_is_
     losses = {n: 99.0 if n == 54_321 else 2.0 + n % 7 for n in range(1, 100_001)}
     steps = tuple(replace(run.steps[0], step=n, loss=loss, tokens=n, seconds=float(n)) for n, loss in losses.items())
 
-    info = training_info([Sweep(sweep_id="s1", runs=(replace(run, steps=steps),))])
+    drawing = training_figure([Sweep(sweep_id="s1", runs=(replace(run, steps=steps),))])
 
-    (curve,) = info.curves
-    assert 900 <= len(curve.steps) <= 1000 >= len(info.rows)
-    assert (1, 100_000, 99.0) == (curve.steps[0], curve.steps[-1], curve.losses[curve.steps.index(54_321)])
-    assert sorted(curve.steps) == list(curve.steps)
-    assert "At most 1000 steps of each run are shown" in info.source
+    drawn, losses = drawing.data[0]["x"], drawing.data[0]["y"]
+    assert 900 <= len(drawn) <= 1000 >= len(drawing.rows)
+    assert (1, 100_000, 99.0) == (drawn[0], drawn[-1], losses[drawn.index(54_321)])
+    assert sorted(drawn) == drawn
+    assert "At most 1000 steps of each run are shown" in drawing.source
 
 
 def verdict_of(sweep, **more):
@@ -265,7 +257,7 @@ def test_each_rank_lies_at_its_cost_and_mean_loss():
 def test_the_front_joins_points_of_one_sweep_only():
     sweeps = [replace(plain_sweep({4: 2.0, 16: 1.5, 64: 1.6}), sweep_id=name) for name in ("one", "two")]
 
-    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep)) for sweep in sweeps], x="adapter"))
+    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep)) for sweep in sweeps], x="adapter")).plotly()
 
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [(4.0, 16.0)] * 2 == [line.x for line in lines]  # r = 64 costs more and is worse
@@ -296,7 +288,7 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
     sweep = plain_sweep({4: 2.5, 16: 1.5, 64: 1.5}, seeds=(0, 1, 2))
 
-    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep))]))
+    figure = sweep_figure(sweep_info([(sweep, verdict_of(sweep))])).plotly()
 
     assert {
         "measured: best rank": ("diamond", (16,)),
@@ -335,19 +327,16 @@ HIGH = adapter([layer("q_proj", tuple(1 / i for i in range(1, 10_001)))])
 
 
 def points(figure) -> int:
-    traces = json.loads(figure.to_json())["data"]
+    traces = figure.plotly().to_dict()["data"]
     maps = sum(len(row) for trace in traces for row in trace.get("z", ()))
     return maps + sum(len(trace["x"]) for trace in traces if "z" not in trace)
 
 
 @pytest.mark.parametrize("spectrum", [DEEP, WIDE, HIGH], ids=["deep", "wide", "high"])
 def test_no_figure_or_table_has_more_than_a_screen_can_show(spectrum):
-    kept, ranks, values = energy_info(spectrum, r=1), modules_info(spectrum, r=1), spectrum_info(spectrum)
+    drawn = energy_figure(spectrum, r=1), modules_figure(spectrum, r=1), spectrum_figure(spectrum)
 
-    drawn = energy_figure(kept), modules_figure(ranks), spectrum_figure(values)
-
-    assert all(points(figure) <= 1.5 * MOST_POINTS for figure in drawn)
-    assert all(len(info.rows) <= 1.5 * MOST_POINTS for info in (kept, ranks, values))
+    assert all(points(figure) <= 1.5 * MOST_POINTS >= len(figure.rows) for figure in drawn)
 
 
 BOTH = adapter(
@@ -357,18 +346,19 @@ BOTH = adapter(
 
 
 def test_the_map_shows_what_each_module_keeps_and_a_cross_without_update():
-    kept = modules_info(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b")
-    (drawn,) = modules_figure(kept).to_dict()["data"]
+    kept = modules_figure(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b")
+    (drawn,), (frame,) = kept.data, kept.layout["shapes"]
 
     assert [64.0, pytest.approx(100 / 3)] == [row[0] for row in drawn["z"]]
     assert [["", ""], ["", "×"]] == drawn["text"]
     assert "r = 1 keeps 64.00 %<br>99 % needs r = 2, 90 % needs r = 2" in drawn["hovertext"][0][0]
-    assert (1, 0) == kept.chosen and (1, 0.64) == (kept.rows[0]["truncated_to"], kept.rows[0]["energy_kept"])
+    assert (0.5, -0.5) == (frame["y0"], frame["x0"])
+    assert (1, 0.64) == (kept.rows[0]["truncated_to"], kept.rows[0]["energy_kept"])
 
 
 def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank_and_zero_is_no_point():
-    first, dead, a = (spectrum_info(BOTH, module=name) for name in ("", "layers.1.b", "layers.0.a"))
+    first, dead, a = (spectrum_figure(BOTH, module=name) for name in ("", "layers.1.b", "layers.0.a"))
 
-    assert {1: 1.0, 2: 1.0, 3: 1.0} == first.values
-    assert {} == dead.values and "layers.1.b has no update, so it has no singular values." == dead.empty
-    assert (4.0, 3.0, None) == spectrum_figure(a).data[-1].y
+    assert ([1, 2, 3], [1.0, 1.0, 1.0]) == (first.data[0]["x"], first.data[0]["y"])
+    assert [] == dead.data and "layers.1.b has no update" in dead.layout["annotations"][0]["text"]
+    assert [4.0, 3.0, None] == a.data[-1]["y"]

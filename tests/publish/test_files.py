@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from rankviz.api import Api
 from rankviz.core.runs.events import Environment
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.run_time import Rent, Spent
+from rankviz.core.runs.run_time import Spent
 from rankviz.errors import InvalidSettingError, PublishError
 from rankviz.publish import TRACKIO, Destination
 from rankviz.publish.files import (
@@ -82,17 +82,17 @@ def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(t
 @pytest.mark.parametrize(
     ("rent", "words", "usd", "is_whole"),
     [
-        (Rent(usd=0.4, is_whole=True, limit_usd=None), "$0.40", 0.4, True),
-        (Rent(usd=0.4, is_whole=False, limit_usd=None), "at least $0.40", 0.4, False),
-        (Rent(usd=0.0, is_whole=False, limit_usd=None), "not known", None, False),
-        (Rent(usd=None, is_whole=False, limit_usd=None), "not known", None, False),
-        (None, "", None, True),
+        ({"is_rented": True, "usd": 0.4}, "$0.40", 0.4, True),
+        ({"is_rented": True, "usd": 0.4, "usd_is_whole": False}, "at least $0.40", 0.4, False),
+        ({"is_rented": True, "usd": 0.0, "usd_is_whole": False}, "not known", None, False),
+        ({"is_rented": True, "usd_is_whole": False}, "not known", None, False),
+        ({}, "", None, True),
     ],
 )
 def test_what_the_whole_sweep_cost_is_on_both_cards_and_in_the_table_and_what_is_not_known_is_not_0(
     tmp_path, rent, words, usd, is_whole
 ):
-    sweep = replace(facts(), spent=Spent(seconds=1080.0, rent=rent))
+    sweep = replace(facts(), spent=Spent(device_seconds=1080.0, **rent))
     write_dataset(sweep, tmp_path)
 
     for _, text in (card(tmp_path), card(adapter(tmp_path, sweep))):

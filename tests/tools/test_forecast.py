@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rankviz.catalog.forecast import load_rank_lines, read_forecast
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.studies import load_evidence, load_rank_lines, read_forecast
 from rankviz.core.forecast.bands import RankLine
 from rankviz.paths import ASSETS
 from tests.support.runs.studies_toy import base, evidence, point, study

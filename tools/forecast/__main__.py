@@ -14,8 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from docs.generate import forecast as tables
-from rankviz.catalog.forecast import FILE
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.studies import FORECAST_FILE, load_evidence
 from rankviz.core.forecast.bands import ANY, GRID, KINDS, LOSS, METRICS, REFERENCE_RANK, RankLine
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
@@ -44,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(*(table(result) for table in (tables.bands, tables.holds, tables.regret, tables.section)), sep="\n\n")
     if args.without:
         return
-    (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"Wrote {FILE} in {time.monotonic() - began:.0f} s.")
+    (args.assets / FORECAST_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"Wrote {FORECAST_FILE} in {time.monotonic() - began:.0f} s.")
 
 
 def published(evidence: Evidence) -> dict:

@@ -135,14 +135,6 @@ def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingPr
     )
 
 
-class Step(NamedTuple):
-    """One change of the recommended rank. why: The reason, always "forgetting"."""
-
-    why: str
-    before: int
-    after: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class RankAdvice:
     """The recommended settings and the evidence for them."""
@@ -158,7 +150,7 @@ class RankAdvice:
     """Number of trainings in which the smallest rank kept more of the base's abilities than the largest."""
     record: Record
     r: int
-    steps: tuple[Step, ...]
+    """Recommended rank; lower than the use case's where the base must keep its abilities."""
     capacity: Capacity | None
     """Capacity of the adapter; None where layers are unknown, and for reinforcement learning."""
     equal_ranks: Mapping[str, Mapping[int, float]]
@@ -206,10 +198,9 @@ def advise(
     of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
     forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
     retention = counts.kept_by_rank([line for each in forgetting for line in each.lines])
-    r, steps = case.r, ()
+    r = case.r
     if goal.forgetting and retention and 2 * retention.count > retention.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
-        steps = (Step("forgetting", case.r, r),)
     family = [line for each in near if each.same_family and each.line.study.counted for line in each.lines]
     nearest_rates = (rates for line in family if (rates := counts.rates_of_line(line, FIRST_RANK)))
     return RankAdvice(
@@ -221,7 +212,6 @@ def advise(
         retention=retention,
         record=record,
         r=r,
-        steps=steps,
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
         equal_ranks={each.line.study.study_id: equal_ranks(each.scheme_line) for each in shown if each.scheme_line},
         rates=next(nearest_rates, record.rates) if case.rates_of_instruction else None,

@@ -73,7 +73,7 @@ def because(advice: RankAdvice) -> str:
         )
     kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
     record, r = advice.record, advice.r
-    moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
+    moved = f"r is halved from {advice.case.r} to keep more of the base; " if r < advice.case.r else ""
     if not (record.gain(kind, r // 2) or record.gain(kind, r)):
         moved += f"r = {r} is the default for {KINDS[kind]}; "
         kind = "all"

@@ -76,6 +76,8 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
 
 def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int) -> float:
     window = model.sliding_window
+    if "bidirectional" in kind.layer_type:  # a vision tower's
+        return min(length, window or length) if "window" in kind.layer_type else length
     if attention_of(kind, model, stack).holds_matrix:
         return length
     return window * (1 - window / (2 * length)) if kind.sliding and window and window < length else length / 2
@@ -121,14 +123,6 @@ class DurationEstimate:
     """Seconds of imports, loading of the base and compilation, before the first step."""
     total: Range
     """Seconds of loading and all steps; of one step alone for a training of unknown length."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CostEstimate:
-    """US dollars of the whole training: hours times price."""
-
-    usd: Range
-    price: Price
 
 
 class DurationTerms(NamedTuple):
@@ -239,9 +233,9 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
-    """Return the cost of a training: hours times price; None without a price."""
-    return price and CostEstimate(usd=duration.total.times(price.usd_per_hour / 3600), price=price)
+def usd_of(duration: DurationEstimate | None, price: Price | None) -> Range | None:
+    """Return the cost of a training in US dollars: hours times price; None where one of the two is not known."""
+    return duration.total.times(price.usd_per_hour / 3600) if duration and price else None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

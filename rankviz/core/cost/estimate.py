@@ -4,20 +4,21 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
+from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, unsloth_notes
-from rankviz.core.cost.predict import Prediction, predict
+from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import stack_on
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
+from rankviz.core.images import Seen, seen_by
 from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON, by_level
+from rankviz.core.quantity import Range, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -42,7 +43,8 @@ class RankEstimate:
     memory: MemoryEstimate
     duration: DurationEstimate | None
     """Time; None without a GPU, or for a GPU of unknown speed (the notes say which)."""
-    cost: CostEstimate | None
+    usd: Range | None
+    """Cost of the whole training in US dollars; None without a price, and where the time is not known."""
     fit: Fit | None
     """Fit of the training on the GPU; None without a GPU."""
     spare: Range | None
@@ -76,7 +78,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     """Return the estimates at every rank of the question; raise InvalidSettingError for an invalid setting."""
     question.validate(gpu)
     device = card(gpu)
-    setup = question.training.without_auto(device)
+    setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
@@ -106,7 +108,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            cost=duration and cost(duration, price),
+            usd=usd_of(duration, price),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
         )
@@ -170,6 +172,7 @@ TOTALS = ("allocated", "reserved", "device", "low", "high", "while_loading")
 MemoryJSON = TypedDict("MemoryJSON", dict.fromkeys((*COMPONENTS, *TOTALS), int))
 MemoryJSON.__doc__ = """Bytes of GPU memory: components that add up to allocated; what the allocator reserves, and
 nvidia-smi shows (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
+RangeJSON = shape(Range)
 
 
 class RankJSON(TypedDict):
@@ -198,14 +201,14 @@ class RankJSON(TypedDict):
 
 class EstimateJSON(TypedDict):
     """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
-    math or eager; the last two hold a matrix of length × length for each head. `warnings` are the most important
-    notes."""
+    math or eager; the last two hold a matrix of length × length for each head. `images`: one image as the model gets
+    it, null without images. `warnings` are the most important notes."""
 
     model_id: str
     total_parameters: int
     gpu: str | None
     gpu_id: str | None
-    usable_bytes: WholeRangeJSON | None
+    usable_bytes: RangeJSON | None
     usd_per_hour: float | None
     price_source: str | None
     framework: Framework
@@ -214,6 +217,7 @@ class EstimateJSON(TypedDict):
     attention_kernel: str | None
     steps: int
     tokens_per_step: int
+    images: shape(Seen) | None
     ranks: list[RankJSON]
     notes: list[str]
     warnings: list[str]
@@ -234,6 +238,7 @@ class CalibrationJSON(TypedDict):
 def estimate_as_json(answer: Estimate) -> EstimateJSON:
     """Return the answer as `rankviz estimate --json` prints it."""
     gpu, price, setup = answer.gpu, answer.price, answer.question.training
+    image = setup.images and seen_by(answer.model, setup.image_size, unsloth=setup.framework == "unsloth")
     return as_answer(
         EstimateJSON,
         answer,
@@ -247,6 +252,7 @@ def estimate_as_json(answer: Estimate) -> EstimateJSON:
         scheme=answer.plan.scheme,
         steps=setup.total_steps,
         tokens_per_step=setup.tokens_per_step,
+        images=image,
         ranks=[_rank(rank, answer) for rank in answer.ranks],
         warnings=by_level(answer.notes)[0],
     )
@@ -262,13 +268,8 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         targets=plan.target_names,
         expert_rank=plan.expert_rank_at(rank.r) if plan.trains_experts else None,
         experts=experts_at(plan, rank.r),
-        memory_bytes=memory_json(rank.memory),
+        memory_bytes=as_answer(MemoryJSON, rank.memory),
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
-        usd=rank.cost and rank.cost.usd,
     )
-
-
-def memory_json(memory: MemoryEstimate) -> MemoryJSON:
-    return as_answer(MemoryJSON, memory)

@@ -335,7 +335,8 @@ class Moment(NamedTuple):
 class MemoryTerms:
     """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
     card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
-    size of its CUDA context. trained: Paths of modules trained in full."""
+    size of its CUDA context. trained: Paths of modules trained in full. tower: Bytes of a vision tower that stay until
+    its backward pass, and that it holds at its own fullest moment."""
 
     def __init__(
         self,
@@ -345,6 +346,7 @@ class MemoryTerms:
         usable_bytes: float | None,
         cards: str = "",
         trained: frozenset[str] = frozenset(),
+        tower: tuple[float, float] = (0.0, 0.0),
     ):
         assume, setup, habits, blocks = stack.assume, stack.setup, stack.habits, blocks_of(model, shape, stack)
         matrix = any(block.attention.holds_matrix for block in blocks)
@@ -368,7 +370,8 @@ class MemoryTerms:
         self.accumulates = setup.gradient_accumulation_steps > 1
         self.depth = max(1, shape.blocks)
         self.checkpoints = checkpoint_bytes(model, shape, stack)
-        self.masks = mask_bytes(blocks, stack)
+        self.masks = mask_bytes(blocks, stack) + tower[0]
+        self.tower = tower[1]
         # (bytes, bytes for each unit of r, and of the experts' rank) of each kind of block, and its gradients. Without
         # checkpointing all blocks keep theirs: `kept`, in the same form.
         each, nothing = [block.kept() for block in blocks], (0.0, 0.0, 0.0)
@@ -479,6 +482,8 @@ class MemoryTerms:
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
         before = of_full + (of_lora if self.accumulates else 0.0)
         moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
+        if self.tower:
+            moments.append(Moment(self.tower, 0.0, self.dequantized + self.standing, of_lora + of_full))
         for loss in self.loss:
             logits = loss.logits
             if loss.cap is not None:

@@ -28,6 +28,7 @@ from rankviz.core.cost.stack import (
     settled,
     stays_16_bit,
 )
+from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
@@ -43,9 +44,10 @@ def in_fp32(where: str) -> str:
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
-    """Return a caution on truncated examples; None where no example is known to be longer than max_length."""
+    """Return a caution on truncated examples; None where no example is known to be longer than max_length, and with
+    images, which have a caution of their own."""
     data, limit = setup.data, setup.max_length
-    if data is None or not data.truncates(limit):
+    if data is None or setup.images is not None or not data.truncates(limit):
         return None
     named = zip(data.truncated_shares(limit), ("the examples", "all tokens"), strict=True)
     shares = [f"{math.ceil(100 * share - 1e-9)} % of {name}" for share, name in named if share < 1]
@@ -78,6 +80,7 @@ def question_notes(
             not setup.has_length and setup.framework != "mlx"
         ),
         **dict.fromkeys(data_notes(model, setup), True),
+        **dict.fromkeys(image_notes(model, setup), True),
         "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.": (
             setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth"
         ),
@@ -92,10 +95,46 @@ def question_notes(
             "transformers computes these blocks in plain torch, which takes gigabytes more at usual lengths."
         ): "conv1d" in model.refused_names,
         "Memory and time are for text only: the weights of the other tower are counted, its activations are not.": (
-            model.is_whole
+            model.is_whole and setup.images is None
         ),
     }
     return [sentence for sentence, applies in sentences.items() if applies]
+
+
+def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
+    """Yield notes on the images of an example: their tokens, what the tower computes, and a length that is too short;
+    none without images. setup: As predict.with_images returns it."""
+    if setup.images is None:
+        return
+    unsloth, rule, asked = setup.framework == "unsloth", model.image_processor, setup.image_size or ASSUMED_SIZE
+    image, (width, height) = seen_by(model, asked, unsloth=unsloth), sides_of(asked)
+    shrunk = ""
+    if (width, height) != (image.width, image.height):
+        shrunk = (
+            f', which Unsloth\'s collator first makes {image.width:,} x {image.height:,} (its resize="max" does not),'
+        )
+    yield (
+        f"An image of {width:,} x {height:,} pixels{shrunk} is {image.tokens:,} tokens and {image.marks} marks, so an "
+        f"example's images are {setup.image_tokens:,} tokens. Counted as {rule['processor']} of transformers 5.17 "
+        f"does, with values of {rule['values_of']}."
+    )
+    if image.patches:
+        yield (
+            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. No measured run has "
+            "images: its memory and time are counted from its layers, so the ranges are wide."
+        )
+    else:
+        yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
+    if "note" in rule:
+        yield Caution(rule["note"])
+    if setup.longest > setup.max_length:
+        yield Caution(
+            f"An example with its images has {setup.longest:,} tokens, above the maximum length of "
+            f"{setup.max_length:,}. Images cannot be truncated, so training would stop: raise the maximum length, or "
+            f"give fewer or smaller images. The estimate is for {setup.longest:,} tokens."
+        )
+    elif setup.data is None:
+        yield f"Every example counts as {setup.max_length:,} tokens with its images; give tokens per example for fewer."
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.duration import cost
+from rankviz.core.cost.duration import usd_of
 from rankviz.core.cost.estimate import CalibrationJSON, Estimate, RankEstimate, fit, spare
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.setup import TrainingSetup
@@ -203,7 +203,7 @@ def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assu
             rank,
             memory=memory,
             duration=duration,
-            cost=duration and cost(duration, answer.price),
+            usd=usd_of(duration, answer.price),
             fit=fit(left, usable, assume) if left else None,
             spare=left,
         )

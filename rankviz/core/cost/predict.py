@@ -1,19 +1,23 @@
 """Predicts memory and duration of one set-up, and of full fine-tuning of its base."""
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.blocks import blocks_of, checkpoint_bytes
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup, card
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, compute_dtype, settled
+from rankviz.core.images import image_tower, seen_by
 from rankviz.core.lora.config import Framework, LoraConfig
-from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
+from rankviz.errors import InvalidSettingError
 
 FP32_ACTIVATION = ("apertus",)
 """model_types whose activation function (xIELU) autocast runs in fp32, as it runs torch's LayerNorm. bitsandbytes'
@@ -29,6 +33,7 @@ class Prediction(NamedTuple):
     saved_parameters: int  # trained in full beside the adapter
     shape: ModelShape
     stack: Stack  # after the program's decisions for this model and card
+    ends: tuple[MemoryTerms, ...] = ()  # memory with the least and the most that a vision tower may hold
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Return the memory at the peak of a step, at one rank."""
@@ -37,7 +42,10 @@ class Prediction(NamedTuple):
         def lora_at(rank: int) -> tuple[int, int]:
             return plan.expert_rank_at(rank), plan.parameters(rank) - saved
 
-        return self.memory.at(r, plan.parameters(r), saved, lora_at)
+        memory, *ends = (each.at(r, plan.parameters(r), saved, lora_at) for each in (self.memory, *self.ends))
+        for end in ends:
+            memory = memory.covering(end)
+        return memory
 
     def duration_at(self, r: int) -> DurationEstimate | None:
         """Return the times of a step, of loading and of the training at one rank; None for a GPU of unknown speed."""
@@ -73,14 +81,88 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
+    duration = duration_terms(model, shape, stack, device)
+    towers, seconds = _tower(model, plan.adapted, stack, device)
+    if duration and seconds:
+        parts = ("work", "work_per_rank", "floor")
+        duration = duration._replace(**{each: getattr(duration, each).plus(getattr(seconds, each)) for each in parts})
+    low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)
     return Prediction(
         plan=plan,
-        memory=MemoryTerms(model, shape, stack, usable_bytes, cards, trained),
-        duration=duration_terms(model, shape, stack, device),
+        memory=ends[0] if ends else low,
+        duration=duration,
         saved_parameters=sum(module.trained for module in plan.saved),
         shape=shape,
         stack=stack,
+        ends=(low, ends[1]) if ends else (),
     )
+
+
+def with_images(model: ModelSpec, setup: TrainingSetup, *, text_only: bool) -> TrainingSetup:
+    """Return the setup with the tokens of an example's images; raise InvalidSettingError where the model takes none.
+    text_only: True where Unsloth loads no vision tower."""
+    tokens = 0
+    if setup.images is not None:
+        if text_only and setup.framework == "unsloth":
+            raise InvalidSettingError("With text_only no vision tower is loaded. Leave text_only or the images out.")
+        seen = seen_by(model, setup.image_size, unsloth=setup.framework == "unsloth")
+        tokens = setup.images * (seen.tokens + seen.marks)
+    if tokens == setup.image_tokens:
+        return setup
+    counted = replace(setup, image_tokens=tokens)
+    counted.validate()
+    return counted
+
+
+def _tower(
+    model: ModelSpec, adapted: tuple[Adapted, ...], stack: Stack, device: Device, *, trained: bool = False
+) -> tuple[list[tuple[float, float]], DurationTerms | None]:
+    """Return what the images of a micro-step add: (bytes that the vision tower keeps until its backward pass, bytes at
+    its own fullest moment) at the low, expected and high end, and its times; [(0, 0)] and None without images.
+
+    The tower's blocks are counted as those of a text model (core.cost.blocks), whose tokens are the patches, one
+    sequence for each picture; Pixtral's have one sequence and a mask for all. Without an adapter, a tower keeps tensors
+    only if its inputs have gradients, which depends on the program's version: the low end is for none, the others for
+    gradients under checkpointing (transformers modeling_utils.py, enable_input_require_grads). The features are kept
+    twice: as the tower's result, and among the text's embeddings. No measured row has images, so the shares are wide.
+    trained: True where the tower's own weights train.
+    """
+    setup, nothing = stack.setup, ([(0.0, 0.0)], None)
+    if not (setup.images and setup.image_tokens and model.image_processor):
+        return nothing
+    seen = seen_by(model, setup.image_size, unsloth=setup.framework == "unsloth")
+    if not seen.patches or (found := image_tower(model, adapted)) is None:
+        return nothing
+    tower, carried, behind = found
+    batch, joined = setup.per_device_train_batch_size, model.image_processor.get("joined", False)
+    pictures, kind = batch * setup.images * seen.tiles, "-clipped" if model.clippable_linears else ""
+    share = stack.assume.range(f"vision-tower-bytes-{model.model_type}{kind}", "vision-tower-bytes")
+    inside = {"per_device_train_batch_size": 1 if joined else pictures, "images": None, "image_tokens": 0, "data": None}
+    inside["max_length"] = seen.patches * (pictures if joined else 1)
+    there = replace(stack, setup=replace(setup, **inside)).with_habits(fast_blocks=False)
+    there = _raised(there, tower, device)
+    shape = model_shape(tower, carried)
+    behind_patch = round(behind * seen.tokens / (seen.tiles * seen.patches))
+    shape = shape._replace(active_weights=shape.active_weights + behind_patch)
+    blocks = blocks_of(tower, shape, there)
+    kept, gradients = [block.kept()[0] for block in blocks], max(block.gradients() for block in blocks)
+    outside = 2.0 * stack.residual_bytes * batch * setup.image_tokens * model.hidden_size
+    outside += 2.0 * there.setup.max_length**2 if joined else 0.0
+    forward = 0.0, max(kept)
+    held = sum(block.kind.count * each for block, each in zip(blocks, kept, strict=True))
+    backward = held, held + gradients
+    if there.checkpoints:
+        held = checkpoint_bytes(tower, shape, there)
+        backward = held, held + max(kept) + gradients
+    flows = trained or bool(carried)
+    expected = backward if flows or there.checkpoints else forward
+    ends = [(share.low, backward if flows else forward), (share.expected, expected), (share.high, expected)]
+    seconds = duration_terms(tower, shape, there, device)
+    if seconds is not None:
+        factor = stack.assume.range("vision-tower-seconds")
+        factor = factor if flows else Range(factor.low / 3, factor.expected, factor.high)  # a forward pass alone
+        seconds = seconds._replace(work=seconds.work.multiplied(factor))
+    return [(outside + part * stays, outside + part * peak) for part, (stays, peak) in ends], seconds
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
@@ -103,38 +185,22 @@ def _shape(plan: AdapterPlan) -> ModelShape:
     return model_shape(plan.model, plan.adapted)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FullFinetuning:
-    """Memory, time and checkpoint size of full fine-tuning, which trains every weight."""
-
-    dtype: Literal["bf16", "fp32"]
-    trained_parameters: int
-    saved_bytes: int
-    """Bytes of the checkpoint: every weight in 16 bit, without file headers."""
-    memory: MemoryEstimate
-    duration: DurationEstimate | None
-
-
 def full_finetuning(
     model: ModelSpec, setup: TrainingSetup, gpu: Gpu | None, usable_bytes: float | None, assumptions: Assumptions
-) -> FullFinetuning:
-    """Return memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and optimizer.
-    Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
+) -> tuple[Literal["bf16", "fp32"], MemoryEstimate, DurationEstimate | None]:
+    """Return dtype, memory and time of full fine-tuning with this set-up's batch, length, checkpointing, loss and
+    optimizer. Its precision counts only if it is fp32; any other is replaced by 16-bit training."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape, total = _bare_shape(model), model.total_parameters
-    terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "")
+    towers, _ = _tower(model, (), stack, card(gpu), trained=True)
+    tower = towers[len(towers) // 2]
+    terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
     plain = stack if stack.habits.mlx else replace(stack, setup=replace(stack.setup, framework="trl"))
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = duration_terms(model, shape, stack, card(gpu), weight_gradients=True)
-    return FullFinetuning(
-        dtype=dtype,
-        trained_parameters=total,
-        saved_bytes=2 * total,
-        memory=terms.at(0, total, total),
-        duration=duration and duration.at(0),
-    )
+    return dtype, terms.at(0, total, total), duration and duration.at(0)
 
 
 @lru_cache(maxsize=128)

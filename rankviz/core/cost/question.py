@@ -81,9 +81,8 @@ class Question:
         on_mac = gpu is not None and gpu.is_mac
         if self.training.framework == "mlx" and not on_mac:
             raise InvalidSettingError("MLX trains on a Mac. Choose one as GPU, such as mac-32gb, or another framework.")
-
-        if on_mac and self.lora.modules_to_save:
-            raise InvalidSettingError("MLX LM trains LoRA alone. Leave modules_to_save out on a Mac.")
+        if on_mac and (self.lora.modules_to_save or self.training.images):
+            raise InvalidSettingError("MLX LM trains LoRA alone, on text. Leave modules_to_save and images out on a Mac.")
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:

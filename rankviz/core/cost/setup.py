@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from rankviz.core.bounds import number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.images import MAX_IMAGES, sides_of
 from rankviz.core.lora.config import QUANTIZED, Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -292,6 +293,12 @@ class TrainingSetup:
     the length is the epochs of the data, or one step."""
     data: TrainingData | None = None
     """Training data; None assumes max_length tokens for every example."""
+    images: int | None = None
+    """Images in every example; None for text alone."""
+    image_size: str = ""
+    """Width x height of an image in pixels, such as "1024x768", which an empty text assumes."""
+    image_tokens: int = 0
+    """Tokens of an example's images; `estimate` counts them for its model and framework."""
 
     @property
     def quantized(self) -> bool:
@@ -307,17 +314,35 @@ class TrainingSetup:
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property
+    def whole_data(self) -> TrainingData | None:
+        """Training data with the tokens of images added to every example."""
+        data, more = self.data, self.image_tokens
+        if data is None or not more:
+            return data
+        counts = {"mean_tokens": data.mean_tokens, "longest_tokens": data.longest_tokens}
+        added = {name: count and count + more for name, count in counts.items()}
+        return replace(data, **added, lengths=tuple(length + more for length in data.lengths))
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an example: max_length, or with images all of its tokens, since images cannot be truncated."""
+        if not self.image_tokens:
+            return self.max_length
+        data = self.whole_data or TrainingData()
+        return max(self.max_length, data.longest_tokens or data.mean_tokens or self.image_tokens)
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens in one optimizer step: examples × their mean tokens without padding, or × max_length without data."""
-        mean = self.data.mean_tokens if self.data else None
-        return self.rows_per_step * (self.max_length if mean is None else min(mean, self.max_length))
+        mean = self.whole_data.mean_tokens if self.data else None
+        return self.rows_per_step * (self.longest if mean is None else min(mean, self.longest))
 
     @property
     def fitted_length(self) -> int:
         """Tokens per example for the memory estimate: max_length, or the rounded longest example if shorter."""
         if self.data is None or self.data.longest_tokens is None:
-            return self.max_length
-        return min(self.max_length, LENGTH_STEP * math.ceil(self.data.longest_tokens / LENGTH_STEP))
+            return self.longest
+        return min(self.longest, LENGTH_STEP * math.ceil(self.whole_data.longest_tokens / LENGTH_STEP))
 
     @property
     def fitted(self) -> "TrainingSetup":
@@ -329,15 +354,15 @@ class TrainingSetup:
     def mixes_lengths(self) -> bool:
         """True where the estimate takes the examples of a micro-step to differ in length: with a batch above 1 and a
         mean below the longest example, or below max_length if the longest is not known. False with truncated ones."""
-        data, limit = self.data, self.max_length
+        data, limit = self.whole_data, self.longest
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False
         return data.mean_tokens < min(data.longest_tokens or limit, limit)
 
     def computed_tokens(self, model: ModelSpec) -> Range:
         """Return the mean tokens per example that a step computes, with padding; max_length without data."""
-        data, padded = self.data or TrainingData(), pads(self.framework, model)
-        return data.computed_tokens(self.per_device_train_batch_size, self.max_length, padded=padded)
+        data, padded = self.whole_data or TrainingData(), pads(self.framework, model)
+        return data.computed_tokens(self.per_device_train_batch_size, self.longest, padded=padded)
 
     @property
     def data_steps(self) -> int | None:
@@ -374,11 +399,17 @@ class TrainingSetup:
         whole(self.per_device_train_batch_size, "Batch size", 1, MAX_BATCH)
         whole(self.gradient_accumulation_steps, "Gradient accumulation", 1, MAX_ACCUMULATION)
         whole(self.max_length, "Maximum length", 1, MAX_LENGTH)
-        if self.tokens_per_micro_step > MAX_TOKENS_PER_MICRO_STEP:
+        whole(self.image_tokens, "Tokens of images", 0, MAX_LENGTH)
+        if self.images is not None:
+            whole(self.images, "Images per example", 1, MAX_IMAGES)
+        if self.image_size:
+            sides_of(self.image_size)
+            if self.images is None:
+                raise InvalidSettingError("An image size needs the number of images per example: give images too.")
+        if (tokens := self.per_device_train_batch_size * self.longest) > MAX_TOKENS_PER_MICRO_STEP:
             raise InvalidSettingError(
-                f"Batch {self.per_device_train_batch_size:,} × length {self.max_length:,} is "
-                f"{self.tokens_per_micro_step:,} tokens at once; the limit is {MAX_TOKENS_PER_MICRO_STEP:,}. "
-                "Lower the batch size or the length."
+                f"Batch {self.per_device_train_batch_size:,} × length {self.longest:,} is {tokens:,} tokens at once; "
+                f"the limit is {MAX_TOKENS_PER_MICRO_STEP:,}. Lower the batch size or the length."
             )
         lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.epochs}
         given = [name for name, value in lengths.items() if value is not None]
@@ -432,6 +463,8 @@ def _refusal(setup: TrainingSetup, device: Device) -> str:
     unsloth, cuda = setup.framework == "unsloth", device.cuda
     if setup.framework == "mlx":
         return "RankViz does not train with MLX. Choose framework unsloth, trl or peft."
+    if setup.images is not None:
+        return "RankViz's own runs train on text alone. Leave the images out."
     if not cuda and setup.framework == "trl":  # trl/kernels/chunked_logprob.py
         return "TRL's loss is a Triton kernel, which needs a GPU. Choose framework unsloth or peft on a CPU."
     on_gpu = [each for each in PRECISIONS if each != "nf4" or not unsloth]  # Unsloth always quantizes to nf4-dq

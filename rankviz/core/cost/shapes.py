@@ -263,7 +263,12 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
     if broadcasts and keys == 1:
         return BlockAttention("math", masked=True)
     padded = setup.mixes_lengths and pads(setup.framework, model)
-    masked = padded or _beyond_window(kind, model, stack) or broadcasts
+    # Blocks with a sliding window get a mask, in transformers from a length equal to the window (masking_utils.py,
+    # _ignore_causal_mask_sdpa). Kernels of Unsloth's own families take the window itself; other families under Unsloth
+    # have the mask at any length (unsloth_zoo/temporary_patches/misc.py drops only the compiled create_causal_mask).
+    within = setup.max_length < (model.sliding_window or 0) and not habits.unsloth_kernels
+    beyond_window = not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
+    masked = padded or beyond_window or broadcasts
     sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in LATENT)
     if habits.unsloth_kernels:
         copied = grouped and sdpa(grouped=True) == "math"
@@ -297,15 +302,6 @@ def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttentio
     order = ("flash", "cudnn", "flex", "efficient", "math", "eager")
     each = [attention_of(kind, model, stack) for kind in shape.kinds if kind.attention_width]
     return max(each, key=lambda attention: order.index(attention.kernel), default=None)
-
-
-def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
-    """Return True where blocks with a sliding window get a mask. In transformers this is so from a length equal to the
-    window (masking_utils.py, _ignore_causal_mask_sdpa). Kernels of Unsloth's own families take the window itself. Other
-    families under Unsloth have the mask at any length (unsloth_zoo/temporary_patches/misc.py drops only the compiled
-    create_causal_mask)."""
-    within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
-    return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:

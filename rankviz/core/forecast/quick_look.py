@@ -102,8 +102,7 @@ BentForecastJSON = shape(BentForecast)
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
     """Return the forecast as `rankviz forecast --json` and the endpoint give it; losses are held-out, in nats."""
-    runs, ranks = [run._asdict() for run in bent.runs], [rounded(asdict(rank)) for rank in bent.ranks]
-    return as_answer(BentForecastJSON, bent, runs=runs, ranks=ranks)
+    return as_answer(BentForecastJSON, bent, ranks=[rounded(asdict(rank)) for rank in bent.ranks])
 
 
 def bent_forecast(

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from rankviz.core.lora.config import FLAGS, NO_TARGETS, PRESETS, UNSLOTH_SEVEN, Framework, LoraConfig, UnslothClass
-from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
+from rankviz.core.model.spec import LayerPart, ModelSpec
 from rankviz.errors import InvalidSettingError
 
 ALL_LINEAR = "all-linear"
@@ -16,16 +16,6 @@ LINEAR_KINDS = ("linear", "conv1d")
 FUSED_QKV = ("qkv_proj", "query_key_value", "c_attn", "qkv", "Wqkv")
 MLA_QKV = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 """Projections of DeepSeek's multi-head latent attention that stand for q_proj and v_proj."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModuleChoice:
-    """A module name of a model, offered as a checkbox."""
-
-    name: str
-    count: int
-    part: LayerPart
-    in_all_linear: bool
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
@@ -44,26 +34,19 @@ def targets_in(text: str) -> str | tuple[str, ...]:
     return text.strip() if text.strip() in PRESETS else names_in(text)
 
 
-def module_choices(model: ModelSpec) -> tuple[ModuleChoice, ...]:
-    """Return each module name that target_modules can match in this model, with the number of modules it matches."""
-    by_name: dict[str, list[LinearLayer]] = {}
+def module_counts(model: ModelSpec) -> Counter[str]:
+    """Return the module names that target_modules can match in this model, with the number of modules of each."""
+    counts: Counter[str] = Counter()
     for layer in model.layers:
         if layer.kind not in ("experts", "router"):
-            by_name.setdefault(layer.name, []).append(layer)
-    return tuple(
-        ModuleChoice(
-            name=name,
-            count=sum(layer.count for layer in layers),
-            part=next((layer.part for layer in layers if layer.part != "vision"), "vision"),
-            in_all_linear=any(layer.kind in LINEAR_KINDS for layer in layers),
-        )
-        for name, layers in by_name.items()
-    )
+            counts[layer.name] += layer.count
+    return counts
 
 
 def names_that_exist(model: ModelSpec) -> tuple[str, ...]:
     """Return the names of the model's linear layers, to list them in a message."""
-    return tuple(choice.name for choice in module_choices(model) if choice.in_all_linear)
+    linear = {layer.name for layer in model.layers if layer.kind in LINEAR_KINDS}
+    return tuple(name for name in module_counts(model) if name in linear)
 
 
 def _match(path: str, target: str) -> tuple[bool, int | None]:
@@ -301,7 +284,9 @@ def refused(model: ModelSpec, names: tuple[str, ...], flags: Flags, *, experts: 
     of linear layers inside experts, which Unsloth counts here although its pattern does not match them."""
     linear = _linear(model)
     hit = (_hit(path, names, flags) or _is_gemma_embedder(model, path, names, flags) for path in linear)
-    return not any(hit) and not any(_anywhere(path, names, flags) for path in (*linear, *experts))
+    # Here a name counts after an attention or MLP part anywhere in the path, not only at its end.
+    behind = (path.partition(part)[2] for path in (*linear, *experts) for part in _components(flags))
+    return not any(hit) and not any("." + name in rest for rest in behind for name in names)
 
 
 def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[[str], bool]:
@@ -391,12 +376,6 @@ def _hit(path: str, names: Iterable[str], flags: Flags) -> bool:
         if in_block and any(part in before[len(BLOCKS) :] for part in components):
             return True
     return False
-
-
-def _anywhere(path: str, names: tuple[str, ...], flags: Flags) -> bool:
-    """Return True where a name comes after an attention or MLP part anywhere in the path, not only at its end."""
-    behind = (path.partition(part)[2] for part in _components(flags))
-    return any("." + name in rest for rest in behind for name in names)
 
 
 def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags: Flags) -> bool:

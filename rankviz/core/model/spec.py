@@ -198,6 +198,9 @@ class ModelSpec:
     and for models outside the catalogue."""
     whole: "ModelSpec | None" = None
     """For a text model of a multimodal checkpoint, the whole model; None for other models."""
+    image_processor: Mapping[str, Any] | None = None
+    """Rule by which images become tokens (core.images), a row of image_processors.json; None for a model that takes no
+    images, or whose rule is not known."""
     aliases: tuple[str, ...] = ()
     """Other names of models with these shapes, such as Unsloth's copies."""
     verified: bool = False

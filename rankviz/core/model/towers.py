@@ -19,6 +19,7 @@ def offers_text_only(model: ModelSpec) -> bool:
     return (model.whole or model).model_type in HAVE_TEXT_DECODER
 
 
+@lru_cache(maxsize=256)
 def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
     """Return the model as the training program loads it; raise InvalidSettingError where Unsloth ignores text_only.
     Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). TRL, PEFT and Unsloth's CPU backend
@@ -32,13 +33,7 @@ def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> Mod
         return text_model(model) if model.is_whole else model
     if model.whole is None or not (unsloth_on_gpu or model.model_type in LOADED_WHOLE):
         return model
-    return _for_text(model, towers=unsloth_on_gpu)
-
-
-@lru_cache(maxsize=256)
-def _for_text(model: ModelSpec, *, towers: bool) -> ModelSpec:
-    """Return the whole model of a text model's checkpoint. towers: True where target names may match other towers."""
-    whole = model.whole if towers else text_part(model.whole)
+    whole = model.whole if unsloth_on_gpu else text_part(model.whole)  # Unsloth's target names may match other towers
     own = ("id", "name", "unsloth_checkpoint", "verified", "gated", "licence", "aliases", "source", "note")
     return replace(whole, tower="whole for text", **{field: getattr(model, field) for field in own})
 

@@ -61,58 +61,53 @@ def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rent:
-    """Cost of the machines that a sweep rents from Hugging Face, in US dollars."""
-
-    usd: float | None
-    is_whole: bool
-    """False where the cost of a machine is unknown, so that the true cost is higher."""
-    limit_usd: float | None
-    """Most that all jobs of the sweep can cost, for all payers together; None where the sweep has no limit any more."""
-
-    @property
-    def in_words(self) -> str:
-        """Text such as "$0.40 of at most $5.00"; empty where the cost is not known."""
-        if self.usd is None or not (self.usd or self.is_whole):
-            return ""
-        most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
-        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
     """Machine time and cost of runs so far. A rented machine is billed from its start to its end, so its cost belongs
     to the sweep and is not divided among runs. The user's own machines have no price."""
 
-    seconds: float = 0.0
+    device_seconds: float = 0.0
     """Machine time of all attempts together."""
-    is_whole: bool = True
+    device_seconds_is_whole: bool = True
     """False where the time of an attempt is unknown, so that the true time is longer."""
     attempts: int = 0
     """Number of attempts that have begun, of all runs together."""
-    rent: Rent | None = None
-    """Cost of rented machines so far; None without such, and for a visitor who does not pay for them."""
+    is_rented: bool = False
+    """True where machines of Hugging Face were rented, and the visitor pays for them."""
+    usd: float | None = None
+    """Cost of rented machines so far, in US dollars; None where it is not known, or nothing was rented."""
+    usd_is_whole: bool = True
+    """False where the cost of a machine is unknown, so that the true cost is higher."""
+    limit_usd: float | None = None
+    """Most that all jobs of the sweep can cost, for all payers together; None where the sweep has no limit any more."""
 
     @property
     def time_in_words(self) -> str:
         """Text such as "18 min", "at least 18 min" or "not known"; empty where nothing has begun."""
-        if not self.seconds:
-            return "" if self.is_whole else units.NOT_KNOWN
-        return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
+        if not self.device_seconds:
+            return "" if self.device_seconds_is_whole else units.NOT_KNOWN
+        return f"{'' if self.device_seconds_is_whole else 'at least '}{units.duration(self.device_seconds)}"
+
+    @property
+    def usd_in_words(self) -> str:
+        """Text such as "$0.40 of at most $5.00"; empty where the cost is not known."""
+        if self.usd is None or not (self.usd or self.usd_is_whole):
+            return ""
+        most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
+        return f"{'' if self.usd_is_whole else 'at least '}{units.usd(self.usd)}{most}"
 
     @property
     def in_words(self) -> str:
         """Text such as "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs" or "18 min"; empty if nothing has
         begun."""
-        if self.rent is None:
+        if not self.is_rented:
             return self.time_in_words
-        usd = f"{self.rent.in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
+        usd = f"{self.usd_in_words or f'US dollars {units.NOT_KNOWN}'} on {title(HF_JOBS)}"
         return f"{usd}, {self.time_in_words} in runs" if self.time_in_words else usd
 
     @property
     def sentence(self) -> str:
         """Sentence such as "Machine time so far: 18 min."; empty if nothing has begun."""
-        called = "Cost so far" if self.rent else "Machine time so far"
+        called = "Cost so far" if self.is_rented else "Machine time so far"
         return f"{called}: {words}." if (words := self.in_words) else ""
 
 
@@ -128,7 +123,7 @@ def device_time(runs: Iterable[RunRecord], now: float) -> Spent:
             is_whole = is_whole and is_read
             until_now = now - run.started_at if run.ended_at is None and is_read else 0.0
             seconds += max(run.attempt_seconds, until_now)
-    return Spent(seconds=seconds, is_whole=is_whole, attempts=attempts)
+    return Spent(device_seconds=seconds, device_seconds_is_whole=is_whole, attempts=attempts)
 
 
 FEW = 40

@@ -177,10 +177,6 @@ class Line:
         return self.study.expert_scheme if self.adapts_experts else None
 
     @property
-    def one_run(self) -> bool:
-        return all(point.standard_error is None for point in self.points)
-
-    @property
     def has_shares(self) -> bool:
         """True where values can be divided by the best value, which must not be 0."""
         return abs(self.best.value) >= LEAST

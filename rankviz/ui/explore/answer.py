@@ -169,9 +169,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
-    drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
+    drawing = hero_figure(info, height=HERO_HEIGHT)
     source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
-    chart = chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source)
+    chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
         "values": values,
         "x": x if estimate else "rank",
@@ -315,7 +315,7 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
 
 def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     """Return value, exact value, second line and short form of FIGURES at one rank."""
-    memory, duration, cost, gpu = rank.memory, rank.duration, rank.cost, estimate.gpu
+    memory, duration, usd, gpu = rank.memory, rank.duration, rank.usd, estimate.gpu
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
@@ -329,9 +329,9 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     if duration:
         total, about = duration.total, units.duration(duration.total.expected)
         time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
-    if cost:
-        paid, about = cost.usd, units.usd(cost.usd.expected)
-        money = f"${ends(paid, ',.4f', '$')}, expected ${paid.expected:,.4f}", f"about {about}", about
+    if usd:
+        about = units.usd(usd.expected)
+        money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
     loading = f"{memory.while_loading:,} while loading{margin}"
     device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
     on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
@@ -342,5 +342,5 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [file, f"{rank.adapter_bytes:,} bytes, header included", saved, file],
         [memory_span(memory), device, on_gpu, units.memory_size(memory.device)],
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
-        [money_span(cost and cost.usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]],
+        [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]],
     ]

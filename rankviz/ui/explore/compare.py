@@ -73,11 +73,10 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
         info, r = hero_info(tradeoff, x=x), values["r"]
-        drawing = hero_figure.drawing(info, height=HEIGHT)
+        drawing = hero_figure(info, height=HEIGHT)
         if r <= len(info.xs) and (place := info.xs[r - 1]) is not None:
-            drawing["layout"]["shapes"] = [vertical_line(place, CHOSEN)]
-        source = " ".join(info.sentences)
-        charts.append({"title": title, **chart_json(drawing, info.rows, file=f"compare-{letter}", source=source)})
+            drawing.layout["shapes"] = [vertical_line(place, CHOSEN)]
+        charts.append({"title": title, **chart_json(drawing, file=f"compare-{letter}")})
         record = records(tradeoff, {r})[str(r)]
         cells = {"Model": Cell(values["model"]), "Rank": Cell(f"r = {r}")}
         own = {name: text for name, text in link.write(values).items() if name not in ("r", "model", "take")}

@@ -30,7 +30,7 @@ from rankviz.core.probe import (
 )
 from rankviz.core.runs.record import RunState
 from rankviz.core.studies.lines import Facet, Near
-from rankviz.figures import studies_figure, studies_info
+from rankviz.figures import studies_figure
 from rankviz.figures.studies import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
@@ -211,8 +211,8 @@ def shown_studies(api: Api, *, model: str, use_case: str, r: int, dora: bool, rs
     shapes = shapes_of([each.line.study.study_id for each in every])
     charts = {}
     for name, studies in near.items():
-        info = studies_info(studies, parameters=api.studies.parameters, chosen_r=r, shapes=shapes)
-        charts[name] = chart_value(studies_figure, info, file=f"evidence-{name}", height=HEIGHT, name=name)
+        more = {"parameters": api.studies.parameters, "chosen_r": r, "shapes": shapes, "height": HEIGHT, "name": name}
+        charts[name] = chart_value(studies_figure(studies, **more), file=f"evidence-{name}")
     remove = gr.update(visible=bool(api.studies.added()))
     summary = html.paragraphs(" ".join((LINES, *(each.in_words for each in api.studies.rate_by_rank()))))
     return View(**charts, summary=summary, studies=_studies(every), remove=remove)

@@ -16,15 +16,15 @@ from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
-from rankviz.core.lora.targets import module_choices, names_in
+from rankviz.core.lora.targets import module_counts, names_in
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.errors import RankVizError
 from rankviz.exports.recipe import FRAMEWORKS
 from rankviz.exports.script import OPEN_IN_COLAB
 from rankviz.exports.tables import Table, ranks_table
-from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_figure, parameters_info
-from rankviz.options import DATA
+from rankviz.figures import X_LABELS, memory_figure, parameters_figure
+from rankviz.options import DATA, IMAGES
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
@@ -36,9 +36,9 @@ from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
-TYPED = ("modules", "parts", "length", *DATA)
+TYPED = ("modules", "parts", "length", *DATA, "images")
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
-FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework")
+FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework", *IMAGES)
 SECTION_HEIGHT = 340
 COLAB = "colab"
 OPEN_COLAB = (
@@ -201,7 +201,7 @@ def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     has_towers = unsloth and offers_text_only(spec)
     text_only = values["text_only"] and has_towers
     has_parts = unsloth and spec.tower == "whole model" and not text_only
-    own_class = unsloth and not has_parts
+    own_class, sees = unsloth and not has_parts, spec.image_processor is not None and not text_only
     # What is hidden must not count.
     parts = values["parts"] if has_parts and values["parts"] is not None else DEFAULTS["parts"]
     unsloth_class = (values if own_class else DEFAULTS)["unsloth_class"]
@@ -210,17 +210,19 @@ def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
     wanted = (*(values["modules"] or ()), *names_in(values["names"]))
     if values["preset"] != CUSTOM:
         wanted = api.models.preset_names(spec, LoraConfig(**targeting, **flags_of(parts)), training)
-    choices = module_choices(spec)
-    ticked = [choice.name for choice in choices if choice.name in wanted]  # experts are parameters, not modules
+    counts = module_counts(spec)
+    ticked = [name for name in counts if name in wanted]  # experts are parameters, not modules
     expert_rank = values["expert_rank"] if spec.has_experts else "r"
     return View(
         **suited,
-        modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
+        modules=gr.CheckboxGroup([(f"{name} × {n}", name) for name, n in counts.items()], value=ticked),
         moe=gr.Dropdown(visible=spec.has_experts),
         expert_rank=gr.Dropdown(value=expert_rank, visible=spec.has_experts),
         parts=gr.CheckboxGroup(PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
+        images=gr.Number(values["images"] if sees else None, visible=sees),
+        image_size=gr.Textbox(values["image_size"] if sees else "", visible=sees),
     )
 
 
@@ -235,16 +237,16 @@ def memory_picture(api: Api, **values: Any) -> View:
     """Return the figure of memory by component at each rank, and what the estimate rests on."""
     asked = question.ask(values)
     answer = api.estimates.estimate(asked)
-    info, words = memory_info(answer.estimate, chosen_r=values["r"]), in_words(answer.basis)
-    basis = f"{info.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
-    chart = chart_value(memory_figure, info, file="memory", source=basis, height=SECTION_HEIGHT)
-    return View(chart=chart, words=html.paragraphs(words))
+    drawing = memory_figure(answer.estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
+    words = in_words(answer.basis)
+    basis = f"{drawing.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
+    return View(chart=chart_value(drawing, file="memory", source=basis), words=html.paragraphs(words))
 
 
 def modules_picture(api: Api, **values: Any) -> View:
     """Return the figure of adapter parameters by module and block, at the chosen rank."""
-    info = parameters_info(api.estimates.estimate(question.ask(values)).estimate.plan, values["r"])
-    return View(chart=chart_value(parameters_figure, info, file="modules", height=SECTION_HEIGHT))
+    plan = api.estimates.estimate(question.ask(values)).estimate.plan
+    return View(chart=chart_value(parameters_figure(plan, values["r"], height=SECTION_HEIGHT), file="modules"))
 
 
 def takeaway(api: Api, **values: Any) -> View:

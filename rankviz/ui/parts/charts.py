@@ -36,22 +36,17 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
 
 
-def chart_value(figure: Any, info: Any, *, file: str, source: str = "", **how: Any) -> str:
-    """Return a figure and its data as the JSON value of a chart component.
-
-    Args:
-        figure: A function of rankviz.figures that draws `info`.
-        file: Name of downloaded files, without rankviz- and suffix.
-        source: Sentences on the origin of the numbers, in every download with the address of the view; info's if empty.
-        how: More arguments of the figure.
-    """
-    return json_text(chart_json(figure.drawing(info, **how), info.rows, file=file, source=source or info.source))
+def chart_value(drawing: Drawing, *, file: str, source: str = "") -> str:
+    """Return a figure and its data as the JSON value of a chart component. Arguments as for chart_json."""
+    return json_text(chart_json(drawing, file=file, source=source))
 
 
-def chart_json(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str) -> dict[str, object]:
-    """Return a drawing and its data as a dict, for the page's script."""
-    about = {"file": f"rankviz-{file}", "source": source, "by": f"RankViz {__version__}"}
-    return {**drawing, "csv": csv_text(rows), **about}
+def chart_json(drawing: Drawing, *, file: str, source: str = "") -> dict[str, object]:
+    """Return a figure and its data as a dict, for the page's script. file: name of downloaded files, without rankviz-
+    and suffix. source: sentences on the origin of the numbers, in every download with the address of the view; the
+    drawing's if empty."""
+    about = {"file": f"rankviz-{file}", "source": source or drawing.source, "by": f"RankViz {__version__}"}
+    return {"data": drawing.data, "layout": drawing.layout, "csv": csv_text(drawing.rows), **about}
 
 
 def json_text(value: object, **how: object) -> str:
@@ -67,11 +62,10 @@ def sweep_chart(
 ) -> tuple[str, str]:
     """Return a figure of sweeps as a chart's value, and its source as plain text. top: Upper end of the quality axis;
     None to fit the values. Other arguments as for sweep_info."""
-    info = sweep_info(judged, **how)
-    drawing = sweep_figure.drawing(info, height=height)
+    drawing = sweep_figure(sweep_info(judged, **how), height=height)
     if top is not None:
-        drawing["layout"]["yaxis"]["range"] = [0, top]
-    return json_text(chart_json(drawing, info.rows, file="quality", source=info.source)), info.source
+        drawing.layout["yaxis"]["range"] = [0, top]
+    return chart_value(drawing, file="quality"), drawing.source
 
 
 def table_download(

@@ -13,6 +13,7 @@ from rankviz.core.bounds import whole
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, TrainingData
+from rankviz.core.images import ASSUMED_SIZE
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
 from rankviz.options import question_of
@@ -70,6 +71,8 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         with gr.Row(**PAIR):
             add(NUMBER, "example_tokens", "Tokens per example", placeholder="e.g. 400")
             add(NUMBER, "longest_tokens", "Longest example", placeholder="e.g. 1,600")
+        add(NUMBER, "images", "Images per example", placeholder="e.g. 1", visible=False)
+        add(gr.Textbox, "image_size", "Image size (pixels)", placeholder=ASSUMED_SIZE, max_lines=1, visible=False)
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")

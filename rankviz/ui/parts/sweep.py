@@ -19,7 +19,7 @@ from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
-from rankviz.figures import training_figure, training_info
+from rankviz.figures import training_figure
 from rankviz.figures.sweep import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value, sweep_chart
@@ -374,7 +374,7 @@ def verdict_table(verdict: Verdict) -> str:
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
     """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
-    return chart_value(training_figure, training_info(sweeps, run_ids=run_ids), file="loss")
+    return chart_value(training_figure(sweeps, run_ids=run_ids), file="loss")
 
 
 def answers_html(sweep: Sweep) -> str:

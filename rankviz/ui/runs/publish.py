@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from rankviz import installed
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
@@ -70,7 +71,7 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
 
     with gr.Accordion("Publish", open=False, elem_id="sweep-publish") as box:
         with gr.Row(elem_classes="rv-bar"):
-            offered = [(LABELS[each], each) for each in api.runs.publish_kinds()]
+            offered = [(label, to) for to, label in LABELS.items() if to != TRACKIO or installed.has("trackio")]
             looks = {"interactive": True, "min_width": 220, "elem_id": "publish-to"}
             to = gr.Dropdown(offered, value=DATASET, label="Publish as", **looks)
             w["place"] = text("Repository (owner/name)")

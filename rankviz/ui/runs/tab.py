@@ -138,11 +138,6 @@ def build(api: Api) -> View:
     )
 
 
-def first_sweep(api: Api) -> str:
-    """Return the id of the current visitor's newest sweep, or of the first recorded sweep."""
-    return next((sweep.sweep_id for sweep in (*api.runs.made(), *api.runs.recorded())), "")
-
-
 def kept_words(api: Api) -> str:
     """Say how long visitors' runs and uploads are kept; empty on a page that is not shared."""
     days = api.workspace.limits.days_kept

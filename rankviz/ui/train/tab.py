@@ -15,23 +15,10 @@ from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.ui.parts import html
+from rankviz.ui.parts import sweep as of_sweep
 from rankviz.ui.parts.charts import chart, sweep_chart
 from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import notice_html
-from rankviz.ui.parts.sweep import (
-    BUSY,
-    BUSY_SECONDS,
-    HEIGHT,
-    answers_html,
-    connect,
-    fingerprint,
-    may_change,
-    ranks_in_words,
-    standing_html,
-    state_of,
-    sweep_view,
-    sweep_widgets,
-)
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
 from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
@@ -68,7 +55,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         status = notice_html(GONE.format(quoted(sweep_id), closed), kind="error")
     if sweep is None:
         if newest := next(iter(api.runs.made()), None):
-            words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(state_of(newest))}"
+            words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(of_sweep.state_of(newest))}"
             status += f'<div class="rv-empty"><p>{words}</p>{sweep_link(newest)}</div>'
         elif not status:
             status = html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
@@ -80,18 +67,18 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
             timer=gr.Timer(active=False),
         )
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
-    now = f"{sweep.sweep_id} {hash((fingerprint(sweep), api.progress.cancel_is_pending(sweep.runs)))}"
+    now = f"{sweep.sweep_id} {hash((of_sweep.fingerprint(sweep), api.progress.cancel_is_pending(sweep.runs)))}"
     if now == seen:
-        status = {} if sweep.ended else {"status": standing_html(api, sweep) + sweep_link(sweep)}
+        status = {} if sweep.ended else {"status": of_sweep.standing_html(api, sweep) + sweep_link(sweep)}
         return View(**chosen, **status, timer=timer)
-    drawn = sweep_view(api, sweep)
+    drawn = of_sweep.sweep_view(api, sweep)
     drawn.status += sweep_link(sweep)
-    drawn.answers = answers_html(sweep)
+    drawn.answers = of_sweep.answers_html(sweep)
     drawn.summary += html.folded("Details", drawn.words) if drawn.words else ""
-    drawn.start = gr.Button(TRAIN_ANOTHER if not sweep.ended and may_change(api, sweep) else TRAIN)
+    drawn.start = gr.Button(TRAIN_ANOTHER if not sweep.ended and of_sweep.may_change(api, sweep) else TRAIN)
     drawn.seen, drawn.timer = now, timer
     if drawn.is_busy:
-        drawn.seen, drawn.timer = f"{sweep.sweep_id} {BUSY}", gr.Timer(BUSY_SECONDS, active=True)
+        drawn.seen, drawn.timer = f"{sweep.sweep_id} {of_sweep.BUSY}", gr.Timer(of_sweep.BUSY_SECONDS, active=True)
     return View(**vars(drawn), **chosen)
 
 
@@ -130,7 +117,7 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
     shown = {"box": gr.Row(visible=True)}
     for name, (recorded, _, lesson) in EXAMPLES.items():
         sweep, verdict = api.runs.sweep(recorded), api.verdicts.of_sweep(recorded)
-        shown[name], _ = sweep_chart([(sweep, verdict)], height=HEIGHT, top=TOP)
+        shown[name], _ = sweep_chart([(sweep, verdict)], height=of_sweep.HEIGHT, top=TOP)
         headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
         shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
     return View(**shown)
@@ -185,7 +172,7 @@ def now(api: Api) -> View:
     if not unfinished:
         return View(line="", timer=gr.Timer(IDLE_SECONDS))
     shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    progress, ranks = api.progress.of_sweep(shown), ranks_in_words(shown)
+    progress, ranks = api.progress.of_sweep(shown), of_sweep.ranks_in_words(shown)
     words = f"Queued r = {ranks}: {units.counted(progress.runs, 'run')}"
     if progress.number is not None:
         share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
@@ -219,13 +206,13 @@ def build(api: Api) -> View:
                 can = not api.engines.why_none()
                 w["start"] = gr.Button(TRAIN, variant="primary", interactive=can, elem_id="train-button")
         with gr.Column(elem_classes="rv-answer"):
-            right = sweep_widgets("train", whole=False, state=RESTORING)
+            right = of_sweep.sweep_widgets("train", whole=False, state=RESTORING)
             right["answers"] = plain(elem_id="train-answers")
             with gr.Row(elem_classes="rv-charts", elem_id="examples", visible=False) as examples_box:
                 recorded: dict[str, Any] = {"box": examples_box}
                 for name, (_, title, _) in EXAMPLES.items():
                     with gr.Column():
-                        recorded[name] = chart(title, elem_id=f"example-{name}", height=HEIGHT)
+                        recorded[name] = chart(title, elem_id=f"example-{name}", height=of_sweep.HEIGHT)
                         recorded[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
 
@@ -263,7 +250,7 @@ def build(api: Api) -> View:
     started = w["start"].click(**starting)
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
-    connect(api, right, sweep_id, drawing, "train-busy")
+    of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
     filled = fillable | terms
@@ -273,7 +260,7 @@ def build(api: Api) -> View:
         sweep = None
         with suppress(RankVizError):
             sweep = api.runs.sweep(chosen_id) if chosen_id else None
-        if sweep is None or not (sweep.recorded or may_change(api, sweep)):
+        if sweep is None or not (sweep.recorded or of_sweep.may_change(api, sweep)):
             return put({}, filled)
         values = train_form.values_of([run.request for run in sweep.runs], [each for _, each in samples])
         there = {} if sweep.recorded else train_form.engine_of(api, chosen_id)

@@ -68,7 +68,12 @@ class Allocator:
         pool = self._free[small]
         if not pool or pool[-1][0] < size:
             segment = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
-            self._reserve(SMALL_SEGMENT if small else segment, small)
+            segment, start = SMALL_SEGMENT if small else segment, self._next_address
+            self._segments[start] = segment
+            self._next_address += segment + MIN_BLOCK  # a gap, so that segments never join
+            self.reserved += segment
+            self.peak_reserved = max(self.peak_reserved, self.reserved)
+            self._put(start, start + segment, small)
         length, address = pool[bisect_left(pool, (size, -1))]
         self._take(address, address + length, small)
         rest = length - size
@@ -105,14 +110,6 @@ class Allocator:
                 if self._segments.get(address) == size:
                     self._take(address, address + size, small)
                     self.reserved -= self._segments.pop(address)
-
-    def _reserve(self, length: int, small: bool) -> None:
-        address = self._next_address
-        self._segments[address] = length
-        self._next_address += length + MIN_BLOCK  # a gap, so that segments never join
-        self.reserved += length
-        self.peak_reserved = max(self.peak_reserved, self.reserved)
-        self._put(address, address + length, small)
 
     def _put(self, start: int, end: int, small: bool) -> None:
         self._starts[start], self._ends[end] = end, start

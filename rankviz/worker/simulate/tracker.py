@@ -197,22 +197,16 @@ def as_on_a_card() -> None:
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     JITFunction.run = lambda self, *args, **more: None
     nn.Module._apply = _apply
-    FakeTensor.tolist = _tolist
-    _meta_registrations._meta_grouped_mm_common = _meta_grouped_mm
+    # Zeros for a tensor of whole numbers: transformers reads in it where each expert's tokens end.
+    FakeTensor.tolist = lambda self: _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
+    # In any dtype, as torch 2.13's kernel multiplies; torch's check of shapes allows bf16 alone.
+    _meta_registrations._meta_grouped_mm_common = lambda a, b, *rest, **more: _META_GROUPED_MM(
+        a.bfloat16(), b.bfloat16(), *rest, **more
+    ).to(a.dtype)
 
 
 _TOLIST = FakeTensor.tolist
 _META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
-
-
-def _tolist(self: FakeTensor) -> Any:
-    """Return a list of zeros for a tensor of whole numbers. transformers reads in it where each expert's tokens end."""
-    return _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
-
-
-def _meta_grouped_mm(a: torch.Tensor, b: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    """Multiply in any dtype, as torch 2.13's kernel does; torch's check of shapes allows bf16 alone."""
-    return _META_GROUPED_MM(a.bfloat16(), b.bfloat16(), *rest, **more).to(a.dtype)
 
 
 def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:

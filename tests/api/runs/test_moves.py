@@ -103,8 +103,8 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
     assert [[1], [1]] == [[step.step for step in run.steps] for run in (stays, moved)]
     assert 0 == stays.unreadable_lines + moved.unreadable_lines
     spent = three.engines.spent(three.runs.sweep(sweep_id))
-    assert (4, True) == (spent.attempts, spent.is_whole)
-    assert 0.013333 <= spent.rent.usd
+    assert (4, True) == (spent.attempts, spent.device_seconds_is_whole)
+    assert 0.013333 <= spent.usd
     assert "on Hugging Face Jobs, " in spent.in_words
 
 

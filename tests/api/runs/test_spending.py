@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.cli.runs import print_sweep, standing
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
-from rankviz.core.runs.run_time import Rent, Spent
+from rankviz.core.runs.run_time import Spent
 from rankviz.core.runs.words import Place
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
@@ -59,14 +59,17 @@ def test_this_machine_in_an_imported_journal_is_not_this_one(api):
 @pytest.mark.parametrize(
     ("rent", "words"),
     [
-        (Rent(usd=0.4, is_whole=True, limit_usd=5.0), "$0.40 of at most $5.00 on Hugging Face Jobs, 39 s in runs"),
-        (Rent(usd=0.03, is_whole=False, limit_usd=None), "at least $0.03 on Hugging Face Jobs, 39 s in runs"),
-        (Rent(usd=None, is_whole=False, limit_usd=None), "US dollars not known on Hugging Face Jobs, 39 s in runs"),
-        (None, "39 s"),
+        (
+            {"is_rented": True, "usd": 0.4, "limit_usd": 5.0},
+            "$0.40 of at most $5.00 on Hugging Face Jobs, 39 s in runs",
+        ),
+        ({"is_rented": True, "usd": 0.03, "usd_is_whole": False}, "at least $0.03 on Hugging Face Jobs, 39 s in runs"),
+        ({"is_rented": True, "usd_is_whole": False}, "US dollars not known on Hugging Face Jobs, 39 s in runs"),
+        ({}, "39 s"),
     ],
 )
 def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
-    assert words == Spent(seconds=39.0, attempts=1, rent=rent).in_words
+    assert words == Spent(device_seconds=39.0, attempts=1, **rent).in_words
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_a_mac_is_answered_for_mlx_without_time_and_compared_with_macs_alone(tmp
     answer, on_l4 = (estimates.estimate(each).estimate for each in (asked, question(QWEN, gpu="l4", ranks=(8,))))
     (rank,) = answer.ranks
 
-    assert ("mlx", None, None) == (answer.question.training.framework, rank.duration, rank.cost)
+    assert ("mlx", None, None) == (answer.question.training.framework, rank.duration, rank.usd)
     assert on_l4.ranks[0].adapter_parameters == rank.adapter_parameters
     assert pytest.approx((0.666 * 32 * GIB, 0.74 * 32 * GIB)) == (answer.usable_bytes.low, answer.usable_bytes.high)
     assert "Not measured" in " ".join(answer.notes)
@@ -42,7 +42,7 @@ def test_a_mac_is_answered_for_mlx_without_time_and_compared_with_macs_alone(tmp
     ("settings", "sentence"),
     [
         ({"framework": "mlx", "gpu": "l4"}, "MLX trains on a Mac. Choose one as GPU, such as mac-32gb"),
-        ({"gpu": "mac-64gb", "modules_to_save": ("lm_head",)}, "MLX LM trains LoRA alone"),
+        ({"gpu": "mac-64gb", "modules_to_save": ("lm_head",)}, "MLX LM trains LoRA alone, on text"),
     ],
 )
 def test_what_mlx_cannot_do_is_refused(tmp_path, settings, sentence):

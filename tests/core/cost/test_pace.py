@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.duration import DurationTerms, cost, duration_terms, price_of, work_of
+from rankviz.core.cost.duration import DurationTerms, duration_terms, price_of, usd_of, work_of
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import (
@@ -48,8 +48,8 @@ def test_a_micro_step_adds_floor_and_compute_at_right_angles_and_loading_counts_
 def test_cost_is_hours_times_price_ones_own_first_and_no_price_is_not_zero():
     price = Price(usd_per_hour=7.2, provider="", source="", checked="")
 
-    assert pytest.approx(32 * 0.002) == cost(terms(load=True).at(2), price).usd.expected
-    assert cost(terms().at(2), price_of(gpu(prices=()), None)) is None
+    assert pytest.approx(32 * 0.002) == usd_of(terms(load=True).at(2), price).expected
+    assert usd_of(terms().at(2), price_of(gpu(prices=()), None)) is None
     assert (0.5, 3.6) == (price_of(gpu(), 0.5).usd_per_hour, price_of(gpu(), None).usd_per_hour)
 
 
@@ -215,7 +215,7 @@ def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
     after = moved.ranks[0].duration
     assert (2 * before.step.expected, before.load) == (pytest.approx(after.step.expected), after.load)
     assert after.load.expected + 100 * after.step.expected == pytest.approx(after.total.expected)
-    assert after.total.expected * moved.price.usd_per_hour / 3600 == pytest.approx(moved.ranks[0].cost.usd.expected)
+    assert after.total.expected * moved.price.usd_per_hour / 3600 == pytest.approx(moved.ranks[0].usd.expected)
     assert plain.ranks[0].memory == moved.ranks[0].memory
     assert ("Time is estimated from 3 finished runs here.", *plain.notes) == moved.notes
 

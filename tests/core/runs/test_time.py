@@ -88,13 +88,13 @@ def test_a_lost_attempt_counts_to_its_last_line_since_nobody_saw_its_end():
     queued = spent(begun(100.0), stepped(120.0), lost)
     again = spent(begun(100.0), stepped(120.0), lost, begun(90_100.0, 2), done(90_130.0, 2))
 
-    assert (20.0, 50.0) == (queued.seconds, again.seconds)
+    assert (20.0, 50.0) == (queued.device_seconds, again.device_seconds)
 
 
 def test_a_run_that_its_engine_cannot_read_counts_to_its_last_line_and_says_that_it_may_be_more():
     time = spent(begun(100.0), stepped(160.0), placed(waits="It waits for its owner's login."))
 
-    assert (60.0, False, "at least 60 s") == (time.seconds, time.is_whole, time.in_words)
+    assert (60.0, False, "at least 60 s") == (time.device_seconds, time.device_seconds_is_whole, time.in_words)
 
 
 TIME = SweepTime(**{part: Range(60.0, 60.0, 60.0) for part in ("load", "training", "other", "longest_run")})
