@@ -82,7 +82,7 @@ class Question:
         if self.training.framework == "mlx" and not on_mac:
             raise InvalidSettingError("MLX trains on a Mac. Choose one as GPU, such as mac-32gb, or another framework.")
         if on_mac and (self.lora.modules_to_save or self.training.images):
-            raise InvalidSettingError("MLX LM trains LoRA alone, on text. Leave modules_to_save and images out on a Mac.")
+            raise InvalidSettingError("MLX LM trains LoRA alone, on text. Leave out modules_to_save and images.")
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:
