@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,9 @@ from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 if TYPE_CHECKING:
     from rankviz.core.fit import FittingCard, Knob, Method
 
+MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
+"""Name of the column; the second on a Mac."""
+
 
 def models(as_json: Json = False) -> None:
     """List the base models of the catalogue."""
@@ -67,6 +71,8 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
 
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
+    on_mac = answer.estimate.gpu is not None and answer.estimate.gpu.is_mac
+    assumed = "" if on_mac else assumed  # no time is estimated
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
@@ -75,12 +81,12 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
-        [_row(rank, answer) for rank in ranks],
+        [_row(rank, answer, MEMORY[on_mac]) for rank in ranks],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
 
 
-def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
+def _row(rank: RankEstimate, answer: EstimateAnswer, memory_label: str) -> dict[str, str]:
     memory = rank.memory
     return {
         "r": str(rank.r),
@@ -88,7 +94,7 @@ def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
         "Trainable": f"{rank.adapter_parameters:,}",
         "Share": f"{100 * answer.share(rank):.3f} %",
         "File": units.file_size(rank.adapter_bytes),
-        "Memory (nvidia-smi)": memory_span(memory),
+        memory_label: memory_span(memory),
         "Time": time_span(rank.duration and rank.duration.total),
         "Cost": money_span(rank.usd),
         "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
@@ -112,7 +118,8 @@ def fit(
     question, assumed = question_in(options, "fit").with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     setting = decisions.setting
-    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
+    on_mac = setting.gpu is not None and setting.gpu.is_mac
+    notes = [*filter(None, [not on_mac and assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name = f"{setting.model.id}, r = {setting.r}"
@@ -136,7 +143,7 @@ def fit(
     table(f"{name}: effect of one change (same tokens)", map(_knob_row, decisions.knobs), texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
-    methods, notes = map(_method_row, decisions.methods), [decisions.sentence, *notes, RULE]
+    methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
     table(f"{name}: three training methods", methods, notes=notes)
 
 
@@ -175,12 +182,12 @@ def _gpu_row(card: "FittingCard") -> dict[str, str]:
     }
 
 
-def _method_row(method: "Method") -> dict[str, str]:
+def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
     return {
         "Method": method.label,
         "Precision": method.precision,
         "Trained": f"{method.trained_parameters:,}",
-        "Memory (nvidia-smi)": memory_span(method.device_bytes),
+        memory_label: memory_span(method.device_bytes),
         "Time": time_span(method.seconds),
         "Cost": money_span(method.usd),
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
