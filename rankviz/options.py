@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import Parameter, cleandoc, signature
-from typing import Any
+from typing import Any, get_args
 
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
 from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -153,6 +153,23 @@ _DATA = (
         "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
     ),
 )
+_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
+_GRPO = (
+    Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
+    Option("max_prompt_length", int, 512, "With grpo: tokens of the longest prompt.", high=setup.MAX_LENGTH),
+    Option("max_completion_length", int, 512, "With grpo: tokens of the longest completion.", high=setup.MAX_LENGTH),
+    Option(
+        "vllm_mode",
+        str,
+        "colocate",
+        "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers).",
+        choices=get_args(setup.VllmMode),
+    ),
+    Option("vllm_gpu_memory_utilization", float | None, None, _UTILIZATION_HELP, high=1),
+    Option("vllm_enable_sleep_mode", bool, False, "Colocated vLLM frees memory during updates (Unsloth: standby)."),
+    Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
+)
+_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
@@ -197,7 +214,8 @@ _ANSWERS = (
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
 )
-OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES)}
+GRPO = (_METHOD.name, *(each.name for each in _GRPO))
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
@@ -302,7 +320,13 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    return replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
+    grpo, method = _fields(options, _GRPO), options.get("method", "sft")
+    one_of(method, "method", _METHOD.choices)
+    extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
+    if extra:
+        raise InvalidSettingError(f"{', '.join(extra)} belong to GRPO. Add method grpo, or leave them out.")
+    made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
+    return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

@@ -37,8 +37,9 @@ def scores_table(scores: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def unusable_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    reasons = Counter((row["group"], row["reason"]) for row in rows if row["predicted_bytes"] is None)
+def unusable_table(rows: Sequence[Mapping[str, Any]], *, every: bool = False) -> str:
+    """every: True for rows with a prediction too."""
+    reasons = Counter((row["group"], row["reason"]) for row in rows if every or row["predicted_bytes"] is None)
     return table(
         ["Source", "Rows", "Reason"],
         [[group, str(count), reason or "not known"] for (group, reason), count in sorted(reasons.items())],

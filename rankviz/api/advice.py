@@ -11,7 +11,7 @@ from rankviz.api.workspace import Operations
 from rankviz.catalog.studies import read_forecast
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
-from rankviz.core.advice.use_case import DataAmount, Goal, data_of
+from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.notes import truncation
@@ -24,7 +24,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.words import made_of
-from rankviz.core.studies.lines import RatesTuned
+from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
 
@@ -150,14 +150,16 @@ class Advice(Operations):
             r: The rank.
             format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
                 llamafactory or mlx. A script and a notebook use the question's framework.
-            learning_rate: None for the rate recommended for the goal, or exports.LEARNING_RATE without a goal.
+            learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
+                GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.
             loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            rate = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+            usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
+            rate = self.advise(question, goal).advice.learning_rate if goal else usual
         model, notes = self._api.models.get(question.model_id), ()
         if question.training.images is not None:
             with_images(model, question.training, text_only=question.lora.text_only)

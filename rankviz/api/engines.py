@@ -17,7 +17,7 @@ from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import all_adapters_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
 from rankviz.core.runs.run_time import Spent, device_time
-from rankviz.core.runs.words import Place, all_in_words
+from rankviz.core.runs.words import Place
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
@@ -47,6 +47,8 @@ KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
 """Titles of clusters for visitors of a shared page, who see nothing else of a cluster that the server's owner set
 up."""
 ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
+MOST_NAMED = 4
+"""Most places of a sweep that a sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,7 +264,10 @@ class Engines(Operations):
             return ""
         running = [run for run in sweep.runs if run.state == "running"]
         waiting = [run for run in sweep.runs if not run.state.ended]
-        return all_in_words([self.place_of(run) for run in running or waiting or sweep.runs])
+        places = dict.fromkeys(self.place_of(run).in_words for run in running or waiting or sweep.runs)
+        words = [*filter(None, places)]
+        more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
+        return "; ".join(words[:MOST_NAMED]) + more
 
     def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""

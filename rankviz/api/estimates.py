@@ -73,9 +73,13 @@ class Estimates(Operations):
         stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
+        if training.grpo:
+            from rankviz.core.forecast.bands import NO_FORECAST_OF_RL
+
+            notes = (*notes, f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
         answer = replace(answer, notes=notes)
         calibration = None
-        if gpu and self.measured.any():
+        if gpu and not training.grpo and self.measured.any():
             from rankviz import machine
             from rankviz.core.cost.pace import calibrated_estimate
 
@@ -118,10 +122,11 @@ class Estimates(Operations):
     def validate(self, file: Path | None = None) -> AccuracyReport:
         """Return the measured rows of a CSV file with predictions, and errors by group. Without a file, compute the
         shipped report again, in three passes: first the errors, then all rows with ranges as wide as these errors,
-        then each row predicted without its source."""
+        then each row predicted without its source; GRPO runs by themselves, since they taught no constant."""
         from datetime import date
 
-        from rankviz.catalog.measurements import read_rows, shipped_rows
+        from rankviz.catalog.measurements import GRPO_FILE, read_rows, shipped_rows
+        from rankviz.core.accuracy.grpo import predict_grpo
         from rankviz.core.accuracy.predicted import left_out_predictions, predict_row, summarize
         from rankviz.core.accuracy.report import widths
 
@@ -132,7 +137,8 @@ class Estimates(Operations):
                 return hardware.gpu_of_device(self._workspace.gpus, name)
 
         def predict(row: MeasuredRow, assume: Assumptions) -> PredictedRow:
-            return predict_row(row, self._api.models.get, card_of, assume)
+            of = predict_grpo if row.generations else predict_row
+            return of(row, self._api.models.get, card_of, assume)
 
         today = date.today().isoformat()
         if file:
@@ -141,7 +147,9 @@ class Estimates(Operations):
         errors = summarize([predict(row, constants) for row in rows], today, None)
         measured = constants.with_rows(widths(errors.evidence, errors.made))
         unseen = left_out_predictions(rows, predict, constants, errors.made)
-        return summarize([predict(row, measured) for row in rows], today, unseen)
+        report = summarize([predict(row, measured) for row in rows], today, unseen)
+        grpo = summarize([predict(row, measured) for row in read_rows(self._workspace.assets / GRPO_FILE)], today)
+        return replace(report, grpo=grpo.groups, grpo_rows=grpo.rows)
 
 
 _estimate_once = lru_cache(MOST_ANSWERS)(estimate)

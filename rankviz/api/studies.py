@@ -18,7 +18,7 @@ from rankviz.catalog.studies import forecast_of_all, load_evidence, load_rank_li
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, NO_FORECAST_OF_RL
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
 from rankviz.core.forecast.bands import forecast as forecast_by_rank
 from rankviz.core.forecast.bands import left_out as record_left_out
@@ -260,9 +260,14 @@ class Studies(Operations):
         metric: str | None = None,
         runs: str | None = None,
         parameters: float | None = None,
+        method: str = "sft",
     ) -> tuple[Forecast, BentForecast | None]:
         """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the
-        default metric is "loss" and `model` must be the model that it trained."""
+        default metric is "loss" and `model` must be the model that it trained. Raise InvalidSettingError for the method
+        grpo."""
+        one_of(method, "method", ("sft", "grpo"))
+        if method == "grpo":
+            raise InvalidSettingError(f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
         if not runs:
             return self.forecast(model, use_case, metric=metric, parameters=parameters), None
         if metric == "score":

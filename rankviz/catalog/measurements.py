@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
 MAX_FILE_BYTES = 20_000_000
+GRPO_FILE = "validation/grpo/published.csv"
 RESULT_FILE = "validation.json"
 TRUTH_FILE = "truth.json"
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file with the columns of assets/validation/*.csv; raise BadDataError, which names a missing column."""
-    from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
+    """Read a CSV file with the columns of assets/validation/*.csv, or of GRPO_FILE; raise BadDataError, which names a
+    missing column."""
+    from rankviz.core.accuracy.grpo import LENGTH_COLUMN, house_cells  # estimates read no rows
+    from rankviz.core.accuracy.predicted import parse_row
 
     if not path.is_file():
         raise BadDataError(f"There is no file {str(path)!r}: give a CSV file of measurements.")
@@ -35,11 +38,13 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
+            of_grpo = LENGTH_COLUMN in (reader.fieldnames or ())
+            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ()) and not of_grpo]:
                 raise BadDataError(
                     f"{path.name} has no column {', '.join(missing)}: name the columns as in assets/validation."
                 )
-            rows = tuple(parse_row(cells, line) for line, cells in enumerate(reader, start=2))
+            lines = (house_cells(cells) if of_grpo else cells for cells in reader)
+            rows = tuple(parse_row(cells, line) for line, cells in enumerate(lines, start=2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
     if not rows:

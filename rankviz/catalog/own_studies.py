@@ -320,7 +320,25 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         except (ValueError, LookupError, TypeError, RecursionError, OSError):
             continue
         points += [replace(p, study_id="added_" + re.sub(r"[^a-z0-9]+", "_", p.task.lower()).strip("_")) for p in own]
-    studies = {p.study_id: _study(p) for p in points}
+    caveat = (
+        "Added here, not published, with the learning rates that the author of the file chose. Not included in counts "
+        "over published studies."
+    )
+    studies = {
+        p.study_id: Study(
+            study_id=p.study_id,
+            label=f"Added: {p.task.rsplit('/', 1)[-1]}"[:LABEL_LENGTH],
+            citation=f"Result files added here: {p.task}",
+            licence="yours",
+            **dict.fromkeys(("source", "task_kind", "examples")),
+            **dict.fromkeys(("learning_rate_tuned_per_rank", "learning_rate_tuned_per_method"), False),
+            learning_rate_and_alpha_policy="not stated",
+            caveat=caveat,
+            checked=p.run_date,
+            own=True,
+        )
+        for p in points
+    }
     models = {p.base_model: _model(p, catalogue) for p in points}
     # Two runs of one rank that the columns do not distinguish get lines of their own.
     names = ("study_id", "base_model", "metric", "method", "target_modules", "duration", "table", "run_date", "rank")
@@ -331,25 +349,6 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         for p, setting in zip(points, settings, strict=True)
     ]
     return Evidence(studies.values(), models.values(), apart)
-
-
-def _study(point: QualityPoint) -> Study:
-    return Study(
-        study_id=point.study_id,
-        label=f"Added: {point.task.rsplit('/', 1)[-1]}"[:LABEL_LENGTH],
-        citation=f"Result files added here: {point.task}",
-        source=None,
-        licence="yours",
-        task_kind=None,
-        examples=None,
-        learning_rate_tuned_per_rank=False,
-        learning_rate_tuned_per_method=False,
-        learning_rate_and_alpha_policy="not stated",
-        caveat="Added here, not published, with the learning rates that the author of the file chose. Not included in "
-        "counts over published studies.",
-        checked=point.run_date,
-        own=True,
-    )
 
 
 def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> StudiedModel:

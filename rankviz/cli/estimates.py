@@ -31,6 +31,7 @@ from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
+from rankviz.options import GRPO
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def models(as_json: Json = False) -> None:
     table(units.counted(len(rows), "model"), cells)
 
 
-@asks()
+@asks(*GRPO)
 def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **options: Any) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
     check_plot(plot, force=force)
@@ -97,13 +98,17 @@ def _row(rank: RankEstimate, answer: EstimateAnswer, memory_label: str) -> dict[
         memory_label: memory_span(memory),
         "Time": time_span(rank.duration and rank.duration.total),
         "Cost": money_span(rank.usd),
+        "Generation per step": time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
         "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
         "Experts": experts_at(answer.estimate.plan, rank.r) or "",
         "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
     }
 
 
-@asks()
+LIMITED = {"r": "Rank", "batch": "Batch", "max_length": "Max length", "max_completion_length": "Completion length"}
+
+
+@asks(*GRPO)
 def fit(
     price: Annotated[
         list[str] | None, typer.Option(help="Your own price as GPU=USD per hour, such as L4=0.75; repeatable.")
@@ -130,7 +135,7 @@ def fit(
         )
         rows = [
             {
-                "Largest value that fits": {"r": "Rank", "batch": "Batch", "max_length": "Max length"}[limit.option],
+                "Largest value that fits": LIMITED[limit.option],
                 "Certain": "none" if limit.surely is None else f"{limit.surely:,}",
                 "Expected": "none" if limit.expected is None else f"{limit.expected:,}",
                 "Note": limit.note,
@@ -160,7 +165,8 @@ def _prices(options: list[str]) -> dict[str, float]:
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:
-    flags = (f"{'-' if name == 'r' else '--'}{name.replace('_', '-')} {v}" for name, v in knob.change.items())
+    given = {name: "" if v is True else f" {v}" for name, v in knob.change.items() if v not in (None, False)}
+    flags = (f"{'-' if name == 'r' else '--'}{name.replace('_', '-')}{text}" for name, text in given.items())
     return {
         "Change": knob.label,
         "Option": " ".join(flags),
@@ -195,7 +201,7 @@ def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
     }
 
 
-@asks("learning_rate", "loraplus_lr_ratio")
+@asks("learning_rate", "loraplus_lr_ratio", *GRPO)
 def export(
     format_name: Annotated[
         str | None,

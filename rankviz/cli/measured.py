@@ -58,6 +58,8 @@ def validate(
         table("Peak memory: each source predicted without its own rows", [score.texts() for score in scores])
     rows = [score.texts() for score in (*report.groups, *([report.overall] if report.overall else []))]
     table("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), rows)
+    if report.grpo:
+        table("GRPO: memory of the trainer at the longest length that fitted", [each.texts() for each in report.grpo])
     for title, time in (("Time, each source unseen", unseen and unseen.time), ("Time", report.time)):
         if time:
             print(

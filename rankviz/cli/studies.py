@@ -122,7 +122,7 @@ def _rows(api: Api, model: str | None, use_case: str) -> list[dict]:
     ]
 
 
-@takes("model", "use_case", "parameters", "metric", "runs", table=EVERY, make=as_flag)
+@takes("model", "use_case", "parameters", "metric", "runs", "method", table=EVERY, make=as_flag)
 def forecast(
     model: Annotated[str, typer.Argument(help="Any name, or a model with the sweep of --runs.")] = "",
     base: Annotated[bool, typer.Option("--base/--instruct", hidden=True)] = False,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Literal, TypedDict
@@ -14,7 +14,7 @@ from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import Question, plan_on, validate_price
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
@@ -39,6 +39,8 @@ TRAINING = {
     "loss_path": "loss_path",
 }
 """Field of TrainingSetup by the name of its option."""
+GRPO = {each.name for each in fields(Grpo)}
+"""Options of GRPO, by the names of its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Setting:
             return None
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.epochs * setup.data.examples / setup.rows_per_step
+            steps = setup.data.epochs * setup.data.examples / setup.examples_per_step
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
@@ -94,6 +96,8 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
 def changed(question: Question, change: Change) -> Question:
     """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
+    if of_grpo := {name: value for name, value in change.items() if name in GRPO}:
+        training["grpo"] = replace(question.training.grpo, **of_grpo)
     for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
             training |= {field: change[name], other: None}
@@ -201,9 +205,19 @@ def _changes(start: Setting) -> Iterator[Labelled]:
             yield f"r = {step}", {"r": step}, False
     if target_change := _target_change(start):
         yield target_change
-    if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
+    if grpo := training.grpo:
+        most = grpo.max_completion_length
+        yield f"twice the completion, {2 * most:,} tokens", {"max_completion_length": 2 * most}, False
+        if most > 1:
+            yield f"half the completion, {most // 2:,} tokens", {"max_completion_length": most // 2}, False
+        if grpo.vllm_mode == "colocate" and not grpo.vllm_enable_sleep_mode:
+            yield "vLLM that sleeps during updates", {"vllm_enable_sleep_mode": True}, True
+        if grpo.vllm_mode != "none":
+            change = {"vllm_mode": "none", "vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
+            yield "transformers instead of vLLM", change, True
+    elif training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
-    if length // 2 > training.image_tokens:
+    if length // 2 > training.image_tokens and not grpo:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
@@ -256,7 +270,12 @@ def _target_change(start: Setting) -> Labelled | None:
 
 LENGTH_STEP = 64
 """Step in tokens to which longer lengths are rounded down, since estimates are not exact to a token."""
-LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
+LIMIT_LABELS = {
+    "r": "r = {:,}",
+    "batch": "a batch of {:,}",
+    "max_length": "a length of at most {:,} tokens",
+    "max_completion_length": "completions of at most {:,} tokens",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,13 +299,19 @@ def limits(start: Setting) -> tuple[Limit, ...]:
         full_rows = setting(start.model, question, start.gpu, start.assumptions)
     batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
-    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, "max_length", lengths)
+    of_length = ("max_length", lengths)
+    if training.grpo:
+        of_length = ("max_completion_length", max(1, lengths - training.grpo.max_prompt_length))
+    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, *of_length)
 
 
 def _limit(start: Setting, option: str, ceiling: int) -> Limit:
+    grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
+
     @cache
     def ask(n: int) -> Setting:
-        return start.with_change({option: n})
+        whole_groups = {"accum": grpo.num_generations // math.gcd(n, grpo.num_generations)} if grpo else {}
+        return start.with_change({option: n} | (whole_groups if option == "batch" else {}))
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
@@ -298,14 +323,15 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     one, note = ask(1), ""
     # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
     step = largest(lambda n: ask(n).row.memory.base_weights - one.row.memory.base_weights, 1, ceiling)
-    ends = sorted({0, step, *([OFFLOAD_MIN_LENGTH - 1] if option == "max_length" else []), ceiling})
+    shortest = OFFLOAD_MIN_LENGTH - 1 - (grpo.max_prompt_length if grpo else 0)
+    ends = sorted({0, step, *([shortest] if is_length and 0 < shortest < ceiling else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
         one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
         note = f"{one_in_words} does not fit: {needed}, {usable} usable"
-    if option == "max_length":
+    if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
@@ -431,6 +457,8 @@ def methods(start: Setting) -> tuple[Method, ...]:
     dtype, memory, duration = full
     left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
     rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
+    if start.question.training.grpo:  # it needs a reference model and another engine
+        rows = []
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None

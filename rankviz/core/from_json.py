@@ -217,9 +217,14 @@ def _in_json(hint: Any) -> Any:
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
     """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. Dataclasses and
-    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists."""
-    names = kind.__annotations__
-    return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
+    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists. Keys that
+    are NotRequired are left out where they are None."""
+    optional, values = getattr(kind, "__optional_keys__", ()), {}
+    for name in kind.__annotations__:
+        value = others[name] if name in others else getattr(row, name)
+        if value is not None or name not in optional:
+            values[name] = _plain(name, value)
+    return values
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -20,10 +20,10 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, EVERY, IMAGES, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
+from rankviz.options import DATA, EVERY, GRPO, IMAGES, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
-MORE = (*UNSLOTH, *DATA, *IMAGES, "text_only", "expert_rank")
+MORE = (*UNSLOTH, *DATA, *IMAGES, "text_only", "expert_rank", *GRPO)
 METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
 ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
 ModelJSON = shape(ModelRow)
@@ -134,11 +134,11 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
         return advice_json(api.advice.advise(question, goal, options["parameters"]))
 
-    @takes("model", "use_case", "metric", "base", "runs", "parameters", table=ANY)
+    @takes("model", "use_case", "metric", "base", "runs", "parameters", "method", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Forecast how far each rank falls short of r = 128 in published studies; with runs, a sweep's own forecast
         too."""
-        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters")}
+        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters", "method")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 

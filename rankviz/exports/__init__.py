@@ -59,6 +59,10 @@ NO_LORAPLUS = {
 """Sentence on LoRA+ for each format that cannot express it."""
 
 
+GRPO_FORMATS = ("script", "notebook", "unsloth", "trl")
+"""Formats that have a script for GRPO."""
+
+
 class Written(NamedTuple):
     """Content of an exported file."""
 
@@ -88,6 +92,12 @@ def write(
     framework = chosen.trained_by or question.training.framework
     if callable(framework):
         framework = framework(model, question)
+    if question.training.grpo:
+        if format_name not in GRPO_FORMATS:
+            raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")
+        if loraplus_lr_ratio is not None:
+            raise InvalidSettingError("LoRA+ is in scripts on examples alone. Leave loraplus_lr_ratio or GRPO out.")
+        replace(question.training, framework=framework).validate()
     without = "" if loraplus_lr_ratio is None else NO_LORAPLUS.get(format_name, "")
     rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)

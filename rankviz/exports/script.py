@@ -150,6 +150,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "colab": colab,
         "recipe": recipe,
         "setup": setup,
+        "grpo": setup.grpo,
         "lora": lora,
         "plan": plan,
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
@@ -182,7 +183,8 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "tokens": TOKENS,
         "counted": counted and f" RankViz counts {counted}.",
     }
-    _, *steps = HEADING.split(templates().get_template("train.py.jinja").render(**values))
+    template = templates().get_template("grpo.py.jinja" if setup.grpo else "train.py.jinja")
+    _, *steps = HEADING.split(template.render(**values))
     return list(zip(steps[::2], steps[1::2], strict=True))
 
 

@@ -298,13 +298,20 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     xs = [x for x in (*info.xs, *(point.x for point in points)) if x is not None]
     xs = list(map(log10, xs)) if info.axis.ticks else xs
     room = (0.04 * (max(xs) - min(xs)) or abs(max(xs)) * 0.05 or 1.0) if xs else 0.0
+    # The y range leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the chart.
+    known = [rank for rank in info.band if rank.low_80 is not None]
+    pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
+    pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
+    pairs += [(point.y - (point.error or 0), point.y + (point.error or 0)) for point in points]
+    ends = [end for pair in pairs for end in pair]
+    above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
     return style.draw(
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
         x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
-        y={"range": _y_range(info.band, points)},
+        y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,
         message=info.empty,
@@ -315,18 +322,6 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         dragmode=False,
         showlegend=not info.empty,
     )
-
-
-def _y_range(band: Sequence[RankForecast | BentRank], points: Sequence[Point]) -> list[float] | None:
-    """Return the y range. It leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the
-    chart."""
-    known = [rank for rank in band if rank.low_80 is not None]
-    pairs = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in band]
-    pairs += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
-    pairs += [(point.y - (point.error or 0), point.y + (point.error or 0)) for point in points]
-    ends = [end for pair in pairs for end in pair]
-    room = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
-    return [min(ends) - room, max(ends) + room] if ends else None
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:

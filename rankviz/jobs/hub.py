@@ -283,8 +283,23 @@ class Hub:
     def _list_flavors(self, answer: Future[Sequence[Flavor]]) -> None:
         try:
             _ = self.name
+            found = []
             with self._reaching():
-                found = [_flavor(each) for each in self._api.list_jobs_hardware() if each.unit_label == "minute"]
+                for each in self._api.list_jobs_hardware():
+                    if each.unit_label != "minute":
+                        continue
+                    card = each.accelerator
+                    number, _, unit = ((card.vram if card else None) or "").partition(" ")
+                    is_gib = unit == "GB" and number.replace(".", "", 1).isdigit()  # so a card's label means GiB
+                    flavor = Flavor(
+                        name=_text(each.name),
+                        label=_text(each.pretty_name),
+                        usd_per_minute=each.unit_cost_micro_usd / 1e6,
+                        gpu=card.model if card else "",
+                        gpus=int(card.quantity or 1) if card else 0,
+                        memory_bytes=round(float(number) * 2**30) if is_gib else None,
+                    )
+                    found.append(flavor)
             answer.set_result(sorted(found, key=lambda each: (each.usd_per_minute, each.name)))
         except Exception as error:  # whoever waits is told
             answer.set_exception(error)
@@ -522,20 +537,6 @@ def machine_token() -> str:
     from huggingface_hub import get_token
 
     return get_token() or ""
-
-
-def _flavor(hardware: Any) -> Flavor:
-    card = hardware.accelerator
-    number, _, unit = ((card.vram if card else None) or "").partition(" ")
-    is_gib = unit == "GB" and number.replace(".", "", 1).isdigit()  # so a card's label means GiB
-    return Flavor(
-        name=_text(hardware.name),
-        label=_text(hardware.pretty_name),
-        usd_per_minute=hardware.unit_cost_micro_usd / 1e6,
-        gpu=card.model if card else "",
-        gpus=int(card.quantity or 1) if card else 0,
-        memory_bytes=round(float(number) * 2**30) if is_gib else None,
-    )
 
 
 def _seconds(value: Any) -> float | None:

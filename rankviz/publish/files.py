@@ -288,11 +288,6 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
     (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
 
 
-def trackio_config(run: RunRecord, sweep: SweepFacts) -> Mapping[str, Any]:
-    """Return a run's settings, estimate, measurements and cost as Trackio's configuration."""
-    return {"made_by": "RankViz", **sweep.row(run), "verdict": " ".join(sweep.verdict[:1])}
-
-
 def trackio_steps(run: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
     """Yield metrics with their step: the base's evaluation at step 0, each training step, the final evaluation at the
     last step."""

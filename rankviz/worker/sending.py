@@ -19,7 +19,6 @@ from rankviz.publish.files import (
     CONFIG,
     WEIGHTS,
     SweepFacts,
-    trackio_config,
     trackio_steps,
     write_adapter,
     write_dataset,
@@ -143,7 +142,7 @@ def send(trackio: Any, run: RunRecord, sweep: SweepFacts, project: str, where: M
     quiet = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
     with warnings.catch_warnings(record=True) as trouble:
         warnings.simplefilter("always")
-        config = trackio_config(run, sweep)
+        config = {"made_by": "RankViz", **sweep.row(run), "verdict": " ".join(sweep.verdict[:1])}
         trackio.init(project=project, name=run.run_id, group=sweep.sweep_id, config=config, **quiet, **where)
         for step, metrics in trackio_steps(run):
             trackio.log(metrics, step=step)

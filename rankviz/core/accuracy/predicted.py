@@ -73,6 +73,13 @@ class MeasuredRow:
     two_depth_bytes: int | None = None
     """Peak bytes of the whole model as a probe extrapolated it from two small depths; None for other rows."""
     two_depth_seconds: float | None = None
+    generations: int | None = None
+    """Completions of one prompt in a GRPO run, whose row has further fields; None for supervised training."""
+    whole_batch: bool = False
+    """True where the batch is stated."""
+    standby: bool = False
+    vllm_mode: str = ""
+    utilization: float | None = None
 
     @property
     def origin(self) -> str:

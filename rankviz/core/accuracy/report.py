@@ -179,3 +179,6 @@ class AccuracyReport:
     evidence: AccuracyByKind
     left_out: LeftOut | None = None
     """Errors with each source left out in turn; None for a user's own file, which no constant was fitted to."""
+    grpo: tuple[Score, ...] = ()
+    """Errors of the trainer's memory in GRPO runs, by source; no constant was fitted to them, so all are left out."""
+    grpo_rows: tuple[ReportRow, ...] = ()

@@ -282,6 +282,8 @@ def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, pre
     setup, habits, assume = stack.setup, stack.habits, stack.assume
     tokens = setup.tokens_per_micro_step
     logits = float(tokens * model.vocab_size)
+    if setup.grpo:
+        return [_grpo_moment(model, stack)]
     # what the last norm keeps while the loss is computed: T · 6H, or 4H where it makes no fp32 copy
     copies = stack.activation_bytes == 2 and not habits.unsloth_kernels and setup.loss_path == "full"
     wide = 2.0 * (stack.residual_bytes - stack.activation_bytes)
@@ -307,7 +309,7 @@ def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, pre
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
     """Bytes of the logits that the training loop, or accelerate, references until the backward pass is over."""
     habits = stack.habits
-    if not habits.holds_logits or habits.rebinds_logits or stack.setup.loss_path != "full":
+    if not habits.holds_logits or habits.rebinds_logits or stack.setup.loss_path != "full" or stack.setup.grpo:
         return 0.0
     width = stack.compute_bytes if habits.autocast else stack.activation_bytes
     return float(width * stack.setup.tokens_per_micro_step * model.vocab_size)
@@ -328,6 +330,29 @@ def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, 
     rows, columns = unsloth_chunk(labels, hidden, vocab, usable_bytes, ampere=habits.ampere)
     products = 4.0 * rows * hidden  # the chunk's part of that gradient, in fp32
     return LossMoment(4.0 * rows * columns + gradient, head + products, cap=CHUNK_BUDGET_BYTES + gradient)
+
+
+def _grpo_moment(model: ModelSpec, stack: Stack) -> LossMoment:
+    """Return the moment of GRPO's loss, which has log-probabilities of completions alone. TRL 1.15 computes them in the
+    tiles of its other losses (trainer/utils.py, add_fused_lm_head); with the loss path "full", as TRL up to 1.10 did,
+    all logits of a micro-step's completions are held. Unsloth computes them in chunks of an eighth of the tokens
+    (unsloth_zoo 2026.10.9, fused_losses/chunked_logprob.py); in 2025 it held the logits of one completion at a time."""
+    setup, habits, assume = stack.setup, stack.habits, stack.assume
+    length, batch, hidden = setup.grpo.max_completion_length, setup.per_device_train_batch_size, model.hidden_size
+    tokens, vocab = length * batch, model.vocab_size
+    # the last norm's input, the gradient of all hidden states, and those of completions copied out of them
+    states = (
+        4.0 + stack.residual_bytes
+    ) * setup.tokens_per_micro_step * hidden + stack.activation_bytes * tokens * hidden
+    if habits.unsloth_kernels and habits.unsloth_loss in ("func-2025", "cut"):
+        return LossMoment(assume.value("grpo-logits-bytes-unsloth-2025") * length * vocab, states)
+    if habits.unsloth_kernels:
+        rows = min(tokens, max(MIN_ROWS, -(-tokens // 8)))
+        return LossMoment(assume.value("grpo-logits-bytes-unsloth") * rows * vocab, states, cap=CHUNK_BUDGET_BYTES)
+    if setup.loss_path == "full":
+        return LossMoment(assume.value("grpo-logits-bytes-full") * tokens * vocab, states)
+    tile = min(float(tokens * vocab), assume.value("trl-loss-tile-logits") * min(1.0, tokens / TRL_TILE_ROWS))
+    return LossMoment(stack.compute_bytes * tile + 4.0 * tokens * hidden, states)
 
 
 def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | None, *, ampere: bool) -> tuple[int, int]:

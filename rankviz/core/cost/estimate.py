@@ -1,10 +1,12 @@
 """Estimates one model and set-up at several ranks: exact adapter sizes, and ranges of memory, time and cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
+from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
@@ -50,6 +52,8 @@ class RankEstimate:
     spare: Range | None
     """Usable bytes of the card minus the peak that nvidia-smi shows in loading and training; negative where memory is
     short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
+    rollout: Mapping[str, Any] | None = None
+    """With GRPO, memory and time of the trainer and of generation, by the keys of RolloutJSON."""
 
     @property
     def margin_bytes(self) -> int | None:
@@ -91,11 +95,16 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        rollout = None
+        if setup.grpo:
+            memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)
         left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
-            bands = (smallest.fullest_band, memory.fullest_band, largest.fullest_band)
             ends = (usable.low, usable.expected, usable.high)
+            if setup.grpo:
+                smallest, largest = (with_rollout(*each)[0] for each in zip(elsewhere, (r, r), ends[::2], strict=True))
+            bands = (smallest.fullest_band, memory.fullest_band, largest.fullest_band)
             least = min(end - band.high for end, band in zip(ends, bands, strict=True))
             most = max(usable.low - bands[0].low, usable.high - bands[2].low)
             left = Range(min(least, left.expected), left.expected, max(most, left.expected))
@@ -111,6 +120,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             usd=usd_of(duration, price),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
+            rollout=rollout,
         )
 
     ranks = tuple(at(r) for r in question.ranks)
@@ -131,6 +141,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
+            *(grpo_notes(predicted, ranks[0].r, usable and usable.expected) if setup.grpo else ()),
         ),
     )
 
@@ -178,7 +189,7 @@ RangeJSON = shape(Range)
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
     expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
-    memory minus the expected peak that nvidia-smi shows, in loading or training."""
+    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: with GRPO alone."""
 
     r: int
     lora_alpha: float
@@ -197,6 +208,7 @@ class RankJSON(TypedDict):
     usd: RangeJSON | None
     fit: Fit | None
     margin_bytes: int | None
+    rollout: NotRequired[RolloutJSON]
 
 
 class EstimateJSON(TypedDict):
@@ -272,4 +284,5 @@ def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
         seconds=duration and duration.total,
         step_seconds=duration and duration.step,
         load_seconds=duration and duration.load,
+        rollout=rank.rollout and as_answer(RolloutJSON, None, **rank.rollout),
     )

@@ -24,7 +24,6 @@ from rankviz.core.cost.stack import (
     Stack,
     compute_dtype,
     forces_fp32,
-    moved_table,
     settled,
     stays_16_bit,
 )
@@ -140,7 +139,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     """Yield notes on how the training data determine time and memory; none without data."""
     data = setup.data
-    if data is None:
+    if data is None or setup.grpo:
         return
     if setup.framework == "mlx":
         pass  # no time is estimated
@@ -194,9 +193,10 @@ def unsloth_notes(
     moved = {r: memory for r, memory in ranks.items() if memory.base_weights < terms.base_weights}
     if moved:
         r, size = min(moved), memory_size(terms.embedding)
+        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"  # never a tied one
         where = f" at r = {r} and above" if len(moved) < len(ranks) else ""
         yield (
-            f"The card is short of room{where}, so Unsloth moves the {moved_table(model)} ({size}) to host memory. If "
+            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. If "
             f"it stayed on the card, memory at r = {r} would be {memory_size(moved[r].device + terms.embedding)}."
         )
     loading = {r: memory.while_loading for r, memory in ranks.items() if memory.fuller_while_loading}

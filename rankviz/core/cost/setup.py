@@ -264,6 +264,56 @@ MAX_ACCUMULATION = 65_536
 MAX_LENGTH = 4_194_304
 MAX_TOKENS_PER_MICRO_STEP = 2**26
 MAX_TRAINING_TOKENS = 10**14
+VllmMode = Literal["none", "colocate", "server"]
+MAX_GENERATIONS = 1024
+MAX_BETA = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grpo:
+    """Settings of GRPO (reinforcement learning from rewards), with TRL's names."""
+
+    num_generations: int = 8
+    """Completions of one prompt, which are compared with each other."""
+    max_prompt_length: int = 512
+    """Tokens of the longest prompt. TRL has no such setting since 0.28: RankViz's script leaves longer prompts out."""
+    max_completion_length: int = 512
+    vllm_mode: VllmMode = "colocate"
+    """Program that generates completions: "none" is transformers' generate in the trainer (TRL's use_vllm=False),
+    "colocate" is vLLM in the trainer's process, "server" is vLLM on another GPU."""
+    vllm_gpu_memory_utilization: float | None = None
+    """Share of the GPU that colocated vLLM takes; None is the framework's default (core.cost.grpo)."""
+    vllm_enable_sleep_mode: bool = False
+    """True where colocated vLLM frees memory while the trainer updates the adapter; Unsloth's name is standby."""
+    beta: float = 0.0
+    """Weight of the KL term; above 0 the base computes log-probabilities too, with the adapter switched off."""
+
+    def validate(self, framework: Framework, precision: str, completions: int) -> None:
+        """Raise InvalidSettingError for an invalid setting. completions: Number in one optimizer step."""
+        one_of(self.vllm_mode, "vllm_mode", get_args(VllmMode))
+        whole(self.num_generations, "num_generations", 2, MAX_GENERATIONS)
+        whole(self.max_prompt_length, "max_prompt_length", 1, MAX_LENGTH)
+        whole(self.max_completion_length, "max_completion_length", 1, MAX_LENGTH)
+        number(self.beta, "beta", 0, MAX_BETA)
+        if self.vllm_gpu_memory_utilization is not None:
+            number(self.vllm_gpu_memory_utilization, "vllm_gpu_memory_utilization", 0, 1, above=True)
+        problems = {
+            "GRPO needs a trainer that has it: choose framework unsloth or trl (got peft).": framework == "peft",
+            "Unsloth's GRPO generates in its own process: choose vllm_mode colocate or none, or framework trl.": (
+                framework == "unsloth" and self.vllm_mode == "server"
+            ),
+            "vLLM cannot load an int8 base beside TRL: choose another precision, or vllm_mode none or server.": (
+                framework == "trl" and precision == "int8" and self.vllm_mode == "colocate"
+            ),
+            "vllm_enable_sleep_mode and vllm_gpu_memory_utilization are settings of vllm_mode colocate. Choose it, or "
+            "leave them out.": self.vllm_mode != "colocate"
+            and (self.vllm_enable_sleep_mode or self.vllm_gpu_memory_utilization is not None),
+            f"Batch size × accumulation is {completions:,} completions, not whole groups of {self.num_generations:,}. "
+            "Choose a multiple of num_generations.": completions % self.num_generations != 0,
+        }
+        for problem, applies in problems.items():
+            if applies:
+                raise InvalidSettingError(problem)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -299,6 +349,15 @@ class TrainingSetup:
     """Width x height of an image in pixels, such as "1024x768", which an empty text assumes."""
     image_tokens: int = 0
     """Tokens of an example's images; `estimate` counts them for its model and framework."""
+    grpo: Grpo | None = None
+    """Settings of GRPO; None is supervised training. With GRPO, an example is a prompt, max_length is the longest
+    prompt and completion together, and lengths of the data do not count."""
+
+    def __post_init__(self):
+        if self.grpo is not None:
+            object.__setattr__(self, "max_length", self.grpo.max_prompt_length + self.grpo.max_completion_length)
+            unknown = {"mean_tokens": None, "longest_tokens": None, "longest_is_upper": False, "lengths": ()}
+            object.__setattr__(self, "data", self.data and replace(self.data, **unknown))
 
     @property
     def quantized(self) -> bool:
@@ -310,8 +369,13 @@ class TrainingSetup:
 
     @property
     def rows_per_step(self) -> int:
-        """Examples in one optimizer step: batch size × accumulation."""
+        """Examples, or completions with GRPO, in one optimizer step: batch size × accumulation."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples in one optimizer step; with GRPO the number of prompts."""
+        return self.rows_per_step // self.grpo.num_generations if self.grpo else self.rows_per_step
 
     @property
     def whole_data(self) -> TrainingData | None:
@@ -353,8 +417,11 @@ class TrainingSetup:
     @property
     def mixes_lengths(self) -> bool:
         """True where the estimate takes the examples of a micro-step to differ in length: with a batch above 1 and a
-        mean below the longest example, or below max_length if the longest is not known. False with truncated ones."""
+        mean below the longest example, or below max_length if the longest is not known. False with truncated ones. True
+        with GRPO, which pads prompts and completions."""
         data, limit = self.whole_data, self.longest
+        if self.grpo:
+            return True
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False
         return data.mean_tokens < min(data.longest_tokens or limit, limit)
@@ -368,7 +435,7 @@ class TrainingSetup:
     def data_steps(self) -> int | None:
         """Optimizer steps of the data's epochs; None without epochs, or where max_steps or tokens is given."""
         given = self.max_steps is not None or self.tokens is not None
-        return None if given or self.data is None else self.data.steps(self.rows_per_step)
+        return None if given or self.data is None else self.data.steps(self.examples_per_step)
 
     @property
     def has_length(self) -> bool:
@@ -411,6 +478,10 @@ class TrainingSetup:
                 f"Batch {self.per_device_train_batch_size:,} × length {self.longest:,} is {tokens:,} tokens at once; "
                 f"the limit is {MAX_TOKENS_PER_MICRO_STEP:,}. Lower the batch size or the length."
             )
+        if self.grpo:
+            self.grpo.validate(self.framework, self.precision, self.rows_per_step)
+            if self.images is not None:
+                raise InvalidSettingError("GRPO is estimated for text alone. Leave the images out.")
         lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.epochs}
         given = [name for name, value in lengths.items() if value is not None]
         if len(given) > 1:
@@ -463,6 +534,8 @@ def _refusal(setup: TrainingSetup, device: Device) -> str:
     unsloth, cuda = setup.framework == "unsloth", device.cuda
     if setup.framework == "mlx":
         return "RankViz does not train with MLX. Choose framework unsloth, trl or peft."
+    if setup.grpo:
+        return "RankViz trains on examples, without rewards. Export a script instead: rankviz export --method grpo."
     if setup.images is not None:
         return "RankViz's own runs train on text alone. Leave the images out."
     if not cuda and setup.framework == "trl":  # trl/kernels/chunked_logprob.py

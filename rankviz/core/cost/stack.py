@@ -83,23 +83,6 @@ CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Habits without a GPU: of Unsloth's CPU backend, of TRL and of PEFT."""
 
 
-def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
-    """Return the habits of a current framework: Unsloth, TRL's SFTTrainer, or PEFT with its k-bit preparation under
-    transformers' Trainer or a plain loop. All train under 16-bit autocast and free the model's output before the
-    backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
-    framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
-    if framework == "mlx":
-        return Habits(mlx=True, autocast=False)
-    return Habits(
-        unsloth_kernels=framework == "unsloth",
-        raised="all" if framework == "peft" and setup.quantized else "none",
-        moves_embedding=framework == "unsloth",
-        unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
-        adapter_parameter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
-        saved_parameter_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
-    )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
     """All that memory and time depend on besides the model: settings, program and card."""
@@ -112,7 +95,25 @@ class Stack:
     habits: Habits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup, self.gpu))
+        """Set the habits: by default those of a current framework (Unsloth, TRL's SFTTrainer, or PEFT with its k-bit
+        preparation under transformers' Trainer or a plain loop). All train under 16-bit autocast and free the model's
+        output before the backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
+        setup, framework = self.setup, self.setup.framework
+        compute = "bf16" if self.gpu is None or self.gpu.supports_bf16 else "fp16"
+        mlx = Habits(mlx=True, autocast=False) if framework == "mlx" else None
+        habits = (
+            self.measured_habits
+            or mlx
+            or Habits(
+                unsloth_kernels=framework == "unsloth",
+                raised="all" if framework == "peft" and setup.quantized else "none",
+                moves_embedding=framework == "unsloth",
+                unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
+                adapter_parameter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
+                saved_parameter_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
+            )
+        )
+        object.__setattr__(self, "habits", habits)
 
     def with_habits(self, **changes: object) -> "Stack":
         """Return a copy with some habits changed."""
@@ -291,9 +292,3 @@ def quantizes_experts(model: ModelSpec) -> bool:
     """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
-
-
-def moved_table(model: ModelSpec) -> str:
-    """Return the name of the table that Unsloth moves to host memory on a card short of room; never a tied
-    embedding."""
-    return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"

@@ -301,7 +301,12 @@ def matcher(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> Callable[
 
 def all_linear(model: ModelSpec) -> Callable[[str], bool]:
     """Return the function of `matcher` for "all-linear", with every flag and Gemma 4's audio tower on."""
-    hits, skipped = matcher(model, chosen_names(model), ALL_ON), _router_gates(model)
+    hits = matcher(model, chosen_names(model), ALL_ON)
+    # Linear layers named "gate" beside experts, which Unsloth trains only if they are named.
+    paths = (*(layer.path for layer in model.layers), *model.other_modules)
+    holders = {path.partition(".experts")[0] for path in paths if ".experts" in path}
+    gates = (layer.path for layer in model.layers if layer.kind == "linear" and layer.name == "gate")
+    skipped = frozenset(path for path in gates if path.rpartition(".")[0] in holders)
     # Gemma's embedders exist once each, so they are not among the names, and in the pattern all the same.
 
     def is_sound(path: str) -> bool:
@@ -382,11 +387,3 @@ def _is_gemma_embedder(model: ModelSpec, path: str, names: Iterable[str], flags:
     if not (flags.vision and flags.mlp) or not ("gemma4" in model.model_type or "gemma3n" in model.model_type):
         return False
     return any(name in names and path.removesuffix(".linear").endswith(end) for name, end in _EMBEDDERS.items())
-
-
-def _router_gates(model: ModelSpec) -> frozenset[str]:
-    """Return the paths of linear layers named "gate" beside experts. Unsloth trains them only if they are named."""
-    paths = (*(layer.path for layer in model.layers), *model.other_modules)
-    holders = {path.partition(".experts")[0] for path in paths if ".experts" in path}
-    gates = (layer for layer in model.layers if layer.kind == "linear" and layer.name == "gate")
-    return frozenset(layer.path for layer in gates if layer.path.rpartition(".")[0] in holders)

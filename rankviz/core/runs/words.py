@@ -1,6 +1,6 @@
 """Titles and labels of runs and sweeps, their locations, and reasons why runs wait."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
@@ -69,7 +69,6 @@ def made_of(sweep: Sweep) -> str:
 
 
 TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
-MOST_NAMED = 4
 
 
 class Place(NamedTuple):
@@ -88,13 +87,6 @@ class Place(NamedTuple):
 def title(engine: str) -> str:
     """Return an engine's title, as within a sentence."""
     return TITLES.get(engine, engine)
-
-
-def all_in_words(places: Iterable[Place]) -> str:
-    """Return a text such as "Ray cluster, node-0; Ray cluster, node-1 and 4 more"; empty where nothing is known."""
-    words = list(dict.fromkeys(filter(None, (place.in_words for place in dict.fromkeys(places)))))
-    more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
-    return "; ".join(words[:MOST_NAMED]) + more
 
 
 AFTER_OTHERS = "It starts when another run of its sweep has ended."

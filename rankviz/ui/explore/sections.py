@@ -24,7 +24,6 @@ from rankviz.core.probe import (
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
-    ProbeRecord,
     sentences,
     table,
 )
@@ -302,22 +301,16 @@ def cancelled(api: Api, model: str) -> None:
 
 
 def probing(api: Api, *, model: str) -> View:
-    """Return the state of the newest probe of this model."""
+    """Return the state of the newest probe of this model, and a table of its measurements."""
     record = api.machine.newest_probe(model or "")
     if record is None:
         panel = html.empty("No probe of this model on this machine yet.")
         return View(panel=panel, cancel=gr.Button(visible=False), timer=gr.Timer(active=False))
-    runs = not record.state.ended
-    return View(panel=panel_html(api, record), cancel=gr.Button(visible=runs), timer=gr.Timer(active=runs))
-
-
-def panel_html(api: Api, record: ProbeRecord) -> str:
-    """Return a probe's state and a table of its measurements."""
-    request, training, where = record.request, record.request.training, record.environment
+    request, training, runs = record.request, record.request.training, not record.state.ended
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
-    if not record.state.ended:
+    if runs:
         elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
         standing = f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
         if record.state is RunState.QUEUED:
@@ -333,7 +326,8 @@ def panel_html(api: Api, record: ProbeRecord) -> str:
         shown = [Row(cells, chosen="All" in cells[0] and "estimated" not in cells[0]) for cells in rows]
         parts.append(html.table(heads, shown, label="Probe"))
     parts.append(notice_html(*sentences(record)))
-    if where:
+    if where := record.environment:
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started_at or request.created_at))
         parts.append(html.paragraphs(f"Measured on {where.get('device_name')}, {day}; random weights and tokens."))
-    return '<div class="rv-status">' + "".join(parts) + "</div>"
+    panel = f'<div class="rv-status">{"".join(parts)}</div>'
+    return View(panel=panel, cancel=gr.Button(visible=runs), timer=gr.Timer(active=runs))

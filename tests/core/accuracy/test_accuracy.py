@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
-from rankviz.catalog.measurements import load_validation
+from rankviz.catalog.measurements import GRPO_FILE, load_validation
 from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
@@ -86,6 +86,13 @@ def test_the_shipped_validation_is_what_the_shipped_rows_give():
     shipped, anew = load_validation(ASSETS), Api().estimates.validate()
 
     assert replace(shipped, made="") == replace(anew, made="")
+
+
+def test_a_table_of_grpo_runs_is_read_and_a_row_that_does_not_count_says_why():
+    found, shipped = Api().estimates.validate(ASSETS / GRPO_FILE), load_validation(ASSETS)
+
+    assert (28, found.groups) == (len(found.rows), shipped.grpo)
+    assert all(row.scored or row.reason for row in shipped.grpo_rows)
 
 
 def test_sources_that_were_not_seen_are_met_as_promised():

@@ -53,7 +53,7 @@ else:
             return chosen, entropy, None, None, logits.argmax(-1) == labels
 
     utils._ChunkedLogProbFunction = TorchLogProbs
-    trl.SFTConfig = partial(trl.SFTConfig, use_cpu=True)
+    trl.SFTConfig, trl.GRPOConfig = partial(trl.SFTConfig, use_cpu=True), partial(trl.GRPOConfig, use_cpu=True)
 
 
 def run_cells(notebook: str) -> dict[str, Any]:
@@ -76,6 +76,16 @@ def run(folder: Path) -> dict[str, Any]:
     optimizer = trainer.optimizer if trainer else names["optimizer"]
     optimizer = getattr(optimizer, "optimizer", optimizer)  # under accelerate's
     model = trainer.model if trainer else names["model"]
+    if "reward" in names:
+        entries = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+        pairs = [p for name, p in model.named_parameters() if "lora_B" in name]
+        return {
+            "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            "steps": trainer.state.global_step,
+            "rewards": entries,
+            "moved": all(bool(parameter.any()) for parameter in pairs),
+            "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
+        }
     rows = trainer.train_dataset if trainer else names["data"]["train"]
     held_out = trainer.eval_dataset if trainer else names["data"]["test"]
     tokenizer = trainer.processing_class if trainer else names["tokenizer"]

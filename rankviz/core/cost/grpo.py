@@ -1,0 +1,232 @@
+"""Estimates GRPO: the program that generates completions, beside the trainer's step, and the time of both.
+
+The trainer's step is that of core.cost.memory, with the loss of core.cost.blocks for log-probabilities of completions.
+Sources, read and not measured: TRL 1.15 (trainer/grpo_trainer.py, generation/vllm_generation.py) and unsloth_zoo
+2026.10.9 (vllm_utils.py, rl_replacements.py). A new adapter needs no reference model: TRL switches it off.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, TypedDict
+
+from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.predict import Prediction
+from rankviz.core.cost.shapes import ModelShape, head_dim, key_heads
+from rankviz.core.from_json import shape as shape_of
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Caution, Range
+from rankviz.units import counted, memory_size
+
+OWN_UTILIZATION = {"trl": 0.3, "unsloth": 0.5}
+"""Share of the GPU that vLLM takes by default: TRL's vllm_gpu_memory_utilization (trainer/grpo_config.py), Unsloth's
+gpu_memory_utilization (models/loader.py)."""
+STANDBY_UTILIZATION = ((40, 0.925), (25, 0.9), (20, 0.825), (14, 0.8), (10, 0.775), (0, 0.75))
+"""(least GiB of the card, share that vLLM takes) with Unsloth's standby, whatever is set; times STANDBY_FACTOR since
+vLLM 0.11 (load_vllm, standby_target_gpu_util)."""
+STANDBY_FACTOR = 0.95
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of max_lora_rank to which Unsloth rounds a rank up (determine_max_lora_rank)."""
+GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
+"""CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
+(approximate_vllm_memory_usage)."""
+RolloutJSON = TypedDict(
+    "RolloutJSON",
+    {
+        **dict.fromkeys(("trainer_bytes", "engine_bytes"), shape_of(Range)),
+        **dict.fromkeys(("shared_bytes", "kv_cache_bytes", "completions_at_once"), int),
+        "gpu_memory_utilization": float | None,
+        **dict.fromkeys(("generation_seconds", "training_seconds"), shape_of(Range) | None),
+    },
+)
+RolloutJSON.__doc__ = """Parts of a GRPO step: memory of the trainer alone and of the program that generates (vLLM, or
+transformers' KV cache), of which the trainer shares `shared_bytes`; seconds of one step's generation and training."""
+
+
+def kv_cache_bytes(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
+    """Bytes of the keys and values of one sequence in 16 bit: 2 · 2 · K for each token and block with attention; at
+    most the sliding window's tokens in blocks that have one."""
+    window = model.sliding_window or tokens
+    return sum(
+        4.0
+        * kind.count
+        * key_heads(kind, model)
+        * head_dim(kind, model)
+        * min(tokens, window if kind.sliding else tokens)
+        for kind in shape.kinds
+        if kind.attention_width
+    )
+
+
+def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict[str, Any]:
+    """Return the parts of the program that generates, in bytes: weights, of which `shared` are the trainer's own, LoRA
+    buffers, CUDA graphs, KV cache, the least that it starts with, and the total as a range; also the share of the GPU
+    and the number of completions at once. usable_bytes: Memory of the card; None gives vLLM what one step's completions
+    need."""
+    stack, model, shape = predicted.stack, predicted.plan.model, predicted.shape
+    setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
+    one, rows = max(1.0, kv_cache_bytes(model, shape, setup.max_length)), setup.rows_per_step
+    parts: dict[str, Any] = dict.fromkeys(("weights", "shared", "lora", "graphs", "least"), 0.0)
+    parts |= {"share": None, "at_once": rows, "cache": rows * one if grpo.vllm_mode == "none" else 0.0}
+    if grpo.vllm_mode != "colocate":
+        return {**parts, "total": stack.assume.range("generate-cache-slack").times(parts["cache"])}
+    base = predicted.memory.base_weights
+    weights = base if own or setup.quantized else 2 * model.total_parameters
+    lora = 0.0
+    if own:  # one slot; vLLM wraps every linear layer of the language model
+        linear = (x for x in model.layers if x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
+        wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
+        lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
+    graphs = min(max(4.0 * GRAPHS * model.hidden_size * shape.blocks, FEWEST_GRAPH_BYTES), MOST_GRAPH_BYTES)
+    least = weights + lora + one
+    share, taken = grpo.vllm_gpu_memory_utilization or OWN_UTILIZATION[setup.framework], least + (rows - 1) * one
+    if usable_bytes is not None:
+        if own and grpo.vllm_enable_sleep_mode:
+            share = STANDBY_FACTOR * next(part for gib, part in STANDBY_UTILIZATION if usable_bytes >= gib * 2**30)
+        # TRL's engine gets a share of the card, Unsloth's of what is free before the model is loaded
+        taken = share * (usable_bytes - (predicted.memory.context.expected if own else 0.0))
+    held = taken if taken >= least else least + (rows - 1) * one
+    cache = held - weights - lora
+    return {
+        **{"weights": weights, "shared": weights if own else 0.0, "lora": lora, "graphs": graphs, "least": least},
+        **{"share": share if usable_bytes is not None else None, "cache": cache, "too_small": taken < least},
+        "at_once": max(1, min(rows, int(cache / one))),
+        "total": Range(held, held, held + graphs),
+    }
+
+
+def with_rollout(
+    predicted: Prediction, r: int, usable_bytes: float | None
+) -> tuple[MemoryEstimate, DurationEstimate | None, dict[str, Any]]:
+    """Return memory and time of GRPO at rank r, and the parts of both by the keys of RolloutJSON.
+
+    Colocated vLLM stays beside the trainer. Asleep, it leaves the card to the trainer's step (but for graphs and LoRA
+    buffers), and the larger of two moments counts: the step, or the awake engine beside weights and optimizer states.
+    transformers' KV cache is freed before the step. A server's memory is on another GPU.
+    """
+    memory, grpo, terms = predicted.memory_at(r), predicted.stack.setup.grpo, predicted.memory
+    engine, step = engine_at(predicted, r, usable_bytes), memory.device_band
+    waiting = float(memory.base_weights + memory.adapter + memory.optimizer)
+    idle = Range(waiting, waiting, waiting).multiplied(terms.slack_static).plus(terms.context)
+    shared = Range(*3 * (-engine["shared"],))
+    beside = engine["total"].plus(shared)
+    if grpo.vllm_mode == "none":
+        device = step.reached_by(idle.plus(beside))
+    elif grpo.vllm_enable_sleep_mode:
+        left = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"])
+        device = step.plus(left).reached_by(idle.plus(beside))
+    else:
+        device = step.plus(beside)
+    duration, generation, training = _seconds(predicted, r, engine["at_once"])
+    parts = {
+        "trainer_bytes": step,
+        "engine_bytes": engine["total"],
+        "shared_bytes": round(engine["shared"]),
+        "kv_cache_bytes": round(engine["cache"]),
+        "completions_at_once": engine["at_once"],
+        "gpu_memory_utilization": engine["share"],
+        "generation_seconds": generation,
+        "training_seconds": training,
+    }
+    return replace(memory, device_band=device), duration, parts
+
+
+def _seconds(predicted: Prediction, r: int, at_once: int) -> tuple[DurationEstimate | None, Range | None, Range | None]:
+    """Return the duration of GRPO, and seconds of one step's generation and training; None for a GPU of unknown speed.
+
+    Generation makes max_completion_length tokens one after the other for `at_once` completions, in as many rounds as
+    all need. A token takes the time to read the weights (4-bit ones are unpacked first) and the KV cache, at a share of
+    the bandwidth, plus the products, plus the program's own time for a token. Training adds a forward pass for the
+    reference, and one for the policy that generated where vLLM did so under TRL. Left out: rewards, the adapter's way
+    to vLLM, and waking it.
+    """
+    stack, model, shape, duration = predicted.stack, predicted.plan.model, predicted.shape, predicted.duration_at(r)
+    if duration is None:
+        return None, None, None
+    setup, grpo, assume, gpu = stack.setup, stack.setup.grpo, stack.assume, stack.gpu
+    own, by_vllm, head = stack.habits.unsloth_kernels, grpo.vllm_mode != "none", model.vocab_size * model.hidden_size
+    width = stack.compute_bytes
+    if setup.quantized:
+        width = 2 * stack.compute_bytes + assume.value(f"weight-bytes-{setup.precision}")
+    text = sum(x.parameters for x in model.layers if x.kind not in ("embedding", "lm_head") and x.part != "vision")
+    read = width * min(text, shape.active_weights * at_once) + stack.compute_bytes * head
+    read += 0 if by_vllm and not own else 4 * r * shape.active_adapter_parameters
+    read += at_once * kv_cache_bytes(model, shape, grpo.max_prompt_length + grpo.max_completion_length / 2)
+    peak = peak_flops_per_second(gpu, setup, fp32=stack.computes_fp32)
+    rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
+    products = 2 * (shape.active_weights + head) / rate
+    own_time = assume.range("vllm-token-seconds")
+    if not by_vllm:  # a forward pass is a third of a micro-step's launches
+        own_time = assume.range("floor-seconds-per-block").times(shape.blocks / 3)
+    seconds = read / gpu.bandwidth_bytes_per_second
+    token = Range(seconds, seconds, seconds).over(assume.range("decode-bandwidth-share"))
+    token = token.plus(own_time).plus(Range(*3 * (at_once * products,)))
+    share, rounds = assume.range("completion-share"), -(-setup.rows_per_step // at_once)
+    prompts = setup.rows_per_step * grpo.max_prompt_length * products
+    generation = token.multiplied(share).times(rounds * grpo.max_completion_length)
+    generation = generation.plus(Range(prompts, prompts, 2 * prompts))
+    forwards = (grpo.beta > 0) + (by_vllm and not own)
+    longer = grpo.max_completion_length / setup.max_length
+    tokens = Range(*(1 - longer + longer * part for part in (share.low, share.expected, share.high)))
+    training = duration.step.multiplied(tokens).times(1 + forwards / (3 if stack.checkpoints else 2))
+    step = training.plus(generation)
+    load = duration.load.plus(assume.range("vllm-start-seconds")) if grpo.vllm_mode == "colocate" else duration.load
+    total = step.times(setup.total_steps)
+    total = load.plus(total) if setup.has_length else total
+    return replace(duration, step=step, load=load, total=total), generation, training
+
+
+def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Iterator[str]:
+    """Yield notes on the memory and the time of GRPO at rank r, and cautions on what the programs refuse."""
+    stack, plan = predicted.stack, predicted.plan
+    setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
+    engine, trainer = engine_at(predicted, r, usable_bytes), memory_size(predicted.memory_at(r).device)
+    cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
+    if grpo.vllm_mode == "colocate":
+        part = f", {100 * engine['share']:.0f} % of the GPU" if engine["share"] else ""
+        weights = f"{memory_size(engine['weights'])} of weights{', shared with the trainer' if own else ''}"
+        lora = f", {memory_size(engine['lora'])} for an adapter of rank {r}" if own else ""
+        yield (
+            f"vLLM in the trainer's process takes {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
+            f"{cache}. The trainer alone takes {trainer}; compare this with a measurement, since nvidia-smi shows the "
+            "share that vLLM was given."
+        )
+    elif grpo.vllm_mode == "none":
+        yield f"transformers generates in the trainer, with {cache}; a step of the trainer takes {trainer}."
+    else:
+        one = kv_cache_bytes(plan.model, predicted.shape, setup.max_length)
+        yield (
+            f"vLLM's own GPU is not in memory and cost. It needs {memory_size(2 * plan.model.total_parameters)} of "
+            f"weights and {memory_size(one)} of KV cache for each completion at once. Time is for a GPU like this one."
+        )
+    yield (
+        f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
+        "More generations take time and KV cache, not memory of the trainer, which holds "
+        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length."
+    )
+    share = stack.assume.range("completion-share")
+    yield (
+        f"Time is generation and training, for completions of {100 * share.low:.0f} to {100 * share.high:.0f} % of "
+        f"{grpo.max_completion_length:,} tokens ({100 * share.expected:.0f} % expected), without the time of rewards. "
+        "Reading weights and KV cache sets the pace of generation. No measured step of GRPO checks it."
+    )
+    sentences = {
+        f"vLLM does not start with {100 * (engine['share'] or 0):.0f} % of this GPU: weights and the KV cache of one "
+        f"completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization; the estimate is for the "
+        f"{memory_size(engine['total'].low)} of all completions of a step at once.": engine.get("too_small"),
+        "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "
+        "framework trl, which merges the adapter first.": own
+        and grpo.vllm_mode == "colocate"
+        and (stack.use_dora or plan.modules_to_save),
+        f"vLLM takes adapters up to r = {LORA_RANKS[-1]}, and Unsloth stops above. Choose framework trl.": own
+        and grpo.vllm_mode == "colocate"
+        and r > LORA_RANKS[-1],
+        "Unsloth turns standby off for models with a vision tower; the estimate has it on.": own
+        and grpo.vllm_enable_sleep_mode
+        and plan.model.is_whole,
+        "RankViz has not run TRL's vLLM with a quantized base, and Unsloth's code refuses to send such weights to that "
+        "engine. Try a few steps first, or choose a 16-bit base or framework unsloth.": not own
+        and grpo.vllm_mode != "none"
+        and setup.quantized,
+    }
+    yield from (Caution(sentence) for sentence, applies in sentences.items() if applies)
