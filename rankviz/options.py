@@ -79,6 +79,7 @@ _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
 _TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
+_STRATEGY_HELP = "Over several GPUs: ddp (copies of all), zero2 (states divided), fsdp or zero3 (base divided too)."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
@@ -128,6 +129,9 @@ _TRAINING = (
     Option("optim", str, "adamw_8bit", "", choices=setup.OPTIMIZERS),
     Option("checkpointing", str, "unsloth", "", "gradient_checkpointing", choices=setup.CHECKPOINTING),
     Option("loss_path", str, "fused", "", choices=setup.LOSS_PATHS),
+    Option("gpus", int, 1, "GPUs of one machine that train together, each with this batch.", high=setup.MAX_GPUS),
+    Option("strategy", str, "ddp", _STRATEGY_HELP, choices=setup.STRATEGIES),
+    Option("offload", bool, False, "Keep the shards of fsdp or zero3 in host memory."),
     Option("tokens", int | None, None, "Tokens to train on, instead of steps.", high=setup.MAX_TRAINING_TOKENS),
     Option(
         "steps",
@@ -217,6 +221,7 @@ _ANSWERS = (
 GRPO = (_METHOD.name, *(each.name for each in _GRPO))
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+SEVERAL = ("gpus", "strategy", "offload")
 UNSLOTH = ("unsloth_class", *FLAGS)
 EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
 """Options of a question, and the further options of other operations."""

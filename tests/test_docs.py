@@ -32,6 +32,7 @@ GENERATED = (
     "docs/forecast.md",
     "docs/http_and_mcp.md",
     "docs/spaces_and_engines.md",
+    "docs/tour.md",
 )
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)

@@ -25,7 +25,7 @@ from rankviz.catalog.studies import (
 )
 from rankviz.core.accuracy.predicted import KINDS, MeasuredRow
 from rankviz.core.cost.assumptions import Assumption
-from rankviz.core.cost.setup import Gpu, Price
+from rankviz.core.cost.setup import STRATEGIES, Gpu, Price
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.model.spec import (
     ActivationBytes,
@@ -233,6 +233,8 @@ MEASURED_ROW = strict(
     source=Text,
     two_depth_bytes=Bytes | None,
     two_depth_seconds=Rate | None,
+    gpus=Positive,
+    strategy=Literal[STRATEGIES],
 )
 
 

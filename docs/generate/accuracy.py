@@ -6,6 +6,7 @@ from typing import Any
 
 from docs.generate import forecast as forecast_tables
 from docs.generate.accuracy_tables import (
+    aside_table,
     bounds_table,
     by_rank_table,
     probes_table,
@@ -31,8 +32,9 @@ checked in the tests ([method](method.md#how-the-counts-are-checked)); this page
 
 ## Peak memory
 
-`make validate` predicts the {rows} measured rows in `assets/validation/` and writes the result, made {made}. A row is
-counted only when all its settings are known. An error is a share of the measured value. Each setup has the same weight.
+`make validate` predicts the {rows} measured rows of one GPU in `assets/validation/` and writes the result, made {made}.
+A row is counted only when all its settings are known. An error is a share of the measured value. Each setup has the
+same weight.
 
 A *source* is who measured with which program; its tables share mistakes. The first table says what happens on a source
 that has not been seen: each source is predicted without the constants that it taught and without its errors in the
@@ -76,6 +78,20 @@ A setting of these rows is not known. RankViz predicts them but does not count t
 These rows have no peak to compare:
 
 {unusable}
+
+### Several GPUs
+
+Memory is that of each of several GPUs. Its formulas ([cards.py](../rankviz/core/cost/cards.py)) come from the programs'
+code, and no constant of memory was fitted to these rows of `assets/validation/several_cards.csv`. Each source is
+predicted without what its rows taught: the width of ranges, and for time the rates of exchange.
+
+{several_table}
+
+{several_time}
+
+Not counted, or without a peak to compare:
+
+{several_aside}
 
 ### GRPO
 
@@ -201,6 +217,9 @@ def page(
         unmeasured=_unmeasured(validation),
         uncounted_table=scores_table(validation["not_scored"]),
         unusable=unusable_table(validation["rows"]),
+        several_table=scores_table([*validation["several"]["origins"], validation["several"]["overall"]]),
+        several_time=_several_time(validation["several"]["time"]),
+        several_aside=aside_table(validation["several_rows"]),
         grpo_rows=len(validation["grpo_rows"]),
         grpo_counted=sum(row["scored"] for row in validation["grpo_rows"]),
         grpo_table=scores_table(validation["grpo"]),
@@ -234,6 +253,15 @@ def page(
         smaller=sum(case["picked"] < max(map(int, case["independent"])) for case in fidelity["cases"]),
     )
     return filled(text).rstrip() + "\n"
+
+
+def _several_time(time: Mapping[str, Any]) -> str:
+    return (
+        f"{time['rows']} timings of several GPUs, all of AnswerDotAI's fsdp_qlora, can be compared. Without them, the "
+        "rates of exchange are those that PCIe and NVLink allow, and the wait for the slowest is a guess: the expected "
+        f"time is {percent(time['mean_abs_error'], 0)} off on average, and {percent(time['inside_range'], 0)} are "
+        "inside the range. The range holds any connection between the GPUs, which are seldom named."
+    )
 
 
 def _unmeasured(validation: Mapping[str, Any]) -> str:

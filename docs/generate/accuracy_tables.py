@@ -46,6 +46,25 @@ def unusable_table(rows: Sequence[Mapping[str, Any]], *, every: bool = False) ->
     )
 
 
+def aside_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows that are not counted, by source and reason, with the errors of those that have a prediction."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["scored"]:
+            continue
+        errors = reasons.setdefault((row["group"], row["reason"] or "not known"), [])
+        errors.append(
+            signed_percent(row["predicted_bytes"] / row["measured_bytes"] - 1) if row["predicted_bytes"] else ""
+        )
+    return table(
+        ["Source", "Rows", "Reason", "Errors"],
+        [
+            [group, str(len(errors)), reason, ", ".join(filter(None, errors))]
+            for (group, reason), errors in sorted(reasons.items())
+        ],
+    )
+
+
 def probes_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(
         ["Model", "Setup", "Memory from two depths", "Step time from two depths"],

@@ -17,6 +17,11 @@ EXAMPLES = {
         "What does a photo cost in training?",
         "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
     ),
+    "two-gpus": (
+        "Does a 70B model train on two cards of 24 GB?",
+        "rankviz estimate meta-llama/Llama-3.1-70B -r 16 --gpu rtx-4090 --gpus 2 --strategy fsdp --offload "
+        "--framework trl --batch 1 --steps 500",
+    ),
 }
 """Question and command, by the name of the generated block."""
 SHOWN = {

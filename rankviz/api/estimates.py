@@ -79,7 +79,7 @@ class Estimates(Operations):
             notes = (*notes, f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
         answer = replace(answer, notes=notes)
         calibration = None
-        if gpu and not training.grpo and self.measured.any():
+        if gpu and training.gpus == 1 and not training.grpo and self.measured.any():
             from rankviz import machine
             from rankviz.core.cost.pace import calibrated_estimate
 

@@ -35,7 +35,7 @@ from rankviz.options import GRPO
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit import FittingCard, Knob, Method
+    from rankviz.core.fit import Change, FittingCard, Knob, Method
 
 MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
 """Name of the column; the second on a Mac."""
@@ -78,10 +78,11 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
+    number = f"{question.training.gpus} x " if question.training.gpus > 1 else ""
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
+        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {number}{gpu.name}" if gpu else ""),
         [_row(rank, answer, MEMORY[on_mac]) for rank in ranks],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
@@ -127,12 +128,13 @@ def fit(
     notes = [*filter(None, [not on_mac and assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
-    name = f"{setting.model.id}, r = {setting.r}"
+    name, number = f"{setting.model.id}, r = {setting.r}", ""
+    if setting.question.training.gpus > 1:
+        number = f"each of {setting.question.training.gpus} x "
     if decisions.limits:
         usable, memory = units.memory_size(setting.answer.usable_bytes.expected), setting.row.memory
-        fits = (
-            f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
-        )
+        left = f"{units.spare(setting.row.spare)} of {usable} usable"
+        fits = f"{FIT_WORDS[setting.row.fit]} on {number}{setting.gpu.name}, {left}"
         rows = [
             {
                 "Largest value that fits": LIMITED[limit.option],
@@ -145,9 +147,12 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    table(f"{name}: effect of one change (same tokens)", map(_knob_row, decisions.knobs), texts=2)
+    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
+    if decisions.several:
+        table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
     methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
     table(f"{name}: three training methods", methods, notes=notes)
 
@@ -164,12 +169,22 @@ def _prices(options: list[str]) -> dict[str, float]:
     return prices
 
 
+def _flags(change: "Change") -> str:
+    """Return a change as options of the command line."""
+    spelled = {name: ("-r" if name == "r" else f"--{name.replace('_', '-')}", value) for name, value in change.items()}
+    return " ".join(
+        flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
+    )
+
+
+def _several_knob(card: "FittingCard") -> dict[str, str]:
+    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+
+
 def _knob_row(knob: "Knob") -> dict[str, str]:
-    given = {name: "" if v is True else f" {v}" for name, v in knob.change.items() if v not in (None, False)}
-    flags = (f"{'-' if name == 'r' else '--'}{name.replace('_', '-')}{text}" for name, text in given.items())
     return {
         "Change": knob.label,
-        "Option": " ".join(flags),
+        "Option": _flags(knob.change),
         "Memory": units.memory_change(knob.device_bytes),
         "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
         "Fit": FIT_WORDS.get(knob.fit, ""),
@@ -178,7 +193,7 @@ def _knob_row(knob: "Knob") -> dict[str, str]:
 
 def _gpu_row(card: "FittingCard") -> dict[str, str]:
     return {
-        "GPU": card.gpu,
+        "GPU": card.label,
         "Fit": FIT_WORDS.get(card.fit, ""),
         "Margin": units.spare(card.margin_bytes),
         "$ per hour": NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",

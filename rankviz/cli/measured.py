@@ -66,7 +66,15 @@ def validate(
                 f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
                 f"{percent(time.inside_range)} inside the range."
             )
-    if missing := [row for row in report.rows if row.reason and row.predicted_bytes is None]:
+    if several := report.several:
+        scores = (*several.origins, several.overall)
+        table("Several GPUs: peak memory of each, by source", [score.texts() for score in scores])
+        if several.time:
+            print(
+                f"Several GPUs, time: {several.time.rows} rows, mean error {percent(several.time.mean_abs_error)}, "
+                f"{percent(several.time.inside_range)} inside the range."
+            )
+    if missing := [row for row in (*report.rows, *report.several_rows) if row.reason and row.predicted_bytes is None]:
         rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
         table(f"{counted(len(rows), 'row')} without a prediction", rows)
 

@@ -14,7 +14,7 @@ from typer import Option as Flag
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, IMAGES, OPTIONS, Option, data_of, question_of, takes
+from rankviz.options import EVERY, IMAGES, OPTIONS, SEVERAL, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -26,7 +26,7 @@ _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, 
 ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
 QUESTION = (
     *("model", "ranks", "alpha", *ADAPTER, "modules_to_save", "moe", "precision", "framework", "batch"),
-    *("accumulation", "max_length", "optim", "checkpointing", "loss_path", "gpu", "tokens", "steps"),
+    *("accumulation", "max_length", "optim", "checkpointing", "loss_path", "gpu", *SEVERAL, "tokens", "steps"),
     *("examples", "example_tokens", "longest_tokens", "epochs", "data", *IMAGES, "usd_per_hour"),
 )
 _CHANGED = (

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
 from typing import Literal, TypedDict
@@ -37,6 +37,7 @@ TRAINING = {
     "optim": "optim",
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
+    **{name: name for name in ("gpus", "strategy", "offload")},
 }
 """Field of TrainingSetup by the name of its option."""
 GRPO = {each.name for each in fields(Grpo)}
@@ -98,9 +99,9 @@ def changed(question: Question, change: Change) -> Question:
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
     if of_grpo := {name: value for name, value in change.items() if name in GRPO}:
         training["grpo"] = replace(question.training.grpo, **of_grpo)
-    for name, field, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
+    for name, given, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
-            training |= {field: change[name], other: None}
+            training |= {given: change[name], other: None}
     after = replace(question, training=replace(question.training, **training))
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
@@ -368,7 +369,7 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
         return None
     training, more = start.question.training, []
     if training.per_device_train_batch_size > 1:
-        more.append(_batch(1, training.rows_per_step))
+        more.append(_batch(1, training.rows_per_step // training.gpus))
     for limit in known_limits:
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
@@ -383,7 +384,8 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU with the estimate of this setting and its price. reason: Why the setting cannot run on this GPU."""
+    """One GPU, or several alike, with the estimate of this setting and its price. reason: Why the setting cannot run on
+    this GPU."""
 
     gpu_id: str
     gpu: str
@@ -396,11 +398,24 @@ class FittingCard:
     price_checked: str | None
     seconds: Range | None = None
     usd: Range | None = None
+    gpus: int = 1
+    change: Change = field(default_factory=dict)
+    """Changes of the setting with which it runs on several GPUs, by option; empty for the setting as it is."""
+
+    @property
+    def label(self) -> str:
+        """Name with the number of GPUs and with the changes: "2 x RTX 4090, FSDP with offload (TRL)"."""
+        name = f"{self.gpus} x {self.gpu}" if self.gpus > 1 else self.gpu
+        return f"{name}, FSDP{' with offload' * self.change['offload']} (TRL)" if self.change else name
 
 
-def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[FittingCard, ...]:
+def cards(
+    start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float], change: Change | None = None
+) -> tuple[FittingCard, ...]:
     """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
-    USD/hour."""
+    USD/hour. change: Changes with which it runs on several GPUs."""
+    change = keeping_tokens(start.question, change or {})
+    asked = changed(start.question, change)
 
     def on(gpu: Gpu) -> FittingCard:
         own = prices.get(gpu.id)
@@ -414,18 +429,51 @@ def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> t
             usd_per_hour=price and price.usd_per_hour,
             provider=price and price.provider,
             price_checked=price and price.checked,
+            gpus=asked.training.gpus,
+            change=change,
         )
         try:
-            row = setting(start.model, replace(start.question, gpu=gpu.id), gpu, start.assumptions).row
+            row = setting(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).row
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
-        paid = usd_of(row.duration, price)
+        paid = usd_of(row.duration, price, card.gpus)
         return replace(card, fit=row.fit, margin_bytes=row.spare, seconds=seconds, usd=paid)
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
     return tuple(sorted(by_cost, key=lambda card: FIT_ORDER[card.fit]))
+
+
+NUMBERS = (2, 4, 8)
+"""Numbers of GPUs of one machine to try."""
+
+
+def several(
+    start: Setting, alone: Sequence[FittingCard], gpus: Sequence[Gpu], prices: Mapping[str, float]
+) -> tuple[FittingCard, ...]:
+    """Return the fewest GPUs of each kind on which this setting fits with FSDP, and fewer with offload, by cost; empty
+    where it fits on the chosen GPU. alone: Result of cards(). The batch is the same; where it divides, the accumulation
+    shrinks with the number of GPUs, so that a step has the same examples."""
+    training = start.question.training
+    if start.row.fit in FITTING or training.gpus > 1 or training.grpo:
+        return ()
+    left = {card.gpu_id for card in alone if card.fit not in FITTING}
+    found: list[FittingCard] = []
+    accumulation = training.gradient_accumulation_steps
+    for offload in (False, True):
+        remaining = set(left)
+        for n in NUMBERS:
+            if offload:
+                remaining -= {card.gpu_id for card in found if card.gpus <= n}
+            change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
+            change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
+            change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
+            tried = cards(start, [gpu for gpu in gpus if gpu.id in remaining], prices, change)
+            fitting = [card for card in tried if card.fit in FITTING]
+            found += fitting
+            remaining -= {card.gpu_id for card in fitting}
+    return tuple(sorted(found, key=lambda card: card.usd.expected if card.usd else math.inf))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -451,14 +499,15 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow."""
+    """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow. Full
+    fine-tuning is not estimated for several GPUs."""
     answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
-    full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
-    dtype, memory, duration = full
-    left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
-    rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
-    if start.question.training.grpo:  # it needs a reference model and another engine
-        rows = []
+    training, rows = start.question.training, []
+    if training.gpus == 1 and not training.grpo:  # GRPO needs a reference model and another engine
+        full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
+        dtype, memory, duration = full
+        left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
+        rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision}).row if precision else None
@@ -472,7 +521,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             name=name,
             label=label,
             precision=precision,
-            chosen=name != "full" and precision == start.question.training.precision,
+            chosen=name != "full" and precision == training.precision,
             trained_parameters=parameters,
             saved_bytes=size,
             saved_exact=name != "full",
@@ -480,7 +529,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             fit=left and fit(left, usable, assume),
             margin_bytes=left,
             seconds=duration and duration.total,
-            usd=usd_of(duration, answer.price),
+            usd=usd_of(duration, answer.price, training.gpus),
         )
         for name, label, precision, parameters, size, memory, duration, left in rows
     )
@@ -542,6 +591,8 @@ class FitAnswer:
     smallest: Knob | None
     """Smallest change that makes the setting fit; None where it fits already, and where no single change is enough."""
     cards: tuple[FittingCard, ...]
+    several: tuple[FittingCard, ...]
+    """Several GPUs of one kind on which the setting fits, cheapest first; empty where it fits on the chosen one."""
     methods: tuple[Method, ...]
 
     @property
@@ -584,13 +635,14 @@ def decide(
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
     gpus = [each for each in gpus if each.is_mac == (gpu is not None and gpu.is_mac)]
-    known_limits, priced = limits(start), knobs(start)
+    known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
     return FitAnswer(
         setting=start,
         limits=known_limits,
         knobs=priced,
         smallest=smallest_change(start, priced, known_limits),
-        cards=cards(start, gpus, own),
+        cards=alone,
+        several=several(start, alone, gpus, own),
         methods=methods(start),
     )
 
@@ -600,7 +652,8 @@ RangeJSON, KnobJSON = shape(Range), shape(Knob)
 
 class FitJSON(TypedDict):
     """Limits by setting (r, batch, max_length; none without a GPU), the effect of each change (more bytes, seconds and
-    US dollars than before), and the GPUs and methods that fit."""
+    US dollars than before), and the GPUs and methods that fit. `several_gpus` names several GPUs of one kind on which
+    it fits with FSDP, where it does not fit on the chosen one; `change` has the options for that."""
 
     model_id: str
     r: int
@@ -620,6 +673,7 @@ class FitJSON(TypedDict):
     rule: str
     cheapest_gpu: str | None
     gpus: list[shape(FittingCard)]
+    several_gpus: list[shape(FittingCard)]
     methods: list[shape(Method)]
     notes: list[str]
 
@@ -647,6 +701,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         rule=RULE,
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu,
         gpus=decided.cards,
+        several_gpus=decided.several,
         methods=decided.methods,
         notes=[*filter(None, [truncation(setup)]), *image_notes(answer.model, setup)],
     )

@@ -20,7 +20,7 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, EVERY, GRPO, IMAGES, OPTIONS, SETUP, UNSLOTH, Option, question_of, takes
+from rankviz.options import DATA, EVERY, GRPO, IMAGES, OPTIONS, SETUP, SEVERAL, UNSLOTH, Option, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 MORE = (*UNSLOTH, *DATA, *IMAGES, "text_only", "expert_rank", *GRPO)
@@ -111,13 +111,13 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints. A missing model is an empty text by default, so that the answer is RankViz's error in
     words: for a missing argument, Gradio's has none."""
 
-    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE)
+    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, *SEVERAL)
     def estimate(**options: Any) -> EstimateAnswerJSON:
         """Exact adapter numbers, and ranges for memory, time and money."""
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
 
-    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, table=EVERY)
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, *SEVERAL, table=EVERY)
     def fit(**options: Any) -> FitJSON:
         """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit."""
         question, assumed = question_of(options).with_assumed_length()
@@ -143,7 +143,19 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, "loraplus_lr_ratio"),
+        *(
+            "model",
+            "r",
+            "format",
+            "targets",
+            "alpha",
+            *SETUP,
+            "learning_rate",
+            "use_case",
+            *MORE,
+            "loraplus_lr_ratio",
+            *SEVERAL,
+        ),
         table=EVERY,
     )
     def export(use_case: str | None = None, **options: Any) -> ExportJSON:

@@ -7,10 +7,19 @@ from typing import NamedTuple
 
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports.configs import adapter_config, axolotl, dataset_info, llamafactory, llamafactory_framework, mlx
+from rankviz.exports.configs import (
+    accelerate_config,
+    adapter_config,
+    axolotl,
+    dataset_info,
+    llamafactory,
+    llamafactory_framework,
+    mlx,
+)
 from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
 from rankviz.exports.script import notebook, script
 
@@ -75,6 +84,18 @@ class Written(NamedTuple):
     """Name and text of each other file that the tool needs in the same folder."""
 
 
+LAUNCH_FILE = "accelerate.yaml"
+
+
+def _launch(setup: TrainingSetup, script_name: str) -> str:
+    """Return a sentence with the command that starts a script on several GPUs."""
+    needed = " It needs the package deepspeed." if setup.strategy.startswith("zero") else ""
+    return (
+        f"accelerate launch --config_file {LAUNCH_FILE} {script_name} starts it on {setup.gpus} GPUs of one machine."
+        f"{needed} RankViz has not run it on several GPUs."
+    )
+
+
 def write(
     model: ModelSpec,
     question: Question,
@@ -95,13 +116,21 @@ def write(
     if question.training.grpo:
         if format_name not in GRPO_FORMATS:
             raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")
-        if loraplus_lr_ratio is not None:
-            raise InvalidSettingError("LoRA+ is in scripts on examples alone. Leave loraplus_lr_ratio or GRPO out.")
         replace(question.training, framework=framework).validate()
+    if loraplus_lr_ratio is not None and (question.training.grpo or question.training.gpus > 1):
+        raise InvalidSettingError("LoRA+ is in scripts for examples and one GPU. Leave out loraplus_lr_ratio.")
     without = "" if loraplus_lr_ratio is None else NO_LORAPLUS.get(format_name, "")
     rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
-    about_data = truncation(made.training) if chosen.trains else ""
+    about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
+    if made.training.gpus > 1 and chosen.trains:
+        if chosen.write is not script:
+            raise InvalidSettingError(
+                f"The format {format_name} is for one GPU. Choose script, unsloth or trl for several: a file for "
+                "accelerate comes with it."
+            )
+        made.training.validate()  # the format may have another framework
+        notes, others = (*notes, _launch(made.training, chosen.file_name)), ((LAUNCH_FILE, accelerate_config),)
     made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
-    extra_files = tuple((name, each(made)) for name, each in chosen.extra_files)
+    extra_files = tuple((name, each(made)) for name, each in others)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

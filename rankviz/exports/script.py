@@ -168,6 +168,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "checkpointed": setup.gradient_checkpointing != "none",
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": raised,
+        "on_host": setup.quantized and setup.strategy == "fsdp",
         "max_length": setup.max_length,
         "target_modules": json.dumps(recipe.target_modules),
         "target_parameters": recipe.target_parameters and json.dumps(recipe.target_parameters),

@@ -154,7 +154,7 @@ def test_a_model_as_clouds_and_schedulers_name_it_is_each_card_that_it_may_mean(
 
 def test_all_rows_are_as_the_schema_wants_them(tmp_path):
     check_studies(ASSETS)
-    assert 227 == check_measurements(ASSETS)
+    assert 273 == check_measurements(ASSETS)
 
     shutil.copytree(ASSETS / "validation", tmp_path / "validation")
     file = next(file for file in (tmp_path / "validation").glob("*.csv") if ",nf4-dq," in file.read_text())

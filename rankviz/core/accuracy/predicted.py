@@ -14,7 +14,16 @@ from rankviz.core.bounds import MAX_NUMBER
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, Gpu, TrainingSetup, card
+from rankviz.core.cost.setup import (
+    ATTENTION,
+    CHECKPOINTING,
+    LOSS_PATHS,
+    OPTIMIZERS,
+    STRATEGIES,
+    Gpu,
+    TrainingSetup,
+    card,
+)
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Litgpt, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
@@ -28,6 +37,7 @@ length that fitted ("capacity"), not stated, or a process's resident set minus i
 ORIGINS = {
     **{"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"},
     **dict.fromkeys(("litgpt-", "raschka-"), "litgpt"),
+    "torchtune-": "torchtune",
 }
 """Source by the prefix of a group's name. Raschka's runs belong to litgpt, whose scripts and data they use."""
 
@@ -73,6 +83,9 @@ class MeasuredRow:
     two_depth_bytes: int | None = None
     """Peak bytes of the whole model as a probe extrapolated it from two small depths; None for other rows."""
     two_depth_seconds: float | None = None
+    gpus: int = 1
+    strategy: str = "ddp"
+    offload: bool = False
     generations: int | None = None
     """Completions of one prompt in a GRPO run, whose row has further fields; None for supervised training."""
     whole_batch: bool = False
@@ -94,7 +107,7 @@ class MeasuredRow:
 
 SETTING = attrgetter(
     *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
-    *("attn", "loss_path", "optimizer", "gpu", "measured_kind"),
+    *("attn", "loss_path", "optimizer", "gpu", "measured_kind", "gpus", "strategy", "offload"),
 )
 """Key of a row's setting; rows with equal keys repeat one measurement."""
 COLUMNS = {
@@ -114,6 +127,8 @@ IF_EMPTY = {
     "loss_path": "unknown",
     "optimizer": "adamw_torch",
     "measured_kind": "unknown",
+    "gpus": 1,
+    "strategy": "ddp",
 }
 NEEDED = ("r", "batch", "seq_len")
 
@@ -164,6 +179,7 @@ PROGRAMS = {
     "fms-accelerated-peft": Habits(holds_logits=True),
     "fms-foak": Habits(triton_kernels=True, holds_logits=True),
     "llamafactory": Habits(holds_logits=True),
+    "fsdp-qlora": Habits(autocast=False, holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
     "unsloth": Habits(unsloth_kernels=True, saved_parameter_bytes=4),
     **dict.fromkeys(("litgpt", "torchtune"), Habits(autocast=False, holds_logits=True, own_models=True)),
@@ -267,6 +283,7 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         raised=RAISED[row.raised],
         adapter_parameter_bytes=DTYPE_BYTES.get(row.adapter_dtype, habits.adapter_parameter_bytes),
         weight_bytes=assume.value("weight-bytes-gptq-int4") if row.precision == "gptq-int4" else None,
+        dropout="LoRA dropout" in row.notes,
     )
     setup = TrainingSetup(
         framework="unsloth" if habits.unsloth_kernels else "trl" if habits.autocast else "peft",
@@ -279,6 +296,9 @@ def row_stack(row: MeasuredRow, assume: Assumptions) -> Stack:
         # on a CPU as in stack_on: fused losses are kernels of a GPU
         loss_path="full" if on_cpu else unstated if row.loss_path == "unknown" else row.loss_path,
         attn_implementation=row.attn,
+        gpus=row.gpus,
+        strategy=row.strategy,
+        offload=row.offload,
     )
     return Stack(setup=setup, use_dora=False, assume=assume, measured_habits=habits)
 
@@ -326,6 +346,7 @@ def unusable(row: MeasuredRow) -> str:
         (row.attn, ATTENTION, "attention"),
         (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
         (row.optimizer, OPTIMIZERS, "optimizer"),
+        (row.strategy, STRATEGIES, "strategy"),
     ):
         if value not in known:
             return f"{what} {value or 'not stated'!r}: no formula"
@@ -389,7 +410,10 @@ class BandEvidence(NamedTuple):
 
 MEMORY = BandEvidence(
     kind=lambda p: p.stack.kind,
-    error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
+    error=lambda p: (
+        (p.row.measured_bytes - p.predicted.expected)
+        / max(1.0, p.predicted.expected if p.stack.setup.sharded else p.working_bytes)
+    ),
     share=lambda p: p.error,
     inside=lambda p: p.inside,
 )
@@ -419,10 +443,12 @@ def evidence_of(
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
     others = unseen or ()
+    # times of several GPUs have a range of their own (core.cost.cards)
+    timed, others_timed = ([p for p in each if p.seconds and p.row.gpus == 1] for each in (predictions, others))
     return report.AccuracyByKind(
-        static=by_kind(STATIC, loaded),
+        static=by_kind(STATIC, [p for p in loaded if p.row.gpus == 1]),
         memory=by_kind(MEMORY, scored, [p for p in others if p.scored]),
-        time=by_kind(TIME, [p for p in predictions if p.seconds], [p for p in others if p.seconds]),
+        time=by_kind(TIME, timed, others_timed),
     )
 
 
@@ -492,7 +518,11 @@ def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyReport:
     """Return the report on predictions. Errors are shares of the measured figure; every setting counts once. made: ISO
-    date. unseen: The same rows, each predicted without its source's measurements; None leaves this part out."""
+    date. unseen: The same rows, each predicted without its source's measurements; None leaves this part out. Rows of
+    several GPUs are a group of their own."""
+    evidence, several = evidence_of(predictions, unseen), [p for p in unseen or predictions if p.row.gpus > 1]
+    predictions = [p for p in predictions if p.row.gpus == 1]
+    unseen = unseen and [p for p in unseen if p.row.gpus == 1]
     scored = [p for p in predictions if p.scored]
     aside = [p for p in predictions if p.predicted and not p.scored]
     # A GPU's own counters measured these; a process's resident memory is something else.
@@ -513,8 +543,22 @@ def summarize(
         not_scored=scores([p for p in aside if not p.bound], TABLE),
         bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
-        evidence=evidence_of(predictions, unseen),
+        evidence=evidence,
         left_out=left_out,
+        several_rows=tuple(map(_row, several)),
+        several=_several(several),
+    )
+
+
+def _several(predictions: Sequence[PredictedRow]) -> report.LeftOut | None:
+    """Return the errors of rows of several GPUs by source; None without a counted row."""
+    scored = [p for p in predictions if p.scored]
+    if not scored:
+        return None
+    return report.LeftOut(
+        origins=scores(scored, lambda p: p.row.origin),
+        overall=interval_score("all counted rows of several GPUs", scored),
+        time=_time(predictions),
     )
 
 
@@ -525,6 +569,7 @@ SHARED = ("row_id", "group", "origin", "model_id", "gpu", "measured_kind", "two_
 def _row(p: PredictedRow) -> report.ReportRow:
     row, stack, band = p.row, p.stack, p.predicted
     loss = f", {row.loss_path} loss" if row.loss_path != "unknown" else ""
+    cards = f"{row.gpus} x {row.gpu}, {row.strategy}{' with offload' * row.offload}" if row.gpus > 1 else row.gpu
     return report.ReportRow(
         **{name: getattr(row, name) for name in SHARED},
         source=row.source,
@@ -534,7 +579,7 @@ def _row(p: PredictedRow) -> report.ReportRow:
         kind=stack and stack.kind,
         quantized=stack and stack.setup.quantized,
         setting=f"{row.framework}, {row.precision}, r {row.r}, {len(row.targets)} targets, {row.batch} × "
-        f"{row.seq_len:,} tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {row.gpu}",
+        f"{row.seq_len:,} tokens, checkpointing {row.checkpointing}, {row.attn} attention{loss}, {cards}",
         measured_bytes=row.measured_bytes if row.use_peak else None,
         predicted_bytes=band and round(band.expected),
         low=band and round(band.low),

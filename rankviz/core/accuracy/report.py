@@ -14,7 +14,8 @@ class KindAccuracy:
 
     kind: str
     half_width: float
-    """Half-width of the band. Memory: share of the modelled part, or bytes (counted parts). Time: natural log."""
+    """Half-width of the band. Memory: share of the modelled part, of all where several GPUs share the base, or bytes
+    (counted parts). Time: natural log."""
     groups: tuple[str, ...]
     settings: int
     mean_abs_error: float
@@ -78,9 +79,13 @@ def in_words(basis: Basis) -> str:
             "The memory formula comes from reading the code, and the width of the range is an assumption."
         )
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
+    alike, (*others, last) = "kernels, checkpointing and attention", memory.groups
+    groups = f"{', '.join(others)} and {last}" if others else last
+    if memory.kind.startswith("several"):
+        alike = "division of the base over several GPUs"
     return (
-        f"The memory range rests on {memory.settings} measured setups of {' and '.join(memory.groups)} with the same "
-        "kernels, checkpointing and attention. Predicted without the measurements of its own source, a setup was "
+        f"The memory range rests on {memory.settings} measured setups of {groups} with the same "
+        f"{alike}. Predicted without the measurements of its own source, a setup was "
         f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
     )
 
@@ -182,3 +187,7 @@ class AccuracyReport:
     grpo: tuple[Score, ...] = ()
     """Errors of the trainer's memory in GRPO runs, by source; no constant was fitted to them, so all are left out."""
     grpo_rows: tuple[ReportRow, ...] = ()
+    several_rows: tuple[ReportRow, ...] = ()
+    """Rows of several GPUs, which all other fields but `evidence` leave out."""
+    several: LeftOut | None = None
+    """Errors of these rows, with each source left out in turn except for a user's own file."""

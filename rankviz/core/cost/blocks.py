@@ -98,7 +98,7 @@ class Block:
         it; MLX makes one fp32 copy for them."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
-        if stack.habits.litgpt:  # dropout adds a copy and a byte mask for each module
+        if stack.habits.litgpt or stack.habits.dropout:  # a copy and a byte mask for each module
             return (1 + (4 if stack.copies_inputs else self.width)) * inputs
         if stack.habits.mlx:
             of_attention = 0 if of_mlp else (4 - self.width) * kind.out_of_attention

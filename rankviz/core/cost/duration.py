@@ -233,9 +233,10 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def usd_of(duration: DurationEstimate | None, price: Price | None) -> Range | None:
-    """Return the cost of a training in US dollars: hours times price; None where one of the two is not known."""
-    return duration.total.times(price.usd_per_hour / 3600) if duration and price else None
+def usd_of(duration: DurationEstimate | None, price: Price | None, gpus: int = 1) -> Range | None:
+    """Return the cost of a training in US dollars: hours times price times number of GPUs; None where one of the first
+    two is not known."""
+    return duration.total.times(price.usd_per_hour * gpus / 3600) if duration and price else None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:

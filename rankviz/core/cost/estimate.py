@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NotRequired, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -76,6 +77,8 @@ class Estimate:
     """Attention kernel that holds the most memory (see core.cost.shapes); None for a model without attention."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
+    several_gpus: SeveralGpus | None = None
+    """Division over several GPUs; `ranks` then has the memory of each, and time and cost of all. None for one GPU."""
 
 
 def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
@@ -117,7 +120,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            usd=usd_of(duration, price),
+            usd=usd_of(duration, price, setup.gpus),
             fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
             rollout=rollout,
@@ -141,8 +144,10 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
+            *several_notes(predicted.several, setup),
             *(grpo_notes(predicted, ranks[0].r, usable and usable.expected) if setup.grpo else ()),
         ),
+        several_gpus=predicted.several,
     )
 
 
@@ -214,7 +219,8 @@ class RankJSON(TypedDict):
 class EstimateJSON(TypedDict):
     """All ranks of a question. `attention_kernel` is the kernel that takes most memory: flash, cudnn, efficient, flex,
     math or eager; the last two hold a matrix of length × length for each head. `images`: one image as the model gets
-    it, null without images. `warnings` are the most important notes."""
+    it, null without images. `warnings` are the most important notes. `several_gpus` is null for one GPU; for several,
+    memory and margin are those of each, time and cost those of all together."""
 
     model_id: str
     total_parameters: int
@@ -233,6 +239,7 @@ class EstimateJSON(TypedDict):
     ranks: list[RankJSON]
     notes: list[str]
     warnings: list[str]
+    several_gpus: shape(SeveralGpus) | None
 
 
 class CalibrationJSON(TypedDict):

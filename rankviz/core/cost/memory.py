@@ -300,12 +300,14 @@ class MemoryEstimate:
 
 
 class TrainedBytes(NamedTuple):
-    """Bytes per trainable parameter. temporary: Copies that one optimizer step makes and frees."""
+    """Bytes per trainable parameter. temporary: Copies that one optimizer step makes and frees. bucket: Buffers for the
+    exchange of gradients among several GPUs."""
 
     weight: float
     gradient: float
     optimizer: float
     temporary: float
+    bucket: float = 0.0
 
 
 def bytes_per_trained_parameter(stack: Stack, width: int) -> TrainedBytes:
@@ -391,6 +393,8 @@ class MemoryTerms:
         self.in_windows = habits.windows_experts
         self.standing = _standing_bytes(model, shape, stack)
         self.merged = _merged_bytes(shape, stack)
+        # weights of other GPUs' shards, held while the loss is computed and while a block is (core.cost.cards)
+        self.gathered_at_loss = self.gathered = 0.0
         # of DoRA's norm in the forward pass: by tokens, and by weights
         self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
         slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
@@ -480,20 +484,22 @@ class MemoryTerms:
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
         temporaries = lora * self.adapter.temporary + full * self.saved.temporary
         of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
-        before = of_full + (of_lora if self.accumulates else 0.0)
-        moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
+        buckets = lora * self.adapter.bucket + full * self.saved.bucket
+        before = of_full + (of_lora if self.accumulates else 0.0) + buckets
+        moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full + buckets)]
         if self.tower:
-            moments.append(Moment(self.tower, 0.0, self.dequantized + self.standing, of_lora + of_full))
+            moments.append(Moment(self.tower, 0.0, self.dequantized + self.standing, of_lora + of_full + buckets))
         for loss in self.loss:
             logits = loss.logits
             if loss.cap is not None:
                 # of what is free when the first forward pass begins, without gradients and states
                 logits = min(logits, loss.cap, max(0.0, (self.free - adapter) * loss.share_of_free))
-            moments.append(Moment(self.masks + kept + loss.activations, logits, loss.scratch + self.standing, before))
+            scratch = loss.scratch + self.standing + self.gathered_at_loss
+            moments.append(Moment(self.masks + kept + loss.activations, logits, scratch, before))
         ends = [(kept, before)]
         if not self.accumulates:
             ends = [(kept, before + of_lora / self.depth), (kept / self.depth, before + of_lora)]
-        scratch = self.merged + self.standing
+        scratch = self.merged + self.standing + self.gathered
         for fixed, slope, expert_slope, gradients in self.blocks:
             for others, made in ends:
                 block = self.masks + others + fixed + r * slope + expert_rank * expert_slope

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction
@@ -233,6 +234,45 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
         "MLX LM's defaults differ: linear layers of the last 16 blocks alone, r = 8, scale 20, no grad_checkpoint. The "
         "export format mlx writes its configuration for these counts: num_layers -1, the modules as keys, alpha / r."
     )
+
+
+STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
+"""Names of the strategies for several GPUs."""
+
+
+def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator[str]:
+    """Yield notes on several GPUs: what each holds, host memory, and the pace; none for one GPU."""
+    if several is None:
+        return
+    n, base = several.gpus, memory_size(several.base_bytes)
+    yield (
+        f"Memory is that of each of {n} GPUs with {STRATEGY_NAMES[setup.strategy]}; time and cost are those of all "
+        f"together. Batch size and accumulation are those of each: a step has {setup.rows_per_step:,} examples."
+    )
+    if setup.sharded:
+        where = f"in host memory, except for {base} of it" if setup.offload else f"divided, {base} on each GPU"
+        yield f"The base is {where}. While a block computes, a GPU gathers {memory_size(several.gathered_bytes)} of it."
+    else:
+        states = ", and the optimizer's states are too few to matter with LoRA" if setup.strategy == "zero2" else ""
+        yield f"Each GPU holds the whole base ({base}){states}: several GPUs save time, not memory."
+    if several.host_bytes:
+        low, most = memory_size(several.host_bytes.low), memory_size(several.host_bytes.high)
+        yield Caution(
+            f"Offload needs about {memory_size(several.host_bytes.expected)} of host memory: at least {low}, and up to "
+            f"{most} while the base is loaded."
+        )
+    if several.efficiency:
+        low, usual, most = (
+            f"{n * end:.1f}" for end in (several.efficiency.low, several.efficiency.expected, several.efficiency.high)
+        )
+        yield (
+            f"{n} GPUs do {low} to {most} times the work of one, {usual} expected. The range is that of measured "
+            "connections between GPUs, from an old mainboard to NVLink."
+        )
+    if setup.strategy == "fsdp" and setup.quantized and setup.optim == "paged_adamw_8bit":
+        yield Caution(
+            "With FSDP and a quantized base, paged_adamw_8bit stops when a checkpoint is saved. Choose another."
+        )
 
 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import blocks_of, checkpoint_bytes
+from rankviz.core.cost.cards import SeveralGpus, together
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup, card
@@ -34,6 +35,7 @@ class Prediction(NamedTuple):
     shape: ModelShape
     stack: Stack  # after the program's decisions for this model and card
     ends: tuple[MemoryTerms, ...] = ()  # memory with the least and the most that a vision tower may hold
+    several: SeveralGpus | None = None  # of several GPUs; memory is then that of each, and the duration that of all
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Return the memory at the peak of a step, at one rank."""
@@ -81,16 +83,20 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
-    duration = duration_terms(model, shape, stack, device)
+    duration, several = duration_terms(model, shape, stack, device), None
     towers, seconds = _tower(model, plan.adapted, stack, device)
     if duration and seconds:
         parts = ("work", "work_per_rank", "floor")
         duration = duration._replace(**{each: getattr(duration, each).plus(getattr(seconds, each)) for each in parts})
     low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)
+    if stack.setup.gpus > 1:
+        pairs = [together(terms, duration, plan, stack, device.gpu) for terms in (low, *ends)]
+        duration, several = pairs[0]
     return Prediction(
         plan=plan,
         memory=ends[0] if ends else low,
         duration=duration,
+        several=several,
         saved_parameters=sum(module.trained for module in plan.saved),
         shape=shape,
         stack=stack,

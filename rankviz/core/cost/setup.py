@@ -57,6 +57,8 @@ class Gpu:
     compute_capability: float | None = None
     """7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper (developer.nvidia.com/cuda-gpus)."""
     utilisation_group: UtilisationGroup = "workstation"
+    link: Literal["nvlink", "pcie"] = "pcie"
+    """Connection between such cards in one machine."""
     prices: tuple[Price, ...] = ()
     """Prices of all providers, the default one first."""
     source: str = ""
@@ -251,12 +253,17 @@ Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "fused-func", "triton", "full", "chunked"]
 Attention = Literal["sdpa", "flash", "eager"]
+Strategy = Literal["ddp", "fsdp", "zero2", "zero3"]
 Auto = Literal["auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+SHARDED = ("fsdp", "zero3")
+"""Strategies that divide the base; "zero2" divides the optimizer's states alone, and "ddp" nothing."""
+MAX_GPUS = 64
 CPU_PRECISIONS = ("fp32", "bf16")
 CPU_OPTIMIZERS = ("adamw_torch", "sgd")
 MAX_BATCH = 4096
@@ -349,6 +356,12 @@ class TrainingSetup:
     """Width x height of an image in pixels, such as "1024x768", which an empty text assumes."""
     image_tokens: int = 0
     """Tokens of an example's images; `estimate` counts them for its model and framework."""
+    gpus: int = 1
+    """GPUs of one machine that train together; batch size and accumulation are those of each."""
+    strategy: Strategy = "ddp"
+    """Division of base, adapter and states over several GPUs (core.cost.cards)."""
+    offload: bool = False
+    """True where the shards of fsdp or zero3 are in host memory between their uses."""
     grpo: Grpo | None = None
     """Settings of GRPO; None is supervised training. With GRPO, an example is a prompt, max_length is the longest
     prompt and completion together, and lengths of the data do not count."""
@@ -369,8 +382,13 @@ class TrainingSetup:
 
     @property
     def rows_per_step(self) -> int:
-        """Examples, or completions with GRPO, in one optimizer step: batch size × accumulation."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Examples, or completions with GRPO, in one optimizer step: batch size × accumulation × GPUs."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.gpus
+
+    @property
+    def sharded(self) -> bool:
+        """True where the base is divided over several GPUs."""
+        return self.gpus > 1 and self.strategy in SHARDED
 
     @property
     def examples_per_step(self) -> int:
@@ -486,6 +504,10 @@ class TrainingSetup:
         given = [name for name, value in lengths.items() if value is not None]
         if len(given) > 1:
             raise InvalidSettingError(f"{given[0]} and {given[1].lower()} are both given. Give only one of them.")
+        whole(self.gpus, "GPUs", 1, MAX_GPUS)
+        one_of(self.strategy, "Strategy", STRATEGIES)
+        if why := _why_not_divided(self):
+            raise InvalidSettingError(why)
         if self.data is not None:
             self.data.validate()
         for name, value in {**lengths, "Epochs": None, "Steps of all epochs": self.data_steps}.items():
@@ -529,8 +551,32 @@ def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
         )
 
 
+def _why_not_divided(setup: TrainingSetup) -> str:
+    """Return why no program divides this training so over several GPUs, and what to choose; empty where one does.
+    int8: FSDP and DeepSpeed shard tensors of floating-point numbers alone (peft docs/source/accelerate/fsdp.md)."""
+    reasons = {
+        f"Strategy {setup.strategy} needs several GPUs. Give gpus 2 or more, or leave the strategy out.": (
+            setup.gpus == 1 and setup.strategy != "ddp"
+        ),
+        "Offload moves the shards of fsdp and zero3 to host memory. Choose one of them with gpus 2 or more, or leave "
+        "offload out.": setup.offload and not setup.sharded,
+        f"RankViz knows Unsloth on several GPUs with ddp alone, a whole base on each (got {setup.strategy}). Choose "
+        "strategy ddp, or framework trl.": setup.framework == "unsloth" and setup.strategy != "ddp",
+        "GRPO is estimated for one GPU. Leave gpus out, or the method.": setup.grpo is not None and setup.gpus > 1,
+        "RankViz's loop for plain PEFT trains on one GPU. Choose framework trl for several.": (
+            setup.framework == "peft" and setup.gpus > 1
+        ),
+        f"An int8 base cannot be sharded with {setup.strategy}. Choose precision nf4-dq or bf16, or strategy ddp.": (
+            setup.precision == "int8" and setup.sharded
+        ),
+    }
+    return next((why for why, applies in reasons.items() if applies), "")
+
+
 def _refusal(setup: TrainingSetup, device: Device) -> str:
     """Return why RankViz's programs cannot train this set-up, and what to choose instead; empty where they can."""
+    if setup.gpus > 1:
+        return f"A run or a probe of RankViz trains on one GPU (got {setup.gpus}). Export a script to train on several."
     unsloth, cuda = setup.framework == "unsloth", device.cuda
     if setup.framework == "mlx":
         return "RankViz does not train with MLX. Choose framework unsloth, trl or peft."

@@ -57,6 +57,7 @@ class Habits:
     packs_experts: bool = True  # this version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)
     one_expert_at_a_time: bool = False  # before transformers 5 each expert was its own nn.Linear, run one by one
     litgpt: Litgpt | None = None
+    dropout: bool = False  # on the inputs of adapters, which keeps a copy and a mask of each
     own_models: bool = False
     """True for a program with its own model code (litgpt, torchtune), which calls SDPA so that a fused kernel runs. In
     such a program, attention with a soft cap on its scores holds the attention matrix."""
@@ -83,6 +84,23 @@ CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Habits without a GPU: of Unsloth's CPU backend, of TRL and of PEFT."""
 
 
+def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
+    """Return the habits of a current framework: Unsloth, TRL's SFTTrainer, or PEFT with its k-bit preparation under
+    transformers' Trainer or a plain loop. All train under 16-bit autocast and free the model's output before the
+    backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
+    framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
+    if framework == "mlx":
+        return Habits(mlx=True, autocast=False)
+    return Habits(
+        unsloth_kernels=framework == "unsloth",
+        raised="all" if framework == "peft" and setup.quantized else "none",
+        moves_embedding=framework == "unsloth",
+        unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
+        adapter_parameter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
+        saved_parameter_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
     """All that memory and time depend on besides the model: settings, program and card."""
@@ -95,25 +113,7 @@ class Stack:
     habits: Habits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        """Set the habits: by default those of a current framework (Unsloth, TRL's SFTTrainer, or PEFT with its k-bit
-        preparation under transformers' Trainer or a plain loop). All train under 16-bit autocast and free the model's
-        output before the backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
-        setup, framework = self.setup, self.setup.framework
-        compute = "bf16" if self.gpu is None or self.gpu.supports_bf16 else "fp16"
-        mlx = Habits(mlx=True, autocast=False) if framework == "mlx" else None
-        habits = (
-            self.measured_habits
-            or mlx
-            or Habits(
-                unsloth_kernels=framework == "unsloth",
-                raised="all" if framework == "peft" and setup.quantized else "none",
-                moves_embedding=framework == "unsloth",
-                unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
-                adapter_parameter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
-                saved_parameter_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
-            )
-        )
-        object.__setattr__(self, "habits", habits)
+        object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup, self.gpu))
 
     def with_habits(self, **changes: object) -> "Stack":
         """Return a copy with some habits changed."""
@@ -121,7 +121,10 @@ class Stack:
 
     @property
     def kind(self) -> str:
-        """Kind of setting, whose measured rows give the width of bands, by the requested attention."""
+        """Kind of setting, whose measured rows give the width of bands, by the requested attention; of several GPUs
+        whether they share the base."""
+        if self.setup.gpus > 1:
+            return "several-sharded" if self.setup.sharded else "several-copies"
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:

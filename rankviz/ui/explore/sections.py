@@ -84,6 +84,8 @@ def knobs_html(result: FitAnswer) -> str:
         return [Cell(knob.label, effect, "narrow"), memory, time, *([FITS[knob.fit]] if has_gpu else [])]
 
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
+    here = (card for card in result.several if has_gpu and card.gpu_id == result.setting.gpu.id)
+    rows += [Row([Cell(card.label, "", "narrow"), "", "", FITS[card.fit]]) for card in here]
     title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
@@ -125,6 +127,10 @@ def methods_html(result: FitAnswer) -> str:
     return html.titled("Three training methods, same batch and length", table + note)
 
 
+SEVERAL_SHOWN = 4
+"""Maximum number of machines with several GPUs that are named."""
+
+
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
     rows, chosen = [], result.setting.gpu
@@ -144,7 +150,9 @@ def cards_html(result: FitAnswer) -> str:
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
-    return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2))
+    shown = ", ".join(card.label for card in result.several[:SEVERAL_SHOWN])
+    more = html.paragraphs(f"Several GPUs on which it fits, cheapest first: {shown}.") if shown else ""
+    return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2) + more)
 
 
 HEIGHT = 440

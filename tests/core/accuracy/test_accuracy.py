@@ -106,6 +106,8 @@ def test_sources_that_were_not_seen_are_met_as_promised():
     assert {"fitcheck", "fms-acceleration", "litgpt"} < {source.group for source in unseen.origins}
     assert unseen.time.inside_range >= 0.90
     assert 1.0 == min(score.inside_band for score in report.bounds)
+    assert report.several.overall.mean_abs_error <= 0.2 and report.several.overall.inside_band >= 0.85
+    assert {"fms-acceleration", "fsdp-qlora", "peft-docs", "torchtune"} == {s.group for s in report.several.origins}
 
 
 def test_published_counts_of_trainable_parameters_are_met():

@@ -1,0 +1,124 @@
+"""Several GPUs: what each of them holds, by hand on the toy; what is refused; pace and cost; and what fits on them."""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.cost.cards import together, unit_bytes
+from rankviz.core.cost.memory import MemoryTerms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit import as_json, decide
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.errors import InvalidSettingError
+from rankviz.exports.configs import accelerate_config
+from tests.core.cost.toy_cost import shape_of, stack
+from tests.support.models.recipes import made
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSUMPTIONS, TOY
+
+API = Api()
+PARAMETERS = 224  # q_proj: 2 · (16 + 16), v_proj: 2 · (16 + 8), each in two blocks
+WHOLE, BLOCK, OUTSIDE = 12_576, 4_608, 3_360  # 16-bit base, one block of 2,304 weights, embedding and norms
+LLAMA = {"model_id": "meta-llama/Llama-2-70b-hf", "r": 16, "framework": "trl", "max_steps": 100, "gpu": "a100-80gb-sxm"}
+
+
+@pytest.mark.parametrize(
+    ("setup", "parts", "gathered"),
+    [  # parts: base, adapter, gradients, optimizer
+        ({"strategy": "ddp"}, (WHOLE, 4 * PARAMETERS, 2 * 4 * PARAMETERS, 8 * PARAMETERS), 0),
+        ({"strategy": "zero2"}, (WHOLE, 2 * PARAMETERS, 2 * PARAMETERS, 12 * PARAMETERS // 2), 0),
+        ({"strategy": "fsdp"}, (WHOLE // 2, 448, 448, 896), OUTSIDE + 2 * BLOCK),
+        ({"strategy": "zero3"}, (WHOLE // 2, PARAMETERS, PARAMETERS, 12 * PARAMETERS // 2), WHOLE),
+        ({"strategy": "fsdp", "offload": True}, (0, 0, 0, 0), OUTSIDE + 2 * BLOCK),
+    ],
+)
+def test_what_each_of_two_gpus_holds(setup, parts, gathered):
+    here = stack("trl", gpus=2, **setup)
+    terms = MemoryTerms(TOY, shape_of(TOY), here, None)
+    _, several = together(terms, None, resolve(TOY, LoraConfig(target_modules=("q_proj", "v_proj")), "trl"), here, None)
+    memory = terms.at(2, PARAMETERS)
+
+    assert parts == (memory.base_weights, memory.adapter, memory.gradients, memory.optimizer)
+    assert gathered == several.gathered_bytes <= memory.other + OUTSIDE
+
+
+def test_scales_of_4_bit_weights_are_not_divided():
+    whole = 2 * 2304 * ASSUMPTIONS.value("weight-bytes-nf4-dq") + 2 * 1680
+    block, outside, scales = unit_bytes(TOY, stack("trl", precision="nf4-dq", gpus=2, strategy="fsdp"), whole)
+
+    assert (2304 / 2, pytest.approx(3360)) == (block, outside)
+    assert pytest.approx(2 * 2304 * (1 / 64 + 1 / 64 / 64)) == scales
+
+
+@pytest.mark.parametrize(
+    ("setup", "message"),
+    [
+        ({"strategy": "fsdp"}, "needs several GPUs"),
+        ({"gpus": 2, "offload": True}, "Offload moves the shards of fsdp and zero3"),
+        ({"gpus": 2, "strategy": "fsdp", "framework": "unsloth"}, "Unsloth on several GPUs with ddp alone"),
+        ({"gpus": 2, "framework": "peft"}, "plain PEFT trains on one GPU"),
+        ({"gpus": 2, "strategy": "zero3", "precision": "int8"}, "int8 base cannot be sharded"),
+        ({"gpus": 2, "strategy": "tensor"}, "Strategy must be one of"),
+    ],
+)
+def test_a_division_that_no_program_makes_is_refused(setup, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        TrainingSetup(**{"framework": "trl", **setup}).validate()
+
+
+def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_times_the_work():
+    ways = (("ddp", 1), ("ddp", 2), ("fsdp", 2), ("fsdp", 4), ("fsdp", 8))
+    asked = [API.estimates.estimate(question(**LLAMA, gpus=n, strategy=way)).estimate for way, n in ways]
+    alone, copied, *divided = (answer.ranks[0] for answer in asked)
+    sizes = [row.memory.device for row in (copied, alone, *divided)]
+
+    assert sizes == sorted(sizes, reverse=True)
+    for answer, (_, n) in list(zip(asked, ways, strict=True))[1:]:
+        (row,), efficiency = answer.ranks, answer.several_gpus.efficiency
+        hours = row.duration.total.expected / 3600
+        assert n * answer.price.usd_per_hour == pytest.approx(row.usd.expected / hours)
+        assert 0 < efficiency.low <= efficiency.high <= 1
+        assert row.duration.step.expected >= alone.duration.step.expected
+
+
+def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload():
+    model, gpus = API.models.get(LLAMA["model_id"]), API.workspace.gpus
+    card = next(gpu for gpu in gpus if gpu.id == "rtx-4090")
+    asked = question(**LLAMA | {"gpu": card.id, "per_device_train_batch_size": 1, "framework": "unsloth"})
+    decided = decide(model, asked, card, gpus, API.workspace.assumptions)
+    two = next(each for each in decided.several if each.gpu_id == card.id and each.gpus == 2)
+
+    assert "2 x RTX 4090, FSDP with offload (TRL)" == two.label
+    assert {"gpus": 2, "strategy": "fsdp", "framework": "trl", "offload": True, "accum": 2} == two.change
+    assert two.fit in ("fits", "tight")
+    assert two.change == next(row for row in as_json(decided)["several_gpus"] if row["gpus"] == 2)["change"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
+def test_accelerate_takes_the_launch_file(strategy, tmp_path):
+    from accelerate.commands.config.config_args import ClusterConfig
+    from accelerate.commands.launch import launch_command_parser
+
+    (file := tmp_path / "accelerate.yaml").write_text(accelerate_config(made(gpus=4, strategy=strategy)))
+    config = ClusterConfig.from_yaml_file(str(file))
+    known = vars(launch_command_parser().parse_args(["--config_file", str(file), "train.py"]))
+
+    kind = {"ddp": "MULTI_GPU", "fsdp": "FSDP"}.get(strategy, "DEEPSPEED")
+    assert (4, kind, "bf16") == (config.num_processes, config.distributed_type.value, config.mixed_precision)
+    assert {**config.fsdp_config, **config.deepspeed_config}.keys() <= known.keys()
+
+
+def test_a_script_for_several_gpus_comes_with_its_launch_file():
+    asked = question(**LLAMA, gpus=2, strategy="fsdp")
+    written = API.advice.export(asked, 16)
+    alone = API.advice.export(replace(asked, training=replace(asked.training, gpus=1, strategy="ddp")), 16)
+
+    assert ["accelerate.yaml"] == [name for name, _ in written.extra_files]
+    assert "accelerate launch --config_file accelerate.yaml train.py" in written.text
+    compile(written.text, "train.py", "exec")
+    assert ("before = [" in written.text, "before = [" in alone.text, ()) == (False, True, alone.extra_files)
+    with pytest.raises(InvalidSettingError, match="is for one GPU"):
+        API.advice.export(asked, 16, "axolotl")
