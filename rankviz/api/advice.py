@@ -163,7 +163,7 @@ class Advice(Operations):
         model, notes = self._api.models.get(question.model_id), ()
         if question.training.images is not None:
             with_images(model, question.training, text_only=question.lora.text_only)
-            question = replace(question, training=replace(question.training, images=None, image_size=""))
+            question = replace(question, training=replace(question.training, images=None, image_size=None))
             notes = ("This file trains on text: it loads no images, and its estimates count none.",)
         if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
             setup = replace(question.training, framework="unsloth")

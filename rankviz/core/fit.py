@@ -17,6 +17,7 @@ from rankviz.core.cost.question import Question, plan_on, validate_price
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.images import seen_by
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -37,7 +38,7 @@ TRAINING = {
     "optim": "optim",
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
-    **{name: name for name in ("gpus", "strategy", "offload")},
+    **{name: name for name in ("gpus", "strategy", "offload", "image_size")},
 }
 """Field of TrainingSetup by the name of its option."""
 GRPO = {each.name for each in fields(Grpo)}
@@ -80,6 +81,8 @@ class Setting:
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
             steps = setup.data.epochs * setup.data.examples / setup.examples_per_step
+        elif setup.images is not None and setup.max_steps is not None:  # smaller images leave the examples as many
+            steps = setup.max_steps
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
@@ -220,6 +223,10 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length // 2 > training.image_tokens and not grpo:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
+    if training.images is not None and start.model.image_processor["rule"] in ("multiple", "ratio", "rows", "canvas"):
+        image = seen_by(start.model, training.image_size, unsloth=training.framework == "unsloth")
+        half = f"{max(1, image.width // 2)}x{max(1, image.height // 2)}"
+        yield f"images of {half} pixels", {"image_size": half}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
     if batch % 2 == 0:
@@ -298,7 +305,7 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     if training.data is not None:  # every example as long as max_length, whatever the data
         question = replace(start.question, training=replace(training, data=None))
         full_rows = setting(start.model, question, start.gpu, start.assumptions)
-    batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
+    batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.longest)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
     of_length = ("max_length", lengths)
     if training.grpo:

@@ -352,8 +352,8 @@ class TrainingSetup:
     """Training data; None assumes max_length tokens for every example."""
     images: int | None = None
     """Images in every example; None for text alone."""
-    image_size: str = ""
-    """Width x height of an image in pixels, such as "1024x768", which an empty text assumes."""
+    image_size: str | None = None
+    """Width x height of an image in pixels; without one, 1024x768 is assumed."""
     image_tokens: int = 0
     """Tokens of an example's images; `estimate` counts them for its model and framework."""
     gpus: int = 1
