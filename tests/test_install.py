@@ -109,6 +109,7 @@ def test_an_estimate_from_any_folder(light):
     (row,) = json.loads(command.stdout)["ranks"]
     assert 33_030_144 == row["adapter_parameters"]
     assert command.stdout == module.stdout
+    assert (ROOT / "assets" / "SKILL.md").read_text() == light.run("rankviz", "skill").stdout
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ ASSETS = {
     "models": "The catalogue, as `make assets` makes it from `configs`: one file per model, and an index.",
     "recorded": "Four sweeps and a fast curve that RankViz ran itself.",
     "llamafactory_templates.csv": "LLaMA-Factory's chat template for each model that it lists.",
+    "SKILL.md": "What an agent reads before it uses RankViz; `rankviz skill` prints it.",
     "sample_adapter": "A trained adapter to try, with the run that made it and its loss after truncation.",
     "screenshot.png": "The picture in the README.",
     "templates": "Scripts, configuration files and cards, as jinja2 templates.",

@@ -13,6 +13,7 @@ EXAMPLES = {
         "How do I train with LoRA+?",
         "rankviz export Qwen/Qwen3-4B -r 16 --format llamafactory --loraplus-lr-ratio 16 --lr 1e-4",
     ),
+    "agents": ("What is a model called here, and which others are like it?", "rankviz models qwen3 4b --limit 3"),
     "images": (
         "What does a photo cost in training?",
         "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",

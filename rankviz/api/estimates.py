@@ -156,6 +156,11 @@ _estimate_once = lru_cache(MOST_ANSWERS)(estimate)
 
 
 BasisJSON = shape(Basis)
+GpuRowJSON = shape(
+    Gpu,
+    *("id", "name", "memory_bytes", "usable_bytes", "usable_source", "bf16_flops_per_second", "flops_source"),
+    *("bandwidth_bytes_per_second", "supports_bf16", "compute_capability", "prices"),
+)
 
 
 class EstimateAnswerJSON(EstimateJSON):
@@ -164,6 +169,12 @@ class EstimateAnswerJSON(EstimateJSON):
 
     calibration: CalibrationJSON | None
     rests_on: BasisJSON
+
+
+def gpu_json(gpu: Gpu) -> GpuRowJSON:
+    """Return one GPU as the JSON of `rankviz gpus --json`. The first price is the one that estimates use."""
+    row = asdict(gpu)
+    return {name: row[name] for name in GpuRowJSON.__annotations__}
 
 
 def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueuePlace:
-    """Place of a sweep or probe in the queue of all visitors."""
+    """Place of a sweep or probe in the queue of all visitors: `ahead` go first, and it starts in so many `seconds`."""
 
     ahead: int
     """Number of sweeps and probes that go first, running ones included."""

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from rankviz.cli.shared import fail
+from rankviz.paths import ASSETS
 from rankviz.visitor import NOBODY, acting_as
 
 COMMANDS = {
     "models": "estimates",
+    "gpus": "estimates",
     "estimate": "estimates",
     "fit": "estimates",
     "advise": "studies",
@@ -25,6 +27,7 @@ COMMANDS = {
     "resize": "measured",
     "doctor": "measured",
     "serve": "commands",
+    "skill": "commands",
     "runs": "runs",
     "evidence": "studies",
 }
@@ -58,6 +61,11 @@ def serve(
     os.environ["GRADIO_SERVER_PORT"] = str(port)
     with acting_as(NOBODY):  # each request says who asks
         import_module("rankviz.ui.serve").serve()
+
+
+def skill() -> None:
+    """Print SKILL.md: when an agent should call RankViz, with which command or tool, and how to read the answers."""
+    print((ASSETS / "SKILL.md").read_text(encoding="utf-8"), end="")
 
 
 def run() -> None:

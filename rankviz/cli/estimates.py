@@ -10,7 +10,8 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.estimates import EstimateAnswer, estimate_json, gpu_json
+from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -31,7 +32,7 @@ from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import GRPO
+from rankviz.options import EVERY, GRPO, OPTIONS
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -41,12 +42,22 @@ MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
 """Name of the column; the second on a Mac."""
 
 
-def models(as_json: Json = False) -> None:
-    """List the base models of the catalogue."""
-    rows = Api().models.all()
+def models(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Parts of a name, family or licence; all must occur.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List at most so many models.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search the base models of the catalogue, or list all of them."""
+    api = Api()
+    found = api.models.search(" ".join(words or ()))
+    rows = found[:limit]
+    rest = rest_in_words(len(found), len(found) - len(rows))
     if as_json:
+        print_notes(filter(None, [rest]))
         return print_json([asdict(row) for row in rows])
-    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in rows if r.id.endswith(WHOLE)}
+    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
         {
             "Model": row.id,
@@ -57,7 +68,27 @@ def models(as_json: Json = False) -> None:
         }
         for row in rows
     ]
-    table(units.counted(len(rows), "model"), cells)
+    table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
+
+
+def gpus(as_json: Json = False) -> None:
+    """List the GPUs that --gpu takes, with memory, speed and dated prices."""
+    rows = Api().workspace.gpus
+    if as_json:
+        return print_json([gpu_json(row) for row in rows])
+    cells = [
+        {
+            "GPU": row.id,
+            "Name": row.name,
+            "Memory": units.file_size(row.memory_bytes),
+            "Usable": units.memory_size(row.usable_bytes) if row.usable_bytes else NOT_KNOWN,
+            "bf16": "yes" if row.supports_bf16 else "no",
+            "$ per hour": f"{row.price.usd_per_hour:.2f}" if row.price else NOT_KNOWN,
+            "Price source": f"{row.price.provider}, {row.price.checked}" if row.price else "",
+        }
+        for row in rows
+    ]
+    table(units.counted(len(rows), "GPU"), cells, texts=2, notes=[f"Without --gpu: {OPTIONS['gpu'].default}."])
 
 
 @asks(*GRPO)
@@ -222,9 +253,7 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
-            "adapter-config, axolotl, llamafactory or mlx (for a Mac). By default the notebook for a file that ends in "
-            ".ipynb, else the script.",
+            help=f"{EVERY['format'].help} By default the notebook for a file that ends in .ipynb, else the script.",
         ),
     ] = None,
     use_case: Annotated[

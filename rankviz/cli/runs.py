@@ -13,7 +13,6 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON
 from rankviz.cli.shared import (
-    ADAPTER,
     Force,
     Ids,
     Json,
@@ -38,7 +37,7 @@ from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
-from rankviz.options import TRAIN_OPTIONS, takes
+from rankviz.options import ADAPTER, TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 

@@ -12,9 +12,8 @@ from typer import Argument
 from typer import Option as Flag
 
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, IMAGES, OPTIONS, SEVERAL, Option, data_of, question_of, takes
+from rankviz.options import EVERY, MORE, OPTIONS, SETUP, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -23,16 +22,8 @@ Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
 
-ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
-QUESTION = (
-    *("model", "ranks", "alpha", *ADAPTER, "modules_to_save", "moe", "precision", "framework", "batch"),
-    *("accumulation", "max_length", "optim", "checkpointing", "loss_path", "gpu", *SEVERAL, "tokens", "steps"),
-    *("examples", "example_tokens", "longest_tokens", "epochs", "data", *IMAGES, "usd_per_hour"),
-)
 _CHANGED = (
     replace(OPTIONS["model"], help=MODEL_HELP),
-    replace(OPTIONS["gpu"], default=None),
-    replace(OPTIONS["checkpointing"], default="auto", help="unsloth, hf, none, or auto: the framework's own."),
     Option("data", Path | None, None, _DATA_HELP),
 )
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
@@ -52,7 +43,7 @@ def as_flag(option: Option) -> Parameter:
 def asks(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of a question to a command, as **options. more: names of other
     options."""
-    return takes(*QUESTION, *more, table=_TABLE, make=as_flag)
+    return takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, "data", *more, table=_TABLE, make=as_flag)
 
 
 def question_in(options: Mapping[str, Any], command: str = "") -> Question:

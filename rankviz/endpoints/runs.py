@@ -11,13 +11,11 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+from rankviz.options import ADAPTER, TRAIN_OPTIONS, sweep_of, takes
 from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
-
-
 PlaceJSON = shape(QueuePlace)
 
 
@@ -117,7 +115,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         return {**row, "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
-        """Progress of a sweep: its place in the queue, its runs, and the time left.
+        """Progress of a sweep: how far its runs are, its place in the queue, and the time left.
 
         Args:
             sweep_id: From start_sweep, or the sweep_id of a run.
@@ -133,7 +131,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
     @takes(
         *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
         *("batch", "accumulation", "max_length", "precision", "held_out", "exact_match", "answers", "rslora", "dora"),
-        *("engine", "flavor", "spend", "repeat", "expert_rank"),
+        *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER),
         table=TRAIN_OPTIONS,
     )
     def start_sweep(

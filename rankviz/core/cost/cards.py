@@ -82,7 +82,7 @@ def together(
         # transformers loads a quantized base whole under ZeRO-3; RankViz's script for FSDP loads into host memory
         memory.loading = shared * (1 - 1 / n) if setup.quantized and setup.strategy == "zero3" else block
         # A module that trains as a whole is a unit of its own, and so is its gradient.
-        trained = max((module.parameters for module in plan.saved if module.trained), default=0)
+        trained = max((module.trained // max(1, len(module.blocks)) for module in plan.saved), default=0)
         own_unit = trained * (stack.compute_bytes + stack.habits.saved_parameter_bytes)
         if setup.strategy == "fsdp":  # the outermost unit stays whole from the forward pass on
             memory.gathered_at_loss = outside + own_unit

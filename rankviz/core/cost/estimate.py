@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.cards import SeveralGpus
@@ -194,7 +194,7 @@ RangeJSON = shape(Range)
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
     expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
-    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: with GRPO alone."""
+    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: null without GRPO."""
 
     r: int
     lora_alpha: float
@@ -213,7 +213,7 @@ class RankJSON(TypedDict):
     usd: RangeJSON | None
     fit: Fit | None
     margin_bytes: int | None
-    rollout: NotRequired[RolloutJSON]
+    rollout: RolloutJSON | None
 
 
 class EstimateJSON(TypedDict):
