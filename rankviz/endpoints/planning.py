@@ -146,19 +146,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *(
-            "model",
-            "r",
-            "format",
-            "targets",
-            "alpha",
-            *SETUP,
-            "learning_rate",
-            "use_case",
-            *MORE,
-            *GRPO,
-            "loraplus_lr_ratio",
-        ),
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case"),
+        *(*MORE, *GRPO, "loraplus_lr_ratio"),
         table=EVERY | {"use_case": GOAL},
     )
     def export(**options: Any) -> ExportJSON:
