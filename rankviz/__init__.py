@@ -1,9 +1,9 @@
 """RankViz: what a LoRA rank costs, and what it buys.
 
-from rankviz import Api, Question
+import rankviz
 
-api = Api()
-answer = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
+answer = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8, 16], gpu="L4", max_steps=1000)
+answer.to_frame()
 for rank in answer.estimate.ranks:
     print(rank.r, rank.adapter_parameters, rank.memory.device)
 """
@@ -21,8 +21,9 @@ _HOMES = {
     "SweepRequest": "rankviz.core.runs.request",
     "TrainingData": "rankviz.core.cost.setup",
     "TrainingSetup": "rankviz.core.cost.setup",
+    "estimate": "rankviz.api",
 }
-__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup"]
+__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup", "estimate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -163,7 +163,12 @@ _DATA = (
     ),
     Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
     Option(
-        "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
+        "epochs",
+        float | None,
+        None,
+        "Passes over the examples; empty for 1 without steps or tokens.",
+        "num_train_epochs",
+        MAX_EPOCHS,
     ),
 )
 _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
@@ -378,7 +383,7 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
     return Question(
         model_id=options["model"],
         ranks=(ASSUMED_RANK,) if ranks is None else tuple(ranks),
-        alpha=str(options.get("alpha", "r")),
+        lora_alpha=str(options.get("alpha", "r")),
         lora=lora_of(options),
         training=training_of(options, data or data_of(options)),
         gpu=options.get("gpu", OPTIONS["gpu"].default) or None,
@@ -406,7 +411,7 @@ def sweep_of(options: Mapping[str, Any]) -> Any:
     request = runs.SweepRequest(
         ranks=trained,
         cut_ranks=truncated,
-        alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
+        lora_alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
         learning_rates=(1e-3,) if rates is None else tuple(rates),
         seeds=tuple(range(runs.MODE_SEEDS[mode] if seeds is None else seeds)),
         lora=lora_of(options),

@@ -50,7 +50,7 @@ def test_a_question_of_options():
     expected = Question(
         model_id="m",
         ranks=(8,),
-        alpha="16.0",
+        lora_alpha="16.0",
         lora=LoraConfig(target_modules=("q_proj", "v_proj"), use_dora=True, modules_to_save=("lm_head",)),
         training=TrainingSetup(per_device_train_batch_size=3, max_steps=7, data=TrainingData(examples=5)),
     )

@@ -23,6 +23,7 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import brief
 from rankviz.core.runs.words import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
@@ -40,6 +41,8 @@ WIDE = ("unsloth", "all-linear", "attention")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdviceAnswer:
     """The advice for one model, with the cost of the advised adapter."""
+
+    __repr__ = brief
 
     model_id: str
     advice: RankAdvice
@@ -91,7 +94,7 @@ class Advice(Operations):
         setting = None
         if plan:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
-            wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
+            wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
         notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
         return AdviceAnswer(

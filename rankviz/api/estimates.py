@@ -8,16 +8,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz import units
 from rankviz.api.workspace import Cache, Operations, Part
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import Basis, basis_of
-from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, RankEstimate, estimate, estimate_as_json
+from rankviz.core.cost.estimate import (
+    FIT_WORDS,
+    CalibrationJSON,
+    Estimate,
+    EstimateJSON,
+    RankEstimate,
+    estimate,
+    estimate_as_json,
+)
 from rankviz.core.cost.notes import as_stored, by_name, card_notes
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
@@ -29,16 +39,21 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
+    from rankviz.exports.tables import DataFrame
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
 MANY_RANKS = 32
 """Least number of ranks for which an estimate is cached; an estimate of a few ranks takes 1 ms."""
+SHOWN_RANKS = 16
+"""Most ranks in the repr of an answer."""
+MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
+"""Heading of the memory of a GPU, and of a Mac."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EstimateAnswer:
-    """An estimate with the measurements that support it."""
+    """An estimate with the measurements that support it. Its repr is a table that fits a screen."""
 
     estimate: Estimate
     calibration: Calibration | None
@@ -52,6 +67,52 @@ class EstimateAnswer:
     def share(self, rank: RankEstimate) -> float:
         """Return the trainable parameters as a fraction of the base model's parameters."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
+
+    @property
+    def on_mac(self) -> bool:
+        gpu = self.estimate.gpu
+        return gpu is not None and gpu.is_mac
+
+    def texts(self, rank: RankEstimate) -> dict[str, str]:
+        """Return the figures of a rank as texts, by their headings; empty where there is none."""
+        memory = rank.memory
+        return {
+            "r": str(rank.r),
+            "alpha": f"{rank.lora_alpha:g}",
+            "Trainable": f"{rank.adapter_parameters:,}",
+            "Share": f"{100 * self.share(rank):.3f} %",
+            "File": units.file_size(rank.adapter_bytes),
+            MEMORY[self.on_mac]: units.memory_span(memory),
+            "Time": units.time_span(rank.duration and rank.duration.total),
+            "Cost": units.money_span(rank.usd),
+            "Generation per step": units.time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
+            "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
+            "Experts": experts_at(self.estimate.plan, rank.r) or "",
+            "While loading": units.memory_span(memory.loading_band) if memory.fuller_while_loading else "",
+        }
+
+    @property
+    def title(self) -> str:
+        """The model with its size, and the GPU."""
+        model, gpu, number = self.estimate.model, self.estimate.gpu, self.estimate.question.training.gpus
+        on = f", on {f'{number} x ' if number > 1 else ''}{gpu.name}" if gpu else ""
+        return f"{model.id}: {model.total_parameters:,} parameters{on}"
+
+    def __repr__(self) -> str:
+        ranks, notes = self.estimate.ranks, self.estimate.notes
+        rows = [self.texts(rank) for rank in ranks[:SHOWN_RANKS]]
+        rows = [{name: name for name in rows[0] if any(row[name] for row in rows)}, *rows]
+        columns = [[row[name].rjust(max(len(each[name]) for each in rows)) for row in rows] for name in rows[0]]
+        more = [f"and {len(ranks) - SHOWN_RANKS:,} more ranks"] if len(ranks) > SHOWN_RANKS else []
+        about = f"{units.counted(len(notes), 'note')} in .estimate.notes; all numbers in .to_frame()"
+        return "\n".join([self.title, *map("  ".join, zip(*columns, strict=True)), *more, about])
+
+    def to_frame(self) -> DataFrame:
+        """Return a pandas DataFrame with one row per rank: parameters, bytes, seconds, USD and the settings. What the
+        numbers rest on is in its `attrs`."""
+        from rankviz.exports.tables import frame, ranks_table
+
+        return frame(ranks_table(self.estimate, self.basis))
 
 
 class Estimates(Operations):

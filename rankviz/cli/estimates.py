@@ -10,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json, gpu_json
+from rankviz.api.estimates import MEMORY, estimate_json, gpu_json
 from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
@@ -27,8 +27,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.lora.notes import experts_at
+from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
@@ -37,9 +36,6 @@ from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
     from rankviz.core.fit import Change, FittingCard, Knob, Method
-
-MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
-"""Name of the column; the second on a Mac."""
 
 
 def models(
@@ -103,38 +99,18 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
 
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
-    on_mac = answer.estimate.gpu is not None and answer.estimate.gpu.is_mac
-    assumed = "" if on_mac else assumed  # no time is estimated
+    assumed = "" if answer.on_mac else assumed  # no time is estimated
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
-    model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
-    number = f"{question.training.gpus} x " if question.training.gpus > 1 else ""
+    ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {number}{gpu.name}" if gpu else ""),
-        [_row(rank, answer, MEMORY[on_mac]) for rank in ranks],
+        answer.title,
+        map(answer.texts, ranks),
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
-
-
-def _row(rank: RankEstimate, answer: EstimateAnswer, memory_label: str) -> dict[str, str]:
-    memory = rank.memory
-    return {
-        "r": str(rank.r),
-        "alpha": f"{rank.lora_alpha:g}",
-        "Trainable": f"{rank.adapter_parameters:,}",
-        "Share": f"{100 * answer.share(rank):.3f} %",
-        "File": units.file_size(rank.adapter_bytes),
-        memory_label: memory_span(memory),
-        "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.usd),
-        "Generation per step": time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
-        "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
-        "Experts": experts_at(answer.estimate.plan, rank.r) or "",
-        "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
-    }
 
 
 LIMITED = {"r": "Rank", "batch": "Batch", "max_length": "Max length", "max_completion_length": "Completion length"}
@@ -178,7 +154,11 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    here = [
+        {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+        for card in decisions.several
+        if setting.gpu and card.gpu_id == setting.gpu.id
+    ]
     table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
@@ -206,10 +186,6 @@ def _flags(change: "Change") -> str:
     return " ".join(
         flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
     )
-
-
-def _several_knob(card: "FittingCard") -> dict[str, str]:
-    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:

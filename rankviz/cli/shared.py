@@ -29,14 +29,29 @@ _CHANGED = (
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
+def offered(option: Option) -> Sequence[str]:
+    """Return the values that a shell may complete for an option."""
+    if option.name not in ("model", "gpu"):
+        return option.choices
+    from rankviz.api import Api
+
+    api = Api()
+    return [row.id for row in (api.models.all() if option.name == "model" else api.workspace.gpus)]
+
+
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
+    offers = option.choices or option.name in ("model", "gpu")
+    more = {
+        "help": option.description,
+        "autocompletion": (lambda: offered(option)) if offers else None,
+    }
     if option.name in ("model", "adapter"):
-        kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
+        kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:
         flags = option.flags or (("--" + option.name.replace("_", "-"),) if option.kind is bool else ())
         kind = {str | float: str, str | float | None: str | None}.get(option.kind, option.kind)
-        kind, default = Annotated[kind, Flag(*flags, help=option.description)], option.default
+        kind, default = Annotated[kind, Flag(*flags, **more)], option.default
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

@@ -20,7 +20,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import seen_by
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Range, brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -80,7 +80,7 @@ class Setting:
             return None
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.epochs * setup.data.examples / setup.examples_per_step
+            steps = setup.data.num_train_epochs * setup.data.examples / setup.examples_per_step
         elif setup.images is not None and setup.max_steps is not None:  # smaller images leave the examples as many
             steps = setup.max_steps
         return duration.load.expected + duration.step.expected * steps
@@ -590,6 +590,8 @@ def _lowers_most(known: Sequence[Knob]) -> Knob | None:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitAnswer:
     """All decisions about one setting."""
+
+    __repr__ = brief
 
     setting: Setting
     limits: tuple[Limit, ...]

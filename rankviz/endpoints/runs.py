@@ -76,17 +76,17 @@ class SharedJSON(TypedDict):
 def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Return the progress of a sweep."""
     sweep = api.runs.sweep(sweep_id)
-    progress, waits = api.progress.of_sweep(sweep), api.progress.why_each_waits(sweep)
+    progress, waits = api.runs.progress(sweep), api.runs.why_each_waits(sweep)
     return as_answer(
         StatusJSON,
         sweep,
         yours=api.runs.is_mine(sweep_id),
         shared=sweep.recorded or api.runs.is_open(sweep_id),
-        place=None if sweep.recorded else api.progress.queue_place(sweep_id),
+        place=None if sweep.recorded else api.runs.queue_place(sweep_id),
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
-        waits=api.progress.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
+        waits=api.runs.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
         cost=as_answer(CostJSON, api.engines.spent(sweep)),
         runs=[{**api.runs.standing(run), "waits": waits.get(run.run_id)} for run in sweep.runs],
     )
@@ -148,8 +148,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         request = sweep_of({**options, "ranks": options["ranks"] or None})
         there = api.engines.destination(engine or "", flavor or "", spend)
-        expected = api.starts.plan(request, there).sentences
-        sweep_id = api.starts.start(request, there)
+        expected = api.runs.plan(request, there).sentences
+        sweep_id = api.runs.start(request, there)
         sweep = api.runs.sweep(sweep_id)
         return as_answer(
             StartedJSON,
@@ -157,8 +157,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
             expected=expected,
-            place=api.progress.queue_place(sweep_id),
-            waits=api.progress.why_sweep_waits(sweep) or None,
+            place=api.runs.queue_place(sweep_id),
+            waits=api.runs.why_sweep_waits(sweep) or None,
         )
 
     def cancel(id: str = "") -> IdsJSON:
@@ -180,7 +180,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine; null for the one that the sweep has.
             spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.starts.resume(sweep_id, engine or "", flavor or "", spend)))
+        return IdsJSON(run_ids=list(api.runs.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
@@ -192,7 +192,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
     def delete_uploads() -> shape(Usage):
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return api.quota.delete_uploads()._asdict()
+        return api.runs.quota.delete_uploads()._asdict()
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
@@ -87,15 +86,6 @@ class Written(NamedTuple):
 LAUNCH_FILE = "accelerate.yaml"
 
 
-def _launch(setup: TrainingSetup, script_name: str) -> str:
-    """Return a sentence with the command that starts a script on several GPUs."""
-    needed = " It needs the package deepspeed." if setup.strategy.startswith("zero") else ""
-    return (
-        f"accelerate launch --config_file {LAUNCH_FILE} {script_name} starts it on {setup.gpus} GPUs of one machine."
-        f"{needed} RankViz has not run it on several GPUs."
-    )
-
-
 def write(
     model: ModelSpec,
     question: Question,
@@ -129,8 +119,14 @@ def write(
                 f"The format {format_name} is for one GPU. Choose script, unsloth or trl for several: a file for "
                 "accelerate comes with it."
             )
-        made.training.validate()  # the format may have another framework
-        notes, others = (*notes, _launch(made.training, chosen.file_name)), ((LAUNCH_FILE, accelerate_config),)
+        setup = made.training
+        setup.validate()  # the format may have another framework
+        needed = " It needs the package deepspeed." if setup.strategy.startswith("zero") else ""
+        launch = (
+            f"accelerate launch --config_file {LAUNCH_FILE} {chosen.file_name} starts it on {setup.gpus} GPUs of one "
+            f"machine.{needed} RankViz has not run it on several GPUs."
+        )
+        notes, others = (*notes, launch), ((LAUNCH_FILE, accelerate_config),)
     made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in others)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

@@ -209,7 +209,7 @@ class Recipe:
     def epochs(self) -> float | None:
         """Full passes over the data; None where the length is set in steps or tokens."""
         data = self.training.data
-        return data.epochs if data is not None and self.training.data_steps is not None else None
+        return data.num_train_epochs if data is not None and self.training.data_steps is not None else None
 
     @property
     def data(self) -> TrainingData:

@@ -154,7 +154,7 @@ def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_
 )
 def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name, epochs, length):
     """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup. The length is as asked."""
-    data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
+    data = TrainingData(examples=5000, longest_tokens=1000, num_train_epochs=2)
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
     config = yaml.safe_load(api.advice.export(question, 8, name).text)
 

@@ -116,7 +116,7 @@ def valid(endpoint, parameters, rng):
 def own_sweep(api, name):
     """The id of a sweep of the visitor's, started here."""
     request = SweepRequest(base="embedded", data="phonemes", ranks=(4,), training=SHORT_TRAINING)
-    sweep_id = api.starts.start(request)
+    sweep_id = api.runs.start(request)
     if name == ENDED:
         api.runs.cancel(sweep_id)
     return sweep_id

@@ -21,7 +21,7 @@ from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, by_level
+from rankviz.core.quantity import Range, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -66,6 +66,8 @@ class RankEstimate:
 class Estimate:
     """Answer to a question: estimates at all its ranks."""
 
+    __repr__ = brief
+
     model: ModelSpec
     question: Question
     gpu: Gpu | None
@@ -97,7 +99,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
         rollout = None
         if setup.grpo:
             memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)

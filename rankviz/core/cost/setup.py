@@ -131,7 +131,7 @@ class TrainingData:
     mean_tokens: int | None = None
     """Mean tokens of an example, with the chat template."""
     longest_tokens: int | None = None
-    epochs: float | None = None
+    num_train_epochs: float | None = None
     """Passes over the examples; None where the length is given in steps or tokens, or not at all."""
     form: Form | None = None
     traits: tuple[Trait, ...] = ()
@@ -158,8 +158,8 @@ class TrainingData:
             one_of(trait, "Trait of the data", get_args(Trait))
         if self.file_name is not None and not is_file_name(self.file_name):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
-        if self.epochs is not None:
-            number(self.epochs, "Epochs", 0, MAX_EPOCHS, above=True)
+        if self.num_train_epochs is not None:
+            number(self.num_train_epochs, "Epochs", 0, MAX_EPOCHS, above=True)
             if self.examples is None:
                 raise InvalidSettingError("Epochs need the number of examples. Give examples, or steps.")
         if self.mean_tokens and self.longest_tokens and self.mean_tokens > self.longest_tokens:
@@ -171,9 +171,9 @@ class TrainingData:
     def steps(self, examples_per_step: int) -> int | None:
         """Return the optimizer steps of all epochs, as transformers' Trainer counts; None without examples or
         epochs."""
-        if self.examples is None or self.epochs is None:
+        if self.examples is None or self.num_train_epochs is None:
             return None
-        return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
+        return max(1, math.ceil(self.num_train_epochs * math.ceil(self.examples / examples_per_step)))
 
     def truncates(self, max_length: int) -> bool:
         """Return True where an example is known to be longer than max_length."""
@@ -500,7 +500,7 @@ class TrainingSetup:
             self.grpo.validate(self.framework, self.precision, self.rows_per_step)
             if self.images is not None:
                 raise InvalidSettingError("GRPO is estimated for text alone. Leave the images out.")
-        lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.epochs}
+        lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.num_train_epochs}
         given = [name for name, value in lengths.items() if value is not None]
         if len(given) > 1:
             raise InvalidSettingError(f"{given[0]} and {given[1].lower()} are both given. Give only one of them.")

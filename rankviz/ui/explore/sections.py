@@ -322,7 +322,7 @@ def probing(api: Api, *, model: str) -> View:
         elapsed = units.duration(max(1.0, time.time() - record.started_at)) if record.started_at else ""
         standing = f"{record.stage[:1].upper()}{record.stage[1:]}. {elapsed} elapsed."
         if record.state is RunState.QUEUED:
-            standing = f"Queued. {api.progress.place_in_words(record.run_id)}"
+            standing = f"Queued. {api.runs.place_in_words(record.run_id)}"
         ended = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
         parts.append(f'<p role="status">{escape(standing)}</p>')
         parts.append(html.progress(ended / len(request.depths), label="Depths measured"))

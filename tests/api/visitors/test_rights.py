@@ -20,8 +20,8 @@ def changes(api, tmp_path):
     """Everything that a run or a sweep can be asked for beyond looking at it."""
     return {
         "cancel": api.runs.cancel,
-        "resume": api.starts.resume,
-        "add": lambda name: api.starts.add(name, 8),
+        "resume": api.runs.resume,
+        "add": lambda name: api.runs.add(name, 8),
         "delete": api.runs.delete,
         "export": lambda name: api.runs.export([name], tmp_path / "out.zip"),
         "open": lambda name: api.runs.open_to_all(name, True),
@@ -45,7 +45,7 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
 def test_nothing_becomes_anybodys_while_they_would_not_be_known_after_a_restart(api, tmp_path, visitor, words):
     (tmp_path / "home" / "cookie.key").mkdir(parents=True)
     makes = {
-        "start": lambda: api.starts.start(questions.sweep(ranks=(4,), max_steps=2)),
+        "start": lambda: api.runs.start(questions.sweep(ranks=(4,), max_steps=2)),
         "import": lambda: api.runs.import_(tmp_path / "runs.zip"),
         "studies": lambda: api.studies.add([tmp_path / "results.json"]),
     }
@@ -120,7 +120,7 @@ def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
 
     with acting_as(NOBODY):
         for ask in (
-            lambda: api.starts.start(questions.sweep(ranks=(4,))),
+            lambda: api.runs.start(questions.sweep(ranks=(4,))),
             lambda: api.machine.start_probe(questions.probe("HuggingFaceTB/SmolLM2-135M")),
             lambda: api.runs.import_(tmp_path / "out.zip"),
             lambda: api.studies.add([file]),

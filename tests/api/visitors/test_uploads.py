@@ -31,14 +31,14 @@ def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
     sent(api, ANN, "both.json", b"both")
 
     with acting_as(ANN):
-        assert (3, 6 + 11 + 4) == api.quota.uploads()
-        assert (3, 6 + 11 + 4) == api.quota.delete_uploads()
-        assert (0, 0) == api.quota.uploads() == api.quota.delete_uploads()
+        assert (3, 6 + 11 + 4) == api.runs.quota.uploads()
+        assert (3, 6 + 11 + 4) == api.runs.quota.delete_uploads()
+        assert (0, 0) == api.runs.quota.uploads() == api.runs.quota.delete_uploads()
 
     assert not any(path.parent.exists() for path in mine)
     assert bens.exists() and both.exists()
     with acting_as(BEN):
-        assert (2, 5) == api.quota.uploads()
+        assert (2, 5) == api.runs.quota.uploads()
     assert not api.workspace.temp.owns(both, ANN)
 
 

@@ -131,7 +131,7 @@ def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(t
 
     base, place = make_tiny("llama", tmp_path / "llama"), tmp_path / "notebook"
     steps = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_length": 512}
-    data = TrainingData(examples=40, longest_tokens=90, epochs=4)
+    data = TrainingData(examples=40, longest_tokens=90, num_train_epochs=4)
     setup = TrainingSetup(precision="fp32", optim="adamw_torch", data=data, **steps)
     question = Question(model_id=str(base), training=setup)
     made = recipe(layers_of(SHAPES["llama"]), question, 8, framework="unsloth", learning_rate=1e-2)

@@ -141,4 +141,4 @@ def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(ren
 
     assert "$" not in next_runs(rented, finished, OFFERS_8)["add"].value
     with pytest.raises(InvalidSettingError, match="is used up"):
-        rented.starts.add(finished.sweep_id, 8)
+        rented.runs.add(finished.sweep_id, 8)
