@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Api": "rankviz.api",
     "Goal": "rankviz.core.advice.use_case",
+    "Grpo": "rankviz.core.cost.setup",
     "LoraConfig": "rankviz.core.lora.config",
     "Question": "rankviz.core.cost.question",
     "SweepRequest": "rankviz.core.runs.request",
@@ -23,7 +24,7 @@ _HOMES = {
     "TrainingSetup": "rankviz.core.cost.setup",
     "estimate": "rankviz.api",
 }
-__all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup", "estimate"]
+__all__ = ["Api", "Goal", "Grpo", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup", "estimate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,11 +23,16 @@ EXAMPLES = {
         "rankviz estimate meta-llama/Llama-3.1-70B -r 16 --gpu rtx-4090 --gpus 2 --strategy fsdp --offload "
         "--framework trl --batch 1 --steps 500",
     ),
+    "grpo": (
+        "Does GRPO of a 4B model fit a card of 24 GB, with vLLM beside it?",
+        "rankviz estimate Qwen/Qwen3-4B -r 16 --gpu L4 --method grpo --max-completion-length 1024 --steps 250",
+    ),
 }
 """Question and command, by the name of the generated block."""
 SHOWN = {
     "loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+"),
     "images": (" ", "Qwen", "- An image", "- The vision", "- Time is"),
+    "grpo": (" ", "Qwen", "- vLLM", "- One step", "- Time is", "- Nothing is"),
 }
 """Beginnings of the lines that are shown, where the output is long."""
 

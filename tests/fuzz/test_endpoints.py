@@ -13,7 +13,8 @@ from rankviz.api import Api
 from rankviz.core.lora.config import PRESETS
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
-from rankviz.endpoints import publish
+from rankviz.endpoints import TOOLS, publish
+from rankviz.options import GRPO, IMAGES
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor, acting_as
@@ -34,6 +35,7 @@ VALUES = {
     "gpu": ("l4", "t4", "h100-80gb-sxm"),
     "id": (QUEUED, ENDED, SHIPPED),
     "ids": ([f"{SHIPPED}-001-r1"], [QUEUED], [QUEUED, ENDED]),
+    "image_size": ("", "640x480"),
     "independent": ([4], [1, 2]),
     "learning_rates": ([1e-4], [1e-3, 1e-4]),
     "max_length": range(64, 1025),
@@ -104,13 +106,15 @@ def listed(endpoint, parameter):
 
 
 def valid(endpoint, parameters, rng):
-    """Each argument. Usual is its default, but where that is nothing at all; of some calls few are other than usual, of
-    others most."""
-    others = rng.random()
-    return {
-        name: rng.choice(listed(endpoint, each)) if each.default in ("", []) or rng.random() < others else each.default
+    """Each argument. What must be given is; of the others most have their defaults, and in some calls most do not.
+    Options of GRPO and images seldom come without it."""
+    others, needed = rng.random() ** (1 + len(parameters) // 10), {"model", TOOLS[endpoint][0]}
+    row = {
+        name: rng.choice(listed(endpoint, each)) if name in needed or rng.random() < others else each.default
         for name, each in parameters.items()
     }
+    unused = () if rng.random() < 0.1 else (*IMAGES, *(GRPO if row.get("method") != "grpo" else ()))
+    return row | {name: parameters[name].default for name in unused if name in parameters}
 
 
 def own_sweep(api, name):

@@ -78,7 +78,7 @@ def run(folder: Path) -> dict[str, Any]:
     model = trainer.model if trainer else names["model"]
     if "reward" in names:
         entries = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
-        pairs = [p for name, p in model.named_parameters() if "lora_B" in name]
+        pairs = [p for name, p in model.named_parameters() if "lora_B" in name and p.requires_grad]
         return {
             "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             "steps": trainer.state.global_step,
