@@ -236,6 +236,9 @@ _ANSWERS = (
         'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
         "0.02 nats or 1 point.",
     ),
+    Option("base_bits", str, "16", "Bits of a weight of the served base: 16, 8 or 4.", choices=("16", "8", "4")),
+    Option("context", int | None, None, "Tokens of one sequence on the server; empty for an assumed range."),
+    Option("sequences", int | None, None, "Sequences at once on the server; empty for an assumed range."),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged.", choices=("fp32", "bf16", "fp16")),
@@ -243,6 +246,7 @@ _ANSWERS = (
 GRPO = (_METHOD.name, *(each.name for each in _GRPO))
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+SERVER = ("base_bits", "context", "sequences")
 SEVERAL = ("gpus", "strategy", "offload")
 DATA = tuple(each.name for each in _DATA)
 IMAGES = tuple(each.name for each in _IMAGES)

@@ -18,6 +18,10 @@ EXAMPLES = {
         "What does a photo cost in training?",
         "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
     ),
+    "serving": (
+        "Which max_lora_rank does vLLM need, and how many adapters fit on the card?",
+        "rankviz serving Qwen/Qwen3-8B -r 24 --gpu L4 --context 4096 --sequences 4",
+    ),
     "two-gpus": (
         "Does a 70B model train on two cards of 24 GB?",
         "rankviz estimate meta-llama/Llama-3.1-70B -r 16 --gpu rtx-4090 --gpus 2 --strategy fsdp --offload "

@@ -23,7 +23,7 @@ from rankviz.core.cost.estimate import (
     estimate_as_json,
 )
 from rankviz.core.cost.notes import as_stored, by_name, card_notes
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
+    from rankviz.core.serving import ServingJSON
     from rankviz.exports.tables import DataFrame
 
 MOST_ANSWERS = 32
@@ -170,6 +171,33 @@ class Estimates(Operations):
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
         return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
+
+    def serving(
+        self,
+        question: Question,
+        r: int,
+        *,
+        base_bits: str = "16",
+        context: int | None = None,
+        sequences: int | None = None,
+    ) -> ServingJSON:
+        """Return what serving the adapter costs: vLLM's slots and refusals, how many fit on the question's GPU, the
+        merged model, llama.cpp's adapter file, and published slow-downs.
+
+        Args:
+            question: The settings; its ranks are ignored.
+            r: The rank.
+            base_bits: Bits of a weight of the served base: 16, 8 or 4.
+            context: Tokens of one sequence; None for an assumed range.
+            sequences: Sequences that are answered at once; None for an assumed range.
+        """
+        from rankviz.core.serving import serve
+
+        gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        asked.validate()
+        plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
+        facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
+        return serve(plan, asked.lora_at(r), facts, gpu, self._workspace.assumptions, base_bits=base_bits, **load)
 
     def _gpu(self, question: Question) -> Gpu | None:
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None

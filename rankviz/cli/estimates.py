@@ -1,4 +1,4 @@
-"""The commands `models`, `estimate`, `fit` and `export`."""
+"""The commands `models`, `estimate`, `fit`, `serving` and `export`."""
 
 import shlex
 from dataclasses import asdict
@@ -31,7 +31,7 @@ from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, GRPO, OPTIONS
+from rankviz.options import EVERY, GRPO, OPTIONS, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -221,6 +221,22 @@ def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
         "Fit": FIT_WORDS.get(method.fit, ""),
     }
+
+
+@asks(*SERVER)
+def serving(as_json: Json = False, **options: Any) -> None:
+    """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
+    from rankviz.core.serving import points, rows
+
+    question = question_in(options, "serving")
+    answer = Api().estimates.serving(question, question.ranks[0], **{name: options[name] for name in SERVER})
+    if as_json:
+        return print_json(answer)
+    shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
+    table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
+    names = ("Setting", "Measured", "r", "Time", "Source")
+    measured = (dict(zip(names, each, strict=True)) for each in points(answer))
+    table("Published slow-down by an unmerged adapter", measured, texts=2)
 
 
 @asks("learning_rate", "loraplus_lr_ratio", *GRPO)

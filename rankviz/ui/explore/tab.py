@@ -150,6 +150,8 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
             decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
+        with tab("Serving", "serving") as serving_tab:
+            served = copyable(elem_id="serving")
         with tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
@@ -166,6 +168,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
         (fit_tab, view(sections.decisions, decisions=decided)),
+        (serving_tab, view(sections.serving, served=served)),
         (memory_tab, view(memory_picture, chart=memory, words=rests_on)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
