@@ -194,6 +194,7 @@ class Estimates(Operations):
         from rankviz.core.serving import serve
 
         gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
         asked.validate()
         plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
         facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
