@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.core.lora.config import PRESETS
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
-from rankviz.endpoints import publish
+from rankviz.endpoints import TOOLS, publish
 from rankviz.options import GRPO, IMAGES
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS
@@ -106,11 +106,11 @@ def listed(endpoint, parameter):
 
 
 def valid(endpoint, parameters, rng):
-    """Each argument. Usual is its default, but where that is nothing at all; of some calls few are other than usual, of
-    others most. Options of GRPO and images seldom come without it."""
-    others = rng.random()
+    """Each argument. What must be given is; of the others most have their defaults, and in some calls most do not.
+    Options of GRPO and images seldom come without it."""
+    others, needed = rng.random() ** (1 + len(parameters) // 10), {"model", TOOLS[endpoint][0]}
     row = {
-        name: rng.choice(listed(endpoint, each)) if each.default in ("", []) or rng.random() < others else each.default
+        name: rng.choice(listed(endpoint, each)) if name in needed or rng.random() < others else each.default
         for name, each in parameters.items()
     }
     unused = () if rng.random() < 0.1 else (*IMAGES, *(GRPO if row.get("method") != "grpo" else ()))
