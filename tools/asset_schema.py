@@ -144,7 +144,7 @@ GPU = strict(
     flops_source=Text,
     bandwidth_bytes_per_second=Rate | None,
     bandwidth_source=Text,
-    compute_capability=Capability,
+    compute_capability=Capability | None,
     prices=tuple[PRICE, ...],
     source=Text,
     checked=Day,
@@ -208,7 +208,8 @@ def check_hardware(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless the files are as they must be."""
     check_sorted(SERVING_FILE, read_rows(assets / SERVING_FILE, "architectures"), ARCHITECTURE, "id")
     check_sorted(SERVING_FILE, read_rows(assets / SERVING_FILE, "slow_down"), SLOW_DOWN, "id")
-    check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, "gpus"), GPU, "id")
+    for key in ("gpus", "macs"):
+        check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, key), GPU, "id")
     check_sorted(ASSUMPTIONS_FILE, read_rows(assets / ASSUMPTIONS_FILE, "assumptions"), ASSUMPTION, "id")
     check_sorted(IMAGE_PROCESSORS, read_rows(assets / IMAGE_PROCESSORS, "processors"), _ImageProcessor, "id")
 

@@ -32,6 +32,8 @@ from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
     from rankviz.core.serving import ServingJSON
-    from rankviz.exports.tables import DataFrame
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
@@ -48,6 +49,8 @@ MANY_RANKS = 32
 """Least number of ranks for which an estimate is cached; an estimate of a few ranks takes 1 ms."""
 SHOWN_RANKS = 16
 """Most ranks in the repr of an answer."""
+MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
+"""Heading of the memory of a GPU, and of a Mac."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +70,11 @@ class EstimateAnswer:
         """Return the trainable parameters as a fraction of the base model's parameters."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
 
+    @property
+    def on_mac(self) -> bool:
+        gpu = self.estimate.gpu
+        return gpu is not None and gpu.is_mac
+
     def texts(self, rank: RankEstimate) -> dict[str, str]:
         """Return the figures of a rank as texts, by their headings; empty where there is none."""
         memory = rank.memory
@@ -76,7 +84,7 @@ class EstimateAnswer:
             "Trainable": f"{rank.adapter_parameters:,}",
             "Share": f"{100 * self.share(rank):.3f} %",
             "File": units.file_size(rank.adapter_bytes),
-            "Memory (nvidia-smi)": units.memory_span(memory),
+            MEMORY[self.on_mac]: units.memory_span(memory),
             "Time": units.time_span(rank.duration and rank.duration.total),
             "Cost": units.money_span(rank.usd),
             "Generation per step": units.time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
@@ -104,9 +112,14 @@ class EstimateAnswer:
     def to_frame(self) -> DataFrame:
         """Return a pandas DataFrame with one row per rank: parameters, bytes, seconds, USD and the settings. What the
         numbers rest on is in its `attrs`."""
-        from rankviz.exports.tables import frame, ranks_table
+        import pandas as pd
 
-        return frame(ranks_table(self.estimate, self.basis))
+        from rankviz.exports.tables import ranks_table
+
+        table = ranks_table(self.estimate, self.basis)
+        frame = pd.DataFrame([*table.rows]).drop(columns=[*table.sources])
+        frame.attrs.update(table.sources)
+        return frame
 
 
 class Estimates(Operations):
@@ -124,8 +137,8 @@ class Estimates(Operations):
         gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
-        # Unsloth fetches its own copies of checkpoints that were published quantized.
-        stored = None if training.framework == "unsloth" else by_name(answer.question.model_id)
+        # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
+        stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         if training.grpo:
@@ -187,6 +200,7 @@ class Estimates(Operations):
         from rankviz.core.serving import serve
 
         gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
         asked.validate()
         plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
         facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}

@@ -25,9 +25,10 @@ MAKERS = frozenset({"nvidia", "geforce", "tesla"})
 
 @lru_cache(maxsize=8)
 def load_gpus(assets: Path) -> tuple[Gpu, ...]:
-    """Return all cards of the table, sorted by id."""
+    """Return all cards of the table, sorted by id, then all Macs, sorted by memory."""
 
-    rows = read_rows(assets / GPUS_FILE, "gpus")
+    macs = sorted(read_rows(assets / GPUS_FILE, "macs"), key=lambda row: row["memory_bytes"])
+    rows = [*read_rows(assets / GPUS_FILE, "gpus"), *macs]
     made = [row | {"prices": tuple(Price(**price) for price in row["prices"])} for row in rows]
     return tuple(Gpu(**row | {"device_names": tuple(row["device_names"])}) for row in made)
 

@@ -169,15 +169,16 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, *GRPO),
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case"),
+        *(*MORE, *GRPO, "loraplus_lr_ratio"),
         table=EVERY | {"use_case": GOAL},
     )
     def export(**options: Any) -> ExportJSON:
-        """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory) that
-        trains with these settings elsewhere."""
+        """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory, MLX
+        LM) that trains with these settings elsewhere."""
         goal = Goal(use_case=options["use_case"]) if options["use_case"] else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.advice.export(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal, options["loraplus_lr_ratio"])
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 

@@ -191,6 +191,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
         "warmup_share": WARMUP_STEPS_SHARE,
         "optimizer": named["optim"][setup.optim],
+        "loraplus": recipe.loraplus_lr_ratio,
         "shown_rows": 4,
         "new_tokens": 128,
         "tokens": TOKENS,

@@ -242,7 +242,7 @@ def memory_picture(api: Api, **values: Any) -> View:
     answer = api.estimates.estimate(asked)
     drawing = memory_figure(answer.estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
     words = in_words(answer.basis)
-    basis = f"{drawing.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
+    basis = f"{drawing.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
     return View(chart=chart_value(drawing, file="memory", source=basis), words=html.paragraphs(words))
 
 
