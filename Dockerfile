@@ -1,16 +1,17 @@
 # RankViz for a Docker Space or a team's server; docs/spaces.md and docs/server.md show how to start it.
-#   docker build -t rankviz .                            training on the CPU
+#   docker build -t rankviz .                            the page without training
 #   docker build -t rankviz --build-arg TRAINER=cuda .   training on an NVIDIA GPU (docker run --gpus all)
-#   docker build -t rankviz --build-arg TRAINER=none .   the page without training
+#   ... --build-arg TRAINER=cpu --build-arg TORCH_INDEX=…   training on the CPU
 #   ... --build-arg EXTRAS="trackio mcp"                 also with the extras of these names (requirements-*.txt)
 # It listens on every address, so its page is a shared one; for a page of your own: docker run -e RANKVIZ_SHARED=false.
 # The release of Python and of Debian are named, so that an image that is built again is the same; a digest goes further:
 #   --build-arg BASE=python@sha256:...
 ARG BASE=python:3.11.14-slim-trixie
 FROM $BASE
-ARG TRAINER=cpu
+ARG TRAINER=none
 ARG EXTRAS=""
-# Where pip finds torch builds for the CPU alone, which are smaller; PyTorch's installation page names the address.
+# Where pip finds PyTorch for the CPU alone: the address that PyTorch's installation page names for it. The usual index
+# has PyTorch for Linux with CUDA only, which takes gigabytes more, so TRAINER=cpu does not build without.
 ARG TORCH_INDEX=""
 
 # tini ends the app when the container is stopped, which the first process of a container is not by itself. Unsloth and
@@ -20,6 +21,10 @@ RUN case "$TRAINER" in \
         cpu|cuda) compilers="gcc g++" ;; \
         *) echo "TRAINER must be cpu, cuda or none (got $TRAINER)." >&2; exit 1 ;; \
     esac; \
+    if [ "$TRAINER" = cpu ] && [ -z "$TORCH_INDEX" ]; then \
+        echo "TRAINER=cpu needs --build-arg TORCH_INDEX: the address of PyTorch for the CPU, from its installation page." >&2; \
+        exit 1; \
+    fi; \
     apt-get update && apt-get install -y --no-install-recommends tini $compilers && rm -rf /var/lib/apt/lists/*
 
 # A volume at the runs folder takes over its owner.
@@ -30,14 +35,15 @@ ENV PATH=/home/user/.local/bin:$PATH
 
 # The libraries change less often than RankViz does, so their layer comes first.
 COPY --chown=user requirements.txt requirements-train.txt requirements-trackio.txt requirements-ray.txt \
-    requirements-mcp.txt constraints.txt ./
+    requirements-mcp.txt requirements-png.txt constraints.txt ./
 RUN case "$TRAINER" in \
         none) more="" ;; \
-        cpu) more="-r requirements-train.txt ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX}" ;; \
+        cpu) more="-r requirements-train.txt --extra-index-url $TORCH_INDEX" ;; \
         cuda) more="-r requirements-train.txt" ;; \
     esac; \
     for extra in $EXTRAS; do more="$more -r requirements-$extra.txt"; done; \
-    pip install --no-cache-dir --user -c constraints.txt -r requirements.txt "gradio[oauth]" $more
+    pip install --no-cache-dir --user -c constraints.txt -r requirements.txt "gradio[oauth]" $more && \
+    { [ "$TRAINER" != cpu ] || python -c "import torch; raise SystemExit(torch.version.cuda and f'{torch.__version__} is built for CUDA: check TORCH_INDEX.')"; }
 
 COPY --chown=user pyproject.toml hatch_build.py README.md LICENSE ./
 COPY --chown=user rankviz rankviz

@@ -42,7 +42,7 @@ $(VENV)/.installed: requirements.txt requirements-train.txt pyproject.toml hatch
 	$(BIN)/python -m pip check
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt requirements-ray.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt requirements-ray.txt requirements-png.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip check
 	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }

@@ -8,7 +8,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 class Dependencies(MetadataHookInterface):
     def update(self, metadata: dict) -> None:
         metadata["dependencies"] = self._listed("requirements.txt")
-        extras = ("train", "trackio", "ray", "mcp")
+        extras = ("train", "png", "trackio", "ray", "mcp")
         metadata["optional-dependencies"] = {name: self._listed(f"requirements-{name}.txt") for name in extras}
 
     def _listed(self, name: str) -> list[str]:

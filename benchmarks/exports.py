@@ -116,7 +116,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
         max_steps=None if epochs else chance.randint(2, 6),
         data=data_files.measured(str(data), ASSETS).training_data(epochs),
     )
-    question = Question(model_id=str(base), lora=lora, alpha=chance.choice(("r", "2r")), training=training)
+    question = Question(model_id=str(base), lora=lora, lora_alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]
     framework = llamafactory_framework(model, question) if tool == "llamafactory" else training.framework
     made = recipe(model, question, r, framework=framework, tool=chosen.tool)

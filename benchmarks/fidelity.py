@@ -142,13 +142,13 @@ def _run(name: str) -> None:
     if _sweep_of(name):
         return
     api = _api(case.base)
-    sweep_id = api.starts.start(
+    sweep_id = api.runs.start(
         SweepRequest(
             base=_base(case.base),
             data=_data(case.data),
             ranks=case.ranks,
             cut_ranks=case.ranks[:-1],
-            alpha=case.alpha,
+            lora_alpha=case.alpha,
             learning_rates=case.learning_rates,
             seeds=(case.seed,),
             held_out_examples=case.held_out,
@@ -157,7 +157,7 @@ def _run(name: str) -> None:
             ),
         )
     )
-    for sweep in api.progress.follow(sweep_id):
+    for sweep in api.runs.follow(sweep_id):
         done = sum(run.state.ended for run in sweep.runs)
     print(f"{name}: {done} runs", flush=True)
     if all(run.state == "completed" for run in sweep.runs):

@@ -85,8 +85,8 @@ def bench_precision() -> None:
 
 
 def _swept(api, request):
-    sweep_id = api.starts.start(request)
-    *_, sweep = api.progress.follow(sweep_id)
+    sweep_id = api.runs.start(request)
+    *_, sweep = api.runs.follow(sweep_id)
     assert all(run.state == "completed" for run in sweep.runs), sweep.runs[0].error
     return sweep.runs
 

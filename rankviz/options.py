@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import Parameter, cleandoc, signature
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
@@ -40,6 +40,13 @@ class Option:
     choices: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     """Spellings on the command line, where they differ from --name."""
+
+    @property
+    def annotation(self) -> Any:
+        """Type of the argument of an endpoint: `kind`, or one of the choices where it takes no other text."""
+        if not self.choices or self.high:
+            return self.kind
+        return Literal[self.choices] | None if type(None) in get_args(self.kind) else Literal[self.choices]
 
     @property
     def description(self) -> str:
@@ -83,7 +90,10 @@ _STRATEGY_HELP = "Over several GPUs: ddp (copies of all), zero2 (states divided)
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
+_PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
+_FORMATS = ("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx")
+_LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
     Option("model", str, "", "A catalogue id, an alias of one, or a Hub id."),
@@ -92,7 +102,7 @@ _QUESTION = (
     Option("alpha", str | float, "r", "r, 2r or a number."),
     Option("targets", str, "unsloth", "all-linear, attention, mlp, qv, unsloth, or module names separated by commas."),
     Option("modules_to_save", str, "", "Modules to train and save in full, such as lm_head,embed_tokens."),
-    Option("gpu", str | None, "l4", "A GPU of the table; empty for no GPU."),
+    Option("gpu", str | None, "l4", "Id or name of a GPU (`rankviz gpus` lists them); empty for no GPU."),
     Option("usd_per_hour", float | None, None, "Your own price instead of the table's, in USD.", high=MAX_USD_PER_HOUR),
 )
 _LORA = (
@@ -153,7 +163,12 @@ _DATA = (
     ),
     Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
     Option(
-        "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
+        "epochs",
+        float | None,
+        None,
+        "Passes over the examples; empty for 1 without steps or tokens.",
+        "num_train_epochs",
+        MAX_EPOCHS,
     ),
 )
 _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
@@ -175,7 +190,7 @@ _GRPO = (
 _METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
-    Option("image_size", str, "", f"Width x height of an image in pixels; empty for {ASSUMED_SIZE}."),
+    Option("image_size", str | None, None, f"Width x height of an image in pixels; left out: {ASSUMED_SIZE}."),
 )
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
@@ -186,7 +201,13 @@ _SWEEP = (
 )
 _ANSWERS = (
     Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
-    Option("use_case", str, "instruction", "simple, instruction, complex, near-full, pretraining or rl."),
+    Option(
+        "use_case",
+        str,
+        "instruction",
+        "",
+        choices=("simple", "instruction", "complex", "near-full", "pretraining", "rl"),
+    ),
     Option("forgetting", bool, False, "The base model must keep its abilities."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
     Option(
@@ -194,14 +215,17 @@ _ANSWERS = (
         str,
         "script",
         "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-        "axolotl or llamafactory.",
+        "axolotl, llamafactory or mlx (for a Mac).",
+        choices=_FORMATS,
     ),
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
     ),
+    Option("loraplus_lr_ratio", float | None, None, _LORAPLUS_HELP),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
-    Option("metric", str | None, None, "score (points) or loss (% of the loss)."),
+    Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
+    Option("words", str, "", "Parts of a name, family or licence that a model must all have, such as: qwen3 4b."),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),
@@ -212,25 +236,42 @@ _ANSWERS = (
         'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
         "0.02 nats or 1 point.",
     ),
+    Option("base_bits", str, "16", "Bits of a weight of the served base: 16, 8 or 4.", choices=("16", "8", "4")),
+    Option("context", int | None, None, "Tokens of one sequence on the server; empty for an assumed range."),
+    Option("sequences", int | None, None, "Sequences at once on the server; empty for an assumed range."),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
-    Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged."),
+    Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged.", choices=("fp32", "bf16", "fp16")),
 )
 GRPO = (_METHOD.name, *(each.name for each in _GRPO))
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+SERVER = ("base_bits", "context", "sequences")
 SEVERAL = ("gpus", "strategy", "offload")
-UNSLOTH = ("unsloth_class", *FLAGS)
-EVERY = OPTIONS | {each.name: each for each in _ANSWERS}
-"""Options of a question, and the further options of other operations."""
 DATA = tuple(each.name for each in _DATA)
 IMAGES = tuple(each.name for each in _IMAGES)
+ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
+"""Options of an adapter that sweeps and probes train."""
+UNSLOTH = ("unsloth_class", *FLAGS)
+MORE = (
+    *(*UNSLOTH, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
+    *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour", *IMAGES, *SEVERAL),
+)
+"""Options of a question after targets, alpha and SETUP, for the command line, HTTP and MCP, in this order."""
+_CHECKPOINTING = replace(
+    OPTIONS["checkpointing"],
+    default="auto",
+    help="unsloth, hf, none, or auto: the framework's own.",
+    choices=("auto", *setup.CHECKPOINTING),
+)
+EVERY = OPTIONS | {each.name: each for each in (*_ANSWERS, _CHECKPOINTING)}
+"""Options of a question, and the further options of other operations."""
 
 TRAIN_OPTIONS = OPTIONS | {
     each.name: each
     for each in (
         *_SWEEP,
-        Option("mode", str, "sweep", _MODES_HELP),
+        Option("mode", str, "sweep", _MODES_HELP, choices=("sweep", "quick", "fast", "rate")),
         Option("ranks", list[int] | None, None, _RANKS_HELP, flags=("-r", "--rank")),
         Option("independent", list[int] | None, None, "With fast: lower ranks that are also trained by themselves."),
         Option("alpha", str | float, "32", "A number for all ranks, r or 2r."),
@@ -244,26 +285,32 @@ TRAIN_OPTIONS = OPTIONS | {
         replace(OPTIONS["batch"], default=8),
         replace(OPTIONS["accumulation"], default=1),
         replace(OPTIONS["max_length"], default=256),
-        replace(OPTIONS["precision"], default="auto", help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."),
+        replace(OPTIONS["precision"], default="auto", help=_PRECISION_HELP, choices=("auto", *setup.PRECISIONS)),
         *(replace(OPTIONS[name], default="auto") for name in ("optim", "checkpointing", "loss_path")),
     )
 }
 """Options of a sweep, with the defaults of SweepRequest."""
 
 
+def described(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Return what a function's docstring says of it, and of each argument in a line under "Args:"."""
+    summary, _, lines = cleandoc(function.__doc__ or "").partition("\n\nArgs:\n")
+    return summary, dict(line.strip().split(": ", 1) for line in lines.splitlines())
+
+
 def takes(
     *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that replaces a function's **options by one argument for each name, in this order. Names may
-    include the function's own arguments; own arguments that are not named come last. Without `make`, the docstring gets
-    a line under "Args:" for each argument, from which Gradio makes HTTP and MCP schemas. make: Makes the parameter of
-    an option."""
+    include the function's own arguments; own arguments that are not named come last, and a repeated name counts once.
+    Without `make`, the docstring gets a line under "Args:" for each argument, from which HTTP and MCP schemas are made.
+    make: Makes the parameter of an option."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}
         kind = Parameter.KEYWORD_ONLY if make else Parameter.POSITIONAL_OR_KEYWORD
-        build = make or (lambda each: Parameter(each.name, kind, default=each.default, annotation=each.kind))
-        parameters = [own.pop(name) if name in own else build(table[name]) for name in names]
+        build = make or (lambda each: Parameter(each.name, kind, default=each.default, annotation=each.annotation))
+        parameters = [own.pop(name) if name in own else build(table[name]) for name in dict.fromkeys(names)]
         parameters = [each.replace(kind=kind) for each in (*parameters, *own.values())]
         whole = signature(function).replace(parameters=parameters)
 
@@ -275,8 +322,7 @@ def takes(
 
         call.__signature__ = whole
         if make is None:
-            summary, _, lines = cleandoc(function.__doc__ or "").partition("\n\nArgs:\n")
-            meanings = dict(line.strip().split(": ", 1) for line in lines.splitlines())
+            summary, meanings = described(function)
             args = (
                 f"    {each.name}: {meanings.get(each.name) or table[each.name].description}" for each in parameters
             )
@@ -341,10 +387,10 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
     return Question(
         model_id=options["model"],
         ranks=(ASSUMED_RANK,) if ranks is None else tuple(ranks),
-        alpha=str(options.get("alpha", "r")),
+        lora_alpha=str(options.get("alpha", "r")),
         lora=lora_of(options),
         training=training_of(options, data or data_of(options)),
-        gpu=options.get("gpu") or None,
+        gpu=options.get("gpu", OPTIONS["gpu"].default) or None,
         usd_per_hour=options.get("usd_per_hour"),
     )
 
@@ -369,7 +415,7 @@ def sweep_of(options: Mapping[str, Any]) -> Any:
     request = runs.SweepRequest(
         ranks=trained,
         cut_ranks=truncated,
-        alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
+        lora_alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
         learning_rates=(1e-3,) if rates is None else tuple(rates),
         seeds=tuple(range(runs.MODE_SEEDS[mode] if seeds is None else seeds)),
         lora=lora_of(options),

@@ -80,7 +80,7 @@ def test_the_wheel_asks_for_what_the_requirements_files_list(light):
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     required = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist")]
 
-    files = {f"requirements-{extra}.txt": f'extra == "{extra}"' for extra in ("train", "trackio", "ray", "mcp")}
+    files = {f"requirements-{extra}.txt": f'extra == "{extra}"' for extra in ("train", "png", "trackio", "ray", "mcp")}
     for file, marker in ({"requirements.txt": None} | files).items():
         lines = (ROOT / file).read_text().splitlines()
         listed = {canonicalize_name(Requirement(line).name) for line in lines if not line.startswith("#")}
@@ -109,6 +109,7 @@ def test_an_estimate_from_any_folder(light):
     (row,) = json.loads(command.stdout)["ranks"]
     assert 33_030_144 == row["adapter_parameters"]
     assert command.stdout == module.stdout
+    assert (ROOT / "assets" / "SKILL.md").read_text() == light.run("rankviz", "skill").stdout
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,33 @@ from dataclasses import replace
 
 import pytest
 
+from docs.generate.commands import commands
+from rankviz.core.advice.use_case import NAMES
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.runs.request import QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
+from rankviz.core.runs.metric import METRICS
+from rankviz.core.runs.request import MODE_RANKS, QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
+from rankviz.endpoints.planning import METRIC
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, OPTIONS, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of
+from rankviz.exports import FORMATS
+from rankviz.options import DATA, EVERY, OPTIONS, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of
+from rankviz.ui.link import DEFAULTS
 
 
 def test_options_that_are_left_out_have_the_defaults_of_the_table():
     assert SweepRequest() == sweep_of({}) == sweep_of({name: each.default for name, each in TRAIN_OPTIONS.items()})
-    assert Question(model_id="m") == question_of({"model": "m"})
-    assert Question(model_id="m", gpu="l4") == question_of(
-        {name: each.default for name, each in OPTIONS.items()} | {"model": "m"}
-    )
+    every = {name: each.default for name, each in OPTIONS.items()} | {"model": "m"}
+    assert Question(model_id="m", gpu="l4") == question_of({"model": "m"}) == question_of(every)
+
+
+def test_the_default_gpu_is_one_and_choices_are_those_of_the_code():
+    of_commands = {
+        p.default for _, command in commands() for p in command.params if p.name == "gpu" and p.default != "T4"
+    }
+    assert {"l4"} == {OPTIONS["gpu"].default, DEFAULTS["gpu"], *of_commands}
+    assert (tuple(FORMATS), NAMES) == (EVERY["format"].choices, EVERY["use_case"].choices)
+    assert (tuple(METRICS), tuple(MODE_RANKS)) == (METRIC.choices, TRAIN_OPTIONS["mode"].choices)
 
 
 def test_a_question_of_options():
@@ -37,7 +50,7 @@ def test_a_question_of_options():
     expected = Question(
         model_id="m",
         ranks=(8,),
-        alpha="16.0",
+        lora_alpha="16.0",
         lora=LoraConfig(target_modules=("q_proj", "v_proj"), use_dora=True, modules_to_save=("lm_head",)),
         training=TrainingSetup(per_device_train_batch_size=3, max_steps=7, data=TrainingData(examples=5)),
     )

@@ -81,6 +81,13 @@ def test_the_image_has_all_that_it_copies():
     assert [] == [source for source in sources if not any(Path(source).match(line[1:]) for line in kept[1:-1])]
 
 
+def test_an_image_for_the_cpu_is_not_built_without_pytorch_for_the_cpu():
+    environment = {"TRAINER": "cpu", "TORCH_INDEX": "", "PATH": ""}
+    run = subprocess.run(["/bin/sh", "-c", instructions("RUN")[0]], env=environment, capture_output=True, text=True)
+
+    assert (1, True) == (run.returncode, run.stderr.startswith("TRAINER=cpu needs --build-arg TORCH_INDEX"))
+
+
 def health_check(address: str) -> int:
     """The exit code of the image's own check, asked of this server."""
     (line,) = instructions("HEALTHCHECK")

@@ -9,6 +9,7 @@ from gradio.utils import get_function_description
 
 from docs.generate import results
 from docs.generate.markdown import table
+from rankviz.endpoints import TOOLS
 
 COMMON = 3
 """Parameters that this many endpoints have alike are described once."""
@@ -24,7 +25,7 @@ def endpoints(page: gr.Blocks) -> dict[str, Any]:
 
 def reference(page: gr.Blocks) -> str:
     """A table of what endpoints share, one of small endpoints, and a section for each large one."""
-    parameters = {name: _parameters(function) for name, function in endpoints(page).items()}
+    parameters = {name: _parameters(name, function) for name, function in endpoints(page).items()}
     counts = Counter(row for rows in parameters.values() for row in rows)
     common = [row for row, count in counts.items() if count >= COMMON]
     parts, small = ["### Common parameters\n\n" + table(HEADING, common)], []
@@ -43,10 +44,10 @@ def reference(page: gr.Blocks) -> str:
     return "\n\n".join(parts)
 
 
-def _parameters(function: Any) -> list[tuple[str, str, str]]:
+def _parameters(name: str, function: Any) -> list[tuple[str, str, str]]:
     meanings = get_function_description(function)[1]
     return [
-        (f"`{each.name}`", meanings.get(each.name, ""), _default(each))
+        (f"`{each.name}`", meanings.get(each.name, ""), _default(each, each.name == TOOLS[name][0]))
         for each in signature(function).parameters.values()
     ]
 
@@ -56,7 +57,7 @@ def answers(page: gr.Blocks) -> str:
     return results.objects(signature(function).return_annotation for function in endpoints(page).values())
 
 
-def _default(parameter: Any) -> str:
-    if parameter.default is parameter.empty or parameter.default == "":  # empty is refused with a sentence
+def _default(parameter: Any, needed: bool) -> str:
+    if needed:  # by default empty, which is refused with a sentence
         return "required"
-    return f"`{parameter.default!r}`" if parameter.default is not None else ""
+    return f"`{parameter.default!r}`" if parameter.default not in (None, "") else ""

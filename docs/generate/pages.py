@@ -1,6 +1,8 @@
 """Every page with a generated part, as it must read now."""
 
+import contextlib
 import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,12 @@ from docs.generate import accuracy, code, commands, endpoints, examples, forecas
 from docs.generate.markdown import replace_block
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = """import rankviz
+
+answer = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8, 16], precision="bf16", max_steps=500, gpu="L4")
+print(answer)
+print(answer.to_frame()[["r", "adapter_parameters", "adapter_bytes", "usd_expected"]])
+"""
 
 
 def pages(root: Path = ROOT) -> dict[str, str]:
@@ -26,7 +34,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
             "regret": forecast.regret(forecasts),
         },
         "docs/command_line.md": {"commands": commands.reference()},
-        "docs/tour.md": examples.examples(),
+        "docs/tour.md": {**examples.examples(), "python": python_example()},
         "docs/spaces_and_engines.md": {"settings": settings.settings(), "limits": settings.limits()},
         "docs/http_and_mcp.md": {"endpoints": endpoints.reference(page), "results": endpoints.answers(page)},
     }
@@ -44,6 +52,13 @@ def built_page() -> Any:
 
     with TemporaryDirectory() as home:
         return build_app(Api(home=Path(home)))
+
+
+def python_example() -> str:
+    """An estimate in Python, and what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(EXAMPLE, {})
+    return f"```python\n{EXAMPLE}```\n\n```text\n{printed.getvalue()}```"
 
 
 def shipped(assets: Path) -> str:

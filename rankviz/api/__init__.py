@@ -3,14 +3,16 @@
     api = Api()
     api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8, 16)))
 
-Nothing is computed here. Each group of operations is imported and made at its first use, so an estimate from the
-command line loads only the core and one model's row.
+`estimate` does this in one line. Nothing is computed here. Each group of operations is imported and made at its first
+use, so an estimate from the command line loads only the core and one model's row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Part, Workspace
 
@@ -19,17 +21,14 @@ if TYPE_CHECKING:
     from rankviz.api.advice import Advice
     from rankviz.api.data import Data
     from rankviz.api.engines import Engines
-    from rankviz.api.estimates import Estimates
+    from rankviz.api.estimates import EstimateAnswer, Estimates
     from rankviz.api.machine import Machine
     from rankviz.api.models import Models
-    from rankviz.api.progress import Progress
     from rankviz.api.runs import Runs
-    from rankviz.api.starts import Starts
     from rankviz.api.studies import Studies
     from rankviz.api.verdicts import Verdicts
-    from rankviz.shared.quota import Quota
 
-__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
+__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace", "estimate"]
 
 
 class Api:
@@ -47,10 +46,7 @@ class Api:
     estimates: Estimates = Part("api.estimates.Estimates")
     studies: Studies = Part("api.studies.Studies")
     advice: Advice = Part("api.advice.Advice")
-    starts: Starts = Part("api.starts.Starts")
-    progress: Progress = Part("api.progress.Progress")
     runs: Runs = Part("api.runs.Runs")
-    quota: Quota = Part("shared.quota.Quota")
     engines: Engines = Part("api.engines.Engines")
     verdicts: Verdicts = Part("api.verdicts.Verdicts")
     adapters: Adapters = Part("api.adapters.Adapters")
@@ -58,3 +54,25 @@ class Api:
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
         self.workspace = Workspace(home, assets, shared)
+
+
+def estimate(model_id: str, ranks: Sequence[int] | None = None, **settings: Any) -> EstimateAnswer:
+    """Estimate a fine-tuning of a model: exact adapter sizes, and ranges for memory, time and cost.
+
+        rankviz.estimate("Qwen/Qwen3-4B", ranks=[8, 16], precision="bf16", max_steps=500).to_frame()
+
+    Args:
+        model_id: A catalogue id, a Hub id, a folder or a config.json.
+        ranks: LoRA ranks, 1 to 1024; 32 where none is given.
+        settings: As in `Question.of`, such as target_modules, per_device_train_batch_size, examples and gpu. The
+            default GPU is that of the command line; None gives no time, cost or fit. Without steps, tokens or epochs
+            the training has 1,000 steps, or 1 epoch where examples are given, and a note says so.
+    """
+    from rankviz.core.cost.question import Question
+    from rankviz.options import OPTIONS
+
+    question = Question.of(model_id, ranks, **{"gpu": OPTIONS["gpu"].default, **settings})
+    question, assumed = question.with_assumed_length()
+    answer = Api().estimates.estimate(question)
+    notes = (*filter(None, [assumed]), *answer.estimate.notes)
+    return replace(answer, estimate=replace(answer.estimate, notes=notes))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Cache, Operations
+from rankviz.core.quantity import brief
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.spectrum import NEARLY_ALL, Ranks, Spectrum, suggested, truncations
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
@@ -45,6 +46,8 @@ class Source(NamedTuple):
 @dataclass(frozen=True)
 class Opened:
     """An adapter that was read, with its spectrum. run: the run that trained it; None where RankViz did not."""
+
+    __repr__ = brief
 
     outline: Outline
     spectrum: Spectrum

@@ -23,6 +23,7 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import brief
 from rankviz.core.runs.words import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
@@ -40,6 +41,8 @@ WIDE = ("unsloth", "all-linear", "attention")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdviceAnswer:
     """The advice for one model, with the cost of the advised adapter."""
+
+    __repr__ = brief
 
     model_id: str
     advice: RankAdvice
@@ -91,7 +94,7 @@ class Advice(Operations):
         setting = None
         if plan:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
-            wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
+            wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
         notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
         return AdviceAnswer(
@@ -141,17 +144,19 @@ class Advice(Operations):
         format_name: str = "script",
         learning_rate: float | None = None,
         goal: Goal | None = None,
+        loraplus_lr_ratio: float | None = None,
     ) -> Written:
         """Return a file that trains an adapter with these settings elsewhere.
 
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
-                or llamafactory. A script and a notebook use the question's framework.
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
+                llamafactory or mlx. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
                 GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.
+            loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
@@ -161,7 +166,7 @@ class Advice(Operations):
         model, notes = self._api.models.get(question.model_id), ()
         if question.training.images is not None:
             with_images(model, question.training, text_only=question.lora.text_only)
-            question = replace(question, training=replace(question.training, images=None, image_size=""))
+            question = replace(question, training=replace(question.training, images=None, image_size=None))
             notes = ("This file trains on text: it loads no images, and its estimates count none.",)
         if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
             setup = replace(question.training, framework="unsloth")
@@ -176,7 +181,7 @@ class Advice(Operations):
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
-        return exports.write(model, question, r, format_name, rate, notes)
+        return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
 
 
 class NearStudyJSON(TypedDict):

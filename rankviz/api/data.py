@@ -68,7 +68,7 @@ class MeasuredData:
             examples=self.examples,
             mean_tokens=max(1, round(self.mean_tokens.expected)),
             longest_tokens=max(1, round(self.longest_tokens.high)),
-            epochs=epochs,
+            num_train_epochs=epochs,
             form=self.format,
             traits=self.traits,
             file_name=self.file_name,

@@ -271,7 +271,7 @@ class Engines(Operations):
 
     def plan_of(self, runs: Sequence[RunRequest], there: WantedEngine) -> Plan:
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
-        expected_of, engine = self._api.starts.expected_of, self.get(there.engine)
+        expected_of, engine = self._api.runs.expected_of, self.get(there.engine)
         if engine.name == HF_JOBS:
             offer = self.offer(runs, there)
             ranks = offer.expected.ranks
@@ -303,7 +303,7 @@ class Engines(Operations):
         hub.was_searched = True
         owner, brought = self._workspace.rights.somebody().id, []
         try:
-            for run_ids in self._jobs.restore(owner, lambda new: self._api.quota.check_visitor_limits(new=new)):
+            for run_ids in self._jobs.restore(owner, lambda new: self._api.runs.quota.check_visitor_limits(new=new)):
                 brought += run_ids
         except EngineUnavailableError:
             hub.was_searched = False
@@ -328,7 +328,7 @@ class Engines(Operations):
     def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
         """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
         rented, limit = self.terms(there)
-        expected = self._api.starts.expected_of(runs, self._rented(rented))
+        expected = self._api.runs.expected_of(runs, self._rented(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
         bill = self._jobs.bill(runs[0].sweep_id)
         timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)

@@ -8,20 +8,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankviz import units
 from rankviz.api.workspace import Cache, Operations, Part
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import Basis, basis_of
-from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, RankEstimate, estimate, estimate_as_json
+from rankviz.core.cost.estimate import (
+    FIT_WORDS,
+    CalibrationJSON,
+    Estimate,
+    EstimateJSON,
+    RankEstimate,
+    estimate,
+    estimate_as_json,
+)
 from rankviz.core.cost.notes import as_stored, by_name, card_notes
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
@@ -29,16 +41,21 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
+    from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
 MANY_RANKS = 32
 """Least number of ranks for which an estimate is cached; an estimate of a few ranks takes 1 ms."""
+SHOWN_RANKS = 16
+"""Most ranks in the repr of an answer."""
+MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
+"""Heading of the memory of a GPU, and of a Mac."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EstimateAnswer:
-    """An estimate with the measurements that support it."""
+    """An estimate with the measurements that support it. Its repr is a table that fits a screen."""
 
     estimate: Estimate
     calibration: Calibration | None
@@ -52,6 +69,57 @@ class EstimateAnswer:
     def share(self, rank: RankEstimate) -> float:
         """Return the trainable parameters as a fraction of the base model's parameters."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
+
+    @property
+    def on_mac(self) -> bool:
+        gpu = self.estimate.gpu
+        return gpu is not None and gpu.is_mac
+
+    def texts(self, rank: RankEstimate) -> dict[str, str]:
+        """Return the figures of a rank as texts, by their headings; empty where there is none."""
+        memory = rank.memory
+        return {
+            "r": str(rank.r),
+            "alpha": f"{rank.lora_alpha:g}",
+            "Trainable": f"{rank.adapter_parameters:,}",
+            "Share": f"{100 * self.share(rank):.3f} %",
+            "File": units.file_size(rank.adapter_bytes),
+            MEMORY[self.on_mac]: units.memory_span(memory),
+            "Time": units.time_span(rank.duration and rank.duration.total),
+            "Cost": units.money_span(rank.usd),
+            "Generation per step": units.time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
+            "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
+            "Experts": experts_at(self.estimate.plan, rank.r) or "",
+            "While loading": units.memory_span(memory.loading_band) if memory.fuller_while_loading else "",
+        }
+
+    @property
+    def title(self) -> str:
+        """The model with its size, and the GPU."""
+        model, gpu, number = self.estimate.model, self.estimate.gpu, self.estimate.question.training.gpus
+        on = f", on {f'{number} x ' if number > 1 else ''}{gpu.name}" if gpu else ""
+        return f"{model.id}: {model.total_parameters:,} parameters{on}"
+
+    def __repr__(self) -> str:
+        ranks, notes = self.estimate.ranks, self.estimate.notes
+        rows = [self.texts(rank) for rank in ranks[:SHOWN_RANKS]]
+        rows = [{name: name for name in rows[0] if any(row[name] for row in rows)}, *rows]
+        columns = [[row[name].rjust(max(len(each[name]) for each in rows)) for row in rows] for name in rows[0]]
+        more = [f"and {len(ranks) - SHOWN_RANKS:,} more ranks"] if len(ranks) > SHOWN_RANKS else []
+        about = f"{units.counted(len(notes), 'note')} in .estimate.notes; all numbers in .to_frame()"
+        return "\n".join([self.title, *map("  ".join, zip(*columns, strict=True)), *more, about])
+
+    def to_frame(self) -> DataFrame:
+        """Return a pandas DataFrame with one row per rank: parameters, bytes, seconds, USD and the settings. What the
+        numbers rest on is in its `attrs`."""
+        import pandas as pd
+
+        from rankviz.exports.tables import ranks_table
+
+        table = ranks_table(self.estimate, self.basis)
+        frame = pd.DataFrame([*table.rows]).drop(columns=[*table.sources])
+        frame.attrs.update(table.sources)
+        return frame
 
 
 class Estimates(Operations):
@@ -69,8 +137,8 @@ class Estimates(Operations):
         gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
-        # Unsloth fetches its own copies of checkpoints that were published quantized.
-        stored = None if training.framework == "unsloth" else by_name(answer.question.model_id)
+        # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
+        stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         if training.grpo:
@@ -109,6 +177,34 @@ class Estimates(Operations):
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
         return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
+
+    def serving(
+        self,
+        question: Question,
+        r: int,
+        *,
+        base_bits: str = "16",
+        context: int | None = None,
+        sequences: int | None = None,
+    ) -> ServingJSON:
+        """Return what serving the adapter costs: vLLM's slots and refusals, how many fit on the question's GPU, the
+        merged model, llama.cpp's adapter file, and published slow-downs.
+
+        Args:
+            question: The settings; its ranks are ignored.
+            r: The rank.
+            base_bits: Bits of a weight of the served base: 16, 8 or 4.
+            context: Tokens of one sequence; None for an assumed range.
+            sequences: Sequences that are answered at once; None for an assumed range.
+        """
+        from rankviz.core.serving import serve
+
+        gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
+        asked.validate()
+        plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
+        facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
+        return serve(plan, asked.lora_at(r), facts, gpu, self._workspace.assumptions, base_bits=base_bits, **load)
 
     def _gpu(self, question: Question) -> Gpu | None:
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
@@ -156,6 +252,11 @@ _estimate_once = lru_cache(MOST_ANSWERS)(estimate)
 
 
 BasisJSON = shape(Basis)
+GpuRowJSON = shape(
+    Gpu,
+    *("id", "name", "memory_bytes", "usable_bytes", "usable_source", "bf16_flops_per_second", "flops_source"),
+    *("bandwidth_bytes_per_second", "supports_bf16", "compute_capability", "prices"),
+)
 
 
 class EstimateAnswerJSON(EstimateJSON):
@@ -164,6 +265,12 @@ class EstimateAnswerJSON(EstimateJSON):
 
     calibration: CalibrationJSON | None
     rests_on: BasisJSON
+
+
+def gpu_json(gpu: Gpu) -> GpuRowJSON:
+    """Return one GPU as the JSON of `rankviz gpus --json`. The first price is the one that estimates use."""
+    row = asdict(gpu)
+    return {name: row[name] for name in GpuRowJSON.__annotations__}
 
 
 def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:

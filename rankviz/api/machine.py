@@ -131,7 +131,7 @@ class Machine(Operations):
         check_setting_limits(
             self._workspace.limits, rank=question.lora.r, tokens_per_batch=question.training.tokens_per_micro_step
         )
-        self._api.quota.check_base_size(question.model_id)
+        self._api.runs.quota.check_base_size(question.model_id)
         model = replace(self._api.models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())
         self.require(question.training)
@@ -145,7 +145,7 @@ class Machine(Operations):
             created_at=now,
         )
         config = json.dumps(self._api.models.config(question.model_id))
-        with self._workspace.start_line.turn(), self._api.quota.check_visitor_limits(new=1):
+        with self._workspace.start_line.turn(), self._api.runs.quota.check_visitor_limits(new=1):
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id

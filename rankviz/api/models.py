@@ -41,6 +41,19 @@ class Models(Operations):
         """Return a short row for each model of the catalogue, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
+    def search(self, words: str) -> Sequence[catalog_models.ModelRow]:
+        """Return the rows in whose id, name, family or licence all of these words occur, in any case; where
+        there is none, those with the words in their aliases too."""
+        wanted = words.casefold().split()
+        for aliases in (False, True):
+            texts = (
+                (row, " ".join((row.id, row.name, row.family, row.licence or "", *(row.aliases if aliases else ()))))
+                for row in self.all()
+            )
+            if found := [row for row, text in texts if all(word in text.casefold() for word in wanted)]:
+                return found
+        return []
+
     def get(self, ref: str) -> ModelSpec:
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
         built on the meta device in a worker process, under time and memory limits."""
@@ -94,6 +107,14 @@ class Models(Operations):
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()
+
+
+def rest_in_words(found: int, rest: int) -> str:
+    """Return a sentence on what a list of models leaves out; empty for a whole list. found: Number of models with the
+    words that were given. rest: Number of them after the listed ones."""
+    if not found:
+        return "No model of the catalogue has all of these words. A Hub id names any other model."
+    return f"And {rest:,} more: give more words, or a higher limit." if rest > 0 else ""
 
 
 def _catalogue_name(reference: Reference) -> str:

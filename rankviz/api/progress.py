@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueuePlace:
-    """Place of a sweep or probe in the queue of all visitors."""
+    """Place of a sweep or probe in the queue of all visitors: `ahead` go first, and it starts in so many `seconds`."""
 
     ahead: int
     """Number of sweeps and probes that go first, running ones included."""
@@ -49,7 +49,7 @@ class QueuePlace:
 
 
 class Progress(Operations):
-    """Reports the progress of sweeps and why their runs wait."""
+    """Part of Runs: the progress of sweeps, and why their runs wait."""
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
         """Yield the sweep's current state repeatedly until all its runs have ended."""
@@ -61,12 +61,10 @@ class Progress(Operations):
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
             time.sleep(every_seconds)
 
-    def of_sweep(self, sweep: Sweep) -> SweepProgress:
+    def progress(self, sweep: Sweep) -> SweepProgress:
         """Return progress and remaining time of a sweep. No times while a cancel is pending or the disk cannot be
         written."""
-        progress = progress_of(
-            sweep, time.time(), None if sweep.ended else self._api.starts.time_of_records(sweep.runs)
-        )
+        progress = progress_of(sweep, time.time(), None if sweep.ended else self._api.runs.time_of_records(sweep.runs))
         if not sweep.running:
             return progress
         trouble = self._workspace.why_not_write()
@@ -153,7 +151,7 @@ class Progress(Operations):
         """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
         left = getattr(record.request, "time_limit_seconds", None)
         if left is None:
-            left = self.of_sweep(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
+            left = self.progress(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
@@ -161,7 +159,7 @@ class Progress(Operations):
         not known."""
         if hasattr(records[0].request, "time_limit_seconds"):
             return self._left(records[0])
-        time, minutes = self._api.starts.time_of_records(records), self._workspace.limits.run_minutes
+        time, minutes = self._api.runs.time_of_records(records), self._workspace.limits.run_minutes
         if time is None or minutes is None:
             return time and time.total
         most = 60.0 * minutes * len(records)

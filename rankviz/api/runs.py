@@ -1,4 +1,4 @@
-"""Lists, shares, cancels, deletes, exports, imports and publishes runs and sweeps. `Starts` starts them."""
+"""Lists, shares, cancels, deletes, exports, imports and publishes runs and sweeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rankviz import installed
-from rankviz.api.workspace import Operations, writes
+from rankviz.api.progress import Progress
+from rankviz.api.starts import Starts
+from rankviz.api.workspace import writes
 from rankviz.children import remade
 from rankviz.core.bounds import PLACE, name_alone
 from rankviz.core.from_json import as_answer, shape
@@ -44,7 +46,7 @@ SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
 
 
-class Runs(Operations):
+class Runs(Starts, Progress):
     """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships."""
 
     # What is here.
@@ -141,7 +143,7 @@ class Runs(Operations):
     def rows(self, runs: Sequence[RunRecord], *, answers: bool = False) -> Iterator[Any]:
         """Yield each run as a flat row: a ListedRunJSON, or with `answers` a RunJSON, whose answers are long. Rows are
         made one by one. On a shared page and for recorded runs they name no folders of this machine."""
-        for run, estimate in zip(runs, self._api.starts.expected_runs(runs), strict=True):
+        for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
             if self._workspace.shared or run.run_id in self._recorded_ids:
                 row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
@@ -279,7 +281,7 @@ class Runs(Operations):
             "most_in_total": limits.runs_in_total,
         }
         with children.turn(key):
-            self._api.quota.require_room(1)  # others may have come before
+            self.quota.require_room(1)  # others may have come before
             self._workspace.references.file(source)  # and another import of it may have used it up
             with self._workspace.room.holding(0, up_to=most_bytes) as room:
                 request["most_bytes"] = room
@@ -288,7 +290,7 @@ class Runs(Operations):
                 raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
             self._workspace.temp.remove_upload(source, owner)
         with self._workspace.store.admission():
-            self._api.quota.free_disk(besides=reply["run_ids"])
+            self.quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     # Publishing.
@@ -406,7 +408,7 @@ def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> Swee
         sweep_id=sweep.sweep_id,
         base_model=hub_base(records[0].request, destination.base_model),
         runs=records,
-        estimates={record.run_id: api.starts.expected_run(record) for record in records},
+        estimates={record.run_id: api.runs.expected_run(record) for record in records},
         verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
         all_runs=sweep.runs,
         spent=replace(api.engines.spent(sweep), limit_usd=None),

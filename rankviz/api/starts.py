@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import dataset, installed, machine
 from rankviz.api.measured import Estimator
-from rankviz.api.workspace import Cache, Operations, writes
+from rankviz.api.workspace import Cache, Operations, Part, writes
 from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
 from rankviz.core.runs.record import RunState
@@ -26,7 +26,6 @@ from rankviz.core.runs.request import (
 )
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
-from rankviz.settings import paid_limits
 from rankviz.store import durable
 from rankviz.store.ownership import ANYWHERE, WantedEngine
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import SweepTime
     from rankviz.jobs import Engine
+    from rankviz.shared.quota import Quota
 
 MOST_TIMES = 5000
 """Number of sweeps whose estimated time is cached."""
@@ -56,12 +56,14 @@ NOT_THE_PAYER = "The jobs of this sweep are paid by its owner, who alone can sta
 
 
 class Starts(Operations):
-    """Plans, starts and continues sweeps.
+    """Part of Runs that plans, starts and continues sweeps.
 
     A sweep continues with its failed and cancelled runs (`resume`) or with one more run (`add`), on its own engine or
     on another. Arguments that are left empty (engine, machine, spending limit) keep the sweep's values. The spending
     limit covers all jobs of the sweep, also earlier ones.
     """
+
+    quota: Quota = Part("shared.quota.Quota", "_api")
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -73,7 +75,7 @@ class Starts(Operations):
         """Return memory and time of a sweep on this machine before its start."""
         check_setting_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         runs = self.planned(request)
-        self._api.quota.check_base_size(request.base)
+        self.quota.check_base_size(request.base)
         check_run_settings(runs, self._workspace.limits)
         if request.exact_match_examples:
             self._api.data.measure(request.data).require_prompts()
@@ -168,6 +170,8 @@ class Starts(Operations):
     def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
+        from rankviz.settings import paid_limits
+
         is_paid = not self._usable(there).is_limited
         limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
         check_setting_limits(
@@ -176,12 +180,14 @@ class Starts(Operations):
         request.validate()
         self._workspace.references.base(request.base)
         if not is_paid:
-            self._api.quota.check_base_size(request.base)  # first: no other setting would help
+            self.quota.check_base_size(request.base)  # first: no other setting would help
         self.check_runs_can_start(self.planned(request), there)
 
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
         """Check that runs could start at a destination; a RankVizError says what to change. The runs may be resumed,
         added or imported, so they need not have the same settings."""
+        from rankviz.settings import paid_limits
+
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
@@ -194,7 +200,7 @@ class Starts(Operations):
             run = some[0]
             references.base(run.base)
             if engine.is_limited:
-                self._api.quota.check_base_size(run.base)
+                self.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
             data = self._api.data.measure(run.data)
@@ -241,7 +247,7 @@ class Starts(Operations):
         copied = file.stat().st_size if file and not durable.is_intact_copy(store.copy_path(file, owner.id)) else 0
         with (
             self._workspace.start_line.turn(),
-            self._api.quota.check_visitor_limits(new=len(runs), runs=runs),
+            self.quota.check_visitor_limits(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
             file = references.data(request.data).path  # an upload may have gone meanwhile
@@ -278,7 +284,7 @@ class Starts(Operations):
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
         with (
             self._workspace.start_line.turn(),
-            self._api.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id),
+            self.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id),
         ):
             queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
             if not queued:
@@ -296,7 +302,7 @@ class Starts(Operations):
         there, request = self._there(sweep_id), self.added_request(sweep_id, r)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, [request], there).offer)
         store, first = self._workspace.store, self._own_sweep(sweep_id).runs[0]
-        check_visitor_limits = self._api.quota.check_visitor_limits(new=1, runs=[request], sweep_id=sweep_id, adds=True)
+        check_visitor_limits = self.quota.check_visitor_limits(new=1, runs=[request], sweep_id=sweep_id, adds=True)
         with self._workspace.start_line.turn(), check_visitor_limits:
             file = self._workspace.references.data(request.data).path
             store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)

@@ -73,9 +73,10 @@ def _checkpoints(assets: Path) -> tuple[Mapping[str, str], Mapping[str, UnslothC
 def with_image_processor(assets: Path, model: ModelSpec) -> ModelSpec:
     """Return a whole model with the rule of its image processor, by model_type and size of its tower's patches; other
     models, and those of families without a rule, unchanged."""
-    if model.tower != "whole model":
+    vision = [each for each in model.layers if each.part == "vision"]
+    if model.tower != "whole model" or not vision:
         return model
-    patch = next((each.kernel[-1] for each in model.layers if each.part == "vision" and each.kernel), None)
+    patch = next((each.kernel[-1] for each in vision if each.kernel), None)
     rows = (row for row in read_rows(assets / IMAGE_PROCESSORS, "processors") if model.model_type in row["model_types"])
     rule = next((row for row in rows if row.get("tower_patch") in (None, patch)), None)
     return replace(model, image_processor=rule)

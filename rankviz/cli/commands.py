@@ -1,5 +1,6 @@
 """The table of all commands, from which the Typer app is made, and `rankviz serve`."""
 
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -7,17 +8,21 @@ from typing import Annotated
 
 import typer
 
+from rankviz import __version__
 from rankviz.cli.shared import fail
+from rankviz.paths import ASSETS
 from rankviz.visitor import NOBODY, acting_as
 
 COMMANDS = {
     "models": "estimates",
+    "gpus": "estimates",
     "estimate": "estimates",
     "fit": "estimates",
     "advise": "studies",
     "forecast": "studies",
     "validate": "measured",
     "probe": "measured",
+    "serving": "estimates",
     "export": "estimates",
     "sweep": "runs",
     "verdict": "measured",
@@ -25,19 +30,32 @@ COMMANDS = {
     "resize": "measured",
     "doctor": "measured",
     "serve": "commands",
+    "skill": "commands",
     "runs": "runs",
     "evidence": "studies",
 }
 """Module of each command or group of commands; the command has the same name in its module."""
 
 
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"rankviz {__version__}")
+        raise typer.Exit
+
+
 def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """Return a Typer app with these commands. Only the modules of these commands are imported, which keeps `estimate`
     fast."""
     made = typer.Typer(
-        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+        invoke_without_command=True,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    made.callback(help="What a LoRA rank costs, and what it buys.")(lambda: None)
+    made.callback(help="What a LoRA rank costs, and what it buys.")(_top)
     for name in names:
         command = getattr(import_module(f"rankviz.cli.{COMMANDS[name]}"), name)
         if isinstance(command, typer.Typer):
@@ -52,19 +70,24 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
 ) -> None:
     """Start the web page."""
-    import os
-
     os.environ["GRADIO_SERVER_NAME"] = host
     os.environ["GRADIO_SERVER_PORT"] = str(port)
     with acting_as(NOBODY):  # each request says who asks
         import_module("rankviz.ui.serve").serve()
 
 
+def skill() -> None:
+    """Print SKILL.md: when an agent should call RankViz, with which command or tool, and how to read the answers."""
+    print((ASSETS / "SKILL.md").read_text(encoding="utf-8"), end="")
+
+
 def run() -> None:
     """Run the command that this process's arguments name."""
-    names = [name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS
+    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")  # that a shell is to complete
+    first = (line.split() if line else sys.argv)[1:2]
+    names = () if first == ["--version"] else [name for name in first if name in COMMANDS] or COMMANDS
     try:
-        app(names)(standalone_mode=False)
+        app(names)(prog_name="rankviz", standalone_mode=False)
     except typer.exceptions.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)

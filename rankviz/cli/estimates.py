@@ -1,7 +1,8 @@
-"""The commands `models`, `estimate`, `fit` and `export`."""
+"""The commands `models`, `estimate`, `fit`, `serving` and `export`."""
 
 import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,8 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.estimates import MEMORY, estimate_json, gpu_json
+from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -25,24 +27,33 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.lora.notes import experts_at
+from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import GRPO
+from rankviz.options import EVERY, GRPO, OPTIONS, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
     from rankviz.core.fit import Change, FittingCard, Knob, Method
 
 
-def models(as_json: Json = False) -> None:
-    """List the base models of the catalogue."""
-    rows = Api().models.all()
+def models(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Parts of a name, family or licence; all must occur.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List at most so many models.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search the base models of the catalogue, or list all of them."""
+    api = Api()
+    found = api.models.search(" ".join(words or ()))
+    rows = found[:limit]
+    rest = rest_in_words(len(found), len(found) - len(rows))
     if as_json:
+        print_notes(filter(None, [rest]))
         return print_json([asdict(row) for row in rows])
-    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in rows if r.id.endswith(WHOLE)}
+    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
         {
             "Model": row.id,
@@ -53,7 +64,27 @@ def models(as_json: Json = False) -> None:
         }
         for row in rows
     ]
-    table(units.counted(len(rows), "model"), cells)
+    table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
+
+
+def gpus(as_json: Json = False) -> None:
+    """List the GPUs that --gpu takes, with memory, speed and dated prices."""
+    rows = Api().workspace.gpus
+    if as_json:
+        return print_json([gpu_json(row) for row in rows])
+    cells = [
+        {
+            "GPU": row.id,
+            "Name": row.name,
+            "Memory": units.file_size(row.memory_bytes),
+            "Usable": units.memory_size(row.usable_bytes) if row.usable_bytes else NOT_KNOWN,
+            "bf16": "yes" if row.supports_bf16 else "no",
+            "$ per hour": f"{row.price.usd_per_hour:.2f}" if row.price else NOT_KNOWN,
+            "Price source": f"{row.price.provider}, {row.price.checked}" if row.price else "",
+        }
+        for row in rows
+    ]
+    table(units.counted(len(rows), "GPU"), cells, texts=2, notes=[f"Without --gpu: {OPTIONS['gpu'].default}."])
 
 
 @asks(*GRPO)
@@ -68,36 +99,18 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
 
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
+    assumed = "" if answer.on_mac else assumed  # no time is estimated
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
-    model, gpu, ranks = answer.estimate.model, answer.estimate.gpu, answer.estimate.ranks
-    number = f"{question.training.gpus} x " if question.training.gpus > 1 else ""
+    ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
-        f"{model.id}: {model.total_parameters:,} parameters" + (f", on {number}{gpu.name}" if gpu else ""),
-        [_row(rank, answer) for rank in ranks],
+        answer.title,
+        map(answer.texts, ranks),
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
-
-
-def _row(rank: RankEstimate, answer: EstimateAnswer) -> dict[str, str]:
-    memory = rank.memory
-    return {
-        "r": str(rank.r),
-        "alpha": f"{rank.lora_alpha:g}",
-        "Trainable": f"{rank.adapter_parameters:,}",
-        "Share": f"{100 * answer.share(rank):.3f} %",
-        "File": units.file_size(rank.adapter_bytes),
-        "Memory (nvidia-smi)": memory_span(memory),
-        "Time": time_span(rank.duration and rank.duration.total),
-        "Cost": money_span(rank.usd),
-        "Generation per step": time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
-        "Fit": FIT_WORDS[rank.fit] if rank.fit else "no GPU chosen",
-        "Experts": experts_at(answer.estimate.plan, rank.r) or "",
-        "While loading": memory_span(memory.loading_band) if memory.fuller_while_loading else "",
-    }
 
 
 LIMITED = {"r": "Rank", "batch": "Batch", "max_length": "Max length", "max_completion_length": "Completion length"}
@@ -118,7 +131,8 @@ def fit(
     question, assumed = question_in(options, "fit").with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     setting = decisions.setting
-    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
+    on_mac = setting.gpu is not None and setting.gpu.is_mac
+    notes = [*filter(None, [not on_mac and assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name, number = f"{setting.model.id}, r = {setting.r}", ""
@@ -140,13 +154,17 @@ def fit(
         if memory.fuller_while_loading:
             notes.append(f"While the base is loaded it takes {units.memory_size(memory.while_loading)}.")
         table(f"{name}: {fits}", rows)
-    here = [_several_knob(card) for card in decisions.several if setting.gpu and card.gpu_id == setting.gpu.id]
+    here = [
+        {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
+        for card in decisions.several
+        if setting.gpu and card.gpu_id == setting.gpu.id
+    ]
     table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
-    methods, notes = map(_method_row, decisions.methods), [decisions.sentence, *notes, RULE]
+    methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
     table(f"{name}: three training methods", methods, notes=notes)
 
 
@@ -168,10 +186,6 @@ def _flags(change: "Change") -> str:
     return " ".join(
         flag if value is True else f"{flag} {value}" for flag, value in spelled.values() if value is not False
     )
-
-
-def _several_knob(card: "FittingCard") -> dict[str, str]:
-    return {"Change": card.label, "Option": _flags(card.change), "Fit": FIT_WORDS[card.fit]}
 
 
 def _knob_row(knob: "Knob") -> dict[str, str]:
@@ -196,12 +210,12 @@ def _gpu_row(card: "FittingCard") -> dict[str, str]:
     }
 
 
-def _method_row(method: "Method") -> dict[str, str]:
+def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
     return {
         "Method": method.label,
         "Precision": method.precision,
         "Trained": f"{method.trained_parameters:,}",
-        "Memory (nvidia-smi)": memory_span(method.device_bytes),
+        memory_label: memory_span(method.device_bytes),
         "Time": time_span(method.seconds),
         "Cost": money_span(method.usd),
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
@@ -209,15 +223,29 @@ def _method_row(method: "Method") -> dict[str, str]:
     }
 
 
-@asks("learning_rate", *GRPO)
+@asks(*SERVER)
+def serving(as_json: Json = False, **options: Any) -> None:
+    """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
+    from rankviz.core.serving import points, rows
+
+    question = question_in(options, "serving")
+    answer = Api().estimates.serving(question, question.ranks[0], **{name: options[name] for name in SERVER})
+    if as_json:
+        return print_json(answer)
+    shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
+    table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
+    names = ("Setting", "Measured", "r", "Time", "Source")
+    measured = (dict(zip(names, each, strict=True)) for each in points(answer))
+    table("Published slow-down by an unmerged adapter", measured, texts=2)
+
+
+@asks("learning_rate", "loraplus_lr_ratio", *GRPO)
 def export(
     format_name: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
-            "adapter-config, axolotl or llamafactory. By default the notebook for a file that ends in .ipynb, else the "
-            "script.",
+            help=f"{EVERY['format'].help} By default the notebook for a file that ends in .ipynb, else the script.",
         ),
     ] = None,
     use_case: Annotated[
@@ -235,7 +263,8 @@ def export(
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     goal = Goal(use_case=use_case) if use_case else None
-    written = Api().advice.export(question, question.ranks[0], format_name, options["learning_rate"], goal)
+    rates = options["learning_rate"], goal, options["loraplus_lr_ratio"]
+    written = Api().advice.export(question, question.ranks[0], format_name, *rates)
     if output is None:
         print(written.text, end="")
     else:

@@ -11,7 +11,6 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import (
-    ADAPTER,
     MODEL_HELP,
     Force,
     Json,
@@ -28,7 +27,7 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.lora.config import lora_alpha
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, OPTIONS, TRAIN_OPTIONS, Option, lora_of, takes, training_of
+from rankviz.options import ADAPTER, EVERY, OPTIONS, TRAIN_OPTIONS, Option, lora_of, takes, training_of
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 

@@ -11,9 +11,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import CostJSON
 from rankviz.cli.shared import (
-    ADAPTER,
     Force,
     Ids,
     Json,
@@ -29,7 +27,6 @@ from rankviz.cli.shared import (
     table,
     write_plot,
 )
-from rankviz.cli.studies import print_bent
 from rankviz.core.from_json import as_answer
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.fast_curve import fast_curves
@@ -38,7 +35,7 @@ from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
-from rankviz.options import TRAIN_OPTIONS, takes
+from rankviz.options import ADAPTER, TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep
 from rankviz.publish import KINDS, Destination, Token
 
@@ -63,8 +60,8 @@ def watch(api: Api, sweep_id: str) -> None:
     task = bar.add_task("all runs", total=None)
     try:
         with Live(bar, console=console) as display:
-            for sweep in api.progress.follow(sweep_id):
-                progress = api.progress.of_sweep(sweep)
+            for sweep in api.runs.follow(sweep_id):
+                progress = api.runs.progress(sweep)
                 bar.update(task, total=None if progress.share is None else 1.0, completed=progress.share or 0.0)
                 lines = [progress.sentence, *map(training, sweep.runs), *standing(api, sweep)]
                 display.update(Group(bar, *map(Text, filter(None, lines))), refresh=True)
@@ -74,7 +71,7 @@ def watch(api: Api, sweep_id: str) -> None:
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """Return sentences on a sweep: its cost so far, a cancelled job that still costs money, and why the sweep waits."""
-    words = api.engines.spent(sweep).sentence, api.engines.still_costs(sweep), api.progress.why_sweep_waits(sweep)
+    words = api.engines.spent(sweep).sentence, api.engines.still_costs(sweep), api.runs.why_sweep_waits(sweep)
     return [*filter(None, words)]
 
 
@@ -90,12 +87,13 @@ def training(run: "RunRecord") -> str:
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     """Return the JSON of `rankviz sweep --json`: runs, fast curves, forecast and decision (None while fewer than two
     ranks have finished), the better of two learning rates of a rank, the decision by each score, and cost."""
+    from rankviz.api.engines import CostJSON
     from rankviz.core.forecast.decision import decision_json
     from rankviz.core.forecast.quick_look import bent_json
 
     sweep = api.runs.sweep(sweep_id)
     waits, decision, rate = (
-        api.progress.why_each_waits(sweep),
+        api.runs.why_each_waits(sweep),
         api.verdicts.decide(sweep_id),
         api.verdicts.rate_look(sweep_id),
     )
@@ -111,12 +109,13 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
         "rate": rate and {"r": rate.r, "best": rate.best, "differs": rate.differs, "sentences": list(rate.sentences)},
         "scores": {key: {"r": each.pick, "sentences": list(each.sentences)} for key, each in scores.items() if each},
         "cost": as_answer(CostJSON, api.engines.spent(sweep)),
-        "waits": api.progress.why_sweep_waits(sweep) or None,
+        "waits": api.runs.why_sweep_waits(sweep) or None,
     }
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
     """Print a sweep's runs, fast curves and forecast as tables, and errors, cost, decisions and verdicts as text."""
+    from rankviz.cli.studies import print_bent
     from rankviz.verdict import sentences
 
     sweep = api.runs.sweep(sweep_id)
@@ -233,8 +232,8 @@ def sweep(
     api, mode = Api(), "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
     there = api.engines.destination(options["engine"] or "", options["flavor"] or "", options["spend"])
     request = make_sweep({**options, "data": data, "mode": mode, "repeat": not no_repeat})
-    print_notes(api.starts.plan(request, there).sentences)
-    sweep_id = api.starts.start(request, there)
+    print_notes(api.runs.plan(request, there).sentences)
+    sweep_id = api.runs.start(request, there)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     trained = api.runs.sweep(sweep_id)
@@ -304,7 +303,7 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     run, row = api.runs.get(run_id), api.runs.row(run_id)
     if as_json:
-        return print_json(row | {"waits": api.progress.why_waits(run) or None})
+        return print_json(row | {"waits": api.runs.why_waits(run) or None})
     print(f"Run {run_id}\n")
     grid([name, value] for name, value in facts(api, run, row).items() if value)
     for answer in run.answers:
@@ -317,7 +316,7 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
 
 def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
     """Return a run's place, cost, settings, measurements and estimate by name; empty text where unknown."""
-    estimate, done, request = api.starts.expected_run(run), run.completed, run.request
+    estimate, done, request = api.runs.expected_run(run), run.completed, run.request
 
     def both(metric: Metric) -> str:
         return ", ".join(_value(each, metric) or units.NOT_KNOWN for each in (run.loss_before, run.loss_after))
@@ -334,7 +333,7 @@ def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
         "Sweep": request.sweep_id,
         "State": str(run.state),
         "Place": api.engines.place_in_words(run),
-        "Waits": api.progress.why_waits(run),
+        "Waits": api.runs.why_waits(run),
         "Machine time so far": device_time([run], time.time()).in_words,
         "Error": run.error,
         "Base model": request.base,
@@ -368,8 +367,8 @@ def runs_add(
 ) -> None:
     """Add one run at another rank to a sweep, or a repeat of a rank, with the same base, data and settings."""
     api = Api()
-    print_notes(api.starts.plan_added(sweep_id, r).sentences)
-    print(api.starts.add(sweep_id, r))
+    print_notes(api.runs.plan_added(sweep_id, r).sentences)
+    print(api.runs.add(sweep_id, r))
     watch(api, sweep_id)
 
 
@@ -391,8 +390,8 @@ def runs_resume(
 ) -> None:
     """Run the failed and cancelled runs of a sweep again, on its engine or another; completed runs stay."""
     api = Api()
-    print_notes(api.starts.plan_resume(sweep_id, engine, flavor, spend).sentences)
-    api.starts.resume(sweep_id, engine, flavor, spend)
+    print_notes(api.runs.plan_resume(sweep_id, engine, flavor, spend).sentences)
+    api.runs.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
 
 

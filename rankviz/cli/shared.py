@@ -12,9 +12,8 @@ from typer import Argument
 from typer import Option as Flag
 
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.config import FLAGS
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, IMAGES, OPTIONS, SEVERAL, Option, data_of, question_of, takes
+from rankviz.options import EVERY, MORE, OPTIONS, SETUP, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -23,36 +22,43 @@ Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
 
-ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
-QUESTION = (
-    *("model", "ranks", "alpha", *ADAPTER, "modules_to_save", "moe", "precision", "framework", "batch"),
-    *("accumulation", "max_length", "optim", "checkpointing", "loss_path", "gpu", *SEVERAL, "tokens", "steps"),
-    *("examples", "example_tokens", "longest_tokens", "epochs", "data", *IMAGES, "usd_per_hour"),
-)
 _CHANGED = (
     replace(OPTIONS["model"], help=MODEL_HELP),
-    replace(OPTIONS["gpu"], default=None),
-    replace(OPTIONS["checkpointing"], default="auto", help="unsloth, hf, none, or auto: the framework's own."),
     Option("data", Path | None, None, _DATA_HELP),
 )
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
+def offered(option: Option) -> Sequence[str]:
+    """Return the values that a shell may complete for an option."""
+    if option.name not in ("model", "gpu"):
+        return option.choices
+    from rankviz.api import Api
+
+    api = Api()
+    return [row.id for row in (api.models.all() if option.name == "model" else api.workspace.gpus)]
+
+
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
+    offers = option.choices or option.name in ("model", "gpu")
+    more = {
+        "help": option.description,
+        "autocompletion": (lambda: offered(option)) if offers else None,
+    }
     if option.name in ("model", "adapter"):
-        kind, default = Annotated[str, Argument(help=option.description)], Parameter.empty
+        kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:
         flags = option.flags or (("--" + option.name.replace("_", "-"),) if option.kind is bool else ())
         kind = {str | float: str, str | float | None: str | None}.get(option.kind, option.kind)
-        kind, default = Annotated[kind, Flag(*flags, help=option.description)], option.default
+        kind, default = Annotated[kind, Flag(*flags, **more)], option.default
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def asks(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of a question to a command, as **options. more: names of other
     options."""
-    return takes(*QUESTION, *more, table=_TABLE, make=as_flag)
+    return takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, "data", *more, table=_TABLE, make=as_flag)
 
 
 def question_in(options: Mapping[str, Any], command: str = "") -> Question:

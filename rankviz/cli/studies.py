@@ -8,7 +8,6 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.advice import advice_json
 from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.shared import MODEL_HELP, Json, as_flag, asks, fail, print_json, question_in, table
 from rankviz.core.advice.use_case import Goal
@@ -35,6 +34,7 @@ def advise(
 
     The use case decides, so the model need not be one that can be read; costs need one.
     """
+    from rankviz.api.advice import advice_json
     from rankviz.core.advice import words
     from rankviz.core.fit import fit_in_words
 

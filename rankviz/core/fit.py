@@ -17,9 +17,10 @@ from rankviz.core.cost.question import Question, plan_on, validate_price
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.images import seen_by
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Range, brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -37,7 +38,7 @@ TRAINING = {
     "optim": "optim",
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
-    **{name: name for name in ("gpus", "strategy", "offload")},
+    **{name: name for name in ("gpus", "strategy", "offload", "image_size")},
 }
 """Field of TrainingSetup by the name of its option."""
 GRPO = {each.name for each in fields(Grpo)}
@@ -79,7 +80,9 @@ class Setting:
             return None
         steps = tokens / setup.tokens_per_step
         if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.epochs * setup.data.examples / setup.examples_per_step
+            steps = setup.data.num_train_epochs * setup.data.examples / setup.examples_per_step
+        elif setup.images is not None and setup.max_steps is not None:  # smaller images leave the examples as many
+            steps = setup.max_steps
         return duration.load.expected + duration.step.expected * steps
 
     def with_change(self, change: Change) -> "Setting":
@@ -135,6 +138,7 @@ LABELS = {
     "adamw_torch": "AdamW with full states (adamw_torch)",
 }
 """Label of each value of an option."""
+MLX_LABELS = LABELS | {"nf4-dq": "4-bit base", "hf": "checkpointing (grad_checkpoint)"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,24 +223,31 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length // 2 > training.image_tokens and not grpo:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
+    if training.images is not None and start.model.image_processor["rule"] in ("multiple", "ratio", "rows", "canvas"):
+        image = seen_by(start.model, training.image_size, unsloth=training.framework == "unsloth")
+        half = f"{max(1, image.width // 2)}x{max(1, image.height // 2)}"
+        yield f"images of {half} pixels", {"image_size": half}, False
     if accum % 2 == 0:
         yield _batch(2 * batch, accum // 2)
     if batch % 2 == 0:
         yield _batch(batch // 2, 2 * accum)
+    mlx = training.framework == "mlx"  # without other optimizers and losses
+    labels = MLX_LABELS if mlx else LABELS
     other = "adamw_8bit" if training.optim in ("adamw_torch", "sgd") else "adamw_torch"
-    yield LABELS[other], {"optim": other}, training.optim != "sgd"
+    if not mlx:
+        yield labels[other], {"optim": other}, training.optim != "sgd"
     own, now = training.framework == "unsloth", training.gradient_checkpointing
     now = "hf" if now == "unsloth" and not own else now  # as which it counts outside Unsloth
     for kind in ("unsloth", "hf", "none") if own else ("hf", "none"):
         if kind != now:
-            yield LABELS[kind], {"checkpointing": kind}, True
-    if training.loss_path != "fused":
+            yield labels[kind], {"checkpointing": kind}, True
+    if training.loss_path != "fused" and not mlx:
         yield "fused loss", {"loss_path": "fused"}, True
     if not own and start.answer.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
     if precision:
-        yield LABELS[precision], {"precision": precision}, False
+        yield labels[precision], {"precision": precision}, False
 
 
 def _batch(batch: int, accum: int) -> Labelled:
@@ -294,7 +305,7 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     if training.data is not None:  # every example as long as max_length, whatever the data
         question = replace(start.question, training=replace(training, data=None))
         full_rows = setting(start.model, question, start.gpu, start.assumptions)
-    batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
+    batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.longest)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
     of_length = ("max_length", lengths)
     if training.grpo:
@@ -580,6 +591,8 @@ def _lowers_most(known: Sequence[Knob]) -> Knob | None:
 class FitAnswer:
     """All decisions about one setting."""
 
+    __repr__ = brief
+
     setting: Setting
     limits: tuple[Limit, ...]
     """Largest rank, batch and length that fit; empty without a GPU."""
@@ -608,6 +621,8 @@ class FitAnswer:
         cheapest = self.cheapest
         total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
+        if self.setting.question.training.framework == "mlx":
+            elsewhere = f"the smallest Mac that fits is the {cheapest.gpu}" if cheapest else ""
         if self.setting.gpu is None:
             return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
         return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
@@ -621,12 +636,14 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: The table's. prices: The user's, by GPU id, USD/hour."""
+    """Return all decisions for a question with one rank. gpus: The table's; of a Mac its Macs, else its
+    cards are compared. prices: The user's, by GPU id, USD/hour."""
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
+    gpus = [each for each in gpus if each.is_mac == (gpu is not None and gpu.is_mac)]
     known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
     return FitAnswer(
         setting=start,

@@ -195,9 +195,11 @@ _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {NoneType: 
 
 
 @functools.cache
-def shape(kind: type) -> Any:
-    """Return a TypedDict, named with "JSON" appended, for a dataclass or NamedTuple and all types nested in it."""
-    made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
+def shape(kind: type, *names: str) -> Any:
+    """Return a TypedDict, named with "JSON" appended, for a dataclass or NamedTuple and all types nested in it. names:
+    Names of the fields that it has; without any all fields."""
+    hints = get_type_hints(kind)
+    made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hints[name]) for name in names or hints})
     made.__doc__ = kind.__doc__
     return made
 
@@ -217,14 +219,9 @@ def _in_json(hint: Any) -> Any:
 
 def as_answer(kind: type, row: Any, **others: Any) -> Any:
     """Return a JSON object with the keys of a TypedDict, from attributes of `row` or from `others`. Dataclasses and
-    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists. Keys that
-    are NotRequired are left out where they are None."""
-    optional, values = getattr(kind, "__optional_keys__", ()), {}
-    for name in kind.__annotations__:
-        value = others[name] if name in others else getattr(row, name)
-        if value is not None or name not in optional:
-            values[name] = _plain(name, value)
-    return values
+    NamedTuples become objects, a Range with whole numbers if the key ends in "_bytes"; tuples become lists."""
+    names = kind.__annotations__
+    return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
 
 
 def _plain(name: str, value: Any) -> Any:

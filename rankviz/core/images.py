@@ -56,9 +56,9 @@ def sides_of(size: object) -> tuple[int, int]:
     return width, height
 
 
-def seen_by(model: ModelSpec, size: str, *, unsloth: bool) -> Seen:
+def seen_by(model: ModelSpec, size: str | None, *, unsloth: bool) -> Seen:
     """Return an image of this size as the model gets it; raise InvalidSettingError for a model that sees none, or that
-    refuses this size. size: Width x height in pixels; ASSUMED_SIZE where empty. unsloth: True shrinks the image as
+    refuses this size. size: Width x height in pixels; without one, ASSUMED_SIZE. unsloth: True shrinks the image as
     UnslothVisionDataCollator does by default (unsloth_zoo/vision_utils.py, _resize_images_inplace): to the width of the
     tower's image_size, or 512. Left out: images inside messages are rounded to whole patches before that."""
     rule, (width, height) = model.image_processor, sides_of(size or ASSUMED_SIZE)

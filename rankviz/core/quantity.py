@@ -1,11 +1,25 @@
 """Ranges of figures that are not known exactly (low, expected, high), and notes by level."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass, fields
+from typing import Any
 
 ROUNDING = 1e-9
 """Relative difference up to which ends in the wrong order count as rounding and are swapped."""
+BRIEF = 80
+"""Most characters of a field in a brief repr."""
+
+
+def brief(answer: Any) -> str:
+    """Return a repr of a dataclass that fits a screen: of long fields only the type or the number of items."""
+    texts = []
+    for each in fields(answer):
+        text = repr(value := getattr(answer, each.name))
+        if len(text) > BRIEF:
+            text = f"<{len(value)} items>" if isinstance(value, Sized) else f"{type(value).__name__}(…)"
+        texts.append(f"{each.name}={text}")
+    return f"{type(answer).__name__}({', '.join(texts)})"
 
 
 _set = object.__setattr__

@@ -12,6 +12,7 @@ from math import exp, floor, fsum, isclose, log, sqrt
 from typing import NamedTuple, TypedDict, TypeVar
 
 from rankviz.core.from_json import as_answer
+from rankviz.core.quantity import brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
@@ -85,6 +86,8 @@ class LayerSpectrum:
 class Spectrum:
     """Singular values of a whole adapter. r: Highest rank of any module. training_steps: Optimizer steps of its
     training; None where no run of RankViz trained it."""
+
+    __repr__ = brief
 
     name: str
     r: int

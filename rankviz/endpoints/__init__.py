@@ -12,6 +12,25 @@ from rankviz.api import Api
 from rankviz.endpoints import planning, runs
 from rankviz.endpoints.gate import checked
 
+READS = {"readOnlyHint": True, "openWorldHint": False}
+LOOKS_UP = {"readOnlyHint": True, "openWorldHint": True}
+"""Of tools that may ask the Hugging Face Hub for a model or an adapter."""
+ADDS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+SHARES = ADDS | {"openWorldHint": True}
+ENDS = ADDS | {"destructiveHint": True}
+COSTS = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
+"""Of tools that start trainings, which take a machine's time and may cost money."""
+TOOLS = {
+    **{name: ("model", LOOKS_UP) for name in ("estimate", "fit", "serving", "export", "studies")},
+    **{name: ("", LOOKS_UP) for name in ("advise", "forecast")},
+    **{name: ("", READS) for name in ("models", "gpus", "runs")},
+    **{"verdict": ("sweep_id", READS), "status": ("sweep_id", READS), "run": ("run_id", READS)},
+    **{"spectrum": ("adapter", LOOKS_UP), "resize": ("adapter", SHARES), "export_runs": ("ids", ADDS)},
+    **{"start_sweep": ("", COSTS), "resume": ("sweep_id", COSTS), "share": ("id", SHARES)},
+    **{"cancel": ("id", ENDS), "delete": ("id", ENDS), "delete_uploads": ("", ENDS)},
+}
+"""By endpoint: the argument that a call must give, empty for none, and MCP's annotations of the tool."""
+
 
 def publish(api: Api) -> None:
     """Register all endpoints, without limits on concurrent calls: the operations limit what is heavy."""

@@ -11,12 +11,13 @@ from itertools import islice
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypedDict, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypedDict, TypeVar, Union, get_args, get_origin
 
 import gradio as gr
 
-from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, plain_text, shown, whole
+from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, one_of, plain_text, shown, whole
 from rankviz.errors import InvalidSettingError
+from rankviz.options import described
 
 Entry = TypeVar("Entry")
 
@@ -89,7 +90,9 @@ def require(value: object, kind: Any, name: str) -> None:
         few(value, name, MAX_LIST)
     if isinstance(value, dict):
         few(list(value), name, MAX_KEYS)
-    options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
+    options = [str if get_origin(option) is Literal else option for option in options]
     if not any(_is(value, option) for option in options):
         words = " or ".join(WORDS[option] for option in options)
         raise InvalidSettingError(f"{name} must be {words} (got {_SHORT.repr(value)}).")
@@ -98,6 +101,17 @@ def require(value: object, kind: Any, name: str) -> None:
             plain_text(each, name, MAX_ARGUMENT)
         elif is_number(each) and not abs(each) <= MAX_NUMBER:
             raise InvalidSettingError(f"{name} must be finite and at most 10^18.")
+    if choices and value is not None:
+        one_of(value, name, choices)
+
+
+def describe(endpoint: Mapping[str, Any], operation: Callable[..., Any]) -> None:
+    """Add meaning and default of each argument to Gradio's description of an endpoint, from which OpenAPI and MCP take
+    it."""
+    _, meanings = described(operation)
+    for each in endpoint["parameters"]:
+        default = {} if each["parameter_default"] in (None, "") else {"default": each["parameter_default"]}
+        each["type"] = {**each["type"], "description": meanings[each["parameter_name"]], **default}
 
 
 def _is(value: object, kind: Any) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
-from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
+from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json, gpu_json
+from rankviz.api.models import rest_in_words
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.fit import FitJSON
@@ -15,24 +16,33 @@ from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
+from rankviz.core.serving import ServingJSON
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import DATA, EVERY, GRPO, IMAGES, OPTIONS, SETUP, SEVERAL, UNSLOTH, Option, question_of, takes
+from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SERVER, SETUP, UNSLOTH, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
-MORE = (*UNSLOTH, *DATA, *IMAGES, "text_only", "expert_rank", *GRPO)
-METRIC = Option("metric", str, "loss", "loss, token_accuracy or exact_match.")
+METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
+GOAL = replace(EVERY["use_case"], kind=str | None, default=None)
 ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
-ModelJSON = shape(ModelRow)
+PointJSON = shape(QualityPoint, "rank", "value", "standard_error", "learning_rate", "trainable_parameters")
 
 
 class ForecastAnswerJSON(ForecastJSON):
     """Quality by rank from published studies. `bent` is the forecast from the requested sweep's own runs."""
 
     bent: BentForecastJSON | None
+
+
+class ModelsJSON(TypedDict):
+    """Models of the catalogue; `more` counts those after the listed ones, and `in_words` says so."""
+
+    models: list[shape(ModelRow)]
+    more: int
+    in_words: str
 
 
 class TextFileJSON(TypedDict):
@@ -54,16 +64,6 @@ class VerdictAnswerJSON(VerdictJSON):
 
     sweep_id: str
     in_words: list[str]
-
-
-class PointJSON(TypedDict):
-    """One value of a study. The standard error is null where the study has one run or gives no error."""
-
-    rank: int
-    value: float
-    standard_error: float | None
-    learning_rate: float | None
-    trainable_parameters: int | None
 
 
 class LineJSON(TypedDict):
@@ -111,64 +111,101 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints. A missing model is an empty text by default, so that the answer is RankViz's error in
     words: for a missing argument, Gradio's has none."""
 
-    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, *SEVERAL)
+    @takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, *GRPO, table=EVERY)
     def estimate(**options: Any) -> EstimateAnswerJSON:
-        """Exact adapter numbers, and ranges for memory, time and money."""
+        """Estimate LoRA or QLoRA fine-tuning at one or more ranks: exact trainable parameters and adapter file,
+        and ranges for GPU memory (VRAM), training time and cost. Each rank has its fit on the GPU."""
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
 
-    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, *SEVERAL, table=EVERY)
+    @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, *GRPO, table=EVERY)
     def fit(**options: Any) -> FitJSON:
-        """Settings that fit, effects of changes, the smallest change that fits, and the cheapest GPUs that fit."""
+        """Decide what fits a GPU: the largest rank, batch size and length that fit, what each change of a setting
+        saves, the smallest change that makes it fit, the cheapest GPUs that fit, and QLoRA, LoRA and full fine-tuning
+        compared."""
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(fit_json(api.estimates.fit(question, options["r"], options["prices"])), assumed)
 
     @takes(
+        *(
+            "model",
+            "r",
+            "targets",
+            "alpha",
+            "gpu",
+            *SERVER,
+            "precision",
+            "framework",
+            "rslora",
+            "dora",
+            "modules_to_save",
+        ),
+        *("moe", *UNSLOTH, "text_only", "expert_rank"),
+        table=EVERY,
+    )
+    def serving(**options: Any) -> ServingJSON:
+        """What serving an adapter costs: vLLM's slots and refusals, adapters that fit, merged model, GGUF file."""
+        load = {name: options[name] for name in SERVER}
+        return api.estimates.serving(question_of(options), options["r"], **load)
+
+    @takes(
         *("model", "use_case", "examples", "example_tokens", "forgetting", "targets"),
-        *(*SETUP, "longest_tokens", "epochs", "parameters", "expert_rank"),
+        *(*SETUP, "longest_tokens", "epochs", "parameters", "expert_rank", *MORE),
         table=ANY,
     )
     def advise(**options: Any) -> AdviceAnswerJSON:
-        """A recommended rank, alpha, learning rate and targets, with reasons, and costs if the model can be read."""
+        """Recommend a LoRA rank, alpha, learning rate and target modules for a use case and an amount of data, with
+        reasons, and costs if the model can be read."""
         question, _ = question_of(options).with_assumed_length()
         goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
         return advice_json(api.advice.advise(question, goal, options["parameters"]))
 
     @takes("model", "use_case", "metric", "base", "runs", "parameters", "method", table=ANY)
     def forecast(**options: Any) -> ForecastAnswerJSON:
-        """Forecast how far each rank falls short of r = 128 in published studies; with runs, a sweep's own forecast
-        too."""
+        """Forecast the quality that a low rank loses: how far each rank falls short of r = 128 in published studies, as
+        a band; with runs, a sweep's own forecast too."""
         asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters", "method")}
         answer, bent = api.studies.forecasts(**asked)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, *SEVERAL),
-        table=EVERY,
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case"),
+        *(*MORE, *GRPO, "loraplus_lr_ratio"),
+        table=EVERY | {"use_case": GOAL},
     )
-    def export(use_case: str | None = None, **options: Any) -> ExportJSON:
-        """A script, a notebook or a configuration file that trains with these settings elsewhere."""
-        goal = Goal(use_case=use_case) if use_case else None
+    def export(**options: Any) -> ExportJSON:
+        """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory, MLX
+        LM) that trains with these settings elsewhere."""
+        goal = Goal(use_case=options["use_case"]) if options["use_case"] else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.advice.export(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal, options["loraplus_lr_ratio"])
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
-    @takes("limit", "offset", table=EVERY)
-    def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
-        """The base models of the catalogue, with parameter counts from their real layers."""
-        return [asdict(row) for row in part(api.models.all(), limit, offset)]
+    @takes("limit", "offset", "words", table=EVERY)
+    def models(limit: int = 20, offset: int = 0, **options: Any) -> ModelsJSON:
+        """Search the base models of the catalogue by words, with parameter counts from their real layers."""
+        found = api.models.search(options["words"])
+        rows = part(found, limit, offset)
+        rest = max(0, len(found) - offset - len(rows))
+        return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(len(found), rest))
+
+    def gpus() -> list[GpuRowJSON]:
+        """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""
+        return [*map(gpu_json, api.workspace.gpus)]
 
     @takes("model", "use_case", "limit", "offset", table=ANY)
     def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
-        """Quality by rank in published studies, the nearest to a model and a use case first."""
+        """List published studies of quality by LoRA rank, the nearest to a model and a use case first, with learning
+        rates, sources and caveats."""
         near = api.studies.near(api.studies.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
 
     @takes("sweep_id", "tolerance", "metric", table=EVERY | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
-        """Ranks of a sweep that can be told apart, and the smallest rank that cannot be told from the best."""
+        """Judge the ranks of a trained sweep by its held-out results: which ranks are better or worse beyond noise, and
+        the smallest rank that cannot be told from the best."""
         answer = api.verdicts.of_sweep(sweep_id, options["tolerance"], options["metric"])
         if answer is None:
             why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
@@ -177,7 +214,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("adapter", "limit", "offset", table=EVERY)
     def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
-        """Ranks that a trained adapter really uses: the singular values of its updates, and what they say."""
+        """Read a trained adapter and say which rank it really uses, by the singular values of its updates."""
         part((), limit, offset)
         opened = api.adapters.spectrum(adapter)
         with api.adapters.looking(opened):
@@ -185,11 +222,11 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("adapter", "r", "energy", "dtype", table=EVERY)
     def resize(adapter: str = "", r: int | None = None, **options: Any) -> ResizedJSON:
-        """Truncate a trained adapter to a lower rank, as a file to download. Give a rank or an energy."""
+        """Shrink a trained adapter to a lower rank by truncation, as a file to download. Give a rank or an energy."""
         planned = api.adapters.plan_resize(adapter, r=r, **options)
         return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
 
-    return estimate, fit, advise, forecast, export, models, studies, verdict, spectrum, resize
+    return estimate, fit, serving, advise, forecast, export, models, gpus, studies, verdict, spectrum, resize
 
 
 def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:

@@ -11,13 +11,11 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+from rankviz.options import ADAPTER, TRAIN_OPTIONS, sweep_of, takes
 from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
 """Most training steps in the answer for a run; some runs have thousands."""
-
-
 PlaceJSON = shape(QueuePlace)
 
 
@@ -78,17 +76,17 @@ class SharedJSON(TypedDict):
 def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Return the progress of a sweep."""
     sweep = api.runs.sweep(sweep_id)
-    progress, waits = api.progress.of_sweep(sweep), api.progress.why_each_waits(sweep)
+    progress, waits = api.runs.progress(sweep), api.runs.why_each_waits(sweep)
     return as_answer(
         StatusJSON,
         sweep,
         yours=api.runs.is_mine(sweep_id),
         shared=sweep.recorded or api.runs.is_open(sweep_id),
-        place=None if sweep.recorded else api.progress.queue_place(sweep_id),
+        place=None if sweep.recorded else api.runs.queue_place(sweep_id),
         share_done=progress.share,
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
-        waits=api.progress.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
+        waits=api.runs.why_sweep_waits(sweep) or api.engines.still_costs(sweep) or None,
         cost=as_answer(CostJSON, api.engines.spent(sweep)),
         runs=[{**api.runs.standing(run), "waits": waits.get(run.run_id)} for run in sweep.runs],
     )
@@ -117,7 +115,7 @@ def reading(api: Api) -> Sequence[Callable[..., Any]]:
         return {**row, "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
 
     def status(sweep_id: str = "") -> StatusJSON:
-        """Progress of a sweep: its place in the queue, its runs, and the time left.
+        """Progress of a sweep: how far its runs are, its place in the queue, and the time left.
 
         Args:
             sweep_id: From start_sweep, or the sweep_id of a run.
@@ -133,7 +131,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
     @takes(
         *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
         *("batch", "accumulation", "max_length", "precision", "held_out", "exact_match", "answers", "rslora", "dora"),
-        *("engine", "flavor", "spend", "repeat", "expert_rank"),
+        *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER),
         table=TRAIN_OPTIONS,
     )
     def start_sweep(
@@ -150,8 +148,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         request = sweep_of({**options, "ranks": options["ranks"] or None})
         there = api.engines.destination(engine or "", flavor or "", spend)
-        expected = api.starts.plan(request, there).sentences
-        sweep_id = api.starts.start(request, there)
+        expected = api.runs.plan(request, there).sentences
+        sweep_id = api.runs.start(request, there)
         sweep = api.runs.sweep(sweep_id)
         return as_answer(
             StartedJSON,
@@ -159,8 +157,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             engine=there.engine,
             run_ids=[each.run_id for each in sweep.runs],
             expected=expected,
-            place=api.progress.queue_place(sweep_id),
-            waits=api.progress.why_sweep_waits(sweep) or None,
+            place=api.runs.queue_place(sweep_id),
+            waits=api.runs.why_sweep_waits(sweep) or None,
         )
 
     def cancel(id: str = "") -> IdsJSON:
@@ -182,7 +180,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine; null for the one that the sweep has.
             spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.starts.resume(sweep_id, engine or "", flavor or "", spend)))
+        return IdsJSON(run_ids=list(api.runs.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
@@ -194,7 +192,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
 
     def delete_uploads() -> shape(Usage):
         """Delete the files that you have uploaded to a shared page. Runs keep copies of their data."""
-        return api.quota.delete_uploads()._asdict()
+        return api.runs.quota.delete_uploads()._asdict()
 
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Share a sweep of yours with others, who can look at it by its address but not change it, or stop sharing it.

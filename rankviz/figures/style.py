@@ -265,7 +265,7 @@ LINE_PIXELS, TITLE_PIXELS = 15, 46
 def image_problem() -> str:
     """Return what this machine lacks for writing PNG and SVG files, and the remedy; empty where nothing is missing."""
     if find_spec("kaleido") is None:
-        return "the package kaleido is not installed (pip install kaleido)."
+        return "kaleido is not installed: run pip install '.[png]' in the RankViz folder to add it."
     from choreographer.browsers.chromium import Chromium
 
     return "" if Chromium.find_browser(skip_local=False) else "no Chrome or Chromium was found. Install one of them."

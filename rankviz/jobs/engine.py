@@ -11,12 +11,14 @@ tests/jobs/test_contract.py. Train, the command line and the endpoints then offe
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, Attempt
 from rankviz.errors import InvalidSettingError, quoted
-from rankviz.settings import Settings
 from rankviz.store import RunStore
+
+if TYPE_CHECKING:
+    from rankviz.settings import Settings  # with pydantic, which a list of runs does not need
 
 Kind = Literal["finetune", "probe"]
 
@@ -157,7 +159,7 @@ def require(name: str, known: Collection[str] = KNOWN) -> str:
     return name
 
 
-def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
+def engines(store: RunStore, settings: "Settings") -> Sequence[Engine]:
     """Return all engines, the default one first. An engine that is not set up here reports this when it is used."""
     from rankviz.jobs.hf_jobs import HfJobs
     from rankviz.jobs.hub import Logins

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from rankviz.core.bounds import Word
 from rankviz.core.from_json import build
 from rankviz.store.durable import replace_durably
@@ -96,6 +94,8 @@ def store_key(home: Path, keys: list[str]) -> bool:
 
     keys: Keys whose signatures are valid; the last one signs. A key that another app has stored is appended.
     """
+    from filelock import FileLock
+
     from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
 
     file = home / KEY_FILE

@@ -11,9 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, Any
 
 from rankviz.core.bounds import INSIDE, NAME, printable
 from rankviz.core.probe import ProbeRecord, ProbeRequest
@@ -57,6 +55,9 @@ from rankviz.store.ownership import (
     write_ownership,
 )
 from rankviz.visitor import data_folder
+
+if TYPE_CHECKING:
+    from filelock import FileLock  # with asyncio, which takes as long to load as all that lists runs
 
 LOG_TAIL_BYTES = 4000
 IMPORTED = "imported"
@@ -356,8 +357,10 @@ class RunStore:
                 durable.rename_all(self.runs_dir, Path(aside), list(folders))
                 self._due.update(folders)
 
-    def admission(self) -> FileLock:
+    def admission(self) -> "FileLock":
         """Return the lock to hold while checking that there is room for more runs, and creating them."""
+        from filelock import FileLock
+
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".admission.lock")
 
@@ -365,6 +368,8 @@ class RunStore:
     def publishing(self) -> Iterator[None]:
         """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
         unfinished are finished first."""
+        from filelock import FileLock
+
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock"):
             durable.finish_renames(self.runs_dir)

@@ -1,5 +1,5 @@
 """The page as Gradio Blocks: functions run as the current visitor, and server memory for open pages and answers is
-limited. Most uses of Gradio's internals are here (versions: tests/test_private_names.py, tests/ui/test_blocks.py):
+limited. Most uses of Gradio's internals are here (versions: tests/test_architecture.py, tests/ui/test_blocks.py):
 BlocksConfig, the queue's unread messages, functions that fetch URLs, upload progress, and the MCP server (ui.mcp)."""
 
 import asyncio
@@ -19,6 +19,7 @@ from gradio import processing_utils, routes
 from gradio.blocks import BlocksConfig
 from starlette.exceptions import HTTPException
 
+from rankviz.endpoints.gate import describe
 from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
@@ -267,10 +268,15 @@ class PageBlocks(gr.Blocks):
         return super().launch(*args, **options)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        """Return Gradio's description of the endpoints; empty for a single page, whose HTML would contain it."""
+        """Return Gradio's description of the endpoints and their arguments; empty for a single page, whose HTML would
+        contain it."""
         if page is not None:
             return {"named_endpoints": {}, "unnamed_endpoints": {}}
-        return super().get_api_info(all_endpoints=all_endpoints)
+        info = super().get_api_info(all_endpoints=all_endpoints)
+        for fn in self.fns.values():
+            if endpoint := info["named_endpoints"].get(f"/{fn.api_name}"):
+                describe(endpoint, fn.fn)
+        return info
 
     def get_config_file(self) -> Any:
         """Return the configuration without the heartbeat stream. Each open page would hold one of a browser's six

@@ -14,7 +14,7 @@ from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import FORMATS
-from rankviz.options import DATA, IMAGES, OPTIONS, Option
+from rankviz.options import DATA, OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
@@ -100,7 +100,8 @@ DEFAULTS: dict[str, Any] = {
     "use_case": "instruction",
     **dict.fromkeys(("examples", "example_tokens", "longest_tokens", "epochs")),
     "measured_file": "",
-    **{name: OPTIONS[name].default for name in IMAGES},
+    "images": None,
+    "image_size": "",
     "forgetting": False,
     "preset": OPTIONS["targets"].default,
     "modules": [],

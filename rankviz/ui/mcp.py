@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import get_route_path
 
 from rankviz.core.bounds import shown
+from rankviz.endpoints import TOOLS
 from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
 from rankviz.shared.gate import API, once
@@ -87,12 +89,22 @@ def _error(code: int, text: str, message_id: str | int | None, status: int) -> R
 
 
 def checked(server: Any) -> Any:
-    """Make Gradio's MCP server check the arguments of a call before anything else. Its answers become JSON, in which
-    files are addresses."""
-    from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
+    """Make Gradio's MCP server check the arguments of a call before anything else, and say of each tool what it needs,
+    returns and changes. Its answers become JSON, as text and structured, in which files are addresses."""
+    from mcp.types import CallToolRequest, CallToolResult, ListToolsRequest, ServerResult, TextContent, ToolAnnotations
 
     handlers, as_gradio = server.mcp_server.request_handlers, server.postprocess_output_data
-    call = handlers[CallToolRequest]
+    call, listed = handlers[CallToolRequest], handlers[ListToolsRequest]
+
+    async def tools(request: Any) -> Any:
+        result = await listed(request)
+        for tool in result.root.tools:  # the library checks calls against these very objects
+            endpoint = server.tool_to_endpoint[tool.name]
+            needed, hints = TOOLS[endpoint.strip("/")]
+            tool.inputSchema |= {"required": [needed]} if needed else {}
+            tool.outputSchema = as_object(server.api_info["named_endpoints"][endpoint]["returns"][0]["type"])
+            tool.annotations = ToolAnnotations(**hints)
+        return result
 
     async def answer(request: Any) -> Any:
         name, arguments = request.params.name, request.params.arguments or {}
@@ -104,7 +116,12 @@ def checked(server: Any) -> Any:
         except InvalidSettingError as error:
             text = TextContent(type="text", text=toast(error))
             return ServerResult(CallToolResult(content=[text], isError=True))
-        return await call(request)
+        result = await call(request)
+        if not result.root.isError:
+            text = result.root.content[0].text
+            value = {"url": text} if text.startswith("http") else json.loads(text)
+            result.root.structuredContent = {"result": value} if isinstance(value, list) else value
+        return result
 
     def in_json(data: list[Any], root_url: str) -> list[Any]:
         found = []
@@ -114,5 +131,15 @@ def checked(server: Any) -> Any:
             found += as_gradio([output], root_url) if is_file else [TextContent(type="text", text=text)]
         return found
 
-    handlers[CallToolRequest], server.postprocess_output_data = answer, in_json
+    handlers.update({CallToolRequest: answer, ListToolsRequest: tools})
+    server.postprocess_output_data = in_json
     return server
+
+
+def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a tool's structured answer, which must be an object: a list is its `result`, a file its
+    `url`."""
+    if schema["type"] == "array":
+        return {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+    is_file = {"path", "orig_name", "meta"} == schema["properties"].keys()
+    return {"type": "object", "properties": {"url": {"type": "string"}}, "required": ["url"]} if is_file else schema

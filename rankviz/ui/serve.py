@@ -48,7 +48,7 @@ def serve() -> None:
     if not api.workspace.shared:
         for line in addresses.announcement(host, port):
             print(line, flush=True)
-    keep_clean(api.workspace, api.quota.make_room_on_disk)
+    keep_clean(api.workspace, api.runs.quota.make_room_on_disk)
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)

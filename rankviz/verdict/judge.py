@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import TypedDict
 
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.quantity import brief
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.errors import InvalidSettingError
 from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
@@ -63,6 +64,8 @@ class RankLoss:
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """Comparison of all ranks of a sweep, with the noise that it rests on."""
+
+    __repr__ = brief
 
     best: int
     """Rank with the lowest loss or the highest accuracy; `pairs` say whether it differs from others."""

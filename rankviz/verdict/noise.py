@@ -283,7 +283,7 @@ def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
     P(Q < q) = E R_k(q s), with R_k(w) = k ∫ φ(z) (Φ(z) - Φ(z - w))^(k-1) dz and s² a chi-squared over its degrees of
     freedom; the integral over s is in ln s.
     """
-    from scipy import optimize, special
+    from scipy import special
 
     half = freedom / 2
     tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
@@ -297,10 +297,17 @@ def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
         between = below - special.ndtr(z - (q * np.exp(u))[:, None])
         return float(weights @ (between ** (k - 1) @ density)) - p
 
-    high = 1.0
-    while risk(high) < 0:
-        high *= 4
-    return float(optimize.brentq(risk, high / 4 if high > 1 else 0.0, high, xtol=1e-12))
+    # Regula falsi, where an end that stays counts half (the Illinois rule); scipy.optimize would load for longer.
+    (a, below_p), (b, above_p) = (0.0, -p), (1.0, risk(1.0))
+    while above_p < 0:
+        (a, below_p), (b, above_p) = (b, above_p), (4 * b, risk(4 * b))
+    step = math.inf
+    while abs(step) > 1e-12 * b:
+        step = above_p * (b - a) / (above_p - below_p)
+        value = risk(b - step)
+        (a, below_p) = (b, above_p) if value * above_p < 0 else (a, below_p / 2)
+        b, above_p = b - step, value
+    return b
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_que
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
 
     with pytest.raises(BadDataError, match="Row 2"):
-        api.starts.start(questions.sweep(data=str(data)))
+        api.runs.start(questions.sweep(data=str(data)))
 
     assert [] == list(api.runs.sweeps())
 
@@ -67,14 +67,14 @@ def test_exact_match_on_rows_without_prompts_is_refused_before_anything_is_queue
     request = questions.sweep(data=str(data), exact_match_examples=2)
 
     with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
-        api.starts.start(request)
+        api.runs.start(request)
 
     assert [] == list(api.runs.sweeps())
 
 
 def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
     with pytest.raises(InvalidSettingError, match="q_proj"):
-        api.starts.start(questions.sweep(target_modules=("c_attn",)))
+        api.runs.start(questions.sweep(target_modules=("c_attn",)))
 
     assert [] == list(api.runs.sweeps())
 
@@ -171,7 +171,7 @@ def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_delet
             for _ in range(1000):
                 store.append(running, StageReached(time=time.time(), stage=SAVING))
 
-        sentence = api.progress.of_sweep(api.runs.sweep(sweep_id)).sentence
+        sentence = api.runs.progress(api.runs.sweep(sweep_id)).sentence
         assert f"Run 1 of 2: {SAVING}. {disk.FULL_SENTENCE}" == sentence
 
         assert [running, queued] == list(api.runs.cancel(sweep_id))

@@ -92,8 +92,8 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     api, _ = own
 
     with pytest.raises(NotInstalledError):
-        api.starts.start(questions.sweep(ranks=(4,)))
-    sweep_id = api.starts.start(questions.sweep(ranks=(4,)), api.engines.destination("elsewhere"))
+        api.runs.start(questions.sweep(ranks=(4,)))
+    sweep_id = api.runs.start(questions.sweep(ranks=(4,)), api.engines.destination("elsewhere"))
     api.workspace.supervisor.settle()
 
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
@@ -108,7 +108,7 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     api, there = own
     there.gpu_models, there.has_gpu = ["L4"], True
 
-    plan = api.starts.plan(questions.sweep(), api.engines.destination("elsewhere"))
+    plan = api.runs.plan(questions.sweep(), api.engines.destination("elsewhere"))
 
     assert ("NVIDIA L4", "") == (plan.expected.device_name, plan.not_known)
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
@@ -119,13 +119,13 @@ def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
     completed(api, "elsewhere", A_CPU)
 
     assert (
-        api.starts.plan(questions.sweep(), api.engines.destination("elsewhere"))
+        api.runs.plan(questions.sweep(), api.engines.destination("elsewhere"))
         .sentences[0]
         .startswith("3 runs on a large CPU: estimated")
     )
 
     there.gpu_models, there.has_gpu = ["T4"], True  # other nodes have come since
-    assert "Tesla T4" == api.starts.plan(questions.sweep(), api.engines.destination("elsewhere")).expected.device_name
+    assert "Tesla T4" == api.runs.plan(questions.sweep(), api.engines.destination("elsewhere")).expected.device_name
 
 
 def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
@@ -134,6 +134,6 @@ def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
     _, here = (create(questions.sweep(ranks=(4,)), "", WantedEngine("local")) for _ in range(2))
     _, there = (create(questions.sweep(ranks=(4,)), "", WantedEngine("elsewhere")) for _ in range(2))
 
-    assert (1, 1) == (api.progress.queue_place(here).ahead, api.progress.queue_place(there).ahead)
-    assert api.progress.queue_place(here).seconds.expected > 0
-    assert api.progress.queue_place(there).seconds is None
+    assert (1, 1) == (api.runs.queue_place(here).ahead, api.runs.queue_place(there).ahead)
+    assert api.runs.queue_place(here).seconds.expected > 0
+    assert api.runs.queue_place(there).seconds is None

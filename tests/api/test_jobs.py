@@ -29,7 +29,7 @@ def own(tmp_path, hub):
 
 
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
-    offer = own.starts.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0)).offer
+    offer = own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0)).offer
 
     # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
     assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high
@@ -41,13 +41,13 @@ def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
 
 def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
     with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
-        own.starts.plan(REQUEST, own.engines.destination("hf-jobs", "h900"))
+        own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "h900"))
     with pytest.raises(InvalidSettingError, match=r"\$0.05 does not pay for a job"):
-        own.starts.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 0.05))
+        own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 0.05))
 
 
 def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
-    sweep_id = own.starts.start(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0))
+    sweep_id = own.runs.start(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0))
 
     run = own.runs.sweep(sweep_id).runs[0]
     destination = read_destination(own.workspace.store.run_dir(run.run_id))
@@ -60,8 +60,8 @@ def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_
 
     with acting_as(ALICE):
         with pytest.raises(LimitError):
-            shared.starts.check_sweep_can_start(large)
-        offer = shared.starts.plan(large, shared.engines.destination("hf-jobs", "a100-large", 5.0)).offer
+            shared.runs.check_sweep_can_start(large)
+        offer = shared.runs.plan(large, shared.engines.destination("hf-jobs", "a100-large", 5.0)).offer
 
     assert offer.usd.low > 0
 
@@ -71,7 +71,7 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
 
     words = r"of this sweep take .* at most 10\.00 GB .* lower ranks, .* fewer runs"
     with acting_as(ALICE), pytest.raises(LimitError, match=words):
-        shared.starts.plan(many, shared.engines.destination("hf-jobs", "a100-large", 50.0))
+        shared.runs.plan(many, shared.engines.destination("hf-jobs", "a100-large", 50.0))
 
 
 def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_t
 
 def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
     with acting_as(ALICE):
-        sweep_id = shared.starts.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
+        sweep_id = shared.runs.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
     shared.workspace.supervisor.stop()

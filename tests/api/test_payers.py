@@ -38,7 +38,7 @@ def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in
         assert shared.engines.why_not("hf-jobs")
         assert "hf-jobs" not in [place.name for place in shared.engines.offered()]
         with pytest.raises(EngineUnavailableError):
-            shared.starts.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
+            shared.runs.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
 
 
 def test_what_a_cookie_has_queued_is_not_paid_by_who_logs_in_with_its_browser(shared, hub):
@@ -63,9 +63,9 @@ def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_tha
     with acting_as(BEN):
         assert "" == shared.engines.why_not("hf-jobs")
     with acting_as(ALICE):
-        shared.starts.resume(sweep_id, "hf-jobs", "l4x1", 2.0)
+        shared.runs.resume(sweep_id, "hf-jobs", "l4x1", 2.0)
     with acting_as(BEN):
-        added = shared.starts.add(sweep_id, 8)
+        added = shared.runs.add(sweep_id, 8)
 
     wait_for(lambda: hub.jobs)
     assert ["alice"] == [job.namespace for job in hub.jobs.values()]
@@ -75,9 +75,9 @@ def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_tha
 def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
     shared.workspace.supervisor.by_name["hf-jobs"].at_once = 1
     with acting_as(ALICE):
-        sweep_id = shared.starts.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
+        sweep_id = shared.runs.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
         wait_for(lambda: hub.jobs)
-        second = shared.starts.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
+        second = shared.runs.start(REQUEST, shared.engines.destination("hf-jobs", "l4x1", 5.0))
         store = shared.workspace.store
 
     shared.engines.log_out(ALICE.id)
@@ -103,11 +103,11 @@ def test_whoever_goes_on_with_a_sweep_does_so_within_its_one_limit(shared, hub):
     engine.ledger.note(sweep_id, costs={"an-earlier-job": (0.5, 0.5)})
 
     with acting_as(ALICE):
-        assert 0.5 == shared.starts.plan_resume(sweep_id, "hf-jobs", "l4x1", 3.0).offer.bill.most_usd
-        shared.starts.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
+        assert 0.5 == shared.runs.plan_resume(sweep_id, "hf-jobs", "l4x1", 3.0).offer.bill.most_usd
+        shared.runs.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
         wait_for(lambda: "free machine" in store.get(run_id).waits)
     with acting_as(BEN):
-        assert 3.0 == shared.starts.plan_added(sweep_id, 8).offer.limit_usd
+        assert 3.0 == shared.runs.plan_added(sweep_id, 8).offer.limit_usd
         assert 3.0 == shared.engines.spent(shared.runs.sweep(sweep_id)).limit_usd
 
     assert [int(60 * 2.5 / 0.013333 - 600)] == [job.spec["timeoutSeconds"] for job in hub.jobs.values()]

@@ -38,14 +38,14 @@ def held(api, monkeypatch):
         assert go_on.wait(60)
         yield
 
-    monkeypatch.setattr(api.quota, "check_visitor_limits", check_visitor_limits)
+    monkeypatch.setattr(api.runs.quota, "check_visitor_limits", check_visitor_limits)
     yield go_on
     go_on.set()
 
 
 def start(api, visitor):
     with acting_as(visitor):
-        return api.starts.start(questions.sweep(ranks=(4,)))
+        return api.runs.start(questions.sweep(ranks=(4,)))
 
 
 def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, held):
@@ -76,7 +76,7 @@ def test_who_waits_for_a_model_to_be_read_keeps_nobody_from_starting(api, monkey
 
     def start_a_large_one(number):
         with acting_as(Visitor(f"visitor {number}")):
-            api.starts.start(questions.sweep(base="someone/large", ranks=(4,)))
+            api.runs.start(questions.sweep(base="someone/large", ranks=(4,)))
 
     crowd = api.workspace.start_line.most
     with ThreadPoolExecutor(crowd) as pool:
@@ -148,9 +148,9 @@ def test_the_place_counts_what_goes_first_by_turns_and_the_wait_grows_with_it(ap
     theirs = start(api, BEN)
 
     with acting_as(ANN):
-        first, last = map(api.progress.queue_place, mine)
+        first, last = map(api.runs.queue_place, mine)
     with acting_as(BEN):
-        other = api.progress.queue_place(theirs)
+        other = api.runs.queue_place(theirs)
 
     assert (0, 1, 2) == (first.ahead, other.ahead, last.ahead)
     assert 0 < other.seconds.expected < last.seconds.expected

@@ -32,7 +32,7 @@ def old(api):
 
 def test_a_sweep_that_cannot_run_here_is_refused_before_it_is_queued(old):
     with pytest.raises(InvalidSettingError, match=r"^This driver is too old for this torch: Driver 535\.183"):
-        old.starts.start(questions.sweep())
+        old.runs.start(questions.sweep())
 
     assert [] == list(old.runs.sweeps())
 
@@ -95,4 +95,4 @@ def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(ap
 
     data = api.data.measure(written(tmp_path / "chats.jsonl", rows)).training_data(epochs=3)
 
-    assert (2, 18, 126, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.epochs)
+    assert (2, 18, 126, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.num_train_epochs)

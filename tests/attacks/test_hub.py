@@ -121,6 +121,6 @@ def test_weights_that_only_an_index_names_are_refused_by_the_size_that_the_hub_g
         acting_as(Visitor("ann")),
         pytest.raises(LimitError, match=r"weights of this base take 48\.00 GB, and this server allows at most"),
     ):
-        api.starts.start(questions.sweep(base="mallory/large", max_steps=2, ranks=(4,)))
+        api.runs.start(questions.sweep(base="mallory/large", max_steps=2, ranks=(4,)))
 
     assert not [path for _, path in hub.asked if path.endswith("weights.safetensors")]

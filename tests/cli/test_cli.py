@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from rankviz.cli.commands import COMMANDS
 from tests.cli.command import ROOT, rankviz
 
 
@@ -28,6 +30,19 @@ def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
     assert {"low", "expected", "high"} <= set(first["seconds"]) & set(first["usd"])
     assert first["fit"] in ("fits", "tight", "uncertain", "does_not_fit")
     assert 0 == run.returncode
+
+
+def test_models_are_searched_gpus_listed_and_the_skill_printed(tmp_path):
+    few = rankviz("models", "QWEN3", "4b", "--limit", "1", "--json", home=tmp_path)
+    table, none = rankviz("models", "qwen3", "4b", home=tmp_path), rankviz("models", "no such", home=tmp_path)
+    cards, skill = rankviz("gpus", "--json", home=tmp_path), rankviz("skill", home=tmp_path)
+
+    assert 1 == len(json.loads(few.stdout)) and "more: give more words" in few.stderr
+    assert "Qwen/Qwen3-4B" in table.stdout and "No model of the catalogue" in none.stdout
+    (l4,) = [row for row in json.loads(cards.stdout) if row["id"] == "l4"]
+    assert 24_000_000_000 == l4["memory_bytes"] and {"provider", "source", "checked"} < l4["prices"][0].keys()
+    for command in re.findall(r"`rankviz (\w+)", skill.stdout):
+        assert command in COMMANDS or "COMMAND" == command
 
 
 @pytest.mark.parametrize(

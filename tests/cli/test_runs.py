@@ -156,7 +156,7 @@ def test_the_same_error_of_several_runs_is_said_once_and_names_them(api, capsys)
 def test_what_was_measured_stands_beside_its_estimate(api, capsys):
     sweep = finished(api, {4: 2.0})
     run = sweep.runs[0]
-    shown, estimate = facts(api, run, api.runs.row(run.run_id)), api.starts.expected_run(run)
+    shown, estimate = facts(api, run, api.runs.row(run.run_id)), api.runs.expected_run(run)
 
     print_sweep(api, sweep.sweep_id)
 
@@ -187,7 +187,7 @@ def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(api, monkeypa
     def interrupted(sweep_id):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api.progress, "follow", interrupted)
+    monkeypatch.setattr(api.runs, "follow", interrupted)
 
     with pytest.raises(SystemExit, match="130"):
         watch(api, "20260101-000000-abcd")

@@ -126,9 +126,13 @@ def test_a_photo_of_a_phone_takes_62_times_fewer_tokens_under_unsloth():
     assert 448 == seen_by(replace(toy(), image_processor=ROWS["internvl"]), "9x9", unsloth=True).width
 
 
-def ask(model="Qwen/Qwen3-VL-4B-Instruct", **training):
+def question(model="Qwen/Qwen3-VL-4B-Instruct", **training):
     setup = TrainingSetup(**{"framework": "trl", "max_steps": 10} | training)
-    return Api().estimates.estimate(Question(model_id=model, ranks=(16,), gpu="a100-80gb-sxm", training=setup)).estimate
+    return Question(model_id=model, ranks=(16,), gpu="t4", training=setup)
+
+
+def ask(**settings):
+    return Api().estimates.estimate(question(**settings)).estimate
 
 
 def test_images_lengthen_examples_and_add_the_tower_as_a_range():
@@ -142,6 +146,14 @@ def test_images_lengthen_examples_and_add_the_tower_as_a_range():
     assert before.duration.step.expected < one.duration.step.expected < two.duration.step.expected
     assert before.adapter_bytes == two.adapter_bytes
     assert any("4,084 tokens, above the maximum length of 2,048" in note for note in large.notes)
+
+
+def test_smaller_images_are_among_the_changes_and_leave_the_examples_as_many():
+    changes = Api().estimates.fit(question(images=2, image_size="4032x3024", max_length=512), 16).knobs
+    smaller = next(each for each in changes if each.change == {"image_size": "2016x1512"})
+
+    assert smaller.device_bytes < 0 > smaller.seconds
+    assert not any("half the length" in each.label for each in changes)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+from typing import Literal
 
 import gradio as gr
 import pytest
@@ -47,6 +48,8 @@ def endpoints(page):
         (str | float, ["2r", 32, 0.5], [None, [1], True]),
         (list[int], [[], [1] * MAX_LIST], [None, 1, [1.5], [True], [[1]], [1] * (MAX_LIST + 1)]),
         (list[str], [["a"]], [["a", 1], ["\ud800"]]),
+        (Literal["2r", "r"], ["r"], [None, 1, "x", ["r"]]),
+        (Literal["2r", "r"] | None, [None, "2r"], [1, "x"]),
         (dict[str, float], [{"L4": 1}], [[1], {"L4": "1"}, {"L4": math.nan}, {"\ud800": 1.0}]),
     ],
 )

@@ -111,3 +111,6 @@ def test_openapi_describes_every_endpoint(address):
     assert {f"/gradio_api/call/v2{name}" for name in names} <= paths.keys()
     body = paths["/gradio_api/call/v2/start_sweep"]["post"]["requestBody"]["content"]["application/json"]
     assert {"model", "data", "mode"} <= body["schema"]["properties"].keys()
+    for path in (path for path in paths if "/v2/" in path):
+        arguments = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        assert [] == [name for name, each in arguments.items() if not each["description"].endswith(".")], path

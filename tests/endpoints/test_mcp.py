@@ -14,7 +14,10 @@ import pytest
 from gradio_client.utils import python_type_to_json_schema
 
 from rankviz.api.estimates import EstimateAnswerJSON
+from rankviz.core.cost.setup import PRECISIONS
+from rankviz.endpoints import TOOLS
 from rankviz.errors import UserError
+from rankviz.exports import FORMATS
 from rankviz.ui.blocks import PageBlocks
 from tests.support.web.endpoints import ENDPOINTS, check_answer
 from tests.support.web.serving import ROOT, serving
@@ -35,6 +38,7 @@ async def main():
             for name, arguments in calls:
                 answer = await session.call_tool(name, arguments)
                 answers.append([bool(answer.isError), answer.content[0].text])
+                assert answer.isError or answer.structuredContent is not None  # the client checked it by its schema
     print(json.dumps([tools, answers]))
 
 asyncio.run(main())
@@ -98,7 +102,17 @@ def test_every_endpoint_is_a_tool_whose_arguments_are_described(ask):
         assert tool["description"].endswith(".")
         for name, schema in tool["inputSchema"]["properties"].items():
             assert schema["description"].endswith("."), (tool["name"], name)
-            assert {"type", "oneOf", "anyOf"} & set(schema), (tool["name"], name)
+            assert {"type", "oneOf", "anyOf", "enum"} & set(schema), (tool["name"], name)
+        needed, hints = TOOLS[tool["name"]]
+        assert (tool["inputSchema"].get("required"), hints.items() <= tool["annotations"].items()) == (
+            [needed] if needed else None,
+            True,
+        )
+        assert tool["outputSchema"]["properties"] and tool["outputSchema"]["required"]
+    given = {tool["name"]: tool["inputSchema"]["properties"] for tool in tools}
+    assert list(PRECISIONS) == given["estimate"]["precision"]["enum"] == given["advise"]["precision"]["enum"]
+    assert list(FORMATS) == given["export"]["format"]["enum"]
+    assert [False, "l4"] == [given["fit"][name]["default"] for name in ("dora", "gpu")]
 
 
 @pytest.mark.install
@@ -108,10 +122,11 @@ def test_a_tool_answers_and_refuses_with_a_sentence(ask):
         ["estimate", {"model": "Qwen/Qwen3-4B", "ranks": [0]}],
         ["estimate", {"model": "Qwen/Qwen3-4B", "ranks": [16] * 1000}],
         ["estimate", {"model": "x" * 20_000}],
+        ["estimate", {"model": "Qwen/Qwen3-4B", "precision": "fp4"}],
         ["run", {"run_id": "nothing"}],
     )
 
-    assert [False, True, True, True, True] == [is_error for is_error, _ in answers]
+    assert [False, True, True, True, True, True] == [is_error for is_error, _ in answers]
     estimate, *refusals = [text for _, text in answers]
     estimate = json.loads(estimate)
     assert 33030144 == estimate["ranks"][0]["adapter_parameters"]
@@ -120,8 +135,16 @@ def test_a_tool_answers_and_refuses_with_a_sentence(ask):
         "Rank must be a whole number from 1 to 1,024 (got 0).",
         "ranks must be a list of at most 256 (got 1,000).",
         "model must have at most 10,000 characters (got 20,000).",
+        "precision must be one of bf16, fp16, fp32, nf4, nf4-dq, int8 (got 'fp4').",
         "No run or sweep 'nothing' here.",
     ] == refusals
+    _, answers = ask(
+        ["models", {"words": "qwen3"}],
+        ["studies", {"model": "x", "limit": 2}],
+        ["resize", {"adapter": "sample", "r": 2}],
+    )
+    assert [False] * 3 == [is_error for is_error, _ in answers]
+    assert 10_000 > len(answers[0][1])
 
 
 @pytest.mark.install

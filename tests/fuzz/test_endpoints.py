@@ -4,21 +4,17 @@ import json
 from functools import cache, partial
 from inspect import signature
 from types import NoneType
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import gradio as gr
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.advice.use_case import USE_CASES
-from rankviz.core.cost.setup import PRECISIONS
-from rankviz.core.lora.config import PRESETS, UNSLOTH_CLASSES
+from rankviz.core.lora.config import PRESETS
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
-from rankviz.core.runs.metric import METRICS
-from rankviz.core.runs.request import MODE_RANKS, SHORT_TRAINING, SweepRequest
-from rankviz.endpoints import publish
-from rankviz.exports import FORMATS
-from rankviz.exports.recipe import FRAMEWORKS
+from rankviz.core.runs.request import SHORT_TRAINING, SweepRequest
+from rankviz.endpoints import TOOLS, publish
+from rankviz.options import GRPO, IMAGES
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor, acting_as
@@ -31,23 +27,20 @@ VALUES = {
     "adapter": ("sample",),
     "alpha": ("r", "2r", 16, "32"),
     "data": ("phonemes", "syllables", "pairs"),
-    "dtype": ("fp32", "bf16", "fp16"),
     "energy": (0.5, 0.99),
     "engine": (LOCAL, HF_JOBS, RAY, SLURM),
     "epochs": (0.5, 1, 3.0),
     "expert_rank": ("r", "r/active", "r/all", "3"),
     "flavor": ("cpu-basic", "l4x1"),
-    "format": tuple(FORMATS),
-    "framework": tuple(FRAMEWORKS),
     "gpu": ("l4", "t4", "h100-80gb-sxm"),
     "id": (QUEUED, ENDED, SHIPPED),
     "ids": ([f"{SHIPPED}-001-r1"], [QUEUED], [QUEUED, ENDED]),
+    "image_size": ("", "640x480"),
     "independent": ([4], [1, 2]),
     "learning_rates": ([1e-4], [1e-3, 1e-4]),
     "max_length": range(64, 1025),
-    "mode": tuple(MODE_RANKS),
     "model": ("Qwen/Qwen3-4B", "Qwen/Qwen3-30B-A3B", "google/gemma-3-4b-it", "embedded"),
-    "precision": PRECISIONS,
+    "modules_to_save": ("", "lm_head", "lm_head,embed_tokens"),
     "prices": ({"l4": 0.5}, {"l4": 0.75, "t4": 0.2}),
     "ranks": ([4], [4, 16], [2, 8, 64]),
     "run_id": (f"{SHIPPED}-001-r1",),
@@ -55,15 +48,12 @@ VALUES = {
     "sweep_id": (SHIPPED, QUEUED, ENDED),
     "targets": (*PRESETS, "q_proj,v_proj"),
     "tolerance": ("2%", 0.02),
-    "unsloth_class": UNSLOTH_CLASSES,
-    "use_case": tuple(case.name for case in USE_CASES),
+    "words": ("qwen3 4b", "apache", "no such"),
 }
 """What an argument of this name may be, besides its default, and besides true, false and nothing where its type has
 them; of numbers some small ones by their type."""
 NUMBERS = {int: range(1, 100), float: (1e-4, 0.5, 2.0)}
 OF_ONE = {
-    ("forecast", "metric"): ("score", "loss"),
-    ("verdict", "metric"): tuple(METRICS),
     ("start_sweep", "model"): ("embedded", "Qwen/Qwen3-4B"),
     ("start_sweep", "precision"): ("auto", "bf16", "fp32"),
     ("resume", "sweep_id"): (ENDED, ENDED, QUEUED, SHIPPED),
@@ -105,8 +95,10 @@ def endpoints(api):
 
 def listed(endpoint, parameter):
     """Values that an argument may have."""
-    kinds = get_args(parameter.annotation) or (parameter.annotation,)
-    by_type = NUMBERS.get(next((kind for kind in kinds if kind in NUMBERS), None), ())
+    options = get_args(parameter.annotation) or (parameter.annotation,)
+    kinds = [kind for each in options for kind in (get_args(each) if get_origin(each) is Literal else (each,))]
+    choices = [each for each in kinds if isinstance(each, str)]
+    by_type = NUMBERS.get(next((kind for kind in kinds if kind in NUMBERS), None), choices)
     by_name = OF_ONE.get((endpoint, parameter.name), VALUES.get(parameter.name, by_type))
     values = [*by_name, *((True, False) if bool in kinds else ()), *((None,) if NoneType in kinds else ())]
     assert values, f"{parameter.name} of {endpoint} has no values here: add some to VALUES"
@@ -114,19 +106,21 @@ def listed(endpoint, parameter):
 
 
 def valid(endpoint, parameters, rng):
-    """Each argument. Usual is its default, but where that is nothing at all; of some calls few are other than usual, of
-    others most."""
-    others = rng.random()
-    return {
-        name: rng.choice(listed(endpoint, each)) if each.default in ("", []) or rng.random() < others else each.default
+    """Each argument. What must be given is; of the others most have their defaults, and in some calls most do not.
+    Options of GRPO and images seldom come without it."""
+    others, needed = rng.random() ** (1 + len(parameters) // 10), {"model", TOOLS[endpoint][0]}
+    row = {
+        name: rng.choice(listed(endpoint, each)) if name in needed or rng.random() < others else each.default
         for name, each in parameters.items()
     }
+    unused = () if rng.random() < 0.1 else (*IMAGES, *(GRPO if row.get("method") != "grpo" else ()))
+    return row | {name: parameters[name].default for name in unused if name in parameters}
 
 
 def own_sweep(api, name):
     """The id of a sweep of the visitor's, started here."""
     request = SweepRequest(base="embedded", data="phonemes", ranks=(4,), training=SHORT_TRAINING)
-    sweep_id = api.starts.start(request)
+    sweep_id = api.runs.start(request)
     if name == ENDED:
         api.runs.cancel(sweep_id)
     return sweep_id

@@ -251,7 +251,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     for key, value in row.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": each for name, each in value.items()}
-        elif key not in ("targets", "expert_rank", "experts"):
+        elif key not in ("targets", "expert_rank", "experts", "rollout"):
             flat[key] = value
     return flat
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.stack import Stack
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Range, brief
 from rankviz.units import rounded_percent
 
 
@@ -171,6 +171,8 @@ class ReportRow:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyReport:
     """Predicted and measured figures of all rows. Errors are shares of the measured figure."""
+
+    __repr__ = brief
 
     made: str
     rows: tuple[ReportRow, ...]

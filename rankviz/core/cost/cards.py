@@ -57,7 +57,8 @@ def unit_bytes(model: ModelSpec, stack: Stack, whole: float) -> tuple[float, flo
     for layer in model.layers:
         if layer.part == "vision":
             continue
-        packed = quantized and (layer.kind in ("linear", "conv1d") or stack.habits.quantizes_experts)
+        packs = ("linear", "conv1d", *(["experts"] if stack.habits.quantizes_experts else []))
+        packed = quantized and layer.kind in packs
         weights = layer.num_experts * layer.in_features * layer.out_features
         scales += len(layer.blocks) * weights * (width - PACKED_BYTES) if packed else 0.0
         for block in layer.blocks:
@@ -82,7 +83,7 @@ def together(
         # transformers loads a quantized base whole under ZeRO-3; RankViz's script for FSDP loads into host memory
         memory.loading = shared * (1 - 1 / n) if setup.quantized and setup.strategy == "zero3" else block
         # A module that trains as a whole is a unit of its own, and so is its gradient.
-        trained = max((module.parameters for module in plan.saved if module.trained), default=0)
+        trained = max((module.trained for module in plan.saved), default=0)
         own_unit = trained * (stack.compute_bytes + stack.habits.saved_parameter_bytes)
         if setup.strategy == "fsdp":  # the outermost unit stays whole from the forward pass on
             memory.gathered_at_loss = outside + own_unit
@@ -132,14 +133,12 @@ def _paced(
     setup, assume, n = stack.setup, stack.assume, stack.setup.gpus
     link, others, waits = assume.range(f"link-bytes-per-second-{gpu.link}"), (n - 1) / n, assume.range("gpus-waiting")
 
-    def seconds(size: float, rate: Range) -> Range:
-        return Range(size, size, size).over(rate)
-
-    exchange = seconds(2 * shared * others, link)
+    one = Range(1.0, 1.0, 1.0)
+    exchange = one.over(link).times(2 * shared * others)
     if setup.offload:
-        exchange = exchange.plus(seconds(2 * shared / n, assume.range("host-bytes-per-second")))
+        exchange = exchange.plus(one.over(assume.range("host-bytes-per-second")).times(2 * shared / n))
     gradients = 2 * stack.habits.adapter_parameter_bytes * (plan.parameters(2) - plan.parameters(1)) * others
-    per_rank = seconds(gradients / setup.gradient_accumulation_steps, link)
+    per_rank = one.over(link).times(gradients / setup.gradient_accumulation_steps)
     alone, work, slope = duration.work.expected, duration.work.multiplied(waits), duration.work_per_rank
     paced = duration._replace(
         work=Range(max(work.low, exchange.low), work.expected + exchange.expected, work.high + exchange.high),

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, question_notes, several_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -21,7 +21,7 @@ from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, by_level
+from rankviz.core.quantity import Range, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
@@ -66,6 +66,8 @@ class RankEstimate:
 class Estimate:
     """Answer to a question: estimates at all its ranks."""
 
+    __repr__ = brief
+
     model: ModelSpec
     question: Question
     gpu: Gpu | None
@@ -97,7 +99,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
         rollout = None
         if setup.grpo:
             memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)
@@ -141,6 +143,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         notes=(
             *plan.notes,
             *attention_notes(predicted),
+            *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
             *several_notes(predicted.several, setup),
@@ -152,10 +155,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     """Return the bytes of the card that a program can use, as torch reported them. Without a report: a share of the
-    nominal size, read as GiB."""
+    nominal size, read as GiB; of a Mac, the share that macOS lets the GPU wire by default."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
-    return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
+    share = "nominal" if not gpu.is_mac else "mac" if gpu.memory_bytes >= 36 * GB else "small-mac"
+    return assumptions.range(f"usable-share-of-{share}").times(gpu.memory_bytes / GB * GIB)
 
 
 def spare(device: Range, usable: Range) -> Range:
@@ -192,7 +196,7 @@ RangeJSON = shape(Range)
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale`: factor of B·A. `expert_rank`: rank of each
     expert, null where none has LoRA. `experts`: how they carry LoRA, empty without experts. `margin_bytes`: usable
-    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: with GRPO alone."""
+    memory minus the expected peak that nvidia-smi shows, in loading or training. `rollout`: null without GRPO."""
 
     r: int
     lora_alpha: float
@@ -211,7 +215,7 @@ class RankJSON(TypedDict):
     usd: RangeJSON | None
     fit: Fit | None
     margin_bytes: int | None
-    rollout: NotRequired[RolloutJSON]
+    rollout: RolloutJSON | None
 
 
 class EstimateJSON(TypedDict):

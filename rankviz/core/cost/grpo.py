@@ -2,7 +2,7 @@
 
 The trainer's step is that of core.cost.memory, with the loss of core.cost.blocks for log-probabilities of completions.
 Sources, read and not measured: TRL 1.15 (trainer/grpo_trainer.py, generation/vllm_generation.py) and unsloth_zoo
-2026.10.9 (vllm_utils.py, rl_replacements.py). A new adapter needs no reference model: TRL switches it off.
+2026.10.9 (vllm_utils.py, rl_replacements.py). A new adapter needs no reference model: it is switched off for that pass.
 """
 
 from collections.abc import Iterator
@@ -202,7 +202,8 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     yield (
         f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
         "More generations take time and KV cache, not memory of the trainer, which holds "
-        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length."
+        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length. "
+        "The range of the trainer's memory is that of supervised steps with these settings."
     )
     share = stack.assume.range("completion-share")
     yield (

@@ -1,15 +1,17 @@
 """Defines a question, which is the input of an estimate, and the adapter of one training set-up on one device."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from rankviz.core.bounds import few, named, number, plain_text, whole
-from rankviz.core.cost.setup import Device, Gpu, TrainingSetup, card, refuse_bf16
+from rankviz.core.cost.setup import Device, Gpu, TrainingData, TrainingSetup, card, refuse_bf16
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, quoted
 from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
@@ -28,11 +30,11 @@ class Question:
 
     model_id: str
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """Settings of the adapter; its r and lora_alpha are used where `ranks` and `alpha` are None."""
+    """Settings of the adapter; its r and lora_alpha are used where `ranks` and `lora_alpha` are None."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
     ranks: tuple[int, ...] | None = None
     """Ranks to estimate. None takes the rank given in `lora`, or else ASSUMED_RANK."""
-    alpha: str | None = None
+    lora_alpha: str | None = None
     """Rule for alpha: "r", "2r" or a number as text. None takes the alpha of `lora`."""
     gpu: str | None = None
     """Id or name of a GPU in gpus.json; without a GPU the answer has no time, price or fit."""
@@ -44,9 +46,32 @@ class Question:
             object.__setattr__(self, "model_id", named_in(self.model_id))
         settle_rank(self, (ASSUMED_RANK,), "r")
 
+    @classmethod
+    def of(cls, model_id: str, ranks: Sequence[int] | None = None, **settings: Any) -> "Question":
+        """Return the question with these settings, each under its one name: that of its field in LoraConfig (PEFT's
+        names), TrainingSetup (TRL's), TrainingData or Question. lora_alpha: "r", "2r" or a number."""
+        homes: dict[str, type] = {}
+        for home in (TrainingData, TrainingSetup, LoraConfig, cls):
+            homes |= {each.name: home for each in fields(home)}
+        for not_flat in ("model_id", "lora", "training", "data", "r"):
+            del homes[not_flat]
+        settings["ranks"] = None if ranks is None else tuple(ranks)
+        if settings.get("lora_alpha") is not None:
+            settings["lora_alpha"] = str(settings["lora_alpha"])
+        given: dict[type, dict[str, Any]] = {home: {} for home in homes.values()}
+        for name, value in settings.items():
+            if name not in homes:
+                like = [each for each in homes if len(name) > 2 and name.rstrip("s") in each]
+                hint = f"Did you mean {' or '.join(like)}?" if like else f"The settings are {', '.join(sorted(homes))}."
+                raise InvalidSettingError(f"No setting {quoted(name)}. {hint}")
+            given[homes[name]][name] = value
+        data = TrainingData(**given[TrainingData]) if given[TrainingData] else None
+        training = TrainingSetup(data=data, **given[TrainingSetup])
+        return cls(model_id=model_id, lora=LoraConfig(**given[LoraConfig]), training=training, **given[cls])
+
     def lora_at(self, r: int) -> LoraConfig:
         """Return the adapter's settings at one rank."""
-        return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
+        return replace(self.lora, r=r, lora_alpha=lora_alpha(self.lora_alpha, r))
 
     def with_assumed_length(self) -> tuple["Question", str]:
         """Return the question with a training length, and a sentence on the assumption; the question itself and ""
@@ -56,7 +81,7 @@ class Question:
             return self, ""
         assumed, length = {"max_steps": ASSUMED_STEPS}, f"{ASSUMED_STEPS:,} optimizer steps"
         if data is not None and data.examples is not None:
-            assumed, length = {"data": replace(data, epochs=ASSUMED_EPOCHS)}, f"{ASSUMED_EPOCHS} epoch"
+            assumed, length = {"data": replace(data, num_train_epochs=ASSUMED_EPOCHS)}, f"{ASSUMED_EPOCHS} epoch"
         training = replace(self.training, **assumed)
         return replace(
             self, training=training
@@ -70,7 +95,7 @@ class Question:
         few(self.ranks, "Ranks", MAX_RANK)
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
-        plain_text(self.alpha, "Alpha", MAX_ALPHA_TEXT)
+        plain_text(self.lora_alpha, "Alpha", MAX_ALPHA_TEXT)
         if self.gpu is not None:
             named(self.gpu, "GPU")
         self.lora_at(self.ranks[0]).validate()
@@ -78,6 +103,14 @@ class Question:
         if self.usd_per_hour is not None:
             validate_price(self.usd_per_hour)
         refuse_bf16(self.training, card(gpu))
+        on_mac = gpu is not None and gpu.is_mac
+        if self.training.framework == "mlx" and not on_mac:
+            raise InvalidSettingError("MLX trains on a Mac. Choose one as GPU, such as mac-32gb, or another framework.")
+        setup = self.training
+        if on_mac and (self.lora.modules_to_save or setup.images or setup.grpo or setup.gpus > 1):
+            raise InvalidSettingError(
+                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, GRPO and gpus."
+            )
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:

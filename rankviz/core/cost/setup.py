@@ -17,8 +17,9 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
-UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
-"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json)."""
+UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce", "mac"]
+"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json). No time is
+estimated for "mac"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,11 @@ class Gpu:
     source: str = ""
     checked: str = ""
     note: str = ""
+
+    @property
+    def is_mac(self) -> bool:
+        """True for the GPU of a Mac, which shares the memory with all programs and trains with MLX LM."""
+        return self.utilisation_group == "mac"
 
     @property
     def price(self) -> Price | None:
@@ -125,7 +131,7 @@ class TrainingData:
     mean_tokens: int | None = None
     """Mean tokens of an example, with the chat template."""
     longest_tokens: int | None = None
-    epochs: float | None = None
+    num_train_epochs: float | None = None
     """Passes over the examples; None where the length is given in steps or tokens, or not at all."""
     form: Form | None = None
     traits: tuple[Trait, ...] = ()
@@ -152,8 +158,8 @@ class TrainingData:
             one_of(trait, "Trait of the data", get_args(Trait))
         if self.file_name is not None and not is_file_name(self.file_name):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
-        if self.epochs is not None:
-            number(self.epochs, "Epochs", 0, MAX_EPOCHS, above=True)
+        if self.num_train_epochs is not None:
+            number(self.num_train_epochs, "Epochs", 0, MAX_EPOCHS, above=True)
             if self.examples is None:
                 raise InvalidSettingError("Epochs need the number of examples. Give examples, or steps.")
         if self.mean_tokens and self.longest_tokens and self.mean_tokens > self.longest_tokens:
@@ -165,9 +171,9 @@ class TrainingData:
     def steps(self, examples_per_step: int) -> int | None:
         """Return the optimizer steps of all epochs, as transformers' Trainer counts; None without examples or
         epochs."""
-        if self.examples is None or self.epochs is None:
+        if self.examples is None or self.num_train_epochs is None:
             return None
-        return max(1, math.ceil(self.epochs * math.ceil(self.examples / examples_per_step)))
+        return max(1, math.ceil(self.num_train_epochs * math.ceil(self.examples / examples_per_step)))
 
     def truncates(self, max_length: int) -> bool:
         """Return True where an example is known to be longer than max_length."""
@@ -346,8 +352,8 @@ class TrainingSetup:
     """Training data; None assumes max_length tokens for every example."""
     images: int | None = None
     """Images in every example; None for text alone."""
-    image_size: str = ""
-    """Width x height of an image in pixels, such as "1024x768", which an empty text assumes."""
+    image_size: str | None = None
+    """Width x height of an image in pixels; without one, 1024x768 is assumed."""
     image_tokens: int = 0
     """Tokens of an example's images; `estimate` counts them for its model and framework."""
     gpus: int = 1
@@ -494,7 +500,7 @@ class TrainingSetup:
             self.grpo.validate(self.framework, self.precision, self.rows_per_step)
             if self.images is not None:
                 raise InvalidSettingError("GRPO is estimated for text alone. Leave the images out.")
-        lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.epochs}
+        lengths = {"Steps": self.max_steps, "Tokens": self.tokens, "Epochs": self.data and self.data.num_train_epochs}
         given = [name for name, value in lengths.items() if value is not None]
         if len(given) > 1:
             raise InvalidSettingError(f"{given[0]} and {given[1].lower()} are both given. Give only one of them.")
@@ -518,6 +524,10 @@ class TrainingSetup:
             "loss_path": _own_loss_path(self.framework),
         }
         auto = {name: value for name, value in meant.items() if getattr(self, name) == "auto"}
+        if device.gpu is not None and device.gpu.is_mac:  # MLX LM, whatever framework was chosen for a card
+            ways = {"optim": "sgd" if self.optim == "sgd" else "adamw_torch", "loss_path": "full"}
+            checkpointing = "none" if self.gradient_checkpointing == "none" else "hf"
+            auto |= {"framework": "mlx", **ways, "gradient_checkpointing": checkpointing, "attn_implementation": "sdpa"}
         return replace(self, **auto) if auto else self
 
     def settle(self, device: Device) -> "TrainingSetup":
@@ -568,6 +578,8 @@ def _refusal(setup: TrainingSetup, device: Device) -> str:
     if setup.gpus > 1:
         return f"A run or a probe of RankViz trains on one GPU (got {setup.gpus}). Export a script to train on several."
     unsloth, cuda = setup.framework == "unsloth", device.cuda
+    if setup.framework == "mlx":
+        return "RankViz does not train with MLX. Choose framework unsloth, trl or peft."
     if setup.grpo:
         return "RankViz trains on examples, without rewards. Export a script instead: rankviz export --method grpo."
     if setup.images is not None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.quantity import brief
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
@@ -116,6 +117,8 @@ class RankForecast:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
     """Quality by rank from published lines, and the accuracy of such forecasts."""
+
+    __repr__ = brief
 
     unit: str
     """Unit of shortfalls: "points" or "percent_of_loss"."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.bands import GRID, LOSS, Forecast, Metric, RankLine
 from rankviz.core.forecast.quick_look import BentForecast
+from rankviz.core.quantity import brief
 from rankviz.core.runs.record import Sweep
 
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
@@ -29,6 +30,8 @@ class ForecastLine(NamedTuple):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tradeoff:
     """Costs of one model's ranks from 1 to 256, and what is known about their quality."""
+
+    __repr__ = brief
 
     estimate: Estimate | None
     """Estimate at RANKS and at the question's own ranks; None for a model that cannot be read."""

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from rankviz.core.bounds import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
 
-Framework = Literal["unsloth", "trl", "peft"]
+Framework = Literal["unsloth", "trl", "peft", "mlx"]
+"""Training program. On a Mac it is always "mlx", MLX LM, which wraps the modules that PEFT would."""
 Dtype = Literal["fp32", "fp16", "bf16"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
 UnslothClass = Literal["FastLanguageModel", "FastModel"]
@@ -148,11 +149,11 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
 
 
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
-    """Fill in `ranks` and `alpha` of a question or sweep where they are None: from its `lora` if that gives rank and
-    alpha, else with the usual values. Where only `lora` gives alpha, equal to its rank, the rule is "r". Afterwards r
-    and lora_alpha of `lora` are defaults again. Raise InvalidSettingError where both places give different values."""
+    """Fill in `ranks` and `lora_alpha` of a question or sweep where they are None: from its `lora` if that gives rank
+    and alpha, else with the usual values. Where only `lora` gives alpha, equal to its rank, the rule is "r". Afterwards
+    r and lora_alpha of `lora` are defaults again. Raise InvalidSettingError where both places give different values."""
     lora = question.lora
-    ranks, alpha, twice = question.ranks, question.alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
+    ranks, alpha, twice = question.ranks, question.lora_alpha, "{} given twice, in LoraConfig and beside it: {} and {}."
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
     if not (r_given or alpha_given) and None not in (ranks, alpha):
         return
@@ -166,7 +167,7 @@ def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -
         usual_ranks = (int(lora.r) if isinstance(lora.r, Usual) else lora.r,)
     settled = {
         "ranks": usual_ranks if ranks is None else ranks,
-        "alpha": usual_alpha if alpha is None else alpha,
+        "lora_alpha": usual_alpha if alpha is None else alpha,
         "lora": replace(lora, r=plain.r, lora_alpha=plain.lora_alpha),
     }
     for name, value in settled.items():

@@ -13,6 +13,7 @@ from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapte
 from rankviz.core.lora.saved import SavedModule
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.quantity import brief
 
 DTYPE_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 """Bytes per element by dtype, in the order in which safetensors sorts dtypes."""
@@ -170,6 +171,8 @@ class Adapted:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdapterPlan:
     """One adapter configuration on one model, at any rank."""
+
+    __repr__ = brief
 
     model: ModelSpec
     adapted: tuple[Adapted, ...]

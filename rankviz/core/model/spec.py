@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rankviz.core.quantity import brief
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationBytes:
@@ -148,6 +150,8 @@ WHOLE = ":whole"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """Shapes of a base model, with their sources."""
+
+    __repr__ = brief
 
     id: str
     """Hub id; WHOLE is appended for a whole multimodal model whose text model has a row of its own."""

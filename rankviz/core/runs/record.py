@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any, NamedTuple, Self
 
 from rankviz.core.lora.config import MAX_RANK
+from rankviz.core.quantity import brief
 from rankviz.core.runs import events
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
 
@@ -177,6 +178,8 @@ class Recorded(ABC):
 class RunRecord(Recorded):
     """The state of a run: its request and the result of all its events."""
 
+    __repr__ = brief
+
     request: RunRequest
     loaded_at: float | None = None
     """Unix seconds at which the base was loaded, so that the run itself began."""
@@ -307,6 +310,8 @@ class RunRecord(Recorded):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
     """Runs that were started together to be compared."""
+
+    __repr__ = brief
 
     sweep_id: str
     runs: tuple[RunRecord, ...]

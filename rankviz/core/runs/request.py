@@ -92,7 +92,7 @@ class RunRequest:
         """Check the request as a sweep of one run; raise InvalidSettingError, which names the first invalid setting."""
         SweepRequest(
             ranks=(self.lora.r,),
-            alpha=repr(self.lora.lora_alpha),
+            lora_alpha=repr(self.lora.lora_alpha),
             learning_rates=(self.learning_rate,),
             seeds=(self.seed,),
             cut_ranks=self.cut_ranks,
@@ -120,7 +120,7 @@ class SweepRequest:
     data: str = "phonemes"
     ranks: tuple[int, ...] | None = None
     """Ranks to train. None takes the rank of `lora`, or SWEEP_RANKS where `lora` gives none."""
-    alpha: str | None = None
+    lora_alpha: str | None = None
     """Rule for alpha: "r", "2r", or one number for all ranks. None takes lora_alpha of `lora`, or else SWEEP_ALPHA."""
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
@@ -132,7 +132,7 @@ class SweepRequest:
     repeats: int = 0
     """Number of extra runs of the lowest rank, each with a further seed, which measure the noise of one run."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """Settings of the adapter. Its r and lora_alpha are used where `ranks` and `alpha` are None."""
+    """Settings of the adapter. Its r and lora_alpha are used where `ranks` and `lora_alpha` are None."""
     training: TrainingSetup = SHORT_TRAINING
 
     def __post_init__(self):
@@ -140,7 +140,7 @@ class SweepRequest:
 
     def lora_at(self, r: int) -> LoraConfig:
         """Return the adapter's settings at one rank."""
-        return replace(self.lora, r=r, lora_alpha=lora_alpha(self.alpha, r))
+        return replace(self.lora, r=r, lora_alpha=lora_alpha(self.lora_alpha, r))
 
     @property
     def run_count(self) -> int:
@@ -244,10 +244,10 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
     if len(rates) > 1:
         raise InvalidSettingError(f"A quick look takes one learning rate (got {len(rates)}). Choose a sweep for more.")
-    if request.alpha.strip().lower() in ("r", "2r"):
+    if request.lora_alpha.strip().lower() in ("r", "2r"):
         raise InvalidSettingError(
-            f"A quick look needs a fixed alpha, such as 32 (got {request.alpha.strip()}): with alpha by rank, its two "
-            "ranks would differ in step size too."
+            f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}): with alpha by rank, its "
+            "two ranks would differ in step size too."
         )
     low, high = pair
     trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))

@@ -120,6 +120,8 @@ def gpu_label(gpu: Gpu) -> str:
     usable = (
         f"{units.memory_size(gpu.usable_bytes)} usable"
         if gpu.usable_bytes
+        else "MLX"
+        if gpu.is_mac
         else f"{gpu.memory_bytes / 1e9:g} GB nominal"
     )
     price = gpu.price
@@ -153,7 +155,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
         examples=values["examples"],
         mean_tokens=values["example_tokens"],
         longest_tokens=values["longest_tokens"],
-        epochs=values["epochs"] if values["length"] is None else None,
+        num_train_epochs=values["epochs"] if values["length"] is None else None,
         longest_is_upper=as_measured,
         lengths=file.lengths if as_measured else (),
     )
@@ -169,7 +171,7 @@ def length_note(question: Question) -> str:
     elif training.data_steps is None:
         text = f"Time and cost are for {steps}."
     else:
-        seen = f"{units.counted(data.examples, 'example')} × {units.counted(data.epochs, 'epoch')}"
+        seen = f"{units.counted(data.examples, 'example')} × {units.counted(data.num_train_epochs, 'epoch')}"
         text = f"Time and cost are for {seen}: {steps}."
     if data is not None and data.mean_tokens is None:
         longest = min(training.max_length, data.longest_tokens or training.max_length)

@@ -72,7 +72,7 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
 def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> None:
     """Connect the buttons that cancel, extend and resume a sweep; each draws the sweep again. drawing: Event that
     draws. line_id: Line that shows that work takes a while."""
-    changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.starts.resume}
+    changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.runs.resume}
     for name, change in changes.items():
         words = "Cancelling …" if name == "cancel" else "Starting …"
         w[name].click(**busy(line_id, words))
@@ -124,7 +124,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         status=standing_html(api, sweep),
         cancel=gr.Button(
             f"Cancel this sweep (r = {ranks})",
-            visible=mine and not sweep.ended and not api.progress.cancel_is_pending(sweep.runs),
+            visible=mine and not sweep.ended and not api.runs.cancel_is_pending(sweep.runs),
         ),
         ship=gr.Button(label, visible=readable and ship is not None),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
@@ -184,11 +184,11 @@ def standing_html(api: Api, sweep: Sweep) -> str:
     """Show a sweep's state, why it waits or failed, its place, its cost so far (US dollars for a rented machine), and a
     note on a cancelled job that still costs money. While it runs, also its progress (a pulsing bar if the share is not
     known), the time left, and numbers of the current run."""
-    state = html.prose(f"{state_of(sweep)} {api.progress.why_sweep_waits(sweep)}".strip())
+    state = html.prose(f"{state_of(sweep)} {api.runs.why_sweep_waits(sweep)}".strip())
     failed = next((run.error for run in sweep.runs if run.state is RunState.FAILED and run.error), "")
     how_far = ""
     if not sweep.ended:
-        progress, running = api.progress.of_sweep(sweep), sweep.running
+        progress, running = api.runs.progress(sweep), sweep.running
         last = running.steps[-1] if running and running.steps else None
         pace, left = running and running.tokens_per_second, Cell(progress.left_in_words)
         known = {
@@ -252,10 +252,10 @@ def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, An
     if may_change(api, sweep):
         r = decision.forecast.repeat_at if decision and sweep.ended else None
         if r is not None and not api.engines.why_not(api.engines.destination_of(sweep.runs).engine):
-            offers["add"] = f"Add a repeat at r = {r}", partial(api.starts.plan_added, sweep_id, r)
-        if sweep.resumable and not api.progress.cancel_is_pending(sweep.runs):
+            offers["add"] = f"Add a repeat at r = {r}", partial(api.runs.plan_added, sweep_id, r)
+        if sweep.resumable and not api.runs.cancel_is_pending(sweep.runs):
             again = units.counted(len(sweep.resumable), "failed or cancelled run")
-            offers["resume"] = f"Train {again} again", partial(api.starts.plan_resume, sweep_id)
+            offers["resume"] = f"Train {again} again", partial(api.runs.plan_resume, sweep_id)
     updates: dict[str, Any] = {name: gr.Button(visible=False) for name in ("add", "resume")} | {"is_busy": False}
     for name, (label, check) in offers.items():
         price = _price(api, sweep_id, name, check)
@@ -270,7 +270,7 @@ def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> s
     """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
     computed, and empty for other engines. check: Returns the plan of the continued sweep."""
     with suppress(RankVizError):
-        if api.starts.destination(sweep_id).engine != HF_JOBS:
+        if api.runs.destination(sweep_id).engine != HF_JOBS:
             return ""
         answer = api.engines.ask(HF_JOBS, ("price", sweep_id, button), check)
         if answer is None:
@@ -285,7 +285,7 @@ def add_run(api: Api, sweep_id: str) -> None:
     decision = api.verdicts.decide(sweep_id)
     if decision is None or decision.forecast.repeat_at is None:
         raise UserError("No repeat is offered for this sweep.")
-    api.starts.add(sweep_id, decision.forecast.repeat_at)
+    api.runs.add(sweep_id, decision.forecast.repeat_at)
 
 
 # What was measured.

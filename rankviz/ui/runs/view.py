@@ -143,7 +143,7 @@ def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[s
     """Return a row per run with measured values above estimates. selected, run_id: the ticked runs and the shown
     one."""
     accuracies, rows = [metric for metric in measured_metrics(runs) if metric is not LOSS], []
-    for run, estimate in zip(runs, api.starts.expected_runs(runs), strict=True):
+    for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True):
         here = run.run_id
         looks = {"ticks": [here], "ticked": here in selected, "chosen": here == run_id}
         rows.append(Row(_measured(run, estimate, accuracies), pick=here, **looks))
@@ -212,7 +212,7 @@ def runs_view(
     nothing."""
     if not showing:
         return View(timer=gr.Timer(active=False))
-    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.quota.uploads()
+    reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()
     sweeps = [*api.runs.sweeps(), *api.runs.recorded()]
     prints = tuple(of_sweep.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None)
@@ -221,7 +221,7 @@ def runs_view(
     of_it, standing, ticked = None, "", tuple(selected)
     if chosen:
         is_open = not chosen.recorded and api.runs.is_open(sweep_id)
-        of_it = of_sweep.fingerprint(chosen), is_open, api.progress.why_sweep_waits(chosen)
+        of_it = of_sweep.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
         standing = of_sweep.standing_html(api, chosen)
 
     looks = {"selected": ticked, "run_id": run_id}
@@ -259,7 +259,7 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
 
     table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api, elsewhere=trains_elsewhere(api)))
     own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads = api.quota.uploads()
+    uploads = api.runs.quota.uploads()
     size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
     return {
         "empty_box": gr.Row(visible=not own),
@@ -311,7 +311,7 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
     try:
         if run_id:
             run = api.runs.get(run_id)
-            can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.progress.cancel_is_pending([run])
+            can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.cancel_is_pending([run])
             detail = detail_html(api, run)
     except RankVizError as error:
         detail, can_end = notice_html(str(error), kind="error"), False
@@ -324,7 +324,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
-    estimate, place = api.starts.expected_run(run), place_of(api, run)
+    estimate, place = api.runs.expected_run(run), place_of(api, run)
     place = f"Place: {place}." if place else ""
     basis = f"The time is estimated {estimate.timed_in_words}." if estimate and estimate.timed_in_words else ""
     log, title = run.log_tail if run.state is RunState.FAILED else "", "<h2>Last lines of the worker&#x27;s log</h2>"
@@ -332,7 +332,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     return (
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}">'
         f"<h2>{escape(f'r = {request.r}: {base_name(request.base)} on {data_name(request.data)}')}</h2>"
-        f"{html.paragraphs(when, place, api.progress.why_waits(run), basis)}{notice_html(run.error, kind='error')}"
+        f"{html.paragraphs(when, place, api.runs.why_waits(run), basis)}{notice_html(run.error, kind='error')}"
         f"{shown}{of_sweep.facts_html([run], run.environment)}</section>"
     )
 
@@ -372,5 +372,5 @@ def delete(api: Api, sweep_id: str) -> Sequence[Any]:
 
 def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
-    gr.Info(f"{counted(api.quota.delete_uploads().files, 'upload')} deleted.")
+    gr.Info(f"{counted(api.runs.quota.delete_uploads().files, 'upload')} deleted.")
     return gr.Button(visible=False)

@@ -408,7 +408,7 @@ def choice(api: Api, *, engine: str) -> View:
 def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
     """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
     may not choose that engine."""
-    there = api.starts.destination(sweep_id)
+    there = api.runs.destination(sweep_id)
     engine = api.engines.name(there.engine)
     if engine not in [place.name for place in api.engines.offered()]:
         return {}
@@ -456,7 +456,7 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     api.models.get(request.base)
     measured = api.data.measure(request.data)
     request.training.settle(device)
-    expected, checks = api.starts.expected(request), api.machine.checks(request.training, request.base)
+    expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
     cut = truncation(replace(request.training, data=measured.training_data()))
     plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
@@ -484,7 +484,7 @@ def _remote_plan(
             machines = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
         try:
             there = api.engines.destination(engine, **terms(engine, flavor, spend))
-            return machines, api.starts.plan(request, there)
+            return machines, api.runs.plan(request, there)
         except RankVizError as error:
             return machines, error
 

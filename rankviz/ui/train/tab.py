@@ -67,7 +67,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
             timer=gr.Timer(active=False),
         )
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
-    now = f"{sweep.sweep_id} {hash((of_sweep.fingerprint(sweep), api.progress.cancel_is_pending(sweep.runs)))}"
+    now = f"{sweep.sweep_id} {hash((of_sweep.fingerprint(sweep), api.runs.cancel_is_pending(sweep.runs)))}"
     if now == seen:
         status = {} if sweep.ended else {"status": of_sweep.standing_html(api, sweep) + sweep_link(sweep)}
         return View(**chosen, **status, timer=timer)
@@ -172,7 +172,7 @@ def now(api: Api) -> View:
     if not unfinished:
         return View(line="", timer=gr.Timer(IDLE_SECONDS))
     shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    progress, ranks = api.progress.of_sweep(shown), of_sweep.ranks_in_words(shown)
+    progress, ranks = api.runs.progress(shown), of_sweep.ranks_in_words(shown)
     words = f"Queued r = {ranks}: {units.counted(progress.runs, 'run')}"
     if progress.number is not None:
         share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
@@ -309,7 +309,7 @@ def start(api: Api, **values: Any) -> tuple[str, str]:
     """Queue a sweep with these settings; return its id and an empty `seen`, so that it is drawn."""
     engine, flavor, spend = (values.pop(name) for name in train_form.NAMES)
     there = api.engines.destination(engine, **train_form.terms(engine, flavor, spend))
-    return api.starts.start(train_form.request_of(values), there), ""
+    return api.runs.start(train_form.request_of(values), there), ""
 
 
 chosen = of_click(lambda sweep_id: (sweep_id, "", gr.Tabs(selected="train")))

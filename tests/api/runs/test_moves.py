@@ -77,7 +77,7 @@ def engine_of(api):
 
 def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path):
     store, (first, second, third) = three.workspace.store, ON
-    sweep_id = three.starts.start(SweepRequest(ranks=(2, 4), seeds=(0,)), three.engines.destination(first, **ON[first]))
+    sweep_id = three.runs.start(SweepRequest(ranks=(2, 4), seeds=(0,)), three.engines.destination(first, **ON[first]))
     done, moves = store.run_ids(sweep_id)
 
     def runs_on(engine, attempt):
@@ -86,12 +86,12 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
 
     runs_on(first, 1)
     three.runs.cancel(sweep_id)
-    assert [moves] == list(three.starts.resume(sweep_id, second, **ON[second]))
+    assert [moves] == list(three.runs.resume(sweep_id, second, **ON[second]))
     runs_on(second, 2)
     three.runs.cancel(sweep_id)
-    three.starts.resume(sweep_id, third, **ON[third])
+    three.runs.resume(sweep_id, third, **ON[third])
     runs_on(third, 3)
-    assert third == three.starts.destination(sweep_id).engine
+    assert third == three.runs.destination(sweep_id).engine
     (tmp_path / "go").touch()
     three.workspace.supervisor.settle()
 
@@ -112,7 +112,7 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
     sweep_id = failed(rented, 4, 16)
     engine_of(rented).ledger.note(sweep_id, costs={"an-earlier-job": (1.2, 1.2)})
 
-    offer = rented.starts.plan_resume(sweep_id, "hf-jobs", "l4x1", 5.0).offer
+    offer = rented.runs.plan_resume(sweep_id, "hf-jobs", "l4x1", 5.0).offer
 
     assert (5.0, 1.2) == (offer.limit_usd, offer.bill.most_usd)
     assert int(60 * 3.8 / 0.013333 - 600) == offer.timeout_seconds
@@ -126,9 +126,9 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
         api.workspace.store.open_to_all(sweep_id, True)
 
         with acting_as(Visitor("hf:2", "ben", login=Login("hf_ben"))), pytest.raises(NotYoursError):
-            api.starts.resume(sweep_id)
+            api.runs.resume(sweep_id)
         with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
-            api.starts.resume(sweep_id)
+            api.runs.resume(sweep_id)
 
 
 def test_whoever_reads_the_queue_finds_all_runs_that_are_resumed_or_none(tmp_path, monkeypatch):
@@ -151,6 +151,6 @@ def test_whoever_reads_the_queue_finds_all_runs_that_are_resumed_or_none(tmp_pat
     monkeypatch.setattr(store, "publishing", and_then_somebody_reads)
     monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
 
-    assert run_ids == list(api.starts.resume(sweep_id))
+    assert run_ids == list(api.runs.resume(sweep_id))
 
     assert [run_ids] == found

@@ -26,9 +26,9 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
     with pytest.raises(InvalidSettingError, match="Train one of your own"):
-        api.starts.add(api.runs.recorded()[0].sweep_id, 24)
+        api.runs.add(api.runs.recorded()[0].sweep_id, 24)
     with pytest.raises(RunNotFoundError):
-        api.starts.add("nothing", 16)
+        api.runs.add("nothing", 16)
 
 
 def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
@@ -41,7 +41,7 @@ def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
         for event in finished_events(run.request, losses[run.request.learning_rate] - low):
             api.workspace.store.append(run.run_id, event)
 
-    assert 1e-3 == api.starts.added_request(sweep_id, 16).learning_rate
+    assert 1e-3 == api.runs.added_request(sweep_id, 16).learning_rate
 
 
 def test_a_sweep_of_another_base_is_refused_with_the_model_that_fits(api):

@@ -46,8 +46,8 @@ def imported(api, tmp_path):
 
 def added(api, sweep_id):
     """What one more run of it would be trained on."""
-    request = api.starts.added_request(sweep_id, 16)
-    api.starts.check_runs_can_start([request])
+    request = api.runs.added_request(sweep_id, 16)
+    api.runs.check_runs_can_start([request])
     return request.data
 
 
@@ -98,4 +98,4 @@ def test_a_sweep_whose_copy_has_gone_or_was_changed_does_not_go_on_by_another_fi
     with pytest.raises(BadDataError, match=GONE):
         added(api, cancelled)
     with pytest.raises(BadDataError, match=GONE):
-        api.starts.resume(cancelled)
+        api.runs.resume(cancelled)

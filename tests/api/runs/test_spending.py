@@ -97,7 +97,7 @@ def wished(tmp_path):
 def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, capsys):
     sweep_id, api = wished
     running = api.runs.sweep(sweep_id).runs[0].run_id
-    assert not api.progress.cancel_is_pending(api.runs.sweep(sweep_id).runs)
+    assert not api.runs.cancel_is_pending(api.runs.sweep(sweep_id).runs)
 
     with pytest.raises(EngineUnavailableError, match="It waits for a login") as refusal:
         api.runs.cancel(sweep_id)
@@ -105,8 +105,8 @@ def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wishe
     assert str(refusal.value).endswith(KEPT)
     asked = "A cancel was requested. The job goes on until that is done."
     sweep = api.runs.sweep(sweep_id)
-    assert asked == api.progress.why_sweep_waits(sweep) == api.progress.why_waits(sweep.runs[0])
-    progress = api.progress.of_sweep(sweep)
+    assert asked == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
+    progress = api.runs.progress(sweep)
     assert (asked, None, None) == (progress.trouble, progress.seconds_left, progress.share)
     assert "Time left" not in standing_html(api, sweep)
     status = status_json(api, sweep_id)

@@ -53,7 +53,7 @@ def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, 
 
 
 def expected(api, **settings):
-    return api.starts.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
+    return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
 
 
 def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
@@ -74,8 +74,8 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
 def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
     first, second = finish(api, 1000.0), finish(api, 2000.0)
 
-    assert () == api.starts.expected_run(first).timed_by
-    assert (first.run_id,) == api.starts.expected_run(second).timed_by
+    assert () == api.runs.expected_run(first).timed_by
+    assert (first.run_id,) == api.runs.expected_run(second).timed_by
 
 
 def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
@@ -92,10 +92,10 @@ def test_on_a_shared_page_imported_runs_say_nothing_of_this_machine_and_everybod
         imported = [finish(api, 1000.0 * number) for number in range(1, 4)]
 
     with acting_as(ANN):
-        assert api.starts.expected(questions.sweep(ranks=(16,))).pace is None
+        assert api.runs.expected(questions.sweep(ranks=(16,))).pace is None
         for record in imported:
             api.workspace.store.begin(record.run_id)
-        expected = Api(home=tmp_path, shared=True).starts.expected(questions.sweep(ranks=(16,)))
+        expected = Api(home=tmp_path, shared=True).runs.expected(questions.sweep(ranks=(16,)))
 
     assert 3 == len(expected.pace.source_ids)
 
@@ -129,19 +129,19 @@ def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page,
     asked = questions.sweep(ranks=(4, 8), **FOR_MONTHS)
 
     for refused in (
-        lambda: api.starts.plan(asked, api.engines.destination(engine)),
-        lambda: api.starts.start(asked, api.engines.destination(engine)),
-        lambda: api.starts.start(quick_look(asked), api.engines.destination(engine)),
-        lambda: api.starts.plan_resume(sweep_id),
-        lambda: api.starts.resume(sweep_id),
-        lambda: api.starts.add(sweep_id, 8),
+        lambda: api.runs.plan(asked, api.engines.destination(engine)),
+        lambda: api.runs.start(asked, api.engines.destination(engine)),
+        lambda: api.runs.start(quick_look(asked), api.engines.destination(engine)),
+        lambda: api.runs.plan_resume(sweep_id),
+        lambda: api.runs.resume(sweep_id),
+        lambda: api.runs.add(sweep_id, 8),
     ):
         with pytest.raises(LimitError, match=REFUSED) as error:
             refused()
         assert "run_minutes" == error.value.limit
     assert 2 == len(api.workspace.store.records())  # the two that were here
 
-    assert 1 == len(api.starts.resume(usual))
+    assert 1 == len(api.runs.resume(usual))
 
 
 def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page):
@@ -151,7 +151,7 @@ def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page)
             record = finish(api, time.time() - second, step=600.0, max_steps=6)
         api.workspace.store.begin(record.run_id)
 
-    plan = api.starts.plan(questions.sweep(ranks=(4,)))
+    plan = api.runs.plan(questions.sweep(ranks=(4,)))
 
     assert plan.expected.time.longest_run.low > 60 * SHARED_LIMITS.run_minutes
     assert "from 3 finished runs here" in plan.expected.sentences[0]
@@ -176,6 +176,6 @@ def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch
     api, _ = page
     monkeypatch.setattr("rankviz.machine.here", lambda: SMALL)
 
-    expected = api.starts.expected(USUAL[name]())
+    expected = api.runs.expected(USUAL[name]())
 
     assert expected.time.longest_run.low < 60 * SHARED_LIMITS.run_minutes / 4

@@ -29,16 +29,16 @@ from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_another(shared):
     api = shared(runs_kept=4)
     with acting_as(ANN):
-        sweep_id = api.starts.start(questions.sweep(ranks=(4, 8, 16), max_steps=2))
+        sweep_id = api.runs.start(questions.sweep(ranks=(4, 8, 16), max_steps=2))
         for run in api.runs.sweep(sweep_id).runs:
             api.workspace.store.append(run.run_id, RunCancelled(time=1.0))
 
         with pytest.raises(LimitError) as refusal:
-            api.starts.start(questions.sweep(ranks=(4, 8), max_steps=2))
+            api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
         assert "keeps at most 4 runs per visitor, probes too (you have 3, and this adds 2)" in str(refusal.value)
         assert 3 == len(api.runs.sweep(sweep_id).runs)
         api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
-        api.starts.start(questions.sweep(ranks=(4, 8), max_steps=2))
+        api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
 
 
 def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
@@ -83,12 +83,12 @@ def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, 
     first = uploaded(api, ANN, 400)
 
     with acting_as(ANN):
-        api.starts.start(questions.sweep(**SMALL, data=first))
-        api.starts.start(questions.sweep(**SMALL, data=first))
+        api.runs.start(questions.sweep(**SMALL, data=first))
+        api.runs.start(questions.sweep(**SMALL, data=first))
         with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
-            api.starts.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 150, "y")))
+            api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 150, "y")))
     with acting_as(BEN):
-        api.starts.start(questions.sweep(**SMALL, data=uploaded(api, BEN, 400, "z")))
+        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, BEN, 400, "z")))
 
     assert 2 == len(kept_data(api))
 
@@ -108,11 +108,11 @@ def imports(api, tmp_path):
 
 
 def adds(api, tmp_path):
-    api.starts.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+    api.runs.add(next(iter(api.runs.sweeps())).sweep_id, 8)
 
 
 MORE = {
-    "a sweep": lambda api, tmp_path: api.starts.start(ONE_RUN),
+    "a sweep": lambda api, tmp_path: api.runs.start(ONE_RUN),
     "a run": adds,
     "a probe": lambda api, tmp_path: api.machine.start_probe(questions.probe(SMOL)),
     "an import": imports,
@@ -147,7 +147,7 @@ def test_where_all_visitors_have_too_many_the_oldest_imported_sweep_makes_room_w
     trained = aged(api, ended(store, BEN.id, 4), 120)
 
     with acting_as(ANN):
-        mine = api.starts.start(THREE_RUNS)
+        mine = api.runs.start(THREE_RUNS)
 
     assert {newer, trained, mine} == sweeps_here(api)
 
@@ -162,9 +162,9 @@ def test_nothing_of_a_sweep_that_has_not_ended_and_no_trained_run_makes_room(sha
 
     with acting_as(ANN):
         with pytest.raises(LimitError, match="at most 5 runs of all visitors, and 4 are there"):
-            api.starts.start(THREE_RUNS)
+            api.runs.start(THREE_RUNS)
         assert {trained, queued, copy} == sweeps_here(api)
-        mine = api.starts.start(TWO_RUNS)
+        mine = api.runs.start(TWO_RUNS)
     assert {trained, queued, mine} == sweeps_here(api)
 
 
@@ -172,12 +172,12 @@ def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_
     shared(disk_mb=2, files_mb_per_visitor=9)
     api, trained = shared(), None
     with acting_as(BEN):
-        api.runs.cancel(api.starts.start(replace(LOW, data=uploaded(api, BEN, 3000))))
+        api.runs.cancel(api.runs.start(replace(LOW, data=uploaded(api, BEN, 3000))))
         trained = ended(api.workspace.store, BEN.id, 4)
     api = shared()  # looks at the size of the folder anew
 
     with acting_as(ANN):
-        mine = api.starts.start(LOW)
+        mine = api.runs.start(LOW)
 
     assert {trained, mine} == sweeps_here(api)
     assert [] == kept_data(api)
@@ -270,7 +270,7 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
     api.workspace.store.create(questions.sweep(base="smollm2-360m", ranks=(1,)), BEN.id)
 
     with acting_as(ANN):
-        api.starts.start(LOW)
+        api.runs.start(LOW)
 
     assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
 
@@ -289,13 +289,13 @@ def test_what_is_refused_makes_no_room(page, tmp_path, uploaded):
             api.runs.import_(junk)
         assert is_all_here()
         with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
-            api.starts.start(replace(LOW, data=uploaded(api, ANN, 2000)))
+            api.runs.start(replace(LOW, data=uploaded(api, ANN, 2000)))
         assert is_all_here()
 
     trained = ended(api.workspace.store, BEN.id, 8)
     (api.workspace.store.run_dir(api.workspace.store.run_ids(trained)[0]) / "adapter.bin").write_bytes(b"x" * 3 * MB)
     with acting_as(ANN), pytest.raises(LimitError, match="more than the 2 MB that it allows"):
-        api.starts.start(LOW)
+        api.runs.start(LOW)
     assert is_all_here()
 
 
@@ -322,7 +322,7 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 
-    api.quota.make_room_on_disk()
+    api.runs.quota.make_room_on_disk()
 
     assert ["someone/new"] == repositories(hub)
 
@@ -335,6 +335,6 @@ def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
     api = Api(home=home, shared=False)
 
     with pytest.raises(LimitError):
-        api.starts.start(LOW)
+        api.runs.start(LOW)
 
     assert ["someone/old"] == repositories(home / "hub")

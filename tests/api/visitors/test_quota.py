@@ -47,7 +47,7 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
     request = questions.sweep(**{**SMALL, **settings})
 
     with acting_as(ANN):
-        for ask in (api.starts.start, api.starts.check_sweep_can_start, api.starts.expected):
+        for ask in (api.runs.start, api.runs.check_sweep_can_start, api.runs.expected):
             with pytest.raises(LimitError) as refusal:
                 ask(request)
             assert sentence in str(refusal.value)
@@ -56,15 +56,15 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
 
 def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place(api):
     with acting_as(ANN):
-        first, _ = api.starts.start(questions.sweep(**SMALL)), api.starts.start(questions.sweep(**SMALL))
+        first, _ = api.runs.start(questions.sweep(**SMALL)), api.runs.start(questions.sweep(**SMALL))
         with pytest.raises(LimitError) as refusal:
-            api.starts.start(questions.sweep(**SMALL))
+            api.runs.start(questions.sweep(**SMALL))
         assert "allows 2 sweeps queued or running per visitor (you have 2)" in str(refusal.value)
     with acting_as(BEN):
-        api.starts.start(questions.sweep(**SMALL))
+        api.runs.start(questions.sweep(**SMALL))
     with acting_as(ANN):
         api.runs.cancel(first)
-        api.starts.start(questions.sweep(**SMALL))
+        api.runs.start(questions.sweep(**SMALL))
 
 
 def test_who_has_no_sweep_in_a_full_queue_gets_one_place(shared):
@@ -74,11 +74,11 @@ def test_who_has_no_sweep_in_a_full_queue_gets_one_place(shared):
 
     for visitor in (ANN, BEN):
         with acting_as(visitor):
-            api.starts.start(questions.sweep(**SMALL))
+            api.runs.start(questions.sweep(**SMALL))
             with pytest.raises(LimitError, match="allows 4 sweeps queued or running in total"):
-                api.starts.start(questions.sweep(**SMALL))
+                api.runs.start(questions.sweep(**SMALL))
     with acting_as(ADMIN), pytest.raises(LimitError, match="allows 6 sweeps queued or running in total, and 6 are"):
-        api.starts.start(questions.sweep(**SMALL))
+        api.runs.start(questions.sweep(**SMALL))
 
 
 def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
@@ -87,7 +87,7 @@ def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
     def start():
         with acting_as(ANN):
             try:
-                outcomes.append(api.starts.start(questions.sweep(**SMALL)))
+                outcomes.append(api.runs.start(questions.sweep(**SMALL)))
             except LimitError:
                 outcomes.append(None)
 
@@ -110,9 +110,9 @@ def test_a_run_that_came_over_a_limit_is_not_resumed(api):
 
     with acting_as(ANN):
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.starts.resume("s1")
+            api.runs.resume("s1")
         with pytest.raises(LimitError, match="200 steps per run"):
-            api.starts.add("s1", 8)
+            api.runs.add("s1", 8)
         assert "cancelled" == api.runs.get(request.run_id).state
 
 
@@ -130,15 +130,15 @@ def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
     api = shared(runs_per_sweep=4)
     with acting_as(ANN):
         cancelled(api, "s1", 1, 2, 3)
-        assert 3 == len(api.starts.resume("s1"))
+        assert 3 == len(api.runs.resume("s1"))
         cancelled(api, "s1", 4, 5)
 
         with pytest.raises(LimitError) as refusal:
-            api.starts.resume("s1")
+            api.runs.resume("s1")
         assert "at most 4 runs of a sweep queued or running (3 are, and this adds 2)" in str(refusal.value)
         assert 3 == len(api.workspace.store.unended())
         api.runs.delete("s1-005-r4")
-        assert ["s1-004-r4"] == api.starts.resume("s1")
+        assert ["s1-004-r4"] == api.runs.resume("s1")
 
 
 def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_is_refused(api):
@@ -154,11 +154,11 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
 
 def test_the_places_in_the_queue_are_of_a_login_and_of_the_cookie_that_its_browser_had(api):
     with acting_as(ANN):
-        api.starts.start(questions.sweep(**SMALL))
+        api.runs.start(questions.sweep(**SMALL))
     with acting_as(Visitor("hf:1", "ann", also=ANN.id)):
-        api.starts.start(questions.sweep(**SMALL))
+        api.runs.start(questions.sweep(**SMALL))
         with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
-            api.starts.start(questions.sweep(**SMALL))
+            api.runs.start(questions.sweep(**SMALL))
 
 
 MB = 10**6
@@ -179,27 +179,27 @@ def saved(api, sweep_id, size):
 def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
     api = shared(adapters_mb_per_visitor=8)
     with acting_as(ANN):
-        first = api.starts.start(R4)
+        first = api.runs.start(R4)
         with pytest.raises(LimitError, match=rf"{PER_VISITOR}.*yours take 4\.9 MB, and this adds 4\.9 MB"):
-            api.starts.start(R4)
+            api.runs.start(R4)
         with pytest.raises(LimitError, match=PER_VISITOR):
-            api.starts.add(first, 8)
+            api.runs.add(first, 8)
     with acting_as(BEN):
-        api.starts.start(R4)
+        api.runs.start(R4)
     with acting_as(ANN):
         api.runs.cancel(first)
-        api.starts.start(R4)
+        api.runs.start(R4)
 
 
 def test_a_run_that_is_resumed_counts_once_and_what_is_saved_until_it_is_deleted(shared):
     api = shared(adapters_mb_per_visitor=8)
     with acting_as(ANN):
-        first = api.starts.start(R4)
+        first = api.runs.start(R4)
         api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=1.0))
-        api.starts.resume(first)
+        api.runs.resume(first)
         api.workspace.store.append(f"{first}-001-r4", RunCancelled(time=2.0))
         saved(api, first, 4 * MB)
         with pytest.raises(LimitError, match=r"yours take 4\.0 MB"):
-            api.starts.start(R4)
+            api.runs.start(R4)
         api.runs.delete(first)
-        api.starts.start(R4)
+        api.runs.start(R4)

@@ -28,7 +28,7 @@ def rank(framework="trl", **more):
 
 
 def test_a_step_is_one_of_the_prompt_and_the_completion_and_an_epoch_passes_each_prompt_once():
-    setup = TrainingSetup(grpo=SHORT, data=TrainingData(examples=10, epochs=2, mean_tokens=99), max_length=7)
+    setup = TrainingSetup(grpo=SHORT, data=TrainingData(examples=10, num_train_epochs=2, mean_tokens=99), max_length=7)
 
     assert (16, None, 8, 1) == (setup.max_length, setup.data.mean_tokens, setup.rows_per_step, setup.examples_per_step)
     assert (20, 32) == (setup.total_steps, replace(setup, grpo=replace(SHORT, max_prompt_length=22)).max_length)

@@ -22,7 +22,7 @@ from tests.support.runs.questions import question
 from tests.support.runs.toy import ASSUMPTIONS, gpu
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
-CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
+CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, num_train_epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,19 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
         ),
         ({"usd_per_hour": 1_000_001}, "The price per hour must be a number from 0 to 1,000,000 (got 1,000,001)."),
         ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
-        ({"alpha": "2" * 41}, "Alpha must have at most 40 characters (got 41)."),
+        ({"lora_alpha": "2" * 41}, "Alpha must have at most 40 characters (got 41)."),
         ({"data": {"form": "chat"}}, "Form of the data must be one of messages, conversations, prompt-completion,"),
         ({"data": {"traits": ("chat",)}}, "Trait of the data must be one of role, from, user, human, assistant, gpt,"),
-        ({"data": {"epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
+        ({"data": {"num_train_epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
         ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
         (
             {"data": {"mean_tokens": 500, "longest_tokens": 400}},
             "The longest example has 400 tokens, fewer than the mean",
         ),
-        ({"data": {"examples": 5, "epochs": 2}, "max_steps": 9}, "Steps and epochs are both given. Give only one"),
+        (
+            {"data": {"examples": 5, "num_train_epochs": 2}, "max_steps": 9},
+            "Steps and epochs are both given. Give only one",
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -100,12 +103,12 @@ def setup(data=CHATS, **more):
 
 
 def test_steps_are_full_passes_over_the_examples_rounded_up_unless_steps_or_tokens_are_given():
-    endless = replace(CHATS, epochs=None)
+    endless = replace(CHATS, num_train_epochs=None)
 
     assert 3 * 625 == setup().total_steps  # 2 × 4 examples a step
-    assert 2 * 626 == setup(replace(CHATS, examples=5001, epochs=2)).total_steps
-    assert 313 == setup(replace(CHATS, epochs=0.5)).total_steps  # 312.5
-    assert 1 == setup(replace(CHATS, examples=3, epochs=1)).total_steps
+    assert 2 * 626 == setup(replace(CHATS, examples=5001, num_train_epochs=2)).total_steps
+    assert 313 == setup(replace(CHATS, num_train_epochs=0.5)).total_steps  # 312.5
+    assert 1 == setup(replace(CHATS, examples=3, num_train_epochs=1)).total_steps
     assert [60, 10] == [setup(endless, max_steps=60).total_steps, setup(endless, tokens=10 * 8 * 400).total_steps]
     assert setup().has_length and not setup(endless).has_length
 
@@ -126,7 +129,7 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
 
 
 def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
-    assumed, sentence = question(data=replace(CHATS, epochs=None)).with_assumed_length()
+    assumed, sentence = question(data=replace(CHATS, num_train_epochs=None)).with_assumed_length()
 
     assert 625 == assumed.training.total_steps
     assert "Time and cost assume 1 epoch: no epochs, steps or tokens were given." == sentence
@@ -158,7 +161,7 @@ def test_a_note_says_what_is_known_of_truncation(data, words):
         ("examples", 10**12),
         ("mean_tokens", 4_194_304),
         ("longest_tokens", 4_194_304),
-        ("epochs", 10_000),
+        ("num_train_epochs", 10_000),
         ("gradient_accumulation_steps", 65_536),
         ("per_device_train_batch_size", 4096),
         ("max_length", 4_194_304),
@@ -167,7 +170,7 @@ def test_a_note_says_what_is_known_of_truncation(data, words):
 )
 def test_a_limit_is_taken_and_one_more_is_refused(name, limit):
     def validate(value):
-        if name in {"examples", "mean_tokens", "longest_tokens", "epochs"}:
+        if name in {"examples", "mean_tokens", "longest_tokens", "num_train_epochs"}:
             TrainingData(**{"examples": 1, name: value}).validate()
         else:
             small = {"per_device_train_batch_size": 1, "max_length": 8, "gradient_accumulation_steps": 1}

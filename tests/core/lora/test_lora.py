@@ -300,7 +300,7 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
     ("given", "sentence"),
     [
         ({"ranks": (4, 16)}, "The rank is given twice, in LoraConfig and beside it: 8 and 4, 16."),
-        ({"alpha": "2r"}, "Alpha is given twice, in LoraConfig and beside it: 32 and 2r."),
+        ({"lora_alpha": "2r"}, "Alpha is given twice, in LoraConfig and beside it: 32 and 2r."),
     ],
 )
 def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):

@@ -34,7 +34,7 @@ def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
         ({"seeds": (-1,)}, "Seed must be a whole number from 0 to 4,294,967,295"),
         ({"exact_match_examples": -1}, r"Exact match examples must be a whole number from 0 to 100,000 \(got -1\)"),
         ({"target_modules": ()}, "target module"),
-        ({"alpha": "3r"}, "Alpha must be r, 2r or a number"),
+        ({"lora_alpha": "3r"}, "Alpha must be r, 2r or a number"),
         ({"precision": "fp8"}, "Precision must be one of auto, bf16"),
         ({"base": " "}, "Choose a base"),
         ({"ranks": tuple(range(1, 100)), "seeds": (0, 1, 2)}, r"at most 256 runs \(got 297\)"),
@@ -46,7 +46,7 @@ def test_a_sweep_that_cannot_be_trained_says_why(settings, message):
 
 
 def test_a_quick_look_trains_two_ranks_repeats_the_lower_and_truncates_the_higher_one():
-    look = quick_look(sweep(ranks=(16,), seeds=(5, 6), alpha="16", max_steps=30))
+    look = quick_look(sweep(ranks=(16,), seeds=(5, 6), lora_alpha="16", max_steps=30))
 
     runs = look.runs(sweep_id="s", created_at=0.0)
 
@@ -61,7 +61,7 @@ def test_a_quick_look_trains_two_ranks_repeats_the_lower_and_truncates_the_highe
     [
         ({}, (4,), r"trains two ranks, such as 4 and 64 \(got 1\)"),
         ({"learning_rates": (1e-3, 3e-4)}, (4, 64), r"takes one learning rate \(got 2\)"),
-        ({"alpha": " 2R"}, (4, 64), r"needs a fixed alpha, such as 32 \(got 2R\)"),
+        ({"lora_alpha": " 2R"}, (4, 64), r"needs a fixed alpha, such as 32 \(got 2R\)"),
     ],
 )
 def test_a_quick_look_that_two_runs_cannot_answer_is_refused(settings, ranks, message):
@@ -83,7 +83,7 @@ def test_an_added_run_differs_from_its_pattern_in_rank_alone():
 
 
 def test_alpha_follows_the_rule_of_the_sweep():
-    fixed, by_rank = requests(ranks=(4, 64), alpha="32"), requests(ranks=(4, 64), alpha="2r")
+    fixed, by_rank = requests(ranks=(4, 64), lora_alpha="32"), requests(ranks=(4, 64), lora_alpha="2r")
 
     assert 32 == added_run(fixed, fixed[0], 16, created_at=9.0).lora.lora_alpha
     assert 32 == added_run(by_rank, by_rank[0], 16, created_at=9.0).lora.lora_alpha

@@ -174,7 +174,7 @@ def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_insid
     """The figures of docs/method.md."""
     api = Api(home=ASSETS / "recorded")
     runs = [run for run in api.workspace.store.records() if run.completed]
-    estimates = zip(runs, api.starts.expected_runs(runs), strict=True)
+    estimates = zip(runs, api.runs.expected_runs(runs), strict=True)
     like = [(run, each) for run, each in estimates if each and each.timed_in_words == "from 3 finished runs here"]
 
     inside = sum(each.seconds.holds(run.completed.train_seconds) for run, each in like)

@@ -1,4 +1,4 @@
-"""The exported GRPO scripts: TRL's run on a CPU with a reward of its own, Unsloth's by its arguments."""
+"""The exported GRPO scripts, run on a CPU with a reward of their own, and the arguments of Unsloth's on a GPU."""
 
 from dataclasses import fields, replace
 
@@ -20,19 +20,19 @@ REWARD = "return [float(sum(map(ord, text))) for text in texts]"
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("shape", "kind"), [("llama", "messages"), ("qwen3", "text")])
-def test_trls_script_generates_trains_and_saves_what_was_counted(tmp_path, shape, kind):
+@pytest.mark.parametrize(("framework", "shape", "kind"), [("trl", "llama", "messages"), ("unsloth", "qwen3", "text")])
+def test_the_script_generates_trains_and_saves_what_was_counted(tmp_path, framework, shape, kind):
     from rankviz.worker.introspect.layers import layers_of
 
     fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "grpo": SHORT}
-    training = TrainingSetup(framework="trl", precision="fp32", optim="adamw_torch", **fixed)
+    training = TrainingSetup(framework=framework, precision="fp32", optim="adamw_torch", **fixed)
     question = Question(model_id=str(make_tiny(shape, tmp_path / "base")), training=training)
-    written = recipe(layers_of(SHAPES[shape]), question, 8, framework="trl", learning_rate=1e-2)
+    written = recipe(layers_of(SHAPES[shape]), question, 8, framework=framework, learning_rate=1e-2)
     assert PLACEHOLDER in script(written)
     (tmp_path / "train.py").write_text(script(written).replace(PLACEHOLDER, REWARD), encoding="utf-8")
     write_rows(tmp_path / "train.jsonl", kind)
 
-    (result,) = run_exports("plain", [str(tmp_path)]).values()
+    (result,) = run_exports("plain" if framework == "trl" else framework, [str(tmp_path)]).values()
 
     assert "error" not in result, result["error"]
     assert counted_here(written) == (result["trained"], result["files"]["adapter_model.safetensors"])

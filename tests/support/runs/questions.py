@@ -13,7 +13,8 @@ from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
 def _parts(settings: dict[str, Any], training: TrainingSetup, *, own_data: bool = True) -> dict[str, Any]:
     """{"lora", "training", and what belongs to neither}. own_data: whether `data` is the request's, which is a name or
     a file, and not the training's."""
-    own = {name: settings.pop(name) for name in LoraConfig.__dataclass_fields__ if name in settings}
+    of_all = {"lora_alpha"} if isinstance(settings.get("lora_alpha"), str) else set()
+    own = {name: settings.pop(name) for name in LoraConfig.__dataclass_fields__.keys() - of_all if name in settings}
     names = TrainingSetup.__dataclass_fields__.keys() - ({"data"} if own_data else set())
     trained = {name: settings.pop(name) for name in names if name in settings}
     return {"lora": replace(LoraConfig(), **own), "training": replace(training, **trained), **settings}

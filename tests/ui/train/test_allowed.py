@@ -58,7 +58,7 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
 
     with acting_as(ANN):
         form, replaced = before.trainable(api, values)
-        api.starts.expected(request_of(form))
+        api.runs.expected(request_of(form))
 
     assert changed.items() <= form.items()
     assert limit in text_of(replaced)
@@ -73,7 +73,7 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
     with acting_as(ANN):
         shown, (form, replaced) = before.before_start(api, **values), before.trainable(api, values)
         with pytest.raises(InvalidSettingError, match="no weights to train"):
-            api.starts.start(request_of(values))
+            api.runs.start(request_of(values))
 
     assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)
     assert not shown.start.interactive

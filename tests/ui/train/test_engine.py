@@ -30,8 +30,8 @@ def test_the_cost_stands_before_the_button_as_a_range(api):
 
 
 def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
-    answers, check = Event(), api.starts.plan
-    monkeypatch.setattr(api.starts, "plan", lambda *given: answers.wait(600) and check(*given))
+    answers, check = Event(), api.runs.plan
+    monkeypatch.setattr(api.runs, "plan", lambda *given: answers.wait(600) and check(*given))
     api.engines.background.soon_seconds = 0.05
 
     asking = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)

@@ -60,11 +60,11 @@ def test_an_emptied_number_is_refused_not_replaced_by_the_default(field):
     "request_",
     [
         quick_look(questions.sweep(data="pairs", max_steps=12, r=1), (4, 64)),
-        quick_look(questions.sweep(alpha="16"), (2, 24)),
+        quick_look(questions.sweep(lora_alpha="16"), (2, 24)),
         quick_look(questions.sweep(), repeat=False),
         rate_first(questions.sweep()),
         questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
-        questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
+        questions.sweep(ranks=(4, 16, 512), lora_alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),
         questions.sweep(ranks=(16,), base="owner/model", target_modules=("q_proj", "v_proj"), use_dora=True),
         questions.sweep(
             ranks=(4, 16), precision="bf16", max_length=64, **dict(zip(FLAGS, (False, True, True, False), strict=True))

@@ -1,0 +1,75 @@
+"""RankViz in Python: an estimate in one line, its repr and DataFrame, names of settings, and the groups of Api."""
+
+import ast
+
+import pytest
+
+import rankviz
+from rankviz import Api, LoraConfig, Question, TrainingData, TrainingSetup
+from rankviz.api.workspace import Part
+from rankviz.core.cost.question import ASSUMED_RANK
+from rankviz.errors import InvalidSettingError
+from rankviz.paths import IMPORT_ROOT
+
+
+def test_an_estimate_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
+
+    answer = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8, 16])
+    frame = answer.to_frame()
+
+    # Worked out: 36 blocks × r × (q 6656 + k 3584 + v 3584 + o 6656 + gate, up, down 12288 each).
+    assert [16_515_072, 33_030_144] == frame["adapter_parameters"].tolist()
+    assert [rank.adapter_bytes for rank in answer.estimate.ranks] == frame["adapter_bytes"].tolist()
+    assert {"r", "lora_alpha", "usd_expected", "memory_bytes_high", "use_dora", "max_length"} <= set(frame.columns)
+    assert "PEFT" in frame.attrs["counted_by"]
+    assert (1000, "L4") == (answer.estimate.question.training.max_steps, answer.estimate.gpu.name.split()[-1])
+    assert answer.estimate.notes[0].startswith("Time and cost assume 1,000 optimizer steps")
+    assert (ASSUMED_RANK, None) == (rankviz.estimate("Qwen/Qwen3-4B", gpu=None).estimate.ranks[0].r, None)
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "openai/gpt-oss-20b"])
+def test_the_repr_of_an_answer_fits_a_screen(model):
+    shown = repr(rankviz.estimate(model, ranks=range(1, 200), gpu="T4", max_steps=9))
+    lines = shown.splitlines()
+
+    assert lines[0].startswith(model) and "T4" in lines[0]
+    assert "and 183 more ranks" in lines[-2] and "Memory (nvidia-smi)" in lines[1]
+    assert len(lines) <= 24 and max(map(len, lines)) <= 160
+    for other in (Api().models.get(model), Api().estimates.fit(Question.of(model, [8]), 8)):
+        assert len(repr(other)) <= 24 * 160
+
+
+def test_each_setting_has_one_name():
+    question = Question.of(
+        "m", [8], lora_alpha=32, use_dora=True, max_length=512, examples=5, num_train_epochs=2, gpu="L4", usd_per_hour=1
+    )
+
+    assert question == Question(
+        model_id="m",
+        ranks=(8,),
+        lora_alpha="32",
+        lora=LoraConfig(use_dora=True),
+        training=TrainingSetup(max_length=512, data=TrainingData(examples=5, num_train_epochs=2)),
+        gpu="L4",
+        usd_per_hour=1,
+    )
+    for wrong, meant in (
+        ("batch", "per_device_train_batch_size"),
+        ("alpha", "lora_alpha"),
+        ("targets", "target_modules"),
+        ("r", "ranks"),
+        ("data", "num_train_epochs"),
+    ):
+        with pytest.raises(InvalidSettingError, match=f"^No setting '{wrong}'. .*{meant}"):
+            Question.of("m", **{wrong: 1})
+
+
+def test_api_has_ten_groups_and_its_types_are_told():
+    stub = ast.parse((IMPORT_ROOT / "rankviz" / "__init__.pyi").read_text("utf-8"))
+    names = {each.asname for node in stub.body if isinstance(node, ast.ImportFrom) for each in node.names}
+
+    assert 10 == len([name for name, part in vars(Api).items() if isinstance(part, Part)])
+    assert set(rankviz.__all__) == names
+    assert (IMPORT_ROOT / "rankviz" / "py.typed").is_file()
+    assert all(getattr(rankviz, name) for name in names)
