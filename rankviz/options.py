@@ -92,6 +92,8 @@ _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
 _PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
+_FORMATS = ("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx")
+_LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
     Option("model", str, "", "A catalogue id, an alias of one, or a Hub id."),
@@ -213,12 +215,13 @@ _ANSWERS = (
         str,
         "script",
         "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-        "axolotl or llamafactory.",
-        choices=("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory"),
+        "axolotl, llamafactory or mlx (for a Mac).",
+        choices=_FORMATS,
     ),
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
     ),
+    Option("loraplus_lr_ratio", float | None, None, _LORAPLUS_HELP),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
@@ -233,6 +236,9 @@ _ANSWERS = (
         'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
         "0.02 nats or 1 point.",
     ),
+    Option("base_bits", str, "16", "Bits of a weight of the served base: 16, 8 or 4.", choices=("16", "8", "4")),
+    Option("context", int | None, None, "Tokens of one sequence on the server; empty for an assumed range."),
+    Option("sequences", int | None, None, "Sequences at once on the server; empty for an assumed range."),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
     Option("energy", float | None, None, "Instead of a rank: share of each module's energy to keep, such as 0.99."),
     Option("dtype", str | None, None, "fp32, bf16 or fp16. Left out: unchanged.", choices=("fp32", "bf16", "fp16")),
@@ -240,6 +246,7 @@ _ANSWERS = (
 GRPO = (_METHOD.name, *(each.name for each in _GRPO))
 OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA, *_IMAGES, _METHOD, *_GRPO)}
 SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+SERVER = ("base_bits", "context", "sequences")
 SEVERAL = ("gpus", "strategy", "offload")
 DATA = tuple(each.name for each in _DATA)
 IMAGES = tuple(each.name for each in _IMAGES)

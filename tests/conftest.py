@@ -12,11 +12,6 @@ from tests.support.processes.workers import processes_of
 # Unsloth sets it where it is imported, and huggingface_hub then warns in every process that a later test starts.
 os.environ.setdefault("HF_HUB_ENABLE_HF_TRANSFER", "0")
 
-TOGETHER = {
-    "tests/worker/finetune/test_finetune.py": "a tiny sweep",
-    "tests/worker/finetune/test_answers.py": "a tiny sweep",
-}
-"""Files that share a fixture of the session: one trained sweep."""
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
 """Files that share nothing and are long."""
 
@@ -65,7 +60,7 @@ class Scheduler(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
-        return nodeid if file in SPREAD else TOGETHER.get(file, file)
+        return nodeid if file in SPREAD else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.paths import IMPORT_ROOT
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rankviz"
 
@@ -20,7 +22,7 @@ HOMES = {
     "itsdangerous": {"shared"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "pandas": {"exports"},
+    "pandas": {"api"},
     "yaml": {"exports"},
     "jinja2": {"exports", "publish"},
     "numpy": {"trained", "verdict", "worker"},
@@ -110,3 +112,36 @@ def test_no_file_names_a_folder_of_one_machine():
     text = {f: (ROOT / f).read_text(errors="ignore") for f in files if f.endswith((".py", ".md", ".toml", "Makefile"))}
 
     assert [] == [f for f, body in text.items() if pattern.search(body)]
+
+
+INSIDE = ("gradio.", "gradio_client.", "uvicorn.")  # below them no name is meant for others
+ALLOWED = {"_asdict", "_replace", "_exit", "_with_steps", "_name", "_current"}  # documented in Python, and our own
+LISTED = {
+    "jobs/ray.py": "_do_request",  # ray 2.60, tested in tests/jobs/test_ray.py
+    "shared/gate.py": "_query_params _queue",  # starlette 1.10, gradio 6.31
+    # gradio 6.31; Python's asyncio.Queue._put is meant to be overridden
+    "ui/blocks.py": "_id _put _signals _statuses gradio.blocks.BlocksConfig gradio.processing_utils gradio.routes",
+    "ui/serve.py": "uvicorn.protocols.http.auto uvicorn.protocols.http.h11_impl.H11Protocol",  # uvicorn 0.54
+    "ui/wiring.py": "_data _id",  # gradio 6.31
+}
+
+
+def taken_from_inside(source: str) -> set[str]:
+    """Return private attributes of anything but self and cls, and imported names that are private or below INSIDE."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") not in ("self", "cls"):
+            names.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            within = f"{node.module}." if f"{node.module}.".startswith(INSIDE) else ""
+            names |= {within + each.name for each in node.names}
+    private = {name for name in names if name.startswith("_") and not name.startswith("__")}
+    return (private | {name for name in names if name.startswith(INSIDE)}) - ALLOWED
+
+
+def test_what_is_taken_from_inside_of_libraries_is_listed():
+    root = IMPORT_ROOT / "rankviz"
+    used = {path.relative_to(root).as_posix(): taken_from_inside(path.read_text()) for path in root.rglob("*.py")}
+    used = {file: " ".join(sorted(names)) for file, names in used.items() if names and not file.startswith("worker/")}
+
+    assert LISTED == used

@@ -1,7 +1,8 @@
-"""What a process says of itself has no token, whoever says it."""
+"""What a process says of itself has no token, whoever says it; and what all messages have in common."""
 
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -9,7 +10,19 @@ import threading
 import pytest
 
 from rankviz import cli
+from rankviz.children import remade
 from rankviz.cli import commands
+from rankviz.core.bounds import printable, shown
+from rankviz.errors import (
+    MAX_MESSAGE,
+    BadAdapterError,
+    EngineUnavailableError,
+    PublishError,
+    RunUnreadError,
+    UserError,
+    quoted,
+    shortened,
+)
 from rankviz.paths import IMPORT_ROOT
 from rankviz.ui import serve
 
@@ -93,3 +106,50 @@ def test_the_command_line_and_the_page_keep_tokens_out_first(plain, monkeypatch,
 
     logging.getLogger("any").error("bad token %s", TOKEN)
     assert "bad token ..." in caplog.text
+
+
+SAID = f"The Hub says: bad token {TOKEN}"
+CUTS = {
+    "quoted": quoted,
+    "printable": lambda text: printable(text, 100),
+    "shortened": lambda text: shortened(text, 100),
+    "shown": shown,
+    "message": lambda text: str(UserError(text + "x" * (MAX_MESSAGE - 100))),
+}
+
+
+def test_a_message_has_an_end_whatever_it_quotes():
+    for error in (BadAdapterError(f"{'layer.' * 10**6} is wrong."), UserError("x" * (MAX_MESSAGE + 1))):
+        assert MAX_MESSAGE == len(str(error))
+        assert str(error).endswith("…")
+
+
+@pytest.mark.parametrize("token", [TOKEN, "hf_oauth_eyJhbGciOi.eyJzdWIi-OiIx.c2lnbmF0-dXJl_", "ofAMirror/0123456789+"])
+def test_no_message_has_a_token(monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", f"{token}\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f0" * 32)
+
+    assert "Ray: no rights for ..., (...)" == str(EngineUnavailableError(f"Ray: no rights for {token}, ({'f0' * 32})"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PublishError(SAID),
+        remade("PublishError", SAID, otherwise=UserError),
+        remade("RunUnreadError", SAID, otherwise=UserError),
+        RunUnreadError("r4", SAID),
+        EngineUnavailableError(SAID, 3),
+    ],
+)
+def test_nothing_of_an_error_has_a_token(error):
+    assert "The Hub says" in str(error)
+    assert "alicesOwn" not in f"{error} {error!r} {error.args} {pickle.dumps(error)}"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_what_is_cut_off_ends_with_no_part_of_a_token(cut):
+    texts = [CUTS[cut](f"{'x' * before} {TOKEN} {'y' * 200}") for before in range(20, 220)]
+
+    assert any("..." in text for text in texts)
+    assert [] == [text for text in texts if "hf_" in text]

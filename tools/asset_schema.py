@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from rankviz.catalog.files import read_json, read_rows
-from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form
+from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, SERVING_FILE, in_one_form
 from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.models import CHECKPOINTS, IMAGE_PROCESSORS, ModelRow
 from rankviz.catalog.studies import (
@@ -144,7 +144,7 @@ GPU = strict(
     flops_source=Text,
     bandwidth_bytes_per_second=Rate | None,
     bandwidth_source=Text,
-    compute_capability=Capability,
+    compute_capability=Capability | None,
     prices=tuple[PRICE, ...],
     source=Text,
     checked=Day,
@@ -153,6 +153,24 @@ ASSUMPTION = Annotated[
     strict(Assumption, optional=("without",), id=Slug, value=Range, unit=Text, meaning=Text, source=Text, checked=Day),
     BeforeValidator(in_one_form),
 ]
+ARCHITECTURE = strict(
+    make_dataclass(
+        "Architecture",
+        [
+            *(("id", Text), ("source", Text), ("lora", bool), ("fused_experts", bool), ("slices", dict[str, Positive])),
+            *((name, tuple[Text, ...]) for name in ("wraps", "refuses", "convolutions")),
+        ],
+    )
+)
+SLOW_DOWN = strict(
+    make_dataclass(
+        "SlowDown",
+        [
+            *(("id", Slug), ("setting", Text), ("r", Positive | None), ("slot_rank", Positive | None)),
+            *(("measured", Text), ("low", Rate), ("high", Rate), ("source", Link), ("checked", Day)),
+        ],
+    )
+)
 
 
 class _ImageProcessor(BaseModel, extra="forbid", strict=True):
@@ -188,7 +206,10 @@ class _ImageProcessor(BaseModel, extra="forbid", strict=True):
 
 def check_hardware(assets: Path) -> None:
     """Raise AssetError with file, row, field and remedy unless the files are as they must be."""
-    check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, "gpus"), GPU, "id")
+    check_sorted(SERVING_FILE, read_rows(assets / SERVING_FILE, "architectures"), ARCHITECTURE, "id")
+    check_sorted(SERVING_FILE, read_rows(assets / SERVING_FILE, "slow_down"), SLOW_DOWN, "id")
+    for key in ("gpus", "macs"):
+        check_sorted(GPUS_FILE, read_rows(assets / GPUS_FILE, key), GPU, "id")
     check_sorted(ASSUMPTIONS_FILE, read_rows(assets / ASSUMPTIONS_FILE, "assumptions"), ASSUMPTION, "id")
     check_sorted(IMAGE_PROCESSORS, read_rows(assets / IMAGE_PROCESSORS, "processors"), _ImageProcessor, "id")
 

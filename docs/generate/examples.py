@@ -8,10 +8,19 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 EXAMPLES = {
+    "mac": ("What fits on my Mac?", "rankviz estimate Qwen/Qwen3-8B -r 16 --gpu mac-32gb --batch 1 --max-length 1024"),
+    "loraplus": (
+        "How do I train with LoRA+?",
+        "rankviz export Qwen/Qwen3-4B -r 16 --format llamafactory --loraplus-lr-ratio 16 --lr 1e-4",
+    ),
     "agents": ("What is a model called here, and which others are like it?", "rankviz models qwen3 4b --limit 3"),
     "images": (
         "What does a photo cost in training?",
         "rankviz estimate Qwen/Qwen3-VL-4B-Instruct --gpu L4 --images 1 --image-size 4032x3024 --example-tokens 200",
+    ),
+    "serving": (
+        "Which max_lora_rank does vLLM need, and how many adapters fit on the card?",
+        "rankviz serving Qwen/Qwen3-8B -r 24 --gpu L4 --context 4096 --sequences 4",
     ),
     "two-gpus": (
         "Does a 70B model train on two cards of 24 GB?",
@@ -25,6 +34,7 @@ EXAMPLES = {
 }
 """Question and command, by the name of the generated block."""
 SHOWN = {
+    "loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+"),
     "images": (" ", "Qwen", "- An image", "- The vision", "- Time is"),
     "grpo": (" ", "Qwen", "- vLLM", "- One step", "- Time is", "- Nothing is"),
 }

@@ -144,17 +144,19 @@ class Advice(Operations):
         format_name: str = "script",
         learning_rate: float | None = None,
         goal: Goal | None = None,
+        loraplus_lr_ratio: float | None = None,
     ) -> Written:
         """Return a file that trains an adapter with these settings elsewhere.
 
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl
-                or llamafactory. A script and a notebook use the question's framework.
+            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
+                llamafactory or mlx. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
                 GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.
+            loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
@@ -179,7 +181,7 @@ class Advice(Operations):
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
-        return exports.write(model, question, r, format_name, rate, notes)
+        return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
 
 
 class NearStudyJSON(TypedDict):

@@ -23,7 +23,7 @@ from rankviz.core.cost.estimate import (
     estimate_as_json,
 )
 from rankviz.core.cost.notes import as_stored, by_name, card_notes
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
@@ -32,6 +32,8 @@ from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
-    from rankviz.exports.tables import DataFrame
+    from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32
 """Number of questions whose answers are cached, about 0.4 MB each. Every page opens with the same question."""
@@ -47,6 +49,8 @@ MANY_RANKS = 32
 """Least number of ranks for which an estimate is cached; an estimate of a few ranks takes 1 ms."""
 SHOWN_RANKS = 16
 """Most ranks in the repr of an answer."""
+MEMORY = ("Memory (nvidia-smi)", "Memory (GPU)")
+"""Heading of the memory of a GPU, and of a Mac."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +70,11 @@ class EstimateAnswer:
         """Return the trainable parameters as a fraction of the base model's parameters."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
 
+    @property
+    def on_mac(self) -> bool:
+        gpu = self.estimate.gpu
+        return gpu is not None and gpu.is_mac
+
     def texts(self, rank: RankEstimate) -> dict[str, str]:
         """Return the figures of a rank as texts, by their headings; empty where there is none."""
         memory = rank.memory
@@ -75,7 +84,7 @@ class EstimateAnswer:
             "Trainable": f"{rank.adapter_parameters:,}",
             "Share": f"{100 * self.share(rank):.3f} %",
             "File": units.file_size(rank.adapter_bytes),
-            "Memory (nvidia-smi)": units.memory_span(memory),
+            MEMORY[self.on_mac]: units.memory_span(memory),
             "Time": units.time_span(rank.duration and rank.duration.total),
             "Cost": units.money_span(rank.usd),
             "Generation per step": units.time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
@@ -103,9 +112,14 @@ class EstimateAnswer:
     def to_frame(self) -> DataFrame:
         """Return a pandas DataFrame with one row per rank: parameters, bytes, seconds, USD and the settings. What the
         numbers rest on is in its `attrs`."""
-        from rankviz.exports.tables import frame, ranks_table
+        import pandas as pd
 
-        return frame(ranks_table(self.estimate, self.basis))
+        from rankviz.exports.tables import ranks_table
+
+        table = ranks_table(self.estimate, self.basis)
+        frame = pd.DataFrame([*table.rows]).drop(columns=[*table.sources])
+        frame.attrs.update(table.sources)
+        return frame
 
 
 class Estimates(Operations):
@@ -123,8 +137,8 @@ class Estimates(Operations):
         gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
-        # Unsloth fetches its own copies of checkpoints that were published quantized.
-        stored = None if training.framework == "unsloth" else by_name(answer.question.model_id)
+        # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
+        stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
         cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
         notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         if training.grpo:
@@ -163,6 +177,34 @@ class Estimates(Operations):
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
         return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
+
+    def serving(
+        self,
+        question: Question,
+        r: int,
+        *,
+        base_bits: str = "16",
+        context: int | None = None,
+        sequences: int | None = None,
+    ) -> ServingJSON:
+        """Return what serving the adapter costs: vLLM's slots and refusals, how many fit on the question's GPU, the
+        merged model, llama.cpp's adapter file, and published slow-downs.
+
+        Args:
+            question: The settings; its ranks are ignored.
+            r: The rank.
+            base_bits: Bits of a weight of the served base: 16, 8 or 4.
+            context: Tokens of one sequence; None for an assumed range.
+            sequences: Sequences that are answered at once; None for an assumed range.
+        """
+        from rankviz.core.serving import serve
+
+        gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
+        asked.validate()
+        plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
+        facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
+        return serve(plan, asked.lora_at(r), facts, gpu, self._workspace.assumptions, base_bits=base_bits, **load)
 
     def _gpu(self, question: Question) -> Gpu | None:
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None

@@ -1,11 +1,11 @@
-"""GPUs and the constants of the formulas, from assets/gpus.json and assets/assumptions.json."""
+"""GPUs, the constants of the formulas, and facts on servers: assets/gpus.json, assumptions.json and serving.json."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import read_rows
+from rankviz.catalog.files import read_json, read_rows
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
@@ -15,6 +15,7 @@ from rankviz.errors import UnknownGpuError
 
 GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
+SERVING_FILE = "serving.json"
 ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
 """Share by which sizes of one card's memory may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
@@ -24,9 +25,10 @@ MAKERS = frozenset({"nvidia", "geforce", "tesla"})
 
 @lru_cache(maxsize=8)
 def load_gpus(assets: Path) -> tuple[Gpu, ...]:
-    """Return all cards of the table, sorted by id."""
+    """Return all cards of the table, sorted by id, then all Macs, sorted by memory."""
 
-    rows = read_rows(assets / GPUS_FILE, "gpus")
+    macs = sorted(read_rows(assets / GPUS_FILE, "macs"), key=lambda row: row["memory_bytes"])
+    rows = [*read_rows(assets / GPUS_FILE, "gpus"), *macs]
     made = [row | {"prices": tuple(Price(**price) for price in row["prices"])} for row in rows]
     return tuple(Gpu(**row | {"device_names": tuple(row["device_names"])}) for row in made)
 
@@ -47,6 +49,13 @@ def load_constants(assets: Path) -> Assumptions:
         without = tuple((origin, Range(**each)) for origin, each in fields.get("without", ()))
         constants[row["id"]] = Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
     return Assumptions(constants)
+
+
+@lru_cache(maxsize=8)
+def load_serving(assets: Path) -> Mapping[str, Any]:
+    """Return serving.json: facts on vLLM, its rules by architecture, and published slow-downs by adapters."""
+    facts = read_json(assets / SERVING_FILE)
+    return {**facts, "architectures": {row["id"]: row for row in facts["architectures"]}}
 
 
 def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:

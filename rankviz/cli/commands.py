@@ -22,6 +22,7 @@ COMMANDS = {
     "forecast": "studies",
     "validate": "measured",
     "probe": "measured",
+    "serving": "estimates",
     "export": "estimates",
     "sweep": "runs",
     "verdict": "measured",

@@ -1,7 +1,8 @@
-"""The commands `models`, `estimate`, `fit` and `export`."""
+"""The commands `models`, `estimate`, `fit`, `serving` and `export`."""
 
 import shlex
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import estimate_json, gpu_json
+from rankviz.api.estimates import MEMORY, estimate_json, gpu_json
 from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
@@ -30,7 +31,7 @@ from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, GRPO, OPTIONS
+from rankviz.options import EVERY, GRPO, OPTIONS, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
 
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
+    assumed = "" if answer.on_mac else assumed  # no time is estimated
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
@@ -129,7 +131,8 @@ def fit(
     question, assumed = question_in(options, "fit").with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     setting = decisions.setting
-    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
+    on_mac = setting.gpu is not None and setting.gpu.is_mac
+    notes = [*filter(None, [not on_mac and assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name, number = f"{setting.model.id}, r = {setting.r}", ""
@@ -161,7 +164,7 @@ def fit(
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
-    methods, notes = map(_method_row, decisions.methods), [decisions.sentence, *notes, RULE]
+    methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
     table(f"{name}: three training methods", methods, notes=notes)
 
 
@@ -207,12 +210,12 @@ def _gpu_row(card: "FittingCard") -> dict[str, str]:
     }
 
 
-def _method_row(method: "Method") -> dict[str, str]:
+def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
     return {
         "Method": method.label,
         "Precision": method.precision,
         "Trained": f"{method.trained_parameters:,}",
-        "Memory (nvidia-smi)": memory_span(method.device_bytes),
+        memory_label: memory_span(method.device_bytes),
         "Time": time_span(method.seconds),
         "Cost": money_span(method.usd),
         "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
@@ -220,7 +223,23 @@ def _method_row(method: "Method") -> dict[str, str]:
     }
 
 
-@asks("learning_rate", *GRPO)
+@asks(*SERVER)
+def serving(as_json: Json = False, **options: Any) -> None:
+    """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
+    from rankviz.core.serving import points, rows
+
+    question = question_in(options, "serving")
+    answer = Api().estimates.serving(question, question.ranks[0], **{name: options[name] for name in SERVER})
+    if as_json:
+        return print_json(answer)
+    shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
+    table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
+    names = ("Setting", "Measured", "r", "Time", "Source")
+    measured = (dict(zip(names, each, strict=True)) for each in points(answer))
+    table("Published slow-down by an unmerged adapter", measured, texts=2)
+
+
+@asks("learning_rate", "loraplus_lr_ratio", *GRPO)
 def export(
     format_name: Annotated[
         str | None,
@@ -244,7 +263,8 @@ def export(
     if format_name is None:
         format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     goal = Goal(use_case=use_case) if use_case else None
-    written = Api().advice.export(question, question.ranks[0], format_name, options["learning_rate"], goal)
+    rates = options["learning_rate"], goal, options["loraplus_lr_ratio"]
+    written = Api().advice.export(question, question.ranks[0], format_name, *rates)
     if output is None:
         print(written.text, end="")
     else:

@@ -138,6 +138,7 @@ LABELS = {
     "adamw_torch": "AdamW with full states (adamw_torch)",
 }
 """Label of each value of an option."""
+MLX_LABELS = LABELS | {"nf4-dq": "4-bit base", "hf": "checkpointing (grad_checkpoint)"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -230,20 +231,23 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         yield _batch(2 * batch, accum // 2)
     if batch % 2 == 0:
         yield _batch(batch // 2, 2 * accum)
+    mlx = training.framework == "mlx"  # without other optimizers and losses
+    labels = MLX_LABELS if mlx else LABELS
     other = "adamw_8bit" if training.optim in ("adamw_torch", "sgd") else "adamw_torch"
-    yield LABELS[other], {"optim": other}, training.optim != "sgd"
+    if not mlx:
+        yield labels[other], {"optim": other}, training.optim != "sgd"
     own, now = training.framework == "unsloth", training.gradient_checkpointing
     now = "hf" if now == "unsloth" and not own else now  # as which it counts outside Unsloth
     for kind in ("unsloth", "hf", "none") if own else ("hf", "none"):
         if kind != now:
-            yield LABELS[kind], {"checkpointing": kind}, True
-    if training.loss_path != "fused":
+            yield labels[kind], {"checkpointing": kind}, True
+    if training.loss_path != "fused" and not mlx:
         yield "fused loss", {"loss_path": "fused"}, True
     if not own and start.answer.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
     if precision:
-        yield LABELS[precision], {"precision": precision}, False
+        yield labels[precision], {"precision": precision}, False
 
 
 def _batch(batch: int, accum: int) -> Labelled:
@@ -617,6 +621,8 @@ class FitAnswer:
         cheapest = self.cheapest
         total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
         elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
+        if self.setting.question.training.framework == "mlx":
+            elsewhere = f"the smallest Mac that fits is the {cheapest.gpu}" if cheapest else ""
         if self.setting.gpu is None:
             return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
         return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
@@ -630,12 +636,14 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """Return all decisions for a question with one rank. gpus: The table's. prices: The user's, by GPU id, USD/hour."""
+    """Return all decisions for a question with one rank. gpus: The table's; of a Mac its Macs, else its
+    cards are compared. prices: The user's, by GPU id, USD/hour."""
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:
             validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
+    gpus = [each for each in gpus if each.is_mac == (gpu is not None and gpu.is_mac)]
     known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
     return FitAnswer(
         setting=start,

@@ -21,7 +21,7 @@ ENDS = ADDS | {"destructiveHint": True}
 COSTS = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
 """Of tools that start trainings, which take a machine's time and may cost money."""
 TOOLS = {
-    **{name: ("model", LOOKS_UP) for name in ("estimate", "fit", "export", "studies")},
+    **{name: ("model", LOOKS_UP) for name in ("estimate", "fit", "serving", "export", "studies")},
     **{name: ("", LOOKS_UP) for name in ("advise", "forecast")},
     **{name: ("", READS) for name in ("models", "gpus", "runs")},
     **{"verdict": ("sweep_id", READS), "status": ("sweep_id", READS), "run": ("run_id", READS)},

@@ -16,12 +16,13 @@ from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
+from rankviz.core.serving import ServingJSON
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SETUP, question_of, takes
+from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SERVER, SETUP, UNSLOTH, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
@@ -126,6 +127,28 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         return _with_note(fit_json(api.estimates.fit(question, options["r"], options["prices"])), assumed)
 
     @takes(
+        *(
+            "model",
+            "r",
+            "targets",
+            "alpha",
+            "gpu",
+            *SERVER,
+            "precision",
+            "framework",
+            "rslora",
+            "dora",
+            "modules_to_save",
+        ),
+        *("moe", *UNSLOTH, "text_only", "expert_rank"),
+        table=EVERY,
+    )
+    def serving(**options: Any) -> ServingJSON:
+        """What serving an adapter costs: vLLM's slots and refusals, adapters that fit, merged model, GGUF file."""
+        load = {name: options[name] for name in SERVER}
+        return api.estimates.serving(question_of(options), options["r"], **load)
+
+    @takes(
         *("model", "use_case", "examples", "example_tokens", "forgetting", "targets"),
         *(*SETUP, "longest_tokens", "epochs", "parameters", "expert_rank", *MORE),
         table=ANY,
@@ -146,15 +169,16 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
-        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case", *MORE, *GRPO),
+        *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case"),
+        *(*MORE, *GRPO, "loraplus_lr_ratio"),
         table=EVERY | {"use_case": GOAL},
     )
     def export(**options: Any) -> ExportJSON:
-        """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory) that
-        trains with these settings elsewhere."""
+        """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory, MLX
+        LM) that trains with these settings elsewhere."""
         goal = Goal(use_case=options["use_case"]) if options["use_case"] else None
         rank, kind, rate = options["r"], options["format"], options["learning_rate"]
-        written = api.advice.export(question_of(options), rank, kind, rate, goal)
+        written = api.advice.export(question_of(options), rank, kind, rate, goal, options["loraplus_lr_ratio"])
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.extra_files]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)
 
@@ -202,7 +226,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         planned = api.adapters.plan_resize(adapter, r=r, **options)
         return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
 
-    return estimate, fit, advise, forecast, export, models, gpus, studies, verdict, spectrum, resize
+    return estimate, fit, serving, advise, forecast, export, models, gpus, studies, verdict, spectrum, resize
 
 
 def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:

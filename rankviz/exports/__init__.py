@@ -17,6 +17,7 @@ from rankviz.exports.configs import (
     dataset_info,
     llamafactory,
     llamafactory_framework,
+    mlx,
 )
 from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
 from rankviz.exports.script import notebook, script
@@ -57,7 +58,13 @@ FORMATS = {
         NAMES_NO_EXPERTS,
         extra_files=(("dataset_info.json", dataset_info),),
     ),
+    "mlx": Format("MLX LM YAML (for a Mac)", "mlx_lora.yaml", mlx, "mlx"),
 }
+NO_LORAPLUS = {
+    "adapter-config": "PEFT's configuration has no rates: LoRA+ needs peft.optimizers.create_loraplus_optimizer.",
+    "mlx": "MLX LM has one learning rate for lora_a and lora_b: LoRA+ is left out.",
+}
+"""Sentence on LoRA+ for each format that cannot express it."""
 
 
 GRPO_FORMATS = ("script", "notebook", "unsloth", "trl")
@@ -86,6 +93,7 @@ def write(
     format_name: str,
     learning_rate: float = LEARNING_RATE,
     notes: tuple[str, ...] = (),
+    loraplus_lr_ratio: float | None = None,
 ) -> Written:
     """Return the export file of the question's adapter at rank r, in a format of FORMATS. notes: sentences to put
     before the recipe's notes."""
@@ -99,7 +107,11 @@ def write(
         if format_name not in GRPO_FORMATS:
             raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")
         replace(question.training, framework=framework).validate()
-    made = recipe(model, question, r, framework=framework, learning_rate=learning_rate, tool=chosen.tool)
+    if loraplus_lr_ratio is not None and (question.training.grpo or question.training.gpus > 1):
+        raise InvalidSettingError("LoRA+ is in scripts for examples and one GPU. Leave out loraplus_lr_ratio.")
+    without = "" if loraplus_lr_ratio is None else NO_LORAPLUS.get(format_name, "")
+    rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
+    made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
     about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
     if made.training.gpus > 1 and chosen.trains:
         if chosen.write is not script:
@@ -115,6 +127,6 @@ def write(
             f"machine.{needed} RankViz has not run it on several GPUs."
         )
         notes, others = (*notes, launch), ((LAUNCH_FILE, accelerate_config),)
-    made = replace(made, notes=(*notes, *filter(None, [about_data]), *made.notes))
+    made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in others)
     return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)

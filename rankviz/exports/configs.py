@@ -1,4 +1,4 @@
-"""Writes configuration files: PEFT's adapter_config.json, Axolotl's YAML, and LLaMA-Factory's YAML and dataset_info.
+"""Writes configuration files: adapter_config.json, dataset_info.json, and YAML for Axolotl, LLaMA-Factory and MLX LM.
 
 The tools' names for settings are in assets/exports.json, the files themselves in assets/templates.
 """
@@ -17,7 +17,7 @@ from rankviz.exports.families import composite
 from rankviz.exports.recipe import Recipe
 from rankviz.exports.script import templates
 
-AXOLOTL_VERSION, LLAMAFACTORY_VERSION = "0.21.0", "0.9.5"
+AXOLOTL_VERSION, LLAMAFACTORY_VERSION, MLX_LM_VERSION = "0.21.0", "0.9.5", "0.32.2"
 """Releases of the tools with whose schemas the keys agree."""
 
 
@@ -163,6 +163,31 @@ def llamafactory(recipe: Recipe) -> str:
         is_composite=composite(recipe.plan.model) is not None,
         template=template,
     )
+
+
+def mlx(recipe: Recipe) -> str:
+    """Write the YAML for mlx_lm.lora, whose keys name the adapted modules inside every block."""
+    adapted = recipe.plan.adapted
+    partly = any(each.count < each.layer.count for each in adapted)
+    if recipe.plan.saved or recipe.plan.trains_experts or partly:
+        raise InvalidSettingError(
+            "MLX LM adapts the same linear layers in every block, without modules_to_save; RankViz does not count its "
+            "adapters of experts. Choose other target modules, or another format."
+        )
+    recipe.require_readable("MLX LM")
+    if recipe.data.form in ("conversations", "instruction"):
+        raise InvalidSettingError("MLX LM reads rows with messages, prompt and completion, or text. Change the rows.")
+    bits = 8 if recipe.training.precision == "int8" else 4
+    convert = f"mlx_lm.convert --hf-path {recipe.model_id} --mlx-path mlx_model -q --q-bits {bits}"
+    header = (
+        f"{recipe.title}, for MLX LM {MLX_LM_VERSION}: mlx_lm.lora --config mlx_lora.yaml",
+        recipe.sources,
+        *recipe.notes,
+    )
+    values = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "header": header}
+    keys = sorted({each.layer.path.rpartition("{}.")[2] for each in adapted})
+    template = templates().get_template("mlx.yaml.jinja")
+    return template.render(**values, keys=keys, convert=convert if recipe.training.quantized else "")
 
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:

@@ -9,11 +9,13 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, get_args
 
 from rankviz import __version__
+from rankviz.catalog.hardware import load_serving
 from rankviz.core.cost.notes import in_fp32
 from rankviz.core.cost.setup import Form
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
+from rankviz.core.serving import command, gguf, loading
 from rankviz.dataset import rows
 from rankviz.exports.families import data
 from rankviz.exports.recipe import FRAMEWORKS, Recipe
@@ -145,6 +147,17 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         raised = "TRL casts the adapter of a quantized base to bf16"
     elif plan.modules_to_save and setup.framework != "unsloth" and not setup.quantized and setup.precision != "fp32":
         raised = "Copies of modules have the base's dtype"
+    facts = load_serving(ASSETS)
+    slot_rank, refused = loading(plan, lora.r, facts)
+    _, gguf_alpha, stops = gguf(plan, lora)
+    serving = []
+    if stops:
+        serving.append(f"llama.cpp has no adapter file for this one ({', '.join(each['feature'] for each in stops)}).")
+    elif gguf_alpha != lora.lora_alpha:
+        serving.append(f"For llama.cpp, first set lora_alpha to {gguf_alpha:.6g}: it does not know rsLoRA.")
+    reasons = "; ".join(f"{each['feature']}: {each['why']}" for each in refused)
+    about = f"refuses this adapter ({reasons}). The merged model:" if refused else "serves the adapter:"
+    serving.append(f"vLLM {facts['vllm']['version']} {about}")
     counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
     values = {
         "colab": colab,
@@ -178,9 +191,12 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
         "warmup_share": WARMUP_STEPS_SHARE,
         "optimizer": named["optim"][setup.optim],
+        "loraplus": recipe.loraplus_lr_ratio,
         "shown_rows": 4,
         "new_tokens": 128,
         "tokens": TOKENS,
+        "serving": serving,
+        "serve_command": command(recipe.model_id, plan, slot_rank, refused),
         "counted": counted and f" RankViz counts {counted}.",
     }
     template = templates().get_template("grpo.py.jinja" if setup.grpo else "train.py.jinja")

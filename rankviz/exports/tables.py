@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rankviz import __version__, installed
 from rankviz.core.accuracy.report import Basis, in_words
@@ -19,9 +19,6 @@ from rankviz.core.cost.estimate import Estimate, estimate_as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 KINDS = ("csv", "parquet")
 CSV_PART, PARQUET_PART = 500, 10_000
@@ -107,15 +104,6 @@ def file_name(table: Table, kind: str) -> str:
     if not table.rows:
         raise InvalidSettingError("There is nothing in this table yet: a file of it would be empty.")
     return f"rankviz-{table.name}.{kind}"
-
-
-def frame(table: Table) -> "DataFrame":
-    """Return the table as a pandas DataFrame, with its sources as `attrs` instead of columns."""
-    import pandas as pd
-
-    made = pd.DataFrame([*table.rows]).drop(columns=[*table.sources])
-    made.attrs.update(table.sources)
-    return made
 
 
 def write_table(table: Table, kind: str, folder: Path) -> Path:

@@ -1,5 +1,5 @@
 """The page as Gradio Blocks: functions run as the current visitor, and server memory for open pages and answers is
-limited. Most uses of Gradio's internals are here (versions: tests/test_private_names.py, tests/ui/test_blocks.py):
+limited. Most uses of Gradio's internals are here (versions: tests/test_architecture.py, tests/ui/test_blocks.py):
 BlocksConfig, the queue's unread messages, functions that fetch URLs, upload progress, and the MCP server (ui.mcp)."""
 
 import asyncio

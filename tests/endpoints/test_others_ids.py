@@ -86,7 +86,7 @@ def test_no_answer_names_a_run_or_a_probe_of_another_that_it_rests_on(api, here,
 
     with acting_as(BEN):
         ask("estimate", SMOL, [4], gpu="l4", precision="bf16", max_length=512)
-        for name in ("fit", "advise", "forecast", "export", "studies"):
+        for name in ("fit", "serving", "advise", "forecast", "export", "studies"):
             ask(name, SMOL)
         for name in ("models", "gpus", "runs"):
             ask(name)

@@ -60,7 +60,9 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
 
 
 @pytest.mark.parametrize("case", REFUSED)
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth")])
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth", "mlx")]
+)
 def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
     model_id, settings = REFUSED[case]
     written = write(load_model(ASSETS, model_id), questions.question(model_id, **settings), 8, name)
@@ -127,7 +129,7 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
     assert set(json.loads(adapter_config(recipe))) <= set(config.to_dict())
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "mlx"])
 @pytest.mark.parametrize("model", first_quick(["deepseek-ai/DeepSeek-V2-Lite", MOE]))
 def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
     question = questions.question(model, framework="trl", moe_scheme="unsloth")
@@ -158,6 +160,22 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
 
     assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config
+
+
+def test_mlx_lms_keys_name_what_is_counted_and_lora_plus_is_left_out(api):
+    question = questions.question("Qwen/Qwen3-4B", target_modules="all-linear", lora_alpha=32.0, max_steps=50)
+    written = api.advice.export(question, 8, "mlx", loraplus_lr_ratio=16)
+    config, model = yaml.safe_load(written.text), load_model(ASSETS, "Qwen/Qwen3-4B")
+
+    lora, counts = config["lora_parameters"], api.estimates.estimate(replace(question, ranks=(8,))).estimate.ranks[0]
+    keyed = (each for each in model.layers if each.path.partition("{}.")[2] in lora["keys"])
+    assert counts.adapter_parameters == sum(8 * each.count * (each.in_features + each.out_features) for each in keyed)
+    assert (-1, 8, 4.0, 200) == (config["num_layers"], lora["rank"], lora["scale"], config["iters"])
+    assert "mlx_model" == config["model"]
+    assert "mlx_lm.convert --hf-path Qwen/Qwen3-4B --mlx-path mlx_model -q --q-bits 4" in written.text
+    assert any("LoRA+ is left out" in note for note in written.notes)
+    with pytest.raises(InvalidSettingError, match="MLX LM adapts the same linear layers in every block"):
+        api.advice.export(replace(question, lora=replace(question.lora, target_modules=("1.mlp.up_proj",))), 8, "mlx")
 
 
 MULTIMODAL = [row.id for row in load_index(ASSETS) if row.tower != "text"]

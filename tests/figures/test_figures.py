@@ -84,7 +84,7 @@ def test_html_holds_plotly_the_title_and_the_source_and_asks_nothing_of_a_networ
     assert "Measured here." in page
     assert "Loss of &lt;b&gt;" in page.replace("\\u0026", "&").replace("\\u003c", "<").replace("\\u003e", ">")
     assert len(page) > 1_000_000  # plotly.js itself
-    assert '<script src="' not in page and 'src="https' not in page
+    assert '<script src="' not in page and '<img src="https' not in page
 
 
 def test_an_unknown_ending_and_a_missing_folder_are_refused(tmp_path):

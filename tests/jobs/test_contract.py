@@ -159,8 +159,10 @@ def test_runs_complete_each_once_and_every_line_says_whose_it_is(supervise, sett
     assert [] == setting.processes(store)
 
 
-def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_ends_where_it_is_cancelled(supervise, setting, store):
-    (run_id,) = sweep(store, 4)
+def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_a_cancelled_sweep_leaves_no_process(
+    supervise, setting, store
+):
+    run_id, last = sweep(store, 4, 8)
     supervisor = supervise(worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)")))
     (engine,) = supervisor.engines
     wait_for(lambda: len(store.get(run_id).steps) == 2)
@@ -169,8 +171,8 @@ def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_ends_where_it_is_ca
     assert engine.name == store.get(run_id).place.engine
     wait_for(lambda: (place := store.get(run_id).place).where and place.job)
     assert setting.processes(store)
-    supervisor.cancel(run_id)
-    assert (["cancelled"], []) == (states(store, [run_id]), setting.processes(store))
+    supervisor.cancel(store.get(run_id).request.sweep_id)
+    assert (["cancelled"] * 2, []) == (states(store, [run_id, last]), setting.processes(store))
 
 
 def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice(supervise, setting, store):
@@ -209,17 +211,6 @@ def test_a_run_that_is_lost_each_time_or_that_fails_itself_ends_with_the_reason(
     assert attempts == store.get(run_ids[0]).attempt
     assert why in (error := store.get(run_ids[0]).error) and error
     assert [] == setting.processes(store)
-
-
-def test_a_cancelled_sweep_leaves_no_process(supervise, setting, store):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(worker(three_steps("subprocess.Popen(['sleep', '62']); time.sleep(600)")))
-    wait_for(lambda: len(store.get(run_ids[0]).steps) == 2)
-    assert setting.processes(store)
-
-    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
-
-    assert (["cancelled"] * 2, []) == (states(store, run_ids), setting.processes(store))
 
 
 def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):

@@ -15,9 +15,8 @@ from rankviz.core.runs.events import (
     RunRequeued,
     StepLogged,
 )
-from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import End, Job, Live, inside
-from rankviz.jobs.bundle import Submission, files_in, pack, read_job, read_plain, write_job
+from rankviz.jobs.bundle import Submission, files_in, pack, read_plain, write_job
 from rankviz.jobs.inside import Storage
 from rankviz.jobs.remote import Remote
 from rankviz.store.journal import line_of
@@ -39,13 +38,11 @@ class Folder(Remote):
     def __init__(self, store, there, **limits):
         super().__init__(store, at_once=1, poll_seconds=0.02, missing_seconds=0.1)
         vars(self).update(BOUNDS | limits)
-        self.there, self.end_there, self.answer, self.submitted = there, None, "7", 0
+        self.there, self.end_there, self.submitted = there, None, 0
 
     def submit(self, job):
         self.submitted += 1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        return "7"
 
     def poll(self, job):
         return Live(job=job.job, handle="7", end=self.end_there)
@@ -247,19 +244,6 @@ def test_truncated_adapters_and_the_log_come_too(setting):
     assert "completed" == ended(setting).state
     assert b"1234" == (setting.here / "cuts/r2/adapter_model.safetensors").read_bytes()
     assert "hello\n" == (setting.here / "worker.log").read_text()
-
-
-def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(setting, monkeypatch):
-    monkeypatch.setattr(Folder, "poll", lambda *_: None)
-    monkeypatch.setattr(
-        Folder, "submit", lambda engine, job: (_ for _ in ()).throw(EngineUnavailableError("No answer."))
-    )
-
-    engine = setting.start()
-
-    wait_for(lambda: engine.live()[0].end)
-    assert engine.live()[0].end.lost
-    assert read_job(next(engine.place.iterdir()))[1].submitted
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"submitted": 1}', '{"submitted": false, "end": [1]}'])

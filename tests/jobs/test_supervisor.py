@@ -52,27 +52,25 @@ def test_a_worker_that_dies_without_a_word_leaves_a_failed_run_and_the_rest_goes
     assert 9 == failed.exit_code
 
 
-def test_a_sweep_whose_workers_complete_nothing_is_given_up_after_two(store):
+GIVEN_UP = "Not started: 2 workers in a row completed no run of this sweep."
+
+
+@pytest.mark.parametrize(
+    ("command", "errors"),
+    [
+        (worker("begin(run_ids[0]); raise SystemExit(1)"), [*["The worker stopped with exit code 1"] * 2, GIVEN_UP]),
+        (("/no/such/python",), ["The worker could not be started"]),
+    ],
+)
+def test_a_sweep_whose_workers_complete_nothing_is_given_up_after_two_or_where_none_starts(store, command, errors):
     run_ids = sweep(store, 1, 2, 4, 8)
 
-    supervisor = supervise(store, worker("begin(run_ids[0]); raise SystemExit(1)"))
+    supervisor = supervise(store, command)
     supervisor.settle()
     supervisor.stop()
 
     assert ["failed"] * 4 == states(store, run_ids)
-    assert store.get(run_ids[1]).error.startswith("The worker stopped with exit code 1")
-    assert store.get(run_ids[2]).error.startswith("Not started: 2 workers in a row completed no run of this sweep.")
-
-
-def test_a_command_that_does_not_exist_fails_the_sweep_with_the_reason(store):
-    run_ids = sweep(store, 4, 8)
-
-    supervisor = supervise(store, ("/no/such/python",))
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["failed"] * 2 == states(store, run_ids)
-    assert store.get(run_ids[0]).error.startswith("The worker could not be started")
+    assert all(store.get(run_id).error.startswith(error) for run_id, error in zip(run_ids, errors, strict=False))
 
 
 def test_a_sweep_waits_for_what_is_left_of_the_last_worker(store):

@@ -38,8 +38,9 @@ class Block:
         self.attention = attention_of(kind, model, stack)
         self.tokens, self.width = stack.setup.tokens_per_micro_step, stack.activation_bytes
         self.hidden = model.hidden_size
-        # bytes per token measured on the block's class; None where it was not measured
-        self.held = kind.activations and kind.activations.held(self.width, autocast=stack.habits.autocast)
+        # bytes per token measured on the block's class in transformers; None where it was not measured
+        measured = None if stack.habits.mlx else kind.activations
+        self.held = measured and measured.held(self.width, autocast=stack.habits.autocast)
         # Unsloth's own MLP needs adapters without DoRA on all projections (models/llama.py)
         self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
         # experts that run one after the other hold one expert's gradients at a time
@@ -68,7 +69,8 @@ class Block:
         if stack.habits.litgpt:
             each += self.quantized_inputs() / self.tokens + self.width * kind.padded_outputs
         slopes = (kind.targeted_modules - kind.targeted_expert_modules, kind.targeted_expert_modules)
-        return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
+        width = 4 if stack.habits.mlx else self.width
+        return self.tokens * each + attention, *(float(self.tokens * width * modules) for modules in slopes)
 
     def _unfused_elements(self) -> float:
         """Extra elements per token in Unsloth's own families where projections of attention or MLP lack an adapter, or
@@ -82,7 +84,10 @@ class Block:
     def _llama_kept(self) -> float:
         """Bytes per token that a Llama block of these widths keeps in transformers without adapters. 16 bit: 8H + 2(2Q
         + 2K + 3M), where 8H are the fp32 inputs of two norms. fp32: 4H + 4(2Q + 2K + 3M), and 4H more without
-        checkpointing (with it, the checkpoint is the first norm's input)."""
+        checkpointing (with it, the checkpoint is the first norm's input). MLX: norms keep their inputs, 4H or 2H."""
+        if self.stack.habits.mlx:
+            norms = 1 if self.stack.checkpoints else 2
+            return self.width * (norms * self.hidden + self.kind.attention + self.kind.mlp)
         norms = 8 * self.hidden if self.width == 2 or not self.stack.checkpoints else 4 * self.hidden
         return norms + self.width * (self.kind.attention + self.kind.mlp)
 
@@ -90,11 +95,15 @@ class Block:
         """Bytes per token of the inputs that adapters keep. of_mlp: True for the MLP's alone. An fp32 adapter under
         16-bit activations copies its input (peft lora/layer.py, _cast_input_dtype): 4 bytes an element, or 2 where
         autocast turns the copy back to 16 bit. Other adapters keep the input itself, once for all modules that read
-        it."""
+        it; MLX makes one fp32 copy for them."""
         kind, stack = self.kind, self.stack
         inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
         if stack.habits.litgpt or stack.habits.dropout:  # a copy and a byte mask for each module
             return (1 + (4 if stack.copies_inputs else self.width)) * inputs
+        if stack.habits.mlx:
+            of_attention = 0 if of_mlp else (4 - self.width) * kind.out_of_attention
+            shared = kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs
+            return 4 * shared + of_attention
         if stack.copies_inputs:
             return (2 if stack.autocasts else 4) * inputs
         return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
@@ -137,6 +146,8 @@ class Block:
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model
         if self.attention.kernel == "math":
             return 4, assume.value("math-attention-bytes")
+        if self.stack.habits.mlx:
+            return width, width * assume.value("mlx-attention-copies")
         if model.model_type in SINKS:
             return width, width * assume.value("sink-attention-copies")
         if caps_compiled(model, self.stack):  # the products before the cap, and the softmax
@@ -289,7 +300,7 @@ def loss_moments(model: ModelSpec, stack: Stack, usable_bytes: float | None, pre
             return [LossMoment(assume.value(f"logits-bytes-triton{kind}") * logits, head)]
         case "chunked":
             return _chunked_moments(model, stack, logits, head, previous)
-    per_logit = assume.value("logits-bytes-full") + _cap_bytes(model, stack)
+    per_logit = assume.value("logits-bytes-mlx" if habits.mlx else "logits-bytes-full") + _cap_bytes(model, stack)
     # autocast makes a 16-bit copy of a head in fp32, which its backward pass reads again
     copy = 2.0 * model.vocab_size * model.hidden_size if habits.raised == "all" and stack.autocasts else 0.0
     return [LossMoment(per_logit * logits + held_logits_bytes(model, stack), head, copy)]

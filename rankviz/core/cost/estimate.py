@@ -9,7 +9,7 @@ from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, question_notes, several_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -143,6 +143,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         notes=(
             *plan.notes,
             *attention_notes(predicted),
+            *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
             *several_notes(predicted.several, setup),
@@ -154,10 +155,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     """Return the bytes of the card that a program can use, as torch reported them. Without a report: a share of the
-    nominal size, read as GiB."""
+    nominal size, read as GiB; of a Mac, the share that macOS lets the GPU wire by default."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
-    return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
+    share = "nominal" if not gpu.is_mac else "mac" if gpu.memory_bytes >= 36 * GB else "small-mac"
+    return assumptions.range(f"usable-share-of-{share}").times(gpu.memory_bytes / GB * GIB)
 
 
 def spare(device: Range, usable: Range) -> Range:

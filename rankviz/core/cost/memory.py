@@ -49,7 +49,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     """Bytes of the frozen weights as a checkpoint stores them: quantized weights at their width, the rest (embeddings,
     head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4 bits a weight and an fp32 maximum for
     each 64 weights; double quantization stores the maximum in 8 bits (bitsandbytes functional.quantize_4bit). int8: an
-    fp32 scale for each output row. Left out: an embedding that Unsloth casts to fp32 after loading."""
+    fp32 scale for each output row. MLX: groups of 64 with a scale and a bias, also in embeddings and experts (mlx
+    nn/layers/quantized.py). Left out: an embedding that Unsloth casts to fp32 after loading."""
     setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
         return sum(unsloth_bytes(model, stack).values())
@@ -57,6 +58,11 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     total += table if habits.litgpt and model.tie_word_embeddings else 0
     if not setup.quantized:
         return total * stack.compute_bytes
+    if habits.mlx:
+        tied = {"lm_head"} if model.tie_word_embeddings else set()
+        packed = sum(each.parameters for each in model.layers if each.kind not in {"router", "conv", *tied})
+        width = stack.assume.value(f"weight-bytes-mlx-{8 if setup.precision == 'int8' else 4}bit")
+        return round(packed * width) + stack.compute_bytes * (total - packed)
     experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
     left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
     if habits.litgpt and habits.litgpt.quantizes_head:
@@ -207,7 +213,7 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
     """Bytes of the 16-bit copy of one whole weight that bitsandbytes makes for each product and then frees. For
     quantized experts: the larger of a block's two tensors, since a backward pass unpacks them again
     (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
-    if not stack.setup.quantized:
+    if not stack.setup.quantized or stack.habits.mlx:
         return 0.0
     largest = shape.largest_linear
     if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
@@ -392,7 +398,8 @@ class MemoryTerms:
         # of DoRA's norm in the forward pass: by tokens, and by weights
         self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
         slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
-        self.slack = assume.range(f"allocator-slack-{'eager' if matrix else slack}")
+        slack = "mlx" if habits.mlx else "eager" if matrix else slack
+        self.slack = assume.range(f"allocator-slack-{slack}")
         self.slack_static = assume.range("allocator-slack-static")
         # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
         # share of it where every weight trains; a share of what trains and of all, for the high ends alone (the
@@ -545,7 +552,7 @@ def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Bytes that are allocated once and stay: cuBLAS's workspaces. In Unsloth's own families also tables of sines and
     cosines (32,768 rows in 16 bit, Gemma's 8,192 rows in fp32; models/llama.py, gemma.py), and a buffer into which
     quantized weights are unpacked, as large as the largest weight with an adapter (kernels/utils.py, _SCRATCH)."""
-    if stack.habits.on_cpu:
+    if stack.habits.on_cpu or stack.habits.mlx:
         return 0.0
     large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
     workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
@@ -561,7 +568,7 @@ def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
     lora/layer.py). The backward pass holds one gradient of that size at a time, from the last parameter to the first,
     and frees each merged weight after its gradient. So the largest moment is the smaller gradient beside both weights,
     or the larger beside its own. Without checkpointing the merged weights of all blocks stay."""
-    if stack.habits.unsloth_kernels or not shape.targeted_experts:
+    if stack.habits.unsloth_kernels or stack.habits.mlx or not shape.targeted_experts:
         return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
     weights = max(every + smallest, 2 * largest) if stack.checkpoints else every * shape.expert_blocks + smallest

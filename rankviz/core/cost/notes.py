@@ -31,7 +31,7 @@ from rankviz.core.cost.stack import (
 from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Caution
+from rankviz.core.quantity import Caution, Range
 from rankviz.units import memory_size
 
 
@@ -63,21 +63,21 @@ def question_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
 ) -> list[str]:
     """Return the notes for any framework: on the card, the training's length, and what the framework does."""
-    setup = question.training
+    setup, known = question.training, gpu and not gpu.is_mac  # notes on a Mac: mlx_notes
     name, share = gpu.name if gpu else "", assume.range("usable-share-of-nominal").times(100)
     sentences = {
         "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare.": (
             gpu is None
         ),
         f"{name}: usable memory was not measured; {share.low:.0f} to {share.high:.0f} % of its size is assumed.": (
-            gpu and gpu.usable_bytes is None
+            known and gpu.usable_bytes is None
         ),
         f"{name}: dense FLOP/s are not in the table, so time and cost are not known.": (
-            gpu and peak_flops_per_second(gpu, setup) is None
+            known and peak_flops_per_second(gpu, setup) is None
         ),
-        f"{name}: no price in the table. Enter your own price for a cost.": gpu and price is None,
+        f"{name}: no price in the table. Enter your own price for a cost.": known and price is None,
         "No length of training is given: time and cost are for one optimizer step, without loading.": (
-            not setup.has_length
+            not setup.has_length and setup.framework != "mlx"
         ),
         **dict.fromkeys(data_notes(model, setup), True),
         **dict.fromkeys(image_notes(model, setup), True),
@@ -142,7 +142,9 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     data = setup.data
     if data is None or setup.grpo:
         return
-    if data.mean_tokens is not None:
+    if setup.framework == "mlx":
+        pass  # no time is estimated
+    elif data.mean_tokens is not None:
         padded, tokens = pads(setup.framework, model), setup.computed_tokens(model)
         span = f"{tokens.low:,.0f} to {tokens.high:,.0f}" if padded else f"{tokens.expected:,.0f}"
         why = "an example may be padded to the longest of its batch" if padded else "Unsloth trains without padding"
@@ -205,6 +207,33 @@ def unsloth_notes(
             f"Loading takes {memory_size(max(loading.values()))}, more than training{where}, and decides whether it "
             "fits: rank, batch and length do not change it."
         )
+
+
+def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> Iterator[str]:
+    """Yield notes on training on a Mac: basis of the estimate, usable memory, and MLX LM's defaults."""
+    stack, plan = predicted.stack, predicted.plan
+    if not stack.habits.mlx or gpu is None or usable is None:
+        return
+    yield Caution(
+        "Not measured: sizes on a Mac are read from the code of MLX and MLX LM, with a wide range. Time and cost are "
+        "not estimated."
+    )
+    if plan.trains_experts:
+        yield Caution("MLX LM adapts experts in its own way: the counts of their adapters are PEFT's.")
+    yield (
+        f"By default macOS lets the GPU use {memory_size(usable.low)} to {memory_size(usable.high)}, by its version. "
+        "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
+    )
+    matrix = max((block.matrix() for block in blocks_of(plan.model, predicted.shape, stack)), default=0)
+    if matrix:
+        yield f"MLX holds attention's matrix of length × length for each head: up to {memory_size(matrix)} a block."
+    if stack.setup.quantized:
+        bits, kind = ("8.5", "8") if stack.setup.precision == "int8" else ("4.5", "4")
+        yield f"MLX's {kind}-bit base has groups of 64 with a scale and a bias: {bits} bits a weight, embeddings too."
+    yield (
+        "MLX LM's defaults differ: linear layers of the last 16 blocks alone, r = 8, scale 20, no grad_checkpoint. The "
+        "export format mlx writes its configuration for these counts: num_layers -1, the modules as keys, alpha / r."
+    )
 
 
 STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
@@ -335,7 +364,7 @@ def attention_notes(predicted: Prediction) -> list[str]:
     padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
-    if stack.habits.on_cpu or attention is None or setup.attn_implementation != "sdpa":
+    if stack.habits.on_cpu or stack.habits.mlx or attention is None or setup.attn_implementation != "sdpa":
         return []
     equal = replace(stack, setup=replace(setup, data=None))
 

@@ -202,8 +202,8 @@ def full_finetuning(
     shape, total = _bare_shape(model), model.total_parameters
     towers, _ = _tower(model, (), stack, card(gpu), trained=True)
     tower = towers[len(towers) // 2]
-    terms = MemoryTerms(model, shape, stack, usable_bytes, tower=tower)
-    plain = replace(stack, setup=replace(stack.setup, framework="trl"))
+    terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
+    plain = stack if stack.habits.mlx else replace(stack, setup=replace(stack.setup, framework="trl"))
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = duration_terms(model, shape, stack, card(gpu), weight_gradients=True)
     return dtype, terms.at(0, total, total), duration and duration.at(0)

@@ -103,6 +103,14 @@ class Question:
         if self.usd_per_hour is not None:
             validate_price(self.usd_per_hour)
         refuse_bf16(self.training, card(gpu))
+        on_mac = gpu is not None and gpu.is_mac
+        if self.training.framework == "mlx" and not on_mac:
+            raise InvalidSettingError("MLX trains on a Mac. Choose one as GPU, such as mac-32gb, or another framework.")
+        setup = self.training
+        if on_mac and (self.lora.modules_to_save or setup.images or setup.grpo or setup.gpus > 1):
+            raise InvalidSettingError(
+                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, GRPO and gpus."
+            )
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:

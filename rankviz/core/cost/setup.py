@@ -17,8 +17,9 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
-UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce"]
-"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json)."""
+UtilisationGroup = Literal["turing", "a100", "hopper", "workstation", "geforce", "mac"]
+"""Groups of cards that reach a similar share of their dense FLOP/s in training (shares: assumptions.json). No time is
+estimated for "mac"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,11 @@ class Gpu:
     source: str = ""
     checked: str = ""
     note: str = ""
+
+    @property
+    def is_mac(self) -> bool:
+        """True for the GPU of a Mac, which shares the memory with all programs and trains with MLX LM."""
+        return self.utilisation_group == "mac"
 
     @property
     def price(self) -> Price | None:
@@ -518,6 +524,10 @@ class TrainingSetup:
             "loss_path": _own_loss_path(self.framework),
         }
         auto = {name: value for name, value in meant.items() if getattr(self, name) == "auto"}
+        if device.gpu is not None and device.gpu.is_mac:  # MLX LM, whatever framework was chosen for a card
+            ways = {"optim": "sgd" if self.optim == "sgd" else "adamw_torch", "loss_path": "full"}
+            checkpointing = "none" if self.gradient_checkpointing == "none" else "hf"
+            auto |= {"framework": "mlx", **ways, "gradient_checkpointing": checkpointing, "attn_implementation": "sdpa"}
         return replace(self, **auto) if auto else self
 
     def settle(self, device: Device) -> "TrainingSetup":
@@ -568,6 +578,8 @@ def _refusal(setup: TrainingSetup, device: Device) -> str:
     if setup.gpus > 1:
         return f"A run or a probe of RankViz trains on one GPU (got {setup.gpus}). Export a script to train on several."
     unsloth, cuda = setup.framework == "unsloth", device.cuda
+    if setup.framework == "mlx":
+        return "RankViz does not train with MLX. Choose framework unsloth, trl or peft."
     if setup.grpo:
         return "RankViz trains on examples, without rewards. Export a script instead: rankviz export --method grpo."
     if setup.images is not None:

@@ -247,6 +247,8 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
     grouped, broadcasts = keys < model.num_attention_heads, model.model_type in BROADCASTS_KEYS
     if not kind.attention_width or habits.on_cpu:
         return BlockAttention("flash")
+    if habits.mlx:
+        return BlockAttention("eager", masked=True)
     if habits.own_models and setup.attn_implementation == "sdpa":
         return BlockAttention("eager" if model.model_type in CAPS_SCORES else "flash")
     if setup.attn_implementation == "eager":

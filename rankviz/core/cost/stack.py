@@ -69,6 +69,9 @@ class Habits:
     windows_experts: bool = False  # packed experts are unpacked some at a time, in at most half of what is free
     loads_plain_nf4: bool = False  # Unsloth before dynamic 4-bit checkpoints, or a row that names none
     holds_logits: bool = False  # the output, or as much in its place, is referenced until the backward pass is over
+    mlx: bool = False
+    """True for MLX LM: its compiled graph casts an input once to fp32 for all adapters that read it, training attention
+    always holds its matrix, and 4- and 8-bit weights, embeddings among them, are never unpacked."""
     copies_keys: bool = False  # keys and values are copied to every query head before SDPA, whatever kernel runs
     weight_bytes: float | None = None  # of a quantized weight, where the format is none of RankViz's
 
@@ -86,6 +89,8 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
     transformers' Trainer or a plain loop. All train under 16-bit autocast and free the model's output before the
     backward pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
+    if framework == "mlx":
+        return Habits(mlx=True, autocast=False)
     return Habits(
         unsloth_kernels=framework == "unsloth",
         raised="all" if framework == "peft" and setup.quantized else "none",
@@ -125,12 +130,14 @@ class Stack:
     def kind_with(self, *, matrix: bool) -> str:
         """Return the kind of setting for `Stack.kind`. matrix: True where blocks hold the attention matrix."""
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
-        return "cpu" if self.habits.on_cpu else kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
+        if self.habits.on_cpu or self.habits.mlx:
+            return "cpu" if self.habits.on_cpu else "mlx"
+        return kernels + ("-eager" if matrix else "" if self.checkpoints else "-none")
 
     @property
     def time_kind(self) -> str:
-        """Kind of setting for timings: "fused" where operators are fused, else "hf"."""
-        return "fused" if self.habits.fuses_operators else "hf"
+        """Kind of setting for timings: "fused" where operators are fused, "mlx", or "hf"."""
+        return "fused" if self.habits.fuses_operators else "mlx" if self.habits.mlx else "hf"
 
     @property
     def checkpoints(self) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from rankviz.core.bounds import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
 
-Framework = Literal["unsloth", "trl", "peft"]
+Framework = Literal["unsloth", "trl", "peft", "mlx"]
+"""Training program. On a Mac it is always "mlx", MLX LM, which wraps the modules that PEFT would."""
 Dtype = Literal["fp32", "fp16", "bf16"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
 UnslothClass = Literal["FastLanguageModel", "FastModel"]

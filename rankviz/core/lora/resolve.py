@@ -28,7 +28,7 @@ from rankviz.core.lora.targets import (
     with_plain_linears,
 )
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
-from rankviz.core.model.towers import as_loaded
+from rankviz.core.model.towers import as_loaded, text_model
 from rankviz.errors import InvalidSettingError
 
 
@@ -142,7 +142,10 @@ def resolve(
 
     precision: Precision of the base, not "auto". cuda: True for a GPU; Unsloth's CPU backend has other rules.
     """
-    model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
+    if framework == "mlx":  # MLX LM drops the weights of other towers (sanitize of its models)
+        model = text_model(model) if model.is_whole else model
+    else:
+        model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
     given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     ignored = () if route.kind == "model" else given

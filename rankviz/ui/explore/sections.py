@@ -1,4 +1,4 @@
-"""Sections of Explore: fit and changes, published studies, and the probe."""
+"""Sections of Explore: fit and changes, serving, published studies, and the probe."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from rankviz.core.probe import (
     table,
 )
 from rankviz.core.runs.record import RunState
+from rankviz.core.serving import points, rows
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure
 from rankviz.figures.studies import shapes_of
@@ -153,6 +154,24 @@ def cards_html(result: FitAnswer) -> str:
     shown = ", ".join(card.label for card in result.several[:SEVERAL_SHOWN])
     more = html.paragraphs(f"Several GPUs on which it fits, cheapest first: {shown}.") if shown else ""
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2) + more)
+
+
+def serving(api: Api, **values: Any) -> View:
+    """Return the section "Serving" for the widgets' values: a table of what an adapter costs on a server, the command
+    that serves it, and published slow-downs."""
+    answer = api.estimates.serving(ask(values), values["r"])
+    cells = [
+        [Cell(name), Cell(figure, kind="narrow"), Cell(remark, kind="wrap")] for name, figure, remark in rows(answer)
+    ]
+    title = f"One adapter at r = {answer['r']} on a server"
+    figures = html.titled(title, html.table(["", "Figure", "Remark"], cells, label="Serving", left=3))
+    measured = [
+        [Cell(setting, href=source, kind="wrap"), rank, Cell(times, title=figures)]
+        for setting, figures, rank, times, source in points(answer)
+    ]
+    slow = html.table(["Published measurement", "Rank", "Time with an adapter"], measured, label="Slow-down", left=1)
+    shown = html.titled("Slow-down by an unmerged adapter, as others measured it", slow)
+    return View(served=figures + html.code_html(answer["command"], title="vLLM") + shown)
 
 
 HEIGHT = 440

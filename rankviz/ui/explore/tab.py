@@ -150,6 +150,8 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
             decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
+        with tab("Serving", "serving") as serving_tab:
+            served = copyable(elem_id="serving")
         with tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
@@ -166,6 +168,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
     for section, drawing in (
         (fit_tab, view(sections.decisions, decisions=decided)),
+        (serving_tab, view(sections.serving, served=served)),
         (memory_tab, view(memory_picture, chart=memory, words=rests_on)),
         (modules_tab, view(modules_picture, chart=modules)),
         (studies_tab, published),
@@ -239,7 +242,7 @@ def memory_picture(api: Api, **values: Any) -> View:
     answer = api.estimates.estimate(asked)
     drawing = memory_figure(answer.estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
     words = in_words(answer.basis)
-    basis = f"{drawing.source} Framework: {FRAMEWORKS[asked.training.framework]}. {words}"
+    basis = f"{drawing.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
     return View(chart=chart_value(drawing, file="memory", source=basis), words=html.paragraphs(words))
 
 

@@ -120,6 +120,8 @@ def gpu_label(gpu: Gpu) -> str:
     usable = (
         f"{units.memory_size(gpu.usable_bytes)} usable"
         if gpu.usable_bytes
+        else "MLX"
+        if gpu.is_mac
         else f"{gpu.memory_bytes / 1e9:g} GB nominal"
     )
     price = gpu.price

@@ -85,10 +85,12 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
 
 
 def test_what_is_open_can_be_looked_at_by_its_address_and_nothing_more(api, tmp_path):
-    sweep_id = sweep_of(api, BEN)
+    sweep_id = sweep_of(api, BEN, 4, 8)
     run_id = first_run(api, sweep_id)
     with acting_as(BEN):
         assert not api.runs.is_open(sweep_id)
+        api.runs.open_to_all(run_id, True)
+        assert api.runs.is_open(sweep_id)  # while others can read one of its runs
         api.runs.open_to_all(sweep_id, True)
 
     with acting_as(ANN):
@@ -107,6 +109,7 @@ def test_what_is_open_can_be_looked_at_by_its_address_and_nothing_more(api, tmp_
         assert not api.adapters.is_here(run_id, 4)
     with acting_as(BEN):
         api.runs.open_to_all(sweep_id, False)
+        assert not api.runs.is_open(sweep_id)
     with acting_as(ANN), pytest.raises(RunNotFoundError):
         api.runs.sweep(sweep_id)
 
@@ -212,12 +215,3 @@ def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api
     api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id))
 
     assert not api.workspace.store.ownership("bens").is_open
-
-
-def test_a_sweep_is_said_to_be_shared_while_others_can_read_one_of_its_runs(api):
-    sweep_id = sweep_of(api, BEN, 4, 8)
-    with acting_as(BEN):
-        api.runs.open_to_all(first_run(api, sweep_id), True)
-        assert api.runs.is_open(sweep_id)
-        api.runs.open_to_all(sweep_id, False)
-        assert not api.runs.is_open(sweep_id)

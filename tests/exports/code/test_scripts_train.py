@@ -10,11 +10,12 @@ import re
 import pytest
 
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.exports import recipe, script
+from rankviz.exports.script import notebook
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
-from tests.support.processes.exports import counted_here, run_exports
+from tests.support.processes.exports import counted_here, run_exports, trained_steps
 from tests.support.quick import chosen_quick
 
 pytestmark = pytest.mark.torch
@@ -34,6 +35,8 @@ CASES = {
     "qwen3_moe": ("conversations", {}, {"precision": "fp32"}),
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
+RATES = {"qwen3_moe": 16.0}
+"""Ratio of LoRA+, by shape."""
 MERGED = "llama"
 QUICK = ("llama", "qwen3_moe")
 MERGING = re.compile(
@@ -74,7 +77,8 @@ def run_scripts(folder, shapes):
                 lora=LoraConfig(**lora),
                 training=TrainingSetup(**{"gradient_accumulation_steps": 1, **setup, **training}, framework=framework),
             )
-            made = recipe(layers, question, R, framework=framework, learning_rate=1e-2)
+            rates = {"learning_rate": 1e-2 / RATES.get(shape, 1), "loraplus_lr_ratio": RATES.get(shape)}
+            made = recipe(layers, question, R, framework=framework, **rates)
             place = folder / framework / shape
             place.mkdir(parents=True)
             text = script(made)
@@ -100,6 +104,8 @@ def test_the_script_trains_and_saves_what_was_counted_and_learns_the_answers_wit
     assert "error" not in result, result["error"]
     assert counted_here(made) == (result["trained"], result["files"]["adapter_model.safetensors"])
     assert "tokenizer.json" in result["files"]
+    if made.loraplus_lr_ratio:
+        assert [made.learning_rate, made.learning_rate * made.loraplus_lr_ratio] == result["rates"]
 
     assert 4 == len(result["losses"])
     assert result["losses"][-1] < 0.9 * result["losses"][0]
@@ -116,3 +122,31 @@ def test_the_script_trains_and_saves_what_was_counted_and_learns_the_answers_wit
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_line_that_merges_does(ran, framework):
     assert {"config.json", "model.safetensors"} <= set(ran(framework, MERGED)[1]["merged"])
+
+
+@pytest.mark.emulated_cuda
+def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(tmp_path):
+    """38 of 40 rows are trained on, 8 a step: 5 steps an epoch."""
+    from rankviz.worker.introspect.layers import layers_of
+
+    base, place = make_tiny("llama", tmp_path / "llama"), tmp_path / "notebook"
+    steps = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_length": 512}
+    data = TrainingData(examples=40, longest_tokens=90, num_train_epochs=4)
+    setup = TrainingSetup(precision="fp32", optim="adamw_torch", data=data, **steps)
+    question = Question(model_id=str(base), training=setup)
+    made = recipe(layers_of(SHAPES["llama"]), question, 8, framework="unsloth", learning_rate=1e-2)
+    place.mkdir()
+    write_rows(place / "train.jsonl", "messages", 40)
+    (place / "train.ipynb").write_text(notebook(made, colab=True), encoding="utf-8")
+
+    result = run_exports("cuda", [str(place)])[str(place)]
+
+    assert "error" not in result, result["error"]
+    assert (20, 20) == (result["steps"], trained_steps(made))
+    assert result["losses"][-1] < 0.9 * result["losses"][0]
+    assert result["learned"].replace("\n", "").endswith("<|im_end|>")
+    answers = re.findall(r"BEFORE   (.*)\nAFTER    (.*)", result["printed"])
+    assert 2 == len(answers) and all(before != after for before, after in answers)
+    size = result["files"]["adapter_model.safetensors"]
+    assert (size,) == made.adapter_bytes
+    assert f"The adapter has {size:,} bytes. RankViz counts {size:,}." in result["printed"]

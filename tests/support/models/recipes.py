@@ -30,6 +30,7 @@ SETTINGS = {
     "unsloth-int8": {"framework": "trl", "precision": "int8"},
     "long": {"max_length": 512, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 5, "max_steps": 70},
     "rate": {"learning_rate": 1e-5, "r": 1, "lora_alpha": 2.0},
+    "loraplus": {"loraplus_lr_ratio": 16.0},
 }
 """One thing changed at a time, from a TRL recipe with everything at its default."""
 

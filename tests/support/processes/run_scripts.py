@@ -7,9 +7,9 @@ and saved.
 
 Each folder holds the data, and train.py or train.ipynb, and is the working directory while that runs: of a notebook
 the code cells in their order, but for the first, which installs. Prints a JSON object: for each folder its trainable
-parameters, the held-out losses in their order, the text that the first row's labels hold, the files of adapter and
-merged model, and what was printed; or the traceback. What TRL needs without a GPU is done here: use_cpu, and the loss,
-a Triton kernel, computed by torch.
+parameters, the rates of the optimizer's groups, the held-out losses in their order, the text that the first row's
+labels hold, the files of adapter and merged model, and what was printed; or the traceback. What TRL needs without a GPU
+is done here: use_cpu, and the loss, a Triton kernel, computed by torch.
 """
 
 import contextlib
@@ -73,6 +73,8 @@ def run(folder: Path) -> dict[str, Any]:
             runpy.run_path("train.py", run_name="__main__") if Path("train.py").exists() else run_cells("train.ipynb")
         )
     trainer = names.get("trainer")
+    optimizer = trainer.optimizer if trainer else names["optimizer"]
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # under accelerate's
     model = trainer.model if trainer else names["model"]
     if "reward" in names:
         entries = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
@@ -100,6 +102,7 @@ def run(folder: Path) -> dict[str, Any]:
         "longest": max(len(row["input_ids"]) for part in (rows, held_out) for row in part),
         "learned": tokenizer.decode([label for label in rows[0]["labels"] if label != -100]),
         "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
+        "rates": [group.get("initial_lr") for group in optimizer.param_groups if group["params"]],
         "printed": printed.getvalue(),
         "merged": [path.name for path in (folder / "merged").glob("*")],
     }

@@ -10,7 +10,7 @@ from gradio_client.utils import python_type_to_json_schema
 
 from rankviz.endpoints import publish
 
-READING = ("estimate", "fit", "advise", "forecast", "export", "models", "gpus", "studies")
+READING = ("estimate", "fit", "serving", "advise", "forecast", "export", "models", "gpus", "studies")
 READING += ("verdict", "runs", "run", "status")
 CHANGING = ("start_sweep", "cancel", "resume", "delete", "delete_uploads", "share", "export_runs")
 FILES = ("spectrum", "resize")

@@ -1,4 +1,4 @@
-"""The page in a real browser."""
+"""The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
 import shutil
 import time
@@ -8,6 +8,10 @@ import pytest
 from rankviz.trained.read import read_adapter
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.quick import first_quick
+from tests.support.web.pages import LLAMA, choose_rank, figure, restored
+from tests.support.web.proxy import proxy
+from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 RUN_SECONDS = 900
@@ -212,3 +216,151 @@ def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opene
 
     assert link.startswith(address + "/")
     opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
+
+
+PATH = "/team/rankviz"
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory):
+    """Addresses of one page that strangers use, as a proxy serves it that takes the path off, and one that leaves it
+    on."""
+    environment = {"GRADIO_ROOT_PATH": PATH, "RANKVIZ_SHARED": "true"}
+    with (
+        serving(tmp_path_factory.mktemp("home"), environment) as target,
+        proxy(target, PATH) as off,
+        proxy(target, PATH, strips_path=False) as on,
+    ):
+        yield {"taken off": off, "left on": on}
+
+
+@pytest.mark.parametrize("path", first_quick(["taken off", "left on"]))
+def test_the_page_works_below_a_path(browser, below, path):
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(WAIT_MILLISECONDS)
+    page = context.new_page()
+    outside, failed, errors = [], [], []
+    page.on("request", lambda request: outside.append(request.url) if _is_outside(request.url, below[path]) else None)
+    page.on("response", lambda answer: failed.append((answer.status, answer.url)) if answer.status >= 400 else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    page.goto(below[path] + LLAMA.removeprefix("/"))
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+    page.get_by_role("tab", name="Guide").click()
+    page.locator("#rules table").first.wait_for()
+
+    assert f"{PATH}/?" in page.url
+    assert PATH == next(cookie["path"] for cookie in context.cookies() if cookie["name"] == "rankviz_visitor")
+    assert ([], [], []) == (outside, failed, errors)
+    context.close()
+
+
+def _is_outside(url: str, address: str) -> bool:
+    return url.startswith("http") and not url.startswith(address)
+
+
+WARMING_UP = (16, 64)
+RANKS = (8, 128, 4)
+
+
+def test_a_rank_takes_at_most_two_requests(page):
+    page.goto("/")
+    page.locator("#figures", has_text="parameters").wait_for()
+    restored(page)
+    for r in WARMING_UP:
+        with page.expect_response("**/rankviz/words"):  # by then the page has asked what it asks as it opens
+            _choose_and_see(page, r)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+
+    for r in RANKS:
+        _choose_and_see(page, r)
+
+    assert len(requests) <= 2 * len(RANKS), requests
+
+
+def _choose_and_see(page, r):
+    before = page.locator("#figures").inner_text()
+    choose_rank(page, r)
+    page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=before)
+
+
+def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_place_in_it(page):
+    held = []
+    page.route("**/assets/Blocks-*.js", lambda route: held.append(route))
+
+    page.goto("/?model=Qwen/Qwen3-8B&r=32", wait_until="commit")
+    first = page.locator(".rv-first-figures")
+    first.wait_for()
+    values, place = first.locator(".rv-first-value").all_inner_texts(), first.bounding_box()
+    while not held:
+        page.wait_for_timeout(50)
+    assert 0 == page.locator("#figures").count()
+    for route in held:
+        route.continue_()
+    first.wait_for(state="detached")
+
+    assert 5 == len(values)
+    assert values == page.locator("#figures .rv-value").all_inner_texts()
+    figures = page.locator(".rv-figures").first.bounding_box()
+    assert [place["x"], place["y"], place["width"]] == pytest.approx(
+        [figures[name] for name in ("x", "y", "width")], abs=2
+    )
+
+
+class Late:
+    """The next question that is no timer's, kept from the server until it shall arrive.
+
+    of: the part of the page (an elem_id) that it is about.
+    """
+
+    def __init__(self, page, of):
+        self.page, self.held = page, []
+        self.events = events_of(page, of)
+        page.route("**/run/predict*", self._hold)
+
+    def _hold(self, route):
+        if self.held or route.request.post_data_json["fn_index"] not in self.events:
+            route.continue_()
+        else:
+            self.held.append(route)
+
+    def wait(self):
+        while not self.held:
+            self.page.wait_for_timeout(50)
+
+    def arrive(self):
+        """With its answer, and the time to draw it."""
+        with self.page.expect_response(lambda response: response.request == self.held[0].request) as answered:
+            self.held[0].continue_()
+        answered.value.finished()
+        self.page.wait_for_timeout(500)
+
+
+def events_of(page, part):
+    """The numbers of the events that draw this part, without those of a timer."""
+    return page.evaluate(
+        """part => {
+          const { components, dependencies } = window.gradio_config;
+          const id = components.find(each => each.props.elem_id === part)?.id;
+          const drawing = dependencies.filter(each => each.outputs.includes(id));
+          return drawing.filter(each => each.targets[0]?.[1] !== "tick").map(each => each.id);
+        }""",
+        part,
+    )
+
+
+def test_what_someone_enters_while_an_answer_comes_stays(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="3 runs").wait_for()
+    late = Late(page, of="train-ranks")
+    page.get_by_label("Sweep: runs at each rank").check()
+    late.wait()
+
+    page.locator("#train-ranks").get_by_label("32", exact=True).check()
+    late.arrive()
+
+    page.get_by_label("Seeds").wait_for()  # the rest of the answer
+    ranks = page.locator("#train-ranks input:checked").evaluate_all("boxes => boxes.map(box => box.name)")
+    assert ["4", "32", "64"] == ranks

@@ -4,11 +4,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs import Publication
-from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.parts.sweep import OF_ANOTHER
 from rankviz.ui.runs import publish
-from rankviz.ui.runs.view import delete
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.published import trained
@@ -88,11 +86,6 @@ def offered(view):
     return {name for name in CHANGES if getattr(view, name).visible}
 
 
-def share(api, sweep_id, is_open=True):
-    with acting_as(ANN):
-        api.runs.open_to_all(sweep_id, is_open)
-
-
 def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns):
     with acting_as(BEN):
         view = drawn(api, sweep_id=anns)
@@ -104,37 +97,17 @@ def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns)
         )
 
 
-def test_its_owner_is_offered_to_share_export_and_delete_it(api, anns):
+def test_its_owner_is_offered_to_share_export_and_delete_it_and_others_read_a_shared_one_by_its_address(api, anns):
     with acting_as(ANN):
-        view = drawn(api, sweep_id=anns)
-
-    assert anns in view.table
-    assert {"add", "export", "share", "delete"} == offered(view)
-    assert not view.share.value
-    assert "" == view.owner
-
-
-def test_a_shared_sweep_is_read_by_its_address_and_not_listed(api, anns):
-    share(api, anns)
-
+        mine = drawn(api, sweep_id=anns)
+        api.runs.open_to_all(anns, True)
     with acting_as(BEN):
-        view = drawn(api, sweep_id=anns)
+        theirs = drawn(api, sweep_id=anns)
 
-    assert anns not in view.table
-    assert view.sweep_box.visible
-    assert set() == offered(view)
-    assert OF_ANOTHER == text_of(view.owner)
-    assert view.by_rank
-
-
-def test_another_visitor_cannot_share_or_delete(api, anns):
-    with acting_as(BEN):
-        for change in (lambda: api.runs.open_to_all(anns, True), lambda: delete(api, anns)):
-            with pytest.raises(RunNotFoundError):
-                change()
-    share(api, anns)
-    with acting_as(BEN), pytest.raises(NotYoursError):
-        delete(api, anns)
+    assert ({"add", "export", "share", "delete"}, set()) == (offered(mine), offered(theirs))
+    assert (True, False, True) == (anns in mine.table, anns in theirs.table, theirs.sweep_box.visible)
+    assert ("", OF_ANOTHER, False) == (mine.owner, text_of(theirs.owner), mine.share.value)
+    assert theirs.by_rank
 
 
 def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(

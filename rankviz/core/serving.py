@@ -1,0 +1,392 @@
+"""Serves an adapter: vLLM's slots and refusals, what fits beside base and cache, the merged model, llama.cpp's file.
+
+Rules of vLLM by architecture are rows of assets/serving.json; formulas name the file of vLLM that they follow. Not
+covered: several cards, fully sharded LoRA, shared expert factors, LoRA or a cache in 8 bit, speculative decoding.
+"""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, TypedDict
+
+from rankviz import units
+from rankviz.core.bounds import one_of, whole
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.estimate import usable_memory
+from rankviz.core.cost.notes import by_name
+from rankviz.core.cost.setup import MAX_LENGTH, Gpu
+from rankviz.core.from_json import shape
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.plan import Adapted, AdapterPlan
+from rankviz.core.lora.targets import FUSED_QKV, LINEAR_KINDS, listed
+from rankviz.core.model.spec import WHOLE, ModelSpec
+from rankviz.core.quantity import Range
+
+BASE_BITS = ("16", "8", "4")
+"""Bits of a weight of the served base. Slots and cache stay in 16 bit."""
+MAX_SEQUENCES = 4096
+WIDTH = 2
+"""Bytes of a number in slots, loaded adapters and cache: 16 bit, the dtype of the base's activations ("auto")."""
+MERGE = "Merge it into the base and serve the merged model."
+PARTS = ("budget", "base", "cache", "working", "free")
+Facts = Mapping[str, Any]
+RangeJSON = shape(Range)
+Refused = TypedDict("Refused", dict.fromkeys(("feature", "why", "instead"), str))
+OnCard = TypedDict("OnCard", {"gpu": str, "adapters": RangeJSON} | {f"{n}_bytes": RangeJSON for n in PARTS})
+SlowDown = TypedDict(
+    "SlowDown",
+    dict.fromkeys(("id", "setting", "measured", "source", "checked"), str)
+    | dict.fromkeys(("r", "slot_rank"), int | None)
+    | dict.fromkeys(("low", "high"), float),
+)
+Refused.__doc__ = "What a server refuses in an adapter, why, and what to do instead."
+OnCard.__doc__ = """Bytes of the card that the server takes (`budget_bytes`), its parts, what they leave free for slots,
+and the number of slots that fit."""
+SlowDown.__doc__ = """A published time with an unmerged adapter over the time without, from `low` to `high`. Ranks that
+were not published are null."""
+
+
+class ServingJSON(TypedDict):
+    """One adapter on a server. `highest_rank`: of any of its modules. `max_lora_rank`: vLLM's setting, null where the
+    adapter can only be served merged. `wasted_share`: of a slot's memory and compute. `slot_bytes`: a range where
+    the architecture was not looked up. `context`, `sequences`: tokens of a sequence and sequences at once, which set
+    the card's `cache_bytes`. `adapters`: slots that fit. `refused`: what vLLM does not load; `gguf_refused`: what stops
+    llama.cpp's converter. `gguf_alpha`: lora_alpha to write into adapter_config.json for it. `slow_down`: published
+    times with an adapter over times without."""
+
+    model_id: str
+    r: int
+    lora_alpha: float
+    target_names: list[str]
+    vllm: str
+    highest_rank: int
+    max_lora_rank: int | None
+    wasted_share: float | None
+    loaded_bytes: int
+    slot_bytes: RangeJSON | None
+    refused: list[Refused]
+    context: RangeJSON
+    sequences: RangeJSON
+    card: OnCard | None
+    merged_bytes: int
+    gguf_bytes: dict[str, int]
+    gguf_alpha: float
+    gguf_refused: list[Refused]
+    slow_down: list[SlowDown]
+    command: str
+
+
+def serve(
+    plan: AdapterPlan,
+    lora: LoraConfig,
+    facts: Facts,
+    gpu: Gpu | None,
+    assume: Assumptions,
+    *,
+    base_bits: str = "16",
+    context: int | None = None,
+    sequences: int | None = None,
+) -> ServingJSON:
+    """Return what one adapter costs on a server.
+
+    Args:
+        plan: The adapter on its model.
+        lora: Its settings, with rank and alpha.
+        facts: Content of assets/serving.json.
+        gpu: The server's card; None for an answer without what fits.
+        base_bits: One of BASE_BITS.
+        context: Tokens of one sequence, prompt and answer together; None for an assumed range.
+        sequences: Sequences that are answered at once; None for an assumed range.
+    """
+    one_of(base_bits, "Bits of the served base", BASE_BITS)
+    load = []
+    for name, value, high in (("context", context, MAX_LENGTH), ("sequences", sequences, MAX_SEQUENCES)):
+        if value is not None:
+            whole(value, f"The server's {name}", 1, high)
+        load.append(assume.range(f"serving-{name}") if value is None else Range(value, value, value))
+    model, r = plan.model, lora.r
+    experts = plan.expert_rank_at(r)
+    slot_rank, refused = loading(plan, r, facts)
+    slot = slot_rank and slot_numbers(model, facts).times(WIDTH * slot_rank)
+    copied = {module.path for module in plan.saved if not module.frozen_copy}
+    untied = model.tie_word_embeddings and copied & {model.input_embedding, model.output_embedding}
+    sizes, gguf_alpha, gguf_refused = gguf(plan, lora)
+    return ServingJSON(
+        model_id=model.id.removesuffix(WHOLE),
+        r=r,
+        lora_alpha=lora.lora_alpha,
+        target_names=list(plan.target_names),
+        vllm=facts["vllm"]["version"],
+        highest_rank=max(rank for _, rank in ranks_of(plan, r)),
+        max_lora_rank=slot_rank,
+        wasted_share=slot_rank and 1 - r / slot_rank,
+        loaded_bytes=WIDTH * sum(each.per_rank * (experts if each.is_expert else r) for each in plan.adapted),
+        slot_bytes=slot and slot.whole_json(),
+        refused=refused,
+        context=load[0].whole_json(),
+        sequences=load[1].whole_json(),
+        card=gpu and on_card(model, gpu, base_bits, load, slot, slot_rank or 0, assume),
+        merged_bytes=WIDTH * (model.total_parameters + (model.vocab_size * model.hidden_size if untied else 0)),
+        gguf_bytes=sizes,
+        gguf_alpha=gguf_alpha,
+        gguf_refused=gguf_refused,
+        slow_down=facts["slow_down"],
+        command=command(model.id, plan, slot_rank, refused, base_bits),
+    )
+
+
+def ranks_of(plan: AdapterPlan, r: int) -> Iterator[tuple[Adapted, int]]:
+    """Yield each adapted layer with the rank of its pair, of one expert for experts, as PEFT's rank_pattern has it."""
+    for each in plan.adapted:
+        factor = each.rank_factor // each.layer.num_experts if each.is_expert else 1
+        yield each, factor * (plan.expert_rank_at(r) if each.is_expert else r)
+
+
+def slot_numbers(model: ModelSpec, facts: Facts) -> Range:
+    """Return the numbers that one slot holds for each unit of max_lora_rank. Exact for an architecture that has a row
+    in assets/serving.json. Else between the least, with experts' fused tensors, and the most, with embedding, head and
+    routers and a share more (`unknown`) for slices that other architectures have."""
+    plain, rule = facts["unknown"], facts["architectures"].get(model.architecture)
+    if rule:
+        return Range(*[numbers_per_rank(model, rule)] * 3)
+    low, high = ({"fused_experts": True}, {"wraps": [layer.name for layer in model.layers]})
+    ends = [numbers_per_rank(model, {**plain, **change}) for change in (low, {}, high)]
+    return Range(ends[0], ends[1], plain["most"] * ends[2])
+
+
+def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
+    """Return the numbers that one slot holds for each unit of max_lora_rank: in + out of every linear layer of the
+    language model, also of those that the adapter leaves out (lora/model_manager.py, _create_lora_modules).
+
+    rule: `wraps` names the embedding, head and routers that vLLM wraps too. A layer holds an A for each slice of vLLM's
+    fused layer (lora/layers/column_parallel_linear.py): several in a row of `slices`, and two for the experts'
+    gate_up_proj, unless `fused_experts` (lora/layers/fused_moe.py). `convolutions` are depthwise ones that vLLM has as
+    linear layers, from kernel to channels. tests/core/test_serving.py compares with vLLM's own modules.
+    """
+    total = 0
+    for layer in model.layers:
+        into, out = layer.in_features, layer.out_features
+        if layer.part == "vision":
+            continue
+        if layer.kind == "experts":
+            second = model.hidden_size if layer.name == "gate_up_proj" and not rule["fused_experts"] else 0
+            total += layer.count * layer.num_experts * (into + out + second)
+        elif layer.kind in LINEAR_KINDS or layer.name in rule["wraps"]:
+            total += layer.count * (rule["slices"].get(layer.name, 1) * into + out)
+    for module in model.plain_modules:
+        name = module.path.rpartition(".")[2]
+        if name in rule["convolutions"]:
+            channels, _, kernel = module.tensors[0].shape
+            total += len(module.blocks) * (channels + rule["slices"].get(name, 1) * kernel)
+    keys, values = ([each for each in model.layers if each.name == f"{kind}_proj"] for kind in "kv")
+    taken = {block for layer in values if layer.part != "vision" for block in layer.blocks}
+    for layer in keys if taken else ():  # Gemma 4's global blocks take k for v; vLLM's qkv_proj has both
+        alone = sum(block not in taken for block in layer.blocks) if layer.part != "vision" else 0
+        total += alone * (layer.in_features + layer.out_features)
+    return total
+
+
+def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[Refused]]:
+    """Return the max_lora_rank to set, None where the adapter is too large for any, and what vLLM refuses in it
+    (lora/peft_helper.py, lora/lora_model.py, lora/layers/logits_processor.py), each with what to do."""
+    model, vllm = plan.model, facts["vllm"]
+    rule = facts["architectures"].get(model.architecture, facts["unknown"])
+    highest, most = max(rank for _, rank in ranks_of(plan, r)), vllm["ranks"][-1]
+    found: list[tuple[str, str, str]] = []
+    if not rule["lora"]:
+        found.append((model.architecture, "vLLM has no LoRA for this architecture", MERGE))
+    if highest > most:
+        found.append((f"rank {highest}", f"the largest slot has rank {most}", f"Resize it to r = {most}, or merge it."))
+    if plan.use_dora:
+        found.append(("DoRA", "vLLM has no magnitude vectors", MERGE))
+    full = {module.name for module in plan.saved if not module.frozen_copy} - set(vllm["saved"])
+    if full:
+        why = f"{listed(sorted(full))} would be loaded in full, and vLLM does so with {listed(vllm['saved'])} alone"
+        found.append(("modules_to_save", why, MERGE))
+    text = [each for each in plan.adapted if each.layer.part != "vision"]
+    extra = {each.layer.name for each in text if each.layer.kind not in (*LINEAR_KINDS, "experts")} - {*rule["wraps"]}
+    odd = sorted(extra | {each.layer.name for each in text} & {*rule["refuses"]})
+    experts = [each for each in text if each.is_expert]
+    if model.architecture not in facts["architectures"]:
+        odd, experts = [], []  # not known
+    if odd:
+        found.append((listed(odd), "vLLM has no LoRA on it in this architecture", MERGE))
+    if any(each.layer.kind == "lm_head" for each in text) and model.vocab_size > vllm["largest_vocabulary"]:
+        why = f"LoRA on a head ends at {vllm['largest_vocabulary']:,} tokens, and this has {model.vocab_size:,}"
+        found.append(("lm_head", why, MERGE))
+    if any(each.split for each in experts):
+        found.append(("experts", "vLLM knows their linear layers by other names", MERGE))
+    elif experts and not rule["fused_experts"]:
+        found.append(("experts", vllm["fused_experts"]["why"], vllm["fused_experts"]["instead"]))
+    elif len({each.layer.name for each in experts}) == 1:
+        found.append(("experts", "vLLM loads LoRA on both of the experts' tensors or on none", MERGE))
+    slot_rank = next((rank for rank in vllm["ranks"] if rank >= highest), None) if rule["lora"] else None
+    return slot_rank, [Refused(feature=feature, why=why, instead=instead) for feature, why, instead in found]
+
+
+def command(
+    model_id: str, plan: AdapterPlan, slot_rank: int | None, refused: list[Refused], base_bits: str = "16"
+) -> str:
+    """Return the shell command that serves the adapter with vLLM; the merged model where vLLM refuses the adapter."""
+    quantized = {"16": "", "8": " --quantization fp8", "4": " --quantization bitsandbytes"}[base_bits]
+    if by_name(model_id):
+        quantized = ""  # published quantized, and served as it is
+    if refused or slot_rank is None:
+        return f"vllm serve ./merged{quantized}"
+    tower = " --enable-tower-connector-lora" * any(each.layer.part == "vision" for each in plan.adapted)
+    return (
+        f"vllm serve {shlex.quote(model_id.removesuffix(WHOLE))}{quantized} --enable-lora --max-lora-rank {slot_rank}"
+        f"{tower} --lora-modules adapter=./adapter"
+    )
+
+
+def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assumptions) -> Range:
+    """Return the bytes of the key-value cache, in 16 bit, of so many sequences of so many tokens.
+
+    A block with full attention holds keys and values of every token, one with a sliding window those of the window, and
+    while it is filled those of a prefill batch more. Latent attention holds the outputs of kv_a_proj_with_mqa. A block
+    with a recurrent state (linear attention, Mamba) holds its inner width times 64 to 256 numbers of 2 to 4 bytes a
+    sequence, whatever the length. Not counted: short convolutions, unused tokens of a block of the cache.
+    """
+    full = sliding = state = 0
+    window, types = model.sliding_window, model.layer_types
+    recurrent = {module.path for module in model.plain_modules if any(t.name == "A_log" for t in module.tensors)}
+    for layer in model.layers:
+        if layer.part == "vision":
+            continue
+        if layer.name == "out_proj" and layer.path.rpartition(".")[0] in recurrent:
+            state += layer.count * layer.in_features
+        width = {
+            "k_proj": 2 * layer.out_features,
+            "kv_a_proj_with_mqa": layer.out_features,
+            **dict.fromkeys(FUSED_QKV, 2 * model.num_key_value_heads * model.head_dim),
+        }.get(layer.name, 0)
+        slides = sum("sliding" in types[block] for block in layer.blocks) if window and types else 0
+        full, sliding = full + (layer.count - slides) * width, sliding + slides * width
+    ends = (context.low, context.expected, context.high)
+    if window:
+        filling = window + assume.range("vllm-batched-tokens").high
+        ends = (*(min(tokens, window) for tokens in ends[:2]), min(context.high, filling))
+    a_sequence = context.times(WIDTH * full).plus(Range(*ends).times(WIDTH * sliding))
+    return a_sequence.plus(Range(64 * 2, 128 * 4, 256 * 4).times(state)).multiplied(sequences)
+
+
+def on_card(
+    model: ModelSpec, gpu: Gpu, bits: str, load: list[Range], slot: Range | None, slot_rank: int, assume: Assumptions
+) -> OnCard:
+    """Return the parts of the card's memory, and the number of slots that fit. vLLM takes a share of the card
+    (gpu_memory_utilization), loads the base, measures its largest step, and has the rest for slots and cache.
+
+    Of a quantized base, linear layers and experts of the language model are packed, in 4 bit from GPTQ's layout to
+    bitsandbytes' NF4. The low end of a text tower is without the checkpoint's other towers (--language-model-only).
+
+    The step, which no measured server has confirmed: 4 hidden sizes and 3 inner widths a token of a prefill batch, the
+    rank's fp32 buffers of three slices, logits and probabilities in fp32, and captured graphs. load: Tokens of a
+    sequence, and sequences at once.
+    """
+    down = (layer for layer in model.layers if layer.part == "mlp" and layer.out_features == model.hidden_size)
+    active = {"experts": model.num_experts_per_tok or 1}
+    inner = max((each.in_features * active.get(each.kind, 1) for each in down), default=model.intermediate_size)
+    a_token = WIDTH * (4 * model.hidden_size + 3 * inner) + 3 * 4 * slot_rank
+    working = assume.range("vllm-batched-tokens").times(a_token).plus(assume.range("vllm-graph-bytes"))
+    working = working.plus(assume.range("vllm-logits-rows").times(2 * 4 * model.vocab_size))
+    budget = usable_memory(gpu, assume).multiplied(assume.range("vllm-memory-share"))
+    text = (layer for layer in model.layers if layer.part != "vision" and layer.kind in (*LINEAR_KINDS, "experts"))
+    weights = sum(layer.parameters for layer in text)
+    width = {"16": (WIDTH,), "8": (1,), "4": [assume.value(f"weight-bytes-{way}") for way in ("gptq-int4", "nf4")]}[
+        bits
+    ]
+    least, most = (WIDTH * (each.total_parameters - weights) for each in (model, model.whole or model))
+    base = Range(least + width[0] * weights, most + width[0] * weights, most + width[-1] * weights)
+    cache = cache_bytes(model, *load, assume)
+    taken = base.plus(cache).plus(working)
+    free = Range(budget.low - taken.high, budget.expected - taken.expected, budget.high - taken.low)
+    adapters = Range(0, 0, 0)
+    if slot:
+        ends = ((free.low, slot.high), (free.expected, slot.expected), (free.high, slot.low))
+        adapters = Range(*(max(0, math.floor(left / size)) for left, size in ends))
+    parts = zip(PARTS, (budget, base, cache, working, free), strict=True)
+    return {"gpu": gpu.name, "adapters": adapters.whole_json()} | {f"{n}_bytes": each.whole_json() for n, each in parts}
+
+
+def gguf(plan: AdapterPlan, lora: LoraConfig) -> tuple[dict[str, int], float, list[Refused]]:
+    """Return the bytes of llama.cpp's adapter file by outtype, the lora_alpha to write first, and what stops its
+    converter (convert_lora_to_gguf.py and gguf-py/gguf/quants.py of ggml-org/llama.cpp@0b03adaa).
+
+    Bytes are the tensors', without the header. q8_0 stores 32 numbers in 34 bytes; rows that 32 does not divide stay in
+    16 bit, as B's do where 32 does not divide r. The program multiplies by alpha / rank, so rsLoRA's alpha / √r
+    needs alpha · √r in the file.
+    """
+    sizes = dict.fromkeys(("f32", "f16", "bf16", "q8_0"), 0)
+    for each, rank in ranks_of(plan, lora.r):
+        pairs = each.count * each.layer.num_experts
+        for row, rows in ((each.layer.in_features, rank), (rank, each.layer.out_features)):
+            for name, width in (("f32", 4), ("f16", 2), ("bf16", 2), ("q8_0", 2 if row % 32 else 34 / 32)):
+                sizes[name] += round(pairs * row * rows * width)
+    stops: list[tuple[str, str]] = []
+    if plan.use_dora:
+        stops.append(("DoRA", "a magnitude vector is neither lora_A nor lora_B"))
+    full = {module.name for module in plan.saved if not module.frozen_copy and "norm" not in module.name}
+    if full:
+        stops.append(("modules_to_save", f"{listed(sorted(full))} is a whole weight and no LoRA pair"))
+    if any(each.is_expert for each in plan.adapted):
+        stops.append(("experts", "LoRA on fused experts has no name in the file"))
+    if any(each.layer.part == "vision" for each in plan.adapted):
+        stops.append(("vision layers", "the file describes the language model alone"))
+    if plan.model.tie_word_embeddings and any(each.layer.kind == "lm_head" for each in plan.adapted):
+        stops.append(("lm_head", "a head tied to the embedding is no tensor of its own there"))
+    alpha = lora.lora_alpha * (math.sqrt(lora.r) if lora.use_rslora else 1)
+    return sizes, alpha, [Refused(feature=feature, why=why, instead=MERGE) for feature, why in stops]
+
+
+def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
+    """Return the answer as rows of a table: name, figure, and a remark."""
+    memory, file, span = units.memory_size, units.file_size, lambda ends: SimpleNamespace(**ends)
+    refused, rank, slot, card = (answer[name] for name in ("refused", "max_lora_rank", "slot_bytes", "card"))
+    gguf_refused, sizes = answer["gguf_refused"], answer["gguf_bytes"]
+    why, why_no_gguf = (
+        " ".join(
+            [*(f"{one['feature']}: {one['why']}." for one in each), *dict.fromkeys(one["instead"] for one in each)]
+        )
+        for each in (refused, gguf_refused)
+    )
+    known = slot is None or slot["low"] == slot["high"]
+    start = "A start from PiSSA, OLoRA, CorDA or LoftQ must be converted to plain LoRA first, at twice the rank."
+    if "--enable-tower-connector-lora" in answer["command"]:
+        start += " Layers of other towers load only where vLLM has LoRA on them."
+    loads = "refuses this adapter" if refused else "loads this adapter" if known else "not known"
+    unread = "" if known else "Its rules for this architecture were not read. "
+    shown = [
+        (f"vLLM {answer['vllm']}", loads, why or unread + start),
+        ("One loaded adapter", memory(answer["loaded_bytes"]), "16 bit, at its own rank, in the server's host memory"),
+    ]
+    if rank:
+        waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
+        shown.append(("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"))
+        exact = "for each of max_loras, whatever is loaded, on all linear layers of the language model"
+        shown.append(("One slot", units.memory_span(span(slot)), exact if known else "a range: see above"))
+    if card:
+        at_once, each = (units.span(span(answer[name]), "{:,.0f}".format) for name in ("sequences", "context"))
+        names = (("base", "base"), ("cache", f"cache ({at_once} sequences of {each} tokens)"), ("working", "one step"))
+        parts = ", ".join(f"{label} {units.memory_span(span(card[f'{name}_bytes']))}" for name, label in names)
+        share = f"of {units.memory_span(span(card['budget_bytes']))} that vLLM takes of {card['gpu']}"
+        count = units.span(span(card["adapters"]), "{:,}".format) if slot else "0"
+        shown.append(("Slots that fit", count, f"{share}: {parts}"))
+    merged = "no slot and no slow-down: the way for one adapter; each further one needs a whole model"
+    shown.append(("Merged model", file(answer["merged_bytes"]), merged))
+    alpha = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. "
+    keeps = (alpha if answer["gguf_alpha"] != answer["lora_alpha"] else "") + "Any rank; scale alpha / r"
+    by_type = ", ".join(f"{name} {file(size)}" for name, size in sizes.items() if name != "bf16")
+    shown.append(("llama.cpp", "no GGUF adapter" if gguf_refused else by_type, why_no_gguf or keeps))
+    return shown
+
+
+def points(answer: ServingJSON) -> list[tuple[str, str, str, str, str]]:
+    """Return the published slow-downs as rows of a table: setting, figures, rank, times the time without, source."""
+    shown = []
+    for each in answer["slow_down"]:
+        slot = f"slot of {each['slot_rank']}" if each["slot_rank"] else units.NOT_KNOWN
+        times = units.span(SimpleNamespace(**each), "× {:.2f}".format)
+        shown.append((each["setting"], each["measured"], str(each["r"] or slot), times, each["source"]))
+    return shown

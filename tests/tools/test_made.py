@@ -1,0 +1,156 @@
+"""What `make assets` writes: names in 4 bit as Unsloth loads them, samples, and models, whose totals must agree."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from rankviz.catalog.models import CHECKPOINTS, load_model
+from rankviz.core.runs.request import SweepRequest
+from rankviz.dataset import read
+from rankviz.errors import AssetError
+from rankviz.paths import IMPORT_ROOT
+from rankviz.worker.finetune.data import split
+from tests.support.runs.toy import ASSETS
+from tools.names import every_name
+from tools.samples import pair_rows, parse
+
+ASKED_TO_LOAD = ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "Qwen/Qwen3-0.6B")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for file in (CHECKPOINTS, "index.json"):
+        shutil.copy(ASSETS / "models" / file, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unsloth(folder):
+    question = {"names": every_name(folder), "asked_to_load": ASKED_TO_LOAD, "models": str(folder)}
+    program = subprocess.run(
+        [sys.executable, "-m", "tests.support.models.unsloth_names"],
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert program.returncode == 0, program.stderr[-3000:]
+    return json.loads(program.stdout.splitlines()[-1])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("unsloth_class", ("FastLanguageModel", "FastModel"))
+def test_every_name_of_the_catalogue_stands_for_what_unsloth_loads(unsloth, unsloth_class):
+    """Ids and aliases alike."""
+    theirs = unsloth["in_4_bit"][unsloth_class]
+    ours = {}
+    for name in theirs:
+        checkpoint = load_model(ASSETS, name).unsloth_checkpoint
+        ours[name] = checkpoint.repository if checkpoint else name
+
+    assert theirs == ours
+    assert 561 == len(ours)
+
+
+@pytest.mark.torch
+def test_the_table_is_what_the_script_writes(unsloth, folder):
+    shipped, made = (json.loads((each / CHECKPOINTS).read_text()) for each in (ASSETS / "models", folder))
+
+    assert shipped == made | {"checked": shipped["checked"]}
+
+
+DICTIONARY = """'bout B AW1 T
+ab AE1 B
+read R EH1 D # past tense
+read(2) R IY1 D
+syllable S IH1 L AH0 B AH0 L
+x-ray EH1 K S R EY2
+"""
+
+
+def test_only_plain_words_in_their_first_pronunciation_are_taken():
+    assert {"read": ["R", "EH1", "D"], "syllable": ["S", "IH1", "L", "AH0", "B", "AH0", "L"]} == parse(DICTIONARY)
+
+
+def test_the_shipped_pairs_are_those_that_are_made():
+    shipped = [json.loads(line) for line in (ASSETS / "data" / "pairs.jsonl").read_text().splitlines()]
+
+    assert pair_rows() == shipped
+
+
+def test_a_held_out_row_asks_for_a_trained_pair_in_a_wording_that_was_not_trained():
+    examples = read("pairs").examples
+
+    training, held_out = split(examples, SweepRequest().held_out_examples)
+
+    trained = [examples[i] for i in training]
+    for row in (examples[i] for i in held_out):
+        word = row.prompt.split()[-1]
+        assert any(word == other.prompt.split()[-1] and row.completion == other.completion for other in trained)
+        assert row.prompt not in {other.prompt for other in trained}
+
+
+@pytest.mark.torch
+def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
+    from tests.support.models.meta_models import many_models
+    from tools.models import build_models
+
+    shutil.copy(ASSETS / "models" / CHECKPOINTS, tmp_path)  # read from Unsloth, not built
+    with many_models():
+        count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
+
+    assert 128 == count
+    shipped, made = (
+        {p.name: json.loads(p.read_text()) for p in d.glob("*.json")} for d in (ASSETS / "models", tmp_path)
+    )
+    assert shipped.keys() == made.keys()
+    assert shipped["index.json"]["models"] == made["index.json"]["models"]
+    for name in shipped.keys() - {"index.json", CHECKPOINTS}:
+        assert shipped[name] | {"activation_bytes_per_token": []} == made[name], name
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "file",
+    (
+        "Qwen__Qwen3-0.6B.json",
+        "deepseek-ai__DeepSeek-V2-Lite.json",
+        "openai__gpt-oss-20b.json",
+    ),
+)
+def test_the_activations_are_what_the_classes_hold(file):
+    from rankviz.worker.introspect.layers import introspect
+
+    shipped = json.loads((ASSETS / "models" / file).read_text())
+
+    assert (
+        shipped["activation_bytes_per_token"]
+        == (introspect(json.loads((ASSETS / "configs" / file).read_text()))["activation_bytes_per_token"])
+    )
+
+
+@pytest.mark.torch
+def test_a_row_that_its_model_contradicts_stops_the_build(tmp_path):
+    from tools.models import build_models
+
+    file = "HuggingFaceTB__SmolLM2-135M.json"
+    shutil.copy(ASSETS / "configs" / file, tmp_path)
+    shutil.copy(ASSETS / "configs" / "ALIASES.csv", tmp_path)
+    with (ASSETS / "configs" / "INDEX.csv").open(newline="") as index:
+        rows = [row for row in csv.DictReader(index) if row["file"] == file]
+    with (tmp_path / "INDEX.csv").open("w", newline="") as index:
+        writer = csv.DictWriter(index, rows[0])
+        writer.writeheader()
+        writer.writerow(rows[0] | {"total_params_expected": "134515009"})
+
+    with pytest.raises(AssetError) as caught:
+        build_models(tmp_path, tmp_path / "models")
+
+    told = f"INDEX.csv: row {file}: total_parameters is 134515009, but the model built has 134515008"
+    assert told in str(caught.value)
