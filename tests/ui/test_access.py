@@ -12,6 +12,7 @@ PINS = "&pin=%3Fmodel%3Dmeta-llama/Llama-3.1-8B&pin=%3Fmodel%3DQwen/Qwen3-8B%26r
 DRAWN = "#tradeoff .rv-plot[data-drawn]"
 SECTIONS = {
     "Fit and changes": "#decisions table",
+    "Serving": "#serving table",
     "Memory": "#memory .rv-plot[data-drawn]",
     "Modules": "#module-map .rv-plot[data-drawn]",
     "Studies": "#section-studies .rv-plot[data-drawn]",
