@@ -85,6 +85,8 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
         turns.append(store.turns())
         return turns[-1] > turns[-2]
 
+    os.utime(store.run_dir(run_ids[2]), (1, 1))  # long ago
+    store.records()
     other.append(run_ids[2], DONE)
     assert passes() and [*["completed"] * 3, "queued", "queued"] == states(store)
     other.begin(run_ids[3])
