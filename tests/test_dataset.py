@@ -40,11 +40,7 @@ def turns(*pairs):
 
 
 ANSWERED = (("user", "hi"), ("assistant", "hello"))
-ENDINGS = [
-    (("user", "thanks"), ("user", "bye")),
-    (("user", "thanks"), ("assistant", "")),
-    (("tool", "closed"),),
-]
+ENDINGS = [(("user", "thanks"), ("user", "bye")), (("user", "thanks"), ("assistant", "")), (("tool", "closed"),)]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -124,11 +120,7 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", GOOD + '{"text": "a"}\n', r"Row 2 of d\.jsonl has no 'prompt'"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": " "}\n', r"Row 2 of d\.jsonl: 'completion' is empty"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": 1.5}\n', "'completion' must be text, not float"),
-        (
-            "d.jsonl",
-            '{"question": "a"}\n',
-            r"columns question; RankViz needs messages; or conversations; or",
-        ),
+        ("d.jsonl", '{"question": "a"}\n', r"columns question; RankViz needs messages; or conversations; or"),
         ("d.jsonl", '{"messages": ["a"]}\n', "each message must be an object with a role and a content, or"),
         ("d.jsonl", '{"messages": 5}\n', "'messages' must be a list of messages"),
         ("d.jsonl", "", r"d\.jsonl has no rows"),

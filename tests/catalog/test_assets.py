@@ -62,10 +62,7 @@ def test_a_name_is_found_in_any_case_and_without_its_owner_and_an_unknown_one_ge
 
 @pytest.mark.parametrize(
     ("break_it", "field"),
-    (
-        (lambda row: row.pop("source"), "source"),
-        (lambda row: row["layers"][1].update(out_features=10**9), "the row"),
-    ),
+    ((lambda row: row.pop("source"), "source"), (lambda row: row["layers"][1].update(out_features=10**9), "the row")),
 )
 def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field, tmp_path):
     models = tmp_path / "models"

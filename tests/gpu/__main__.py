@@ -59,9 +59,7 @@ def measure(check: AcceptanceCheck, bench: Bench) -> dict:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--only",
-        type=lambda text: {int(part) for part in text.split(",")},
-        help="numbers of checks, such as 1,5",
+        "--only", type=lambda text: {int(part) for part in text.split(",")}, help="numbers of checks, such as 1,5"
     )
     parser.add_argument("--out", type=Path, default=Path("gpu-acceptance"), help="where results.json and rows.csv go")
     parser.add_argument("--home", type=Path, help="a runs folder to use and keep; else one that is removed")

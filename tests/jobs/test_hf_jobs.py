@@ -21,14 +21,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership, WantedEngine
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
-from tests.support.processes.workers import (
-    COMPLETE_ALL,
-    HANG_IN_EACH,
-    Patient,
-    states,
-    wait_for,
-    waiting_for,
-)
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, states, wait_for, waiting_for
 from tests.support.runs import questions
 
 COMMIT, START = "POST /api/datasets/alice/rankviz-jobs/commit", "POST /api/jobs/alice"

@@ -6,15 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.runs.events import (
-    AdapterCut,
-    AdapterSaved,
-    Attempt,
-    RunCompleted,
-    RunFailed,
-    RunRequeued,
-    StepLogged,
-)
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt, RunCompleted, RunFailed, RunRequeued, StepLogged
 from rankviz.jobs import End, Job, Live, inside
 from rankviz.jobs.bundle import Submission, files_in, pack, read_plain, write_job
 from rankviz.jobs.inside import Storage

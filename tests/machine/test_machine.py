@@ -76,8 +76,7 @@ def test_of_two_cards_the_larger_is_used_and_it_alone_is_visible_to_a_worker():
 
 
 @pytest.mark.parametrize(
-    ("visible", "name"),
-    [("0", "Small"), ("1,0", "Large"), ("GPU-0a", "Small"), ("", None), ("-1", None), ("7", None)],
+    ("visible", "name"), [("0", "Small"), ("1,0", "Large"), ("GPU-0a", "Small"), ("", None), ("-1", None), ("7", None)]
 )
 def test_cuda_visible_devices_decides_where_it_is_set(visible, name):
     found = card(TWO, CUDA_VISIBLE_DEVICES=visible)
@@ -95,13 +94,7 @@ FOUR = read_driver(Nvml(("T4", 16), ("L4", 24), ("L4", 24), ("T4", 16)))
 
 
 @pytest.mark.parametrize(
-    ("visible", "indices"),
-    [
-        (None, [1, 2]),
-        ("GPU-3abc,GPU-1abc", [3, 1]),
-        ("1,9,2", [1]),
-        ("", []),
-    ],
+    ("visible", "indices"), [(None, [1, 2]), ("GPU-3abc,GPU-1abc", [3, 1]), ("1,9,2", [1]), ("", [])]
 )
 def test_the_gpus_that_are_used_at_once_are_those_named_or_else_those_alike(visible, indices):
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}

@@ -117,12 +117,7 @@ def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "file",
-    (
-        "Qwen__Qwen3-0.6B.json",
-        "deepseek-ai__DeepSeek-V2-Lite.json",
-        "openai__gpt-oss-20b.json",
-    ),
+    "file", ("Qwen__Qwen3-0.6B.json", "deepseek-ai__DeepSeek-V2-Lite.json", "openai__gpt-oss-20b.json")
 )
 def test_the_activations_are_what_the_classes_hold(file):
     from rankviz.worker.introspect.layers import introspect

@@ -32,15 +32,7 @@ def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, 
         RunStarted(time=began + load, environment=environment),
         Evaluated(time=0.0, when="before", loss=3.0, tokens=100, examples=64, seconds=evaluation),
         *(
-            StepLogged(
-                time=0,
-                step=n,
-                loss=1,
-                learning_rate=0,
-                tokens=n,
-                seconds=compiling + step * n,
-                memory_bytes=1,
-            )
+            StepLogged(time=0, step=n, loss=1, learning_rate=0, tokens=n, seconds=compiling + step * n, memory_bytes=1)
             for n in range(1, run.request.max_steps + 1)
         ),
         Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),

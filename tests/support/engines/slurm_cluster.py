@@ -152,12 +152,7 @@ class SlurmCluster:
         options = dict(option.removeprefix("--").partition("=")[::2] for option in question.arguments[:-1])
         if options.get("partition", "gpu") != "gpu":
             return failure("sbatch", "Batch job submission failed: Invalid partition name specified")
-        job = BatchJob(
-            id=next(self._ids),
-            name=options["job-name"],
-            options=options,
-            question=question,
-        )
+        job = BatchJob(id=next(self._ids), name=options["job-name"], options=options, question=question)
         self.jobs.append(job)
         self.schedule()
         return success(f"{job.id}\n")

@@ -35,12 +35,7 @@ COMMON: dict[str, Any] = {
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": COMMON | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
     "qwen3": COMMON
-    | {
-        "model_type": "qwen3",
-        "architectures": ["Qwen3ForCausalLM"],
-        "head_dim": 32,
-        "tie_word_embeddings": True,
-    },
+    | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 32, "tie_word_embeddings": True},
     "mistral": COMMON | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 32},
     "gemma3": COMMON
     | {

@@ -8,11 +8,7 @@ from rankviz.verdict import RunLosses
 def run(r, seed, losses, *, rate=None):
     """One run, examples numbered by their place."""
     return RunLosses(
-        r=r,
-        seed=str(seed),
-        learning_rate=rate,
-        losses=np.array(losses, float),
-        examples=np.arange(len(losses)),
+        r=r, seed=str(seed), learning_rate=rate, losses=np.array(losses, float), examples=np.arange(len(losses))
     )
 
 
@@ -22,15 +18,7 @@ def table(by_rank, *, rate=None):
 
 
 def planted(
-    generator,
-    losses,
-    *,
-    seeds=3,
-    examples=64,
-    run_sd=0.02,
-    shared_seed_sd=0.0,
-    rank_by_example_sd=0.05,
-    rest_sd=0.1,
+    generator, losses, *, seeds=3, examples=64, run_sd=0.02, shared_seed_sd=0.0, rank_by_example_sd=0.05, rest_sd=0.1
 ):
     """Runs with these true losses by rank. Examples are of unequal difficulty, as for every rank; each rank likes
     other examples; each run has its own luck, and shares some with the runs of its seed."""

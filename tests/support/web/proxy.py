@@ -30,10 +30,7 @@ def proxy(target: str, path: str, *, strips_path: bool = True) -> Iterator[str]:
         headers = [(name, value) for name, value in request.headers.raw if name.decode() not in OWN_TO_A_CONNECTION]
         headers.append((b"x-forwarded-proto", b"http"))
         sent = client.build_request(
-            request.method,
-            httpx.URL(rest, query=request.url.query.encode()),
-            headers=headers,
-            content=request.stream(),
+            request.method, httpx.URL(rest, query=request.url.query.encode()), headers=headers, content=request.stream()
         )
         answer = await client.send(sent, stream=True)
         forwarded = StreamingResponse(answer.aiter_raw(), answer.status_code, background=BackgroundTask(answer.aclose))

@@ -121,13 +121,7 @@ def test_a_click_sets_what_the_change_names_and_nothing_else(pick, widgets):
     assert widgets == sections.applied(pick)
 
 
-QUESTION = {
-    "model": "meta-llama/Llama-3.1-8B",
-    "use_case": "instruction",
-    "r": 16,
-    "dora": False,
-    "rslora": False,
-}
+QUESTION = {"model": "meta-llama/Llama-3.1-8B", "use_case": "instruction", "r": 16, "dora": False, "rslora": False}
 
 
 def drawn(shown):

@@ -105,11 +105,7 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
 
 @pytest.mark.parametrize(
     ("error", "may_start", "asks_again"),
-    [
-        (BusyError("Busy."), True, True),
-        (StorageError("Full."), True, False),
-        (LimitError("Too large."), False, False),
-    ],
+    [(BusyError("Busy."), True, True), (StorageError("Full."), True, False), (LimitError("Too large."), False, False)],
 )
 def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked_again(
     api, monkeypatch, error, may_start, asks_again
