@@ -88,7 +88,8 @@ These rows have no peak to compare:
 
 Memory is that of each of several GPUs. Its formulas ([cards.py](../rankviz/core/cost/cards.py)) come from the programs'
 code, and no constant of memory was fitted to these rows of `assets/validation/several_cards.csv`. Each source is
-predicted without what its rows taught: the width of ranges, and for time the rates of exchange.
+predicted without what its rows taught: the width of ranges, and for time the rates of exchange. The width is a share of
+what is not exact: a range starts above the weights, adapter and states of one GPU.
 
 {several_table}
 
