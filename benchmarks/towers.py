@@ -1,4 +1,4 @@
-"""Count what real vision towers hold in training, on a CPU, beside the formula: `python -m tools.towers`.
+"""Count what real vision towers hold in training, on a CPU, beside the formula: `python -m benchmarks.towers`.
 
 The shares are the source of the rows vision-tower-bytes of assumptions.json. Towers have random weights, few blocks and
 16 x 16 patches (Gemma 4: 18 x 18), in bf16, with and without adapters, CPU autocast and checkpointing.
