@@ -402,9 +402,9 @@ class MemoryTerms:
         self.slack = assume.range(f"allocator-slack-{slack}")
         self.slack_static = assume.range("allocator-slack-static")
         # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
-        # share of it where every weight trains; a share of what is counted beside it, such as weights gathered from other
-        # GPUs; a share of what trains and of all, for the high ends alone (the
-        # allocator, and compiled blocks); a share of what is modelled.
+        # share of it where every weight trains; a share of what is counted beside it, such as weights gathered from
+        # other GPUs; a share of what trains and of all, for the high ends alone (the allocator, and compiled blocks);
+        # a share of what is modelled.
         self.static_bytes_off = assume.value("width-static", "width-static-unmeasured")
         self.width_static = self.width_beside = 0.0
         self.width_trained = assume.value("width-trained-blocks")
