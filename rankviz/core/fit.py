@@ -103,6 +103,8 @@ def changed(question: Question, change: Change) -> Question:
     """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
     if of_grpo := {name: value for name, value in change.items() if name in GRPO}:
+        if of_grpo.get("vllm_mode", "colocate") != "colocate":  # without the settings of colocated vLLM
+            of_grpo |= {"vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
         training["grpo"] = replace(question.training.grpo, **of_grpo)
     for name, given, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
@@ -221,8 +223,7 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         if grpo.vllm_mode == "colocate" and not grpo.vllm_enable_sleep_mode:
             yield "vLLM that sleeps during updates", {"vllm_enable_sleep_mode": True}, True
         if grpo.vllm_mode != "none":
-            change = {"vllm_mode": "none", "vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
-            yield "transformers instead of vLLM", change, True
+            yield "transformers instead of vLLM", {"vllm_mode": "none"}, True
     elif training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length // 2 > training.image_tokens and not grpo:
@@ -328,11 +329,16 @@ def limits(start: Setting) -> tuple[Limit, ...]:
 
 def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
+    unit = 1
+    if grpo and option == "batch":  # whole groups of completions, with the same accumulation
+        unit = grpo.num_generations // math.gcd(
+            grpo.num_generations, start.question.training.gradient_accumulation_steps
+        )
+        ceiling //= unit
 
     @cache
     def ask(n: int) -> Setting:
-        whole_groups = {"accum": grpo.num_generations // math.gcd(n, grpo.num_generations)} if grpo else {}
-        return start.with_change({option: n} | (whole_groups if option == "batch" else {}))
+        return start.with_change({option: n * unit})
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
@@ -350,12 +356,13 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-        one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
+        one_in_words = LIMIT_LABELS[option].format(unit).replace("1 tokens", "1 token")
         note = f"{one_in_words} does not fit: {needed}, {usable} usable"
     if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
-    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
+    surely, expected = (n and n * unit for n in (surely, expected))
+    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling * unit, note=note)
 
 
 def largest(margin: Callable[[int], float], first: int, last: int) -> int | None:
