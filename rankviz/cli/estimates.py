@@ -165,7 +165,7 @@ def fit(
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
     methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
-    table(f"{name}: three training methods", methods, notes=notes)
+    table(f"{name}: training methods", methods, notes=notes)
 
 
 def _prices(options: list[str]) -> dict[str, float]:

@@ -107,7 +107,7 @@ def limits_html(result: FitAnswer) -> str:
 
 
 def methods_html(result: FitAnswer) -> str:
-    """Return three training methods side by side, a column each."""
+    """Return training methods side by side, a column each."""
     columns = [["Trained", "Memory", *(["Fit"] if result.setting.gpu else []), "Time", "Cost", "Saved"]]
     for each in result.methods:
         about = "" if each.saved_exact else "about "
@@ -122,10 +122,10 @@ def methods_html(result: FitAnswer) -> str:
             ]
         )
     headers = ["", *(f"{each.label.split(',')[0]}, {each.precision}" for each in result.methods)]
-    table = html.table(headers, list(zip(*columns, strict=True)), label="Three training methods")
+    table = html.table(headers, list(zip(*columns, strict=True)), label="Training methods")
     full = f"Full fine-tuning uses {result.methods[-1].precision} weights, gradients and optimizer states."
     note = html.paragraphs(f"{full} No measured run validates it, so the range is wider.")
-    return html.titled("Three training methods, same batch and length", table + note)
+    return html.titled("Training methods, same batch and length", table + note)
 
 
 SEVERAL_SHOWN = 4
