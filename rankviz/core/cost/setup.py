@@ -57,7 +57,7 @@ class Gpu:
     compute_capability: float | None = None
     """7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper (developer.nvidia.com/cuda-gpus)."""
     utilisation_group: UtilisationGroup = "workstation"
-    link: Literal["nvlink", "pcie"] = "pcie"
+    link: Literal["nvlink", "pcie", "none"] = "pcie"
     """Connection between such cards in one machine."""
     prices: tuple[Price, ...] = ()
     """Prices of all providers, the default one first."""
