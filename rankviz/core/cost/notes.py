@@ -132,8 +132,8 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
             and any(t.name == "bias" for each in norms for t in each.tensors)
         ):
             yield (
-                "On a quantized base the tower's activations are larger than on a 16-bit one: its LayerNorms give fp32, "
-                "and bitsandbytes' layers keep that dtype."
+                "On a quantized base the tower's activations are larger than on a 16-bit one: its LayerNorms give "
+                "fp32, and bitsandbytes' layers keep that dtype."
             )
     else:
         yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
