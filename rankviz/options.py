@@ -374,6 +374,16 @@ def training_of(
     extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
     if extra:
         raise InvalidSettingError(f"{', '.join(extra)} belong to GRPO. Add method grpo, or leave them out.")
+    unused = ("max_length", "mean_tokens", "longest_tokens")
+    fixed = [
+        x.flags[0] if x.flags else x.name
+        for x in (*_TRAINING, *_DATA)
+        if (x.field or x.name) in unused and options.get(x.name, x.default) != x.default
+    ]
+    if method == "grpo" and fixed:
+        raise InvalidSettingError(
+            f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
+        )
     made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
     return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
 

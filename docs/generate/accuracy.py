@@ -88,7 +88,8 @@ These rows have no peak to compare:
 
 Memory is that of each of several GPUs. Its formulas ([cards.py](../rankviz/core/cost/cards.py)) come from the programs'
 code, and no constant of memory was fitted to these rows of `assets/validation/several_cards.csv`. Each source is
-predicted without what its rows taught: the width of ranges, and for time the rates of exchange.
+predicted without what its rows taught: the width of ranges, and for time the rates of exchange. The width is a share of
+what is not exact: a range starts above the weights, adapter and states of one GPU.
 
 {several_table}
 
@@ -104,9 +105,10 @@ Not counted, or without a peak to compare:
 in the trainer's process, the share of the card that it was given fixes what nvidia-smi shows. So {grpo_counted} rows
 count: those that state the longest length with which training fitted on a card, with model and precision. The estimate
 of that length is compared with the card, so this is an error of the trainer's part. No constant was fitted to these
-rows, so every source is left out. Batches that are not stated are a whole group, and the range goes down to a batch of
-one; programs of 2025 held more logits than today's, which the estimate of these rows includes. No row states the length
-of completions beside a time, so the time of GRPO is not checked.
+rows; the width of the range is theirs alone, and with each row left out of it in turn all are inside. Batches that are
+not stated are a whole group, and the range goes down to a batch of one; programs of 2025 held more logits than today's,
+which the estimate of these rows includes. No row states the length of completions beside a time, so the time of GRPO is
+not checked.
 
 {grpo_table}
 

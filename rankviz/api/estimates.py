@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import Cache, Operations, Part
 from rankviz.catalog import hardware
-from rankviz.catalog.measurements import load_range_evidence
-from rankviz.core.accuracy.report import Basis, basis_of
+from rankviz.catalog.measurements import load_range_evidence, load_validation
+from rankviz.core.accuracy.report import Basis, basis_of, basis_of_grpo
 from rankviz.core.cost.estimate import (
     FIT_WORDS,
     CalibrationJSON,
@@ -159,6 +159,7 @@ class Estimates(Operations):
             training = replace(training, attn_implementation="eager")
         stack = stack_on(card(None), training, lora.use_dora, assume)
         basis = basis_of(load_range_evidence(self._workspace.assets)[0], stack)
+        basis = basis_of_grpo(load_validation(self._workspace.assets).grpo) if training.grpo else basis
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
@@ -211,8 +212,6 @@ class Estimates(Operations):
 
     def accuracy(self) -> AccuracyReport:
         """Return the errors against measured runs that RankViz ships; the width of the ranges comes from them."""
-        from rankviz.catalog.measurements import load_validation
-
         return load_validation(self._workspace.assets)
 
     def validate(self, file: Path | None = None) -> AccuracyReport:

@@ -66,6 +66,8 @@ class Setting:
             one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
         return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
 
+    gpus = property(lambda self: self.question.training.gpus, doc="Number of GPUs.")
+
     @property
     def tokens(self) -> int:
         """Number of tokens trained on, which stays the same when the batch or the length changes."""
@@ -101,6 +103,8 @@ def changed(question: Question, change: Change) -> Question:
     """Return the question with these options changed. Steps replace a number of tokens, and tokens one of steps."""
     training = {TRAINING[name]: value for name, value in change.items() if name in TRAINING}
     if of_grpo := {name: value for name, value in change.items() if name in GRPO}:
+        if of_grpo.get("vllm_mode", "colocate") != "colocate":  # without the settings of colocated vLLM
+            of_grpo |= {"vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
         training["grpo"] = replace(question.training.grpo, **of_grpo)
     for name, given, other in (("steps", "max_steps", "tokens"), ("tokens", "tokens", "max_steps")):
         if name in change:
@@ -186,14 +190,16 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
         except InvalidSettingError:
             continue
         seconds = after.seconds_for(start.tokens)
-        more = None if before is None or seconds is None else seconds - before
+        more, n = None if before is None or seconds is None else seconds - before, after.gpus
         yield Knob(
             label=label,
             change=change,
             same_result=same_result,
             device_bytes=after.row.memory.fullest - start.row.memory.fullest,
             seconds=more,
-            usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
+            usd=None
+            if more is None or paid is None
+            else (n * seconds - start.gpus * before) / 3600 * paid.usd_per_hour,
             fit=after.row.fit,
             margin_bytes=after.row.spare,
             peak=_peak(start.row.memory, after.row.memory),
@@ -217,8 +223,7 @@ def _changes(start: Setting) -> Iterator[Labelled]:
         if grpo.vllm_mode == "colocate" and not grpo.vllm_enable_sleep_mode:
             yield "vLLM that sleeps during updates", {"vllm_enable_sleep_mode": True}, True
         if grpo.vllm_mode != "none":
-            change = {"vllm_mode": "none", "vllm_enable_sleep_mode": False, "vllm_gpu_memory_utilization": None}
-            yield "transformers instead of vLLM", change, True
+            yield "transformers instead of vLLM", {"vllm_mode": "none"}, True
     elif training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length // 2 > training.image_tokens and not grpo:
@@ -248,6 +253,15 @@ def _changes(start: Setting) -> Iterator[Labelled]:
     precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
     if precision:
         yield labels[precision], {"precision": precision}, False
+    if training.gpus == 1:
+        return
+    if not training.sharded:
+        yield "base divided, FSDP", {"strategy": "fsdp"}, True
+    elif not training.offload:
+        yield "offload to host memory", {"offload": True}, True
+    for n in (n for n in NUMBERS if n > training.gpus):
+        each, rest = divmod(accum * training.gpus, n)
+        yield f"{n} GPUs", {"gpus": n, **({} if rest else {"accum": each})}, not rest
 
 
 def _batch(batch: int, accum: int) -> Labelled:
@@ -315,11 +329,16 @@ def limits(start: Setting) -> tuple[Limit, ...]:
 
 def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
+    unit = 1
+    if grpo and option == "batch":  # whole groups of completions, with the same accumulation
+        unit = grpo.num_generations // math.gcd(
+            grpo.num_generations, start.question.training.gradient_accumulation_steps
+        )
+        ceiling //= unit
 
     @cache
     def ask(n: int) -> Setting:
-        whole_groups = {"accum": grpo.num_generations // math.gcd(n, grpo.num_generations)} if grpo else {}
-        return start.with_change({option: n} | (whole_groups if option == "batch" else {}))
+        return start.with_change({option: n * unit})
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
@@ -337,12 +356,13 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     if expected is None:
         memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-        one_in_words = LIMIT_LABELS[option].format(1).replace("1 tokens", "1 token")
+        one_in_words = LIMIT_LABELS[option].format(unit).replace("1 tokens", "1 token")
         note = f"{one_in_words} does not fit: {needed}, {usable} usable"
     if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
-    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
+    surely, expected = (n and n * unit for n in (surely, expected))
+    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling * unit, note=note)
 
 
 def largest(margin: Callable[[int], float], first: int, last: int) -> int | None:
@@ -365,7 +385,7 @@ def largest(margin: Callable[[int], float], first: int, last: int) -> int | None
 
 RULE = (
     "Of the changes that make it fit, the smallest is one that leaves the training result unchanged, if there is one; "
-    "of several, the one that adds the least time."
+    "of several, the one that adds the least time, and more GPUs only where nothing else is left."
 )
 
 
@@ -383,7 +403,11 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
             more.append((LIMIT_LABELS[limit.option].format(n), {limit.option: n}, False))
     fitting = (knob for knob in (*_priced(start, more), *priced) if knob.fit in FITTING and knob.device_bytes < 0)
     # min takes the first of equals
-    return min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)), default=None)
+    return min(
+        fitting,
+        key=lambda knob: ("gpus" in knob.change, not knob.same_result, max(0.0, knob.seconds or 0.0)),
+        default=None,
+    )
 
 
 FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
@@ -582,6 +606,10 @@ def _effect(change: Knob) -> str:
     return f"{less}, {'same time' if abs(change.seconds) < 1 else span}"
 
 
+def _about(card: FittingCard) -> str:
+    return f", about {usd(card.usd.expected)}" if card.usd else ""
+
+
 def _lowers_most(known: Sequence[Knob]) -> Knob | None:
     lower = (knob for knob in known if knob.device_bytes < 0)
     return min(lower, key=lambda knob: knob.device_bytes, default=None)
@@ -618,9 +646,14 @@ class FitAnswer:
     @property
     def sentence(self) -> str:
         """Sentence on the change that makes the setting fit; empty if it fits."""
-        cheapest = self.cheapest
-        total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
-        elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu}{total}" if cheapest else ""
+        cheapest, here = self.cheapest, self.setting.gpu
+        fitting = [*filter(None, [cheapest]), *self.several]
+        best = min(fitting, key=lambda card: card.usd.expected if card.usd else math.inf, default=None)
+        own = next((card for card in self.several if here and card.gpu_id == here.id), None)
+        elsewhere = f"it fits on {own.label}{_about(own)}; " if own and own is not best else ""
+        if best:
+            name = f"that fits is {best.label}" if best.gpus > 1 else f"GPU that fits is the {best.gpu}"
+            elsewhere += f"the cheapest {name}{_about(best)}"
         if self.setting.question.training.framework == "mlx":
             elsewhere = f"the smallest Mac that fits is the {cheapest.gpu}" if cheapest else ""
         if self.setting.gpu is None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from rankviz.core.cost.grpo import grpo_cautions
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
@@ -113,6 +114,8 @@ def write(
     rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
     about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
+    if made.training.grpo:
+        notes = (*notes, *grpo_cautions(made.plan, made.training, r, use_dora=made.lora.use_dora))
     if made.training.gpus > 1 and chosen.trains:
         if chosen.write is not script:
             raise InvalidSettingError(

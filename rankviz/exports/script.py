@@ -97,11 +97,13 @@ def script(recipe: Recipe) -> str:
     before and after training. Above it stand the pip command, and the PEP 723 header from which `uv run` installs."""
     needed = requirements(recipe.training.framework)
     listed = "".join(f'#     "{requirement}",\n' for requirement in needed)
-    return (
-        "# Install this first, or start this file with `uv run`, which installs it:\n"
-        f"# pip install {' '.join(needed)}\n"
-        f'#\n# /// script\n# requires-python = "{PYTHON}"\n# dependencies = [\n{listed}# ]\n# ///\n#\n'
-        f"{commented(header(recipe))}\n" + "\n".join(code for _, code in parts(recipe))
+    first = "# Install this first, or start this file with `uv run`, which installs it:\n"
+    metadata = f'#\n# /// script\n# requires-python = "{PYTHON}"\n# dependencies = [\n{listed}# ]\n# ///\n#\n'
+    grpo = recipe.training.grpo
+    if grpo and grpo.vllm_mode != "none":  # vLLM decides on torch's version, so `uv run` cannot install both
+        first, metadata = "# In an environment of its own install vLLM first (docs.vllm.ai), then this:\n", "#\n"
+    return f"{first}# pip install {' '.join(needed)}\n{metadata}{commented(header(recipe))}\n" + "\n".join(
+        code for _, code in parts(recipe)
     )
 
 

@@ -207,7 +207,7 @@ class PredictedRow:
     loaded_bytes: int = 0
     """Predicted bytes before the first step: weights, adapter, and optimizer states where the row's notes say so."""
     working_bytes: float = 0.0
-    """Modelled part of the predicted bytes: activations and logits."""
+    """Modelled part of the predicted bytes: activations and logits; where GPUs share the base, all but their shards."""
     seconds: Range | None = None
     reason: str
     """Reason why the row has no prediction or is not counted; empty for a scored row."""
@@ -262,7 +262,7 @@ def predict_row(
         stack=stack,
         predicted=_of_kind(memory, row.measured_kind, assume) if measured else None,
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
-        working_bytes=memory.activations + memory.logits,
+        working_bytes=memory.working + memory.gradients if stack.setup.sharded else memory.activations + memory.logits,
         seconds=duration and duration.step,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
     )
@@ -410,10 +410,7 @@ class BandEvidence(NamedTuple):
 
 MEMORY = BandEvidence(
     kind=lambda p: p.stack.kind,
-    error=lambda p: (
-        (p.row.measured_bytes - p.predicted.expected)
-        / max(1.0, p.predicted.expected if p.stack.setup.sharded else p.working_bytes)
-    ),
+    error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
     share=lambda p: p.error,
     inside=lambda p: p.inside,
 )

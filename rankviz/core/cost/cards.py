@@ -91,8 +91,8 @@ def together(
         else:
             live = min(whole, assume.value("zero3-live-bytes"))
             memory.gathered = memory.gathered_at_loss = own_unit + max(BLOCKS_GATHERED * block, live)
-        # errors of measured rows are shares of the whole: what is gathered and when is not known exactly
-        memory.width_static = assume.value(f"width-{stack.kind}", "width-unmeasured")
+        # shards are exact; what is gathered beside them, and when, is not
+        memory.width_beside = assume.value(f"width-{stack.kind}", "width-unmeasured")
     paced, efficiency = _paced(duration, plan, stack, gpu, shared) if duration and gpu else (None, None)
     host = assume.range("host-bytes-per-offloaded").times(shared) if setup.offload else None
     return paced, SeveralGpus(

@@ -146,7 +146,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *mlx_notes(predicted, gpu, usable),
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
-            *several_notes(predicted.several, setup),
+            *several_notes(predicted.several, setup, gpu),
             *(grpo_notes(predicted, ranks[0].r, usable and usable.expected) if setup.grpo else ()),
         ),
         several_gpus=predicted.several,

@@ -12,10 +12,13 @@ from typing import Any, TypedDict
 from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import ModelShape, head_dim, key_heads
 from rankviz.core.from_json import shape as shape_of
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
+from rankviz.errors import InvalidSettingError
 from rankviz.units import counted, memory_size
 
 OWN_UTILIZATION = {"trl": 0.3, "unsloth": 0.5}
@@ -30,6 +33,8 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 """CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
 (approximate_vllm_memory_usage)."""
+LONG = 8192
+"""Tokens of prompt and completion above which a model's own limit, which RankViz does not know, may be reached."""
 RolloutJSON = TypedDict(
     "RolloutJSON",
     {
@@ -102,12 +107,15 @@ def with_rollout(
 
     Colocated vLLM stays beside the trainer. Asleep, it leaves the card to the trainer's step (but for graphs and LoRA
     buffers), and the larger of two moments counts: the step, or the awake engine beside weights and optimizer states.
-    transformers' KV cache is freed before the step. A server's memory is on another GPU.
+    transformers' KV cache is freed before the step. A server's memory is on another GPU. The width of the trainer's
+    range is that of GRPO's own measured rows.
     """
     memory, grpo, terms = predicted.memory_at(r), predicted.stack.setup.grpo, predicted.memory
-    engine, step = engine_at(predicted, r, usable_bytes), memory.device_band
+    engine = engine_at(predicted, r, usable_bytes)
     waiting = float(memory.base_weights + memory.adapter + memory.optimizer)
     idle = Range(waiting, waiting, waiting).multiplied(terms.slack_static).plus(terms.context)
+    working = max(0.0, memory.device_band.expected - idle.expected)
+    step = idle.plus(predicted.stack.assume.range("grpo-working-share").times(working))
     shared = Range(*3 * (-engine["shared"],))
     beside = engine["total"].plus(shared)
     if grpo.vllm_mode == "none":
@@ -181,13 +189,22 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     stack, plan = predicted.stack, predicted.plan
     setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
     engine, trainer = engine_at(predicted, r, usable_bytes), memory_size(predicted.memory_at(r).device)
+    if too_small := engine.get("too_small"):
+        yield Caution(
+            f"vLLM does not start with {100 * (engine['share'] or 0):.0f} % of this GPU: weights and the KV cache of "
+            f"one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
+            f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
+            "completions of a step at once."
+        )
+    yield from grpo_cautions(plan, setup, r, use_dora=stack.use_dora)
     cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
     if grpo.vllm_mode == "colocate":
-        part = f", {100 * engine['share']:.0f} % of the GPU" if engine["share"] else ""
+        part = f", {100 * engine['share']:.0f} % of the GPU" if engine["share"] and not too_small else ""
         weights = f"{memory_size(engine['weights'])} of weights{', shared with the trainer' if own else ''}"
         lora = f", {memory_size(engine['lora'])} for an adapter of rank {r}" if own else ""
+        takes = "would take" if too_small else "takes"
         yield (
-            f"vLLM in the trainer's process takes {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
+            f"vLLM in the trainer's process {takes} {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
             f"{cache}. The trainer alone takes {trainer}; compare this with a measurement, since nvidia-smi shows the "
             "share that vLLM was given."
         )
@@ -203,7 +220,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
         "More generations take time and KV cache, not memory of the trainer, which holds "
         f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length. "
-        "The range of the trainer's memory is that of supervised steps with these settings."
+        "The range of the trainer's memory is as wide as its errors in published runs of GRPO."
     )
     share = stack.assume.range("completion-share")
     yield (
@@ -211,23 +228,35 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         f"{grpo.max_completion_length:,} tokens ({100 * share.expected:.0f} % expected), without the time of rewards. "
         "Reading weights and KV cache sets the pace of generation. No measured step of GRPO checks it."
     )
+
+
+def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: bool) -> Iterator[Caution]:
+    """Yield cautions on what the programs refuse or ignore at rank r, for estimates and exports; raise
+    InvalidSettingError for a setting that the program would not run as estimated."""
+    grpo, own, data = setup.grpo, setup.framework == "unsloth", setup.data
+    beside, asleep = own and grpo.vllm_mode == "colocate", own and grpo.vllm_enable_sleep_mode
+    if asleep and plan.model.is_whole:
+        raise InvalidSettingError(
+            "Unsloth turns standby off for models with a vision tower. Leave vllm_enable_sleep_mode out, or choose "
+            "framework trl."
+        )
     sentences = {
-        f"vLLM does not start with {100 * (engine['share'] or 0):.0f} % of this GPU: weights and the KV cache of one "
-        f"completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization; the estimate is for the "
-        f"{memory_size(engine['total'].low)} of all completions of a step at once.": engine.get("too_small"),
         "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "
-        "framework trl, which merges the adapter first.": own
-        and grpo.vllm_mode == "colocate"
-        and (stack.use_dora or plan.modules_to_save),
-        f"vLLM takes adapters up to r = {LORA_RANKS[-1]}, and Unsloth stops above. Choose framework trl.": own
-        and grpo.vllm_mode == "colocate"
+        "framework trl, which merges the adapter first.": beside and (use_dora or plan.modules_to_save),
+        f"vLLM takes adapters up to r = {LORA_RANKS[-1]}, and Unsloth stops above. Choose framework trl.": beside
         and r > LORA_RANKS[-1],
-        "Unsloth turns standby off for models with a vision tower; the estimate has it on.": own
-        and grpo.vllm_enable_sleep_mode
-        and plan.model.is_whole,
         "RankViz has not run TRL's vLLM with a quantized base, and Unsloth's code refuses to send such weights to that "
         "engine. Try a few steps first, or choose a 16-bit base or framework unsloth.": not own
         and grpo.vllm_mode != "none"
         and setup.quantized,
+        "Unsloth's standby sets vLLM's share of the GPU itself and ignores vllm_gpu_memory_utilization.": asleep
+        and grpo.vllm_gpu_memory_utilization is not None,
+        f"Prompt and completion are {setup.max_length:,} tokens. RankViz does not know how many this model takes: "
+        "compare with max_position_embeddings in its config.json, above which vLLM does not start.": setup.max_length
+        > LONG,
+        f"A step takes {setup.examples_per_step:,} prompts, and there are only {data.examples if data else 0}: the "
+        "trainer would make no step. Lower batch or accum, or give more prompts.": data
+        and data.examples is not None
+        and data.examples < setup.examples_per_step,
     }
     yield from (Caution(sentence) for sentence, applies in sentences.items() if applies)

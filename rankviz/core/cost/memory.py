@@ -402,10 +402,11 @@ class MemoryTerms:
         self.slack = assume.range(f"allocator-slack-{slack}")
         self.slack_static = assume.range("allocator-slack-static")
         # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
-        # share of it where every weight trains; a share of what trains and of all, for the high ends alone (the
-        # allocator, and compiled blocks); a share of what is modelled.
+        # share of it where every weight trains; a share of what is counted beside it, such as weights gathered from
+        # other GPUs; a share of what trains and of all, for the high ends alone (the allocator, and compiled blocks);
+        # a share of what is modelled.
         self.static_bytes_off = assume.value("width-static", "width-static-unmeasured")
-        self.width_static = 0.0
+        self.width_static = self.width_beside = 0.0
         self.width_trained = assume.value("width-trained-blocks")
         self.width_compiled = assume.value("width-unsloth-compiled") if compiles_blocks(model, stack) else 0.0
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
@@ -419,7 +420,7 @@ class MemoryTerms:
         self.saved = bytes_per_trained_parameter(stack, width)._replace(weight=0.0)
         self.blocks, self.kept = plain.blocks, plain.kept
         self.merged += max(0, width - stack.compute_bytes) / 2 * model.total_parameters  # autocast's 16-bit copies
-        self.width_static = assume.value("width-full-static")
+        self.width_static = self.width_beside = assume.value("width-full-static")
         self.width_working = (self.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5
 
     def at(
@@ -472,13 +473,14 @@ class MemoryTerms:
     @cached_property
     def while_loading(self) -> Range:
         """Peak bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
-        return self._around(self.base_weights + self.loading).multiplied(self.slack_static).plus(self.context)
+        return self._around(self.base_weights, self.loading).multiplied(self.slack_static).plus(self.context)
 
-    def _around(self, static: float) -> Range:
-        """Return the band for bytes that are known from shapes, the base among them."""
-        narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
-        low = static * (1 - narrow) - (extra.expected - extra.low) - off
-        return Range(max(0.0, low), static, static * (1 + narrow) + extra.high - extra.expected + off)
+    def _around(self, static: float, beside: float = 0.0) -> Range:
+        """Return the band for bytes that are known from shapes, the base among them, and for others beside them."""
+        extra, whole = self.base_extra, static + beside
+        off = self.static_bytes_off + static * self.width_static + beside * self.width_beside
+        low = whole - off - (extra.expected - extra.low)
+        return Range(max(0.0, low), whole, whole + off + extra.high - extra.expected)
 
     def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
         kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
@@ -519,7 +521,7 @@ class MemoryTerms:
         expected bytes."""
         static = base + trained
         known = self._around(static)
-        narrow, wide, fixed, slack = self.width_static, self.width_working, self.slack_static, self.slack
+        narrow, wide, fixed, slack = self.width_beside, self.width_working, self.slack_static, self.slack
         parts = [(other + gradients, activations + logits) for activations, logits, other, gradients in moments]
         low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
         ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]

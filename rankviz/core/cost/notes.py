@@ -252,11 +252,12 @@ STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", 
 """Names of the strategies for several GPUs."""
 
 
-def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator[str]:
+def several_notes(several: SeveralGpus | None, setup: TrainingSetup, gpu: Gpu | None) -> Iterator[str]:
     """Yield notes on several GPUs: what each holds, host memory, and the pace; none for one GPU."""
     if several is None:
         return
     n, base = several.gpus, memory_size(several.base_bytes)
+    link = "NVLink" if gpu and gpu.link == "nvlink" else "PCIe, from an old mainboard to 16 lanes of PCIe 4.0"
     yield (
         f"Memory is that of each of {n} GPUs with {STRATEGY_NAMES[setup.strategy]}; time and cost are those of all "
         f"together. Batch size and accumulation are those of each: a step has {setup.rows_per_step:,} examples."
@@ -265,8 +266,8 @@ def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator
         where = f"in host memory, except for {base} of it" if setup.offload else f"divided, {base} on each GPU"
         yield f"The base is {where}. While a block computes, a GPU gathers {memory_size(several.gathered_bytes)} of it."
     else:
-        states = ", and the optimizer's states are too few to matter with LoRA" if setup.strategy == "zero2" else ""
-        yield f"Each GPU holds the whole base ({base}){states}: several GPUs save time, not memory."
+        saved = " but that of optimizer states" if setup.strategy == "zero2" else ""
+        yield f"Each GPU holds the whole base ({base}): several GPUs save time, and no memory{saved}."
     if several.host_bytes:
         low, most = memory_size(several.host_bytes.low), memory_size(several.host_bytes.high)
         yield Caution(
@@ -277,10 +278,7 @@ def several_notes(several: SeveralGpus | None, setup: TrainingSetup) -> Iterator
         low, usual, most = (
             f"{n * end:.1f}" for end in (several.efficiency.low, several.efficiency.expected, several.efficiency.high)
         )
-        yield (
-            f"{n} GPUs do {low} to {most} times the work of one, {usual} expected. The range is that of measured "
-            "connections between GPUs, from an old mainboard to NVLink."
-        )
+        yield (f"{n} GPUs do {low} to {most} times the work of one, {usual} expected, if they are connected by {link}.")
     if setup.strategy == "fsdp" and setup.quantized and setup.optim == "paged_adamw_8bit":
         yield Caution(
             "With FSDP and a quantized base, paged_adamw_8bit stops when a checkpoint is saved. Choose another."

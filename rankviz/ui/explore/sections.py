@@ -107,7 +107,7 @@ def limits_html(result: FitAnswer) -> str:
 
 
 def methods_html(result: FitAnswer) -> str:
-    """Return training methods side by side, a column each."""
+    """Return the training methods side by side, a column each."""
     columns = [["Trained", "Memory", *(["Fit"] if result.setting.gpu else []), "Time", "Cost", "Saved"]]
     for each in result.methods:
         about = "" if each.saved_exact else "about "
@@ -123,8 +123,10 @@ def methods_html(result: FitAnswer) -> str:
         )
     headers = ["", *(f"{each.label.split(',')[0]}, {each.precision}" for each in result.methods)]
     table = html.table(headers, list(zip(*columns, strict=True)), label="Training methods")
-    full = f"Full fine-tuning uses {result.methods[-1].precision} weights, gradients and optimizer states."
-    note = html.paragraphs(f"{full} No measured run validates it, so the range is wider.")
+    last, note = result.methods[-1], ""
+    if last.name == "full":
+        full = f"Full fine-tuning uses {last.precision} weights, gradients and optimizer states."
+        note = html.paragraphs(f"{full} No measured run validates it, so the range is wider.")
     return html.titled("Training methods, same batch and length", table + note)
 
 

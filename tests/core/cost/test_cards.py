@@ -82,6 +82,22 @@ def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_
         assert row.duration.step.expected >= alone.duration.step.expected
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"gpus": 2, "strategy": "fsdp", "precision": "bf16"},
+        {"gpus": 2, "strategy": "zero3", "precision": "bf16"},
+        {"model_id": "Qwen/Qwen3-32B", "gpus": 4, "strategy": "zero3", "precision": "bf16", "gpu": "l4"},
+    ],
+)
+def test_no_range_begins_below_the_exact_shard(asked):
+    memory = API.estimates.estimate(question(**LLAMA | asked)).estimate.ranks[0].memory
+
+    exact = memory.base_weights + memory.adapter + memory.optimizer
+    assert exact < memory.allocated_band.low < memory.allocated
+    assert memory.base_weights < memory.loading_band.low
+
+
 def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload():
     model, gpus = API.models.get(LLAMA["model_id"]), API.workspace.gpus
     card = next(gpu for gpu in gpus if gpu.id == "rtx-4090")
@@ -92,6 +108,17 @@ def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload
     assert "2 x RTX 4090, FSDP with offload (TRL)" == two.label
     assert {"gpus": 2, "strategy": "fsdp", "framework": "trl", "offload": True, "accum": 2} == two.change
     assert two.change == next(row for row in as_json(decided)["several_gpus"] if row["gpus"] == 2)["change"]
+    assert f"the cheapest that fits is {decided.several[0].label}, about $" in decided.sentence
+
+    divided = TrainingSetup(framework="trl", gpus=2, strategy="fsdp", max_steps=100)
+    decided = decide(model, replace(asked, training=divided), card, gpus, ASSUMPTIONS)
+    more = {knob.label: knob for knob in decided.knobs}
+    eight, (start, paid) = more["8 GPUs"], (decided.setting, decided.setting.answer.price.usd_per_hour)
+    before = start.seconds_for(start.tokens)
+    assert ("fits", {"offload": True}) == (more["offload to host memory"].fit, more["offload to host memory"].change)
+    assert {"gpus": 8, "accum": 1} == eight.change
+    assert eight.usd == pytest.approx((8 * (before + eight.seconds) - 2 * before) * paid / 3600)
+    assert "gpus" not in decided.smallest.change
 
 
 @pytest.mark.torch

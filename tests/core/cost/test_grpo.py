@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost import grpo
 from rankviz.core.cost.blocks import CHUNK_BUDGET_BYTES, loss_moments
 from rankviz.core.cost.estimate import estimate, estimate_as_json
 from rankviz.core.cost.setup import Device, Grpo, TrainingData, TrainingSetup
+from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
+from rankviz.options import training_of
 from tests.core.cost import toy_cost
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
@@ -69,6 +72,8 @@ def test_vllm_takes_its_share_beside_the_trainer_and_asleep_the_larger_moment_co
     assert pytest.approx(both - shared["shared_bytes"], abs=2) == device
     standby = rank("unsloth", vllm_enable_sleep_mode=True)[2]["gpu_memory_utilization"]
     assert pytest.approx(0.95 * 0.825) == standby  # of a card of 22 GiB
+    trainer = rank("trl", vllm_mode="server", max_completion_length=40_000)[2]["trainer_bytes"]
+    assert trainer["high"] - trainer["expected"] > 2 * (trainer["expected"] - trainer["low"])
 
 
 def test_time_is_generation_and_training_and_grows_with_the_completion():
@@ -86,8 +91,27 @@ def test_changes_and_limits_are_grpos_own():
     names = {name for knob in decided.knobs for name in knob.change}
 
     assert {"max_completion_length", "vllm_enable_sleep_mode"} <= names - {"max_length"} == names
+    assert {"vllm_mode": "none"} in [dict(knob.change) for knob in decided.knobs]
+    assert not any(limit.surely % 2 for limit in decided.limits if limit.option == "batch")  # groups of 8, 4 times
     assert ["r", "batch", "max_completion_length"] == [limit.option for limit in decided.limits]
     assert {"lora", "qlora"} == {method.name for method in decided.methods}
+
+
+def test_what_a_program_ignores_or_refuses_is_said_in_estimates_and_exports():
+    asked = questions.question("Qwen/Qwen3-VL-4B-Instruct", grpo=Grpo(vllm_enable_sleep_mode=True))
+    long = Grpo(max_completion_length=100_000, vllm_enable_sleep_mode=True, vllm_gpu_memory_utilization=0.5)
+    setup = replace(asked.training, grpo=long, data=TrainingData(examples=1), gradient_accumulation_steps=64)
+    found = Api().estimates.estimate(replace(asked, model_id="Qwen/Qwen3-4B", training=setup, gpu="t4"))
+
+    warned = " ".join(by_level(found.estimate.notes)[0])
+    for part in ("does not start with", "max_position_embeddings", "sets vLLM's share", "would make no step"):
+        assert part in warned
+    assert "published runs of GRPO" in in_words(found.basis)
+    for refused in (Api().estimates.estimate, lambda question: Api().advice.export(question, 16)):
+        with pytest.raises(InvalidSettingError, match="turns standby off"):
+            refused(asked)
+    with pytest.raises(InvalidSettingError, match="GRPO has no max_length"):
+        training_of({"method": "grpo", "max_length": 100})
 
 
 @pytest.mark.torch
