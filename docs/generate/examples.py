@@ -34,8 +34,12 @@ EXAMPLES = {
 }
 """Question and command, by the name of the generated block."""
 SHOWN = {
+    "mac": (" ", "Qwen", "- Not", "- By", "- MLX LM"),
+    "agents": (" ", "6", "- And"),
+    "serving": ("Qwen", "  Subject", "  One", "  vLLM 0", "  max_lora", "  Slots", "  Merged", "  llama", "- vllm"),
+    "two-gpus": (" ", "meta", "- Memory", "- The", "- Offload", "- 2 GPUs"),
     "loraplus": ("learning_rate", "loraplus_lr_ratio", "lora_rank", "Note: LoRA+"),
-    "images": (" ", "Qwen", "- An image", "- The vision", "- Time is"),
+    "images": (" ", "Qwen", "- An image", "- No", "- The vision", "- Time is"),
     "grpo": (" ", "Qwen", "- vLLM", "- One step", "- Time is", "- Nothing is"),
 }
 """Beginnings of the lines that are shown, where the output is long."""

@@ -18,7 +18,7 @@ from rankviz.core.forecast.quick_look import APART, PICK_SHARE, SAFE_RANK
 
 SHOWN_RANKS = (0, 2, 4, 6)
 """Places of r = 1, 4, 16 and 64 in a band."""
-SHOWN_PUBLICATIONS = 6
+SHOWN_PUBLICATIONS = 2
 METRICS = {"score": "scores (points)", "loss": "losses (%)"}
 STATEMENTS = {
     "low_within_point": "r = 16 scored within one point of the best rank",

@@ -24,7 +24,7 @@ off (`assets/truth.json` has all):
 {missing}"""
 
 
-SHOWN = 12
+SHOWN = 3
 """Settings in the table, those with the largest errors."""
 
 

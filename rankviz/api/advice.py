@@ -170,10 +170,12 @@ class Advice(Operations):
             usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
             rate = self.advise(question, goal).advice.learning_rate if goal else usual
         model, notes = self._api.models.get(question.model_id), ()
-        if question.training.images is not None:
+        if question.training.images is not None and format_name != "adapter-config":
             with_images(model, question.training, text_only=question.lora.text_only)
-            question = replace(question, training=replace(question.training, images=None, image_size=None))
-            notes = ("This file trains on text: it loads no images, and its estimates count none.",)
+            raise InvalidSettingError(
+                "RankViz writes no file that trains on images: its scripts, notebooks and configurations train on "
+                "text. Leave the images out, or choose the format adapter-config, which holds the adapter alone."
+            )
         if format_name == "colab":  # memory and time on its free GPU, with Unsloth, and fp16 in place of bf16
             setup = replace(question.training, framework="unsloth")
             if setup.precision == "bf16":

@@ -113,16 +113,28 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
         shrunk = (
             f', which Unsloth\'s collator first makes {image.width:,} x {image.height:,} (its resize="max" does not),'
         )
+    marks = f", and {image.marks} more enclose it" if image.marks else ""
     yield (
-        f"An image of {width:,} x {height:,} pixels{shrunk} is {image.tokens:,} tokens and {image.marks} marks, so an "
+        f"An image of {width:,} x {height:,} pixels{shrunk} is {image.tokens:,} tokens{marks}, so an "
         f"example's images are {setup.image_tokens:,} tokens. Counted as {rule['processor']} of transformers 5.17 "
-        f"does, with values of {rule['values_of']}."
+        f"does; its values: {rule['values_of']}."
     )
+    yield "No measured run has images: the errors behind the memory range are those of training on text."
     if image.patches:
         yield (
-            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. No measured run has "
-            "images: its memory and time are counted from its layers, so the ranges are wide."
+            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. Its memory and time are "
+            "counted from its layers, so the ranges are wide."
         )
+        norms = (each for each in model.plain_modules if each.is_norm and each.part == "vision")
+        if (
+            setup.framework == "trl"
+            and setup.quantized
+            and any(t.name == "bias" for each in norms for t in each.tensors)
+        ):
+            yield (
+                "On a quantized base the tower's activations are larger than on a 16-bit one: its LayerNorms give "
+                "fp32, and bitsandbytes' layers keep that dtype."
+            )
     else:
         yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
     if "note" in rule:

@@ -85,9 +85,7 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
     cards = device.gpu.utilisation_group if device.gpu else ""
     duration, several = duration_terms(model, shape, stack, device), None
     towers, seconds = _tower(model, plan.adapted, stack, device)
-    if duration and seconds:
-        parts = ("work", "work_per_rank", "floor")
-        duration = duration._replace(**{each: getattr(duration, each).plus(getattr(seconds, each)) for each in parts})
+    duration = _with_tower(duration, seconds)
     low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)
     if stack.setup.gpus > 1:
         pairs = [together(terms, duration, plan, stack, device.gpu) for terms in (low, *ends)]
@@ -163,12 +161,20 @@ def _tower(
     flows = trained or bool(carried)
     expected = backward if flows or there.checkpoints else forward
     ends = [(share.low, backward if flows else forward), (share.expected, expected), (share.high, expected)]
-    seconds = duration_terms(tower, shape, there, device)
+    seconds = duration_terms(tower, shape, there, device, weight_gradients=trained)
     if seconds is not None:
         factor = stack.assume.range("vision-tower-seconds")
         factor = factor if flows else Range(factor.low / 3, factor.expected, factor.high)  # a forward pass alone
         seconds = seconds._replace(work=seconds.work.multiplied(factor))
     return [(outside + part * stays, outside + part * peak) for part, (stays, peak) in ends], seconds
+
+
+def _with_tower(duration: DurationTerms | None, seconds: DurationTerms | None) -> DurationTerms | None:
+    """Return the times of the text model with those of the vision tower, if both are known."""
+    if not (duration and seconds):
+        return duration
+    parts = ("work", "work_per_rank", "floor")
+    return duration._replace(**{each: getattr(duration, each).plus(getattr(seconds, each)) for each in parts})
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
@@ -200,12 +206,12 @@ def full_finetuning(
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape, total = _bare_shape(model), model.total_parameters
-    towers, _ = _tower(model, (), stack, card(gpu), trained=True)
+    towers, seconds = _tower(model, (), stack, card(gpu), trained=True)
     tower = towers[len(towers) // 2]
     terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
     plain = stack if stack.habits.mlx else replace(stack, setup=replace(stack.setup, framework="trl"))
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
-    duration = duration_terms(model, shape, stack, card(gpu), weight_gradients=True)
+    duration = _with_tower(duration_terms(model, shape, stack, card(gpu), weight_gradients=True), seconds)
     return dtype, terms.at(0, total, total), duration and duration.at(0)
 
 

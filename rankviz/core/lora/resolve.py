@@ -273,7 +273,11 @@ def _adapted_modules(
     matcher = None if every else targets.matcher
     for path in () if every else model.other_modules:
         if matcher.hits_path(path) and path not in clippable and not is_saved(path):
-            _refuse(f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it.", model)
+            _refuse(
+                f"{_shown(path)} is not a linear layer, and PEFT refuses LoRA on it.",
+                model,
+                "Choose the target modules all-linear, which leave such modules out.",
+            )
     for layer in model.layers:
         if layer.kind in PARAMETER_KINDS or is_saved(layer.path):
             continue
