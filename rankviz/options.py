@@ -146,7 +146,7 @@ _TRAINING = (
         "steps",
         int | None,
         None,
-        "Optimizer steps; empty for the epochs of the data, or 1,000.",
+        "Optimizer steps; empty for the epochs of the data, or 1,000 (an export: 60).",
         "max_steps",
         setup.MAX_TRAINING_TOKENS,
     ),

@@ -2,10 +2,11 @@
 
 import ast
 
+import numpy as np
 import pytest
 
 import rankviz
-from rankviz import Api, LoraConfig, Question, TrainingData, TrainingSetup
+from rankviz import Api, Grpo, LoraConfig, Question, TrainingData, TrainingSetup
 from rankviz.api.workspace import Part
 from rankviz.core.cost.question import ASSUMED_RANK
 from rankviz.errors import InvalidSettingError
@@ -59,10 +60,30 @@ def test_each_setting_has_one_name():
         ("alpha", "lora_alpha"),
         ("targets", "target_modules"),
         ("r", "ranks"),
+        ("lora_r", "ranks"),
+        ("max_seq_length", "max_length"),
+        ("load_in_4bit", "precision"),
         ("data", "num_train_epochs"),
     ):
         with pytest.raises(InvalidSettingError, match=f"^No setting '{wrong}'. .*{meant}"):
             Question.of("m", **{wrong: 1})
+
+
+def test_one_rank_numbers_of_numpy_and_grpo_are_taken_and_wrong_mixes_refused():
+    one = Question.of("m", [8])
+    assert one == Question.of("m", 8) == Question.of("m", np.int64(8)) == Question.of("m", np.array([8]))
+    assert Question.of("m", [8], max_steps=9) == Question.of("m", [np.int32(8)], max_steps=np.int64(9))
+    rl = Question.of("m", 8, method="grpo", num_generations=4)
+    assert rl.training.grpo == Grpo(num_generations=4) == Question.of("m", grpo={"num_generations": 4}).training.grpo
+    for wrong, sentence in (
+        ({"num_generations": 4}, "num_generations belong to GRPO. Add method grpo"),
+        ({"grpo": {"ranks": 4}}, "A setting of GRPO must be one of num_generations, .*got 'ranks'"),
+        ({"method": "dpo"}, "method must be one of sft, grpo"),
+    ):
+        with pytest.raises(InvalidSettingError, match=sentence):
+            Question.of("m", **wrong)
+    with pytest.raises(InvalidSettingError, match="Epochs need the number of examples"):
+        rankviz.estimate("Qwen/Qwen3-4B", num_train_epochs=2)
 
 
 def test_api_has_ten_groups_and_its_types_are_told():

@@ -64,13 +64,14 @@ def python_example() -> str:
 def shipped(assets: Path) -> str:
     """What the package brings, in one sentence."""
     models = json.loads((assets / "models" / "index.json").read_text(encoding="utf-8"))["models"]
-    gpus = json.loads((assets / "gpus.json").read_text(encoding="utf-8"))["gpus"]
+    hardware = json.loads((assets / "gpus.json").read_text(encoding="utf-8"))
     aliases, points = _rows(assets / "configs" / "ALIASES.csv"), _rows(assets / "evidence" / "points.csv")
     studies = {row["study_id"] for row in points}
     measured = sum(len(_rows(file)) for file in (assets / "validation").glob("*.csv"))
     return (
-        f"It ships {len(models)} models and {len(aliases)} more names with the same shapes, {len(gpus)} GPUs with "
-        f"dated prices, {len(points):,} points of {len(studies)} rank studies and {measured} measured runs, "
+        f"It ships {len(models)} models and {len(aliases)} more names with the same shapes, "
+        f"{len(hardware['gpus'])} GPUs with dated prices, {len(hardware['macs'])} Macs, "
+        f"{len(points):,} points of {len(studies)} rank studies and {measured} measured runs, "
         "each with its source or with a note on what is known of it."
     )
 

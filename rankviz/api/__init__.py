@@ -56,17 +56,18 @@ class Api:
         self.workspace = Workspace(home, assets, shared)
 
 
-def estimate(model_id: str, ranks: Sequence[int] | None = None, **settings: Any) -> EstimateAnswer:
+def estimate(model_id: str, ranks: Sequence[int] | int | None = None, **settings: Any) -> EstimateAnswer:
     """Estimate a fine-tuning of a model: exact adapter sizes, and ranges for memory, time and cost.
 
         rankviz.estimate("Qwen/Qwen3-4B", ranks=[8, 16], precision="bf16", max_steps=500).to_frame()
 
     Args:
         model_id: A catalogue id, a Hub id, a folder or a config.json.
-        ranks: LoRA ranks, 1 to 1024; 32 where none is given.
-        settings: As in `Question.of`, such as target_modules, per_device_train_batch_size, examples and gpu. The
-            default GPU is that of the command line; None gives no time, cost or fit. Without steps, tokens or epochs
-            the training has 1,000 steps, or 1 epoch where examples are given, and a note says so.
+        ranks: LoRA ranks, 1 to 1024, or one; 32 where none is given.
+        settings: As in `Question.of`, such as target_modules, per_device_train_batch_size, examples and gpu; for GRPO
+            method="grpo" and its settings, such as num_generations, or a dict grpo of them. The default GPU is that
+            of the command line; None gives no time, cost or fit. Without steps, tokens or epochs the training has
+            1,000 steps, or 1 epoch where examples are given, and a note says so.
     """
     from rankviz.core.cost.question import Question
     from rankviz.options import OPTIONS

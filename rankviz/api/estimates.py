@@ -134,7 +134,7 @@ class Estimates(Operations):
 
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
-        gpu, assume, model = self._gpu(question), self._workspace.assumptions, self._api.models.get(question.model_id)
+        gpu, assume, model = self.gpu_of(question), self._workspace.assumptions, self._api.models.get(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
         # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
@@ -173,7 +173,11 @@ class Estimates(Operations):
         """
         from rankviz.core.fit import decide
 
-        model, asked, gpu = self._api.models.get(question.model_id), replace(question, ranks=(r,)), self._gpu(question)
+        model, asked, gpu = (
+            self._api.models.get(question.model_id),
+            replace(question, ranks=(r,)),
+            self.gpu_of(question),
+        )
         gpus, assume = self._workspace.gpus, self._workspace.assumptions
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
@@ -200,14 +204,15 @@ class Estimates(Operations):
         """
         from rankviz.core.serving import serve
 
-        gpu, asked = self._gpu(question), replace(question, ranks=(r,))
+        gpu, asked = self.gpu_of(question), replace(question, ranks=(r,))
         gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
         asked.validate()
         plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
         facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
         return serve(plan, asked.lora_at(r), facts, gpu, self._workspace.assumptions, base_bits=base_bits, **load)
 
-    def _gpu(self, question: Question) -> Gpu | None:
+    def gpu_of(self, question: Question) -> Gpu | None:
+        """Return the row of the question's GPU; None for a question without one."""
         return hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None
 
     def accuracy(self) -> AccuracyReport:

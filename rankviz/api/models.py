@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +44,14 @@ class Models(Operations):
 
     def search(self, words: str) -> Sequence[catalog_models.ModelRow]:
         """Return the rows in whose id, name, family or licence all of these words occur, in any case; where
-        there is none, those with the words in their aliases too."""
-        wanted = words.casefold().split()
+        there is none, those with the words in their aliases too. A number is no end of a longer one: 4b is not 14b."""
+        wanted = [("(?<![0-9.])" if word[0].isdecimal() else "") + re.escape(word) for word in words.casefold().split()]
         for aliases in (False, True):
             texts = (
                 (row, " ".join((row.id, row.name, row.family, row.licence or "", *(row.aliases if aliases else ()))))
                 for row in self.all()
             )
-            if found := [row for row, text in texts if all(word in text.casefold() for word in wanted)]:
+            if found := [row for row, text in texts if all(re.search(word, text.casefold()) for word in wanted)]:
                 return found
         return []
 

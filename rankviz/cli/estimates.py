@@ -76,7 +76,7 @@ def gpus(as_json: Json = False) -> None:
         {
             "GPU": row.id,
             "Name": row.name,
-            "Memory": units.file_size(row.memory_bytes),
+            "Memory": (units.memory_size if row.is_mac else units.file_size)(row.memory_bytes),
             "Usable": units.memory_size(row.usable_bytes) if row.usable_bytes else NOT_KNOWN,
             "bf16": "yes" if row.supports_bf16 else "no",
             "$ per hour": f"{row.price.usd_per_hour:.2f}" if row.price else NOT_KNOWN,
@@ -280,4 +280,6 @@ def export(
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
             print(path)
-    print_notes(f"Note: {note}" for note in written.notes)
+    length = "The file trains 60 steps, a trial: no epochs, steps or tokens were given."
+    unsaid = not question.training.has_length and format_name != "adapter-config"
+    print_notes(f"Note: {note}" for note in (*written.notes, *([length] if unsaid else ())))

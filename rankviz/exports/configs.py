@@ -166,8 +166,7 @@ def llamafactory(recipe: Recipe) -> str:
 def mlx(recipe: Recipe) -> str:
     """Write the YAML for mlx_lm.lora, whose keys name the adapted modules inside every block."""
     adapted = recipe.plan.adapted
-    partly = any(each.count < each.layer.count for each in adapted)
-    if recipe.plan.saved or recipe.plan.trains_experts or partly:
+    if not recipe.plan.alike_in_blocks:
         raise InvalidSettingError(
             "MLX LM adapts the same linear layers in every block, without modules_to_save; RankViz does not count its "
             "adapters of experts. Choose other target modules, or another format."
@@ -175,8 +174,10 @@ def mlx(recipe: Recipe) -> str:
     recipe.require_readable("MLX LM")
     if recipe.data.form in ("conversations", "instruction"):
         raise InvalidSettingError("MLX LM reads rows with messages, prompt and completion, or text. Change the rows.")
-    bits = 8 if recipe.training.precision == "int8" else 4
-    convert = f"mlx_lm.convert --hf-path {recipe.model_id} --mlx-path mlx_model -q --q-bits {bits}"
+    precision = recipe.training.precision
+    types = {"fp32": "--dtype float32", "fp16": "--dtype float16", "bf16": "", "int8": "-q --q-bits 8"}
+    changed = types.get(precision, "-q --q-bits 4")  # MLX LM trains in the type of the checkpoint
+    convert = changed and f"mlx_lm.convert --hf-path {recipe.model_id} --mlx-path mlx_model {changed}"
     header = (
         f"{recipe.title}, for MLX LM {MLX_LM_VERSION}: mlx_lm.lora --config mlx_lora.yaml",
         recipe.sources,
@@ -185,7 +186,7 @@ def mlx(recipe: Recipe) -> str:
     values = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "header": header}
     keys = sorted({each.layer.path.rpartition("{}.")[2] for each in adapted})
     template = templates().get_template("mlx.yaml.jinja")
-    return template.render(**values, keys=keys, convert=convert if recipe.training.quantized else "")
+    return template.render(**values, keys=keys, convert=convert)
 
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:

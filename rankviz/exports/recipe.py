@@ -316,8 +316,10 @@ def recipe(
     notes += () if trained is None else trained.notes  # what the estimate says of this adapter
     notes += about_stored
     if loraplus_lr_ratio is not None:
+        # PEFT and LLaMA-Factory put all one-dimensional weights into lora_B's group.
+        faster = "lora_B and DoRA's magnitudes learn" if requested.use_dora else "lora_B learns"
         notes.append(
-            f"LoRA+: lora_B learns with {loraplus_lr_ratio:g} times the rate of lora_A, {learning_rate:g}. PEFT's "
+            f"LoRA+: {faster} with {loraplus_lr_ratio:g} times the rate of lora_A, {learning_rate:g}. PEFT's "
             "documentation advises about half the rate of plain LoRA. Memory and time stay the same."
         )
     return Recipe(

@@ -155,11 +155,12 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
 def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     """Return the bytes of the card that a program can use, as torch reported them. Without a report: a share of the
-    nominal size, read as GiB; of a Mac, the share that macOS lets the GPU wire by default."""
+    nominal size, read as GiB; of a Mac, whose size is in GiB, the share that macOS lets the GPU wire by default."""
     if gpu.usable_bytes is not None:
         return Range(gpu.usable_bytes, gpu.usable_bytes, gpu.usable_bytes)
-    share = "nominal" if not gpu.is_mac else "mac" if gpu.memory_bytes >= 36 * GB else "small-mac"
-    return assumptions.range(f"usable-share-of-{share}").times(gpu.memory_bytes / GB * GIB)
+    share = "nominal" if not gpu.is_mac else "mac" if gpu.memory_bytes >= 36 * GIB else "small-mac"
+    nominal = gpu.memory_bytes if gpu.is_mac else gpu.memory_bytes / GB * GIB
+    return assumptions.range(f"usable-share-of-{share}").times(nominal)
 
 
 def spare(device: Range, usable: Range) -> Range:

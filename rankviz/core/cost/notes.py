@@ -227,11 +227,15 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
     if not stack.habits.mlx or gpu is None or usable is None:
         return
     yield Caution(
-        "Not measured: sizes on a Mac are read from the code of MLX and MLX LM, with a wide range. Time and cost are "
-        "not estimated."
+        "Not measured: sizes on a Mac are read from the code of MLX and MLX LM, with a wide range, whatever framework "
+        "is chosen. Time and cost are not estimated."
     )
-    if plan.trains_experts:
-        yield Caution("MLX LM adapts experts in its own way: the counts of their adapters are PEFT's.")
+    if not plan.alike_in_blocks:
+        own = "experts in its own way" if plan.trains_experts else "the same linear layers in every block"
+        yield Caution(
+            f"MLX LM adapts {own}: counts and memory are of PEFT's adapter, and the export format mlx refuses it. "
+            "Choose other target modules, such as attention."
+        )
     yield (
         f"By default macOS lets the GPU use {memory_size(usable.low)} to {memory_size(usable.high)}, by its version. "
         "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
@@ -242,10 +246,11 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
     if stack.setup.quantized:
         bits, kind = ("8.5", "8") if stack.setup.precision == "int8" else ("4.5", "4")
         yield f"MLX's {kind}-bit base has groups of 64 with a scale and a bias: {bits} bits a weight, embeddings too."
-    yield (
-        "MLX LM's defaults differ: linear layers of the last 16 blocks alone, r = 8, scale 20, no grad_checkpoint. The "
-        "export format mlx writes its configuration for these counts: num_layers -1, the modules as keys, alpha / r."
-    )
+    differ = "MLX LM's defaults differ: linear layers of the last 16 blocks alone, r = 8, scale 20, no grad_checkpoint."
+    if plan.alike_in_blocks:
+        written = "num_layers -1, the modules as keys, alpha / r"
+        differ += f" The export format mlx writes its configuration for these counts: {written}."
+    yield differ
 
 
 STRATEGY_NAMES = {"ddp": "DDP", "fsdp": "FSDP (full shard)", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}

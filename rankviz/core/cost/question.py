@@ -1,11 +1,11 @@
 """Defines a question, which is the input of an estimate, and the adapter of one training set-up on one device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rankviz.core.bounds import few, named, number, plain_text, whole
-from rankviz.core.cost.setup import Device, Gpu, TrainingData, TrainingSetup, card, refuse_bf16
+from rankviz.core.bounds import few, named, number, one_of, plain_text, whole
+from rankviz.core.cost.setup import Device, Gpu, Grpo, TrainingData, TrainingSetup, card, refuse_bf16
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
 from rankviz.core.lora.plan import AdapterPlan
@@ -20,6 +20,15 @@ ASSUMED_RANK = 32
 """Rank of a question without one: the recommended rank."""
 ASSUMED_STEPS = 1_000
 """Optimizer steps of a question without a training length and a number of examples (page, endpoints, command line)."""
+MEANT = {
+    **dict.fromkeys(("r", "rank", "lora_r"), "ranks=[16]"),
+    "max_seq_length": "max_length",
+    "load_in_4bit": 'precision="nf4-dq"',
+    "load_in_8bit": 'precision="int8"',
+    "epochs": "num_train_epochs",
+    **dict.fromkeys(("batch_size", "per_device_batch_size"), "per_device_train_batch_size"),
+}
+"""Setting that is meant by another library's name of it."""
 ASSUMED_EPOCHS = 1
 """Epochs of a question with a number of examples but no training length."""
 
@@ -47,25 +56,41 @@ class Question:
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     @classmethod
-    def of(cls, model_id: str, ranks: Sequence[int] | None = None, **settings: Any) -> "Question":
+    def of(cls, model_id: str, ranks: Sequence[int] | int | None = None, **settings: Any) -> "Question":
         """Return the question with these settings, each under its one name: that of its field in LoraConfig (PEFT's
-        names), TrainingSetup (TRL's), TrainingData or Question. lora_alpha: "r", "2r" or a number."""
+        names), TrainingSetup and Grpo (TRL's), TrainingData or Question. lora_alpha: "r", "2r" or a number. method:
+        "grpo" for GRPO with its settings beside it or in a dict `grpo`. Numbers of NumPy are accepted."""
         homes: dict[str, type] = {}
-        for home in (TrainingData, TrainingSetup, LoraConfig, cls):
+        for home in (Grpo, TrainingData, TrainingSetup, LoraConfig, cls):
             homes |= {each.name: home for each in fields(home)}
         for not_flat in ("model_id", "lora", "training", "data", "r"):
             del homes[not_flat]
-        settings["ranks"] = None if ranks is None else tuple(ranks)
+        settings = {name: _plain(value) for name, value in settings.items()}
+        ranks, method, grpo = _plain(ranks), settings.pop("method", None), settings.get("grpo")
+        if isinstance(grpo, Mapping):
+            method, settings = method or "grpo", {name: each for name, each in settings.items() if name != "grpo"}
+            for name in grpo:
+                one_of(name, "A setting of GRPO", [each.name for each in fields(Grpo)])
+            settings |= grpo
+        one_of(method or "sft", "method", ("sft", "grpo"))
+        if ranks is not None:
+            ranks = tuple(map(_plain, [ranks] if isinstance(ranks, int | float | str) else ranks))
+        settings["ranks"] = ranks
         if settings.get("lora_alpha") is not None:
             settings["lora_alpha"] = str(settings["lora_alpha"])
         given: dict[type, dict[str, Any]] = {home: {} for home in homes.values()}
         for name, value in settings.items():
             if name not in homes:
                 like = [each for each in homes if len(name) > 2 and name.rstrip("s") in each]
+                like = [MEANT[name]] if name in MEANT else like
                 hint = f"Did you mean {' or '.join(like)}?" if like else f"The settings are {', '.join(sorted(homes))}."
                 raise InvalidSettingError(f"No setting {quoted(name)}. {hint}")
             given[homes[name]][name] = value
         data = TrainingData(**given[TrainingData]) if given[TrainingData] else None
+        if given[Grpo] and method != "grpo":
+            raise InvalidSettingError(f"{', '.join(given[Grpo])} belong to GRPO. Add method grpo, or leave them out.")
+        if method == "grpo" and not isinstance(given[TrainingSetup].get("grpo"), Grpo):
+            given[TrainingSetup]["grpo"] = Grpo(**given[Grpo])
         training = TrainingSetup(data=data, **given[TrainingSetup])
         return cls(model_id=model_id, lora=LoraConfig(**given[LoraConfig]), training=training, **given[cls])
 
@@ -77,7 +102,7 @@ class Question:
         """Return the question with a training length, and a sentence on the assumption; the question itself and ""
         where it has a length. Assumed are ASSUMED_EPOCHS or, without a number of examples, ASSUMED_STEPS."""
         data = self.training.data
-        if self.training.has_length:
+        if self.training.has_length or (data and data.num_train_epochs is not None):  # epochs without examples: refused
             return self, ""
         assumed, length = {"max_steps": ASSUMED_STEPS}, f"{ASSUMED_STEPS:,} optimizer steps"
         if data is not None and data.examples is not None:
@@ -111,6 +136,11 @@ class Question:
             raise InvalidSettingError(
                 "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, GRPO and gpus."
             )
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or an array of NumPy, or of a library like it, as Python's number or list."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def validate_price(usd_per_hour: object, of: str = "") -> None:

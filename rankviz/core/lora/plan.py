@@ -233,6 +233,11 @@ class AdapterPlan:
         """True where experts carry LoRA."""
         return self._per_rank[1] > 0
 
+    @property
+    def alike_in_blocks(self) -> bool:
+        """True for an adapter that MLX LM can train: the same linear layers in every block, and no experts."""
+        return not (self.saved or self.trains_experts or any(each.count < each.layer.count for each in self.adapted))
+
     def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
         """Return PEFT's rank_pattern and alpha_pattern, which give experts the same alpha / r as the other layers;
         empty where experts have rank r. PEFT uses the first match, and its rewrite adds a pattern for gate_up_proj

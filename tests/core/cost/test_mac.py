@@ -38,6 +38,18 @@ def test_a_mac_is_answered_for_mlx_without_time_and_compared_with_macs_alone(tmp
     assert ["fits", "uncertain"] == [{each.gpu_id: each.fit for each in macs}[f"mac-{gb}gb"] for gb in (24, 16)]
 
 
+def test_what_the_export_for_a_mac_writes_and_refuses_is_said(tmp_path):
+    api = Api(home=tmp_path)
+    moe = [question("Qwen/Qwen3-30B-A3B", gpu="mac-64gb", target_modules=each) for each in ("unsloth", "attention")]
+    refused, written = (" ".join(api.estimates.estimate(each).estimate.notes) for each in moe)
+    assert "the export format mlx refuses it" in refused and "mlx writes its configuration" not in refused
+    assert "mlx writes its configuration" in written and api.advice.export(moe[1], 8, "mlx").text
+    on_mac = question(QWEN, gpu="mac-32gb", precision="fp32", target_modules="all-linear")
+    assert "not on a Mac: choose the format mlx" in api.advice.export(on_mac, 8).notes[0]
+    text = api.advice.export(on_mac, 8, "mlx").text
+    assert "--mlx-path mlx_model --dtype float32" in text and "model: mlx_model" in text
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
