@@ -30,7 +30,7 @@ def adapter_config(recipe: Recipe) -> str:
 def accelerate_config(recipe: Recipe) -> str:
     """Write the YAML with which `accelerate launch` starts the script on several GPUs. FSDP is of version 1: version 2
     gathers 4-bit weights without their scales. use_orig_params is off, since only then frozen weights need no
-    gradients (peft docs/source/accelerate/fsdp.md)."""
+    gradients (peft docs/source/accelerate/fsdp.md). Mixed precision is the script's, which knows the GPU."""
     setup, of_strategy = recipe.training, {}
     kind, place = "MULTI_GPU", "cpu" if setup.offload else "none"
     if setup.strategy == "fsdp":
@@ -59,14 +59,12 @@ def accelerate_config(recipe: Recipe) -> str:
             "zero3_save_16bit_model": whole,
         }
         of_strategy = {"deepspeed_config": settings}
-    dtype = {"fp16": "fp16", "fp32": "no"}.get(setup.precision, "bf16")
     launch = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": kind,
         "num_machines": 1,
         "machine_rank": 0,
         "num_processes": setup.gpus,
-        "mixed_precision": dtype,
         **of_strategy,
     }
     return templates().from_string("{{ launch | yaml }}\n").render(launch=launch)

@@ -96,9 +96,12 @@ def script(recipe: Recipe) -> str:
     """Write a script that trains, evaluates on held-out examples, saves adapter and tokenizer, and shows answers from
     before and after training. Above it stand the pip command, and the PEP 723 header from which `uv run` installs."""
     needed = requirements(recipe.training.framework)
+    needed += ("deepspeed",) if recipe.training.strategy.startswith("zero") else ()
     listed = "".join(f'#     "{requirement}",\n' for requirement in needed)
     first = "# Install this first, or start this file with `uv run`, which installs it:\n"
     metadata = f'#\n# /// script\n# requires-python = "{PYTHON}"\n# dependencies = [\n{listed}# ]\n# ///\n#\n'
+    if recipe.training.gpus > 1:  # `uv run` would start one process
+        first, metadata = "# Install this first:\n", "#\n"
     grpo = recipe.training.grpo
     if grpo and grpo.vllm_mode != "none":  # vLLM decides on torch's version, so `uv run` cannot install both
         first, metadata = "# In an environment of its own install vLLM first (docs.vllm.ai), then this:\n", "#\n"
@@ -183,6 +186,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "checkpointed": setup.gradient_checkpointing != "none",
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": raised,
+        "early": setup.strategy == "zero3",
         "on_host": setup.quantized and setup.strategy == "fsdp",
         "max_length": setup.max_length,
         "target_modules": json.dumps(recipe.target_modules),

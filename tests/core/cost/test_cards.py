@@ -132,7 +132,7 @@ def test_accelerate_takes_the_launch_file(strategy, tmp_path):
     known = vars(launch_command_parser().parse_args(["--config_file", str(file), "train.py"]))
 
     kind = {"ddp": "MULTI_GPU", "fsdp": "FSDP"}.get(strategy, "DEEPSPEED")
-    assert (4, kind, "bf16") == (config.num_processes, config.distributed_type.value, config.mixed_precision)
+    assert (4, kind, None) == (config.num_processes, config.distributed_type.value, config.mixed_precision)
     assert {**config.fsdp_config, **config.deepspeed_config}.keys() <= known.keys()
 
 
@@ -145,5 +145,9 @@ def test_a_script_for_several_gpus_comes_with_its_launch_file():
     assert "accelerate launch --config_file accelerate.yaml train.py" in written.text
     compile(written.text, "train.py", "exec")
     assert ("before = [" in written.text, "before = [" in alone.text, ()) == (False, True, alone.extra_files)
+    zero = API.advice.export(question(**LLAMA, gpus=2, strategy="zero3"), 16).text
+    compile(zero, "train.py", "exec")
+    assert zero.index("SFTConfig(\n") < zero.index("from_pretrained(\n") and " deepspeed\n" in zero
+    assert ("`uv run`" in alone.text, "`uv run`" in written.text, "`uv run`" in zero) == (True, False, False)
     with pytest.raises(InvalidSettingError, match="is for one GPU"):
         API.advice.export(asked, 16, "axolotl")
