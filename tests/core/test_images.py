@@ -157,7 +157,7 @@ def test_smaller_images_are_among_the_changes_and_leave_the_examples_as_many():
 
 
 def test_full_fine_tuning_has_the_time_of_the_tower_and_no_file_trains_on_images():
-    before, after = (Api().estimates.fit(question(**each), 16).methods[-1].seconds for each in ({}, {"images": 9}))
+    before, after = (Api().estimates.fit(question(**each), 16).methods[-1].seconds for each in ({}, {"images": 2}))
 
     assert before.low < after.low and before.high < after.high
     with pytest.raises(InvalidSettingError, match="no file that trains on images"):
