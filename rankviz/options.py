@@ -236,7 +236,13 @@ _ANSWERS = (
         'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
         "0.02 nats or 1 point.",
     ),
-    Option("base_bits", str, "16", "Bits of a weight of the served base: 16, 8 or 4.", choices=("16", "8", "4")),
+    Option(
+        "base_bits",
+        str,
+        "16",
+        "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so.",
+        choices=("16", "8", "4"),
+    ),
     Option("context", int | None, None, "Tokens of one sequence on the server; empty for an assumed range."),
     Option("sequences", int | None, None, "Sequences at once on the server; empty for an assumed range."),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
@@ -253,6 +259,11 @@ IMAGES = tuple(each.name for each in _IMAGES)
 ADAPTER = ("targets", "rslora", "dora", "expert_rank", "unsloth_class", "text_only", *FLAGS)
 """Options of an adapter that sweeps and probes train."""
 UNSLOTH = ("unsloth_class", *FLAGS)
+SERVED = (
+    *("targets", "alpha", "gpu", *SERVER, "precision", "framework", "rslora", "dora", "modules_to_save", "moe"),
+    *(*UNSLOTH, "text_only", "expert_rank"),
+)
+"""Options of `serving` after model and rank: those of the adapter, and of the server."""
 MORE = (
     *(*UNSLOTH, *DATA, "text_only", "expert_rank", "rslora", "dora", "modules_to_save", "moe"),
     *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour", *IMAGES, *SEVERAL),

@@ -28,6 +28,7 @@ from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
 from rankviz.core.lora.notes import experts_at
+from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import Caution
 from rankviz.errors import UnknownGpuError
 
@@ -203,13 +204,17 @@ class Estimates(Operations):
             sequences: Sequences that are answered at once; None for an assumed range.
         """
         from rankviz.core.serving import serve
+        from rankviz.exports.recipe import loadable, published
 
         gpu, asked = self.gpu_of(question), replace(question, ranks=(r,))
-        gpu = None if gpu and gpu.is_mac else gpu  # vLLM serves on cards
         asked.validate()
-        plan = plan_on(self._api.models.get(question.model_id), asked.lora, asked.training, card(None))
+        model = self._api.models.get(question.model_id)
+        model_id = loadable(model, question.model_id.strip().removesuffix(WHOLE))
+        plan = plan_on(model, asked.lora, asked.training, card(None))
         facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
-        return serve(plan, asked.lora_at(r), facts, gpu, self._workspace.assumptions, base_bits=base_bits, **load)
+        weights = {"model_id": model_id, "stored": published(model_id), "gpus": asked.training.gpus}
+        assume = self._workspace.assumptions
+        return serve(plan, asked.lora_at(r), facts, gpu, assume, base_bits=base_bits, **load, **weights)
 
     def gpu_of(self, question: Question) -> Gpu | None:
         """Return the row of the question's GPU; None for a question without one."""

@@ -31,7 +31,7 @@ from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, GRPO, OPTIONS, SERVER
+from rankviz.options import EVERY, GRPO, OPTIONS, SERVED, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
     }
 
 
-@asks(*SERVER)
+@asks(after=SERVED)
 def serving(as_json: Json = False, **options: Any) -> None:
     """Show what serving the adapter costs: vLLM's slots, how many fit, the merged model, llama.cpp's file."""
     from rankviz.core.serving import points, rows
@@ -233,7 +233,12 @@ def serving(as_json: Json = False, **options: Any) -> None:
     if as_json:
         return print_json(answer)
     shown = ({"Subject": name, "Figure": figure, "Remark": remark} for name, figure, remark in rows(answer))
-    table(f"{answer['model_id']}, r = {answer['r']}: serving", shown, texts=3, notes=[answer["command"]])
+    table(
+        f"{answer['model_id']}, r = {answer['r']}: serving",
+        shown,
+        texts=3,
+        notes=[*answer["notes"], *filter(None, [answer["command"]])],
+    )
     names = ("Setting", "Measured", "r", "Time", "Source")
     measured = (dict(zip(names, each, strict=True)) for each in points(answer))
     table("Published slow-down by an unmerged adapter", measured, texts=2)

@@ -55,10 +55,12 @@ def as_flag(option: Option) -> Parameter:
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def asks(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def asks(
+    *more: str, after: Sequence[str] = ("targets", "alpha", *SETUP, *MORE, "data")
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of a question to a command, as **options. more: names of other
-    options."""
-    return takes("model", "ranks", "targets", "alpha", *SETUP, *MORE, "data", *more, table=_TABLE, make=as_flag)
+    options. after: those after model and ranks."""
+    return takes("model", "ranks", *after, *more, table=_TABLE, make=as_flag)
 
 
 def question_in(options: Mapping[str, Any], command: str = "") -> Question:
@@ -66,7 +68,7 @@ def question_in(options: Mapping[str, Any], command: str = "") -> Question:
     if command and len(options["ranks"]) != 1:
         raise InvalidSettingError(f"{command} takes one rank: give -r once.")
     measured = None
-    if options["data"] is not None:
+    if options.get("data") is not None:
         from rankviz.api import Api
 
         file = Api().data.measure(str(options["data"]))

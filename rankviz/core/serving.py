@@ -14,7 +14,7 @@ from rankviz import units
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
-from rankviz.core.cost.notes import by_name
+from rankviz.core.cost.notes import Published
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
@@ -29,6 +29,20 @@ MAX_SEQUENCES = 4096
 WIDTH = 2
 """Bytes of a number in slots, loaded adapters and cache: 16 bit, the dtype of the base's activations ("auto")."""
 MERGE = "Merge it into the base and serve the merged model."
+STORED_WIDTHS = {
+    "MXFP4": (17 / 32, 17 / 32),
+    "NVFP4": (9 / 16, 9 / 16),
+    "FP8": (1, 1),
+    "W8A8": (1, 1),
+    "AWQ": (0.5, 0.625),
+    "W4A16": (0.5, 0.625),
+}
+"""Least and most bytes of a packed weight, with its scales, by the format of a published checkpoint. MXFP4 has a scale
+of 8 bits for 32 numbers, NVFP4 for 16 (OCP Microscaling Formats 1.0). Of an unlisted format: 4 to 16 bit."""
+PADDED = 256
+"""A dimension of MXFP4 experts is padded to a multiple of at most this (vLLM 0.33.0, oracle/mxfp4.py)."""
+LONG = 32_768
+"""Tokens of a sequence above which not every model of the catalogue goes."""
 PARTS = ("budget", "base", "cache", "working", "free")
 Facts = Mapping[str, Any]
 RangeJSON = shape(Range)
@@ -53,7 +67,7 @@ class ServingJSON(TypedDict):
     the architecture was not looked up. `context`, `sequences`: tokens of a sequence and sequences at once, which set
     the card's `cache_bytes`. `adapters`: slots that fit. `refused`: what vLLM does not load; `gguf_refused`: what stops
     llama.cpp's converter. `gguf_alpha`: lora_alpha to write into adapter_config.json for it. `slow_down`: published
-    times with an adapter over times without."""
+    times with an adapter over times without. `notes`: what this answer leaves out. `command`: empty on a Mac."""
 
     model_id: str
     r: int
@@ -74,6 +88,7 @@ class ServingJSON(TypedDict):
     gguf_alpha: float
     gguf_refused: list[Refused]
     slow_down: list[SlowDown]
+    notes: list[str]
     command: str
 
 
@@ -87,6 +102,9 @@ def serve(
     base_bits: str = "16",
     context: int | None = None,
     sequences: int | None = None,
+    model_id: str = "",
+    stored: Published | None = None,
+    gpus: int = 1,
 ) -> ServingJSON:
     """Return what one adapter costs on a server.
 
@@ -98,6 +116,9 @@ def serve(
         base_bits: One of BASE_BITS.
         context: Tokens of one sequence, prompt and answer together; None for an assumed range.
         sequences: Sequences that are answered at once; None for an assumed range.
+        model_id: Name of the weights to load; empty for the model's own.
+        stored: The format of weights that are published quantized; vLLM serves them as they are.
+        gpus: Cards of the training, of which one serves.
     """
     one_of(base_bits, "Bits of the served base", BASE_BITS)
     load = []
@@ -107,13 +128,33 @@ def serve(
         load.append(assume.range(f"serving-{name}") if value is None else Range(value, value, value))
     model, r = plan.model, lora.r
     experts = plan.expert_rank_at(r)
+    model_id = model_id or model.id.removesuffix(WHOLE)
     slot_rank, refused = loading(plan, r, facts)
+    packed = stored if slot_rank else None  # merged in 16 bit
     slot = slot_rank and slot_numbers(model, facts).times(WIDTH * slot_rank)
     copied = {module.path for module in plan.saved if not module.frozen_copy}
     untied = model.tie_word_embeddings and copied & {model.input_embedding, model.output_embedding}
     sizes, gguf_alpha, gguf_refused = gguf(plan, lora)
+    mac = gpu is not None and gpu.is_mac
+    card = None if mac or gpu is None else on_card(model, gpu, base_bits, packed, load, slot, slot_rank or 0, assume)
+    line = command(model_id, plan, slot_rank, refused, base_bits, stored, context, sequences)
+    notes = [f"One card is counted, of {gpus}."] * (gpus > 1)
+    if mac:
+        notes.append("vLLM is counted on cards, not on a Mac. Choose a card, or serve it there with llama.cpp.")
+    if packed:
+        notes.append(f"{model_id} is published in {packed.name}, and vLLM serves it so, whatever base_bits says.")
+    if context and context > LONG:
+        notes.append(
+            f"RankViz does not know whether this model takes {context:,} tokens: compare with max_position_embeddings "
+            "in its config.json, above which vLLM does not start."
+        )
+    if card and card["budget_bytes"]["high"] < card["base_bytes"]["low"]:
+        notes.append(f"The base alone does not fit {card['gpu']}: choose a larger card, or a smaller base_bits.")
+    elif card and card["free_bytes"]["high"] < (slot.low if slot else 0):
+        which = "leave no room for a slot" if slot else "do not fit"
+        notes.append(f"Base, cache and step {which}: choose a shorter context, fewer sequences, or a larger card.")
     return ServingJSON(
-        model_id=model.id.removesuffix(WHOLE),
+        model_id=model_id,
         r=r,
         lora_alpha=lora.lora_alpha,
         target_names=list(plan.target_names),
@@ -126,13 +167,14 @@ def serve(
         refused=refused,
         context=load[0].whole_json(),
         sequences=load[1].whole_json(),
-        card=gpu and on_card(model, gpu, base_bits, load, slot, slot_rank or 0, assume),
+        card=card,
         merged_bytes=WIDTH * (model.total_parameters + (model.vocab_size * model.hidden_size if untied else 0)),
         gguf_bytes=sizes,
         gguf_alpha=gguf_alpha,
         gguf_refused=gguf_refused,
         slow_down=facts["slow_down"],
-        command=command(model.id, plan, slot_rank, refused, base_bits),
+        notes=notes,
+        command="" if mac else line,
     )
 
 
@@ -188,7 +230,7 @@ def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
 
 
 def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[Refused]]:
-    """Return the max_lora_rank to set, None where the adapter is too large for any, and what vLLM refuses in it
+    """Return the max_lora_rank to set, None where the adapter must be merged or resized, and what vLLM refuses in it
     (lora/peft_helper.py, lora/lora_model.py, lora/layers/logits_processor.py), each with what to do."""
     model, vllm = plan.model, facts["vllm"]
     rule = facts["architectures"].get(model.architecture, facts["unknown"])
@@ -202,7 +244,7 @@ def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[R
         found.append(("DoRA", "vLLM has no magnitude vectors", MERGE))
     full = {module.name for module in plan.saved if not module.frozen_copy} - set(vllm["saved"])
     if full:
-        why = f"{listed(sorted(full))} would be loaded in full, and vLLM does so with {listed(vllm['saved'])} alone"
+        why = f"vLLM loads whole modules named {listed(vllm['saved'])} only, and not {listed(sorted(full))}"
         found.append(("modules_to_save", why, MERGE))
     text = [each for each in plan.adapted if each.layer.part != "vision"]
     extra = {each.layer.name for each in text if each.layer.kind not in (*LINEAR_KINDS, "experts")} - {*rule["wraps"]}
@@ -221,22 +263,31 @@ def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[R
         found.append(("experts", vllm["fused_experts"]["why"], vllm["fused_experts"]["instead"]))
     elif len({each.layer.name for each in experts}) == 1:
         found.append(("experts", "vLLM loads LoRA on both of the experts' tensors or on none", MERGE))
-    slot_rank = next((rank for rank in vllm["ranks"] if rank >= highest), None) if rule["lora"] else None
+    merged = any(instead != vllm["fused_experts"]["instead"] for _, _, instead in found)
+    slot_rank = None if merged else next(rank for rank in vllm["ranks"] if rank >= highest)
     return slot_rank, [Refused(feature=feature, why=why, instead=instead) for feature, why, instead in found]
 
 
 def command(
-    model_id: str, plan: AdapterPlan, slot_rank: int | None, refused: list[Refused], base_bits: str = "16"
+    model_id: str,
+    plan: AdapterPlan,
+    slot_rank: int | None,
+    refused: list[Refused],
+    base_bits: str = "16",
+    stored: Published | None = None,
+    context: int | None = None,
+    sequences: int | None = None,
 ) -> str:
-    """Return the shell command that serves the adapter with vLLM; the merged model where vLLM refuses the adapter."""
+    """Return the shell command that serves the adapter with vLLM; the merged model where vLLM refuses the adapter.
+    Without `context`, vLLM takes the longest that fits: its default is the model's, for which memory may not do."""
     quantized = {"16": "", "8": " --quantization fp8", "4": " --quantization bitsandbytes"}[base_bits]
-    if by_name(model_id):
-        quantized = ""  # published quantized, and served as it is
+    load = f" --max-model-len {context or 'auto'}" + (f" --max-num-seqs {sequences}" if sequences else "")
     if refused or slot_rank is None:
-        return f"vllm serve ./merged{quantized}"
+        return f"vllm serve ./merged{quantized}{load}"
+    quantized = "" if stored else quantized  # served as it is published
     tower = " --enable-tower-connector-lora" * any(each.layer.part == "vision" for each in plan.adapted)
     return (
-        f"vllm serve {shlex.quote(model_id.removesuffix(WHOLE))}{quantized} --enable-lora --max-lora-rank {slot_rank}"
+        f"vllm serve {shlex.quote(model_id)}{quantized}{load} --enable-lora --max-loras 1 --max-lora-rank {slot_rank}"
         f"{tower} --lora-modules adapter=./adapter"
     )
 
@@ -273,7 +324,14 @@ def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assu
 
 
 def on_card(
-    model: ModelSpec, gpu: Gpu, bits: str, load: list[Range], slot: Range | None, slot_rank: int, assume: Assumptions
+    model: ModelSpec,
+    gpu: Gpu,
+    bits: str,
+    stored: Published | None,
+    load: list[Range],
+    slot: Range | None,
+    slot_rank: int,
+    assume: Assumptions,
 ) -> OnCard:
     """Return the parts of the card's memory, and the number of slots that fit. vLLM takes a share of the card
     (gpu_memory_utilization), loads the base, measures its largest step, and has the rest for slots and cache.
@@ -292,13 +350,18 @@ def on_card(
     working = assume.range("vllm-batched-tokens").times(a_token).plus(assume.range("vllm-graph-bytes"))
     working = working.plus(assume.range("vllm-logits-rows").times(2 * 4 * model.vocab_size))
     budget = usable_memory(gpu, assume).multiplied(assume.range("vllm-memory-share"))
-    text = (layer for layer in model.layers if layer.part != "vision" and layer.kind in (*LINEAR_KINDS, "experts"))
+    kinds = ("experts",) if stored and stored.name == "MXFP4" else (*LINEAR_KINDS, "experts")
+    text = [layer for layer in model.layers if layer.part != "vision" and layer.kind in kinds]
     weights = sum(layer.parameters for layer in text)
-    width = {"16": (WIDTH,), "8": (1,), "4": [assume.value(f"weight-bytes-{way}") for way in ("gptq-int4", "nf4")]}[
-        bits
-    ]
+    int4, nf4 = (assume.value(f"weight-bytes-{way}") for way in ("gptq-int4", "nf4"))
+    narrow, wide = {"16": (WIDTH, WIDTH), "8": (1, 1), "4": (int4, nf4)}[bits]
+    if stored:
+        narrow, wide = STORED_WIDTHS.get(stored.name, (int4, WIDTH))
     least, most = (WIDTH * (each.total_parameters - weights) for each in (model, model.whole or model))
-    base = Range(least + width[0] * weights, most + width[0] * weights, most + width[-1] * weights)
+    base = Range(least + narrow * weights, most + narrow * weights, most + wide * weights)
+    if kinds == ("experts",):
+        pads = (math.prod(-(-n // PADDED) * PADDED / n for n in (e.in_features, e.out_features)) for e in text)
+        base = Range(base.low, base.expected, most + wide * weights * max(pads, default=1))
     cache = cache_bytes(model, *load, assume)
     taken = base.plus(cache).plus(working)
     free = Range(budget.low - taken.high, budget.expected - taken.expected, budget.high - taken.low)
@@ -329,7 +392,9 @@ def gguf(plan: AdapterPlan, lora: LoraConfig) -> tuple[dict[str, int], float, li
         stops.append(("DoRA", "a magnitude vector is neither lora_A nor lora_B"))
     full = {module.name for module in plan.saved if not module.frozen_copy and "norm" not in module.name}
     if full:
-        stops.append(("modules_to_save", f"{listed(sorted(full))} is a whole weight and no LoRA pair"))
+        stops.append(
+            ("modules_to_save", f"the file has LoRA pairs only, and no whole weights of {listed(sorted(full))}")
+        )
     if any(each.is_expert for each in plan.adapted):
         stops.append(("experts", "LoRA on fused experts has no name in the file"))
     if any(each.layer.part == "vision" for each in plan.adapted):
@@ -342,7 +407,11 @@ def gguf(plan: AdapterPlan, lora: LoraConfig) -> tuple[dict[str, int], float, li
 
 def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     """Return the answer as rows of a table: name, figure, and a remark."""
-    memory, file, span = units.memory_size, units.file_size, lambda ends: SimpleNamespace(**ends)
+    span, merged_only = lambda ends: SimpleNamespace(**ends), "–"
+
+    def memory(size: float) -> str:
+        return units.memory_size(size) if size >= units.MIB else f"{size / 1024:,.0f} KiB"
+
     refused, rank, slot, card = (answer[name] for name in ("refused", "max_lora_rank", "slot_bytes", "card"))
     gguf_refused, sizes = answer["gguf_refused"], answer["gguf_bytes"]
     why, why_no_gguf = (
@@ -359,25 +428,34 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     unread = "" if known else "Its rules for this architecture were not read. "
     shown = [
         (f"vLLM {answer['vllm']}", loads, why or unread + start),
-        ("One loaded adapter", memory(answer["loaded_bytes"]), "16 bit, at its own rank, in the server's host memory"),
+        (
+            "One loaded adapter",
+            memory(answer["loaded_bytes"]) if rank else merged_only,
+            "16 bit, at its own rank, in the server's host memory" if rank else "vLLM serves the merged model instead",
+        ),
     ]
     if rank:
         waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
         shown.append(("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"))
-        exact = "for each of max_loras, whatever is loaded, on all linear layers of the language model"
+        exact = (
+            "for each of max_loras, whatever is loaded, on all linear layers of the language model, and on embedding, "
+            "head and routers where vLLM wraps them"
+        )
         shown.append(("One slot", units.memory_span(span(slot)), exact if known else "a range: see above"))
     if card:
         at_once, each = (units.span(span(answer[name]), "{:,.0f}".format) for name in ("sequences", "context"))
         names = (("base", "base"), ("cache", f"cache ({at_once} sequences of {each} tokens)"), ("working", "one step"))
         parts = ", ".join(f"{label} {units.memory_span(span(card[f'{name}_bytes']))}" for name, label in names)
         share = f"of {units.memory_span(span(card['budget_bytes']))} that vLLM takes of {card['gpu']}"
-        count = units.span(span(card["adapters"]), "{:,}".format) if slot else "0"
+        count = units.span(span(card["adapters"]), "{:,}".format) if slot else merged_only
         shown.append(("Slots that fit", count, f"{share}: {parts}"))
     merged = "no slot and no slow-down: the way for one adapter; each further one needs a whole model"
-    shown.append(("Merged model", file(answer["merged_bytes"]), merged))
+    shown.append(("Merged model", memory(answer["merged_bytes"]), merged))
     alpha = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. "
-    keeps = (alpha if answer["gguf_alpha"] != answer["lora_alpha"] else "") + "Any rank; scale alpha / r"
-    by_type = ", ".join(f"{name} {file(size)}" for name, size in sizes.items() if name != "bf16")
+    keeps = (
+        alpha if answer["gguf_alpha"] != answer["lora_alpha"] else ""
+    ) + "any rank; applied with the scale alpha / r"
+    by_type = ", ".join(f"{name} {memory(size)}" for name, size in sizes.items() if name != "bf16")
     shown.append(("llama.cpp", "no GGUF adapter" if gguf_refused else by_type, why_no_gguf or keeps))
     return shown
 

@@ -22,7 +22,7 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SERVER, SETUP, UNSLOTH, question_of, takes
+from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SERVED, SERVER, SETUP, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
@@ -126,23 +126,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         question, assumed = question_of(options).with_assumed_length()
         return _with_note(fit_json(api.estimates.fit(question, options["r"], options["prices"])), assumed)
 
-    @takes(
-        *(
-            "model",
-            "r",
-            "targets",
-            "alpha",
-            "gpu",
-            *SERVER,
-            "precision",
-            "framework",
-            "rslora",
-            "dora",
-            "modules_to_save",
-        ),
-        *("moe", *UNSLOTH, "text_only", "expert_rank"),
-        table=EVERY,
-    )
+    @takes("model", "r", *SERVED, table=EVERY)
     def serving(**options: Any) -> ServingJSON:
         """What serving an adapter costs: vLLM's slots and refusals, adapters that fit, merged model, GGUF file."""
         load = {name: options[name] for name in SERVER}

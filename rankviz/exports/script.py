@@ -18,7 +18,7 @@ from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.core.serving import command, gguf, loading
 from rankviz.dataset import rows
 from rankviz.exports.families import data
-from rankviz.exports.recipe import FRAMEWORKS, Recipe
+from rankviz.exports.recipe import FRAMEWORKS, Recipe, published
 from rankviz.paths import ASSETS
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "new_tokens": 128,
         "tokens": TOKENS,
         "serving": serving,
-        "serve_command": command(recipe.model_id, plan, slot_rank, refused),
+        "serve_command": command(recipe.model_id, plan, slot_rank, refused, stored=published(recipe.model_id)),
         "counted": counted and f" RankViz counts {counted}.",
     }
     template = templates().get_template("grpo.py.jinja" if setup.grpo else "train.py.jinja")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_gpus, load_serving
 from rankviz.catalog.models import load_model
+from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
@@ -32,7 +34,7 @@ def test_ranks_take_the_next_slot_and_the_waste_is_said():
     assert 0.25 == served("Qwen/Qwen3-8B", 24)["wasted_share"]
     too_large = served("Qwen/Qwen3-8B", 600)
     assert ["rank 600"] == [each["feature"] for each in too_large["refused"]]
-    assert (None, "vllm serve ./merged") == (too_large["slot_bytes"], too_large["command"])
+    assert (None, "vllm serve ./merged --max-model-len auto") == (too_large["slot_bytes"], too_large["command"])
     assert {"low": 0, "expected": 0, "high": 0} == too_large["card"]["adapters"]
 
 
@@ -62,6 +64,30 @@ def test_what_vllm_refuses_is_said_with_what_to_do(model_id, lora, features):
     assert all(each["instead"] for each in answer["refused"])
     assert ("--enable-lora" in answer["command"]) == (not features)
     assert ("refuses" in rows(answer)[0][1]) == bool(features)
+    assert ("–" == rows(answer)[1][1]) == (answer["max_lora_rank"] is None) == ("./merged" in answer["command"]) or (
+        features == ["experts"]  # vLLM loads these with another setting
+    )
+
+
+def test_the_command_has_the_counted_load_and_loads_the_weights_that_were_asked_for(tmp_path):
+    api = Api(home=tmp_path, shared=False)
+
+    def asked(model_id, gpu="l4", targets="all-linear", **load):
+        lora = LoraConfig(target_modules=targets)
+        return api.estimates.serving(Question(model_id=model_id, lora=lora, gpu=gpu), 16, **load)
+
+    line = asked("embedded", context=1024, sequences=4)["command"]
+    assert "SmolLM2-135M-Instruct --max-model-len 1024 --max-num-seqs 4 --enable-lora --max-loras 1" in line
+    assert "--max-model-len auto --enable" in asked("embedded")["command"]
+    packed, base = asked("openai/gpt-oss-20b", targets="attention"), 13_761_264_768  # 4.25 bits of the experts
+    assert base / packed["card"]["base_bytes"]["low"] == pytest.approx(1, abs=0.01)
+    assert packed["card"]["adapters"]["expected"] > 0 and "MXFP4" in packed["notes"][0]
+    mac = asked("embedded", "mac-32gb")
+    assert ("", None) == (mac["command"], mac["card"]) and "choose a card" in mac["notes"][0].lower()
+    assert "base alone" in asked("meta-llama/Llama-3.1-70B")["notes"][0]
+    assert ["max_position", "no room"] == [
+        word for word in ("max_position", "no room") if word in " ".join(asked("Qwen/Qwen3-4B", context=10**5)["notes"])
+    ]
 
 
 def test_the_largest_rank_of_any_module_counts():

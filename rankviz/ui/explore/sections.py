@@ -173,7 +173,8 @@ def serving(api: Api, **values: Any) -> View:
     ]
     slow = html.table(["Published measurement", "Rank", "Time with an adapter"], measured, label="Slow-down", left=1)
     shown = html.titled("Slow-down by an unmerged adapter, as others measured it", slow)
-    return View(served=figures + html.code_html(answer["command"], title="vLLM") + shown)
+    line = html.code_html(answer["command"], title="vLLM") if answer["command"] else ""
+    return View(served=figures + html.paragraphs(*answer["notes"]) + line + shown)
 
 
 HEIGHT = 440
