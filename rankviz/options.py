@@ -384,7 +384,7 @@ def training_of(
     one_of(method, "method", _METHOD.choices)
     extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
     if extra:
-        raise InvalidSettingError(f"{', '.join(extra)} belong to GRPO. Add method grpo, or leave them out.")
+        raise InvalidSettingError(f"Settings of GRPO: {', '.join(extra)}. Add method grpo, or drop them.")
     unused = ("max_length", "mean_tokens", "longest_tokens")
     fixed = [
         x.flags[0] if x.flags else x.name

@@ -26,7 +26,9 @@ def test_an_estimate_in_one_line(tmp_path, monkeypatch):
     assert "PEFT" in frame.attrs["counted_by"]
     assert (1000, "L4") == (answer.estimate.question.training.max_steps, answer.estimate.gpu.name.split()[-1])
     assert answer.estimate.notes[0].startswith("Time and cost assume 1,000 optimizer steps")
-    assert (ASSUMED_RANK, None) == (rankviz.estimate("Qwen/Qwen3-4B", gpu=None).estimate.ranks[0].r, None)
+    bare = rankviz.estimate("Qwen/Qwen3-4B", gpu=None).estimate
+    assert (ASSUMED_RANK, None, None) == (bare.ranks[0].r, bare.gpu, bare.ranks[0].duration)
+    assert not any("assume 1,000" in note for note in bare.notes)
 
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "openai/gpt-oss-20b"])
@@ -76,7 +78,12 @@ def test_one_rank_numbers_of_numpy_and_grpo_are_taken_and_wrong_mixes_refused():
     rl = Question.of("m", 8, method="grpo", num_generations=4)
     assert rl.training.grpo == Grpo(num_generations=4) == Question.of("m", grpo={"num_generations": 4}).training.grpo
     for wrong, sentence in (
-        ({"num_generations": 4}, "num_generations belong to GRPO. Add method grpo"),
+        ({"num_generations": 4}, "Settings of GRPO: num_generations. Add method grpo"),
+        ({"grpo": Grpo(), "method": "sft"}, "Add method grpo"),
+        ({"grpo": Grpo(), "num_generations": 4}, "Given twice: num_generations"),
+        ({"method": "grpo", "max_length": 99}, "GRPO has no max_length"),
+        ({"method": "grpo", "max_prompt_length": "x"}, "max_prompt_length must be a whole number"),
+        ({"grpo": True}, "grpo must be settings of GRPO"),
         ({"grpo": {"ranks": 4}}, "A setting of GRPO must be one of num_generations, .*got 'ranks'"),
         ({"method": "dpo"}, "method must be one of sft, grpo"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
@@ -97,11 +98,11 @@ class Advice(Operations):
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
         notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
-        if setting and goal.use_case == RL and not question.training.grpo:
-            gpu = f" --gpu {question.gpu}" if question.gpu else ""
+        if setting and goal.use_case == RL and not question.training.grpo and not (setting.gpu and setting.gpu.is_mac):
+            gpu = f" --gpu {setting.gpu.id}" if setting.gpu else ""
             notes += (
                 "Memory and time here are of supervised training. Of reinforcement learning, with the program that "
-                f"generates: rankviz estimate {question.model_id} -r {advice.r}{gpu} --method grpo.",
+                f"generates: rankviz estimate {shlex.quote(question.model_id)} -r {advice.r}{gpu} --method grpo.",
             )
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,

@@ -99,7 +99,6 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
 
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
-    assumed = "" if answer.on_mac else assumed  # no time is estimated
     if as_json:
         result = estimate_json(answer)
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
@@ -132,7 +131,7 @@ def fit(
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     setting = decisions.setting
     on_mac = setting.gpu is not None and setting.gpu.is_mac
-    notes = [*filter(None, [not on_mac and assumed]), *by_level(setting.answer.notes)[0]]
+    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name, number = f"{setting.model.id}, r = {setting.r}", ""

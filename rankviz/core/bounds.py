@@ -102,6 +102,12 @@ def number(value: object, name: str, low: float, high: float, *, above: bool = F
         raise InvalidSettingError(f"{name} must be a number {limits} (got {shown(value)}).")
 
 
+def flag(value: object, name: str) -> None:
+    """Raise InvalidSettingError unless the setting is a bool."""
+    if not isinstance(value, bool):
+        raise InvalidSettingError(f"{name} must be true or false (got {shown(value)}).")
+
+
 def one_of(value: object, name: str, options: Sequence[str]) -> None:
     """Check that the value is one of the options; raise InvalidSettingError otherwise."""
     if value not in options:

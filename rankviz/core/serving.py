@@ -16,10 +16,11 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
 from rankviz.core.cost.notes import Published
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
+from rankviz.core.cost.shapes import cache_bytes
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.targets import FUSED_QKV, LINEAR_KINDS, listed
+from rankviz.core.lora.targets import LINEAR_KINDS, listed
 from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.core.quantity import Range
 
@@ -290,37 +291,6 @@ def command(
         f"vllm serve {shlex.quote(model_id)}{quantized}{load} --enable-lora --max-loras 1 --max-lora-rank {slot_rank}"
         f"{tower} --lora-modules adapter=./adapter"
     )
-
-
-def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assumptions) -> Range:
-    """Return the bytes of the key-value cache, in 16 bit, of so many sequences of so many tokens.
-
-    A block with full attention holds keys and values of every token, one with a sliding window those of the window, and
-    while it is filled those of a prefill batch more. Latent attention holds the outputs of kv_a_proj_with_mqa. A block
-    with a recurrent state (linear attention, Mamba) holds its inner width times 64 to 256 numbers of 2 to 4 bytes a
-    sequence, whatever the length. Not counted: short convolutions, unused tokens of a block of the cache.
-    """
-    full = sliding = state = 0
-    window, types = model.sliding_window, model.layer_types
-    recurrent = {module.path for module in model.plain_modules if any(t.name == "A_log" for t in module.tensors)}
-    for layer in model.layers:
-        if layer.part == "vision":
-            continue
-        if layer.name == "out_proj" and layer.path.rpartition(".")[0] in recurrent:
-            state += layer.count * layer.in_features
-        width = {
-            "k_proj": 2 * layer.out_features,
-            "kv_a_proj_with_mqa": layer.out_features,
-            **dict.fromkeys(FUSED_QKV, 2 * model.num_key_value_heads * model.head_dim),
-        }.get(layer.name, 0)
-        slides = sum("sliding" in types[block] for block in layer.blocks) if window and types else 0
-        full, sliding = full + (layer.count - slides) * width, sliding + slides * width
-    ends = (context.low, context.expected, context.high)
-    if window:
-        filling = window + assume.range("vllm-batched-tokens").high
-        ends = (*(min(tokens, window) for tokens in ends[:2]), min(context.high, filling))
-    a_sequence = context.times(WIDTH * full).plus(Range(*ends).times(WIDTH * sliding))
-    return a_sequence.plus(Range(64 * 2, 128 * 4, 256 * 4).times(state)).multiplied(sequences)
 
 
 def on_card(

@@ -14,12 +14,12 @@ from rankviz.endpoints.gate import checked
 
 READS = {"readOnlyHint": True, "openWorldHint": False}
 LOOKS_UP = {"readOnlyHint": True, "openWorldHint": True}
-"""Of tools that may ask the Hugging Face Hub for a model or an adapter."""
+"""Annotations of tools that may ask the Hugging Face Hub for a model or an adapter."""
 ADDS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
 SHARES = ADDS | {"openWorldHint": True}
 ENDS = ADDS | {"destructiveHint": True}
 COSTS = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
-"""Of tools that start trainings, which take a machine's time and may cost money."""
+"""Annotations of tools that start trainings, which take a machine's time and may cost money."""
 TOOLS = {
     **{name: ("model", LOOKS_UP) for name in ("estimate", "fit", "serving", "export", "studies")},
     **{name: ("", LOOKS_UP) for name in ("advise", "forecast")},

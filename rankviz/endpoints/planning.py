@@ -128,7 +128,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     @takes("model", "r", *SERVED, table=EVERY)
     def serving(**options: Any) -> ServingJSON:
-        """What serving an adapter costs: vLLM's slots and refusals, adapters that fit, merged model, GGUF file."""
+        """Count what serving an adapter costs: vLLM's slots and refusals, adapters that fit, merged model, GGUF."""
         load = {name: options[name] for name in SERVER}
         return api.estimates.serving(question_of(options), options["r"], **load)
 

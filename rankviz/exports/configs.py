@@ -4,6 +4,7 @@ The tools' names for settings are in assets/exports.json, the files themselves i
 """
 
 import json
+import shlex
 from typing import Any
 
 from rankviz.core.cost.question import Question
@@ -177,7 +178,7 @@ def mlx(recipe: Recipe) -> str:
     precision = recipe.training.precision
     types = {"fp32": "--dtype float32", "fp16": "--dtype float16", "bf16": "", "int8": "-q --q-bits 8"}
     changed = types.get(precision, "-q --q-bits 4")  # MLX LM trains in the type of the checkpoint
-    convert = changed and f"mlx_lm.convert --hf-path {recipe.model_id} --mlx-path mlx_model {changed}"
+    convert = changed and f"mlx_lm.convert --hf-path {shlex.quote(recipe.model_id)} --mlx-path mlx_model {changed}"
     header = (
         f"{recipe.title}, for MLX LM {MLX_LM_VERSION}: mlx_lm.lora --config mlx_lora.yaml",
         recipe.sources,

@@ -79,6 +79,6 @@ def training_figure(
         y_title="loss, nats per token (lower is better)",
         message="" if begun else "No step was logged." if over else "The loss appears with the first step.",
         rows=rows,
-        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}",
+        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}" if runs else "",
         showlegend=True,
     )

@@ -9,10 +9,11 @@ from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_gpus, load_serving
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.shapes import cache_bytes
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
-from rankviz.core.serving import cache_bytes, rows, serve, slot_numbers
+from rankviz.core.serving import rows, serve, slot_numbers
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 

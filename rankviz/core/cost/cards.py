@@ -52,7 +52,8 @@ class SeveralGpus:
 def unit_bytes(model: ModelSpec, stack: Stack, whole: float) -> tuple[float, float, float]:
     """Return the bytes of the largest block, of all that is outside blocks (embeddings, head, last norm) and of scales.
     whole: Bytes of the base."""
-    quantized, blocks, scales = stack.setup.quantized, dict[int, float](), 0.0
+    quantized = stack.setup.quantized and model.unquantized_parameters < model.total_parameters
+    blocks, scales = dict[int, float](), 0.0
     width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}") if quantized else 0
     for layer in model.layers:
         if layer.part == "vision":
@@ -137,8 +138,9 @@ def _paced(
     exchange = one.over(link).times(2 * shared * others)
     if setup.offload:
         exchange = exchange.plus(one.over(assume.range("host-bytes-per-second")).times(2 * shared / n))
-    gradients = 2 * stack.habits.adapter_parameter_bytes * (plan.parameters(2) - plan.parameters(1)) * others
-    per_rank = one.over(link).times(gradients / setup.gradient_accumulation_steps)
+    a_gradient = one.over(link).times(2 * others / setup.gradient_accumulation_steps)
+    exchange = exchange.plus(a_gradient.times(stack.habits.saved_parameter_bytes * sum(m.trained for m in plan.saved)))
+    per_rank = a_gradient.times(stack.habits.adapter_parameter_bytes * (plan.parameters(2) - plan.parameters(1)))
     alone, work, slope = duration.work.expected, duration.work.multiplied(waits), duration.work_per_rank
     paced = duration._replace(
         work=Range(max(work.low, exchange.low), work.expected + exchange.expected, work.high + exchange.high),

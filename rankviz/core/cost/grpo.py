@@ -13,10 +13,9 @@ from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import ModelShape, head_dim, key_heads
+from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads
 from rankviz.core.from_json import shape as shape_of
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted, memory_size
@@ -48,9 +47,12 @@ RolloutJSON.__doc__ = """Parts of a GRPO step: memory of the trainer alone and o
 transformers' KV cache), of which the trainer shares `shared_bytes`; seconds of one step's generation and training."""
 
 
-def kv_cache_bytes(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
-    """Bytes of the keys and values of one sequence in 16 bit: 2 · 2 · K for each token and block with attention; at
-    most the sliding window's tokens in blocks that have one."""
+def kv_cache_bytes(predicted: Prediction, tokens: int) -> float:
+    """Bytes of the keys and values of one completion in 16 bit: vLLM's, or those of transformers, which holds
+    2 · 2 · K for each token and block with attention (in latent attention the full keys), at most the window's."""
+    stack, model = predicted.stack, predicted.plan.model
+    if stack.setup.grpo.vllm_mode != "none":
+        return cache_bytes(model, Range(tokens, tokens, tokens), Range(1, 1, 1), stack.assume).expected
     window = model.sliding_window or tokens
     return sum(
         4.0
@@ -58,7 +60,7 @@ def kv_cache_bytes(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
         * key_heads(kind, model)
         * head_dim(kind, model)
         * min(tokens, window if kind.sliding else tokens)
-        for kind in shape.kinds
+        for kind in predicted.shape.kinds
         if kind.attention_width
     )
 
@@ -70,7 +72,7 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
     need."""
     stack, model, shape = predicted.stack, predicted.plan.model, predicted.shape
     setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
-    one, rows = max(1.0, kv_cache_bytes(model, shape, setup.max_length)), setup.rows_per_step
+    one, rows = max(1.0, kv_cache_bytes(predicted, setup.max_length)), setup.rows_per_step
     parts: dict[str, Any] = dict.fromkeys(("weights", "shared", "lora", "graphs", "least"), 0.0)
     parts |= {"share": None, "at_once": rows, "cache": rows * one if grpo.vllm_mode == "none" else 0.0}
     if grpo.vllm_mode != "colocate":
@@ -159,7 +161,7 @@ def _seconds(predicted: Prediction, r: int, at_once: int) -> tuple[DurationEstim
     text = sum(x.parameters for x in model.layers if x.kind not in ("embedding", "lm_head") and x.part != "vision")
     read = width * min(text, shape.active_weights * at_once) + stack.compute_bytes * head
     read += 0 if by_vllm and not own else 4 * r * shape.active_adapter_parameters
-    read += at_once * kv_cache_bytes(model, shape, grpo.max_prompt_length + grpo.max_completion_length / 2)
+    read += at_once * kv_cache_bytes(predicted, grpo.max_prompt_length + grpo.max_completion_length // 2)
     peak = peak_flops_per_second(gpu, setup, fp32=stack.computes_fp32)
     rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
     products = 2 * (shape.active_weights + head) / rate
@@ -191,7 +193,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     engine, trainer = engine_at(predicted, r, usable_bytes), memory_size(predicted.memory_at(r).device)
     if too_small := engine.get("too_small"):
         yield Caution(
-            f"vLLM does not start with {100 * (engine['share'] or 0):.0f} % of this GPU: weights and the KV cache of "
+            f"vLLM does not start with {100 * engine['share']:.0f} % of this GPU: weights and the KV cache of "
             f"one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
             f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
             "completions of a step at once."
@@ -211,7 +213,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     elif grpo.vllm_mode == "none":
         yield f"transformers generates in the trainer, with {cache}; a step of the trainer takes {trainer}."
     else:
-        one = kv_cache_bytes(plan.model, predicted.shape, setup.max_length)
+        one = kv_cache_bytes(predicted, setup.max_length)
         yield (
             f"vLLM's own GPU is not in memory and cost. It needs {memory_size(2 * plan.model.total_parameters)} of "
             f"weights and {memory_size(one)} of KV cache for each completion at once. Time is for a GPU like this one."

@@ -67,8 +67,12 @@ class Question:
             del homes[not_flat]
         settings = {name: _plain(value) for name, value in settings.items()}
         ranks, method, grpo = _plain(ranks), settings.pop("method", None), settings.get("grpo")
+        if isinstance(grpo, Grpo):
+            grpo = {each.name: getattr(grpo, each.name) for each in fields(Grpo)}
         if isinstance(grpo, Mapping):
             method, settings = method or "grpo", {name: each for name, each in settings.items() if name != "grpo"}
+            if both := grpo.keys() & settings.keys():
+                raise InvalidSettingError(f"Given twice: {', '.join(sorted(both))}. Give it in grpo or beside it.")
             for name in grpo:
                 one_of(name, "A setting of GRPO", [each.name for each in fields(Grpo)])
             settings |= grpo
@@ -88,8 +92,12 @@ class Question:
             given[homes[name]][name] = value
         data = TrainingData(**given[TrainingData]) if given[TrainingData] else None
         if given[Grpo] and method != "grpo":
-            raise InvalidSettingError(f"{', '.join(given[Grpo])} belong to GRPO. Add method grpo, or leave them out.")
-        if method == "grpo" and not isinstance(given[TrainingSetup].get("grpo"), Grpo):
+            raise InvalidSettingError(f"Settings of GRPO: {', '.join(given[Grpo])}. Add method grpo, or drop them.")
+        if method == "grpo":
+            if fixed := {"max_length", "mean_tokens", "longest_tokens"} & settings.keys():
+                raise InvalidSettingError(
+                    f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
+                )
             given[TrainingSetup]["grpo"] = Grpo(**given[Grpo])
         training = TrainingSetup(data=data, **given[TrainingSetup])
         return cls(model_id=model_id, lora=LoraConfig(**given[LoraConfig]), training=training, **given[cls])
@@ -107,10 +115,9 @@ class Question:
         assumed, length = {"max_steps": ASSUMED_STEPS}, f"{ASSUMED_STEPS:,} optimizer steps"
         if data is not None and data.examples is not None:
             assumed, length = {"data": replace(data, num_train_epochs=ASSUMED_EPOCHS)}, f"{ASSUMED_EPOCHS} epoch"
-        training = replace(self.training, **assumed)
-        return replace(
-            self, training=training
-        ), f"Time and cost assume {length}: no epochs, steps or tokens were given."
+        has_time = isinstance(self.gpu, str) and self.gpu and not self.gpu.casefold().startswith("mac-")
+        said = f"Time and cost assume {length}: no epochs, steps or tokens were given." if has_time else ""
+        return replace(self, training=replace(self.training, **assumed)), said
 
     def validate(self, gpu: Gpu | None = None) -> None:
         """Raise InvalidSettingError, which says what to change, for an invalid setting. gpu: Row of the field `gpu`."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rankviz.core.bounds import number, one_of, whole
+from rankviz.core.bounds import flag, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.images import MAX_IMAGES, sides_of
 from rankviz.core.lora.config import QUANTIZED, Framework
@@ -299,8 +299,7 @@ class Grpo:
         """Raise InvalidSettingError for an invalid setting. completions: Number in one optimizer step."""
         one_of(self.vllm_mode, "vllm_mode", get_args(VllmMode))
         whole(self.num_generations, "num_generations", 2, MAX_GENERATIONS)
-        whole(self.max_prompt_length, "max_prompt_length", 1, MAX_LENGTH)
-        whole(self.max_completion_length, "max_completion_length", 1, MAX_LENGTH)
+        flag(self.vllm_enable_sleep_mode, "vllm_enable_sleep_mode")
         number(self.beta, "beta", 0, MAX_BETA)
         if self.vllm_gpu_memory_utilization is not None:
             number(self.vllm_gpu_memory_utilization, "vllm_gpu_memory_utilization", 0, 1, above=True)
@@ -368,6 +367,10 @@ class TrainingSetup:
 
     def __post_init__(self):
         if self.grpo is not None:
+            if not isinstance(self.grpo, Grpo):
+                raise InvalidSettingError("grpo must be settings of GRPO, such as {'num_generations': 8}.")
+            for name in ("max_prompt_length", "max_completion_length"):
+                whole(getattr(self.grpo, name), name, 1, MAX_LENGTH)
             object.__setattr__(self, "max_length", self.grpo.max_prompt_length + self.grpo.max_completion_length)
             unknown = {"mean_tokens": None, "longest_tokens": None, "longest_is_upper": False, "lengths": ()}
             object.__setattr__(self, "data", self.data and replace(self.data, **unknown))
@@ -506,6 +509,7 @@ class TrainingSetup:
             raise InvalidSettingError(f"{given[0]} and {given[1].lower()} are both given. Give only one of them.")
         whole(self.gpus, "GPUs", 1, MAX_GPUS)
         one_of(self.strategy, "Strategy", STRATEGIES)
+        flag(self.offload, "offload")
         if why := _why_not_divided(self):
             raise InvalidSettingError(why)
         if self.data is not None:

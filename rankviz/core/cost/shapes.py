@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
+from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import pads
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.plan import Adapted
+from rankviz.core.lora.targets import FUSED_QKV
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
+from rankviz.core.quantity import Range
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
 """Names of square projections that write to the residual stream; others are recognized by their shape."""
@@ -318,3 +321,34 @@ def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool
         return "flash"
     aligned = width % (8 if half and sm >= 7 else 4 if sm >= 8 else 1) == 0
     return "efficient" if aligned and not grouped else "math"
+
+
+def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assumptions) -> Range:
+    """Return the bytes of vLLM's key-value cache, in 16 bit, of so many sequences of so many tokens.
+
+    A block with full attention holds keys and values of every token, one with a sliding window those of the window, and
+    while it is filled those of a prefill batch more. Latent attention holds the outputs of kv_a_proj_with_mqa. A block
+    with a recurrent state (linear attention, Mamba) holds its inner width times 64 to 256 numbers of 2 to 4 bytes a
+    sequence, whatever the length. Not counted: short convolutions, unused tokens of a block of the cache.
+    """
+    full = sliding = state = 0
+    window, types = model.sliding_window, model.layer_types
+    recurrent = {module.path for module in model.plain_modules if any(t.name == "A_log" for t in module.tensors)}
+    for layer in model.layers:
+        if layer.part == "vision":
+            continue
+        if layer.name == "out_proj" and layer.path.rpartition(".")[0] in recurrent:
+            state += layer.count * layer.in_features
+        width = {
+            "k_proj": 2 * layer.out_features,
+            "kv_a_proj_with_mqa": layer.out_features,
+            **dict.fromkeys(FUSED_QKV, 2 * model.num_key_value_heads * model.head_dim),
+        }.get(layer.name, 0)
+        slides = sum("sliding" in types[block] for block in layer.blocks) if window and types else 0
+        full, sliding = full + (layer.count - slides) * width, sliding + slides * width
+    ends = (context.low, context.expected, context.high)
+    if window:
+        filling = window + assume.range("vllm-batched-tokens").high
+        ends = (*(min(tokens, window) for tokens in ends[:2]), min(context.high, filling))
+    a_sequence = context.times(2 * full).plus(Range(*ends).times(2 * sliding))
+    return a_sequence.plus(Range(64 * 2, 128 * 4, 256 * 4).times(state)).multiplied(sequences)

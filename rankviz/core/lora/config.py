@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rankviz.core.bounds import module_names, named, number, one_of, whole
+from rankviz.core.bounds import flag, module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
 
 Framework = Literal["unsloth", "trl", "peft", "mlx"]
@@ -110,8 +110,8 @@ class LoraConfig:
         one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
         for name in ("text_only", *FLAGS):
             value = getattr(self, name)
-            if not (isinstance(value, bool) or (value is None and name in FLAGS)):
-                raise InvalidSettingError(f"{name} must be true or false (got {value!r}).")
+            if value is not None or name not in FLAGS:
+                flag(value, name)
 
 
 def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:

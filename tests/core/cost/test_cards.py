@@ -80,6 +80,22 @@ def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_
         assert n * answer.price.usd_per_hour == pytest.approx(row.usd.expected / hours)
         assert 0 < efficiency.low <= efficiency.high <= 1
         assert row.duration.step.expected >= alone.duration.step.expected
+    saving = replace(asked[1].question.lora, modules_to_save=("lm_head", "embed_tokens"))
+    saved = API.estimates.estimate(replace(asked[1].question, lora=saving)).estimate.several_gpus
+    assert saved.efficiency.expected < asked[1].several_gpus.efficiency.expected  # their gradients go around too
+
+
+def test_a_base_that_is_not_quantized_gathers_its_16_bit_blocks():
+    asked = {
+        "framework": "trl",
+        "max_steps": 1,
+        "gpu": "l4",
+        "gpus": 8,
+        "strategy": "fsdp",
+        "target_modules": "all-linear",
+    }
+    division = API.estimates.estimate(question("tiiuae/falcon-7b", **asked)).estimate.several_gpus
+    assert 1e9 < division.gathered_bytes < 2e9
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ def test_vllm_takes_its_share_beside_the_trainer_and_asleep_the_larger_moment_co
     )
     # 2 blocks, one key head of 8, keys and values in 16 bit, 16 tokens, 8 completions
     assert 2 * 4 * 8 * 16 * 8 == rank(vllm_mode="none")[2]["kv_cache_bytes"]
+    latent = {"grpo": Grpo(vllm_mode="server"), "framework": "trl", "precision": "bf16", "max_steps": 1, "gpu": "h200"}
+    notes = Api().estimates.estimate(questions.question("deepseek-ai/DeepSeek-V2-Lite", **latent)).estimate.notes
+    # 27 blocks, a latent vector of 512 and a key of 64 numbers in 16 bit, 1,024 tokens
+    assert 30.4 == round(27 * 576 * 2 * 1024 / 2**20, 1) and any("30 MiB of KV cache" in note for note in notes)
     _, device, shared = rank("unsloth", **half)
     both = shared["trainer_bytes"]["expected"] + shared["engine_bytes"]["expected"]
     assert pytest.approx(both - shared["shared_bytes"], abs=2) == device

@@ -129,8 +129,10 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
 
 
 def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
-    assumed, sentence = question(data=replace(CHATS, num_train_epochs=None)).with_assumed_length()
+    asked = question(data=replace(CHATS, num_train_epochs=None), gpu="L4")
+    assumed, sentence = asked.with_assumed_length()
 
+    assert ["", ""] == [replace(asked, gpu=gpu).with_assumed_length()[1] for gpu in (None, "mac-32gb")]
     assert 625 == assumed.training.total_steps
     assert "Time and cost assume 1 epoch: no epochs, steps or tokens were given." == sentence
     assert 1000 == question(data=TrainingData(mean_tokens=400)).with_assumed_length()[0].training.total_steps
