@@ -6,6 +6,7 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from rankviz.api import Api
 from rankviz.store import RunStore
 from tests.support.processes.workers import processes_of
 
@@ -14,6 +15,12 @@ os.environ.setdefault("HF_HUB_ENABLE_HF_TRANSFER", "0")
 
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
 """Files that share nothing and are long."""
+
+
+@pytest.fixture
+def api(tmp_path):
+    """A page of one's own."""
+    return Api(home=tmp_path / "home", shared=False)
 
 
 @pytest.fixture

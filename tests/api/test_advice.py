@@ -2,7 +2,6 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import main_sentences, reasons
 from rankviz.core.cost.question import Question
@@ -12,11 +11,6 @@ from rankviz.core.lora.config import LoraConfig
 PLAIN = TrainingSetup(framework="trl", gradient_checkpointing="hf")
 """Every model of the catalogue takes it."""
 RANKS = {"simple": 16, "instruction": 32, "complex": 64, "near-full": 64, "pretraining": 64, "rl": 16}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return Api(home=tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.parametrize("use_case", NAMES)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rankviz.api import Api
 from rankviz.children import processor_time
 from rankviz.errors import BadAdapterError
 from rankviz.trained.files import encode
@@ -291,11 +290,6 @@ def test_a_zip_that_unpacks_to_many_times_its_size_is_not_unpacked(tmp_path, mon
 
 FOLDER = ASSETS / "sample_adapter"
 LIMIT_BYTES = 2_000_000
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
 def adapter_folder():
