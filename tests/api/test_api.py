@@ -51,30 +51,21 @@ def test_the_detail_and_the_estimate_agree(api):
     assert row.adapter_parameters == sum(sum(cells.values()) for cells in plan.by_block(8).values())
 
 
-def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "settings", "error", "words"),
+    [
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n', {}, BadDataError, "Row 2"),
+        ('{"text": "a"}\n{"text": "b"}\n', {"exact_match_examples": 2}, BadDataError,
+         r"Exact match needs prompts, and no row of mine\.jsonl has one"),
+        ("", {"target_modules": ("c_attn",)}, InvalidSettingError, "q_proj"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_anything_is_queued(api, tmp_path, rows, settings, error, words):
     data = tmp_path / "mine.jsonl"
-    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
+    data.write_text(rows)
 
-    with pytest.raises(BadDataError, match="Row 2"):
-        api.runs.start(questions.sweep(data=str(data)))
-
-    assert [] == list(api.runs.sweeps())
-
-
-def test_exact_match_on_rows_without_prompts_is_refused_before_anything_is_queued(api, tmp_path):
-    data = tmp_path / "mine.jsonl"
-    data.write_text('{"text": "a"}\n{"text": "b"}\n')
-    request = questions.sweep(data=str(data), exact_match_examples=2)
-
-    with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
-        api.runs.start(request)
-
-    assert [] == list(api.runs.sweeps())
-
-
-def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
-    with pytest.raises(InvalidSettingError, match="q_proj"):
-        api.runs.start(questions.sweep(target_modules=("c_attn",)))
+    with pytest.raises(error, match=words):
+        api.runs.start(questions.sweep(**settings, **{"data": str(data)} if rows else {}))
 
     assert [] == list(api.runs.sweeps())
 

@@ -226,7 +226,7 @@ def test_peft_trains_by_the_pattern_what_was_counted(model_id, targets):
     assert export.adapter_parameters == model.get_nb_trainable_parameters()[0]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ranks(api):
     question = Question(model_id="meta-llama/Llama-3.1-8B", ranks=(8, 16), gpu="l4")
     answer = api.estimates.estimate(question)
