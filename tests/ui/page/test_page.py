@@ -40,7 +40,11 @@ def open_tab(page, tab):
     page.locator(LANDMARKS[tab]).first.wait_for()
 
 
-def test_nothing_is_requested_of_another_host(browser, address):
+RANKS = (8, 128, 4)
+
+
+def test_a_page_asks_its_own_server_alone_nothing_while_nobody_touches_it_and_little_for_a_rank(browser, address):
+    """However slow the machine, two seconds without a request come. A rank takes at most two."""
     page = browser.new_page(base_url=address)  # with a cache of its own, which is empty
     page.set_default_timeout(WAIT_MILLISECONDS)
     requested = []
@@ -48,27 +52,23 @@ def test_nothing_is_requested_of_another_host(browser, address):
 
     page.goto("/")
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-    for tab in ("train", "runs", "adapter", "guide"):
-        open_tab(page, tab)
-    page.close()
-
-    assert len(requested) > 20
-    assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
-
-
-def test_a_page_that_nobody_touches_asks_nothing(page):
-    """However slow the machine, two seconds without a request come."""
-    requested = []
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto("/")
-    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-
+    restored(page)
     deadline, before = time.monotonic() + 120, -1
     while before < len(requested) and time.monotonic() < deadline:
         before = len(requested)
         page.wait_for_timeout(2000)
+    assert before == len(requested) > 20
 
-    assert before == len(requested)
+    for r in RANKS:
+        shown = page.locator("#figures").inner_text()
+        choose_rank(page, r)
+        page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=shown)
+    assert len(requested) - before <= 2 * len(RANKS), requested[before:]
+
+    for tab in ("train", "runs", "adapter", "guide"):
+        open_tab(page, tab)
+    page.close()
+    assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
 
 
 def test_a_phone_scrolls_down_only_on_every_tab(context):
@@ -258,32 +258,6 @@ def test_the_page_works_below_a_path(browser, below, path):
 
 def _is_outside(url: str, address: str) -> bool:
     return url.startswith("http") and not url.startswith(address)
-
-
-WARMING_UP = (16, 64)
-RANKS = (8, 128, 4)
-
-
-def test_a_rank_takes_at_most_two_requests(page):
-    page.goto("/")
-    page.locator("#figures", has_text="parameters").wait_for()
-    restored(page)
-    for r in WARMING_UP:
-        with page.expect_response("**/rankviz/words"):  # by then the page has asked what it asks as it opens
-            _choose_and_see(page, r)
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
-
-    for r in RANKS:
-        _choose_and_see(page, r)
-
-    assert len(requests) <= 2 * len(RANKS), requests
-
-
-def _choose_and_see(page, r):
-    before = page.locator("#figures").inner_text()
-    choose_rank(page, r)
-    page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=before)
 
 
 def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_place_in_it(page):
