@@ -43,6 +43,15 @@ def hub(tmp_path):
         yield hub
 
 
+@pytest.fixture
+def rented(tmp_path, hub):
+    """A page of one's own that rents from it."""
+    from tests.support.engines.hub_jobs import page_on
+
+    with page_on(hub, tmp_path / "home") as api:
+        yield api
+
+
 @pytest.fixture(autouse=True)
 def no_loop_of_the_browser(request):
     """Playwright's event loop counts as running in its thread until the session ends, and asyncio.run() refuses to run

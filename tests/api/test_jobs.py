@@ -12,7 +12,7 @@ from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.store.ownership import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support.engines.hub_jobs import page_on, use
+from tests.support.engines.hub_jobs import use
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
@@ -22,14 +22,8 @@ TERMS = JobTerms(account="a", flavor="f", usd_per_minute=0.1, timeout_seconds=1,
 REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
 
 
-@pytest.fixture
-def own(tmp_path, hub):
-    with page_on(hub, tmp_path / "home") as api:
-        yield api
-
-
-def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
-    offer = own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0)).offer
+def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(rented):
+    offer = rented.runs.plan(REQUEST, rented.engines.destination("hf-jobs", "l4x1", 5.0)).offer
 
     # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
     assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high
@@ -39,20 +33,20 @@ def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(own):
     assert "NVIDIA L4" == offer.expected.device_name
 
 
-def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
+def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(rented):
     with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
-        own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "h900"))
+        rented.runs.plan(REQUEST, rented.engines.destination("hf-jobs", "h900"))
     with pytest.raises(InvalidSettingError, match=r"\$0.05 does not pay for a job"):
-        own.runs.plan(REQUEST, own.engines.destination("hf-jobs", "l4x1", 0.05))
+        rented.runs.plan(REQUEST, rented.engines.destination("hf-jobs", "l4x1", 0.05))
 
 
-def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
-    sweep_id = own.runs.start(REQUEST, own.engines.destination("hf-jobs", "l4x1", 5.0))
+def test_a_sweep_keeps_its_machine_and_limit_and_no_token(rented):
+    sweep_id = rented.runs.start(REQUEST, rented.engines.destination("hf-jobs", "l4x1", 5.0))
 
-    run = own.runs.sweep(sweep_id).runs[0]
-    destination = read_destination(own.workspace.store.run_dir(run.run_id))
+    run = rented.runs.sweep(sweep_id).runs[0]
+    destination = read_destination(rented.workspace.store.run_dir(run.run_id))
     assert ("hf-jobs", {"flavor": "l4x1", "spend": "5"}) == (destination.engine, destination.options)
-    assert 5.0 == own.engines.limit(own.runs.sweep(sweep_id))
+    assert 5.0 == rented.engines.limit(rented.runs.sweep(sweep_id))
 
 
 def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_pays(shared):
@@ -74,24 +68,24 @@ def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anythi
         shared.runs.plan(many, shared.engines.destination("hf-jobs", "a100-large", 50.0))
 
 
-def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
-    store = own.workspace.store
+def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(rented, monkeypatch):
+    store = rented.workspace.store
     sweep_id = store.create(questions.sweep(ranks=(4,)), "", WantedEngine("hf-jobs"))
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
-    engine, jobs = own.workspace.supervisor.by_name["hf-jobs"], {"a": Submission(submitted=True, terms=TERMS)}
+    engine, jobs = rented.workspace.supervisor.by_name["hf-jobs"], {"a": Submission(submitted=True, terms=TERMS)}
     monkeypatch.setattr(engine, "jobs", lambda sweep_id: jobs)
-    assert "" == own.engines.still_costs(own.runs.sweep(sweep_id))
+    assert "" == rented.engines.still_costs(rented.runs.sweep(sweep_id))
 
     store.append(run_id, RunCancelled(time=2.0))
-    assert STILL_COSTS == own.engines.still_costs(own.runs.sweep(sweep_id))
+    assert STILL_COSTS == rented.engines.still_costs(rented.runs.sweep(sweep_id))
     monkeypatch.setattr(engine.logins, "of", lambda owner: None)
-    assert f"{STILL_COSTS} {engine.logins.sentence('')}" == own.engines.still_costs(own.runs.sweep(sweep_id))
+    assert f"{STILL_COSTS} {engine.logins.sentence('')}" == rented.engines.still_costs(rented.runs.sweep(sweep_id))
     jobs.clear()
-    assert "" == own.engines.still_costs(own.runs.sweep(sweep_id))
+    assert "" == rented.engines.still_costs(rented.runs.sweep(sweep_id))
     monkeypatch.undo()
     (engine.place / f"{run_id}-a1").mkdir(parents=True)
-    assert "The files of a job cannot be read" in own.engines.still_costs(own.runs.sweep(sweep_id))
+    assert "The files of a job cannot be read" in rented.engines.still_costs(rented.runs.sweep(sweep_id))
 
 
 def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):

@@ -1,12 +1,11 @@
 """The page, its configuration and its scripts, as many visitors ask for them."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -18,25 +17,11 @@ class Gradio:
     """Makes an answer for each request, and counts them."""
 
     def __init__(self):
-        self.made, self.at_once, self.most_at_once = [], 0, 0
-        self.status, self.more = 200, ""
-        self._counting = threading.Lock()
+        self.made = []
 
     def page(self, request):
-        with self._counting:
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-            self.made.append(request.url.path)
-            number = len(self.made)
-        threading.Event().wait(0.01)
-        with self._counting:
-            self.at_once -= 1
-        text = f"page {number} of {request.base_url} {request.url.query}{self.more}"
-        return HTMLResponse(text, self.status)
-
-    def config(self, request):
         self.made.append(request.url.path)
-        return JSONResponse({"made": len(self.made)})
+        return HTMLResponse(f"page {len(self.made)} of {request.base_url} {request.url.query}")
 
     def script(self, request):
         self.made.append(request.url.path)
@@ -48,13 +33,9 @@ def gradio():
     return Gradio()
 
 
-def client_of(gradio, *middleware, most_bytes=10**6):
-    routes = [
-        Route("/", gradio.page, methods=["GET", "POST"]),
-        Route("/config", gradio.config),
-        Route("/assets/{name}", gradio.script),
-    ]
-    once = Middleware(MadeOnce, most_bytes=most_bytes)
+def client_of(gradio, *middleware):
+    routes = [Route("/", gradio.page), Route("/assets/{name}", gradio.script)]
+    once = Middleware(MadeOnce, most_bytes=10**6)
     return TestClient(Starlette(routes=routes, middleware=[*middleware, once]))
 
 
