@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import threading
 import time
 import traceback
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 from rankviz.jobs.hub import Hub, Logins
+from tests.support.web.loopback import Answering, Loopback
 
 CALLS = {
     "whoami": lambda hub: Hub("hf_alice", endpoint=hub._api.endpoint).name,
@@ -27,38 +26,25 @@ TOKEN = "hf_alicesOwnToken0123456789"
 SAID = f"bad header Bearer {TOKEN}"
 
 
+class Same(Answering):
+    """Says the same to everything, and gives a cookie where it is to collect those that come back."""
+
+    def answer(self):
+        self.body()
+        cookies = {} if self.cookies is None else {"Set-Cookie": "session=of-alice; Path=/"}
+        if self.cookies is not None:
+            self.cookies.append(self.headers.get("Cookie"))
+        self.reply(self.said, self.status, cookies)
+
+
 @contextlib.contextmanager
-def answering(body, status=200, cookies=None, headers=None, token="hf_alice"):
-    """A server that says the same to everything, and gives a cookie where it is to collect those that come back."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            if cookies is not None:
-                cookies.append(self.headers.get("Cookie"))
-                self.send_header("Set-Cookie", "session=of-alice; Path=/")
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                self.wfile.write(body)
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+def answering(body, status=200, cookies=None, token="hf_alice"):
+    """A Hub where a server says this to everything."""
+    server = Loopback(Same, said=body, status=status, cookies=cookies)
     try:
-        yield Hub(token, "alice", f"http://127.0.0.1:{server.server_port}")
+        yield Hub(token, "alice", server.url)
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
 
 
 @pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[1]", b'{"name": 1}'])

@@ -6,33 +6,14 @@ from tests.support.processes.workers import (
     HANG_IN_EACH,
     Patient,
     processes_of,
-    states,
     sweep,
     wait_for,
-    waiting_for,
     worker,
 )
 
 
 def running(store):
     return [record.run_id for record in store.all() if record.state == "running"]
-
-
-def test_a_sweep_alone_is_divided_among_the_gpus(store):
-    run_ids = sweep(store, 1, 2, 3, 4, 6, 8)
-
-    engine = Local(store.home, commands={"finetune": waiting_for(store.home / "go")}, gpus=("0", "1"))
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    wait_for(lambda: len(running(store)) == 2)
-    (store.home / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] * 6 == states(store, run_ids)
-    assert [["GPU 0"] * 3, ["GPU 1"] * 3] == [
-        [store.get(run_id).where for run_id in half] for half in (run_ids[:3], run_ids[3:])
-    ]
 
 
 def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):

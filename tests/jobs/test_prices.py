@@ -9,41 +9,25 @@ from rankviz.jobs.engine import End
 from rankviz.jobs.hub import Ledger, cost_of, cost_so_far, seconds_left
 
 
-def test_a_minute_that_has_begun_is_paid_whole():
-    assert 0.02 == cost_of(61.0, 0.01)
-    assert 0.0 == cost_of(0.0, 0.01)
-
-
-def test_a_spending_limit_pays_for_a_time_limit_and_for_the_longest_start():
+def test_a_minute_that_has_begun_is_paid_whole_and_a_limit_pays_for_a_time_and_the_longest_start():
+    """A week at most, and where a machine has no price a day."""
+    assert (0.02, 0.0) == (cost_of(61.0, 0.01), cost_of(0.0, 0.01))
     assert (100 - 10) * 60 == seconds_left(1.0, 0.0, 0.01)
+    assert (604_800 - 600, 86_400 - 600) == (seconds_left(1e6, 0.0, 0.01), seconds_left(1.0, 0.0, 0.0))
+    assert (300, 300) == (seconds_left(0.15, 0.0, 0.01), seconds_left(0.31, 0.11, 0.2 / 15))
 
 
-def test_no_job_takes_longer_than_a_week_and_on_a_machine_without_a_price_none_longer_than_a_day():
-    assert 604_800 - 600 == seconds_left(1e6, 0.0, 0.01)
-    assert 86_400 - 600 == seconds_left(1.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("usd", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_spending_limit_is_a_number_above_zero(usd):
-    with pytest.raises(InvalidSettingError, match="above 0"):
-        seconds_left(usd, 0.0, 0.01)
-
-
-def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would_do():
-    with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.15"):
-        seconds_left(0.14, 0.0, 0.01)
-
-    assert 300 == seconds_left(0.15, 0.0, 0.01)
-
-
-@pytest.mark.parametrize("usd", [0.05, 0.20, 0.30])
-def test_after_earlier_jobs_the_first_refusal_names_the_limit_that_would_do(usd):
-    with pytest.raises(
-        InvalidSettingError, match=r"jobs have cost up to \$0\.11, .* Give at least \$0\.31 for the whole"
-    ):
-        seconds_left(usd, 0.11, 0.2 / 15)
-
-    assert 300 == seconds_left(0.31, 0.11, 0.2 / 15)
+@pytest.mark.parametrize(
+    ("usd", "spent", "per_minute", "words"),
+    [
+        *((usd, 0.0, 0.01, "above 0") for usd in (0.0, -1.0, float("nan"), float("inf"))),
+        (0.14, 0.0, 0.01, r"Give at least \$0\.15"),
+        *((usd, 0.11, 0.2 / 15, r"jobs have cost up to \$0\.11, .* Give at least \$0\.31 for") for usd in (0.05, 0.3)),
+    ],
+)
+def test_a_limit_that_pays_for_no_job_is_refused_with_what_would_do(usd, spent, per_minute, words):
+    with pytest.raises(InvalidSettingError, match=words):
+        seconds_left(usd, spent, per_minute)
 
 
 @pytest.fixture
