@@ -12,14 +12,7 @@ from rankviz.jobs.bundle import read_job
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
-from tests.support.processes.workers import (
-    COMPLETE_ALL,
-    HANG_IN_EACH,
-    Patient,
-    states,
-    sweep,
-    wait_for,
-)
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, states, sweep, wait_for
 
 
 @pytest.fixture
