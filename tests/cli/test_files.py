@@ -9,7 +9,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.cli.runs import plot_sweep
 from tests.cli.command import rankviz
-from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.finished_runs import finished
 
 EXPORT = ("export", "Qwen/Qwen3-4B", "-r", "8")
@@ -83,20 +82,3 @@ def test_a_plot_that_cannot_be_written_is_refused_before_anything_runs(tmp_path,
     assert (2, "") == (run.returncode, run.stdout)
     assert sentence in run.stderr
     assert not (tmp_path / "home" / "runs").exists()
-
-
-def test_an_adapter_has_the_contracts_keys_a_sentence_and_is_resized(tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-
-    result = json.loads(rankviz("spectrum", folder, "--json", home=tmp_path).stdout)
-    text = rankviz("spectrum", folder, home=tmp_path).stdout
-    run = rankviz("resize", folder, "-r", 2, "-o", tmp_path / "new", "--json", home=tmp_path)
-    resized = json.loads(run.stdout)
-
-    assert (4, 4) == (result["r"], len(result["layers"]))
-    assert {"0.9", "0.99"} == result["rank_for_energy"].keys() == result["layers"][0]["rank_for_energy"].keys()
-    assert ["model.layers.1.self_attn.v_proj"] == result["dead"]
-    assert text.startswith("Trained with r = 4; r = 4 keeps 99 % of the update's energy, r = 2 keeps 90 %.")
-    assert ["q_proj", "2", "4"] == next(line.split()[:3] for line in text.splitlines() if "q_proj" in line)
-    assert (2, 4, 160) == (resized["r"], resized["lora_alpha"], resized["adapter_parameters"])
-    assert (tmp_path / "new" / "adapter_model.safetensors").stat().st_size == resized["adapter_bytes"]

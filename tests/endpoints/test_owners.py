@@ -140,26 +140,6 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
-        ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
-        ({"engine": "hf-jobs"}, "Log in with Hugging Face"),
-        ({"flavor": "l4x1"}, "flavor and spend need the engine hf-jobs."),
-    ],
-)
-def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, sentence):
-    assert sentence in refuses(ANN, "start_sweep", **arguments)
-
-
-def test_no_answer_holds_a_path_of_the_server_but_that_of_a_download(call, api, anns):
-    (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
-    answers = [call(ANN, "run", run_id), call(ANN, "runs"), call(ANN, "status", anns), call(ANN, "verdict", anns)]
-
-    assert str(api.workspace.home) not in json.dumps(answers)
-
-
 GPU = {"device": "cuda", "device_name": "NVIDIA L4", "device_memory_bytes": 24_152_899_584, "cpu_count": 8}
 ON_GPU = {"precision": "bf16", "optim": "adamw_8bit", "gradient_checkpointing": "unsloth", "loss_path": "fused"}
 SWEEP = questions.sweep(base=SMOL, ranks=(4,), max_steps=20, max_length=512)

@@ -8,9 +8,9 @@ from rankviz.core.forecast.bands import RankLine
 from rankviz.paths import ASSETS
 from tests.support.runs.studies_toy import base, evidence, point, study
 from tools.forecast.lines import rank_lines
-from tools.forecast.published import DRAWS, Mixture, counted, crps, left_out, mixture
+from tools.forecast.published import counted, crps
 from tools.forecast.quick_look import quick_look_check
-from tools.forecast.regret import capacity_rank, chosen_rank, regret_table
+from tools.forecast.regret import chosen_rank, regret_table
 
 
 def line(*values, name="a", kind="simple", metric="score", ranks=(4, 16, 64), error=0.2):
@@ -33,35 +33,6 @@ def test_the_crps_of_two_draws_by_hand():
     # E|X - y| = (1 + 3) / 2, E|X - X'| = 2 / 2
     assert 1.5 == crps(np.array([1.0, 3.0]), 0.0)
     assert 0.0 == crps(np.array([2.0, 2.0]), 2.0)
-
-
-def test_half_of_the_draws_are_the_rule_with_its_errors_and_half_published_gaps_of_either_sign():
-    # The rule says 1.5 at r = 4 and 0.5 at r = 16. "a" is 1 short of it at both, "b" has 3 more at its only rank.
-    known = mixture([line(49.5, 50.5, 50.0), line(45.5, 50.0, name="b", ranks=(4, 64))])
-
-    assert (-1.0, 3.0) == (known.errors.min(), known.errors.max())
-    # Half of the weight is on each publication.
-    assert 0.5 == pytest.approx((known.errors < 1.0).mean(), abs=0.1)
-    assert (-4.5, 4.5) == (known.gaps.min(), known.gaps.max())
-    assert 0.0 == pytest.approx(np.median(known.gaps), abs=0.51)
-    assert 2 * DRAWS == len(known.shortfall(4, 64))
-
-
-def test_the_forecast_is_nothing_at_the_reference_and_turns_round_above_it():
-    known = Mixture(slope=2.0, errors=np.array([-1.0, 1.0]), gaps=np.array([-3.0, 3.0]))
-
-    assert [2.0, 4.0, -3.0, 3.0] == known.shortfall(4, 64).tolist()
-    assert not known.shortfall(64, 64).any()
-    assert [-2.0, -4.0, 3.0, -3.0] == known.shortfall(64, 4).tolist()
-
-
-def test_each_publication_is_forecast_from_the_others_alone():
-    seen = [line(20.0, 40.0, 50.0), *(line(49.0, 49.5, 50.0, name=name) for name in "bcd")]
-
-    (lowest,) = [point for point in left_out(seen) if point.publication == "a" and point.gap == 30.0]
-
-    assert not lowest.inside(80)
-    assert lowest.crps <= max(lowest.crps_rule, lowest.crps_no_difference_band)
 
 
 def test_what_holds_is_a_share_of_publications_with_the_error_of_one_that_is_left_out():
@@ -111,23 +82,6 @@ def lines_of(values, name="a"):
     ]
 
 
-def both(first, second):
-    losses = [point(4, 2.0, study_id="a", task="loss"), point(64, 1.0, study_id="a", task="loss")]
-    return evidence(
-        [*lines_of(first), *losses, *lines_of(second, "b")],
-        [study("a", task_kind="simple"), study("b", task_kind="simple")],
-        [base()],
-    )
-
-
-def test_regret_is_interpolated_over_log2_and_publications_weigh_the_same():
-    """a: 50 at r = 4, 54 at r = 64, so 52 at r = 16; b: 60 at r = 8, its best, and 59 at r = 16 and above."""
-    table = regret_table(both({4: 50.0, 64: 54.0}, {8: 60.0, 16: 59.0, 64: 59.0}))
-
-    regret = {row["rule"]: row["score"]["regret"][0] for row in table["alternatives"]}
-    assert ((3 + 0) / 2, (2 + 1) / 2, (0 + 1) / 2) == tuple(regret[r] for r in ("8", "16", "64"))
-
-
 def test_the_advice_for_a_publication_is_chosen_from_the_others():
     """r = 16 where doubling gained nothing in three others, and the default where only two ran both ranks."""
     flat = {16: 50.0, 32: 50.0, 64: 50.0}
@@ -139,9 +93,3 @@ def test_the_advice_for_a_publication_is_chosen_from_the_others():
     (advice,) = [row for row in table["alternatives"] if row["rule"] == "advice"]
     assert 4 / 4 == advice["score"]["regret"][0]
     assert 32 == chosen_rank([])
-
-
-def test_the_capacity_rule_needs_data_and_size():
-    """0.7 M parameters a rank hold 1.4 M tokens at 1.24 B."""
-    assert (1, 2, 256) == tuple(capacity_rank(tokens, 1_240_000_000) for tokens in (1.4e6, 1.5e6, 1e12))
-    assert capacity_rank(None, 10**9) is None and capacity_rank(10**6, None) is None
