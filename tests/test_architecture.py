@@ -83,16 +83,11 @@ def loaded_after(code: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_the_page_loads_neither_torch_nor_transformers():
+def test_the_page_loads_no_torch_and_nothing_that_only_figures_verdicts_adapters_and_ray_need():
     modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
 
     assert "gradio" in modules
     assert not modules & {"torch", "transformers", "peft", "trl", "unsloth", "datasets"}
-
-
-def test_the_page_starts_without_what_only_figures_verdicts_adapters_and_ray_need():
-    modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
-
     assert not modules & {"plotly", "scipy", "safetensors", "ray"}
 
 
