@@ -1,4 +1,4 @@
-"""What `make assets` writes: names in 4 bit as Unsloth loads them, samples, and models, whose totals must agree."""
+"""What `make assets` and `make forecast` write: names as Unsloth loads them, samples, models, and the forecast."""
 
 import json
 import os
@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from rankviz.catalog.models import CHECKPOINTS, load_model
+from rankviz.catalog.studies import load_evidence, load_rank_lines, read_forecast
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
-from rankviz.paths import IMPORT_ROOT
+from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.worker.finetune.data import split
-from tests.support.runs.toy import ASSETS
+from tools.forecast.lines import rank_lines
+from tools.forecast.quick_look import quick_look_check
 from tools.names import every_name
 from tools.samples import pair_rows
 
@@ -113,3 +115,28 @@ def test_the_activations_are_what_the_classes_hold(file):
         shipped["activation_bytes_per_token"]
         == (introspect(json.loads((ASSETS / "configs" / file).read_text()))["activation_bytes_per_token"])
     )
+
+
+def test_the_shipped_forecast_is_of_the_shipped_evidence():
+    evidence = load_evidence(ASSETS)
+
+    assert (*rank_lines(evidence), *rank_lines(evidence, rl=True)) == load_rank_lines(ASSETS), "run `make forecast`"
+
+
+@pytest.fixture(scope="module")
+def check():
+    return quick_look_check(load_evidence(ASSETS))
+
+
+def test_the_shipped_record_is_of_the_shipped_evidence(check):
+    assert read_forecast(ASSETS)["quick_look"] == check, "run `make forecast`"
+
+
+def test_it_holds_on_the_shipped_lines(check):
+    loss, score = check["loss"], check["score"]
+
+    assert 0.95 <= loss["within"]
+    assert 0.80 <= loss["inside_80"] <= 0.97
+    assert loss["width_in_ranges"] <= 1.2
+    assert 0.78 <= min(score["within"], score["within_of_all_ranks"])
+    assert score["within_always_16"] < score["within"]
