@@ -52,6 +52,17 @@ def rented(tmp_path, hub):
         yield api
 
 
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """A small one of words, with a chat template."""
+    from transformers import AutoTokenizer
+
+    from tests.support.models.tiny_llama import save_tokenizer
+
+    save_tokenizer(folder := tmp_path_factory.mktemp("tokenizer"))
+    return AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.fixture(autouse=True)
 def no_loop_of_the_browser(request):
     """Playwright's event loop counts as running in its thread until the session ends, and asyncio.run() refuses to run
