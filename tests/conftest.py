@@ -15,6 +15,8 @@ os.environ.setdefault("HF_HUB_ENABLE_HF_TRANSFER", "0")
 
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
 """Files that share nothing and are long."""
+TOGETHER = ("tests/ui/page/", "tests/ui/explore/test_page", "tests/ui/train/test_page", "tests/ui/test_access")
+"""Beginnings of files that share a browser and an app."""
 
 
 @pytest.fixture
@@ -87,6 +89,8 @@ class Scheduler(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
+        if file.startswith(TOGETHER):
+            return "pages"
         return nodeid if file in SPREAD else file
 
 

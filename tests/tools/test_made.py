@@ -1,5 +1,6 @@
 """What `make assets` and `make forecast` write: names as Unsloth loads them, samples, models, and the forecast."""
 
+import csv
 import json
 import os
 import shutil
@@ -10,10 +11,13 @@ import pytest
 
 from rankviz.catalog.models import CHECKPOINTS, load_model
 from rankviz.catalog.studies import load_evidence, load_rank_lines, read_forecast
+from rankviz.core.model.spec import WHOLE
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.worker.finetune.data import split
+from tests.support.models.families import one_a_family
+from tests.support.quick import first_quick
 from tools.forecast.lines import rank_lines
 from tools.forecast.quick_look import quick_look_check
 from tools.names import every_name
@@ -84,21 +88,30 @@ def test_a_held_out_row_asks_for_a_trained_pair_in_a_wording_that_was_not_traine
 
 
 @pytest.mark.torch
-def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
+@pytest.mark.parametrize("every", first_quick([False, True]))
+def test_the_assets_are_what_the_configs_make_of_them(tmp_path, every):
+    """Of all, or of the smallest of each architecture."""
     from tests.support.models.meta_models import many_models
     from tools.models import build_models
 
-    shutil.copy(ASSETS / "models" / CHECKPOINTS, tmp_path)  # read from Unsloth, not built
+    configs, models = tmp_path / "configs", tmp_path / "models"
+    shutil.copytree(ASSETS / "configs", configs)
+    models.mkdir()
+    shutil.copy(ASSETS / "models" / CHECKPOINTS, models)  # read from Unsloth, not built
+    chosen = {name.removesuffix(WHOLE) for name in one_a_family(with_every_moe=False)}
+    with (configs / "INDEX.csv").open(newline="") as index:
+        rows = [row for row in csv.DictReader(index) if every or row["model_id"] in chosen]
+    with (configs / "INDEX.csv").open("w", newline="") as index:
+        writer = csv.DictWriter(index, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
     with many_models():
-        count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
+        assert len(rows) == build_models(configs, models, activation_seconds=0)
 
-    assert 128 == count
-    shipped, made = (
-        {p.name: json.loads(p.read_text()) for p in d.glob("*.json")} for d in (ASSETS / "models", tmp_path)
-    )
-    assert shipped.keys() == made.keys()
-    assert shipped["index.json"]["models"] == made["index.json"]["models"]
-    for name in shipped.keys() - {"index.json", CHECKPOINTS}:
+    shipped, made = ({p.name: json.loads(p.read_text()) for p in d.glob("*.json")} for d in (ASSETS / "models", models))
+    of_index = [row for row in shipped["index.json"]["models"] if row["file"] in made]
+    assert len(rows) == len(of_index) and of_index == made["index.json"]["models"]
+    for name in made.keys() - {"index.json", CHECKPOINTS}:
         assert shipped[name] | {"activation_bytes_per_token": []} == made[name], name
 
 

@@ -1,7 +1,9 @@
 """The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
+import json
 import shutil
 import time
+import urllib.request
 
 import pytest
 
@@ -69,6 +71,17 @@ def test_a_page_asks_its_own_server_alone_nothing_while_nobody_touches_it_and_li
         open_tab(page, tab)
     page.close()
     assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
+
+
+def test_the_page_is_short_and_endpoints_are_told_to_those_who_call_them_alone(address):
+    html = urllib.request.urlopen(address).read()
+    described = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
+    events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
+
+    assert len(html) <= 255_000
+    assert b"finetune_vision_layers" not in html
+    assert "/estimate" in described
+    assert "estimate" in [event.get("api_name") for event in events]
 
 
 def test_a_phone_scrolls_down_only_on_every_tab(context):
