@@ -1,5 +1,5 @@
-"""The contract of engines on a true Slurm of this machine: a controller and one node with room for two jobs, in a network
-namespace with a /run of its own, which nobody else can reach. `make test-engines` installs Debian's packages. Needs root."""
+"""The contract of engines on a true Slurm of this machine: a controller and a node with room for two jobs, in a network
+namespace that nobody else can reach. `make test-engines` installs Debian's packages; it needs root, as a node does."""
 
 import contextlib
 import os
