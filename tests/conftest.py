@@ -79,8 +79,10 @@ def no_loop_of_the_browser(request):
 
 
 def pytest_collection_modifyitems(items):
-    """The page first, since it stays on one worker, then what needs torch; light tests fill what time is left."""
-    items.sort(key=lambda item: (not item.get_closest_marker("browser"), not item.get_closest_marker("torch")))
+    """The page first, since it stays on one worker, then what waits for packages and what needs torch; light tests fill
+    what time is left."""
+    kinds = ("browser", "install", "torch")
+    items.sort(key=lambda item: [not item.get_closest_marker(kind) for kind in kinds])
 
 
 class Scheduler(LoadScopeScheduling):
