@@ -93,8 +93,8 @@ def test_the_page_loads_no_torch_and_nothing_that_only_figures_verdicts_adapters
 
 def test_an_estimate_and_the_evidence_load_neither_pydantic_models_nor_pandas_nor_the_hub():
     modules = loaded_after(
-        "from rankviz.api import Api; from rankviz.core.cost.estimate import Question; from rankviz.paths import ASSETS;"
-        "from rankviz.catalog.studies import load_evidence; load_evidence(ASSETS);"
+        "from rankviz.api import Api; from rankviz.core.cost.estimate import Question;"
+        "from rankviz.paths import ASSETS; from rankviz.catalog.studies import load_evidence; load_evidence(ASSETS);"
         "Api().estimates.estimate(Question(model_id='HuggingFaceTB/SmolLM2-135M'))"
     )
 

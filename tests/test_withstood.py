@@ -19,7 +19,7 @@ SAID = [
     f"have at most {files.MAX_NAME} characters, and no message has more than {errors.MAX_MESSAGE:,} ",
     f"An adapter of {test_adapters.MODULES:,} modules, redrawn {test_adapters.REDRAWS} times at once",
     f"at most {MANY_MODULES:,} modules are drawn",
-    f", {len(test_adapters.BOMBS['many files']):,} files, ",
+    f", {len(test_adapters.BOMBS['many files']()):,} files, ",
     f"({len(test_questions.PATHS)} spellings, at every door)",
     f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
     f"and verdicts on them, {test_imports.VERDICTS} at once",
