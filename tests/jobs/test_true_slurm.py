@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rankviz.jobs import Engine
 from rankviz.jobs.slurm import Slurm
 from rankviz.store import RunStore
 from tests.jobs import test_contract as contract
@@ -187,28 +186,12 @@ def slurm():
     slurm.close()
 
 
-class OnTrueSlurm:
-    """Two places of one node."""
-
-    at_once = 2
-
-    def __init__(self, slurm: TrueSlurm):
-        self._slurm = slurm
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        return self._slurm.engine(store, command)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(store.home / "slurm-jobs")
-
-
 @pytest.fixture
 def setting(slurm, store):
-    setting = OnTrueSlurm(slurm)
-    yield setting
-    for process in setting.processes(store):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    """Two places of one node."""
+    there = contract.Setting(2, slurm.engine, lambda: processes_of(store.home / "slurm-jobs"))
+    with there.cleared():
+        yield there
     slurm.end_all()
 
 
