@@ -65,7 +65,7 @@ def light(tmp_path_factory) -> Environment:
     folder, wheels = tmp_path_factory.mktemp("light"), tmp_path_factory.mktemp("wheels")
     subprocess.run([*PIP, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT], check=True)
     (wheel,) = wheels.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     before = bytes_in(folder)
     subprocess.run([*PIP, "--python", folder / "bin" / "python", "install", wheel], check=True)
     return Environment(folder=folder, wheel=wheel, installed_bytes=bytes_in(folder) - before)

@@ -14,7 +14,7 @@ def over(beneath: Path, folder: Path, *wanted: object) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (packages(folder) / "beneath.pth").write_text(f"{beneath}\n")
     python = folder / "bin" / "python"
-    subprocess.run([*PIP, "--python", python, "install", *wanted], check=True)
+    subprocess.run([*PIP, "--python", python, "install", "--no-compile", *wanted], check=True)
     subprocess.run([*PIP, "--python", python, "check"], check=True)
     return python
 
