@@ -54,20 +54,27 @@ PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
 """A row of plain text: all of it is learned."""
 
 
+GRPO = {"trl": ("llama", "messages"), "unsloth": ("qwen3", "text")}
+"""Shape and rows of the script that trains by rewards, by framework."""
+SHORT = Grpo(num_generations=2, max_prompt_length=150, max_completion_length=8, vllm_mode="none", beta=0.1)
+PLACEHOLDER = "return [float(bool(expected) and expected in text) for text, expected in zip(texts, answer)]"
+REWARD = "return [float(sum(map(ord, text))) for text in texts]"
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes run together, and the
-    others do."""
+    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes and of GRPO run together,
+    and the others do."""
 
     @functools.cache
     def group(quick):
         shapes = [shape for shape in CASES if quick == (shape in QUICK)]
-        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes)
+        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes, GRPO if quick else {})
 
-    return lambda framework, shape: group(shape in QUICK)[framework, shape]
+    return lambda framework, shape="grpo": group(shape in (*QUICK, "grpo"))[framework, shape]
 
 
-def run_scripts(folder, shapes):
+def run_scripts(folder, shapes, grpo):
     """By framework and shape: the recipe, and what its script did."""
     from rankviz.worker.introspect.layers import layers_of
 
@@ -93,6 +100,18 @@ def run_scripts(folder, shapes):
             write_rows(place / "train.jsonl", kind)
             recipes[framework, shape] = made
             jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
+    for framework, (shape, kind) in grpo.items():
+        fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "grpo": SHORT}
+        training = TrainingSetup(framework=framework, precision="fp32", optim="adamw_torch", **fixed)
+        question = Question(model_id=str(make_tiny(shape, folder / "grpo" / framework)), training=training)
+        made = recipe(layers_of(SHAPES[shape]), question, R, framework=framework, learning_rate=1e-2)
+        place = folder / framework / "grpo"
+        place.mkdir(parents=True)
+        assert PLACEHOLDER in script(made)
+        (place / "train.py").write_text(script(made).replace(PLACEHOLDER, REWARD), encoding="utf-8")
+        write_rows(place / "train.jsonl", kind)
+        recipes[framework, "grpo"] = made
+        jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
     results = {}
     for process, places in jobs.items():
         results |= run_exports(process, places)
@@ -157,25 +176,9 @@ def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(t
     assert f"The adapter has {size:,} bytes. RankViz counts {size:,}." in result["printed"]
 
 
-SHORT = Grpo(num_generations=2, max_prompt_length=150, max_completion_length=8, vllm_mode="none", beta=0.1)
-PLACEHOLDER = "return [float(bool(expected) and expected in text) for text, expected in zip(texts, answer)]"
-REWARD = "return [float(sum(map(ord, text))) for text in texts]"
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(("framework", "shape", "kind"), [("trl", "llama", "messages"), ("unsloth", "qwen3", "text")])
-def test_the_script_generates_trains_and_saves_what_was_counted(tmp_path, framework, shape, kind):
-    from rankviz.worker.introspect.layers import layers_of
-
-    fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "grpo": SHORT}
-    training = TrainingSetup(framework=framework, precision="fp32", optim="adamw_torch", **fixed)
-    question = Question(model_id=str(make_tiny(shape, tmp_path / "base")), training=training)
-    written = recipe(layers_of(SHAPES[shape]), question, 8, framework=framework, learning_rate=1e-2)
-    assert PLACEHOLDER in script(written)
-    (tmp_path / "train.py").write_text(script(written).replace(PLACEHOLDER, REWARD), encoding="utf-8")
-    write_rows(tmp_path / "train.jsonl", kind)
-
-    (result,) = run_exports("plain" if framework == "trl" else framework, [str(tmp_path)]).values()
+@pytest.mark.parametrize("framework", GRPO)
+def test_the_script_generates_trains_and_saves_what_was_counted(ran, framework):
+    written, result = ran(framework)
 
     assert "error" not in result, result["error"]
     assert counted_here(written) == (result["trained"], result["files"]["adapter_model.safetensors"])
@@ -183,7 +186,6 @@ def test_the_script_generates_trains_and_saves_what_was_counted(tmp_path, framew
     assert all(reward > 0 for reward in result["rewards"])
 
 
-@pytest.mark.torch
 @pytest.mark.parametrize("mode", ["none", "colocate"])
 def test_unsloths_script_has_arguments_that_its_classes_take(mode):
     from trl import GRPOConfig
