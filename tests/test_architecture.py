@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ HOMES = {
 }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Top-level names of all that a file imports, wherever in it."""
     names = set()
