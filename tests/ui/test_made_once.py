@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -32,7 +33,9 @@ class Gradio:
 
     def page(self, request):
         self.made.append(request.url.path)
-        return HTMLResponse(f"page {len(self.made)} of {request.base_url} {request.url.query}")
+        number = len(self.made)
+        time.sleep(0.01)  # meanwhile others ask
+        return HTMLResponse(f"page {number} of {request.base_url} {request.url.query}")
 
     def script(self, request):
         self.made.append(request.url.path)
