@@ -108,7 +108,7 @@ def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_retu
         assert () == again.engines.bring_back()
         assert run_ids == [run.run_id for run in again.runs.sweep(sweep_id).runs]
     with acting_as(BEN):
-        assert () == again.engines.bring_back()
+        assert not again.engines.bring_back()
     again.workspace.supervisor.stop()
     assert 1 == len(hub.jobs)
 
