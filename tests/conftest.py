@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import os
 
 import psutil
@@ -83,6 +84,12 @@ def pytest_collection_modifyitems(items):
     what time is left."""
     kinds = ("browser", "install", "torch")
     items.sort(key=lambda item: [not item.get_closest_marker(kind) for kind in kinds])
+
+
+def pytest_collection_finish():
+    """What is imported stays: to look for cycles in it again and again takes as long as many tests."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class Scheduler(LoadScopeScheduling):

@@ -89,19 +89,15 @@ def test_a_shared_page_keeps_bases_in_its_runs_folder_and_its_memory_from_its_wo
     """One's own keeps bases where all programs do, and can be looked into by one's own programs."""
     is_dumpable = "ctypes.CDLL(None).prctl(3)"  # PR_GET_DUMPABLE
     shows = f"print(os.environ.get('HF_HUB_CACHE'), {is_dumpable}, flush=True), os._exit(0)"
-    code = f"import ctypes, os; from rankviz.ui import serve; serve.build_app = lambda api: ({shows}); serve.serve()"
+    each = "os.fork() or [os.environ.update(RANKVIZ_SHARED=shared), serve.serve()]"
+    code = f"import ctypes, os; from rankviz.ui import serve; serve.build_app = lambda api: ({shows})\n"
+    code += f"for shared in ('true', 'false'): {each}; os.wait()"
     env = {name: value for name, value in os.environ.items() if name != "HF_HUB_CACHE"}
     env |= {"RANKVIZ_HOME": str(tmp_path), "GRADIO_SERVER_PORT": str(free_port())}
 
-    def found(shared: str) -> str:
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(
-            command, cwd=ROOT, env=env | {"RANKVIZ_SHARED": shared}, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip().splitlines()[-1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
 
-    assert f"{tmp_path / 'hub'} 0" == found("true")
-    assert "None 1" == found("false")
+    assert [f"{tmp_path / 'hub'} 0", "None 1"] == re.findall("^(.+ [01])$", done.stdout, re.M)
 
 
 def address_of(**changes):
