@@ -1,7 +1,7 @@
 """Decides from estimates what fits a GPU, what each change of a setting costs, and which GPU to choose."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
@@ -503,21 +503,24 @@ def several(
     training = start.question.training
     if start.row.fit in FITTING or training.gpus > 1 or training.grpo:
         return ()
-    left = {card.gpu_id for card in alone if card.fit not in FITTING}
-    found: list[FittingCard] = []
     accumulation = training.gradient_accumulation_steps
+
+    def fitting(among: Collection[str], n: int, *, offload: bool) -> list[FittingCard]:
+        change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
+        change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
+        change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
+        tried = cards(start, [gpu for gpu in gpus if gpu.id in among], prices, change)
+        return [card for card in tried if card.fit in FITTING]
+
+    left, found = {card.gpu_id for card in alone if card.fit not in FITTING}, list[FittingCard]()
+    left = {card.gpu_id for card in fitting(left, NUMBERS[-1], offload=True)}  # which take the least memory of each
     for offload in (False, True):
         remaining = set(left)
         for n in NUMBERS:
             if offload:
                 remaining -= {card.gpu_id for card in found if card.gpus <= n}
-            change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
-            change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
-            change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
-            tried = cards(start, [gpu for gpu in gpus if gpu.id in remaining], prices, change)
-            fitting = [card for card in tried if card.fit in FITTING]
-            found += fitting
-            remaining -= {card.gpu_id for card in fitting}
+            found += (fit_now := fitting(remaining, n, offload=offload))
+            remaining -= {card.gpu_id for card in fit_now}
     return tuple(sorted(found, key=lambda card: card.usd.expected if card.usd else math.inf))
 
 
