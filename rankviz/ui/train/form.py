@@ -375,7 +375,7 @@ def preview(api: Api, **values: Any) -> View:
     words, number = html.paragraphs(measured.in_words), units.counted(len(rows), "example")
     if values["data"] not in (OWN_FILE, KEPT_FILE):  # a sample's are well known, so that the ranks are in sight
         every = units.counted(measured.examples, "example")
-        return View(preview=html.folded(f"{every}, the first {len(rows)}", words + table))
+        return View(preview=html.folded(f"{every}: lengths, and the first {len(rows)}", words + table))
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     return View(preview=words + html.folded(f"First {number}", table, is_open=short))
 
