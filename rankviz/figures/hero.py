@@ -30,8 +30,6 @@ from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
-LABELLED_FROM = 16
-"""Lowest rank with a label on a linear axis, where lower ranks lie close together."""
 WHOLE_BAND_FROM = 8
 """Lowest rank whose 80 % band must be inside the y range."""
 REACH = NormalDist().inv_cdf(0.9)
@@ -306,11 +304,14 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     ends = [end for pair in pairs for end in pair]
     above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
+    stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
+    by_cost = any(x != r for x, r in stops)
+    ranks = style.ranks_above(stops, is_log=bool(info.axis.ticks)) if by_cost else {}
     return style.draw(
-        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
+        [*_band_traces(info, "x2" if by_cost else "x"), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
+        x={"range": [min(xs) - room, max(xs) + room] if xs else None, "showgrid": not ranks, **kind},
         y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,
@@ -321,12 +322,13 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         hoverdistance=30,
         dragmode=False,
         showlegend=not info.empty,
+        **ranks,
     )
 
 
-def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover, and
-    labelled markers at powers of two."""
+def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
+    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover, which
+    shows the axis of ranks, and markers at powers of two."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
@@ -341,15 +343,12 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             ids=[str(rank.r) for rank in info.band],
             marker={"size": 9, "color": "rgba(0,0,0,0)"},
             showlegend=False,
+            xaxis=rank_axis,
         ),
         style.scatter(
             [xs[rank.r] for rank in stops],
             [rank.median for rank in stops],
-            mode="markers+text",
             name="powers of two",
-            text=[str(rank.r) if info.axis.ticks or rank.r >= LABELLED_FROM else "" for rank in stops],
-            textposition="top center",
-            textfont={"size": style.SMALL},
             marker={"size": 7, "color": style.ESTIMATED},
             showlegend=False,
             hoverinfo="skip",

@@ -1,8 +1,9 @@
 """The common look of all figures: one colour per meaning, traces, axes, and how a figure is written to a file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
+from math import log10
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +52,7 @@ BELOW_MARKS = 6
 """Pixels added between the x axis, on which a marker may lie, and the tick labels."""
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": SMALL}}
+MARGIN = {"l": 62, "r": 18, "t": 14, "b": 46}
 NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
 """Content of Plotly's template "none": 50 bytes in place of 6 kB for the default template."""
 
@@ -97,7 +99,7 @@ def draw(
     look = {
         "template": NO_TEMPLATE,
         "height": height,
-        "margin": {"l": 62, "r": 18, "t": 14, "b": 46},
+        "margin": MARGIN,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": BASE, "color": "#475569"},
@@ -211,6 +213,30 @@ def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": [at for at, _ in pairs], "ticktext": [text for _, text in pairs]}
 
 
+TOO_CLOSE = 0.06
+"""Smallest distance of two labels above a figure, as a share of its width: what two digits take on a phone."""
+
+
+def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool) -> dict[str, Any]:
+    """Return layout properties that write ranks above a figure whose x axis is a cost: there they lie on no mark. Ranks
+    too close together share a label. A trace on the axis "x2" shows it.
+
+    places: cost and rank of the points. is_log: the x axis is logarithmic.
+    """
+    at, groups, ticks = sorted((log10(x) if is_log else x, r) for x, r in places), [], []
+    for place in at:
+        if not groups or place[0] - groups[-1][-1][0] > TOO_CLOSE * (at[-1][0] - at[0][0]):
+            groups.append([])
+        groups[-1].append(place)
+    for group in groups:
+        middle, ranks = (group[0][0] + group[-1][0]) / 2, sorted({r for _, r in group})
+        text = "–".join(dict.fromkeys((str(ranks[0]), str(ranks[-1]))))
+        ticks.append((10**middle if is_log else middle, text if ticks else f"r = {text}"))
+    look = {"tickfont": {"size": SMALL}, "tickangle": 0, "gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False}
+    axis = {"overlaying": "x", "matches": "x", "side": "top", "type": "log" if is_log else "linear"}
+    return {"xaxis2": axis | look | ticks_at(ticks), "legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 36}}
+
+
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]
 """Ticks of a logarithmic axis at 1, 2 and 5 times each power of ten; Plotly's default labels are single digits."""
 
@@ -243,10 +269,11 @@ class Point(NamedTuple):
     call: str = ""
 
 
-def level(y: float, colour: str, dash: str, width: float = 1.4, layer: str = "below") -> dict[str, Any]:
-    """Return a horizontal line over the whole width of a figure."""
-    line = {"color": colour, "width": width, "dash": dash}
-    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y, "line": line, "layer": layer}
+def level(y: float, colour: str, dash: str, name: str) -> dict[str, Any]:
+    """Return a horizontal line over the whole width of a figure. name: its entry in the legend; it has no other label,
+    which would lie on bars or lines."""
+    line = {"line": {"color": colour, "width": 1.4, "dash": dash}, "layer": "above", "name": name, "showlegend": True}
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y} | line
 
 
 def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rankviz.verdict import Verdict
 MENU = html.markup("menu")
 """Markup of a chart's download menu, for the chart's title; the page's script enables the available downloads."""
 TEMPLATE = html.markup("chart")
+PANEL_HEIGHT = 320
 DOWNLOADS = html.markup("downloads")
 
 
@@ -34,6 +35,13 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     title, css = escape(title), " rv-optional" if optional else ""
     template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
+
+
+def panels(script: str = "RankViz.panels(element, props, trigger, watch); // 'select'", **looks: Any) -> gr.HTML:
+    """Return a component with a chart for each figure of a list, all equally high. Its value is JSON, a list of
+    chart_json dicts with a `title` each; a click on a point is `select`. script: draws the list otherwise."""
+    figure = TEMPLATE.format(title="", menu=MENU.format(title=""), height=PANEL_HEIGHT, css="")
+    return scripted(html.markup("panels").format(chart=figure, css=" rv-charts"), script, **looks)
 
 
 def chart_value(drawing: Drawing, *, file: str, source: str = "") -> str:

@@ -99,8 +99,8 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     page.wait_for_url(f"**run={sweep_id}-001-r1")
     page.locator(f"#runs-table tr[data-pick='{sweep_id}'] input").check()
     page.locator("#selected-runs", has_text="12 selected runs of 1 sweep").wait_for()
-    points = "document.querySelector('#runs-curve .rv-plot')?.data?.flatMap(trace => trace.text ?? [])"
-    page.wait_for_function(f"{points}?.length === 4")
+    points = "document.querySelector('#runs-curve .rv-plot')?.data?.find(trace => trace.name === 'ranks')"
+    page.wait_for_function(f"{points}?.x.length === 4")
     page.locator(f"#sweep-results tr[data-pick='{sweep_id}-001-r1'] input").uncheck()
     page.locator("#selected-runs", has_text="11 selected runs of 1 sweep").wait_for()
     page.get_by_role("button", name="Clear the selection").click()
