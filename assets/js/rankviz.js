@@ -65,7 +65,7 @@ window.RankViz = (() => {
   async function level(host) {
     const group = host.closest(".rv-charts, .rv-panels") ?? host.parentElement;
     const peers = [...group.querySelectorAll(".rv-plot")].filter((each) => each._fullLayout && each.clientWidth);
-    const rows = ({ showlegend, legend }) => (showlegend && legend?.yref === "paper" && legend._height) || 0;
+    const rows = ({ showlegend, legend }) => (showlegend && legend?._height) || 0;
     const room = Math.max(0, ...peers.map((each) => rows(each._fullLayout)));
     for (const each of peers.filter((each) => (each.room ?? 0) !== room)) {
       each.room = room;

@@ -13,7 +13,6 @@ SHAPES = (
     *("hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "asterisk"),
 )
 DASHES = ("solid", "dot", "dash", "dashdot")
-LEGEND_ROW_PIXELS = 38
 POINT_COLUMNS = (
     *("base_model", "task", "metric", "higher_is_better", "method", "target_modules", "rank", "lora_alpha"),
     *("learning_rate", "value", "standard_error", "base_value", "duration", "run_date"),
@@ -31,7 +30,7 @@ def studies_figure(
     parameters: Callable[[Line], Sequence[int | None]],
     chosen_r: int | None = None,
     shapes: Mapping[str, str] | None = None,
-    height: int = 440,
+    height: int = 340,
     name: str = "studies",
 ) -> style.Drawing:
     """Draw published lines of quality by rank on a logarithmic axis. Lines whose best value is 0 are left out: they
@@ -63,7 +62,6 @@ def studies_figure(
             ticks.append(rank)
     # The same range in figures side by side, so that they can be compared.
     axis = {"type": "log", "tickangle": 0, "range": [-0.15, 3.2 if highest > 256 else 2.6]}
-    legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "tracegroupgap": 0}
     return style.draw(
         [
             _lines(label, lines, shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
@@ -80,8 +78,6 @@ def studies_figure(
         source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
         shapes=[style.vertical_line(chosen_r, style.CHOSEN)] if chosen_r and drawn else [],
         showlegend=bool(drawn),
-        legend=legend | {"font": {"size": style.SMALL}},
-        margin={"l": 58, "r": 14, "t": 12, "b": 52 + max(1, len(by_label)) * LEGEND_ROW_PIXELS},
     )
 
 

@@ -1,17 +1,16 @@
 """The chart component with its downloads, downloads of tables, and the chart of sweeps."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
+import orjson
 
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
-from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
 from rankviz.figures import sweep_figure, sweep_info
@@ -57,12 +56,9 @@ def chart_json(drawing: Drawing, *, file: str, source: str = "") -> dict[str, ob
     return {"data": drawing.data, "layout": drawing.layout, "csv": csv_text(drawing.rows), **about}
 
 
-def json_text(value: object, **how: object) -> str:
+def json_text(value: object) -> str:
     """Return the value as JSON for a browser; a NaN or infinity, such as the loss of a diverged run, becomes null."""
-    try:
-        return json.dumps(value, allow_nan=False, **how)
-    except ValueError:
-        return json.dumps(finite(value), allow_nan=False, **how)
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def sweep_chart(

@@ -90,15 +90,14 @@ def list_html(
         rows.append(Row(cells, pick=each.sweep_id, **looks))
     if not rows:
         return html.empty("No run matches the filter.")
-    table, rest, left_out = html.table(HEADERS, rows[:UNFOLDED], label="Sweeps", left=2), rows[UNFOLDED:], ""
-    if len(own) > MOST_ROWS:
-        more = counted(len(own) - MOST_ROWS, "older sweep")
-        left_out = html.empty(f"Not listed: {more}. Use the filter to find them.")
+    left_out = len(own) - MOST_ROWS
+    more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out > 0 else ""
+    first, rest = rows[:UNFOLDED], rows[UNFOLDED:]
+    table = html.table(HEADERS, first, label="Sweeps", left=2)
     if rest:
-        further = html.table(HEADERS, rest, label="Further sweeps", left=2)
-        is_open = any(row.chosen or row.ticked for row in rest)
-        table += html.folded(f"{counted(len(rest), 'more sweep')}", further, is_open=is_open, name="more")
-    return table + left_out
+        is_open, further = any(row.chosen or row.ticked for row in rest), counted(len(rest), "more sweep")
+        table += html.folded(further, html.table(HEADERS, rest, label=further, left=2), is_open=is_open, name="more")
+    return table + (html.empty(more) if more else "")
 
 
 def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
