@@ -57,7 +57,8 @@ window.RankViz = (() => {
     const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key)).map((key) => [key, axis(key)]);
     const fonts = { font: { ...layout.font, size: base }, legend: { ...layout.legend, font: { size: small } } };
     const margin = { ...layout.margin, t: layout.margin.t + room };
-    const sizes = { height: height + Math.max(0, room - TWO_ROWS), margin };
+    const dragmode = matchMedia("(pointer: coarse)").matches ? false : layout.dragmode; // a finger scrolls the page
+    const sizes = { height: height + Math.max(0, room - TWO_ROWS), margin, dragmode };
     return [data.map((trace) => ({ ...trace, ...named(trace) })), { ...layout, ...Object.fromEntries(axes), ...fonts, ...sizes }];
   }
 

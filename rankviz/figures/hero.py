@@ -306,7 +306,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
     stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
     by_cost = any(x != r for x, r in stops)
-    ranks = style.ranks_above(stops, is_log=bool(info.axis.ticks)) if by_cost else {}
+    width = max(xs) - min(xs) if xs else 0
+    ranks = style.ranks_above(stops, is_log=bool(info.axis.ticks), width=width) if by_cost else {}
     return style.draw(
         [*_band_traces(info, "x2" if by_cost else "x"), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
@@ -327,13 +328,12 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
 
 
 def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover, which
-    shows the axis of ranks, and markers at powers of two."""
+    """Return the traces of the forecast: both bands and the median, and a hidden trace of every rank for the hover,
+    which shows the axis of ranks."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
     drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
-    stops = [rank for rank in info.band if rank.r in GRID]
     return [
         *(trace | {"hoverinfo": "skip"} for trace in drawn),
         style.scatter(
@@ -344,14 +344,5 @@ def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
             marker={"size": 9, "color": "rgba(0,0,0,0)"},
             showlegend=False,
             xaxis=rank_axis,
-        ),
-        style.scatter(
-            [xs[rank.r] for rank in stops],
-            [rank.median for rank in stops],
-            name="powers of two",
-            marker={"size": 7, "color": style.ESTIMATED},
-            showlegend=False,
-            hoverinfo="skip",
-            cliponaxis=False,
         ),
     ]

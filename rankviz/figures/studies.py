@@ -64,8 +64,9 @@ def studies_figure(
     axis = {"type": "log", "tickangle": 0, "range": [-0.15, 3.2 if highest > 256 else 2.6]}
     return style.draw(
         [
-            _lines(label, lines, shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
+            _trace(label, line, shapes[line.study.study_id], DASHES[i % len(DASHES)]) | {"showlegend": line is lines[0]}
             for i, (label, lines) in enumerate(by_label.items())
+            for line in lines
         ],
         height=height,
         uirevision=name,
@@ -90,27 +91,19 @@ def _label(line: Line) -> str:
     return f"{escape(line.study.label)}, {base}{method}<br>{policy}; {runs}"
 
 
-def _lines(label: str, lines: Sequence[Line], shape: str, dash: str) -> dict[str, Any]:
-    """Return all lines of one legend entry as a single trace, with an empty point between two lines."""
-    xs, ys, errors, texts = [], [], [], []
-    for line in lines:
-        scale = 100 / abs(line.best.value)
-        xs += [None] * bool(xs) + [point.rank for point in line.points]
-        ys += [None] * bool(ys) + [100 * line.short_of_best(point.value) for point in line.points]
-        errors += [0] * bool(errors) + [scale * (point.standard_error or 0) for point in line.points]
-        texts += [""] * bool(texts) + [_hover(line, point) for point in line.points]
+def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
+    errors = [100 / abs(line.best.value) * (point.standard_error or 0) for point in line.points]
     look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": style.rgba(style.PUBLISHED, 0.6)}
     return style.scatter(
-        xs,
-        ys,
+        [point.rank for point in line.points],
+        [100 * line.short_of_best(point.value) for point in line.points],
         mode="lines+markers",
-        connectgaps=False,
         name=label,
+        legendgroup=label,
         line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
         marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
         error_y=style.bars([], [], style.PUBLISHED, **look, thickness=1.2),
-        meta=lines[0].study.study_id,
-        hovertext=texts,
+        hovertext=[_hover(line, point) for point in line.points],
         hoverinfo="text",
     )
 

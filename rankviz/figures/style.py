@@ -140,6 +140,8 @@ def bars(
     } | more
 
 
+LABEL_CHARACTERS = 32
+"""Labels of blocks and two spaces after each take at most this many characters below a figure on a phone."""
 INNER = "50 % band"
 
 
@@ -179,7 +181,8 @@ def module_map(
     message: str = "",
     **how: Any,
 ) -> Drawing:
-    """Return a drawing of modules (rows) by blocks (columns) in one colour, with labels on at most 8 blocks.
+    """Return a drawing of modules (rows) by blocks (columns) in one colour, with labels on as many blocks as have
+    room on a phone.
 
     Args:
         values: What the colour shows; None leaves a cell empty, where the block has no such module.
@@ -190,6 +193,7 @@ def module_map(
         how: More arguments of `draw`.
     """
     bar, axis = {"thickness": 8, "outlinewidth": 0, "len": 0.9}, {"showgrid": False, "type": "category"}
+    labelled = blocks[:: max(1, len(blocks) * (2 + max(map(len, blocks), default=0)) // LABEL_CHARACTERS)]
     trace = {
         **{"type": "heatmap", "x": blocks, "y": modules, "z": values},
         "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
@@ -199,7 +203,7 @@ def module_map(
     frame = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
     return draw(
         [trace] if modules else [],
-        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": blocks[:: max(1, -(-len(blocks) // 8))]},
+        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": labelled},
         y={**axis, "autorange": "reversed"},
         x_title=f"block ({left_out})" if left_out else "block",
         message="" if modules else message,
@@ -217,15 +221,16 @@ TOO_CLOSE = 0.06
 """Smallest distance of two labels above a figure, as a share of its width: what two digits take on a phone."""
 
 
-def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool) -> dict[str, Any]:
+def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: float = 0) -> dict[str, Any]:
     """Return layout properties that write ranks above a figure whose x axis is a cost: there they lie on no mark. Ranks
     too close together share a label. A trace on the axis "x2" shows it.
 
-    places: cost and rank of the points. is_log: the x axis is logarithmic.
+    places: cost and rank of the points. is_log: the x axis is logarithmic. width: of the x axis, if more than of these.
     """
     at, groups, ticks = sorted((log10(x) if is_log else x, r) for x, r in places), [], []
+    apart = TOO_CLOSE * max(width, at[-1][0] - at[0][0])
     for place in at:
-        if not groups or place[0] - groups[-1][-1][0] > TOO_CLOSE * (at[-1][0] - at[0][0]):
+        if not groups or place[0] - groups[-1][-1][0] > apart:
             groups.append([])
         groups[-1].append(place)
     for group in groups:
