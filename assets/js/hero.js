@@ -125,7 +125,8 @@ window.RankVizHero = (() => {
     area.addEventListener("pointerdown", (event) => {
       if (event.button || !spec || !(inside(event) || event.target.closest(".rv-grip"))) return;
       dragging = true;
-      follow(event);
+      const isHeld = Math.abs(grip.getBoundingClientRect().left + grip.offsetWidth / 2 - event.clientX) < 6;
+      if (!isHeld) follow(event); // what is held moves with the pointer
       grip.focus({ preventScroll: true });
     });
     window.addEventListener("pointermove", (event) => dragging && follow(event));
