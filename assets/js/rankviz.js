@@ -38,11 +38,11 @@ window.RankViz = (() => {
 
   const NARROW = 560;
   const LETTER = 0.44; // of the size of type
-  const TWO_ROWS = 60; // of a legend: for these a figure's own height has room
+  const TWO_ROWS = 60; // of a legend: so much of a figure's own height is for it
   const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
 
   /* A figure as its place has room for it: names in the legend and the title of the y axis break where they are long, and
-     more rows of a legend take no height from the chart. */
+     whatever the rows of a legend, what is drawn below is equally high. */
   function fitted(host, { data, layout }, { height = layout.height, small = layout.legend.font.size, base = layout.font.size }) {
     const isFree = height === layout.height;
     const room = (isFree && host.room) || 0;
@@ -58,14 +58,16 @@ window.RankViz = (() => {
     const fonts = { font: { ...layout.font, size: base }, legend: { ...layout.legend, font: { size: small } } };
     const margin = { ...layout.margin, t: layout.margin.t + room };
     const dragmode = matchMedia("(pointer: coarse)").matches ? false : layout.dragmode; // a finger scrolls the page
-    const sizes = { height: height + Math.max(0, room - TWO_ROWS), margin, dragmode };
+    const sizes = { height: height + (room && room - TWO_ROWS), margin, dragmode };
     return [data.map((trace) => ({ ...trace, ...named(trace) })), { ...layout, ...Object.fromEntries(axes), ...fonts, ...sizes }];
   }
 
-  /* Legends of figures side by side have the same room, so that what they draw is equally high. */
+  /* Legends of figures side by side have the same room. */
   async function level(host) {
-    const group = host.closest(".rv-charts, .rv-panels") ?? host.parentElement;
-    const peers = [...group.querySelectorAll(".rv-plot")].filter((each) => each._fullLayout && each.clientWidth);
+    const group = host.closest(".rv-charts") ?? host.parentElement;
+    const top = (each) => each.closest("figure").getBoundingClientRect().top;
+    const isPeer = (each) => each._fullLayout && each.clientWidth && Math.abs(top(each) - top(host)) < 4;
+    const peers = [...group.querySelectorAll(".rv-plot")].filter(isPeer);
     const rows = ({ showlegend, legend }) => (showlegend && legend?._height) || 0;
     const room = Math.max(0, ...peers.map((each) => rows(each._fullLayout)));
     for (const each of peers.filter((each) => (each.room ?? 0) !== room)) {

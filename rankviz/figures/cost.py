@@ -37,7 +37,7 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
     labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
     shapes = []
     if estimate.usable_bytes and (usable := estimate.usable_bytes.expected):
-        shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", f"{gpu_name}: {memory_size(usable)} usable"))
+        shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", f"{memory_size(usable)} usable"))
     if chosen_r in ranks:
         shapes.append(style.vertical_line(ranks.index(chosen_r), style.CHOSEN))
     traces = []

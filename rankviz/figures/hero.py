@@ -51,9 +51,11 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
     """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
+    is_large = any(rank.adapter_bytes >= 10 * units.GB for rank in ranks)  # else the ticks have no room on a phone
+    file, file_unit = (units.GB, "GB") if is_large else (units.MB, "MB")
     axes = {
         "file": CostAxis(
-            "adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, style.ONE_TWO_FIVE
+            f"adapter file, {file_unit} (log scale)", lambda rank: rank.adapter_bytes / file, style.ONE_TWO_FIVE
         ),
         "memory": CostAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB),
         "time": CostAxis(
@@ -307,12 +309,13 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
     by_cost = any(x != r for x, r in stops)
     width = max(xs) - min(xs) if xs else 0
-    ranks = style.ranks_above(stops, is_log=bool(info.axis.ticks), width=width) if by_cost else {}
+    # The handle's label stands among these ranks, and above the rank axis alone.
+    ranks = style.ranks_above(stops if by_cost else (), is_log=bool(info.axis.ticks), width=width)
     return style.draw(
         [*_band_traces(info, "x2" if by_cost else "x"), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x={"range": [min(xs) - room, max(xs) + room] if xs else None, "showgrid": not ranks, **kind},
+        x={"range": [min(xs) - room, max(xs) + room] if xs else None, "showgrid": not by_cost, **kind},
         y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,

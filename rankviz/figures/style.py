@@ -228,7 +228,7 @@ def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: flo
     places: cost and rank of the points. is_log: the x axis is logarithmic. width: of the x axis, if more than of these.
     """
     at, groups, ticks = sorted((log10(x) if is_log else x, r) for x, r in places), [], []
-    apart = TOO_CLOSE * max(width, at[-1][0] - at[0][0])
+    apart = TOO_CLOSE * max(width, at[-1][0] - at[0][0]) if at else 0
     for place in at:
         if not groups or place[0] - groups[-1][-1][0] > apart:
             groups.append([])
@@ -239,7 +239,8 @@ def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: flo
         ticks.append((10**middle if is_log else middle, text if ticks else f"r = {text}"))
     look = {"tickfont": {"size": SMALL}, "tickangle": 0, "gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False}
     axis = {"overlaying": "x", "matches": "x", "side": "top", "type": "log" if is_log else "linear"}
-    return {"xaxis2": axis | look | ticks_at(ticks), "legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 36}}
+    shown = axis | look | ticks_at(ticks) if ticks else None
+    return {"xaxis2": shown, "legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 28}}
 
 
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]

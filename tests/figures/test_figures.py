@@ -170,7 +170,7 @@ def test_the_memory_of_each_rank_adds_up_to_what_is_allocated():
     stacks = zip(*(trace.y for trace in figure.data if trace.type == "bar"), strict=True)
     assert [rank.memory.allocated / GIB for rank in answer.ranks] == pytest.approx([*map(sum, stacks)])
     assert ("4", "<b>16</b>") == figure.data[0].x and 22.0 == figure.layout.shapes[0].y0
-    assert "Toy card: 22.00 GiB usable" == figure.layout.shapes[0].name and 1 == figure.layout.shapes[1].x0
+    assert "22.00 GiB usable" == figure.layout.shapes[0].name and 1 == figure.layout.shapes[1].x0
     assert [rank.memory.low for rank in answer.ranks] == [row["low"] for row in drawing.rows]
 
 

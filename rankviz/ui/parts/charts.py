@@ -40,7 +40,7 @@ def panels(script: str = "RankViz.panels(element, props, trigger, watch); // 'se
     """Return a component with a chart for each figure of a list, all equally high. Its value is JSON, a list of
     chart_json dicts with a `title` each; a click on a point is `select`. script: draws the list otherwise."""
     figure = TEMPLATE.format(title="", menu=MENU.format(title=""), height=PANEL_HEIGHT, css="")
-    return scripted(html.markup("panels").format(chart=figure, css=" rv-charts"), script, **looks)
+    return scripted(html.markup("panels").format(chart=figure), script, **looks)
 
 
 def chart_value(drawing: Drawing, *, file: str, source: str = "") -> str:

@@ -85,7 +85,7 @@ def table(headers: Sequence[str], rows: Sequence[Row | Sequence[Cell | str]], *,
     ticking = any(row.ticks for row in rows)
     kinds = {i: cell.kind for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell)}
     text = {i for i, kind in kinds.items() if kind}
-    stack = " rv-stack" if len(headers) > FEW_COLUMNS or "wrap" in kinds.values() else ""
+    stack = " rv-stack" if len(headers) > (2 if "wrap" in kinds.values() else FEW_COLUMNS) else ""
     head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
         f'<th scope="col" class="{"rv-left" if i < left or i in text else ""}">{escape(h)}</th>'
         for i, h in enumerate(headers)

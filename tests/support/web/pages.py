@@ -36,6 +36,8 @@ UNTIDY = """() => {
     if (scrolls(overflowX, scrollWidth, clientWidth) || scrolls(overflowY, scrollHeight, clientHeight))
       found.push(`${each.className} scrolls: ${name(each)}`);
   }
+  const out = every(".rv-figure *").filter((each) => each.scrollWidth > each.clientWidth + 1 && each.clientWidth);
+  found.push(...out.map((each) => `${name(each)} sticks out`));
   const unmarked = every("summary, .label-wrap").filter(
     (fold) => !/[▸▾]/.test(getComputedStyle(fold, "::before").content) || every(".icon", fold).length
   );
