@@ -217,8 +217,8 @@ def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": [at for at, _ in pairs], "ticktext": [text for _, text in pairs]}
 
 
-TOO_CLOSE = 0.06
-"""Smallest distance of two labels above a figure, as a share of its width: what two digits take on a phone."""
+CHARACTER = 0.024
+"""Width of a character of a label, as a share of the width of a figure on a phone."""
 
 
 def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: float = 0) -> dict[str, Any]:
@@ -227,16 +227,22 @@ def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: flo
 
     places: cost and rank of the points. is_log: the x axis is logarithmic. width: of the x axis, if more than of these.
     """
-    at, groups, ticks = sorted((log10(x) if is_log else x, r) for x, r in places), [], []
-    apart = TOO_CLOSE * max(width, at[-1][0] - at[0][0]) if at else 0
-    for place in at:
-        if not groups or place[0] - groups[-1][-1][0] > apart:
-            groups.append([])
-        groups[-1].append(place)
-    for group in groups:
-        middle, ranks = (group[0][0] + group[-1][0]) / 2, sorted({r for _, r in group})
-        text = "–".join(dict.fromkeys((str(ranks[0]), str(ranks[-1]))))
-        ticks.append((10**middle if is_log else middle, text if ticks else f"r = {text}"))
+    at = sorted((log10(x) if is_log else x, r) for x, r in places)
+    width, groups = max(width, at[-1][0] - at[0][0]) if at else 0, []
+
+    def label(i: int) -> tuple[float, str]:
+        place, ranks = zip(*groups[i], strict=True)
+        text = "–".join(dict.fromkeys(map(str, (min(ranks), max(ranks)))))
+        return (place[0] + place[-1]) / 2, text if i else f"r = {text}"
+
+    for each in at:
+        groups.append([each])
+        while len(groups) > 1:
+            (left, one), (right, other) = label(len(groups) - 2), label(len(groups) - 1)
+            if right - left > CHARACTER * width * (len(one) + len(other) + 2) / 2:
+                break
+            groups[-2:] = [groups[-2] + groups[-1]]
+    ticks = [(10**place if is_log else place, text) for place, text in map(label, range(len(groups)))]
     look = {"tickfont": {"size": SMALL}, "tickangle": 0, "gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False}
     axis = {"overlaying": "x", "matches": "x", "side": "top", "type": "log" if is_log else "linear"}
     shown = axis | look | ticks_at(ticks) if ticks else None

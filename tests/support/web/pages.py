@@ -39,7 +39,7 @@ UNTIDY = """() => {
   const out = every(".rv-figure *").filter((each) => each.scrollWidth > each.clientWidth + 1 && each.clientWidth);
   found.push(...out.map((each) => `${name(each)} sticks out`));
   const unmarked = every("summary, .label-wrap").filter(
-    (fold) => !/[▸▾]/.test(getComputedStyle(fold, "::before").content) || every(".icon", fold).length
+    (fold) => !/[▶▼]/.test(getComputedStyle(fold, "::before").content) || every(".icon", fold).length
   );
   return [...found, ...unmarked.map((fold) => `another marker of a fold: ${name(fold)}`)];
 }"""
