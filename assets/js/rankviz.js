@@ -39,6 +39,7 @@ window.RankViz = (() => {
   const NARROW = 560;
   const LETTER = 0.44; // of the size of type
   const TWO_ROWS = 60; // of a legend: so much of a figure's own height is for it
+  const ABOVE = 28; // a chart, for the ranks there
   const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
 
   /* A figure as its place has room for it: names in the legend and the title of the y axis break where they are long, and
@@ -56,7 +57,7 @@ window.RankViz = (() => {
     };
     const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key)).map((key) => [key, axis(key)]);
     const fonts = { font: { ...layout.font, size: base }, legend: { ...layout.legend, font: { size: small } } };
-    const margin = { ...layout.margin, t: layout.margin.t + room };
+    const margin = { ...layout.margin, ...(room && { t: room + ABOVE }) };
     const dragmode = matchMedia("(pointer: coarse)").matches ? false : layout.dragmode; // a finger scrolls the page
     const sizes = { height: height + (room && room - TWO_ROWS), margin, dragmode };
     return [data.map((trace) => ({ ...trace, ...named(trace) })), { ...layout, ...Object.fromEntries(axes), ...fonts, ...sizes }];

@@ -52,11 +52,10 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
     """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
     is_large = any(rank.adapter_bytes >= 10 * units.GB for rank in ranks)  # else the ticks have no room on a phone
-    file, file_unit = (units.GB, "GB") if is_large else (units.MB, "MB")
+    in_unit, unit = (units.GB / units.MB, "GB") if is_large else (1, "MB")
+    ticks = [(at, f"{at / in_unit:,g}") for at, _ in style.ONE_TWO_FIVE]
     axes = {
-        "file": CostAxis(
-            f"adapter file, {file_unit} (log scale)", lambda rank: rank.adapter_bytes / file, style.ONE_TWO_FIVE
-        ),
+        "file": CostAxis(f"adapter file, {unit} (log scale)", lambda rank: rank.adapter_bytes / units.MB, ticks),
         "memory": CostAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB),
         "time": CostAxis(
             f"training time, {time_unit} (expected)",
