@@ -39,14 +39,15 @@ window.RankViz = (() => {
   const NARROW = 560;
   const LETTER = 0.44; // of the size of type
   const TWO_ROWS = 60; // of a legend: so much of a figure's own height is for it
-  const ABOVE = 28; // a chart, for the ranks there
+  const ABOVE = 16; // a chart, beside the type of the ranks there
   const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
 
   /* A figure as its place has room for it: names in the legend and the title of the y axis break where they are long, and
      whatever the rows of a legend, what is drawn below is equally high. */
-  function fitted(host, { data, layout }, { height = layout.height, small = layout.legend.font.size, base = layout.font.size }) {
-    const isFree = height === layout.height;
-    const room = (isFree && host.room) || 0;
+  function fitted(host, { data, layout }, size) {
+    const { small = layout.legend.font.size, base = layout.font.size } = size;
+    const room = host.room || 0;
+    const height = size.height ?? layout.height + (room && room - TWO_ROWS);
     const isLong = ({ length }, size, most) => length * LETTER * size > most;
     const named = ({ name }) => name && { name: broken(name, isLong(name, small, host.clientWidth - 50)) };
     const axis = (key) => {
@@ -57,9 +58,9 @@ window.RankViz = (() => {
     };
     const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key)).map((key) => [key, axis(key)]);
     const fonts = { font: { ...layout.font, size: base }, legend: { ...layout.legend, font: { size: small } } };
-    const margin = { ...layout.margin, ...(room && { t: room + ABOVE }) };
+    const margin = { ...layout.margin, ...(room && { t: room + small + ABOVE }) };
     const dragmode = matchMedia("(pointer: coarse)").matches ? false : layout.dragmode; // a finger scrolls the page
-    const sizes = { height: height + (room && room - TWO_ROWS), margin, dragmode };
+    const sizes = { height, margin, dragmode };
     return [data.map((trace) => ({ ...trace, ...named(trace) })), { ...layout, ...Object.fromEntries(axes), ...fonts, ...sizes }];
   }
 
