@@ -25,7 +25,7 @@ from rankviz.ui.link import CUSTOM
 from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.theme import STYLESHEETS
+from rankviz.ui.theme import FIRST_STYLES, STYLESHEETS
 from rankviz.ui.theme import theme as ui_theme
 from rankviz.visitor import Visitor
 from tests.support.runs import questions
@@ -166,9 +166,7 @@ def test_a_parameter_that_is_no_short_text_gets_a_note(text):
         assert len(note) < 500
 
 
-FIRST = ASSETS / "css" / "first.css"
-"""Of what stands there before Gradio has built the page."""
-EVERY = [*STYLESHEETS, FIRST]
+EVERY = [*dict.fromkeys((*STYLESHEETS, *FIRST_STYLES))]
 TOKENS = next(path for path in EVERY if path.stem == "tokens")
 SHARED = {
     "estimated": style.ESTIMATED,
