@@ -145,7 +145,7 @@ ON_GPU = {"precision": "bf16", "optim": "adamw_8bit", "gradient_checkpointing": 
 SWEEP = questions.sweep(base=SMOL, ranks=(4,), max_steps=20, max_length=512)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=chosen_quick(["cpu", "cuda"], ["cuda"]))
 def here(request, monkeypatch):
     """This machine: as it is, or with an NVIDIA L4."""
     here = {**machine.here(), "device": "cpu"} if request.param == "cpu" else GPU

@@ -12,7 +12,7 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import recipe, script, write
-from tests.support.models.shallow import shallow
+from tests.support.models.shallow import FEW, shallow
 from tests.support.models.tiny_models import make_tiny
 from tests.support.quick import first_quick
 from tests.support.runs import questions
@@ -44,7 +44,9 @@ def built_of(tmp_path_factory):
     @functools.cache
     def built(family):
         model = BY_FAMILY[family]
-        return shallow(model.id, folder) if model.whole is None and not model.is_whole else (model, config_of(model))
+        if model.whole or model.is_whole:
+            return model, config_of(model)
+        return shallow(model.id, folder, least=FEW)
 
     return built
 

@@ -18,7 +18,7 @@ from rankviz.api import Api
 from rankviz.core.cost.blocks import SMALL_CARD_BYTES, unsloth_chunk
 from rankviz.core.cost.stack import quantizes_experts
 from tests import counts
-from tests.support.models.shallow import shallow
+from tests.support.models.shallow import FEW, shallow
 
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ MODELS = (
 @functools.cache
 def unsloths_answers():
     with TemporaryDirectory() as folder:
-        files = {str(shallow(name, Path(folder))[1]): name for name in MODELS}
+        files = {str(shallow(name, Path(folder), least=FEW)[1]): name for name in MODELS}
         command = [sys.executable, "-m", "tests.support.models.unsloth_memory", *files]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert 0 == done.returncode, done.stderr[-2000:]

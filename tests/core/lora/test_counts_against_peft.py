@@ -14,7 +14,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import Route, expand
 from rankviz.errors import InvalidSettingError
 from tests.support.models.families import one_a_family
-from tests.support.models.shallow import as_built, config_of, shallow
+from tests.support.models.shallow import FEW, LEAST, as_built, config_of, shallow
 from tests.support.processes.file_sizes import file_size
 from tests.support.runs.toy import ASSETS
 
@@ -74,7 +74,9 @@ def many():
 def test_peft_counts_as_rankviz_does(model_id, whole, tmp_path):
     from tests.support.models.meta_models import build
 
-    model, path = (as_built(model_id), config_of(model_id)) if whole else shallow(model_id, tmp_path)
+    model, path = as_built(model_id), config_of(model_id)
+    if not whole:
+        model, path = shallow(model_id, tmp_path, least=FEW if model.has_experts else LEAST)
     dense, moe = (DENSE + MORE_DENSE, MOE + MORE_MOE) if whole else (DENSE, MOE)
     base, counted = build(path), 0
     for r, config in dense + (moe if model.has_experts else ()):

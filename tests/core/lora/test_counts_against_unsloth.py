@@ -28,7 +28,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.training import unsloth_arguments
-from tests.support.models.shallow import as_built, config_of, shallow
+from tests.support.models.shallow import FEW, as_built, config_of, shallow
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -183,7 +183,7 @@ def questions(quick: bool, folder: Path) -> Iterator[Question]:
         families.add(family)
         if quick and not (smallest or model.has_experts):
             continue
-        built, path = shallow(model.id, folder) if quick else (model, config_of(model.id))
+        built, path = shallow(model.id, folder, least=FEW) if quick else (model, config_of(model.id))
         every = list(cases(built, smallest=smallest, quick=quick))
         for split in (False, True):
             if asking := [case for case in every if split == (case.precision == "nf4-dq")]:

@@ -10,8 +10,8 @@ from rankviz.catalog.models import find_model, load_index, load_model
 from rankviz.core.model.spec import ModelSpec, periods
 from rankviz.paths import ASSETS
 
-LEAST = 11
-"""Blocks: their numbers then have two digits, which the order and the size of a file depend on."""
+LEAST, FEW = 11, 3
+"""Blocks: the numbers of LEAST have two digits, which the order and the size of a file depend on."""
 
 
 def as_built(model_id: str) -> ModelSpec:
@@ -24,12 +24,12 @@ def config_of(model_id: str) -> Path:
     return ASSETS / "configs" / find_model(load_index(ASSETS), model_id).file.replace(".whole.json", ".full.json")
 
 
-def shallow(model_id: str, folder: Path) -> tuple[ModelSpec, Path]:
+def shallow(model_id: str, folder: Path, *, least: int = LEAST) -> tuple[ModelSpec, Path]:
     """Its first blocks, in whole periods, and the config.json that they are built of, written into the folder."""
     from rankviz.worker.introspect.layers import cut_config
 
     model, path, pattern = as_built(model_id), config_of(model_id), periods(load_model(ASSETS, model_id))
-    least = max(LEAST, pattern.prefix + 2 * pattern.period)
+    least = max(least, pattern.prefix + 2 * pattern.period)
     depth = least + (pattern.blocks - least) % pattern.period
     sized_by_depth = any("per_layer" in layer.path for layer in model.layers)  # Gemma's tables of all blocks
     if depth >= pattern.blocks or sized_by_depth:
