@@ -78,17 +78,17 @@ test-engines: setup-test
 fuzz: setup-test
 	mkdir -p build && rm -f build/fuzz.jsonl
 	RANKVIZ_FUZZ_SEED=$${RANKVIZ_FUZZ_SEED:-$$(date +%s)} RANKVIZ_FUZZ_CASES=10000 RANKVIZ_FUZZ_REPORT=build/fuzz.jsonl $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
-	$(BIN)/python -m tests.withstood fuzz build/fuzz.jsonl
+	$(BIN)/python -m docs.generate.withstood fuzz build/fuzz.jsonl
 
 attacks: setup-test
 	mkdir -p build && rm -f build/attacks.jsonl
 	RANKVIZ_ATTACK_REPORT=build/attacks.jsonl $(BIN)/python -m pytest tests/attacks -m "slow or not slow" -n0
-	$(BIN)/python -m tests.withstood attacks build/attacks.jsonl
+	$(BIN)/python -m docs.generate.withstood attacks build/attacks.jsonl
 
 load: setup-test
 	mkdir -p build && rm -f build/load.jsonl
 	$(BIN)/python -m benchmarks.load --report build/load.jsonl
-	$(BIN)/python -m tests.withstood load build/load.jsonl
+	$(BIN)/python -m docs.generate.withstood load build/load.jsonl
 
 mutants: setup-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.4,<9" "coverage>=7.6,<8"

@@ -3,8 +3,8 @@
 Each has a session of their own and speaks as Gradio's front end does. They open the page, change its settings, open
 sections, compare and look at Runs, with 0.5 to 2 s between two actions. The run is trained by the same page, for a
 visitor who lets the others look at it. It prints what it saw beside what is to be reached on two idle cores, writes it
-as JSON lines (--report) for docs/security.md (tests/withstood.py), and fails where a request failed, something was not
-reached, or the training run does not last.
+as JSON lines (--report) for docs/security.md (docs/generate/withstood.py), and fails where a request failed, something
+was not reached, or the training run does not last.
 """
 
 import argparse

@@ -25,11 +25,11 @@ from rankviz.settings import SHARED_LIMITS, TUNABLE, Settings
 from rankviz.shared import gate
 from rankviz.trained import files
 from rankviz.ui.blocks import MAX_ANSWERS, MAX_BYTES, MAX_MESSAGES
-from tests import withstood
 from tests.attacks import test_adapters, test_imports, test_questions, test_requests
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
+SECURITY = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 DOCS = ROOT / "docs"
 PAGES = sorted([README, *DOCS.glob("*.md")])
 GENERATED = (
@@ -260,26 +260,24 @@ SAID = [
 
 @pytest.mark.parametrize("said", SAID)
 def test_the_page_counts_as_the_attacks_and_the_limits_do(said):
-    assert said in withstood.PAGE.read_text(encoding="utf-8")
+    assert said in SECURITY
 
 
 def test_every_row_names_tests_that_there_are_and_make_attacks_replays_those_of_its_folder():
     """A row of another folder names it whole."""
-    page = withstood.PAGE.read_text(encoding="utf-8")
-    rows = page.partition("| Attack | What holds |")[2].partition("\n\n")[0].splitlines()[2:]
-    root = withstood.PAGE.parents[1]
+    rows = SECURITY.partition("| Attack | What holds |")[2].partition("\n\n")[0].splitlines()[2:]
 
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])]
 
     assert len(rows) <= len(named) - named.count("make test")
     for name in set(named) - {"make test"}:
-        assert (root / ("" if "/" in name else "tests/attacks") / name).exists()
+        assert (ROOT / ("" if "/" in name else "tests/attacks") / name).exists()
 
 
 def test_the_page_has_all_tables():
-    page = withstood.PAGE.read_text(encoding="utf-8")
-
     for kind in ("fuzz", "attacks", "load"):
         assert re.search(
-            rf"<!-- generated: {kind} -->\n\nOn \d{{4}}-[^\n]+ processors\.\n\n\| .+\n<!-- end: {kind} -->", page, re.S
+            rf"<!-- generated: {kind} -->\n\nOn \d{{4}}-[^\n]+ processors\.\n\n\| .+\n<!-- end: {kind} -->",
+            SECURITY,
+            re.S,
         )

@@ -4,9 +4,11 @@ import gzip
 import json
 import math
 from collections.abc import Iterable, Mapping
-from itertools import islice, zip_longest
+from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.golden.answers import answers
 from tests.golden.drawn import COUNT, SELDOM_OFTEN, drawn
@@ -60,20 +62,9 @@ def test_no_number_of_the_golden_file_has_moved():
 
 
 # In parts, of which a mutant (benchmarks.mutants) has the time for some.
-def test_no_number_of_the_first_drawn_questions_has_moved():
-    assert ([], 90) == moved("drawn.jsonl.gz", drawn(0, 90), 0, 90)
-
-
-def test_no_number_of_more_drawn_questions_has_moved():
-    assert ([], 210) == moved("drawn.jsonl.gz", drawn(90, 300), 90, 300)
-
-
-def test_no_number_of_the_last_usual_questions_has_moved():
-    assert ([], SELDOM_OFTEN - 300) == moved("drawn.jsonl.gz", drawn(300, SELDOM_OFTEN), 300, SELDOM_OFTEN)
-
-
-def test_no_number_of_the_questions_with_seldom_options_has_moved():
-    assert ([], COUNT - SELDOM_OFTEN) == moved("drawn.jsonl.gz", drawn(SELDOM_OFTEN), SELDOM_OFTEN, COUNT)
+@pytest.mark.parametrize(("first", "end"), pairwise((0, 90, 300, SELDOM_OFTEN, COUNT)))
+def test_no_number_of_the_drawn_questions_has_moved(first, end):
+    assert ([], end - first) == moved("drawn.jsonl.gz", drawn(first, end), first, end)
 
 
 def test_a_moved_number_is_seen():

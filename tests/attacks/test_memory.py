@@ -27,9 +27,7 @@ TAKES = (
 def settle(store, program, memory_bytes=LIMIT, gpus=(), **options):
     """Run what is queued by workers of this program, which may take so much together."""
     engine = Local(store.home, commands={"finetune": worker(program)}, memory_bytes=memory_bytes, gpus=gpus)
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.02, **options)
-    supervisor.settle()
-    supervisor.stop()
+    Patient(store, engines=[engine], poll_seconds=0.02, **options).finish()
 
 
 def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the_rest_is_trained(store):

@@ -214,14 +214,7 @@ def test_what_there_is_not_is_a_sentence_and_no_line_in_the_log(during, ann, spa
     assert "" == space.log.read_text()[before:]
 
 
-OUTSIDE = [
-    "http://hf.co/x",
-    "https://hf.co/x",
-    "HTTPS://hf.co/x",
-    "ftp://hf.co/x",
-    "//hf.co/x",
-    "http://100.64.0.1:9/",
-]
+OUTSIDE = ["http://hf.co/x", "https://hf.co/x", "HTTPS://hf.co/x", "ftp://hf.co/x", "//hf.co/x", "http://100.64.0.1:9/"]
 
 TAKE_FILES = ("file", "uploadbutton")
 

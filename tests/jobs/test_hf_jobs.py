@@ -339,8 +339,7 @@ def test_a_job_whose_page_lost_its_disk_comes_back_once_with_its_owner_and_is_no
     supervisor = Patient(store, engines=[engine], poll_seconds=0.05)
     supervisor.start()
     (tmp_path / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
+    supervisor.finish()
 
     assert (["completed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
     assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
@@ -354,8 +353,7 @@ def test_what_comes_back_and_is_lost_is_started_again_only_when_somebody_asks(em
     supervisor.start()
     wait_for(lambda: store.get(run_ids[0]).steps)
     hub.end(only_job(hub), "ERROR", "The node was lost")
-    supervisor.settle()
-    supervisor.stop()
+    supervisor.finish()
 
     assert (["failed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
     assert store.get(run_ids[0]).error.endswith("The node was lost. Resume the sweep to start what is left.")

@@ -83,8 +83,7 @@ def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatc
     supervisor = Patient(store, engines=[cluster.engine(store, prints)], poll_seconds=0.05)
     supervisor.start()
 
-    supervisor.settle()
-    supervisor.stop()
+    supervisor.finish()
 
     log = (store.run_dir(run_id) / "worker.log").read_text()
     assert "SLURM_JOB_ID" in log

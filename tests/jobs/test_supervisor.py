@@ -41,9 +41,7 @@ def test_a_worker_that_dies_without_a_word_leaves_a_failed_run_and_the_rest_goes
         "    complete(run_id)"
     )
 
-    supervisor = supervise(store, dies_at_rank_8)
-    supervisor.settle()
-    supervisor.stop()
+    supervise(store, dies_at_rank_8).finish()
 
     assert ["completed", "failed", "completed"] == states(store, run_ids)
     failed = store.get(run_ids[1])
@@ -64,9 +62,7 @@ GIVEN_UP = "Not started: 2 workers in a row completed no run of this sweep."
 def test_a_sweep_whose_workers_complete_nothing_is_given_up_after_two_or_where_none_starts(store, command, errors):
     run_ids = sweep(store, 1, 2, 4, 8)
 
-    supervisor = supervise(store, command)
-    supervisor.settle()
-    supervisor.stop()
+    supervise(store, command).finish()
 
     assert ["failed"] * 4 == states(store, run_ids)
     assert all(store.get(run_id).error.startswith(error) for run_id, error in zip(run_ids, errors, strict=False))
@@ -82,8 +78,7 @@ def test_a_sweep_waits_for_what_is_left_of_the_last_worker(store):
     meanwhile = states(store, [run_id])
 
     os.close(fd)
-    supervisor.settle()
-    supervisor.stop()
+    supervisor.finish()
 
     assert ["queued"] == meanwhile
     assert ["completed"] == states(store, [run_id])
@@ -97,11 +92,9 @@ def test_only_one_of_two_supervisors_works_and_the_other_takes_over(store):
     assert ["completed"] == states(store, first_runs)
 
     while_both = sweep(store, 8)
-    first.settle()
-    first.stop()
+    first.finish()
     after = sweep(store, 16)
-    second.settle()
-    second.stop()
+    second.finish()
 
     assert ["completed"] == states(store, while_both)
     assert ["failed"] == states(store, after)
@@ -144,8 +137,7 @@ def test_on_a_full_disk_nothing_starts_and_with_room_the_queue_goes_on():
         assert ["queued"] * 2 == states(store, run_ids)
 
         filler.unlink()
-        supervisor.settle()
-        supervisor.stop()
+        supervisor.finish()
 
         assert ["completed"] * 2 == states(store, run_ids)
         assert "" == disk.trouble(store.home)
@@ -184,9 +176,7 @@ def test_a_job_that_is_lost_before_its_first_run_costs_that_run_an_attempt_and_t
     run_ids = sweep(store, 4, 8, 16)
     engine = Elsewhere(store, tmp_path / "elsewhere", lost_so_often(store, 2), 1)
 
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
-    supervisor.settle()
-    supervisor.stop()
+    Patient(store, engines=[engine], poll_seconds=0.02, max_attempts=3).finish()
 
     assert ["completed"] * 3 == states(store, run_ids)
     assert [2, 0, 0] == [len(lost_reasons(store, run_id)) for run_id in run_ids]
@@ -197,9 +187,7 @@ def test_a_wish_to_cancel_outlives_the_app_and_the_worker(store):
     store.begin(run_id)
     store.ask_to_cancel(run_id)
 
-    supervisor = Patient(RunStore(store.home), command=COMPLETE_ALL, max_attempts=3)
-    supervisor.settle()
-    supervisor.stop()
+    Patient(RunStore(store.home), command=COMPLETE_ALL, max_attempts=3).finish()
 
     assert (["cancelled"], []) == (states(store, [run_id]), lost_reasons(store, run_id))
 
@@ -214,9 +202,7 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
         "        complete(run_id)"
     )
 
-    supervisor = Patient(store, command=hangs_at_rank_4, run_minutes=0.05)
-    supervisor.settle()
-    supervisor.stop()
+    Patient(store, command=hangs_at_rank_4, run_minutes=0.05).finish()
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert store.get(run_ids[0]).error.startswith("This run took more than 0.05 minutes, the most that this server")
@@ -229,10 +215,7 @@ def test_a_place_that_the_owner_of_the_runs_pays_for_has_no_limit_of_this_server
     (run_id,) = sweep(store, 4)
     slow = worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(1.5); complete(run_ids[0])")
 
-    supervisor = Patient(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005)
-    supervisor.start()
-    supervisor.settle()
-    supervisor.stop()
+    Patient(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005).finish()
 
     assert RunState.COMPLETED is store.get(run_id).state
 
@@ -311,10 +294,7 @@ def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(sto
         "        complete(run_id)\n"
     )
     engine = Local(store.home, commands={"finetune": dead}, gpus=("0", "1"))
-    supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=2)
-    supervisor.start()
-    supervisor.settle()
-    supervisor.stop()
+    Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=2).finish()
 
     assert [("completed", "GPU 1")] * 2 == [(run.state, run.where) for run in map(store.get, run_ids)]
 

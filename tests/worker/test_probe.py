@@ -34,8 +34,7 @@ def probe(folder: Path, *, config=TINY, command=COMMANDS["probe"], **settings):
     settings = {"r": 8, "depths": (2, 4), "max_length": 16, "timed_steps": 2, **settings}
     probe_id = api.machine.start_probe(questions.probe(str(path), **settings))
     *_, record = api.machine.follow_probe(probe_id, 0.05)
-    api.workspace.supervisor.settle()
-    api.workspace.supervisor.stop()
+    api.workspace.supervisor.finish()
     return api, record
 
 

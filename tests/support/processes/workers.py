@@ -111,6 +111,10 @@ class Patient(Supervisor):
             assert time.monotonic() < deadline, "runs are still going"
             time.sleep(min(self.poll_seconds, 0.05))
 
+    def finish(self) -> None:
+        self.settle()
+        self.stop()
+
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 600.0) -> None:
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 

@@ -1,5 +1,5 @@
 """Writes into docs/security.md what `make fuzz`, `make attacks` and `make load` counted, such as `python -m
-tests.withstood fuzz COUNTS`."""
+docs.generate.withstood fuzz COUNTS`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from benchmarks.load import ALONE, BESIDE, OPEN_PAGES, REACH
 from docs.generate.markdown import replace_block, table
 from tests.support.measured import when_and_where
 
-PAGE = Path(__file__).parents[1] / "docs" / "security.md"
+PAGE = Path(__file__).parents[1] / "security.md"
 Rows = Sequence[Mapping[str, Any]]
 
 
