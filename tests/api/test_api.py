@@ -89,9 +89,7 @@ def test_every_operation_on_one_rank_checks_it(api, r):
         ("google/gemma-2-9b", "L4", "unsloth", None),
     ],
 )
-def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_where_its_own_does(
-    model_id, gpu, framework, settings
-):
+def test_an_estimate_rests_on_rows_whose_attention_holds_the_matrix_as_its_own(model_id, gpu, framework, settings):
     training = TrainingSetup(framework=framework, gradient_checkpointing="auto")
     question = Question(model_id=model_id, gpu=gpu, training=training, ranks=(16,))
     answer = Api().estimates.estimate(question)

@@ -196,9 +196,7 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
 def counting(api, monkeypatch) -> list[str]:
     """The operations of children that are run from now on."""
     ran, run = [], children.run
-    monkeypatch.setattr(
-        children, "run", lambda command, *args, **kw: ran.append(command[-2]) or run(command, *args, **kw)
-    )
+    monkeypatch.setattr(children, "run", lambda what, *args, **kw: ran.append(what[-2]) or run(what, *args, **kw))
     return ran
 
 

@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from tests.attacks.spaces import Space
@@ -68,8 +67,7 @@ def states(home, sweep_id):
 def is_training(home, sweep_id, *, attempt=1):
     """Whether a run has made a step and more are to come."""
     return any(
-        run.state is RunState.RUNNING and run.attempt == attempt and run.steps
-        for run in RunStore(home).sweep(sweep_id).runs
+        run.state == "running" and run.attempt == attempt and run.steps for run in RunStore(home).sweep(sweep_id).runs
     )
 
 

@@ -37,9 +37,7 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
 
     ended, other = (store.get(run_id) for run_id in run_ids)
     assert ("failed", "completed") == (ended.state, other.state)
-    assert ended.error.startswith(
-        "Out of memory: this server allows a training at most 191 MiB, and this one took more"
-    )
+    assert ended.error.startswith("Out of memory: this server allows a training at most 191 MiB, and this one took")
     assert [] == lost_reasons(store, run_ids[0])
 
 
@@ -144,8 +142,7 @@ def test_of_a_row_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encod
     first_quick(
         [
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-            "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}"
-            "{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% if i < 0 %}x{% endif %}{% endfor %}{% endfor %}",
         ]
     ),
 )

@@ -204,9 +204,7 @@ def words(text):
 
 
 @pytest.mark.parametrize(("question", "name", "arguments", "answers"), QUESTIONS, ids=[each[1] for each in QUESTIONS])
-def test_each_question_is_answered_by_one_call_of_the_tool_that_has_its_words(
-    functions, question, name, arguments, answers
-):
+def test_each_question_is_answered_by_one_call_of_its_tool(functions, question, name, arguments, answers):
     tools = {tool: words(f"{tool} {described(function)[0]}") for tool, function in functions.items()}
     often = Counter(word for each in tools.values() for word in each)
     score = {tool: sum(math.log(len(tools) / often[w]) for w in has & words(question)) for tool, has in tools.items()}

@@ -67,7 +67,7 @@ def test_each_answer_is_learned_with_the_token_that_ends_it_whatever_the_templat
         if not (
             good
             and all(
-                any(run.endswith(f"{turn['content']}{end}") for end in ends)
+                any(run.endswith(f"{turn['content']}{e}") for e in ends)
                 for run, turn in zip(runs, CHAT[1::2], strict=True)
             )
         ):

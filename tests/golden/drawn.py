@@ -29,16 +29,7 @@ USUAL = {
     "--framework": ("unsloth", "unsloth", "trl", "peft"),
     "--precision": ("nf4-dq", "nf4-dq", "nf4", "bf16", "bf16", "fp16", "fp32", "int8"),
     "--gpu": (
-        "",
-        "t4",
-        "l4",
-        "rtx-4090",
-        "a100-80gb-sxm",
-        "h100-80gb-sxm",
-        "b200",
-        "v100-16gb-sxm",
-        "rtx-5090",
-        "l40s",
+        *("", "t4", "l4", "rtx-4090", "a100-80gb-sxm", "h100-80gb-sxm", "b200", "v100-16gb-sxm", "rtx-5090", "l40s"),
     ),
     "--targets": (
         *("unsloth", "all-linear", "attention", "mlp", "qv", "q_proj,o_proj,gate_proj", "down_proj,nothing"),

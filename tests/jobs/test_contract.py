@@ -128,9 +128,7 @@ def test_runs_complete_each_once_and_every_line_says_whose_it_is(supervise, sett
     assert [] == setting.processes()
 
 
-def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_a_cancelled_sweep_leaves_no_process(
-    supervise, setting, store
-):
+def test_an_engine_has_a_name_a_run_says_where_it_is_and_a_cancelled_sweep_leaves_no_process(supervise, setting, store):
     run_id, last = sweep(store, 4, 8)
     supervisor = supervise(worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)")))
     (engine,) = supervisor.engines
@@ -169,9 +167,7 @@ def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_cou
         ("write(run_id, RunFailed(time=time.time(), error='Out of memory.')); continue", 1, "Out of memory."),
     ],
 )
-def test_a_run_that_is_lost_each_time_or_that_fails_itself_ends_with_the_reason(
-    supervise, setting, store, does, attempts, why
-):
+def test_a_run_lost_each_time_or_that_fails_itself_ends_with_the_reason(supervise, setting, store, does, attempts, why):
     run_ids = sweep(store, 4, 8)
 
     supervise(worker(three_steps(f"if run_id.endswith('r4'): {does}"))).settle(SECONDS)

@@ -45,9 +45,7 @@ class Broken(Elsewhere):
 
 
 @pytest.mark.parametrize("where", ["live", "start"])
-def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_the_log_once(
-    store, tmp_path, caplog, where
-):
+def test_an_engine_with_a_mistake_keeps_runs_of_no_other_waiting_and_is_in_the_log_once(store, tmp_path, caplog, where):
     broken = Broken(store, tmp_path / "broken", COMPLETE_ALL)
     broken.where = where
     supervisor = Patient(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
@@ -116,9 +114,7 @@ def test_who_cancels_while_an_engine_is_away_leaves_a_wish_and_is_told_what_is_t
     engine.kill_all()
 
 
-def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
-    supervise, store, tmp_path
-):
+def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_ends_and_the_others_go_on(supervise, store, tmp_path):
     first, unwanted, last = sweep(store, 2, 4, 8)
     supervisor, engine = supervise(each_waits_for(tmp_path))
     wait_for(lambda: supervisor.tick() or store.get(first).steps)
@@ -157,9 +153,7 @@ LATER = StageReached(time=3.0, stage="loading", attempt=1)
 
 
 @pytest.mark.parametrize("code, again", [(errno.EMFILE, False), (errno.EIO, True)])
-def test_while_the_journal_of_a_run_cannot_be_read_its_job_goes_on_and_others_start_and_end(
-    supervise, store, code, again
-):
+def test_while_a_run_s_journal_is_unreadable_its_job_goes_on_and_others_start_and_end(supervise, store, code, again):
     (bad,) = sweep(store, 4)
     supervisor, engine = supervise()
     wait_for(lambda: supervisor.tick() or store.get(bad).steps)

@@ -31,9 +31,7 @@ def texts_below(folder):
     return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_job_carries_a_base_with_all_its_runs_within_its_limit_and_no_token_and_its_cost_is_kept(
-    supervise, store, hub
-):
+def test_a_job_carries_a_base_with_all_its_runs_within_its_limit_no_token_and_its_cost_is_kept(supervise, store, hub):
     hub.unpacks = True
     run_ids = sweep(store, 2, 4, flavor="t4-small", spend="1.5")
     supervisor = supervise()
@@ -147,9 +145,7 @@ def test_a_job_that_reaches_its_limit_or_is_cancelled_there_is_not_started_again
     supervisor.cancel(run_ids[1])
 
 
-def test_a_login_that_ends_leaves_the_job_running_and_the_next_one_goes_on_with_it(
-    supervise, store, hub, logins, tmp_path
-):
+def test_a_login_that_ends_leaves_the_job_running_and_the_next_goes_on_with_it(supervise, store, hub, logins, tmp_path):
     (run_id,) = sweep(store, 4)
     supervisor = supervise(waiting_for(tmp_path / "go"))
     wait_for(lambda: store.get(run_id).steps)

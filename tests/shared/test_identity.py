@@ -199,10 +199,7 @@ def test_no_other_site_reads_a_visitors_token(site):
     browser = site.client()
     browser.get("/")
 
-    for headers in (
-        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"},
-        {"origin": "https://elsewhere.example"},
-    ):
+    for headers in ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, {"origin": "https://else.example"}):
         answer = browser.get("/rankviz/visitor", headers=headers)
         assert 403 == answer.status_code
         assert "visitor" not in answer.json()

@@ -249,7 +249,7 @@ def test_news_of_a_run_are_listed_though_its_folder_or_a_mark_could_not_be_looke
         patch.setattr(journal.os, "stat", stale)
         assert (
             known
-            and [run_id] == [each.run_id for each in store.begun_and_cancelled()[0]] == store.begun_and_cancelled()[1]
+            and [run_id] == [run.run_id for run in store.begun_and_cancelled()[0]] == store.begun_and_cancelled()[1]
         )
     store.append(run_id, RunCancelled(time=3.0))
 

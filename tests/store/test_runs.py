@@ -296,9 +296,7 @@ def ranks_of(store):
 
 
 def names_in(store):
-    return sorted(
-        each.name for each in store.runs_dir.iterdir() if each.name.startswith((".new-", ".gone-", ".publishing"))
-    )
+    return sorted(p.name for p in store.runs_dir.iterdir() if p.name.startswith((".new-", ".gone-", ".publishing")))
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -388,15 +386,7 @@ def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_ther
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
     file = store.run_dir(run_id) / FILE
 
-    for content in (
-        "",
-        "{",
-        "[]",
-        '{"owner": 3, "is_open": true}',
-        '{"owner": "ben"}',
-        "[" * 900,
-        '{"owner": "ben"' * 99,
-    ):
+    for content in ("", "{", "[]", '{"owner": 3, "is_open": true}', '{"owner": "ben"}', "[" * 900, '{"owner":1' * 99):
         file.write_text(content)
         reader = RunStore(store.home)
         assert UNKNOWN == reader.ownership(run_id), content

@@ -40,9 +40,7 @@ def test_exported_runs_come_in_again_elsewhere_with_tables_of_what_each_example_
     with zipfile.ZipFile(archive) as opened:
         rows, (row, _) = (list(csv.DictReader(io.TextIOWrapper(opened.open(each)))) for each in (LOSSES, SUMMARY))
     columns = ("example", "loss", "target_tokens", "correct_tokens", "exact_match")
-    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] * 2 == [
-        tuple(map(row.get, columns)) for row in rows
-    ]
+    assert [("0", "1.5", "4", "1", "0"), ("1", "0.5", "2", "2", "")] * 2 == [(*map(row.get, columns),) for row in rows]
     columns = ("token_accuracy_before", "token_accuracy_after", "exact_match_after", "exact_match_examples")
     assert ("", "0.5", "0.0", "1", "100") == tuple(map(row.get, (*columns, "peak_memory_bytes")))
 

@@ -116,18 +116,13 @@ def test_the_assets_are_what_the_configs_make_of_them(tmp_path, every):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    "file", ("Qwen__Qwen3-0.6B.json", "deepseek-ai__DeepSeek-V2-Lite.json", "openai__gpt-oss-20b.json")
-)
-def test_the_activations_are_what_the_classes_hold(file):
+@pytest.mark.parametrize("name", ("Qwen__Qwen3-0.6B", "deepseek-ai__DeepSeek-V2-Lite", "openai__gpt-oss-20b"))
+def test_the_activations_are_what_the_classes_hold(name):
     from rankviz.worker.introspect.layers import introspect
 
-    shipped = json.loads((ASSETS / "models" / file).read_text())
+    config, shipped = (json.loads((ASSETS / kind / f"{name}.json").read_text()) for kind in ("configs", "models"))
 
-    assert (
-        shipped["activation_bytes_per_token"]
-        == (introspect(json.loads((ASSETS / "configs" / file).read_text()))["activation_bytes_per_token"])
-    )
+    assert shipped["activation_bytes_per_token"] == introspect(config)["activation_bytes_per_token"]
 
 
 def test_the_shipped_forecast_is_of_the_shipped_evidence():

@@ -212,14 +212,8 @@ def broken(change) -> dict:
     [
         (lambda t: t.pop(f"{Q}.lora_B.weight"), "q_proj has a lora_A but no lora_B: the file is incomplete"),
         (lambda t: t.update({f"{Q}.lora_B.weight": np.zeros((10, 3), np.float32)}), "A must be r × in and B out × r"),
-        (
-            lambda t: t.update({f"{Q}.lora_A.weight": np.zeros(48, np.float32)}),
-            "which are not matrices: gather the shards",
-        ),
-        (
-            lambda t: t.update({f"{Q}.lora_A.weight": np.zeros((4, 12), np.int32)}),
-            "save the adapter in fp32, bf16 or fp16",
-        ),
+        (lambda t: t.update({f"{Q}.lora_A.weight": np.zeros(48, np.float32)}), "not matrices: gather the shards"),
+        (lambda t: t.update({f"{Q}.lora_A.weight": np.zeros((4, 12), np.int32)}), "the adapter in fp32, bf16 or fp16"),
         (lambda t: (t.clear(), t.update(x=np.zeros(3, np.float32))), "holds no lora_A and lora_B"),
     ],
 )

@@ -165,7 +165,7 @@ RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
         (GatedRepoError("no", response=RESPONSE), "'owner/name' is gated or private on the Hub."),
         (
             RepositoryNotFoundError("no", response=RESPONSE),
-            "No model 'owner/name' in the catalogue, and none on the Hub.",
+            "No model 'owner/name' in the catalogue, and none on the Hub",
         ),
         (httpx.ConnectError("no route to host"), "'owner/name' could not be fetched from the Hub. Check the network"),
         (OSError(28, "No space left on device"), None),

@@ -154,9 +154,7 @@ def test_on_a_cpu_evaluation_runs_in_the_precision_of_the_base(precision, autoca
         ("unsloth", "gemma3", "float16", None),
     ],
 )
-def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
-    monkeypatch, framework, model_type, computed, fp16
-):
+def test_on_a_card_without_bf16_a_probe_computes_as_the_script(monkeypatch, framework, model_type, computed, fp16):
     monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: False)
     probe = settings(framework=framework, model_type=model_type, precision="nf4-dq")
 

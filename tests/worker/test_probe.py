@@ -77,14 +77,11 @@ def test_memory_that_runs_out_is_a_result_and_leaves_no_process(tmp_path):
     assert [] == [p for p in psutil.process_iter(["cmdline"]) if record.run_id in (p.info["cmdline"] or [])]
 
 
-@pytest.mark.parametrize(
-    ("name", "depth"),
-    [
-        ("Qwen__Qwen3-Next-80B-A3B-Instruct", 4),
-        ("google__gemma-4-E2B", 20),
-        ("nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6),
-    ],
-)
+NEMOTRON = "nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
+CUT = {"Qwen__Qwen3-Next-80B-A3B-Instruct": 4, "google__gemma-4-E2B": 20, NEMOTRON: 6}
+
+
+@pytest.mark.parametrize(("name", "depth"), CUT.items())
 def test_a_cut_config_builds_the_first_blocks_of_the_model_and_nothing_else(name, depth):
     from rankviz.worker.introspect.layers import facts
 

@@ -133,9 +133,7 @@ def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_pa
     assert 3 == len(api.workspace.store.records())
 
 
-LOW, ONE_RUN, TWO_RUNS, THREE_RUNS = (
-    questions.sweep(ranks=ranks, max_steps=2) for ranks in ((1,), (4,), (4, 8), (4, 8, 16))
-)
+LOW, ONE_RUN, TWO_RUNS, THREE_RUNS = (questions.sweep(ranks=r, max_steps=2) for r in ((1,), (4,), (4, 8), (4, 8, 16)))
 
 
 def test_where_all_visitors_have_too_many_the_oldest_imported_sweep_makes_room_whole(shared):

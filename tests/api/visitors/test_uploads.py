@@ -112,9 +112,7 @@ def test_an_upload_that_is_refused_takes_nobodys_download(limited, limit):
     assert bens.exists()
 
 
-def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
-    api, tmp_path, monkeypatch
-):
+def test_a_zip_that_another_exported_is_imported_under_new_names_with_theirs_here_or_not(api, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     sweep_id = sweep_of(api, ANN, 4, 8)
     with acting_as(ANN):
@@ -154,10 +152,7 @@ def test_who_looks_at_the_run_of_another_sees_no_place_of_the_server_and_no_row_
     answer = GreedyAnswer(place=0, prompt="a secret", reference="another", text="a third", ended=True)
     for when in ("before", "after"):
         api.workspace.store.append(run_id, Answered(time=5.0, when=when, answers=(answer,), seconds=1.0))
-    failure = {
-        "error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4",
-        "log_tail": "/srv/secret/log",
-    }
+    failure = {"error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4", "log_tail": "/srv/log"}
     api.workspace.store.append(run_id, RunFailed(time=5.0, **failure))
     with acting_as(BEN):
         api.runs.open_to_all(sweep_id, True)

@@ -63,15 +63,7 @@ def measured(losses: dict[int, float]) -> list[MeasuredRank]:
 def between_forecast(medians: dict[int, float]) -> BentForecast:
     """Bands of 80 % around these medians."""
     ranks = tuple(
-        BentRank(
-            r=r,
-            median=loss,
-            low_50=loss - 0.015,
-            high_50=loss + 0.015,
-            low_80=loss - 0.03,
-            high_80=loss + 0.03,
-            measured=None,
-        )
+        BentRank(r, loss, loss - 0.015, loss + 0.015, loss - 0.03, loss + 0.03, measured=None)
         for r, loss in medians.items()
     )
     return BentForecast(
@@ -215,9 +207,7 @@ FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_estimate():
     runs = quick_look_runs(1.9, 1.8)
 
-    assert [16, 8, 64] == [
-        decide(runs, between_forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)
-    ]
+    assert [16, 8, 64] == [decide(runs, between_forecast(FALLING), within).train.r for within in (0.02, 0.05, 0.001)]
     # A quarter of a percent of 1.8 is 0.0045.
     assert [64, 32] == [decide(runs, between_forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
 

@@ -115,9 +115,7 @@ def test_the_installed_versions_are_the_ones_that_an_export_pins(framework):
 def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(framework):
     packages = {requirement.partition("==")[0] for requirement in requirements(framework)}
     nodes = [
-        node
-        for changes in SETTINGS.values()
-        for node in ast.walk(ast.parse(written(**{**changes, "framework": framework})))
+        node for each in SETTINGS.values() for node in ast.walk(ast.parse(written(**{**each, "framework": framework})))
     ]
     names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     names += [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]

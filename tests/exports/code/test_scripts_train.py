@@ -115,10 +115,7 @@ def run_scripts(folder, shapes, grpo):
     results = {}
     for process, places in jobs.items():
         results |= run_exports(process, places)
-    return {
-        (framework, shape): (made, results[str(folder / framework / shape)])
-        for (framework, shape), made in recipes.items()
-    }
+    return {(name, shape): (made, results[str(folder / name / shape)]) for (name, shape), made in recipes.items()}
 
 
 @pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))

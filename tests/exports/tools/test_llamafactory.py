@@ -161,11 +161,7 @@ def theirs(wheels, tmp_path_factory):
     (folder / "dataset_info.json").write_text(json.dumps(described), encoding="utf-8")
     forms = [{"dataset": form, "row": row} for form, row in FORM_ROWS.items()]
     settings = {name: config(**changes) for name, changes in SETTINGS.items()}
-    settings |= {
-        "liger": config(),
-        "misspelt": {**config(), "lora_r": 8},
-        "wrong": {**config(), "optim": "no_such_optimizer"},
-    }
+    settings |= {"liger": config(), "misspelt": {**config(), "lora_r": 8}, "wrong": {**config(), "optim": "no_such"}}
     return checked(wheels, CHECK, {"folder": str(folder), "forms": forms, "settings": settings}, folder)
 
 

@@ -130,7 +130,7 @@ class _Handler(Answering):
         asked = json.loads(body)
         assert "sha256" == asked["hash_algo"]
         actions = [
-            {**each, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"}}} for each in asked["objects"]
+            {**of, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{of['oid']}"}}} for of in asked["objects"]
         ]
         self._json({"transfer": "basic", "objects": actions})
 

@@ -99,9 +99,7 @@ def test_its_owner_is_offered_to_share_export_and_delete_it_and_others_read_a_sh
     assert theirs.by_rank
 
 
-def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(
-    api, anns, tmp_path
-):
+def test_a_run_of_an_unreadable_sweep_is_deleted_with_it_and_says_at_its_address_what_is_wrong(api, anns, tmp_path):
     store = api.workspace.store
     first, second = (run.run_id for run in store.sweep(anns).runs)
     (store.run_dir(first) / "request.json").write_text("{")
