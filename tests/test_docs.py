@@ -26,6 +26,7 @@ from rankviz.shared import gate
 from rankviz.trained import files
 from rankviz.ui.blocks import MAX_ANSWERS, MAX_BYTES, MAX_MESSAGES
 from tests.attacks import test_adapters, test_imports, test_questions, test_requests
+from tests.support.processes.answers import said_by
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
@@ -170,18 +171,11 @@ def test_every_python_example_compiles(source):
 
 
 def test_the_python_examples_of_the_readme_run(tmp_path):
-    examples = blocks(README, "python")
+    examples, env = blocks(README, "python"), os.environ | {"RANKVIZ_HOME": str(tmp_path)}
 
     assert examples
     for code in examples:
-        run = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
         assert (0, "") == (run.returncode, run.stderr)
         assert run.stdout
 
@@ -199,15 +193,7 @@ def test_every_rankviz_line_in_a_code_block_parses(source):
 def test_the_worked_number_of_the_method_page_is_what_the_command_prints(tmp_path):
     text = " ".join(prose(DOCS / "method.md").split())
     (words,) = command_lines(DOCS / "method.md")
-    run = subprocess.run(
-        [sys.executable, "-m", "rankviz", *words, "--json"],
-        cwd=ROOT,
-        env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    estimate = json.loads(run.stdout)
+    estimate = json.loads(said_by("-m", "rankviz", *words, "--json", RANKVIZ_HOME=str(tmp_path)))
     (rank,) = estimate["ranks"]
     memory, parameters = rank["memory_bytes"], rank["adapter_parameters"]
     trained = memory["adapter"] + memory["gradients"] + memory["optimizer"]

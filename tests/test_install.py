@@ -36,15 +36,10 @@ class Environment:
     installed_bytes: int
     """What the installation added, the bytecode that pip compiles included."""
 
-    def run(self, *command: str) -> subprocess.CompletedProcess:
+    def run(self, name: str, *words: str) -> subprocess.CompletedProcess:
         """A command of the environment, from a folder that has nothing of RankViz in it."""
-        return subprocess.run(
-            [self.folder / "bin" / command[0], *command[1:]],
-            cwd=self.folder,
-            env=self.variables(),
-            capture_output=True,
-            text=True,
-        )
+        command = [self.folder / "bin" / name, *words]
+        return subprocess.run(command, cwd=self.folder, env=self.variables(), capture_output=True, text=True)
 
     def python(self, code: str) -> str:
         run = self.run("python", "-c", code)

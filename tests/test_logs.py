@@ -69,16 +69,11 @@ def test_what_a_process_says_has_no_token(tmp_path):
 
 
 def test_a_child_says_nothing_with_a_token():
-    run = subprocess.run(
-        [sys.executable, "-m", "rankviz.worker", "data", SECRET],
-        cwd=IMPORT_ROOT,
-        env={**os.environ, "HF_TOKEN": SECRET},
-        capture_output=True,
-        text=True,
-    )
+    command, env = [sys.executable, "-m", "rankviz.worker", "data", SECRET], os.environ | {"HF_TOKEN": SECRET}
+    said = subprocess.run(command, cwd=IMPORT_ROOT, env=env, capture_output=True, text=True).stderr
 
-    assert "FileNotFoundError" in run.stderr
-    assert SECRET not in run.stderr
+    assert "FileNotFoundError" in said
+    assert SECRET not in said
 
 
 class StopError(Exception):

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -14,9 +11,10 @@ from rankviz.catalog.studies import load_evidence, load_rank_lines, read_forecas
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
-from rankviz.paths import ASSETS, IMPORT_ROOT
+from rankviz.paths import ASSETS
 from rankviz.worker.finetune.data import split
 from tests.support.models.families import one_a_family
+from tests.support.processes.answers import UNSLOTH, said_by
 from tests.support.quick import first_quick
 from tools.forecast.lines import rank_lines
 from tools.forecast.quick_look import quick_look_check
@@ -37,15 +35,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unsloth(folder):
     question = {"names": every_name(folder), "asked_to_load": ASKED_TO_LOAD, "models": str(folder)}
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.support.models.unsloth_names"],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
-    )
-    assert program.returncode == 0, program.stderr[-3000:]
-    return json.loads(program.stdout.splitlines()[-1])
+    said = said_by("-m", "tests.support.models.unsloth_names", asked=question, **UNSLOTH)
+    return json.loads(said.splitlines()[-1])
 
 
 @pytest.mark.torch

@@ -6,14 +6,13 @@ One child process for all: the simulated card must be there before torch.
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from rankviz.worker.simulate.card import Allocator
 from tests.cli.command import rankviz
 from tests.support.models.tiny_llama import LLAMA
+from tests.support.processes.answers import said_by
 
 MIB = 2**20
 
@@ -75,9 +74,7 @@ print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(
 def runs():
     if not shutil.which("g++") and not importlib.util.find_spec("torch.lib.libtorch_cuda"):
         pytest.skip("g++ makes the simulated card, and there is none")
-    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(TINY)], capture_output=True, text=True)
-    assert 0 == done.returncode, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(said_by("-c", SCRIPT, json.dumps(TINY)).splitlines()[-1])
 
 
 def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):

@@ -7,8 +7,6 @@ gpt-oss is not among the experts: in 4 bit its checkpoint has a linear layer for
 
 import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +17,7 @@ from rankviz.core.cost.blocks import SMALL_CARD_BYTES, unsloth_chunk
 from rankviz.core.cost.stack import quantizes_experts
 from tests import counts
 from tests.support.models.shallow import FEW, shallow
+from tests.support.processes.answers import said_by
 
 pytestmark = pytest.mark.torch
 ROOT = Path(__file__).parents[3]
@@ -40,10 +39,7 @@ MODELS = (
 def unsloths_answers():
     with TemporaryDirectory() as folder:
         files = {str(shallow(name, Path(folder), least=FEW)[1]): name for name in MODELS}
-        command = [sys.executable, "-m", "tests.support.models.unsloth_memory", *files]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
-    assert 0 == done.returncode, done.stderr[-2000:]
-    said = json.loads(done.stdout)
+        said = json.loads(said_by("-m", "tests.support.models.unsloth_memory", *files))
     return said | {"packed": {files[path]: packed for path, packed in said["packed"].items()}}
 
 

@@ -7,9 +7,6 @@ first blocks of one model a family and of every mixture of experts, in `make tes
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +23,9 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import LINEAR_KINDS, OWN_FAMILIES, SPLIT_FAMILIES, chosen_names, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.training import unsloth_arguments
 from tests.support.models.shallow import FEW, as_built, config_of, shallow
+from tests.support.processes.answers import UNSLOTH, said_by
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -197,15 +194,8 @@ def ask_unsloth(asking: Iterable[Question]) -> Iterator[tuple[ModelSpec, Case, d
         {"config": str(path), "split": split, "calls": [call(model, case, case.plan(model)) for case in cases]}
         for model, path, split, cases in asking
     ]
-    program = subprocess.run(
-        [sys.executable, "-m", "tests.support.models.unsloth_counts"],
-        input=json.dumps(models),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT), "UNSLOTH_ALLOW_CPU": "1", "HF_HUB_OFFLINE": "1"},
-    )
-    assert program.returncode == 0, program.stderr[-3000:]
-    answers = [json.loads(line) for line in program.stdout.splitlines()]
+    said = said_by("-m", "tests.support.models.unsloth_counts", asked=models, **UNSLOTH)
+    answers = map(json.loads, said.splitlines())
     asked_in_order = [(model, case) for model, *_, cases in asking for case in cases]
     return ((*question, answer) for question, answer in zip(asked_in_order, answers, strict=True))
 

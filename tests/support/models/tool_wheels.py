@@ -5,7 +5,6 @@ folder of the test, and a process of its own imports the modules that check a co
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.processes.answers import said_by
 
 AXOLOTL = ("axolotl==0.21.0", "addict==2.4.0", "colorama==0.4.6")
 """addict is what Axolotl's configuration is held in, colorama what its prompters import."""
@@ -36,16 +37,7 @@ def unpacked(requirements: Sequence[str], folder: Path) -> Path:
 
 def checked(folder: Path, program: str, cases: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
     """What `program` makes of all cases: it reads them as JSON from stdin and prints a line "CHECKED {…}"."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        input=json.dumps(cases),
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr[-3000:]
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("CHECKED "))
+    environment = {"PYTHONPATH": str(folder), "DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1"}
+    said = said_by("-c", program, asked=cases, cwd=cwd, **environment)
+    (line,) = (line for line in said.splitlines() if line.startswith("CHECKED "))
     return json.loads(line.removeprefix("CHECKED "))

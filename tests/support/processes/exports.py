@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +11,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.exports import Recipe, families
-from rankviz.paths import IMPORT_ROOT
+from tests.support.processes.answers import said_by
 
 
 def counted_here(made: Recipe) -> tuple[int, int]:
@@ -51,21 +48,6 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
 
 def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By folder, what run_scripts prints. process: "unsloth", "cuda" or "plain": Unsloth patches the libraries."""
-    environment = os.environ | {
-        "PYTHONPATH": str(IMPORT_ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "UNSLOTH_DISABLE_STATISTICS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.processes.run_scripts", process],
-        input=json.dumps(places),
-        capture_output=True,
-        text=True,
-        cwd=IMPORT_ROOT,
-        env=environment,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    quiet = {"UNSLOTH_DISABLE_STATISTICS": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    program = "tests.support.processes.run_scripts"
+    return json.loads(said_by("-m", program, process, asked=places, HF_HUB_OFFLINE="1", **quiet))

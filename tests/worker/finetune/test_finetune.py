@@ -1,19 +1,16 @@
 """Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
-from rankviz.paths import IMPORT_ROOT
 from rankviz.trained.read import read_adapter
 from rankviz.worker.finetune.data import HeldOutQuestion
 from tests.support.models.tiny_llama import generated
 from tests.support.models.tiny_models import COMMON, SHAPES
+from tests.support.processes.answers import said_by
 
 pytestmark = pytest.mark.torch
 
@@ -230,16 +227,8 @@ json.dump(counts, answers)
 
 @pytest.mark.timeout(1200)
 def test_experts_are_trained_as_counted(tmp_path):
-    program = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), json.dumps(CONFIGS), *PRESETS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    counts = json.loads(said_by("-c", PROGRAM, str(tmp_path), json.dumps(CONFIGS), *PRESETS, cwd=tmp_path))
 
-    assert 0 == program.returncode, program.stderr[-3000:]
-    counts = json.loads(program.stdout)
     assert len(CONFIGS) * len(PRESETS) == len(counts)
     # Plain PEFT reaches no expert of gpt-oss by name.
     assert ["gpt_oss mlp", "gpt_oss mlp 3"] == [name for name, pair in counts.items() if pair is None]
