@@ -63,8 +63,8 @@ def measured(losses: dict[int, float]) -> list[MeasuredRank]:
 def between_forecast(medians: dict[int, float]) -> BentForecast:
     """Bands of 80 % around these medians."""
     ranks = tuple(
-        BentRank(r, loss, loss - 0.015, loss + 0.015, loss - 0.03, loss + 0.03, measured=None)
-        for r, loss in medians.items()
+        BentRank(r=r, median=x, low_50=x - 0.015, high_50=x + 0.015, low_80=x - 0.03, high_80=x + 0.03, measured=None)
+        for r, x in medians.items()
     )
     return BentForecast(
         sweep_id="s1",

@@ -65,7 +65,8 @@ class Counter:
     def __init__(self, config: str, *, split: bool):
         self.config, self.split = config, split
         self.known: dict[Any, dict[str, Any]] = {}
-        self.model = self._build()
+        self.fresh = self._build()
+        self.model = copy.deepcopy(self.fresh)
         self.paths = [name for name, _ in self.model.named_modules() if name]
 
     def _build(self) -> Any:
@@ -121,9 +122,8 @@ class Counter:
         # Without this PEFT ties no copies of embedding and head on the meta device.
         saves = bool(config.modules_to_save)
         try:
-            adapted = peft.get_peft_model(
-                self._build(), config, low_cpu_mem_usage=not saves, autocast_adapter_dtype=False
-            )
+            fresh = copy.deepcopy(self.fresh)
+            adapted = peft.get_peft_model(fresh, config, low_cpu_mem_usage=not saves, autocast_adapter_dtype=False)
         except REFUSALS as error:
             return {"refused": f"{type(error).__name__}: {error}"[:300]}
         if freezes:
