@@ -46,7 +46,7 @@ window.RankVizExplore = (() => {
     try {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
-      slot("notice", answer.notice || answer.without_costs || "");
+      slot("notice", answer.notice ? answer.notice + (state.answer?.shown || "") : answer.without_costs);
       if (answer.notice) refused();
       else show(answer, choices === chosen);
     } catch (error) {
@@ -64,7 +64,7 @@ window.RankVizExplore = (() => {
   function refused() {
     state.isRefused = true;
     document.body.toggleAttribute("data-stale", true);
-    slot("length-note", '<div class="rv-caption"><p>Figures, time and cost are for the last valid settings.</p></div>');
+    slot("length-note", state.answer?.shown || "");
   }
 
   /* asIs: nobody has chosen another rank since the question was sent; a newer choice stands. */

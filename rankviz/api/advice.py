@@ -170,10 +170,11 @@ class Advice(Operations):
         if rate is None:
             usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
             rate = self.advise(question, goal).advice.learning_rate if goal else usual
-        model, notes = self._api.models.get(question.model_id), ()
+        model = self._api.models.get(question.model_id)
+        notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))
         gpu = self._api.estimates.gpu_of(question)
         if gpu is not None and gpu.is_mac and format_name not in ("mlx", "adapter-config"):
-            notes = ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
+            notes += ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
         if question.training.images is not None and format_name != "adapter-config":
             with_images(model, question.training, text_only=question.lora.text_only)
             raise InvalidSettingError(

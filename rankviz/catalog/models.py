@@ -1,14 +1,17 @@
 """The model catalogue: an index of all models, one file per model with its layers, and their config.json files."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.catalog.files import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
-from rankviz.errors import UnknownModelError
+from rankviz.core.model.towers import COPY
+from rankviz.errors import UnknownModelError, quoted
+from rankviz.paths import id_in, is_hub_id
 
 CHECKPOINTS = "unsloth_4bit.json"
 IMAGE_PROCESSORS = "image_processors.json"
@@ -101,18 +104,134 @@ def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)
 
 
+WORD = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)*[^\W\d_]*")
+"""Pattern of a word of a name: letters, or a number with the letters behind it. "Qwen3-4B" is "qwen", "3" and "4b"."""
+NO_SIGN = frozenset({"meta", "hf"})
+"""Words that some owners write into the name of the same model."""
+
+
+class Name(NamedTuple):
+    """An id or alias of a model, with its words."""
+
+    text: str
+    row: ModelRow
+    words: tuple[str, ...]
+    """Words of the name without its owner."""
+    others: tuple[str, ...]
+    """Words of owner, family and licence."""
+    is_copy: bool
+    """True for a copy in another format, such as 4 bit."""
+
+
+def words_in(text: str) -> tuple[str, ...]:
+    return tuple(WORD.findall(text.casefold()))
+
+
+@functools.cache
+def _every_name(rows: tuple[ModelRow, ...]) -> tuple[Name, ...]:
+    names = ((row, text, *text.removesuffix(WHOLE).split("/")) for row in rows for text in (row.id, *row.aliases))
+    return tuple(
+        Name(text, row, words_in(last), words_in(f"{owner} {row.family} {row.licence or ''}"), bool(COPY.search(last)))
+        for row, text, owner, last in names
+    )
+
+
+@functools.cache
+def _by_words(rows: tuple[ModelRow, ...]) -> Mapping[frozenset[str], list[Name]]:
+    """Return the names by their set of words, with and without the words of the owner; copies come last."""
+    found: dict[frozenset[str], list[Name]] = {}
+    for name in sorted(_every_name(rows), key=lambda name: (name.is_copy, name.text.endswith(WHOLE))):
+        words = {*words_in(COPY.sub("", name.text.rpartition("/")[2].removesuffix(WHOLE)))}
+        for key in {frozenset(words), frozenset(words | {*words_in(name.text.partition("/")[0])})}:
+            found.setdefault(key - NO_SIGN, []).append(name)
+    return found
+
+
+def meant(rows: Sequence[ModelRow], text: str) -> tuple[str, str]:
+    """Return the name that a text means, and a sentence on what was assumed; no sentence for an id, an alias, an
+    address, a path or an unknown text. A copy in another format means its base. Words mean the model that they name in
+    full, in any order, or else the only model that has them all."""
+    name = id_in(text)
+    last, is_id = name.rpartition("/")[2], is_hub_id(name)
+    original = COPY.sub("", last)
+    is_path = name[:1] in (".", "/", "~", "$") or "\\" in name or name.count("/") > 1
+    if is_known(rows, name) or is_path or (is_id and original == last):
+        return name, ""
+    same = _by_words(tuple(rows)).get(frozenset(words_in(original)) - NO_SIGN, ())
+    own = [each for each in same if each.text.lower().startswith(f"{name.partition('/')[0].lower()}/")]
+    if same and original != last:
+        base = (own or same)[0].text
+        return base, f"{quoted(name)} is a copy in another format: its base {base} is used, assumed from the name."
+    if not is_id and not same:
+        parts = _parts(name)
+        same = [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
+    if is_id or len({each.row.id for each in same}) != 1:
+        return name, ""
+    return same[0].text, f"{quoted(name)} is read as {same[0].text}, whose name has these words."
+
+
+def search(rows: Sequence[ModelRow], text: str) -> Sequence[Name]:
+    """Return the best name of each model that a text may mean, best first: the model that `meant` finds, then those of
+    which one name, with family and licence, has all words in any order. A word may be unfinished or stand without
+    separators ("gptoss20b"); 4b is not 14b, and qwen3 is not Qwen2.5-3B. Without words, return all models."""
+    every, (name, _) = _every_name(tuple(rows)), meant(rows, text)
+    if not text.strip():
+        return [name for name in every if name.text == name.row.id]
+    first = []
+    if is_known(rows, name):
+        row, wanted = find_model(rows, name), name.lower().rstrip("/")
+        first = [next(each for each in every if each.row is row and f"/{each.text.lower()}".endswith(f"/{wanted}"))]
+    parts = _parts(id_in(text))
+    return [*first, *(each for each in _ranked(rows, parts) if not first or each.row is not first[0].row)]
+
+
+def _parts(text: str) -> list[tuple[str, ...]]:
+    """Return the words of each part of a search; the words of one part stand together in a name."""
+    return [words for part in re.split(r"[\s/_,:;-]+", text) if (words := words_in(part))]
+
+
+def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[Name]:
+    """Return the best name of each model with all parts, best first: whole words, then names without other words, then
+    the order of the catalogue."""
+    best: dict[str, tuple[tuple[int, ...], Name]] = {}
+    typed = {word for part in parts for word in part}
+    for name in _every_name(tuple(rows)):
+        hits = [_hit(part, name) for part in parts]
+        if parts and all(hits):
+            rest, owner = len({*name.words} - typed), name.text.partition("/")[0]
+            key = (-sum(hits), int(rest > 0), int(name.is_copy), rest, int(not name.row.id.startswith(f"{owner}/")))
+            if name.row.id not in best or key < best[name.row.id][0]:
+                best[name.row.id] = key, name
+    return [name for _, name in sorted(best.values(), key=lambda each: each[0][:2])]
+
+
+def _hit(part: tuple[str, ...], name: Name) -> int:
+    """Return 2 where these words stand in a name together, 1 where they may be typed for it, else 0."""
+    lists = (name.words, name.others)
+    if any(words[at : at + len(part)] == part for words in lists for at in range(len(words))):
+        return 2
+    if part[0][0].isdecimal():
+        return int(len(part) == 1 and any(word.startswith(part[0]) for words in lists for word in words))
+    return int(any("".join(part) in "".join(words) for words in lists))
+
+
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Return names that end in `ref`, or else look like it; at most SUGGESTIONS."""
+    """Return at most SUGGESTIONS names that an unknown text may mean: those with the nearest known words, if need be
+    all but one; else those that look like it."""
     import difflib
 
-    ref, known = ref.removesuffix(WHOLE), {}
-    for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
-        known.setdefault(name.lower(), name)
-        known.setdefault(name.lower().split("/")[-1], name)
-    if ending := [row.id for row in rows if row.id.lower().endswith(f"/{ref.lower()}")]:
-        return tuple(ending[:SUGGESTIONS])
-    matches = difflib.get_close_matches(ref.lower(), list(known), n=2 * SUGGESTIONS, cutoff=SIMILARITY)
-    return tuple(dict.fromkeys(known[name] for name in matches))[:SUGGESTIONS]
+    every, last = _every_name(tuple(rows)), COPY.sub("", id_in(ref).removesuffix(WHOLE).rpartition("/")[2])
+    known = sorted({word for name in every for word in name.words})
+    near = [
+        word if any(each.startswith(word) for each in known) else (*difflib.get_close_matches(word, known, 1), word)[0]
+        for word in words_in(last)
+    ]
+    for words in [near, *([*near[:at], *near[at + 1 :]] for at in reversed(range(1, len(near))))]:
+        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if {*words} & {*each.words}]:
+            return tuple(names[:SUGGESTIONS])
+    looks = {name.text.lower().rpartition("/")[2]: name.text for name in reversed(every)}
+    matches = difflib.get_close_matches(last.lower(), looks, n=SUGGESTIONS, cutoff=SIMILARITY)
+    return tuple(looks[name] for name in matches)
 
 
 @functools.cache

@@ -40,29 +40,31 @@ if TYPE_CHECKING:
 
 def models(
     words: Annotated[
-        list[str] | None, typer.Argument(help="Parts of a name, family or licence; all must occur.")
+        list[str] | None,
+        typer.Argument(help="Words of a name, family or licence in any order; or an address."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="List at most so many models.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search the base models of the catalogue, or list all of them."""
     api = Api()
-    found = api.models.search(" ".join(words or ()))
-    rows = found[:limit]
-    rest = rest_in_words(len(found), len(found) - len(rows))
+    found, note = api.models.search(" ".join(words or ()))
+    rest = rest_in_words(note, len(found) - len(found[:limit]))
+    found = found[:limit]
     if as_json:
         print_notes(filter(None, [rest]))
-        return print_json([asdict(row) for row in rows])
+        return print_json([asdict(name.row) | {"found_as": name.text} for name in found])
     whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
         {
-            "Model": row.id,
-            "Parameters": f"{row.total_parameters:,}",
-            "Tower": row.tower,
-            "With all towers": whole.get(row.id, ""),
-            "Verified": "yes" if row.verified else "no",
+            "Model": name.row.id,
+            "Found as": name.text if name.text != name.row.id else "",
+            "Parameters": f"{name.row.total_parameters:,}",
+            "Tower": name.row.tower,
+            "With all towers": whole.get(name.row.id, ""),
+            "Verified": "yes" if name.row.verified else "no",
         }
-        for row in rows
+        for name in found
     ]
     table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rankviz import __version__
+from rankviz.catalog.models import load_index, meant
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
@@ -18,6 +19,7 @@ from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.families import composite, is_chat_model, reached
 from rankviz.hub.remote import read_config
+from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 
 LEARNING_RATE = 2e-4
@@ -39,8 +41,8 @@ def published(model_id: str) -> Published | None:
 
 
 def loadable(model: ModelSpec, ref: str) -> str:
-    """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
-    ref = EMBEDDED_ID if ref == EMBEDDED else ref
+    """Return the name by which libraries load the model. ref: as References.model takes it."""
+    ref = EMBEDDED_ID if ref == EMBEDDED else meant(load_index(ASSETS), ref)[0]
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
     return known.get(ref.lower(), ref)
