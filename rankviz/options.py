@@ -171,6 +171,7 @@ _DATA = (
         MAX_EPOCHS,
     ),
 )
+_COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
 _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
@@ -195,6 +196,7 @@ _IMAGES = (
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
     Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
+    Option("columns", str, "", _COLUMNS_HELP),
     Option("held_out", int, 64, "Held-out examples.", "held_out_examples"),
     Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),
     Option("answers", int, 4, "Held-out prompts whose answers are kept as text; 0 for none.", "shown_answers"),

@@ -88,8 +88,9 @@ class References:
         if text.startswith(("datasets/", "spaces/")):
             raise UnknownModelError(text, reason="because this is the address of a data set or a Space, not of a model")
         name, note = models.meant(rows, text)
+        is_word = not (text.startswith(".") or any(mark in text for mark in "/\\~$"))
         # A path comes first, but no relative one is a stranger's.
-        if (not note or self._stranger() is None) and (path := self.path(text)):
+        if (self._stranger() is None or not (note or is_word)) and (path := self.path(text)):
             return Reference("path", str(path))
         if note:
             return Reference("name", name, note)

@@ -13,7 +13,7 @@ from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, token_range
 from rankviz.core.cost.setup import characters as by_kind
 from rankviz.core.quantity import Range
-from rankviz.errors import BadDataError
+from rankviz.errors import BadDataError, UnknownColumnsError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class MeasuredData:
     lengths: tuple[int, ...] = ()
     """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
     traits: tuple[Trait, ...] = ()
+    columns: str = ""
+    """Columns of the file by RankViz's names (dataset.rows.columns_of); empty where they are the same."""
+    names: tuple[str, ...] = ()
+    """Names of the first row's columns."""
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
     first: tuple[tuple[str, str], ...] = ()
@@ -72,6 +76,7 @@ class MeasuredData:
             form=self.format,
             traits=self.traits,
             file_name=self.file_name,
+            columns=self.columns,
             longest_is_upper=True,
             lengths=self.lengths,
         )
@@ -98,29 +103,33 @@ class Data(Operations):
         """Return the sample data that RankViz ships."""
         return dataset.samples(self._workspace.assets)
 
-    def measure(self, data: str) -> MeasuredData:
+    def measure(self, data: str, columns: str = "") -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
-        Parquet file of the current visitor. BadDataError names the first row that cannot be used."""
+        Parquet file of the current visitor. BadDataError names the first row that cannot be used.
+        columns: Those to read (dataset.rows.columns_of); empty for those that the file's names tell."""
         data, assets = self._workspace.references.data(data).text, self._workspace.assets
         path = existing(data)
         status = path.stat() if path else None
-        key = (data, status.st_mtime_ns, status.st_size, status.st_ino) if status else (data,)
+        key = (data, columns, status and (status.st_mtime_ns, status.st_size, status.st_ino))
         if dataset.is_sample(data, assets):
             return self._known.get(key, lambda: measured(data, assets))
         if data.lower().endswith(".parquet"):
             installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
-        children, request = self._workspace.children, {"data": data, "assets": str(assets)}
+        children, request = self._workspace.children, {"data": data, "assets": str(assets), "columns": columns}
 
         def read() -> MeasuredData:
             about = Path(data).name[:80]
-            return measured_from(children.ask("data", request, about=about, error=BadDataError, key=repr(key)))
+            reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
+            if "unknown" in reply:
+                raise UnknownColumnsError(reply["message"], tuple(reply["unknown"]))
+            return measured_from(reply)
 
         return self._known.get(key, read, lambda: children.turn(repr(key)))
 
 
-def measured(data: str, assets: Path) -> MeasuredData:
+def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
     """Return first rows and numbers of a sample or file, read in this process."""
-    read, assume = dataset.read(data, assets), load_assumptions(assets)
+    read, assume = dataset.read(data, assets, columns), load_assumptions(assets)
     examples, pairs = read.examples, [example.as_pair() for example in read.examples]
     lengths = [sum(map(len, _texts(example))) for example in examples]
     step = max(1, len(examples) // SAMPLED)
@@ -141,6 +150,8 @@ def measured(data: str, assets: Path) -> MeasuredData:
             round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
         ),
         traits=read.traits,
+        columns=read.columns,
+        names=read.names,
         notes=read.notes,
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
         mean_characters=sum(characters) / len(pairs),
@@ -168,5 +179,5 @@ def _tokens(tokens: Range) -> str:
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
     """Make the numbers that a child process has measured from their JSON."""
     tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
+    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths", "names")}
     return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})

@@ -78,7 +78,7 @@ class Starts(Operations):
         self.quota.check_base_size(request.base)
         check_run_settings(runs, self._workspace.limits)
         if request.exact_match_examples:
-            self._api.data.measure(request.data).require_prompts()
+            self._api.data.measure(request.data, request.columns).require_prompts()
         expected = self.expected_of(runs)
         self._require_minutes(runs, LOCAL)
         return expected
@@ -194,7 +194,7 @@ class Starts(Operations):
         check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
-            key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
+            key = run.base, run.data, run.columns, replace(run.lora, r=1, lora_alpha=1.0), run.training
             alike.setdefault(key, []).append(run)
         for some in alike.values():
             run = some[0]
@@ -203,7 +203,7 @@ class Starts(Operations):
                 self.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
-            data = self._api.data.measure(run.data)
+            data = self._api.data.measure(run.data, run.columns)
             if run.exact_match_examples:
                 data.require_prompts()
             if not is_here and not engine.sees_folders and references.model(run.base).path:

@@ -115,10 +115,10 @@ class Name(NamedTuple):
 
     text: str
     row: ModelRow
-    words: tuple[str, ...]
-    """Words of the name without its owner."""
-    others: tuple[str, ...]
-    """Words of owner, family and licence."""
+    words: frozenset[str]
+    """Words of the name, without its owner and its format."""
+    searched: str
+    """These words in their order, and behind a slash those of format, owner, family and licence."""
     is_copy: bool
     """True for a copy in another format, such as 4 bit."""
 
@@ -129,11 +129,13 @@ def words_in(text: str) -> tuple[str, ...]:
 
 @functools.cache
 def _every_name(rows: tuple[ModelRow, ...]) -> tuple[Name, ...]:
-    names = ((row, text, *text.removesuffix(WHOLE).split("/")) for row in rows for text in (row.id, *row.aliases))
-    return tuple(
-        Name(text, row, words_in(last), words_in(f"{owner} {row.family} {row.licence or ''}"), bool(COPY.search(last)))
-        for row, text, owner, last in names
-    )
+    names = []
+    for row, text in [(each, text) for each in rows for text in (each.id, *each.aliases)]:
+        owner, last = text.removesuffix(WHOLE).split("/")
+        own, form = words_in(original := COPY.sub("", last)), last[len(original) :]
+        more = words_in(f"{form} {owner} {row.family} {row.licence or ''}")
+        names.append(Name(text, row, frozenset(own), f" {' '.join(own)} / {' '.join(more)} ", bool(form)))
+    return tuple(names)
 
 
 @functools.cache
@@ -141,8 +143,7 @@ def _by_words(rows: tuple[ModelRow, ...]) -> Mapping[frozenset[str], list[Name]]
     """Return the names by their set of words, with and without the words of the owner; copies come last."""
     found: dict[frozenset[str], list[Name]] = {}
     for name in sorted(_every_name(rows), key=lambda name: (name.is_copy, name.text.endswith(WHOLE))):
-        words = {*words_in(COPY.sub("", name.text.rpartition("/")[2].removesuffix(WHOLE)))}
-        for key in {frozenset(words), frozenset(words | {*words_in(name.text.partition("/")[0])})}:
+        for key in {name.words, name.words.union(words_in(name.text.partition("/")[0]))}:
             found.setdefault(key - NO_SIGN, []).append(name)
     return found
 
@@ -165,7 +166,7 @@ def meant(rows: Sequence[ModelRow], text: str) -> tuple[str, str]:
     if not is_id and not same:
         parts = _parts(name)
         same = [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
-    if is_id or len({each.row.id for each in same}) != 1:
+    if is_id or len({each.row.id.removesuffix(WHOLE) for each in same}) != 1:
         return name, ""
     return same[0].text, f"{quoted(name)} is read as {same[0].text}, whose name has these words."
 
@@ -198,8 +199,8 @@ def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[
     for name in _every_name(tuple(rows)):
         hits = [_hit(part, name) for part in parts]
         if parts and all(hits):
-            rest, owner = len({*name.words} - typed), name.text.partition("/")[0]
-            key = (-sum(hits), int(rest > 0), int(name.is_copy), rest, int(not name.row.id.startswith(f"{owner}/")))
+            rest = len(name.words - typed - NO_SIGN)
+            key = (-sum(hits), int(rest > 0), int(name.is_copy), int(name.text != name.row.id), rest)
             if name.row.id not in best or key < best[name.row.id][0]:
                 best[name.row.id] = key, name
     return [name for _, name in sorted(best.values(), key=lambda each: each[0][:2])]
@@ -207,12 +208,11 @@ def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[
 
 def _hit(part: tuple[str, ...], name: Name) -> int:
     """Return 2 where these words stand in a name together, 1 where they may be typed for it, else 0."""
-    lists = (name.words, name.others)
-    if any(words[at : at + len(part)] == part for words in lists for at in range(len(words))):
+    if f" {' '.join(part)} " in name.searched:
         return 2
     if part[0][0].isdecimal():
-        return int(len(part) == 1 and any(word.startswith(part[0]) for words in lists for word in words))
-    return int(any("".join(part) in "".join(words) for words in lists))
+        return int(len(part) == 1 and f" {part[0]}" in name.searched.partition("/")[0])
+    return int("".join(part) in name.searched.replace(" ", ""))
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
         for word in words_in(last)
     ]
     for words in [near, *([*near[:at], *near[at + 1 :]] for at in reversed(range(1, len(near))))]:
-        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if {*words} & {*each.words}]:
+        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if each.words.intersection(words)]:
             return tuple(names[:SUGGESTIONS])
     looks = {name.text.lower().rpartition("/")[2]: name.text for name in reversed(every)}
     matches = difflib.get_close_matches(last.lower(), looks, n=SUGGESTIONS, cutoff=SIMILARITY)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rankviz import units
-from rankviz.errors import BadAdapterError, LimitError, UserError
+from rankviz.errors import BadAdapterError, LimitError, UnknownColumnsError, UserError
 from rankviz.worker.answering import error_json
 
 Reply = Mapping[str, Any]
@@ -62,11 +62,14 @@ def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str,
     return {}
 
 
-def data(data: str, assets: str) -> Reply:
-    """Return the first rows and the lengths of a data file."""
+def data(data: str, assets: str, columns: str) -> Reply:
+    """Return the first rows and the lengths of a data file; where its columns are unknown, their names."""
     from rankviz.api.data import measured
 
-    return asdict(measured(data, Path(assets)))
+    try:
+        return asdict(measured(data, Path(assets), columns))
+    except UnknownColumnsError as error:
+        return {"unknown": error.columns, "message": str(error)}
 
 
 def results(paths: Sequence[str]) -> Reply:

@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.data import MeasuredData
 from rankviz.core.bounds import whole
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import few_examples, truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.images import ASSUMED_SIZE
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
+from rankviz.dataset.rows import columns_of, columns_text
+from rankviz.errors import RankVizError, UnknownColumnsError
 from rankviz.options import question_of
 from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
@@ -41,10 +45,13 @@ MORE = """
 Use case, targets, GPU, your data</button>
 """
 """Button that unfolds the rest of the question on a phone, where the figures come first."""
+OFFERED = 8
+"""Most columns of a file of which all pairs are offered."""
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
-    """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file` and `file_note`.
+    """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file`, `columns`
+    and `file_note`.
     Settings that most users change are visible, the others are folded."""
     w: dict[str, Any] = {}
     add = partial(field, w, DEFAULTS)
@@ -77,6 +84,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
+        columns_widget(w)
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
@@ -129,9 +137,34 @@ def gpu_label(gpu: Gpu) -> str:
     return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
-def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
-    """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs."""
-    held = api.data.measure(file)
+def columns_widget(w: dict[str, Any]) -> None:
+    """Build the choice of a file's columns, which is shown where their names are not RankViz's own."""
+    looks = {"choices": [], "value": "", "visible": False, "allow_custom_value": True, "elem_classes": "rv-search"}
+    w["columns"] = CHOICE(label="Columns: question → answer", **looks)
+
+
+def columns_update(data: MeasuredData | UnknownColumnsError) -> gr.Dropdown:
+    """Return the update of `columns_widget` for a file, or for the error about its columns: all pairs of them."""
+    names, columns = (data.names, data.columns) if isinstance(data, MeasuredData) else (data.columns, "")
+    pairs = [columns_text({"instruction": one, "output": other}) for one, other in permutations(names[:OFFERED], 2)]
+    shown = {text: " → ".join(columns_of(text).values()) for text in dict.fromkeys([columns, *pairs]) if text}
+    is_visible = bool(columns) or isinstance(data, UnknownColumnsError)
+    return gr.Dropdown([(label, text) for text, label in shown.items()], value=columns, visible=is_visible)
+
+
+def unread(error: RankVizError, place: str) -> View:
+    """Return the error of a file in the place next to its button, and the choice of its columns if that would help."""
+    choice = {"columns": columns_update(error)} if isinstance(error, UnknownColumnsError) else {}
+    return View(**{place: html.notice_html(str(error), kind="error")}, **choice)
+
+
+def measured(api: Api, *, file: str | None, epochs: float | None = None, columns: str = "") -> View:
+    """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs.
+    An error stands in the note, next to the button. columns: Those that were chosen."""
+    try:
+        held = api.data.measure(file or "", columns)
+    except RankVizError as error:
+        return unread(error, "file_note")
     data = held.training_data()
     return View(
         examples=data.examples,
@@ -140,6 +173,7 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
         epochs=epochs or 1,
         length=None,
         measured_file=file_text(data),
+        columns=columns_update(held),
         file_note=html.paragraphs(held.in_words),
     )
 
@@ -177,7 +211,7 @@ def length_note(question: Question) -> str:
     if data is not None and data.mean_tokens is None:
         longest = min(training.max_length, data.longest_tokens or training.max_length)
         text += f" Each example counts as {longest:,} tokens, because tokens per example are not given."
-    return html.notice_html(truncation(training)) + html.paragraphs(text)
+    return html.notice_html(*filter(None, (truncation(training), few_examples(training)))) + html.paragraphs(text)
 
 
 def rank_of(values: Mapping[str, Any]) -> int:

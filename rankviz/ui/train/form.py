@@ -13,7 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import few_examples, truncation
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
@@ -27,12 +27,13 @@ from rankviz.errors import (
     InvalidSettingError,
     RankVizError,
     StorageError,
+    UnknownColumnsError,
     WorkerError,
 )
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, file_in, flags_of, targets_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import (
     CHECK,
@@ -57,7 +58,7 @@ FORM_RANKS = {**MODE_RANKS, "single": (16,)}
 MAX_TEXT = 2000
 OWN = (
     *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
-    *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
+    *("precision", "optim", "held_out", "exact_match", "answers", "steps", "columns"),
 )
 """Widgets with the name of the option that they hold. Options of the adapter come first; an empty one gets its
 default."""
@@ -123,6 +124,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     w["preview"] = plain(elem_id="train-preview")
+    question.columns_widget(w)
     add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
     add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
@@ -251,12 +253,17 @@ def data_of(values: Mapping[str, Any]) -> str:
     return own.get(values["data"], values["data"]) or ""
 
 
+def columns_of(values: Mapping[str, Any]) -> str:
+    """Return the columns of the visitor's file that were chosen; empty for a sample."""
+    return (values["columns"] or "") if values["data"] in (OWN_FILE, KEPT_FILE) else ""
+
+
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
     """Return the sweep request of these widget values; raise InvalidSettingError for a wrong value."""
     mode = values["mode"]
     ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
     if not (data := data_of(values)):
-        raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
+        raise InvalidSettingError(UPLOAD)
     if mode == "single" and len(ticked) > 1:
         raise InvalidSettingError(
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
@@ -268,6 +275,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             **flags_of(values["parts"], values["unsloth_class"]),
             "model": (values["model"] or "").strip(),
             "data": data,
+            "columns": columns_of(values),
             "mode": "sweep" if mode == "single" else mode,
             "ranks": sorted(ticked),
             "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
@@ -317,6 +325,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "model": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
+        "columns": file_in(values["measured_file"]).columns if kept and values["measured_file"] else "",
         "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
         "ranks": [str(r) for r in FORM_RANKS[mode]],
         "learning_rates": f"{advice.learning_rate:g}",
@@ -342,6 +351,7 @@ FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
+UPLOAD = "Upload a file with your data, or choose one of the samples."
 BEFORE = ("expected", "notice")
 """Outputs above the button: the estimate, and the reason why training cannot start."""
 
@@ -358,16 +368,19 @@ def preview(api: Api, **values: Any) -> View:
     """Show the first three examples of the data with counts, or the error of a wrong row."""
     data = data_of(values)
     if not data:
-        return View(preview=html.paragraphs(FORMS))
+        return View(preview=html.paragraphs(FORMS), columns=gr.Dropdown(value="", visible=False))
+    measured, chosen = None, columns_of(values)
     try:
-        measured = api.data.measure(data)
+        with suppress(UnknownColumnsError):  # those of an earlier file may be chosen still
+            measured = api.data.measure(data, chosen) if chosen else None
+        measured = measured or api.data.measure(data)
     except RankVizError as error:
-        return View(preview=notice_html(str(error), kind="error"))
+        return question.unread(error, "preview")
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
-    return View(preview=html.paragraphs(measured.in_words) + first)
+    return View(preview=html.paragraphs(measured.in_words) + first, columns=question.columns_update(measured))
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:
@@ -429,6 +442,9 @@ def before_start(
         start=gr.Button(interactive=True),
         again=gr.Timer(active=False),
     )
+    if not data_of(values):  # nothing was done yet, so nothing is wrong
+        shown.expected = html.paragraphs(UPLOAD)
+        return shown
     try:
         request, why = request_of(values), ""
         if engine == LOCAL:
@@ -452,14 +468,15 @@ def before_start(
 def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     """Return the plan of a sweep on this machine, and why it cannot run now (empty where no reason is known)."""
     name, device = base_name(request.base), api.workspace.here()
-    api.workspace.references.base(request.base)
+    base = api.workspace.references.base(request.base)
     api.models.get(request.base)
-    measured = api.data.measure(request.data)
+    measured = api.data.measure(request.data, request.columns)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
-    cut = truncation(replace(request.training, data=measured.training_data()))
-    plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
+    on_data = replace(request.training, data=measured.training_data())
+    cautions = map(str, filter(None, (base.note, truncation(on_data), few_examples(on_data))))
+    plan = Plan(expected=expected, notes=[*noted, *cautions])
     room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())
     why = " ".join(check.sentence for check in problems(checks))

@@ -226,8 +226,8 @@ def build(api: Api) -> View:
     on_any(w["mode"].input).then(
         **wire(train_form.mode_chosen, inputs={name: w[name] for name in ("mode", "ranks")}, outputs=of_mode)
     )
-    data = {name: w[name] for name in ("data", "file", "kept")}
-    previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
+    data = {name: w[name] for name in ("data", "file", "kept", "columns")}
+    previewing = wire(partial(preview, api), inputs=data, outputs={name: w[name] for name in ("preview", "columns")})
     on_any(*_changes(data)).then(**previewing)
     w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
