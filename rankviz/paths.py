@@ -38,7 +38,7 @@ HUB_ADDRESS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 COPIED_ID = re.compile(
-    r"""["'`<(\s]*([a-z0-9][\w.-]*/[\w.-]+?)(?:\.git)?(?::(?!whole\b)[\w.-]+)?/?["'`>),;.\s]*""",
+    r"""["'`<(\s]*([a-z0-9][\w.-]*/[\w.-]+?)(?:\.git)?(?::(?!whole\b)[\w.-]+)?["'`>),;.\s]*""",
     re.IGNORECASE | re.ASCII,
 )
 """Pattern of an id as people copy it: in quotation marks, with llama.cpp's tag (":Q4_K_M") or with ".git"."""

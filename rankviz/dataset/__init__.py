@@ -191,7 +191,7 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
     notes = ["The column conversations (ShareGPT) is read as messages."] if format_ == "conversations" else []
     columns = _mapped(found)
     if columns:
-        notes.append(f"Columns:{columns}.")
+        notes.append(f"Columns: {columns}.")
     traits.update([encoding] if encoding else ())
     if encoding and encoding != "utf-8-sig":
         notes.append(f"Read as {encoding.upper()}." + WRONG_CHARACTERS * (encoding == "cp1252"))
@@ -221,9 +221,8 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
 
 
 def _mapped(columns: Mapping[str, str]) -> str:
-    """Return which columns are read by other names, in brackets; empty where they have RankViz's own."""
-    named = ", ".join(f"{column} as {role}" for role, column in columns.items() if role != column)
-    return f" ({named})" if named else ""
+    """Return which columns are read by other names, in words; empty where they have RankViz's own."""
+    return ", ".join(f"{column} as {role}" for role, column in columns.items() if role != column)
 
 
 def _examples(
@@ -237,7 +236,8 @@ def _examples(
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         if not format_:
             columns = columns_in(row, chosen)
-            names, format_, of = tuple(map(str, row)), format_of(columns, row, name), f"of {name}{_mapped(columns)}"
+            names, format_, mapped = tuple(map(str, row)), format_of(columns, row, name), _mapped(columns)
+            of = f"of {name} ({mapped})" if mapped else f"of {name}"
         row = {role: row.get(column) for role, column in columns.items()}
         if example := example_of(format_, row, f"Row {number} {of}"):
             examples.append(example)

@@ -41,6 +41,7 @@ USUAL_NAMES = {
     "input": "input context passage background knowledge document",
     "system": "system system_prompt system_message",
     "messages": "conversation dialogue dialog chat turns",
+    "text": "content body story",
 }
 """Usual names of columns by RankViz's own, in small letters, the most usual first."""
 MAX_COLUMN = 100
@@ -103,11 +104,11 @@ def columns_in(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str
     format_ = _format(plain)
     columns = {role: plain[role] for role in REQUIRED[format_]} if format_ else {}
     answer = usual("output")
-    request, chat = usual("instruction", [answer]), usual("messages")
+    request = usual("instruction", [answer])
     talks = format_ == "prompt-completion" and (usual("system") or "context" in plain)
     if talks or format_ in (None, "text"):
         columns = {"instruction": request, "output": answer} if request and answer else columns
-        columns = columns or ({"messages": chat} if chat else {})
+        columns = columns or next(({role: usual(role)} for role in ("messages", "text") if usual(role)), {})
     for role in OPTIONAL if "output" in columns else ():
         if column := usual(role, [*columns.values()]) or (role not in columns.values() and role):
             columns[role] = column

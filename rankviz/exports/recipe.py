@@ -9,7 +9,7 @@ from rankviz.catalog.models import load_index, meant
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingData, TrainingSetup, Trait, card
+from rankviz.core.cost.setup import ENCODINGS, TrainingData, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
@@ -266,11 +266,12 @@ class Recipe:
         """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
         tool does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
-        if {*self.data.traits} & {"numbers", "lists", "json", *more, *names}:
+        unread = {"numbers", "lists", "json", "system", "semicolons", "tabs", *ENCODINGS, *more, *names}
+        if self.data.columns or unread.intersection(self.data.traits):
             raise InvalidSettingError(
-                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: some have numbers, lists of "
-                "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the "
-                "Unsloth or TRL script, which reads them, or change the rows."
+                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: numbers, lists of messages "
+                "or JSON in place of text, chats whose keys, roles or turns it does not know, columns of other names, "
+                "or another encoding. Use the Unsloth or TRL script, which reads them, or change the file."
             )
 
 

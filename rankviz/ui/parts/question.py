@@ -149,7 +149,8 @@ def columns_update(data: MeasuredData | UnknownColumnsError) -> gr.Dropdown:
     pairs = [columns_text({"instruction": one, "output": other}) for one, other in permutations(names[:OFFERED], 2)]
     shown = {text: " → ".join(columns_of(text).values()) for text in dict.fromkeys([columns, *pairs]) if text}
     is_visible = bool(columns) or isinstance(data, UnknownColumnsError)
-    return gr.Dropdown([(label, text) for text, label in shown.items()], value=columns, visible=is_visible)
+    looks = {"value": columns, "visible": is_visible, "allow_custom_value": True}
+    return gr.Dropdown([(label, text) for text, label in shown.items()], **looks)
 
 
 def unread(error: RankVizError, place: str) -> View:

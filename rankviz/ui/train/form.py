@@ -368,7 +368,9 @@ def preview(api: Api, **values: Any) -> View:
     """Show the first three examples of the data with counts, or the error of a wrong row."""
     data = data_of(values)
     if not data:
-        return View(preview=html.paragraphs(FORMS), columns=gr.Dropdown(value="", visible=False))
+        return View(
+            preview=html.paragraphs(FORMS), columns=gr.Dropdown(value="", visible=False, allow_custom_value=True)
+        )
     measured, chosen = None, columns_of(values)
     try:
         with suppress(UnknownColumnsError):  # those of an earlier file may be chosen still
