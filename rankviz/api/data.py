@@ -46,8 +46,6 @@ class MeasuredData:
     traits: tuple[Trait, ...] = ()
     columns: str = ""
     """Columns of the file by RankViz's names (dataset.rows.columns_of); empty where they are the same."""
-    names: tuple[str, ...] = ()
-    """Names of the first row's columns."""
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
     first: tuple[tuple[str, str], ...] = ()
@@ -151,7 +149,6 @@ def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
         ),
         traits=read.traits,
         columns=read.columns,
-        names=read.names,
         notes=read.notes,
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
         mean_characters=sum(characters) / len(pairs),
@@ -179,5 +176,5 @@ def _tokens(tokens: Range) -> str:
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
     """Make the numbers that a child process has measured from their JSON."""
     tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths", "names")}
+    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
     return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})

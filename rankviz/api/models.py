@@ -42,9 +42,9 @@ class Models(Operations):
         """Return a short row for each model of the catalogue, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
-    def search(self, words: str) -> tuple[Sequence[catalog_models.Name], str]:
-        """Return the models that a text may mean, each by its best name and the best first, and a sentence on what was
-        assumed, or on near names where there is none."""
+    def search(self, words: str) -> tuple[Sequence[catalog_models.ModelRow], str]:
+        """Return the models that a text may mean, the best first, with the alias that fits best as their `name`;
+        and a sentence on what was assumed, or on near names where there is none."""
         rows = self.all()
         if found := catalog_models.search(rows, words):
             return found, catalog_models.meant(rows, words)[1]

@@ -87,9 +87,9 @@ def with_image_processor(assets: Path, model: ModelSpec) -> ModelSpec:
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     """Return the model with this id or alias; case is ignored, and the owner may be left out if the name is unique."""
-    if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
+    if not is_known(rows, ref):
         raise UnknownModelError(ref, close_names(rows, ref))
-    return row
+    return _names(tuple(rows))[ref.lower().rstrip("/")].row
 
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
@@ -99,9 +99,8 @@ def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """Return the Hub id that a name means: the id or alias itself, or the first id or alias that ends in the name."""
-    row, wanted = find_model(rows, ref), ref.lower().rstrip("/")
-    names = [name for name in (row.id, *row.aliases) if f"/{name.lower()}".endswith(f"/{wanted}")]
-    return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)
+    find_model(rows, ref)
+    return _names(tuple(rows))[ref.lower().rstrip("/")].text.removesuffix(WHOLE)
 
 
 WORD = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)*[^\W\d_]*")
@@ -111,7 +110,7 @@ NO_SIGN = frozenset({"meta", "hf"})
 
 
 class Name(NamedTuple):
-    """An id or alias of a model, with its words."""
+    """An id or alias of a model."""
 
     text: str
     row: ModelRow
@@ -139,6 +138,16 @@ def _every_name(rows: tuple[ModelRow, ...]) -> tuple[Name, ...]:
 
 
 @functools.cache
+def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, Name]:
+    """Return each id and alias in small letters, and without its owner where one model alone has such a name."""
+    full = {name.text.lower(): name for name in _every_name(rows)}
+    bare: dict[str, list[Name]] = {}
+    for text, name in full.items():
+        bare.setdefault(text.split("/")[-1], []).append(name)
+    return {text: names[0] for text, names in bare.items() if len({each.row.id for each in names}) == 1} | full
+
+
+@functools.cache
 def _by_words(rows: tuple[ModelRow, ...]) -> Mapping[frozenset[str], list[Name]]:
     """Return the names by their set of words, with and without the words of the owner; copies come last."""
     found: dict[frozenset[str], list[Name]] = {}
@@ -159,31 +168,28 @@ def meant(rows: Sequence[ModelRow], text: str) -> tuple[str, str]:
     if is_known(rows, name) or is_path or (is_id and original == last):
         return name, ""
     same = _by_words(tuple(rows)).get(frozenset(words_in(original)) - NO_SIGN, ())
-    own = [each for each in same if each.text.lower().startswith(f"{name.partition('/')[0].lower()}/")]
     if same and original != last:
-        base = (own or same)[0].text
+        owner = f"{name.partition('/')[0].lower()}/"
+        base = next((each for each in same if each.text.lower().startswith(owner)), same[0]).text
         return base, f"{quoted(name)} is a copy in another format: its base {base} is used, assumed from the name."
-    if not is_id and not same:
-        parts = _parts(name)
-        same = [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
+    parts = _parts(name)
+    same = same or [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
     if is_id or len({each.row.id.removesuffix(WHOLE) for each in same}) != 1:
         return name, ""
     return same[0].text, f"{quoted(name)} is read as {same[0].text}, whose name has these words."
 
 
-def search(rows: Sequence[ModelRow], text: str) -> Sequence[Name]:
-    """Return the best name of each model that a text may mean, best first: the model that `meant` finds, then those of
-    which one name, with family and licence, has all words in any order. A word may be unfinished or stand without
-    separators ("gptoss20b"); 4b is not 14b, and qwen3 is not Qwen2.5-3B. Without words, return all models."""
-    every, (name, _) = _every_name(tuple(rows)), meant(rows, text)
+def search(rows: Sequence[ModelRow], text: str) -> list[ModelRow]:
+    """Return the models that a text may mean, best first, with the alias that fits best, if any, as `name`: the model
+    that `meant` finds, then those of which one name, with family and licence, has all words in any order. A word may be
+    unfinished or stand without separators ("gptoss20b"); 4b is not 14b, and qwen3 is not Qwen2.5-3B."""
     if not text.strip():
-        return [name for name in every if name.text == name.row.id]
-    first = []
-    if is_known(rows, name):
-        row, wanted = find_model(rows, name), name.lower().rstrip("/")
-        first = [next(each for each in every if each.row is row and f"/{each.text.lower()}".endswith(f"/{wanted}"))]
-    parts = _parts(id_in(text))
-    return [*first, *(each for each in _ranked(rows, parts) if not first or each.row is not first[0].row)]
+        return list(rows)
+    name, _ = meant(rows, text)
+    first = [_names(tuple(rows))[name.lower().rstrip("/")]] if is_known(rows, name) else []
+    ranked = _ranked(rows, _parts(id_in(text)))
+    found = [*first, *(each for each in ranked if not first or each.row is not first[0].row)]
+    return [each.row if each.text == each.row.id else replace(each.row, name=each.text) for each in found]
 
 
 def _parts(text: str) -> list[tuple[str, ...]]:
@@ -195,14 +201,13 @@ def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[
     """Return the best name of each model with all parts, best first: whole words, then names without other words, then
     the order of the catalogue."""
     best: dict[str, tuple[tuple[int, ...], Name]] = {}
-    typed = {word for part in parts for word in part}
+    typed = {word for part in parts for word in part} | NO_SIGN
     for name in _every_name(tuple(rows)):
         hits = [_hit(part, name) for part in parts]
         if parts and all(hits):
-            rest = len(name.words - typed - NO_SIGN)
+            rest = len(name.words - typed)
             key = (-sum(hits), int(rest > 0), int(name.is_copy), int(name.text != name.row.id), rest)
-            if name.row.id not in best or key < best[name.row.id][0]:
-                best[name.row.id] = key, name
+            best[name.row.id] = min(best.get(name.row.id, (key, name)), (key, name), key=lambda each: each[0])
     return [name for _, name in sorted(best.values(), key=lambda each: each[0][:2])]
 
 
@@ -216,8 +221,8 @@ def _hit(part: tuple[str, ...], name: Name) -> int:
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Return at most SUGGESTIONS names that an unknown text may mean: those with the nearest known words, if need be
-    all but one; else those that look like it."""
+    """Return at most SUGGESTIONS names that an unknown text may mean: with the nearest known words, if need be all but
+    one of them; else names that look like it."""
     import difflib
 
     every, last = _every_name(tuple(rows)), COPY.sub("", id_in(ref).removesuffix(WHOLE).rpartition("/")[2])
@@ -230,17 +235,7 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
         if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if each.words.intersection(words)]:
             return tuple(names[:SUGGESTIONS])
     looks = {name.text.lower().rpartition("/")[2]: name.text for name in reversed(every)}
-    matches = difflib.get_close_matches(last.lower(), looks, n=SUGGESTIONS, cutoff=SIMILARITY)
-    return tuple(looks[name] for name in matches)
-
-
-@functools.cache
-def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
-    full = {name.lower(): row for row in rows for name in (row.id, *row.aliases)}
-    bare: dict[str, dict[str, ModelRow]] = {}
-    for name, row in full.items():
-        bare.setdefault(name.split("/")[-1], {})[row.id] = row
-    return {name: next(iter(owners.values())) for name, owners in bare.items() if len(owners) == 1} | full
+    return tuple(looks[name] for name in difflib.get_close_matches(last.lower(), looks, SUGGESTIONS, SIMILARITY))
 
 
 def load_config(assets: Path, ref: str) -> dict[str, Any]:

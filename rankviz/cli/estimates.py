@@ -49,22 +49,22 @@ def models(
     """Search the base models of the catalogue, or list all of them."""
     api = Api()
     found, note = api.models.search(" ".join(words or ()))
-    rest = rest_in_words(note, len(found) - len(found[:limit]))
-    found = found[:limit]
+    rows = found[:limit]
+    rest = rest_in_words(note, len(found) - len(rows))
     if as_json:
         print_notes(filter(None, [rest]))
-        return print_json([asdict(name.row) | {"found_as": name.text} for name in found])
+        return print_json([asdict(row) for row in rows])
     whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
         {
-            "Model": name.row.id,
-            "Found as": name.text if name.text != name.row.id else "",
-            "Parameters": f"{name.row.total_parameters:,}",
-            "Tower": name.row.tower,
-            "With all towers": whole.get(name.row.id, ""),
-            "Verified": "yes" if name.row.verified else "no",
+            "Model": row.id,
+            "Found as": row.name if "/" in row.name else "",
+            "Parameters": f"{row.total_parameters:,}",
+            "Tower": row.tower,
+            "With all towers": whole.get(row.id, ""),
+            "Verified": "yes" if row.verified else "no",
         }
-        for name in found
+        for row in rows
     ]
     table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
 

@@ -41,10 +41,9 @@ PARQUET_BATCH = 1024
 MARKS: dict[bytes, Trait] = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Encoding by the byte order mark with which a file begins."""
 UTF_8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-SEPARATORS: dict[str, Trait] = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
-def _read_json(text: str, name: str, traits: set[str]) -> Iterator[tuple[int, Any]]:
+def _read_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
     """Yield (row number, object) from a file with one JSON object per line, or from a JSON array."""
     is_array = text.lstrip().startswith("[") and not name.lower().endswith(".jsonl")
     if is_array and len(text) > MAX_ARRAY_BYTES:
@@ -63,12 +62,9 @@ def _read_json(text: str, name: str, traits: set[str]) -> Iterator[tuple[int, An
         yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
-def _read_csv(text: str, name: str, traits: set[str]) -> Iterator[tuple[int, Any]]:
+def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(MAX_FILE_BYTES)
-    header = text.partition("\n")[0]
-    mark = max(SEPARATORS, key=header.count)  # a comma where there is none
-    traits.update([SEPARATORS[mark]] if mark != "," else ())
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
@@ -135,8 +131,6 @@ class Dataset:
     """Sentences on values that were converted or left out while reading."""
     columns: str = ""
     """Columns of the file by RankViz's names (rows.columns_of); empty where they are the same."""
-    names: tuple[str, ...] = ()
-    """Names of the first row's columns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,13 +173,13 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
             f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
         )
     content, suffix = path.read_bytes(), path.suffix.lower()
-    chosen, name, encoding, traits = columns_of(columns), path.name, "", set()
+    chosen, name = columns_of(columns), path.name
     if suffix == ".parquet":
-        rows = _read_parquet(content, name, chosen)
+        encoding, rows = "", _read_parquet(content, name, chosen)
     else:
         text, encoding = _decode(content, name)
-        rows = READERS[suffix](text, name, traits)
-    format_, examples, found, names = _examples(rows, name, chosen, traits)
+        rows = READERS[suffix](text, name)
+    format_, examples, traits, found = _examples(rows, name, chosen)
     if suffix == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
         traits.add("numbers")  # to programs that take a column of digits for numbers
     notes = ["The column conversations (ShareGPT) is read as messages."] if format_ == "conversations" else []
@@ -207,7 +201,6 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
         traits=tuple(sorted(traits)),
         columns=columns_text(found) if columns else "",
-        names=names,
         notes=tuple(notes),
     )
 
@@ -226,17 +219,16 @@ def _mapped(columns: Mapping[str, str]) -> str:
 
 
 def _examples(
-    rows: Iterator[tuple[int, Any]], name: str, chosen: Mapping[str, str], traits: set[str]
-) -> tuple[Format, tuple[Example, ...], Mapping[str, str], tuple[str, ...]]:
-    """Return format, examples, the file's columns by RankViz's names, and the names of the first row; add the rows'
-    features to `traits`."""
-    format_, examples, unanswered, columns = None, [], [], {}
+    rows: Iterator[tuple[int, Any]], name: str, chosen: Mapping[str, str]
+) -> tuple[Format, tuple[Example, ...], set[str], Mapping[str, str]]:
+    """Return format, examples, features of the rows, and the file's columns by RankViz's names."""
+    format_, examples, unanswered, traits, columns = None, [], [], set(), {}
     for number, row in islice(rows, MAX_ROWS + 1):
         if not isinstance(row, dict):
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         if not format_:
             columns = columns_in(row, chosen)
-            names, format_, mapped = tuple(map(str, row)), format_of(columns, row, name), _mapped(columns)
+            format_, mapped = format_of(columns, row, name), _mapped(columns)
             of = f"of {name} ({mapped})" if mapped else f"of {name}"
         row = {role: row.get(column) for role, column in columns.items()}
         if example := example_of(format_, row, f"Row {number} {of}"):
@@ -259,4 +251,4 @@ def _examples(
     if format_ == "instruction":
         traits ^= {"input"} if "input" in traits else {"no-input"}
     used = {role: column for role, column in columns.items() if role != column or role in REQUIRED[format_]}
-    return format_, tuple(examples), used, names
+    return format_, tuple(examples), traits, used

@@ -37,17 +37,11 @@ class ForecastAnswerJSON(ForecastJSON):
     bent: BentForecastJSON | None
 
 
-class FoundModelJSON(shape(ModelRow)):
-    """A model of the catalogue; `found_as` is its id, or the other name that fits the words best."""
-
-    found_as: str
-
-
 class ModelsJSON(TypedDict):
-    """Models of the catalogue, the best first; `more` counts those after the listed ones, and `in_words` says so, and
-    what was assumed."""
+    """Models of the catalogue, the best first; `more` counts those after the listed ones, and `in_words` says so
+    and what was assumed. `name` is the alias, if one fits the words best."""
 
-    models: list[FoundModelJSON]
+    models: list[shape(ModelRow)]
     more: int
     in_words: str
 
@@ -177,10 +171,9 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def models(limit: int = 20, offset: int = 0, **options: Any) -> ModelsJSON:
         """Search the base models of the catalogue by words, with parameter counts from their real layers."""
         found, note = api.models.search(options["words"])
-        names = part(found, limit, offset)
-        rest = max(0, len(found) - offset - len(names))
-        rows = [asdict(name.row) | {"found_as": name.text} for name in names]
-        return ModelsJSON(models=rows, more=rest, in_words=rest_in_words(note, rest))
+        rows = part(found, limit, offset)
+        rest = max(0, len(found) - offset - len(rows))
+        return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(note, rest))
 
     def gpus() -> list[GpuRowJSON]:
         """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""

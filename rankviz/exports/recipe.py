@@ -266,7 +266,7 @@ class Recipe:
         """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
         tool does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
-        unread = {"numbers", "lists", "json", "system", "semicolons", "tabs", *ENCODINGS, *more, *names}
+        unread = {"numbers", "lists", "json", "system", *ENCODINGS, *more, *names}
         if self.data.columns or unread.intersection(self.data.traits):
             raise InvalidSettingError(
                 f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: numbers, lists of messages "

@@ -144,11 +144,10 @@ def header(recipe: Recipe) -> list[str]:
 
 
 def as_read(data: TrainingData) -> dict[str, Any]:
-    """Return how the file of examples is read: its columns, encoding and separator, and if it has system messages."""
+    """Return how the file of examples is read: its columns and encoding, and if it has system messages."""
     return {
         "columns": rows.columns_of(data.columns),
         "encoding": next((trait for trait in data.traits if trait in ENCODINGS), ""),
-        "separator": ";" if "semicolons" in data.traits else "\t" if "tabs" in data.traits else "",
         "has_system": "system" in data.traits,
     }
 

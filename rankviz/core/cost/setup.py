@@ -110,11 +110,11 @@ ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252")
 """Encodings of files besides UTF-8, by Python's names."""
 Trait = Literal[
     *("role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input", "system"),
-    *(*ENCODINGS, "semicolons", "tabs"),
+    *ENCODINGS,
 ]
 """Features of a file on which some exports depend (rankviz.dataset): keys of messages, names of roles, turns that do
 not alternate up to an answer, lists as prompts, lists in a text cell, numbers, rows without any input, system messages
-beside instructions; and its encoding, and signs other than commas between cells."""
+beside instructions; and the file's encoding."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000

@@ -10,7 +10,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.data import MeasuredData
 from rankviz.core.bounds import whole
 from rankviz.core.cost.notes import few_examples, truncation
 from rankviz.core.cost.question import Question
@@ -18,7 +17,7 @@ from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.images import ASSUMED_SIZE
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
-from rankviz.dataset.rows import columns_of, columns_text
+from rankviz.dataset.rows import columns_text
 from rankviz.errors import RankVizError, UnknownColumnsError
 from rankviz.options import question_of
 from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
@@ -138,25 +137,26 @@ def gpu_label(gpu: Gpu) -> str:
 
 
 def columns_widget(w: dict[str, Any]) -> None:
-    """Build the choice of a file's columns, which is shown where their names are not RankViz's own."""
+    """Build the choice of a file's columns, which is shown where their names do not tell what they hold."""
     looks = {"choices": [], "value": "", "visible": False, "allow_custom_value": True, "elem_classes": "rv-search"}
     w["columns"] = CHOICE(label="Columns: question → answer", **looks)
 
 
-def columns_update(data: MeasuredData | UnknownColumnsError) -> gr.Dropdown:
-    """Return the update of `columns_widget` for a file, or for the error about its columns: all pairs of them."""
-    names, columns = (data.names, data.columns) if isinstance(data, MeasuredData) else (data.columns, "")
-    pairs = [columns_text({"instruction": one, "output": other}) for one, other in permutations(names[:OFFERED], 2)]
-    shown = {text: " → ".join(columns_of(text).values()) for text in dict.fromkeys([columns, *pairs]) if text}
-    is_visible = bool(columns) or isinstance(data, UnknownColumnsError)
-    looks = {"value": columns, "visible": is_visible, "allow_custom_value": True}
-    return gr.Dropdown([(label, text) for text, label in shown.items()], **looks)
+def choice_after(columns: str) -> Any:
+    """Return the update of `columns_widget` after a file was read: chosen columns stay, without them it is hidden."""
+    return gr.skip() if columns else gr.Dropdown(value="", visible=False, allow_custom_value=True)
 
 
 def unread(error: RankVizError, place: str) -> View:
-    """Return the error of a file in the place next to its button, and the choice of its columns if that would help."""
-    choice = {"columns": columns_update(error)} if isinstance(error, UnknownColumnsError) else {}
-    return View(**{place: html.notice_html(str(error), kind="error")}, **choice)
+    """Return the error of a file in the place next to its button; of unknown columns also their choice, as pairs."""
+    shown = View(**{place: html.notice_html(str(error), kind="error")})
+    if isinstance(error, UnknownColumnsError):
+        pairs = permutations(error.columns[:OFFERED], 2)
+        choices = [
+            (" → ".join(pair), columns_text(dict(zip(("instruction", "output"), pair, strict=True)))) for pair in pairs
+        ]
+        shown.columns = gr.Dropdown(choices, value="", visible=True, allow_custom_value=True)
+    return shown
 
 
 def measured(api: Api, *, file: str | None, epochs: float | None = None, columns: str = "") -> View:
@@ -174,7 +174,7 @@ def measured(api: Api, *, file: str | None, epochs: float | None = None, columns
         epochs=epochs or 1,
         length=None,
         measured_file=file_text(data),
-        columns=columns_update(held),
+        columns=choice_after(columns),
         file_note=html.paragraphs(held.in_words),
     )
 

@@ -371,18 +371,22 @@ def preview(api: Api, **values: Any) -> View:
         return View(
             preview=html.paragraphs(FORMS), columns=gr.Dropdown(value="", visible=False, allow_custom_value=True)
         )
-    measured, chosen = None, columns_of(values)
+    chosen = columns_of(values)
     try:
-        with suppress(UnknownColumnsError):  # those of an earlier file may be chosen still
-            measured = api.data.measure(data, chosen) if chosen else None
-        measured = measured or api.data.measure(data)
+        try:
+            measured = api.data.measure(data, chosen)
+        except UnknownColumnsError:
+            if not chosen:
+                raise
+            measured, chosen = api.data.measure(data), ""  # those of an earlier file were chosen
     except RankVizError as error:
         return question.unread(error, "preview")
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
-    return View(preview=html.paragraphs(measured.in_words) + first, columns=question.columns_update(measured))
+    columns = question.choice_after(chosen)
+    return View(preview=html.paragraphs(measured.in_words) + first, columns=columns)
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:

@@ -110,11 +110,11 @@ AS_READ = {
 
 
 OWN = {
-    "Windows' encoding and semicolons": ("csv", "cp1252", ";", ("Système", "Frage", "Answer")),
-    "UTF-16 and tabs": ("csv", "utf-16", "\t", ("system", "question", "réponse")),
-    "usual names in UTF-8 with a mark": ("jsonl", "utf-8-sig", "", ("system_prompt", "human", "bot")),
+    "Windows' encoding": ("csv", "cp1252", ("Système", "Frage", "Answer")),
+    "UTF-16": ("csv", "utf-16", ("system", "question", "réponse")),
+    "usual names in UTF-8 with a mark": ("jsonl", "utf-8-sig", ("system_prompt", "human", "bot")),
 }
-"""By kind of file: ending, encoding, separator, and names of the columns of system, question and answer."""
+"""By kind of file: ending, encoding, and names of the columns of system, question and answer."""
 
 
 @pytest.mark.parametrize("kind", [*AS_READ, *OWN])
@@ -124,10 +124,10 @@ def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind, monkeyp
     if kind in AS_READ:
         path = write(tmp_path, AS_READ[kind], "jsonl")
     else:
-        ending, encoding, separator, names = OWN[kind]
+        ending, encoding, names = OWN[kind]
         path, row = tmp_path / f"own.{ending}", dict(zip(names, ("été", "4?", "007"), strict=True))
-        lines = [separator.join(each) for each in (row, *[row.values()] * 4)]
-        lines = lines if separator else [json.dumps(row, ensure_ascii=False)] * 4
+        lines = [",".join(each) for each in (row, *[row.values()] * 4)]
+        lines = lines if ending == "csv" else [json.dumps(row, ensure_ascii=False)] * 4
         path.write_text("\n".join(lines), encoding=encoding)
         columns = "" if "bot" in names else "system={},instruction={},output={}".format(*map(quote, names))
     found = read(str(path), columns=columns)
