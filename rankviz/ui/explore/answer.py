@@ -59,6 +59,7 @@ MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
 """Type of a widget's value, by the type of its default. A widget with another default has a number or None."""
+SHOWN = "Shown: quality in published studies, without the costs of a model."
 SUGGESTED = 6
 """Most models in the list below a box in which a name is typed."""
 UNBROKEN = "r\u00a0=\u00a0"
@@ -219,7 +220,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         note = "This model cannot be read here, so it cannot be trained here: choose another base on Train."
     return {
         "address": link.write(values),
-        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error", models=near),
+        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
         "slots": {
             "model-note": html.paragraphs(assumed) if assumed else "",
             "advice": card(advised, estimate, values["r"]),
