@@ -195,7 +195,7 @@ _IMAGES = (
 )
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
-    Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
+    Option("data", str, "phonemes", "phonemes, syllables, pairs, a JSONL, JSON, CSV or Parquet file, or a Hub id."),
     Option("columns", str, "", _COLUMNS_HELP),
     Option("held_out", int, 64, "Held-out examples.", "held_out_examples"),
     Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),

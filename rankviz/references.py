@@ -16,7 +16,7 @@ from typing import Literal
 from rankviz.catalog import models
 from rankviz.core.bounds import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, UnknownModelError
-from rankviz.paths import ASSETS, absolute, existing, id_in, is_hub_id
+from rankviz.paths import ASSETS, absolute, existing, id_in, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
@@ -116,14 +116,17 @@ class References:
         return model
 
     def data(self, ref: object) -> Reference:
-        """Resolve a sample or an allowed data file; raise BadDataError for any other text."""
+        """Resolve a sample, an allowed data file, or a data set on the Hub; raise BadDataError for any other text."""
         from rankviz import dataset
 
         text = _text(ref, "Data")
         if dataset.is_sample(text, self._assets):
             return Reference("name", text)
-        if path := self.path(text):
+        name = named_in(text).removeprefix("datasets/")
+        if name == text and (path := self.path(text)):
             return Reference("path", str(path))
+        if is_hub_id(name) and not name.lower().endswith(dataset.SUFFIXES):
+            return Reference("hub", name)
         raise dataset.unknown(text, self._assets)
 
     def path(self, ref: object, name: str = "The path") -> Path | None:

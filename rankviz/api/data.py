@@ -101,11 +101,19 @@ class Data(Operations):
         """Return the sample data that RankViz ships."""
         return dataset.samples(self._workspace.assets)
 
+    def file(self, data: str) -> Path | None:
+        """Return the file that a text names, of a data set on the Hub its download; None for a sample."""
+        reference = self._workspace.references.data(data)
+        if reference.kind == "hub":
+            return self._workspace.hub.data(reference.text, max_bytes=dataset.MAX_FILE_BYTES)
+        return reference.path
+
     def measure(self, data: str, columns: str = "") -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
         Parquet file of the current visitor. BadDataError names the first row that cannot be used.
         columns: Those to read (dataset.rows.columns_of); empty for those that the file's names tell."""
-        data, assets = self._workspace.references.data(data).text, self._workspace.assets
+        reference, assets = self._workspace.references.data(data), self._workspace.assets
+        data = str(self.file(data)) if reference.kind == "hub" else reference.text
         path = existing(data)
         status = path.stat() if path else None
         key = (data, columns, status and (status.st_mtime_ns, status.st_size, status.st_ino))

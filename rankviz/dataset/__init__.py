@@ -210,7 +210,10 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
     if not exists and Path(data).suffix.lower() in READERS:
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))
-    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .json, .csv or .parquet file.")
+    return BadDataError(
+        f"{quoted(data)} is neither a sample ({known}), a .jsonl, .json, .csv or .parquet file, nor a "
+        "data set on the Hub (owner/name)."
+    )
 
 
 def _mapped(columns: Mapping[str, str]) -> str:

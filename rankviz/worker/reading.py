@@ -132,7 +132,7 @@ def imported(
 
 
 def hub(what: str, **request: Any) -> Reply:
-    """Return the Hub's facts on a model or an adapter, or fetch an adapter and return its folder."""
+    """Return the Hub's facts on a model or an adapter, or fetch an adapter or data and return its path."""
     work = Path(os.environ.get("TMPDIR") or gettempdir())
     os.environ.update(HUB_SETTINGS | {name: str(work / part) for name, part in HUB_FOLDERS.items()})
     from rankviz.hub import reach, remote
@@ -140,6 +140,6 @@ def hub(what: str, **request: Any) -> Reply:
     if what == "config":
         place, names = Path(request["folder"]), request["suggestions"]
         return {"path": str(remote.fetch_config(request["repo_id"], place, suggestions=names))}
-    if what == "adapter":
-        return {"folder": str(remote.fetch_adapter(**request, work=work))}
+    if what in ("adapter", "data"):
+        return {"path": str((remote.fetch_data if what == "data" else remote.fetch_adapter)(**request, work=work))}
     return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}

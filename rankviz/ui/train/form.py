@@ -66,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     **{name: TRAIN_OPTIONS[name].default for name in OWN},
     "data": TRAIN_OPTIONS["data"].default,
     "file": None,
+    "hub_data": "",
     "kept": "",
     "mode": "quick",
     "ranks": [str(r) for r in FORM_RANKS["quick"]],
@@ -123,6 +124,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     add(gr.Radio, "data", "Data", choices=data_choices(samples), elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
+    add(TEXT, "hub_data", "Or a data set on the Hub", placeholder="owner/name", visible=False, elem_id="train-hub-data")
     w["preview"] = plain(elem_id="train-preview")
     question.columns_widget(w)
     add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
@@ -189,6 +191,7 @@ def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]] = ()) -
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
+        "hub_data": gr.Textbox(value="", visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
         "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
         "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
@@ -249,7 +252,7 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, Sequence[int], Sequence[i
 
 def data_of(values: Mapping[str, Any]) -> str:
     """Return the sample's id or the file's path; empty until a file is uploaded."""
-    own = {OWN_FILE: values.get("file"), KEPT_FILE: values.get("kept")}
+    own = {OWN_FILE: values.get("file") or (values.get("hub_data") or "").strip(), KEPT_FILE: values.get("kept")}
     return own.get(values["data"], values["data"]) or ""
 
 

@@ -219,14 +219,15 @@ def build(api: Api) -> View:
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
     terms = {name: w[name] for name in train_form.NAMES}
-    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
+    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **quiet()}
+    w["data"].change(lambda data: [kind(visible=data == train_form.OWN_FILE) for kind in (gr.File, gr.Textbox)], **own)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
     on_any(w["mode"].input).then(
         **wire(train_form.mode_chosen, inputs={name: w[name] for name in ("mode", "ranks")}, outputs=of_mode)
     )
-    data = {name: w[name] for name in ("data", "file", "kept", "columns")}
+    data = {name: w[name] for name in ("data", "file", "hub_data", "kept", "columns")}
     previewing = wire(partial(preview, api), inputs=data, outputs={name: w[name] for name in ("preview", "columns")})
     on_any(*_changes(data)).then(**previewing)
     w["model"].change(None, js=BASE_BUSY)
