@@ -219,10 +219,8 @@ window.RankVizExplore = (() => {
     open(address.get("section") || meant);
   }
   const open = (name) => document.getElementById(`section-${name}-button`)?.click();
-  document.addEventListener("click", (event) => {
-    const name = event.target.closest?.("button[data-open]")?.dataset.open;
-    if (!name) return;
-    open(name);
+  window.RankViz.on(document, "click", "button[data-open]", ({ dataset }) => {
+    open(dataset.open);
     document.getElementById("sections").scrollIntoView({ behavior: "smooth" });
   });
 
@@ -262,10 +260,7 @@ window.RankVizExplore = (() => {
   /* All ranks as a table; a row chooses its rank. */
   function ranks(element) {
     const body = element.querySelector("tbody");
-    element.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-r]");
-      if (row) choose(Number(row.dataset.r));
-    });
+    window.RankViz.on(element, "click", "[data-r]", (row) => choose(Number(row.dataset.r)));
     mount("ranks", {
       ranked(r) {
         if (!state.answer) return;

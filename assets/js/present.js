@@ -58,9 +58,7 @@ window.RankVizPresent = (() => {
         await window.RankViz.plot(figure, window.RankViz.quiet, () => chart.title, null, queue)(chart);
       }
     }
-    element.addEventListener("click", (event) => {
-      const unpin = event.target.closest("[data-unpin]");
-      if (!unpin) return;
+    window.RankViz.on(element, "click", "[data-unpin]", (unpin) => {
       pins = pins.filter((_, place) => place !== Number(unpin.dataset.unpin));
       write();
     });

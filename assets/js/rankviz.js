@@ -51,9 +51,8 @@ window.RankViz = (() => {
     const host = element.querySelector(".rv-plot");
     let spec = null;
     let isWired = false;
-    element.addEventListener("click", async (event) => {
-      const what = event.target.closest("[data-do]")?.dataset.do;
-      if (what && spec) saveFigure(what, await loadPlotly(), host, spec, title(), config);
+    on(element, "click", "[data-do]", async ({ dataset }) => {
+      if (spec) saveFigure(dataset.do, await loadPlotly(), host, spec, title(), config);
     });
 
     /* data, layout: of the page, where they are not those of the files. */
@@ -226,12 +225,9 @@ window.RankViz = (() => {
   }
 
   function copyable(element) {
-    element.addEventListener("click", (event) => {
-      const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
-      if (button) copyText(box.querySelector("pre").textContent, button);
-      if (!event.target.closest("[data-do=save]")) return;
-      save(box.dataset.name, box.querySelector("pre").textContent, "text/plain");
-    });
+    const textOf = (button) => button.closest("[data-name]").querySelector("pre").textContent;
+    on(element, "click", "[data-do=copy]", (button) => copyText(textOf(button), button));
+    on(element, "click", "[data-do=save]", (button) => save(button.closest("[data-name]").dataset.name, textOf(button), "text/plain"));
   }
 
   /* The address says what is on the page; null takes a parameter out of it. */
@@ -405,7 +401,7 @@ window.RankViz = (() => {
   on(document, "click", "[data-model]", take);
 
   return {
-    plot, quiet: { ...CONFIG, displayModeBar: false }, remember, write, chart, rank, pick, selection, copyable, address,
+    on, plot, quiet: { ...CONFIG, displayModeBar: false }, remember, write, chart, rank, pick, selection, copyable, address,
     selected, restored, opened, header, say, busy, done, isAsRestored: () => isAsRestored,
   };
 })();

@@ -13,6 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
+from rankviz.catalog.models import close_names
 from rankviz.core.cost.notes import few_examples, truncation
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
@@ -28,6 +29,7 @@ from rankviz.errors import (
     RankVizError,
     StorageError,
     UnknownColumnsError,
+    UnknownModelError,
     WorkerError,
 )
 from rankviz.options import TRAIN_OPTIONS, sweep_of
@@ -466,7 +468,8 @@ def before_start(
             shown.expected = cost + notice_html(*plan.notes) + takes
             shown.notice = notice_html(why, kind="error")
     except RankVizError as error:
-        shown.notice = notice_html(str(error), kind="error")
+        near = close_names(api.models.all(), values["model"]) if isinstance(error, UnknownModelError) else ()
+        shown.notice = notice_html(str(error), kind="error", models=near)
         shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
         shown.again = gr.Timer(BUSY_SECONDS, active=isinstance(error, BusyError))
     if api.engines.why_none():
