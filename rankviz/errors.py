@@ -3,8 +3,8 @@
 RankVizError
   UserError                 someone can fix it; the message says how
     UnknownModelError (NoSuchPathError), GatedModelError, BadConfigError, UnknownGpuError, InvalidSettingError,
-    BadDataError (UnknownColumnsError), BadAdapterError, RunNotFoundError, NotYoursError, LimitError (BusyError),
-    NotInstalledError, PublishError
+    BadDataError, BadAdapterError, RunNotFoundError, NotYoursError, LimitError (BusyError), NotInstalledError,
+    PublishError
   AssetError                RankViz's own data is broken
   HubUnavailableError (HubSilentError), StorageError (RunUnreadError), EngineError,
   EngineUnavailableError (EngineDeclinedError), WorkerError
@@ -13,7 +13,7 @@ RankVizError
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_MESSAGE = 4000
@@ -131,16 +131,8 @@ class InvalidSettingError(UserError):
 class BadDataError(UserError):
     """A training file cannot be read; the message names the row."""
 
-
-class UnknownColumnsError(BadDataError):
-    """The names of a training file's columns do not tell what they hold, or those that were chosen are missing."""
-
-    columns: tuple[str, ...] = ()
-    """Names of the first columns; empty for an error that a child process reported."""
-
-    def __init__(self, message: str, columns: tuple[str, ...] = ()):
-        self.columns = columns
-        super().__init__(message)
+    columns: Sequence[str] = ()
+    """The file's columns, where none of their names tell what they hold, or those that were chosen are missing."""
 
 
 class BadAdapterError(UserError):

@@ -13,7 +13,7 @@ from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, token_range
 from rankviz.core.cost.setup import characters as by_kind
 from rankviz.core.quantity import Range
-from rankviz.errors import BadDataError, UnknownColumnsError
+from rankviz.errors import BadDataError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Data(Operations):
             about = Path(data).name[:80]
             reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
             if "unknown" in reply:
-                raise UnknownColumnsError(reply["message"], tuple(reply["unknown"]))
+                raise dataset.rows.unknown_columns(reply["message"], reply["unknown"])
             return measured_from(reply)
 
         return self._known.get(key, read, lambda: children.turn(repr(key)))

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from rankviz.errors import BadDataError, InvalidSettingError, UnknownColumnsError, quoted
+from rankviz.errors import BadDataError, InvalidSettingError, quoted
 
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
@@ -120,17 +120,20 @@ def _format(columns: Iterable[str]) -> Format | None:
 
 
 def format_of(columns: Mapping[str, str], row: dict, name: str) -> Format:
-    """Return the format of a file by its columns; raise UnknownColumnsError where no format fits its first row."""
+    """Return the format of a file by its columns; raise BadDataError with them where no format fits its first row."""
     if format_ := _format(columns):
         return format_
     needed = "; or ".join(" and ".join(required) for required in REQUIRED.values())
     known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
-    raise UnknownColumnsError(
-        f"{name} has the columns {known}{more}; RankViz needs {needed}. Choose its columns, such as "
-        "instruction=question,output=answer.",
-        tuple(str(column)[:MAX_COLUMN] for column in islice(row, SHOWN_COLUMNS)),
-    )
+    message = f"{name} has the columns {known}{more}; RankViz needs {needed}. Choose its columns, such as "
+    raise unknown_columns(f"{message}instruction=question,output=answer.", [*islice(row, SHOWN_COLUMNS)])
+
+
+def unknown_columns(message: str, columns: Sequence[str]) -> BadDataError:
+    error = BadDataError(message)
+    error.columns = [column for column in columns if len(column) <= MAX_COLUMN]
+    return error
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example | None:

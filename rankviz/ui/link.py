@@ -3,6 +3,7 @@ out. A wrong parameter keeps its default and gives a sentence."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rankviz.core.advice import use_case
@@ -52,15 +53,9 @@ def file_in(text: str) -> TrainingData:
     whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
     if not (whole and name.lower().endswith(SUFFIXES) and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    longest_tokens, *shares = map(int, numbers)
-    data = TrainingData(
-        longest_tokens=longest_tokens,
-        form=form,
-        traits=tuple(traits),
-        file_name=name,
-        lengths=tuple(shares),
-        columns=columns,
-    )
+    longest, *shares = map(int, numbers)
+    data = TrainingData(form=form, traits=tuple(traits), longest_tokens=longest, lengths=tuple(shares))
+    data = replace(data, file_name=name, columns=columns)
     data.validate()
     return data
 

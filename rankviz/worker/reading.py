@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rankviz import units
-from rankviz.errors import BadAdapterError, LimitError, UnknownColumnsError, UserError
+from rankviz.errors import BadAdapterError, BadDataError, LimitError, UserError
 from rankviz.worker.answering import error_json
 
 Reply = Mapping[str, Any]
@@ -68,7 +68,9 @@ def data(data: str, assets: str, columns: str) -> Reply:
 
     try:
         return asdict(measured(data, Path(assets), columns))
-    except UnknownColumnsError as error:
+    except BadDataError as error:
+        if not error.columns:
+            raise
         return {"unknown": error.columns, "message": str(error)}
 
 

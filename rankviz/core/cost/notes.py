@@ -62,15 +62,18 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     )
 
 
-def few_examples(setup: TrainingSetup) -> Caution | None:
-    """Return a caution on overfitting; None where the number of examples is not known, or is FEW_EXAMPLES or more."""
+def data_cautions(setup: TrainingSetup) -> list[Caution]:
+    """Return cautions on truncated examples, and on fewer examples than FEW_EXAMPLES."""
     number = setup.data.examples if setup.data else None
-    if number is None or number >= FEW_EXAMPLES:
-        return None
-    return Caution(
-        f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few "
-        "epochs, watch the held-out loss, and add examples if you can."
+    few = (
+        number is not None
+        and number < FEW_EXAMPLES
+        and Caution(
+            f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few epochs, "
+            "watch the held-out loss, and add examples if you can."
+        )
     )
+    return [*filter(None, (truncation(setup), few))]
 
 
 def question_notes(
@@ -177,11 +180,8 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
         yield f"Time is for {span} tokens per example: {why}."
     elif data.examples is not None:
         yield f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each."
-    if few := few_examples(setup):
-        yield few
-    if truncated := truncation(setup):
-        yield truncated
-    elif setup.fitted_length < setup.max_length:
+    yield from data_cautions(setup)
+    if not truncation(setup) and setup.fitted_length < setup.max_length:
         yield f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens."
 
 

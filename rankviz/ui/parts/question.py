@@ -11,14 +11,14 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.bounds import whole
-from rankviz.core.cost.notes import few_examples, truncation
+from rankviz.core.cost.notes import data_cautions
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.images import ASSUMED_SIZE
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
 from rankviz.dataset.rows import columns_text
-from rankviz.errors import RankVizError, UnknownColumnsError
+from rankviz.errors import RankVizError
 from rankviz.options import question_of
 from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
@@ -150,8 +150,8 @@ def choice_after(columns: str) -> Any:
 def unread(error: RankVizError, place: str) -> View:
     """Return the error of a file in the place next to its button; of unknown columns also their choice, as pairs."""
     shown = View(**{place: html.notice_html(str(error), kind="error")})
-    if isinstance(error, UnknownColumnsError):
-        pairs = permutations(error.columns[:OFFERED], 2)
+    if columns := getattr(error, "columns", ()):
+        pairs = permutations(columns[:OFFERED], 2)
         choices = [
             (" → ".join(pair), columns_text(dict(zip(("instruction", "output"), pair, strict=True)))) for pair in pairs
         ]
@@ -212,7 +212,7 @@ def length_note(question: Question) -> str:
     if data is not None and data.mean_tokens is None:
         longest = min(training.max_length, data.longest_tokens or training.max_length)
         text += f" Each example counts as {longest:,} tokens, because tokens per example are not given."
-    return html.notice_html(*filter(None, (truncation(training), few_examples(training)))) + html.paragraphs(text)
+    return html.notice_html(*data_cautions(training)) + html.paragraphs(text)
 
 
 def rank_of(values: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
 from rankviz.catalog.models import close_names
-from rankviz.core.cost.notes import few_examples, truncation
+from rankviz.core.cost.notes import data_cautions
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
@@ -28,7 +28,6 @@ from rankviz.errors import (
     InvalidSettingError,
     RankVizError,
     StorageError,
-    UnknownColumnsError,
     UnknownModelError,
     WorkerError,
 )
@@ -373,25 +372,17 @@ def preview(api: Api, **values: Any) -> View:
     """Show the first three examples of the data with counts, or the error of a wrong row."""
     data = data_of(values)
     if not data:
-        return View(
-            preview=html.paragraphs(FORMS), columns=gr.Dropdown(value="", visible=False, allow_custom_value=True)
-        )
+        return View(preview=html.paragraphs(FORMS), columns=question.choice_after(""))
     chosen = columns_of(values)
     try:
-        try:
-            measured = api.data.measure(data, chosen)
-        except UnknownColumnsError:
-            if not chosen:
-                raise
-            measured, chosen = api.data.measure(data), ""  # those of an earlier file were chosen
+        measured = api.data.measure(data, chosen)
     except RankVizError as error:
         return question.unread(error, "preview")
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
-    columns = question.choice_after(chosen)
-    return View(preview=html.paragraphs(measured.in_words) + first, columns=columns)
+    return View(preview=html.paragraphs(measured.in_words) + first, columns=question.choice_after(chosen))
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:
@@ -487,8 +478,7 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
     on_data = replace(request.training, data=measured.training_data())
-    cautions = map(str, filter(None, (base.note, truncation(on_data), few_examples(on_data))))
-    plan = Plan(expected=expected, notes=[*noted, *cautions])
+    plan = Plan(expected=expected, notes=[*noted, *filter(None, [base.note]), *map(str, data_cautions(on_data))])
     room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())
     why = " ".join(check.sentence for check in problems(checks))
