@@ -222,7 +222,7 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
             config_of(some, "someone/second")
         with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
             some.adapter("someone/adapter", max_bytes=10**6)
-        with pytest.raises(HubSilentError, match="so the data set 'someone/faq' cannot be downloaded: give a file"):
+        with pytest.raises(HubSilentError, match="so the data set 'someone/faq' cannot be downloaded"):
             some.data("someone/faq", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
         assert connected == len(connections)
