@@ -260,6 +260,7 @@ window.RankVizExplore = (() => {
   /* All ranks as a table; a row chooses its rank. */
   function ranks(element) {
     const body = element.querySelector("tbody");
+    const heads = [...element.querySelectorAll("th")].map((head) => head.textContent);
     window.RankViz.on(element, "click", "[data-r]", (row) => choose(Number(row.dataset.r)));
     mount("ranks", {
       ranked(r) {
@@ -279,6 +280,7 @@ window.RankVizExplore = (() => {
       const cells = [...figures, [fit ? state.answer.fits[fit] : ""], [quality, quality_exact]];
       cells.splice(1, 0, [share, figures[0][1]]);
       line.append(first, ...cells.map(([value, title = ""]) => text("td", value, { title })));
+      [...line.cells].forEach((cell, i) => (cell.dataset.column = heads[i]));
       return line;
     }
   }

@@ -69,8 +69,8 @@ def data_cautions(setup: TrainingSetup) -> list[Caution]:
         number is not None
         and number < FEW_EXAMPLES
         and Caution(
-            f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few epochs, "
-            "watch the held-out loss, and add examples if you can."
+            f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few "
+            "epochs, watch the held-out loss, and add examples if you can."
         )
     )
     return [*filter(None, (truncation(setup), few))]
