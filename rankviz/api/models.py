@@ -12,7 +12,9 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import COPY
 from rankviz.errors import InvalidSettingError, UserError
+from rankviz.paths import id_in
 from rankviz.references import EMBEDDED, Reference
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Models(Operations):
         and a sentence on what was assumed, or on near names where there is none."""
         rows = self.all()
         if found := catalog_models.search(rows, words):
-            return found, catalog_models.meant(rows, words)[1]
+            return found, catalog_models.meant(rows, words)[1] if COPY.search(id_in(words)) else ""
         near = " or ".join(catalog_models.close_names(rows, words))
         return [], NONE_FOUND + (f" Did you mean {near}?" if near else "")
 
