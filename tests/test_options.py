@@ -71,7 +71,9 @@ def test_a_sweep_of_options_in_each_mode():
     given = {"rslora": True, "steps": 3}
 
     assert replace(start, ranks=(8,), seeds=(0, 1, 2)) == sweep_of({**given, "ranks": [8]})
-    assert quick_look(start, QUICK_RANKS, repeat=False) == sweep_of({**given, "mode": "quick", "repeat": False})
+    small = replace(start, held_out_examples=32, training=replace(SHORT_TRAINING, max_steps=24))
+    quick = {"rslora": True, "mode": "quick", "repeat": False}
+    assert quick_look(small, QUICK_RANKS, repeat=False) == sweep_of(quick)
     fast = sweep_of({**given, "mode": "fast", "ranks": [2, 8], "independent": [4]})
     assert ((4, 8), (2, 4)) == (fast.ranks, fast.cut_ranks)
     assert (1e-3, 3e-3) == sweep_of({**given, "mode": "rate"}).learning_rates

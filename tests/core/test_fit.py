@@ -144,7 +144,7 @@ def of_catalogue(model, card, r, **training):
 def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
     """Loading decides the verdict on a T4, so no sentence quotes the training step, which would fit."""
     start = of_catalogue("Qwen/Qwen3-30B-A3B", "t4", 8, max_length=128, per_device_train_batch_size=1)
-    start = start.with_change({"targets": "attention"})
+    start = setting(start.model, changed(start.question, {"targets": "attention"}), start.gpu, start.assumptions)
     loading = f"{start.row.memory.while_loading / 2**30:.2f} GiB"
 
     sentence = fit_in_words(start)

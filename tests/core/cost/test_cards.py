@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.core.cost.cards import together, unit_bytes
 from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.fit import as_json, decide
+from rankviz.core.fit import as_json, decide, seconds_for
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.errors import InvalidSettingError
@@ -130,7 +130,7 @@ def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload
     decided = decide(model, replace(asked, training=divided), card, gpus, ASSUMPTIONS)
     more = {knob.label: knob for knob in decided.knobs}
     eight, (start, paid) = more["8 GPUs"], (decided.setting, decided.setting.answer.price.usd_per_hour)
-    before = start.seconds_for(start.tokens)
+    before = seconds_for(start.tokens, start.question.training, start.row)
     assert ("fits", {"offload": True}) == (more["offload to host memory"].fit, more["offload to host memory"].change)
     assert {"gpus": 8, "accum": 1} == eight.change
     assert eight.usd == pytest.approx((8 * (before + eight.seconds) - 2 * before) * paid / 3600)

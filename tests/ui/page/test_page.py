@@ -141,7 +141,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_label("Own file").check()
     page.locator("#train-file input[type=file]").set_input_files(data)
     page.locator("#train-preview", has_text="96 examples").wait_for()
-    page.get_by_label("Sweep: runs at each rank").check()
+    page.get_by_label("Sweep", exact=True).check()
     page.wait_for_function("document.querySelectorAll('#train-ranks input:checked').length === 3")
     for r in (4, 16, 64):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
@@ -379,7 +379,7 @@ def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="3 runs").wait_for()
     late = Late(page, of="train-ranks")
-    page.get_by_label("Sweep: runs at each rank").check()
+    page.get_by_label("Sweep", exact=True).check()
     late.wait()
 
     page.locator("#train-ranks").get_by_label("32", exact=True).check()
