@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api, adapters
+from rankviz.api import adapters
 from rankviz.children import FairLine
 from rankviz.core.spectrum import proposed_rank
 from rankviz.errors import BadAdapterError, BusyError
@@ -14,15 +14,9 @@ from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
 from tests.support.models.saved_adapters import Q, factors, save, two_blocks
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.runs.toy import ASSETS
 from tests.support.web.endpoints import functions_of
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
 def shown(api, source, *, choice="r2", cell=""):
