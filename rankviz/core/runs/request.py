@@ -285,6 +285,10 @@ LIMITS = {
         "Choose fewer held-out examples or a shorter length.",
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
+    "answering_parameters": (
+        "parameters of a base model that answers prompts",
+        "Ask on a machine of your own, or choose a smaller base.",
+    ),
 }
 """(name of the limited quantity in messages, sentence on what to change) by field of settings.Limits."""
 
