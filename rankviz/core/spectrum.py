@@ -24,6 +24,7 @@ FEW_STEPS = 200
 """Training steps below which ranks mostly reflect the random initial values (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
 """Relative rounding error within which a sum counts as reaching a share."""
+FLAT = "The energy is spread over most of the rank, as in noise: it does not show that a lower rank is enough."
 
 
 def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
@@ -111,6 +112,11 @@ class Spectrum:
         """True where the training was so short that ranks mostly reflect the random initial values."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
+    @property
+    def is_flat(self) -> bool:
+        """True where nearly all energy needs more than half of the trained rank, as in noise or after few steps."""
+        return self.r > 1 and self.rank_for(NEARLY_ALL) > self.r / 2
+
     @cached_property
     def used(self) -> tuple[LayerSpectrum, ...]:
         """Updates that are not zero."""
@@ -163,6 +169,8 @@ def in_words(spectrum: Spectrum) -> str:
             f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
             "ranks mostly reflect the random start. They do not say which rank the task needs."
         )
+    if spectrum.is_flat and not spectrum.after_few_steps:
+        caution += f" {FLAT}"
     return f"Trained with r = {spectrum.r}; {used}{caution}"
 
 
@@ -187,11 +195,31 @@ def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
     return (*uniform, *([Truncation(energy=NEARLY_ALL)] if lowered else []))
 
 
-def proposed_rank(spectrum: Spectrum) -> int:
-    """Return a lower rank for all modules, at least 1: one that keeps 99 % of the energy; half after few steps."""
+class Proposal(NamedTuple):
+    """A lower rank to select at first, whether it is recommended, and a sentence on the reason."""
+
+    r: int
+    recommended: bool
+    reason: str
+
+
+def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> Proposal:
+    """Return a lower rank for all modules, at least 1. A recommended rank keeps 99 % of the energy and is in `good`,
+    the ranks at which the measured loss of the truncated adapter is near the best; None where none was measured."""
+    enough, half = max(1, spectrum.rank_for(NEARLY_ALL)), max(1, spectrum.r // 2)
     if spectrum.after_few_steps:
-        return max(1, spectrum.r // 2)
-    return max(1, min(spectrum.rank_for(NEARLY_ALL), spectrum.r - 1))
+        steps = counted(spectrum.training_steps or 0, "step")
+        again = f"Train for {FEW_STEPS} steps or more, then look again."
+        return Proposal(half, False, f"After {steps}, the spectrum is mostly noise, so no rank is recommended. {again}")
+    if spectrum.is_flat:
+        return Proposal(half, False, f"No rank is recommended. {FLAT}")
+    if good is None:
+        why = "No rank is recommended: energy is not loss, and no loss of the truncated adapter was measured."
+        return Proposal(max(1, min(enough, spectrum.r - 1)), False, why)
+    if (supported := min((k for k in good if k >= enough), default=spectrum.r)) < spectrum.r:
+        why = f"r = {supported} keeps 99 % of the energy, and truncated to it the adapter lost next to nothing."
+        return Proposal(supported, True, why)
+    return Proposal(half, False, "No rank is recommended: each lower one that keeps 99 % of the energy loses too much.")
 
 
 Value = TypeVar("Value", bound=Hashable)

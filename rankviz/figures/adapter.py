@@ -36,14 +36,22 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300) -> style.Drawing:
+LOSSES = (("truncated", "circle"), ("truncated, then trained for a few steps", "circle-open"))
+"""Name and marker of the measured losses below the energy."""
+
+
+def energy_figure(
+    spectrum: Spectrum, *losses: Mapping[int, float], r: int | None = None, height: int = 300
+) -> style.Drawing:
     """Draw the percentage of all updates' energy that each rank keeps, from 1 to the trained rank, with the level of
-    nearly all energy. A click on a point reports its rank. r: a rank to truncate to, which is marked."""
+    nearly all energy. A click on a point reports its rank. losses: held-out loss by rank, to draw below, in the order
+    of LOSSES. r: a rank to truncate to, which is marked."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not spectrum.kept[-1]:
         return style.draw([], x={}, y={}, message="No module has an update.", **titles)
     r = r if r and r < spectrum.r else None
-    ranks = spaced(spectrum.r, always=[r] if r else ())
+    losses = [{k: loss for k, loss in of.items() if k <= spectrum.r} for of in losses]
+    ranks = spaced(spectrum.r, always=[*([r] if r else ()), *chain(*losses)])
     kept, highest = [100 * spectrum.energy_kept(k) for k in ranks], ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     if highest > FEW:
@@ -55,21 +63,45 @@ def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300
         kept,
         customdata=[f"r{k}" for k in ranks],
         mode="lines+markers",
+        showlegend=False,
         line={"color": style.MEASURED, "width": 2},
         marker={"size": 7, "color": style.MEASURED},
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
     )
+    lower = [
+        style.scatter(
+            [*of],
+            [*of.values()],
+            customdata=[f"r{k}" for k in of],
+            yaxis="y2",
+            name=name,
+            showlegend=all(losses),
+            marker={"size": 8, "symbol": symbol, "color": style.FAST_CURVE},
+            hovertemplate="r = %{x}: %{y:.4f} nats per token<extra></extra>",
+        )
+        for of, (name, symbol) in zip(losses, LOSSES, strict=False)
+        if of
+    ]
     nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
-    return style.draw(
-        [line],
-        x={"showgrid": False, **ticks},
-        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %"},
-        rows=[{"r": k, "energy_kept": spectrum.energy_kept(k)} for k in ranks],
-        source=f"Spectrum of the adapter {spectrum.name}.",
+    drawing = style.draw(
+        [line, *lower],
+        x={"showgrid": False, **ticks, "anchor": "y2" if lower else None},
+        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %", "domain": [0.46, 1] if lower else None},
+        rows=[
+            {"r": k, "energy_kept": spectrum.energy_kept(k)}
+            | {f"loss, {name}": of.get(k, "") for of, (name, _) in zip(losses, LOSSES, strict=False) if of}
+            for k in ranks
+        ],
+        source=f"Spectrum of the adapter {spectrum.name}." + " Held-out losses as measured." * bool(lower),
         shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
         annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
         **titles,
     )
+    if lower:
+        axis = {name: each for name, each in drawing.layout["yaxis"].items() if name not in ("range", "ticksuffix")}
+        title = axis["title"] | {"text": "held-out loss, nats"}
+        drawing.layout["yaxis2"] = axis | {"domain": [0, 0.34], "title": title}
+    return drawing
 
 
 def _share(layer: LayerSpectrum, r: int) -> float:

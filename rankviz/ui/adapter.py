@@ -15,12 +15,13 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE, Opened
 from rankviz.core.bounds import name_alone
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.core.spectrum import (
-    FEW_STEPS,
     MOST,
     NEARLY_ALL,
     TERMS,
+    Proposal,
     Ranks,
     Spectrum,
     Truncation,
@@ -55,7 +56,7 @@ OF_FILES = f"""(files, source) => {{
 MAX_DIGITS = 10
 """Maximum digits of the number in a clicked id."""
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
-ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 340, 250, 320
+ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 400, 250, 320
 
 
 def build(api: Api) -> View:
@@ -168,22 +169,25 @@ def run_choices(api: Api, *, chosen: str = "") -> Any:
     return gr.Dropdown(choices=choices, **selected)
 
 
-def choice_of(api: Api, source: str | list[str], choice: str) -> Truncation:
-    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank."""
-    kind, number = choice[:1], choice[1:]
-    if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
-        return Truncation(r=int(number))
-    if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
-        return Truncation(energy=float(number) / 100)
-    spectrum = api.adapters.spectrum(source)
+def choice_of(api: Api, source: str | list[str], choice: str) -> tuple[Truncation, Proposal]:
+    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank, which is
+    returned too."""
+    kind, number, spectrum = choice[:1], choice[1:], api.adapters.spectrum(source)
+    losses = api.adapters.truncated_losses(source)
+    good = [r for r, loss in losses.items() if loss <= min(losses.values()) + TOLERANCE_NATS]
     with api.adapters.looking(spectrum):
-        return Truncation(r=proposed_rank(spectrum))
+        proposal = proposed_rank(spectrum, good if len(losses) > 1 else None)
+    if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
+        return Truncation(r=int(number)), proposal
+    if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
+        return Truncation(energy=float(number) / 100), proposal
+    return Truncation(r=proposal.r), proposal
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
     """Write the resized adapter as a zip; return its path and a notice as HTML."""
     ref = ref_of(source)
-    plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)._asdict())
+    plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)[0]._asdict())
     path = api.adapters.zip_resized(ref, plan)
     words = (
         f"{path.name} has {_ranks(plan)} and {plan.adapter_bytes:,} bytes of weights. Unpack it and load it with "
@@ -204,32 +208,38 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
     spectrum, plan, refused = opened.spectrum, None, ""
     try:
-        wanted = choice_of(api, ref, choice)
+        wanted, proposal = choice_of(api, ref, choice)
         try:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:
             refused = str(error)
-        losses = api.adapters.truncated_losses(ref)
+        losses = [api.adapters.truncated_losses(ref, recovered=recovered) for recovered in (False, True)]
         with api.adapters.looking(spectrum):
-            choices = choices_html(spectrum, opened.truncations, plan, losses), notice_html(refused, kind="error")
-            return _drawn(opened, wanted, plan, "".join(choices), cell)
+            table = choices_html(spectrum, opened.truncations, plan, losses[0])
+            choices = f"{notice_html(proposal.reason)}{table}{notice_html(refused, kind='error')}"
+            return _drawn(opened, wanted, plan, choices, cell, losses, recommended=proposal.recommended)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choices: str, cell: str) -> View:
+def _drawn(
+    opened: Opened,
+    wanted: Truncation,
+    plan: "ResizePlan | None",
+    choices: str,
+    cell: str,
+    losses: Sequence[Mapping[int, float]],
+    *,
+    recommended: bool,
+) -> View:
     spectrum = opened.spectrum
     ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
     r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
     heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
-    few_steps, pattern = spectrum.after_few_steps, opened.suggested
+    pattern = opened.suggested if recommended else None
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
-    noise = (
-        f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
-        f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
-    )
-    energy = energy_figure(spectrum, r=wanted.r, height=ENERGY_HEIGHT)
+    energy = energy_figure(spectrum, *losses, r=wanted.r, height=ENERGY_HEIGHT)
     values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
     return View(
         notice=notice_html(*spectrum.notes),
@@ -237,8 +247,8 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=chart_value(energy, file="energy-by-rank"),
-        choices=notice_html(noise if few_steps else "") + choices,
-        make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
+        choices=choices,
+        make=gr.Button(text, variant="primary" if recommended else "secondary", interactive=plan is not None),
         heat=chart_value(heat, file="adapter-modules"),
         values=chart_value(values, file="singular-values"),
         pattern=pattern_html(pattern) if pattern else "",
