@@ -13,6 +13,7 @@ from rankviz.endpoints.gate import MAX_LIST
 from rankviz.figures import COST_AXES
 from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html
+from rankviz.ui.parts import sweep as of_sweep
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain
 from rankviz.ui.parts.sweep import HEIGHT, connect, press, sweep_widgets, tolerance_label
@@ -24,7 +25,7 @@ SELECTION_LINE = "runs-too-many"
 ASK = """(id) => [confirm("Delete this %s? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 X_CHOICES = [(each.label, key) for key, each in COST_AXES.items()]
-NOT_DRAWN = ("x", "export_selected")
+NOT_DRAWN = ("x", "export_selected", *of_sweep.NOT_DRAWN)
 """Widgets that view.runs_view does not update."""
 
 
@@ -135,6 +136,7 @@ def build(api: Api) -> View:
         draw=drawing,
         chosen=[*chosen, brought, *deleted],
         train=train,
+        onward=(w["longer"], of_sweep.shown_by(w, sweep_id)),
     )
 
 

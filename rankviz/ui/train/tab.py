@@ -1,6 +1,6 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -60,8 +60,10 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         elif not status:
             status = html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
         return View(
-            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen"), ""),
+            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen", "code", "replies"), ""),
             **dict.fromkeys(("cancel", "add", "resume"), gr.Button(visible=False)),
+            onward=gr.Row(visible=False),
+            trying=gr.Accordion(visible=False),
             status=status,
             start=gr.Button(TRAIN),
             timer=gr.Timer(active=False),
@@ -240,7 +242,8 @@ def build(api: Api) -> View:
     w["again"].tick(**estimating)
 
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
-    outputs = {**right, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
+    drawn = {name: widget for name, widget in right.items() if name not in of_sweep.NOT_DRAWN}
+    outputs = {**drawn, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
     exemplary = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=recorded)
@@ -276,6 +279,7 @@ def build(api: Api) -> View:
         engine=w["engine"],
         started=started,
         curve=right["by_rank"],
+        onward=(right["longer"], of_sweep.shown_by(right, sweep_id)),
     )
 
 
@@ -290,19 +294,42 @@ def measuring(
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep.
     Where this machine would train but cannot train the model, the embedded model replaces it."""
 
+    def values_of(**values: Any) -> tuple[dict[str, Any], str]:
+        engine = values.pop(RUNS_ON)
+        return trainable(api, train_form.measuring(api, values, engine, mode), engine)
+
+    return _filling(api, training, tabs, values_of, {**question, RUNS_ON: training.engine})
+
+
+def longer(api: Api, training: View, shown: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """Return the event of a sweep's button: fill the form with a longer training at the rank of its verdict, and open
+    Train. shown: Result of sweep.shown_by."""
+    ids = [sample.id for sample in api.data.samples()]
+
+    def values_of(**shown: Any) -> tuple[dict[str, Any], str]:
+        return train_form.values_of([of_sweep.longer_request(api, **shown)], ids), ""
+
+    return _filling(api, training, tabs, values_of, shown)
+
+
+def _filling(
+    api: Api,
+    training: View,
+    tabs: gr.Tabs,
+    values_of: Callable[..., tuple[dict[str, Any], str]],
+    inputs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return an event that fills the form and opens Train without a sweep. values_of: Returns values of the form, and a
+    notice, from the values of `inputs`, by name."""
     samples = [(sample.title, sample.id) for sample in api.data.samples()]
 
     def fill(**values: Any) -> dict[Any, Any]:
-        engine = values.pop(RUNS_ON)
-        form, replaced = trainable(api, train_form.measuring(api, values, engine, mode), engine)
+        form, replaced = values_of(**values)
         at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
         return put({**train_form.filled(form, samples), "replaced": replaced}, training.form) | at
 
-    return {
-        "inputs_kwargs": {**question, RUNS_ON: training.engine},
-        "outputs": [*training.form.values(), training.sweep_id, training.seen, tabs],
-        **action(fill),
-    }
+    outputs = [*training.form.values(), training.sweep_id, training.seen, tabs]
+    return {"inputs_kwargs": dict(inputs), "outputs": outputs, **action(fill)}
 
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
