@@ -16,17 +16,9 @@ from rankviz.api.workspace import Cache, Operations
 from rankviz.core.quantity import brief
 from rankviz.core.runs.fast_curve import fast_curve
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.spectrum import NEARLY_ALL, Ranks, Spectrum, suggested, truncations
-from rankviz.errors import (
-    BadAdapterError,
-    InvalidSettingError,
-    NotYoursError,
-    RankVizError,
-    RunNotFoundError,
-    UserError,
-    WorkerError,
-)
-from rankviz.paths import is_hub_id, named_in
+from rankviz.core.spectrum import Spectrum, truncations
+from rankviz.errors import BadAdapterError, NotYoursError, RankVizError, RunNotFoundError, UserError
+from rankviz.paths import named_in
 from rankviz.store import RunStore
 
 if TYPE_CHECKING:
@@ -75,12 +67,6 @@ class Opened:
         with suppress(BadAdapterError):
             return [plan(self.outline, self.spectrum, **each._asdict()) for each in truncations(self.spectrum)]
         return []
-
-    @cached_property
-    def suggested(self) -> Ranks | None:
-        """PEFT settings for a new training, where each module gets the rank that keeps 99 % of its energy; None where
-        the adapter was trained for few steps only."""
-        return suggested(self.spectrum, NEARLY_ALL)
 
 
 class Adapters(Operations):
@@ -186,7 +172,7 @@ class Adapters(Operations):
         process. Return each answer as (text, True where the model ended it). `cancel_answers` ends it."""
         record, limits, owner = self._own_run(run_id), self._workspace.limits, self._workspace.rights.somebody()
         if not prompt.strip() or len(prompt) > MOST_CHARACTERS:
-            raise InvalidSettingError(f"Write a prompt of at most {MOST_CHARACTERS:,} characters.")
+            raise UserError(f"Write a prompt of at most {MOST_CHARACTERS:,} characters.")
         installed.require("the trainer", "Trying an adapter")
         base, saved, is_chat = self._workspace.references.base(record.request.base), self._saved(record, r), False
         if not ((saved or self._folder(record)) / "adapter_model.safetensors").is_file():
@@ -194,15 +180,13 @@ class Adapters(Operations):
         with suppress(RankVizError):  # data that is gone counts as text
             data = self._api.data.measure(record.request.data)
             is_chat = data.format not in ("text", "prompt-completion") or "lists" in data.traits
-        loaded = record.environment.get("loaded_from") or ""
         request = {
             "base": asdict(base),
             "prompt": prompt,
             "home": str(self._workspace.home),
             "is_chat": is_chat,
             "text_only": record.request.lora.text_only,
-            "loaded_from": loaded if is_hub_id(loaded) else "",
-            "precision": record.environment.get("precision") or "",
+            **{name: record.environment.get(name) or "" for name in ("loaded_from", "precision")},
             "tokens": limits.answer_tokens,
             "seconds": limits.answer_seconds,
         }
@@ -211,13 +195,11 @@ class Adapters(Operations):
         try:
             with children.turn(), self._workspace.work() as space:
                 self._api.runs.quota.count_prompt(record.request.base)
-                folder = saved or self.resize(run_id, self.plan_resize(run_id, r=r), space / "adapter")
-                request["adapter"] = str(folder)
+                saved = saved or self.resize(run_id, self.plan_resize(run_id, r=r), space / "adapter")
+                request["adapter"] = str(saved)
                 return children.ask("answer", request, about=f"r = {r}", error=UserError, cancelled=cancelled)
-        except (UserError, WorkerError):
-            if cancelled.is_set():
-                raise UserError("Cancelled.") from None
-            raise
+        except RankVizError as error:
+            raise UserError("Stopped.") if cancelled.is_set() else error from None
         finally:
             del self._asking[cancelled]
 

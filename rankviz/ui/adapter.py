@@ -21,8 +21,6 @@ from rankviz.core.spectrum import (
     MOST,
     NEARLY_ALL,
     TERMS,
-    Proposal,
-    Ranks,
     Spectrum,
     Truncation,
     in_words,
@@ -33,8 +31,8 @@ from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, Row, code_html, exact, notice_html, rounded
+from rankviz.ui.parts.controls import busy, busy_line, done, file_button, handed, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, Row, exact, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
@@ -91,11 +89,10 @@ def build(api: Api) -> View:
                         busy_line("resize-busy")
                         made = plain(html.paragraphs(CAUTION), elem_id="adapter-made")
                 w["heat"] = chart("Modules by block", height=HEAT_HEIGHT, elem_id="adapter-heat")
-                title = "Details: singular values, ranks for a new training"
+                title = "Details: singular values"
                 with gr.Accordion(title, open=False) as more:
                     looks = {"height": VALUES_HEIGHT, "elem_id": "adapter-values", "optional": True}
                     w["values"] = chart("Singular values of one module", **looks)
-                    w["pattern"] = copyable(elem_id="adapter-pattern")
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
     inputs = {"source": source, "choice": choice, "cell": cell}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
@@ -169,19 +166,20 @@ def run_choices(api: Api, *, chosen: str = "") -> Any:
     return gr.Dropdown(choices=choices, **selected)
 
 
-def choice_of(api: Api, source: str | list[str], choice: str) -> tuple[Truncation, Proposal]:
-    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank, which is
-    returned too."""
+def choice_of(api: Api, source: str | list[str], choice: str) -> tuple[Truncation, bool, str]:
+    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank. Return also
+    whether a rank is recommended, and a sentence on it."""
     kind, number, spectrum = choice[:1], choice[1:], api.adapters.spectrum(source)
     losses = api.adapters.truncated_losses(source)
     good = [r for r, loss in losses.items() if loss <= min(losses.values()) + TOLERANCE_NATS]
     with api.adapters.looking(spectrum):
-        proposal = proposed_rank(spectrum, good if len(losses) > 1 else None)
+        r, recommended, words = proposed_rank(spectrum, good if len(losses) > 1 else None)
+    chosen = Truncation(r=r)
     if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
-        return Truncation(r=int(number)), proposal
-    if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
-        return Truncation(energy=float(number) / 100), proposal
-    return Truncation(r=proposal.r), proposal
+        chosen = Truncation(r=int(number))
+    elif len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
+        chosen = Truncation(energy=float(number) / 100)
+    return chosen, recommended, words
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
@@ -208,7 +206,7 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
     spectrum, plan, refused = opened.spectrum, None, ""
     try:
-        wanted, proposal = choice_of(api, ref, choice)
+        wanted, recommended, words = choice_of(api, ref, choice)
         try:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:
@@ -216,8 +214,8 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
         losses = [api.adapters.truncated_losses(ref, recovered=recovered) for recovered in (False, True)]
         with api.adapters.looking(spectrum):
             table = choices_html(spectrum, opened.truncations, plan, losses[0])
-            choices = f"{notice_html(proposal.reason)}{table}{notice_html(refused, kind='error')}"
-            return _drawn(opened, wanted, plan, choices, cell, losses, recommended=proposal.recommended)
+            choices = f"{notice_html(words)}{table}{notice_html(refused, kind='error')}"
+            return _drawn(opened, wanted, plan, choices, cell, losses, recommended=recommended)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
@@ -237,7 +235,6 @@ def _drawn(
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
     r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
     heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
-    pattern = opened.suggested if recommended else None
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
     energy = energy_figure(spectrum, *losses, r=wanted.r, height=ENERGY_HEIGHT)
     values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
@@ -251,7 +248,6 @@ def _drawn(
         make=gr.Button(text, variant="primary" if recommended else "secondary", interactive=plan is not None),
         heat=chart_value(heat, file="adapter-modules"),
         values=chart_value(values, file="singular-values"),
-        pattern=pattern_html(pattern) if pattern else "",
     )
 
 
@@ -349,14 +345,3 @@ def choices_html(
 def _ranks(plan: "ResizePlan") -> str:
     low, high = min(plan.by_module.values()), max(plan.by_module.values())
     return f"r = {low}" if low == high else f"r = {low} – {high}"
-
-
-def pattern_html(ranks: Ranks) -> str:
-    """Format ranks for a new training as PEFT LoraConfig arguments."""
-    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
-    for name in ("rank_pattern", "alpha_pattern"):
-        if pattern := getattr(ranks, name):
-            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
-    kept = percent(NEARLY_ALL, 0)
-    title = f"Suggestion for a new training: per module the rank for {kept} of its energy in this adapter"
-    return code_html("\n".join(lines), title=title)

@@ -41,19 +41,15 @@ def answered(
     tokens: int,
     seconds: float,
 ) -> Mapping[str, Any]:
-    """Return the greedy answers of a base and of an adapter, each as [text, True where the model ended it].
+    """Return the greedy answers of a base and of an adapter, each as [text, True where the model ended it]. Loading and
+    both answers may take `seconds`; late answers are cut off, and so are those of more than `tokens`.
 
     Args:
         base: Fields of the base's Reference.
         adapter: Folder of the adapter.
-        prompt: Text as in the training data; of a chat the user's message.
+        prompt: Text as in the training data; where is_chat is True, the user's message.
         home: The runs folder, in which the embedded model is.
-        is_chat: True where the chat template formats the prompt.
-        text_only: True where the run loaded only the text model of a multimodal base.
-        loaded_from: Repository that the run loaded, such as a quantized copy of the base; empty where not known.
-        precision: Precision in which the run loaded the base.
-        tokens: Most tokens of each answer.
-        seconds: Time for loading and both answers; an answer that takes longer is cut off.
+        text_only, loaded_from, precision: As the run loaded the base; loaded_from may be a quantized copy, or empty.
     """
     until, reference = time.monotonic() + seconds, Reference(**base)
     not_here = UserError(NOT_HERE.format(Path(reference.text).name))
@@ -69,29 +65,28 @@ def answered(
     import transformers
     from peft import PeftModel
 
-    name, cuda = found.name, device.has_cuda()
-    how: dict[str, Any] = {"dtype": getattr(torch, device.DTYPES.get(precision, "float32"))}
-    if cuda:
-        how["device_map"] = device.ONE_CARD
-    if cuda and precision not in device.DTYPES:
-        how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
-        four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": how["dtype"]}
+    name, how = found.name, {"dtype": getattr(torch, device.DTYPES.get(precision, "float32"))}
+    if device.has_cuda():
+        how |= {"device_map": device.ONE_CARD}
         name = loaded_from if loaded_from and not found.is_local else name
-        if name == found.name:
-            quantized = {"load_in_8bit": True} if precision == "int8" else four
-            how["quantization_config"] = transformers.BitsAndBytesConfig(**quantized)
+        if precision not in device.DTYPES:
+            how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
+        if precision not in device.DTYPES and not name.endswith("bnb-4bit"):
+            bits = {"load_in_8bit": precision == "int8", "load_in_4bit": precision != "int8"}
+            four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": how["dtype"]}
+            how["quantization_config"] = transformers.BitsAndBytesConfig(**bits, **four)
     try:
         sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not text_only
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         tokenizer, model = transformers.AutoTokenizer.from_pretrained(name), kind.from_pretrained(name, **how)
     except OSError as error:  # of transformers and the Hub's client, where a file is missing
         raise not_here from error
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Found missing adapter keys")
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
             model = PeftModel.from_pretrained(model, adapter)
-        except (UserWarning, RuntimeError, ValueError) as error:
-            raise UserError(OTHER_LAYERS) from error
+    except (UserWarning, RuntimeError, ValueError) as error:
+        raise UserError(OTHER_LAYERS) from error
     chat = Example(messages=(("user", prompt), ("assistant", "a")))
     question = data.ask(chat, tokenizer, NO_LIMIT) if is_chat else None
     if question is None:  # a space before an answer belongs to the answer's first token

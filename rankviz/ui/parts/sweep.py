@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from html import escape
 from typing import Any
@@ -18,7 +18,6 @@ from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL, GreedyAnswer
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports import FORMATS
@@ -95,21 +94,18 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
     return w
 
 
-def shown_by(w: Mapping[str, Any], sweep_id: Any) -> dict[str, Any]:
-    """Return the widgets that say which sweep is shown and how it is judged, by the arguments of `_judged_now`."""
-    return {"sweep_id": sweep_id} | {name: w[name] for name in ("tolerance", "metric") if name in w}
-
-
-def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> None:
+def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> dict[str, Any]:
     """Connect the buttons that cancel, extend and resume a sweep, each of which draws it again, and those that export
-    its rank and try its adapter. drawing: Event that draws. line_id: Line that shows that work takes a while."""
+    its rank and try its adapter. drawing: Event that draws. line_id: Line that shows that work takes a while. Return
+    the widgets that say which sweep is shown and how it is judged, by the arguments of `judged_now`."""
     changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.runs.resume}
     for name, change in changes.items():
         words = "Cancelling …" if name == "cancel" else "Starting …"
         w[name].click(**busy(line_id, words))
         changed = w[name].click(inputs=sweep_id, **action(partial(press, change)))
         changed.then(**drawing).then(**done(line_id))
-    shown, line_id = shown_by(w, sweep_id), line_id.replace("busy", "try-busy")
+    shown = {"sweep_id": sweep_id} | {name: w[name] for name in ("tolerance", "metric") if name in w}
+    line_id = line_id.replace("busy", "try-busy")
     w["take"].click(
         inputs_kwargs={"format_name": w["format"], **shown}, outputs=w["code"], **action(partial(exported, api))
     )
@@ -121,6 +117,7 @@ def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str,
     }
     w["ask"].click(**asking).then(**done(line_id))
     w["stop"].click(**action(lambda: api.adapters.cancel_answers()))
+    return shown
 
 
 def press(change: Callable[[str], Any], run_or_sweep_id: str) -> None:
@@ -338,24 +335,19 @@ def add_run(api: Api, sweep_id: str) -> None:
 def onward(api: Api, sweep: Sweep, shown: View, *, readable: bool) -> dict[str, Any]:
     """Return updates of what leads on from a verdict: the export of its rank, a longer training of it, and answers of
     its adapter. shown: Result of `judged`. readable: False for another visitor's sweep, of which nothing is taken."""
-    r, steps, tried = shown.picked, longer_steps(api, sweep), shown.tried
-    goes_on = readable and r is not None
-    longer = goes_on and steps > sweep.runs[0].request.max_steps and not api.engines.why_none()
+    r, goes_on, tried = shown.picked, readable and shown.picked is not None, shown.tried
+    longer = goes_on and shown.longer_steps > sweep.runs[0].request.max_steps and not api.engines.why_none()
     label = f"Try it: your prompt, answered by the base and by the adapter of r = {tried[1]}" if tried else ""
     return {
         "onward": gr.Row(visible=goes_on),
         "take": gr.Button(f"Export r = {r}"),
-        "longer": gr.Button(f"Train r = {r} longer ({steps:,} steps)", visible=longer),
+        "longer": gr.Button(f"Train r = {r} longer ({shown.longer_steps:,} steps)", visible=longer),
         "trying": gr.Accordion(label=label, visible=bool(goes_on and tried and not sweep.recorded)),
         **dict.fromkeys(("code", "replies"), ""),
     }
 
 
-def longer_steps(api: Api, sweep: Sweep) -> int:
-    return min(LONGER * sweep.runs[0].request.max_steps, api.workspace.limits.steps)
-
-
-def _judged_now(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> tuple[Sweep, View]:
+def judged_now(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> tuple[Sweep, View]:
     """Return a sweep and its verdict as the page shows them; UserError where no rank follows from it."""
     sweep = api.runs.sweep(sweep_id)
     shown = judged(api, sweep, tolerance, METRICS[metric])
@@ -364,26 +356,21 @@ def _judged_now(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS
     return sweep, shown
 
 
-def longer_request(api: Api, **shown_by: str) -> RunRequest:
-    """Return the request of a longer run at the rank of the verdict. shown_by: Values of the widgets of `shown_by`."""
-    sweep, shown = _judged_now(api, **shown_by)
-    like = api.runs.added_request(sweep.sweep_id, shown.picked)
-    return replace(like, training=replace(like.training, max_steps=longer_steps(api, sweep)))
-
-
 def exported(api: Api, *, format_name: str, **shown_by: str) -> str:
-    """Return a file that trains the rank of the verdict elsewhere or merges its adapter, as HTML with its notes."""
+    """Return HTML with a file that trains the rank of the verdict elsewhere, or merges its adapter; or with the reason
+    why there is none. shown_by: Values of the widgets that `connect` returns."""
     try:
-        sweep, shown = _judged_now(api, **shown_by)
+        sweep, shown = judged_now(api, **shown_by)
         return written_html(api.advice.export_of(sweep.sweep_id, shown.picked, format_name))
     except RankVizError as error:
         return notice_html(str(error), kind="error")
 
 
 def replies(api: Api, *, prompt: str, **shown_by: str) -> str:
-    """Return the answers of base and adapter to a prompt side by side, or why there are none, as HTML."""
+    """Return HTML with the answers of base and adapter to a prompt side by side, or with the reason why there are none.
+    Arguments as for `exported`."""
     try:
-        run_id, r = _judged_now(api, **shown_by)[1].tried or ("", 0)
+        run_id, r = judged_now(api, **shown_by)[1].tried or ("", 0)
         answers = api.adapters.answer(run_id, r, prompt)
     except RankVizError as error:
         return notice_html(str(error), kind="error")
@@ -407,6 +394,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
     sweep_id, within, problem = sweep.sweep_id, tolerance or None, ""
     view = View(**dict.fromkeys(("by_rank", "tradeoff", "words", "above_best", "why_not"), ""), is_busy=False)
     view.decision = view.adapter = view.picked = view.tried = None
+    view.longer_steps = min(LONGER * sweep.runs[0].request.max_steps, api.workspace.limits.steps)
     try:
         try:
             verdict = api.verdicts.of_sweep(sweep_id, within, metric.key)

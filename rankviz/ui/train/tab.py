@@ -1,7 +1,8 @@
 """The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -253,7 +254,7 @@ def build(api: Api) -> View:
     started = w["start"].click(**starting)
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
-    of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
+    shown_by = of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
     filled = fillable | terms
@@ -279,7 +280,7 @@ def build(api: Api) -> View:
         engine=w["engine"],
         started=started,
         curve=right["by_rank"],
-        onward=(right["longer"], of_sweep.shown_by(right, sweep_id)),
+        onward=(right["longer"], shown_by),
     )
 
 
@@ -294,42 +295,36 @@ def measuring(
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep.
     Where this machine would train but cannot train the model, the embedded model replaces it."""
 
-    def values_of(**values: Any) -> tuple[dict[str, Any], str]:
-        engine = values.pop(RUNS_ON)
-        return trainable(api, train_form.measuring(api, values, engine, mode), engine)
-
-    return _filling(api, training, tabs, values_of, {**question, RUNS_ON: training.engine})
-
-
-def longer(api: Api, training: View, shown: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
-    """Return the event of a sweep's button: fill the form with a longer training at the rank of its verdict, and open
-    Train. shown: Result of sweep.shown_by."""
-    ids = [sample.id for sample in api.data.samples()]
-
-    def values_of(**shown: Any) -> tuple[dict[str, Any], str]:
-        return train_form.values_of([of_sweep.longer_request(api, **shown)], ids), ""
-
-    return _filling(api, training, tabs, values_of, shown)
-
-
-def _filling(
-    api: Api,
-    training: View,
-    tabs: gr.Tabs,
-    values_of: Callable[..., tuple[dict[str, Any], str]],
-    inputs: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return an event that fills the form and opens Train without a sweep. values_of: Returns values of the form, and a
-    notice, from the values of `inputs`, by name."""
     samples = [(sample.title, sample.id) for sample in api.data.samples()]
 
     def fill(**values: Any) -> dict[Any, Any]:
-        form, replaced = values_of(**values)
+        engine = values.pop(RUNS_ON)
+        form, replaced = trainable(api, train_form.measuring(api, values, engine, mode), engine)
         at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
         return put({**train_form.filled(form, samples), "replaced": replaced}, training.form) | at
 
+    return {
+        "inputs_kwargs": {**question, RUNS_ON: training.engine},
+        "outputs": [*training.form.values(), training.sweep_id, training.seen, tabs],
+        **action(fill),
+    }
+
+
+def longer(api: Api, training: View, shown_by: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """Return the event of a sweep's button: fill the form with a longer run at the rank of its verdict, and open Train.
+    shown_by: Result of sweep.connect."""
+    samples = [(sample.title, sample.id) for sample in api.data.samples()]
+
+    def fill(**values: Any) -> dict[Any, Any]:
+        sweep, shown = of_sweep.judged_now(api, **values)
+        like = api.runs.added_request(sweep.sweep_id, shown.picked)
+        run = replace(like, training=replace(like.training, max_steps=shown.longer_steps))
+        form = train_form.filled(train_form.values_of([run], [each for _, each in samples]), samples)
+        at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
+        return put({**form, "replaced": ""}, training.form) | at
+
     outputs = [*training.form.values(), training.sweep_id, training.seen, tabs]
-    return {"inputs_kwargs": dict(inputs), "outputs": outputs, **action(fill)}
+    return {"inputs_kwargs": dict(shown_by), "outputs": outputs, **action(fill)}
 
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
