@@ -16,7 +16,7 @@ from rankviz.api.workspace import Cache, Operations
 from rankviz.core.quantity import brief
 from rankviz.core.runs.fast_curve import fast_curve
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.spectrum import Spectrum, truncations
+from rankviz.core.spectrum import Losses, Spectrum, truncations
 from rankviz.errors import BadAdapterError, NotYoursError, RankVizError, RunNotFoundError, UserError
 from rankviz.paths import named_in
 from rankviz.store import RunStore
@@ -95,19 +95,14 @@ class Adapters(Operations):
     def _sample_store(self) -> RunStore:
         return RunStore(self._workspace.assets / "sample_adapter")
 
-    def truncated_losses(self, adapter: Ref, *, recovered: bool = False) -> Mapping[int, float]:
-        """Return measured held-out losses (nats per token) of an adapter and of its truncations, by rank; empty where
-        none was measured. recovered: True for truncations that were then trained for a few steps, False for others."""
-        if adapter != SAMPLE:
-            opened = self.open(adapter).run
-            # Read again, since the adapter is saved before it is truncated.
-            curve = fast_curve(self._own_run(opened.run_id)) if opened else None
-            points = curve.points if curve else ()
-            return {point.r: point.loss for point in points if bool(point.recovery_steps) == recovered}
-        if recovered:
-            return {}
-        measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
-        return {int(r): loss for r, loss in measured["losses"].items()}
+    def truncated_losses(self, adapter: Ref) -> Losses:
+        """Return the measured losses of an adapter and of its truncations; empty where none was measured."""
+        if adapter == SAMPLE:
+            measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
+            return {int(r): (loss, 0) for r, loss in measured["losses"].items()}
+        run = self.open(adapter).run
+        curve = fast_curve(self._own_run(run.run_id)) if run else None  # as it is now: truncations come last
+        return {point.r: (point.loss, point.recovery_steps) for point in curve.points} if curve else {}
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
@@ -180,16 +175,10 @@ class Adapters(Operations):
         with suppress(RankVizError):  # data that is gone counts as text
             data = self._api.data.measure(record.request.data)
             is_chat = data.format not in ("text", "prompt-completion") or "lists" in data.traits
-        request = {
-            "base": asdict(base),
-            "prompt": prompt,
-            "home": str(self._workspace.home),
-            "is_chat": is_chat,
-            "text_only": record.request.lora.text_only,
-            **{name: record.environment.get(name) or "" for name in ("loaded_from", "precision")},
-            "tokens": limits.answer_tokens,
-            "seconds": limits.answer_seconds,
-        }
+        how = {name: record.environment.get(name) or "" for name in ("loaded_from", "precision")}
+        how |= {"home": str(self._workspace.home), "text_only": record.request.lora.text_only}
+        request = {"base": asdict(base), "run": how, "prompt": prompt, "is_chat": is_chat}
+        request |= {"tokens": limits.answer_tokens, "seconds": limits.answer_seconds}
         children, cancelled = self._workspace.answerers, threading.Event()
         self._asking[cancelled] = owner.id
         try:

@@ -24,6 +24,8 @@ FEW_STEPS = 200
 """Training steps below which ranks mostly reflect the random initial values (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
 """Relative rounding error within which a sum counts as reaching a share."""
+Losses = Mapping[int, tuple[float, int]]
+"""Held-out losses (nats per token) of an adapter and its truncations, each with the training steps after it, by rank."""
 NO_RANK = "No rank is recommended."
 FLAT = "The energy is spread over most of the rank, as in noise: it does not show that a lower rank is enough."
 
@@ -203,10 +205,9 @@ def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> tupl
     enough, half = max(1, spectrum.rank_for(NEARLY_ALL)), max(1, spectrum.r // 2)
     supported = min((k for k in good or () if k >= enough), default=spectrum.r)
     if spectrum.after_few_steps:
-        why = (
-            f"After {counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise. {NO_RANK} Train for "
-        )
-        return half, False, f"{why}{FEW_STEPS} steps or more, then look again."
+        steps = counted(spectrum.training_steps or 0, "step")
+        again = f"Train for {FEW_STEPS} steps or more, then look again."
+        return half, False, f"After {steps}, the spectrum is mostly noise. {NO_RANK} {again}"
     if spectrum.is_flat:
         return half, False, f"{NO_RANK} {FLAT}"
     if good is None:
@@ -214,11 +215,8 @@ def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> tupl
         return max(1, min(enough, spectrum.r - 1)), False, words
     if supported == spectrum.r:
         return half, False, f"{NO_RANK} Each lower rank that keeps 99 % of the energy loses too much."
-    return (
-        supported,
-        True,
-        f"Recommended: r = {supported}. It keeps 99 % of the energy, and its measured loss is near the best.",
-    )
+    why = "it keeps 99 % of the energy, and its measured loss is near the best."
+    return supported, True, f"Recommended: r = {supported}, since {why}"
 
 
 Value = TypeVar("Value", bound=Hashable)

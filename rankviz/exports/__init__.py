@@ -60,13 +60,9 @@ FORMATS = {
         extra_files=(("dataset_info.json", dataset_info),),
     ),
     "mlx": Format("MLX LM YAML (for a Mac)", "mlx_lora.yaml", mlx, "mlx"),
-    "merge": Format("Merge a trained adapter (PEFT script)", "merge.py", merging, "peft", trains=False),
-    "merge-unsloth": Format(
-        "Merge a trained adapter (Unsloth script)", "merge_unsloth.py", merging, "unsloth", trains=False
-    ),
-    "gguf": Format(
-        "GGUF of a trained adapter (script)", "write_gguf.py", partial(merging, gguf=True), "peft", trains=False
-    ),
+    "merge": Format("Script that merges: PEFT", "merge.py", merging, "peft", trains=False),
+    "merge-unsloth": Format("Script that merges: Unsloth", "merge_unsloth.py", merging, "unsloth", trains=False),
+    "gguf": Format("Script that writes GGUF", "write_gguf.py", partial(merging, gguf=True), "peft", trains=False),
 }
 MERGES = ("merge", "merge-unsloth", "gguf")
 """Formats that write a trained adapter and its base as one model."""

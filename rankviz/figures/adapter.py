@@ -6,7 +6,7 @@ from html import escape
 from itertools import chain
 from typing import Any
 
-from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, grid
+from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Losses, Spectrum, grid
 from rankviz.figures import style
 from rankviz.units import rounded_percent as percent
 
@@ -36,22 +36,15 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-LOSSES = (("truncated", "circle"), ("truncated, then trained for a few steps", "circle-open"))
-"""Name and marker of the measured losses below the energy."""
-
-
-def energy_figure(
-    spectrum: Spectrum, *losses: Mapping[int, float], r: int | None = None, height: int = 300
-) -> style.Drawing:
+def energy_figure(spectrum: Spectrum, measured: Losses, *, r: int | None = None, height: int = 300) -> style.Drawing:
     """Draw the percentage of all updates' energy that each rank keeps, from 1 to the trained rank, with the level of
-    nearly all energy. A click on a point reports its rank. losses: held-out loss by rank, to draw below, in the order
-    of LOSSES. r: a rank to truncate to, which is marked."""
+    nearly all energy, and below it the measured losses. A click on a point reports its rank. r: a rank to
+    truncate to, which is marked."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not spectrum.kept[-1]:
         return style.draw([], x={}, y={}, message="No module has an update.", **titles)
     r = r if r and r < spectrum.r else None
-    losses = [{k: loss for k, loss in of.items() if k <= spectrum.r} for of in losses]
-    ranks = spaced(spectrum.r, always=[*([r] if r else ()), *chain(*losses)])
+    ranks = spaced(spectrum.r, always=[*([r] if r else ()), *measured])
     kept, highest = [100 * spectrum.energy_kept(k) for k in ranks], ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     if highest > FEW:
@@ -63,41 +56,40 @@ def energy_figure(
         kept,
         customdata=[f"r{k}" for k in ranks],
         mode="lines+markers",
-        showlegend=False,
         line={"color": style.MEASURED, "width": 2},
         marker={"size": 7, "color": style.MEASURED},
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
+        showlegend=False,
     )
-    lower = [
+    losses = [
         style.scatter(
-            [*of],
-            [*of.values()],
-            customdata=[f"r{k}" for k in of],
+            [k],
+            [loss],
+            customdata=[f"r{k}"],
             yaxis="y2",
-            name=name,
-            showlegend=all(losses),
-            marker={"size": 8, "symbol": symbol, "color": style.FAST_CURVE},
-            hovertemplate="r = %{x}: %{y:.4f} nats per token<extra></extra>",
+            marker={"size": 8, "symbol": "circle-open" if steps else "circle", "color": style.FAST_CURVE},
+            hovertemplate=f"r = {k}: {loss:.4f} nats{f', {steps} steps later' * bool(steps)}<extra></extra>",
+            showlegend=False,
         )
-        for of, (name, symbol) in zip(losses, LOSSES, strict=False)
-        if of
+        for k, (loss, steps) in measured.items()
     ]
     nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
+    upper, lower = ({"domain": [0.46, 1]}, {"anchor": "y2"}) if losses else ({}, {})
     drawing = style.draw(
-        [line, *lower],
-        x={"showgrid": False, **ticks, "anchor": "y2" if lower else None},
-        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %", "domain": [0.46, 1] if lower else None},
+        [line, *losses],
+        x={"showgrid": False, **ticks, **lower},
+        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %", **upper},
         rows=[
             {"r": k, "energy_kept": spectrum.energy_kept(k)}
-            | {f"loss, {name}": of.get(k, "") for of, (name, _) in zip(losses, LOSSES, strict=False) if of}
+            | dict(zip(("loss", "steps_after_truncation"), measured.get(k, ("", "")), strict=True) if losses else ())
             for k in ranks
         ],
-        source=f"Spectrum of the adapter {spectrum.name}." + " Held-out losses as measured." * bool(lower),
+        source=f"Spectrum of the adapter {spectrum.name}.",
         shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
         annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
         **titles,
     )
-    if lower:
+    if losses:
         axis = {name: each for name, each in drawing.layout["yaxis"].items() if name not in ("range", "ticksuffix")}
         title = axis["title"] | {"text": "held-out loss, nats"}
         drawing.layout["yaxis2"] = axis | {"domain": [0, 0.34], "title": title}

@@ -2,7 +2,7 @@
 The page's address names the adapter, except for uploads, so that a reload shows the same adapter."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -17,15 +17,7 @@ from rankviz.api.adapters import SAMPLE, Opened
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.words import base_name, data_name
-from rankviz.core.spectrum import (
-    MOST,
-    NEARLY_ALL,
-    TERMS,
-    Spectrum,
-    Truncation,
-    in_words,
-    proposed_rank,
-)
+from rankviz.core.spectrum import MOST, NEARLY_ALL, TERMS, Losses, Spectrum, Truncation, in_words, proposed_rank
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
@@ -170,7 +162,7 @@ def choice_of(api: Api, source: str | list[str], choice: str) -> tuple[Truncatio
     """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank. Return also
     whether a rank is recommended, and a sentence on it."""
     kind, number, spectrum = choice[:1], choice[1:], api.adapters.spectrum(source)
-    losses = api.adapters.truncated_losses(source)
+    losses = {r: loss for r, (loss, steps) in api.adapters.truncated_losses(source).items() if not steps}
     good = [r for r, loss in losses.items() if loss <= min(losses.values()) + TOLERANCE_NATS]
     with api.adapters.looking(spectrum):
         r, recommended, words = proposed_rank(spectrum, good if len(losses) > 1 else None)
@@ -211,11 +203,11 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:
             refused = str(error)
-        losses = [api.adapters.truncated_losses(ref, recovered=recovered) for recovered in (False, True)]
+        measured = api.adapters.truncated_losses(ref)
         with api.adapters.looking(spectrum):
-            table = choices_html(spectrum, opened.truncations, plan, losses[0])
+            table = choices_html(spectrum, opened.truncations, plan, measured)
             choices = f"{notice_html(words)}{table}{notice_html(refused, kind='error')}"
-            return _drawn(opened, wanted, plan, choices, cell, losses, recommended=recommended)
+            return _drawn(opened, wanted, plan, choices, cell, measured, recommended)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
@@ -226,8 +218,7 @@ def _drawn(
     plan: "ResizePlan | None",
     choices: str,
     cell: str,
-    losses: Sequence[Mapping[int, float]],
-    *,
+    measured: Losses,
     recommended: bool,
 ) -> View:
     spectrum = opened.spectrum
@@ -236,7 +227,7 @@ def _drawn(
     r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
     heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
-    energy = energy_figure(spectrum, *losses, r=wanted.r, height=ENERGY_HEIGHT)
+    energy = energy_figure(spectrum, measured, r=wanted.r, height=ENERGY_HEIGHT)
     values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
     return View(
         notice=notice_html(*spectrum.notes),
@@ -306,7 +297,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
 
 
 def choices_html(
-    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", losses: Mapping[int, float]
+    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", measured: Losses
 ) -> str:
     """Build a table with a row for each truncation and its exact file size; a click selects the row.
 
@@ -314,11 +305,13 @@ def choices_html(
         spectrum: The adapter before truncation.
         offered: Plans of the offered truncations.
         selected: Plan of the selected truncation, a row too if it is not offered; None if it was refused.
-        losses: Measured held-out loss in nats per token, by rank.
+        measured: Measured losses at lower ranks.
     """
 
     def loss(r: int | None) -> Cell | str:
-        return rounded("held-out loss {:.3f}".format, losses[r], html.PER_TOKEN) if r in losses else ""
+        value, steps = measured.get(r, (None, 0))
+        after = f" after {units.counted(steps, 'more step')}" if steps else ""
+        return "" if value is None else rounded(f"held-out loss {{:.3f}}{after}".format, value, html.PER_TOKEN)
 
     plans = {plan.truncation: plan for plan in offered}
     if plans and selected:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from rankviz.dataset import Example
 from rankviz.dataset.rows import OTHER
 from rankviz.errors import UserError
+from rankviz.paths import is_hub_id
 from rankviz.references import Reference
 from rankviz.worker import base as bases
 from rankviz.worker import device
@@ -31,13 +32,10 @@ NO_LIMIT = 100_000
 
 def answered(
     base: Mapping[str, Any],
+    run: Mapping[str, Any],
     adapter: str,
     prompt: str,
-    home: str,
     is_chat: bool,
-    text_only: bool,
-    loaded_from: str,
-    precision: str,
     tokens: int,
     seconds: float,
 ) -> Mapping[str, Any]:
@@ -46,12 +44,11 @@ def answered(
 
     Args:
         base: Fields of the base's Reference.
+        run: The entries home (the runs folder), and text_only, loaded_from and precision, as the run loaded the base.
         adapter: Folder of the adapter.
         prompt: Text as in the training data; where is_chat is True, the user's message.
-        home: The runs folder, in which the embedded model is.
-        text_only, loaded_from, precision: As the run loaded the base; loaded_from may be a quantized copy, or empty.
     """
-    until, reference = time.monotonic() + seconds, Reference(**base)
+    until, reference, precision = time.monotonic() + seconds, Reference(**base), run["precision"]
     not_here = UserError(NOT_HERE.format(Path(reference.text).name))
 
     def refuse(stage: str) -> NoReturn:
@@ -59,7 +56,7 @@ def answered(
 
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    found = bases.resolve(reference, Path(home), refuse)
+    found = bases.resolve(reference, Path(run["home"]), refuse)
     os.chdir(os.environ["TMPDIR"])  # loaders would prefer a folder with the name of a repository
     import torch
     import transformers
@@ -68,7 +65,7 @@ def answered(
     name, how = found.name, {"dtype": getattr(torch, device.DTYPES.get(precision, "float32"))}
     if device.has_cuda():
         how |= {"device_map": device.ONE_CARD}
-        name = loaded_from if loaded_from and not found.is_local else name
+        name = run["loaded_from"] if is_hub_id(run["loaded_from"]) and not found.is_local else name
         if precision not in device.DTYPES:
             how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
         if precision not in device.DTYPES and not name.endswith("bnb-4bit"):
@@ -76,7 +73,7 @@ def answered(
             four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": how["dtype"]}
             how["quantization_config"] = transformers.BitsAndBytesConfig(**bits, **four)
     try:
-        sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not text_only
+        sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not run["text_only"]
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         tokenizer, model = transformers.AutoTokenizer.from_pretrained(name), kind.from_pretrained(name, **how)
     except OSError as error:  # of transformers and the Hub's client, where a file is missing

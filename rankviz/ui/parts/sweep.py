@@ -27,7 +27,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value, sweep_chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, plain
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, code_html, exact, notice_html, rounded, written_html
-from rankviz.ui.wiring import View, action
+from rankviz.ui.wiring import View, action, wire
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
 HEIGHT = 320
@@ -37,7 +37,7 @@ BUSY = "busy"
 """Marker in place of the fingerprint of a sweep drawn without its verdict, so that the sweep is drawn again."""
 LONGER = 4
 """Steps of a longer training over those of the sweep."""
-NOT_DRAWN = ("format", "prompt", "ask", "stop")
+NOT_DRAWN = ("export_as", "prompt", "ask", "stop")
 """Widgets of a sweep that `sweep_view` does not update."""
 OFFERED_FORMATS = [
     (form.label, name) for name, form in FORMATS.items() if name not in ("script", "notebook", "adapter-config")
@@ -79,8 +79,8 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id=f"{tab}-next") as w["onward"]:
         for name in ("ship", "longer", "add") if whole else ("longer", "add"):
             w[name] = gr.Button("", visible=False, size="sm", elem_id=f"{tab}-{name}")
-        looks = {"interactive": True, "min_width": 200, "elem_id": f"{tab}-format"}
-        w["format"] = gr.Dropdown(OFFERED_FORMATS, value="unsloth", label="Script or configuration", **looks)
+        looks = {"interactive": True, "min_width": 200, "elem_id": f"{tab}-export-as"}
+        w["export_as"] = gr.Dropdown(OFFERED_FORMATS, value="unsloth", label="Script or configuration", **looks)
         w["take"] = gr.Button("", size="sm", elem_id=f"{tab}-take")
     w["code"] = copyable(elem_id=f"{tab}-code")
     with gr.Accordion("", visible=False, open=False, elem_id=f"{tab}-try") as w["trying"]:
@@ -104,18 +104,12 @@ def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str,
         w[name].click(**busy(line_id, words))
         changed = w[name].click(inputs=sweep_id, **action(partial(press, change)))
         changed.then(**drawing).then(**done(line_id))
-    shown = {"sweep_id": sweep_id} | {name: w[name] for name in ("tolerance", "metric") if name in w}
-    line_id = line_id.replace("busy", "try-busy")
-    w["take"].click(
-        inputs_kwargs={"format_name": w["format"], **shown}, outputs=w["code"], **action(partial(exported, api))
-    )
+    shown, line_id = {"sweep_id": sweep_id}, line_id.replace("busy", "try-busy")
+    shown |= {name: w[name] for name in ("tolerance", "metric") if name in w}
+    for name, view, own, result in (("take", exported, "export_as", "code"), ("ask", replies, "prompt", "replies")):
+        event = wire(partial(view, api), inputs={own: w[own], **shown}, outputs={result: w[result]}, notice=w[result])
+        w[name].click(**event | {"queue": True, "trigger_mode": "once"}).then(**done(line_id))
     w["ask"].click(**busy(line_id, "Loading the base and the adapter, then answering …"))
-    asking = {
-        "inputs_kwargs": {"prompt": w["prompt"], **shown},
-        "outputs": w["replies"],
-        **action(partial(replies, api)),
-    }
-    w["ask"].click(**asking).then(**done(line_id))
     w["stop"].click(**action(lambda: api.adapters.cancel_answers()))
     return shown
 
@@ -356,27 +350,19 @@ def judged_now(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.
     return sweep, shown
 
 
-def exported(api: Api, *, format_name: str, **shown_by: str) -> str:
-    """Return HTML with a file that trains the rank of the verdict elsewhere, or merges its adapter; or with the reason
-    why there is none. shown_by: Values of the widgets that `connect` returns."""
-    try:
-        sweep, shown = judged_now(api, **shown_by)
-        return written_html(api.advice.export_of(sweep.sweep_id, shown.picked, format_name))
-    except RankVizError as error:
-        return notice_html(str(error), kind="error")
+def exported(api: Api, *, export_as: str, **shown_by: str) -> View:
+    """Return a file that trains the rank of the verdict elsewhere, or merges its adapter. shown_by: Values of the
+    widgets that `connect` returns."""
+    sweep, shown = judged_now(api, **shown_by)
+    return View(code=written_html(api.advice.export_of(sweep.sweep_id, shown.picked, export_as)))
 
 
-def replies(api: Api, *, prompt: str, **shown_by: str) -> str:
-    """Return HTML with the answers of base and adapter to a prompt side by side, or with the reason why there are none.
-    Arguments as for `exported`."""
-    try:
-        run_id, r = judged_now(api, **shown_by)[1].tried or ("", 0)
-        answers = api.adapters.answer(run_id, r, prompt)
-    except RankVizError as error:
-        return notice_html(str(error), kind="error")
-    titles = {"base": "Base", "adapter": f"Adapter of r = {r}"}
+def replies(api: Api, *, prompt: str, **shown_by: str) -> View:
+    """Return the answers of the base and of the sweep's adapter to a prompt, side by side. shown_by: as above."""
+    run_id, r = judged_now(api, **shown_by)[1].tried or ("", 0)
+    answers, titles = api.adapters.answer(run_id, r, prompt), {"base": "Base", "adapter": f"Adapter of r = {r}"}
     boxes = (code_html(text if ended else f"{text} …", title=titles[name]) for name, (text, ended) in answers.items())
-    return f'<div class="rv-halves">{"".join(boxes)}</div>'
+    return View(replies=f'<div class="rv-halves">{"".join(boxes)}</div>')
 
 
 # What was measured.
