@@ -25,7 +25,7 @@ FEW_STEPS = 200
 SAME = 1e-9
 """Relative rounding error within which a sum counts as reaching a share."""
 Losses = Mapping[int, tuple[float, int]]
-"""Held-out losses (nats per token) of an adapter and its truncations, each with the training steps after it, by rank."""
+"""Measured losses of an adapter and its truncations: (nats per token, training steps after truncation) by rank."""
 NO_RANK = "No rank is recommended."
 FLAT = "The energy is spread over most of the rank, as in noise: it does not show that a lower rank is enough."
 

@@ -36,14 +36,16 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-def energy_figure(spectrum: Spectrum, measured: Losses, *, r: int | None = None, height: int = 300) -> style.Drawing:
+def energy_figure(
+    spectrum: Spectrum, measured: Losses | None = None, *, r: int | None = None, height: int = 300
+) -> style.Drawing:
     """Draw the percentage of all updates' energy that each rank keeps, from 1 to the trained rank, with the level of
-    nearly all energy, and below it the measured losses. A click on a point reports its rank. r: a rank to
-    truncate to, which is marked."""
+    nearly all energy; and below it the measured losses. A click on a point reports its rank. r: a rank to truncate to,
+    which is marked."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not spectrum.kept[-1]:
         return style.draw([], x={}, y={}, message="No module has an update.", **titles)
-    r = r if r and r < spectrum.r else None
+    r, measured = r if r and r < spectrum.r else None, measured or {}
     ranks = spaced(spectrum.r, always=[*([r] if r else ()), *measured])
     kept, highest = [100 * spectrum.energy_kept(k) for k in ranks], ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}

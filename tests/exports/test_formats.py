@@ -61,7 +61,7 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize(
-    "name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth", "mlx")]
+    "name", [name for name, each in FORMATS.items() if each.trained_by not in (None, "unsloth", "mlx")]
 )
 def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
     model_id, settings = REFUSED[case]
@@ -141,11 +141,11 @@ def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_
     counts = [int(found[1].replace(",", "")) for found in others]
     if name == "llamafactory":
         assert counts[0] < parameters  # it names no experts
-    elif name in ("colab", "unsloth") and model != MOE:
+    elif FORMATS[name].trained_by == "unsloth" and model != MOE:
         assert counts[0] > parameters  # shared experts carry LoRA too
     else:
         assert [] == counts
-        assert name == "adapter-config" or f"counts {parameters:,} trainable" in written.text
+        assert not FORMATS[name].trains or f"counts {parameters:,} trainable" in written.text
 
 
 @pytest.mark.parametrize(
