@@ -172,8 +172,6 @@ def in_words(spectrum: Spectrum) -> str:
             f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
             "ranks mostly reflect the random start. They do not say which rank the task needs."
         )
-    if spectrum.is_flat and not spectrum.after_few_steps:
-        caution += f" {FLAT}"
     return f"Trained with r = {spectrum.r}; {used}{caution}"
 
 

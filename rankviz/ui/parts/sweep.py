@@ -79,7 +79,7 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id=f"{tab}-next") as w["onward"]:
         for name in ("ship", "longer", "add") if whole else ("longer", "add"):
             w[name] = gr.Button("", visible=False, size="sm", elem_id=f"{tab}-{name}")
-        looks = {"interactive": True, "min_width": 200, "elem_id": f"{tab}-export-as"}
+        looks = {"interactive": True, "scale": 0, "min_width": 300, "elem_id": f"{tab}-export-as"}
         w["export_as"] = gr.Dropdown(OFFERED_FORMATS, value="unsloth", label="Script or configuration", **looks)
         w["take"] = gr.Button("", size="sm", elem_id=f"{tab}-take")
     w["code"] = copyable(elem_id=f"{tab}-code")
