@@ -122,7 +122,7 @@ class Limits:
     """Prompts of one visitor that a trained adapter answers within an hour."""
     answer_seconds: int = _limit(600, 120)
     """Seconds in which a base and its adapter are loaded and answer one prompt."""
-    answer_tokens: int = _limit(512, 128)
+    answer_tokens: int = _limit(256, 128)
     answering_parameters: int | None = _limit(None, 500_000_000)
     """Parameters of a base model that answers prompts; in fp32 they take half of `child_memory_mb`."""
 

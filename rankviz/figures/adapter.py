@@ -52,7 +52,6 @@ def energy_figure(
     if highest > FEW:
         powers = [2**k for k in range(highest.bit_length())]
         ticks = {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
-    label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
     line = style.scatter(
         ranks,
         kept,
@@ -63,19 +62,16 @@ def energy_figure(
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
         showlegend=False,
     )
-    losses = [
-        style.scatter(
-            [k],
-            [loss],
-            customdata=[f"r{k}"],
-            yaxis="y2",
-            marker={"size": 8, "symbol": "circle-open" if steps else "circle", "color": style.FAST_CURVE},
-            hovertemplate=f"r = {k}: {loss:.4f} nats{f', {steps} steps later' * bool(steps)}<extra></extra>",
-            showlegend=False,
-        )
-        for k, (loss, steps) in measured.items()
-    ]
-    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
+    losses = []
+    for is_trained, name, symbol in (
+        (False, "measured loss", "circle"),
+        (True, "after some more steps", "circle-open"),
+    ):
+        if of := {k: loss for k, (loss, steps) in measured.items() if bool(steps) == is_trained}:
+            looks = {"yaxis": "y2", "marker": {"size": 8, "symbol": symbol, "color": style.FAST_CURVE}}
+            hover = {"customdata": [f"r{k}" for k in of], "hovertemplate": "r = %{x}: %{y:.4f} nats"}
+            losses.append(style.scatter([*of], [*of.values()], name=name, **looks, **hover))
+    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", percent(NEARLY_ALL, 0))
     upper, lower = ({"domain": [0.46, 1]}, {"anchor": "y2"}) if losses else ({}, {})
     drawing = style.draw(
         [line, *losses],
@@ -88,7 +84,7 @@ def energy_figure(
         ],
         source=f"Spectrum of the adapter {spectrum.name}.",
         shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
-        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
+        showlegend=True,
         **titles,
     )
     if losses:
