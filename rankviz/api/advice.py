@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
 from rankviz.api.workspace import Operations
-from rankviz.catalog.studies import read_forecast
+from rankviz.catalog.studies import forecast_of_all, read_forecast
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
@@ -20,7 +22,7 @@ from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
-from rankviz.core.forecast.bands import RankForecast
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
@@ -69,6 +71,12 @@ class AdviceAnswer:
         return self.setting.row.fit if self.setting else None
 
 
+@lru_cache(maxsize=4)
+def _record(assets: Path) -> Record:
+    forecast = read_forecast(assets)
+    return record_of(forecast["advice"], forecast["counts"])
+
+
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
 
@@ -111,14 +119,13 @@ class Advice(Operations):
             target_names=plan.target_names if plan else (),
             setting=setting,
             notes=notes,
-            forecast=self._api.studies.forecast(question.model_id, goal.use_case, parameters=parameters),
+            forecast=forecast_of_all(self._workspace.assets, "score", KIND_OF_USE_CASE[goal.use_case], GRID),
             own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
         )
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
-        forecast = read_forecast(self._workspace.assets)
-        return record_of(forecast["advice"], forecast["counts"])
+        return _record(self._workspace.assets)
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""

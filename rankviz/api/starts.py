@@ -161,8 +161,8 @@ class Starts(Operations):
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return
         if environment := engines.environment(engine):
-            paces = {estimator.pace(runs[0], environment), None}
-            times = [estimator.time(runs, environment, pace) for pace in paces]
+            pace = estimator.pace(runs[0], environment)
+            times = [estimator.time(runs, environment, each) for each in ([pace, None] if pace else [None])]
             check_run_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
 
     # The start of a sweep.

@@ -1,6 +1,6 @@
 """Spectra of adapters, worked by hand, and the ranks that follow."""
 
-from math import exp, log, sqrt
+from math import sqrt
 
 import pytest
 
@@ -12,7 +12,6 @@ from rankviz.core.spectrum import (
     by_module,
     in_peft,
     in_words,
-    patterns,
     proposed_rank,
     truncations,
     wanted_ranks,
@@ -42,12 +41,6 @@ def test_energy_kept_and_the_rank_that_an_energy_needs():
     assert [0.0, 0.64, 1.0, 1.0] == [Q.energy_kept(k) for k in range(4)]
     assert [1, 1, 2, 2] == [Q.rank_for(share) for share in (0.5, 0.64, 0.65, 1.0)]
     assert 5.0 == Q.norm
-
-
-def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values():
-    assert 3.0 == pytest.approx(layer("even", 2.0, 2.0, 2.0).effective_rank)
-    assert exp(4 / 7 * log(7 / 4) + 3 / 7 * log(7 / 3)) == pytest.approx(Q.effective_rank)
-    assert 1.0 == layer("one", 5.0, 0.0).effective_rank
 
 
 def test_a_whole_adapter_adds_energies_rank_by_rank():
@@ -84,13 +77,6 @@ def test_in_words():
 def test_what_cannot_be_asked_is_said(options, message):
     with pytest.raises(InvalidSettingError, match=message):
         wanted_ranks(adapter(Q), **options)
-
-
-def test_patterns_put_blocks_of_one_module_and_rank_together():
-    values = {f"model.layers.{i}.q_proj": 8 if i < 2 else 4 for i in range(3)} | {"lm_head": 8, "embed": 4}
-
-    assert {"^lm_head": 8, "^model.layers.(0|1).q_proj": 8} == patterns(values, 4)
-    assert {"^model.layers.2.q_proj": 4, "^embed": 4} == patterns(values, 8)
 
 
 def test_a_truncation_keeps_each_modules_scale():

@@ -6,23 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api, adapters
+from rankviz.api import adapters
 from rankviz.children import FairLine
 from rankviz.errors import BadAdapterError, BusyError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.runs.toy import ASSETS
 from tests.support.web.endpoints import functions_of
 from tests.ui.runs.test_tab import CUTS, fast
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
 def shown(api, source, *, choice="r2", cell=""):
