@@ -291,6 +291,7 @@ LIMITS = {
         "Choose fewer held-out examples or a shorter length.",
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
+    "answering_parameters": ("parameters of a base that answers prompts", "Ask on a machine of your own."),
 }
 """(name of the limited quantity in messages, sentence on what to change) by field of settings.Limits."""
 

@@ -225,3 +225,13 @@ def code_html(
         f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
         + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )
+
+
+def written_html(written: Any, *about: str, title: str = "", tools: str = "") -> str:
+    """Return an exported file (exports.Written) with its notes, and the files that belong to it, for
+    controls.copyable. about: sentences before the notes. title, tools: as for `code_html`."""
+    name, sentences = written.file_name, (*about, *written.notes)
+    fold = "Show the notebook" if name.endswith(".ipynb") else ""
+    looks = {"caption": paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
+    more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+    return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
