@@ -78,17 +78,6 @@ def test_a_knob_costs_what_asking_again_gives():
     assert "fits" == knob.fit
 
 
-def test_three_methods_at_the_same_rank_and_batch():
-    qlora, lora, full = on(question(), gpu()).methods
-
-    assert ("nf4-dq", "bf16", "bf16") == (qlora.precision, lora.precision, full.precision)
-    assert qlora.trained_parameters == lora.trained_parameters < full.trained_parameters == WIDE.total_parameters
-    assert 2 * WIDE.total_parameters == full.saved_bytes
-    assert qlora.device_bytes.expected < lora.device_bytes.expected < full.device_bytes.expected
-    assert lora.seconds.expected < full.seconds.expected
-    assert [True, False, False] == [m.chosen for m in (qlora, lora, full)]
-
-
 def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     roomy = 2**40
     cards = (
