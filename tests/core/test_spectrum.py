@@ -9,9 +9,10 @@ from rankviz.core.spectrum import (
     Ranks,
     Spectrum,
     Truncation,
+    by_module,
+    in_peft,
     in_words,
     proposed_rank,
-    suggested,
     truncations,
     wanted_ranks,
 )
@@ -24,6 +25,12 @@ def layer(name: str, *values: float, scale: float = 1.0, module: str = "") -> La
 
 def adapter(*layers: LayerSpectrum, **more) -> Spectrum:
     return Spectrum(name="toy", r=max(one.r for one in layers), layers=layers, **more)
+
+
+def for_nearly_all(spectrum: Spectrum) -> Ranks:
+    """PEFT's settings of the spectrum, truncated to 99 % of each module's energy."""
+    ranks = by_module(spectrum, wanted_ranks(spectrum, energy=0.99))
+    return in_peft(spectrum, ranks, {each.module: each.scale for each in spectrum.layers})
 
 
 Q = layer("model.layers.0.q", 4.0, 3.0, 0.0)
@@ -72,13 +79,13 @@ def test_what_cannot_be_asked_is_said(options, message):
         wanted_ranks(adapter(Q), **options)
 
 
-def test_the_suggestion_keeps_each_modules_scale():
+def test_a_truncation_keeps_each_modules_scale():
     """Ranks 2, 2 and 1 at scale 2: alpha 4, and 2 where r is 1; with rsLoRA 2·√2, and 2."""
     layers = [layer(f"model.layers.{i}.q", 4.0, 3.0, 0.0, scale=2.0) for i in (0, 1)]
     layers.append(layer("model.layers.2.q", 4.0, 0.0, 0.0, scale=2.0))
 
-    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == suggested(adapter(*layers), 0.99)
-    with_rslora = suggested(adapter(*layers, use_rslora=True), 0.99)
+    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == for_nearly_all(adapter(*layers))
+    with_rslora = for_nearly_all(adapter(*layers, use_rslora=True))
     assert 2 * sqrt(2) == pytest.approx(with_rslora.lora_alpha)
     assert {"^model.layers.2.q": 2} == with_rslora.alpha_pattern
 
@@ -90,16 +97,31 @@ def test_experts_of_a_fused_parameter_share_one_rank():
         layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts.down_proj"),
     ]
 
-    spectrum = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
+    spectrum = for_nearly_all(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)))
 
     assert Ranks(1, 1, {"^m.0.experts.down_proj": 3}, {"^m.0.experts.down_proj": 3}) == spectrum
 
 
+STEEP = (9.0, 3.0, 0.3, *[0.01] * 5)
+"""Energies 81, 9, 0.09 and little: 2 of 8 hold 99 %."""
+
+
 @pytest.mark.parametrize(
-    ("values", "proposed"), [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((10.0, 0.1, 0.1), 1)]
+    ("values", "more", "good", "proposed", "reason"),
+    [
+        (STEEP, {}, [2, 8], (2, True), "Recommended: r = 2"),
+        (STEEP, {}, [1, 4, 8], (4, True), "its measured loss is near the best"),
+        (STEEP, {}, [1, 8], (4, False), "Each lower rank that keeps 99 % of the energy loses too much"),
+        (STEEP, {}, None, (2, False), "no loss of the truncated adapter was measured"),
+        (STEEP, {"training_steps": 10}, [2, 8], (4, False), "After 10 steps, the spectrum is mostly noise"),
+        ((1.0, 1.1, 0.9, 1.0), {}, [2, 4], (2, False), "The energy is spread over most of the rank, as in noise"),
+        ((1.0,), {}, None, (1, False), "No rank is recommended"),
+    ],
 )
-def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
-    assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))
+def test_a_rank_is_recommended_where_spectrum_and_losses_support_it(values, more, good, proposed, reason):
+    *found, words = proposed_rank(adapter(layer("m.0.q", *values), **more), good)
+
+    assert [*proposed] == found and reason in words
 
 
 def test_ranks_that_hold_90_95_and_99_percent_and_half_of_the_trained_rank():

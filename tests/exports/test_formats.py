@@ -60,7 +60,7 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize(
-    "name", [name for name in FORMATS if name not in ("colab", "script", "notebook", "unsloth", "mlx")]
+    "name", [name for name, each in FORMATS.items() if each.trained_by not in (None, "unsloth", "mlx")]
 )
 def test_another_tools_file_is_counted_as_that_tool_trains_it(case, name):
     model_id, settings = REFUSED[case]

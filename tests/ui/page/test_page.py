@@ -197,7 +197,7 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     page.locator("#selected-runs").wait_for(state="hidden")
 
 
-def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
+def test_a_sweep_is_launched_watched_reloaded_finished_and_leads_on(page, tmp_path):
     base = make_tiny_llama(tmp_path / "tiny-llama")
     data = write_tiny_data(tmp_path / "letters.jsonl")
     page.goto("/?tab=train")
@@ -239,12 +239,23 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
         "document.querySelector('#train-loss .rv-plot').data"
         ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"
     )
+    page.locator("#train-take").click()
+    page.locator("#train-code", has_text='data_file = "letters.jsonl"').wait_for()
+    assert "learning_rate=0.001" in page.locator("#train-code").text_content()
 
     page.get_by_role("link", name="Open this sweep on Runs").click()
     page.locator("#sweep-details > button").click()
     page.locator("#sweep-results").get_by_role("button", name="r = 8").click()
     page.wait_for_url("**run=**")
     page.locator("#sweep-results", has_text="est. 16,384").wait_for()
+
+    page.locator("#sweep-try > button").click()
+    page.locator("#sweep-prompt textarea").fill("3 d")
+    page.locator("#sweep-ask").click()
+    page.wait_for_function("document.querySelectorAll('#sweep-replies pre').length === 2")
+    page.locator("#sweep-longer", has_text="longer (24 steps)").click()
+    page.wait_for_function("document.querySelector('#train-steps input')?.value === '24'")
+    assert page.get_by_label("Single run").is_checked() and page.get_by_label("letters.jsonl").is_checked()
 
 
 def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
@@ -257,11 +268,11 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     page.get_by_role("button", name="Details: singular values").click()
     page.locator("#adapter-values .rv-plot[data-drawn]").wait_for()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Resize to r = 3 and download").click()
+        page.get_by_role("button", name="Resize to r = 2 and download").click()
     download.value.save_as(tmp_path / "smaller.zip")
 
-    assert "mine-r3.zip" == download.value.suggested_filename
-    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
+    assert "mine-r2.zip" == download.value.suggested_filename
+    assert 2 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
 def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):

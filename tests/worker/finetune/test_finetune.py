@@ -1,13 +1,17 @@
 """Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
 
 import json
+import threading
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
+from rankviz.errors import UserError
+from rankviz.references import Reference
 from rankviz.trained.read import read_adapter
 from rankviz.worker.finetune.data import HeldOutQuestion
+from tests.support.limits import limit
 from tests.support.models.tiny_llama import generated
 from tests.support.models.tiny_models import COMMON, SHAPES
 from tests.support.processes.answers import said_by
@@ -166,6 +170,39 @@ def test_every_adapter_of_a_sweep_answers_the_same_prompts_and_the_base_answers_
     assert 1 == len({tuple(match is None for match in each.example_exact_matches) for each in evaluated})
     assert [False, True, True] == [run.loss_before.reused for run in sweep.runs]
     assert [True, False, False] == [run.loss_before.exact_match_seconds is not None for run in sweep.runs]
+
+
+PROMPT = "3 d"
+
+
+def test_a_prompt_is_answered_by_the_base_and_by_the_adapter_and_a_merged_model_answers_as_the_adapter(
+    swept, tiny, tokenizer, tmp_path, monkeypatch
+):
+    """Also by an adapter that is truncated for it. What is not here is said, and who asked can stop it."""
+    from transformers import AutoModelForCausalLM
+
+    store, sweep = swept
+    limit(monkeypatch, answer_tokens=24)
+    monkeypatch.chdir(tmp_path)
+    api, (_, _, run) = Api(home=store.home), sweep.runs
+    answers = api.adapters.answer(run.run_id, 16, PROMPT)
+    written = api.advice.export_of(sweep.sweep_id, 16, "merge")
+    (tmp_path / "adapter").symlink_to(store.run_dir(run.run_id) / run.adapter_path)
+    exec(compile(written.text.replace("bfloat16", "float32"), written.file_name, "exec"), {})
+
+    ids = tokenizer(PROMPT)["input_ids"]
+    for name, folder in (("base", tiny), ("adapter", tmp_path / "merged")):
+        tokens = generated(AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), ids, 24)
+        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        assert [text, 2 in tokens] == answers[name]
+    assert answers["base"] != answers["adapter"]
+    assert answers["base"] == api.adapters.answer(run.run_id, 8, PROMPT)["base"]  # truncated for it
+    threading.Timer(1.0, api.adapters.cancel_answers).start()
+    with pytest.raises(UserError, match="Stopped"):
+        api.adapters.answer(run.run_id, 16, PROMPT)
+    monkeypatch.setattr(api.workspace.references, "base", lambda text: Reference("name", "embedded"))
+    with pytest.raises(UserError, match="The base model embedded is not on this machine"):
+        api.adapters.answer(run.run_id, 16, PROMPT)
 
 
 PRESETS = ("mlp", "unsloth", "all-linear", "attention", "mlp 3", "all-linear r/active")
