@@ -71,9 +71,7 @@ def test_an_error_of_ours_comes_out_as_it_went_in():
         ask(running(code))
 
 
-@pytest.mark.parametrize(
-    "code", ("import os; os.abort()", "print(1 / 2)", "print('[1]')", "print('[' * 9**5)", "1 / 0")
-)
+@pytest.mark.parametrize("code", ("import os; os.abort()", "print(1 / 2)", "print('[1]')", "print('[' * 9**5)", "1/0"))
 def test_a_child_without_an_answer_is_one_sentence(code):
     with pytest.raises(WorkerError, match=r"reads mine\.zip ended with code .* and no answer"):
         ask(running(code))
@@ -143,9 +141,8 @@ def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
         f"import os, re; open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{p.pid}}\\n'); re.match('(a+)+b', 'a' * 60)"
     )
     run = f"run([{sys.executable!r}, '-c', {child!r}], Bounds(seconds=300, memory_bytes=10**9))"
-    app = subprocess.Popen(
-        python(f"from rankviz.children import *; {run}"), env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
-    )
+    env = os.environ | {"PYTHONPATH": str(IMPORT_ROOT)}
+    app = subprocess.Popen(python(f"from rankviz.children import *; {run}"), env=env)
     wait_for(lambda: pids.exists() and pids.read_text().endswith("\n"))
 
     os.kill(app.pid, signal.SIGKILL)

@@ -88,17 +88,13 @@ def test_the_wheel_asks_for_what_the_requirements_files_list(light):
     for file, marker in ({"requirements.txt": None} | files).items():
         lines = (ROOT / file).read_text().splitlines()
         listed = {canonicalize_name(Requirement(line).name) for line in lines if not line.startswith("#")}
-        assert listed == {
-            canonicalize_name(each.name) for each in required if marker == (each.marker and str(each.marker))
-        }
+        assert listed == {canonicalize_name(x.name) for x in required if marker == (x.marker and str(x.marker))}
 
 
 @pytest.mark.install
 def test_the_light_install_has_no_trainer_and_takes_under_600_mb(light):
     libraries = ("torch", "transformers", "unsloth", "pyarrow", "gradio")
-    importable = light.python(
-        f"from importlib.util import find_spec; print([name for name in {libraries} if find_spec(name)])"
-    )
+    importable = light.python(f"from importlib.util import find_spec; print([x for x in {libraries} if find_spec(x)])")
 
     assert "['gradio']" == importable
     assert light.installed_bytes < 600e6

@@ -149,21 +149,18 @@ def test_a_run_whose_worker_is_killed_is_tried_once_more_and_then_fails_with_the
 
 def test_of_two_apps_on_one_folder_one_trains_and_the_other_takes_over(tmp_path, ready):
     home = ready(tmp_path / "home")
-    with (
-        Space(tmp_path / "a", home=home, trains=True) as first,
-        Space(tmp_path / "b", home=home, trains=True) as second,
-    ):
-        ann, ben = Stranger(first.url), Stranger(second.url)
+    with Space(tmp_path / "a", home=home, trains=True) as one, Space(tmp_path / "b", home=home, trains=True) as two:
+        ann, ben = Stranger(one.url), Stranger(two.url)
         sweep_id = started(ann)
         wait_for(lambda: is_training(home, sweep_id))
 
         def attack():
-            first.process.kill()
+            one.process.kill()
             later = started(ben)
             wait_for(lambda: has_ended(home, sweep_id) and has_ended(home, later))
             return later
 
-        later = watched_in_a_run(second, ben, "one of two apps is killed", attack)
+        later = watched_in_a_run(two, ben, "one of two apps is killed", attack)
 
         assert ["completed"] * 4 == states(home, sweep_id) + states(home, later)
 

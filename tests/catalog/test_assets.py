@@ -34,11 +34,8 @@ def test_totals_are_those_published():
     for published in table("INDEX.csv"):
         row = rows.get(published["file"]) or rows[published["file"].replace(".full.json", ".json")]
 
-        assert (
-            int(published["total_params_expected"])
-            == row.total_parameters
-            == load_model(ASSETS, row.id).total_parameters
-        )
+        expected = int(published["total_params_expected"])
+        assert expected == row.total_parameters == load_model(ASSETS, row.id).total_parameters
 
 
 def test_every_alias_finds_its_model():
@@ -206,12 +203,7 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
 @pytest.mark.parametrize(
     ("file", "old", "new", "sentence"),
     [
-        (
-            "studies.json",
-            '"caveat": "Small encoder',
-            '"note": "Small encoder',
-            "row 'adalora_glue', caveat: missing; add it",
-        ),
+        ("studies.json", '"caveat": "Small encoder', '"note": "Small encoder', "row 'adalora_glue', caveat: missing"),
         ("points.csv", ",yes,detail,lora,", ",maybe,detail,lora,", "row 2, higher_is_better: "),
         ("points.csv", ",average_x100,", ",average_x100,more,", "row 12 has more or fewer cells than"),
         ("learning_rates.csv", ",fixed,0.0001,", ",fixed,-1,", "row 2, best_learning_rate: input should be"),

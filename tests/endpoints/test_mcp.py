@@ -200,10 +200,7 @@ def test_a_message_that_cannot_be_read_is_a_sentence_and_no_line_in_the_log(addr
         for body in (*NO_MESSAGES, *REFUSED, *UNANSWERED, request("tools/call", {"name": "nothing", "arguments": {}}))
     }
 
-    for bodies, status, code, words in (
-        (NO_MESSAGES, 400, -32600, "cannot be read"),
-        (REFUSED, 200, -32601, "No such method"),
-    ):
+    for bodies, status, code, words in ((NO_MESSAGES, 400, -32600, "cannot be"), (REFUSED, 200, -32601, "No such")):
         for body in bodies:
             error = replies[body].json()["error"]
             assert (status, code) == (replies[body].status_code, error["code"]), body[:100]

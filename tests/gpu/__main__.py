@@ -31,9 +31,7 @@ def main() -> int:
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     failed = [result["number"] for result in results if not result["ok"]]
     passed = len(results) - len(failed)
-    print(
-        f"\n{passed} of {len(results)} checks passed on {facts.card.name}; {rows} validation rows in {arguments.out}."
-    )
+    print(f"\n{passed} of {len(results)} checks passed on {facts.card.name}; {rows} rows in {arguments.out}.")
     return 1 if failed else 0
 
 

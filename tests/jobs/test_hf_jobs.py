@@ -442,9 +442,7 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
     request = questions.sweep(base=str(model), data=str(data), ranks=(2, 4), max_steps=3)
     store = RunStore(tmp_path / "home")
     run_ids = [
-        run_id
-        for engine in ("local", "hf-jobs")
-        for run_id in store.run_ids(store.create(request, "", WantedEngine(engine)))
+        each for name in ("local", "hf-jobs") for each in store.run_ids(store.create(request, "", WantedEngine(name)))
     ]
     there = HfJobs(store, logins, sees_folders=True, poll_seconds=0.2)
     supervisor = Patient(store, engines=[Local(store.home), there], poll_seconds=0.1)

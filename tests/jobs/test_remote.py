@@ -177,9 +177,7 @@ def test_a_run_with_too_many_truncated_adapters_fails(setting, monkeypatch):
 def test_an_adapter_that_is_here_is_not_read_again_while_another_is_missing(setting, monkeypatch):
     reads = []
     read = Folder.read
-    monkeypatch.setattr(
-        Folder, "read", lambda engine, job, path, *of: reads.append(path) or read(engine, job, path, *of)
-    )
+    monkeypatch.setattr(Folder, "read", lambda engine, job, at, *of: reads.append(at) or read(engine, job, at, *of))
     write_adapter(setting)
     cut = line_of(AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=4, **LOSS))
     setting.write(SAVED, cut, DONE)

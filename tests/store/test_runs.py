@@ -409,11 +409,7 @@ def test_it_is_stored_once_it_can_be_and_nobody_else_can_read_it(tmp_path):
     assert ["b" * 64, "a" * 64] == keys
     assert "a" * 64 == (home / KEY_FILE).read_text()
     assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
-    for stored, signs in (
-        ("a" * 64, "a" * 64),
-        ("c" * MIN_SECRET, "c" * MIN_SECRET),
-        ("c" * (MIN_SECRET - 1), "b" * 64),
-    ):
+    for stored, signs in (("a" * 64, "a" * 64), ("c" * MIN_SECRET,) * 2, ("c" * (MIN_SECRET - 1), "b" * 64)):
         (home / KEY_FILE).write_text(stored)
         store_key(home, keys := ["b" * 64])
         assert signs == keys[-1]

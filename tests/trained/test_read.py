@@ -65,9 +65,8 @@ def test_rank_pattern_is_what_the_shapes_must_agree_with(tmp_path):
     a, b = factors(10, 2, 12)
     tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
 
-    adapter = read_adapter(
-        [save(tmp_path / "good", tensors, CONFIG | {"rank_pattern": {"layers.0.self_attn.q_proj": 2}})]
-    )
+    config = CONFIG | {"rank_pattern": {"layers.0.self_attn.q_proj": 2}}
+    adapter = read_adapter([save(tmp_path / "good", tensors, config)])
 
     assert (2, 8 / 2) == (adapter.modules[0].r, adapter.modules[0].scale)
     with pytest.raises(BadAdapterError, match=r"q_proj has rank 2 in the weights and 4 in adapter_config\.json"):

@@ -124,9 +124,8 @@ def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):
 
 
 def test_an_added_run_takes_the_rate_of_the_best_run_at_the_highest_rank(api):
-    sweep_id = api.workspace.store.create(
-        questions.sweep(ranks=(4, 64), learning_rates=(1e-2, 1e-3, 3e-4), max_steps=2)
-    )
+    asked = questions.sweep(ranks=(4, 64), learning_rates=(1e-2, 1e-3, 3e-4), max_steps=2)
+    sweep_id = api.workspace.store.create(asked)
     losses = {1e-2: float("nan"), 1e-3: 1.8, 3e-4: 1.9}
     for run in api.workspace.store.sweep(sweep_id).runs:
         low = 0.5 if run.request.r == 4 and run.request.learning_rate == 3e-4 else 0

@@ -135,9 +135,7 @@ def _spec(model_type: str, **settings):
     return model_from_json(layers | {"id": model_type, "name": model_type})
 
 
-def _save(
-    model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, raised=False, tied=False
-) -> tuple[int, int]:
+def _save(model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, raised=False, tied=False):
     import torch
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model

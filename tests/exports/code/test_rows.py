@@ -66,9 +66,7 @@ def write(folder, row, ending):
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
 @pytest.mark.parametrize("form", ROWS)
-def test_each_form_is_found_by_its_columns_and_its_answers_are_learned_with_their_end(
-    tmp_path, tokenizer, form, ending
-):
+def test_each_form_is_found_by_its_columns_and_its_answers_learned_with_their_end(tmp_path, tokenizer, form, ending):
     row, trained, answer = ROWS[form]
 
     names = run(write(tmp_path, row, ending), tokenizer)

@@ -75,9 +75,8 @@ def make_tiny_llama(folder: Path) -> Path:
 def write_tiny_data(path: Path, rows: int = 96) -> Path:
     """A JSONL file that a tiny model can learn in a few steps: a letter in, the same letter out."""
     letters = "abcdefgh"
-    lines = [
-        json.dumps({"prompt": f"{i} {letters[i % 8]}", "completion": letters[i % 8] * 6 + f" {i}"}) for i in range(rows)
-    ]
+    pairs = ((i, letters[i % 8]) for i in range(rows))
+    lines = [json.dumps({"prompt": f"{i} {letter}", "completion": f"{letter * 6} {i}"}) for i, letter in pairs]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

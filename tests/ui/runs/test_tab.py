@@ -35,10 +35,8 @@ def test_a_click_opens_a_sweep_or_a_run_and_a_second_click_closes_the_run(api):
 
     assert (sweep_id, "") == choice_of(api, sweep_id) == choice_of(api, first, first)
     assert (sweep_id, first) == choice_of(api, first)
-    assert (
-        f'data-tick="{first}" aria-label="Show r = 4" checked'
-        in drawn(api, sweep_id=sweep_id, selected=[first]).results
-    )
+    shown = drawn(api, sweep_id=sweep_id, selected=[first])
+    assert f'data-tick="{first}" aria-label="Show r = 4" checked' in shown.results
 
 
 def test_one_run_is_cancelled_while_it_has_not_ended(api):
@@ -112,9 +110,8 @@ def evaluated(when, loss, **counts):
 
 def fast(api, *, cuts, independent):
     """A finished fast curve from r = 64."""
-    sweep_id = api.workspace.store.create(
-        questions.sweep(ranks=(64, *independent), cut_ranks=tuple(cuts), max_steps=40)
-    )
+    asked = questions.sweep(ranks=(64, *independent), cut_ranks=tuple(cuts), max_steps=40)
+    sweep_id = api.workspace.store.create(asked)
     for run in api.workspace.store.sweep(sweep_id).runs:
         r = run.request.r
         events = [
