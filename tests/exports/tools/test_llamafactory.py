@@ -214,13 +214,17 @@ for name in ("llamafactory.model", "llamafactory.model.model_utils"):  # without
     package = types.ModuleType(name)
     package.__path__ = [llamafactory.__path__[0] + "/" + "/".join(name.split(".")[1:])]
     sys.modules[name] = package
+from copy import deepcopy
+from functools import lru_cache
 from llamafactory.model.model_utils.misc import find_all_linear_modules
 from llamafactory.model.model_utils.visual import COMPOSITE_MODELS, patch_target_modules
 from peft import LoraConfig, get_peft_model
 from tests.support.models.meta_models import build, many_models
 
+fresh = lru_cache(1)(build)
+
 def count(case):
-    model, frozen = build(case["config"]), case["frozen"]
+    model, frozen = deepcopy(fresh(case["config"])), case["frozen"]
     tuning = types.SimpleNamespace(
         freeze_vision_tower=frozen, freeze_multi_modal_projector=frozen, freeze_language_model=False
     )
