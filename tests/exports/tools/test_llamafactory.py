@@ -184,7 +184,7 @@ def test_llamafactorys_own_parser_takes_it(theirs, setting):
 @pytest.mark.torch
 def test_the_check_sees_an_argument_and_a_value_that_llamafactory_does_not_know(theirs):
     assert "lora_r" in theirs["parsed"]["misspelt"]["error"]
-    assert "no_such_optimizer" in theirs["parsed"]["wrong"]["error"]
+    assert "no_such" in theirs["parsed"]["wrong"]["error"]
 
 
 @pytest.mark.torch
