@@ -138,7 +138,7 @@ def bars(
     } | more
 
 
-INNER = "50 % band"
+INNER, MEDIAN = "50 % band", "forecast, median"
 
 
 def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
@@ -161,7 +161,8 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     ]
     look = {"line": {"color": ESTIMATED, "width": 2}, "hovertext": words, "hoverinfo": "text"}
     median = [rank.median for rank in ranks]
-    line = scatter(places, median, mode="lines", name=label, legendgroup=label, showlegend=not traces, **look)
+    name = MEDIAN if traces else label
+    line = scatter(places, median, mode="lines", name=name, legendgroup=name, showlegend=True, **look)
     return [*traces, line] if ranks else []
 
 
@@ -218,7 +219,7 @@ ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in ra
 class CostAxis(NamedTuple):
     """One kind of cost of a rank. value: the cost, None where unknown. ticks: ticks of a logarithmic axis; empty for a
     linear axis. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a
-    sentence on what to do if no rank has a value."""
+    sentence on what to do if no rank has a value. from_zero: True for an axis that starts at 0."""
 
     title: str
     value: Callable[[Any], float | None]
@@ -227,6 +228,7 @@ class CostAxis(NamedTuple):
     text: Callable[[float], str] = str
     unit: int = 1
     unknown: str = ""
+    from_zero: bool = False
 
 
 class Point(NamedTuple):

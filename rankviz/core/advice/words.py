@@ -6,7 +6,15 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
 from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
-from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
+from rankviz.core.cost.estimate import Estimate
+from rankviz.core.forecast.bands import (
+    HEADING,
+    NO_FORECAST_OF_RL,
+    UNIT_WORDS,
+    Forecast,
+    RankForecast,
+    points_scale,
+)
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
@@ -22,6 +30,10 @@ CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
+LOW, HIGH = 8, 64
+"""Ranks between which costs and quality are compared in one sentence each."""
+HARDLY = 0.05
+"""Share of the time below which a change is said to be hardly one."""
 FEW_EPOCHS = 3
 """Most epochs that Unsloth's guide recommends."""
 FILE_WORDS = {
@@ -71,13 +83,71 @@ def because(advice: RankAdvice) -> str:
             "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
             "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
         )
-    kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
-    record, r = advice.record, advice.r
+    (own, kind), record, r = _kinds(advice), advice.record, advice.r
     moved = f"r is halved from {advice.case.r} to keep more of the base; " if r < advice.case.r else ""
-    if not (record.gain(kind, r // 2) or record.gain(kind, r)):
-        moved += f"r = {r} is the default for {KINDS[kind]}; "
-        kind = "all"
+    if kind != own:
+        moved += f"r = {r} is the default for {KINDS[own]}; "
     return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+
+
+def _kinds(advice: RankAdvice) -> tuple[str, str]:
+    """Return the kind of task, and "all" instead of it where too few of its publications ran the ranks next to r."""
+    own, record, r = (*advice.case.task_kinds, "all")[0], advice.record, advice.r
+    return own, own if record.gain(own, r // 2) or record.gain(own, r) else "all"
+
+
+def short_reason(advice: RankAdvice) -> str:
+    """Return the main reason in at most 30 words."""
+    if advice.case.r_range:
+        return "Published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed."
+    (own, kind), record, r = _kinds(advice), advice.record, advice.r
+    lead, below, above = "The default for" if kind != own else "On", f"r = {r // 2}", f"r = {2 * r}"
+    lead = "Halved to keep more of the base" if r < advice.case.r else f"{lead} {KINDS[own]}"
+    gained, more = f"few publications ran it and {below}", f"few ran {above}"
+    if gain := record.gain(kind, r // 2):
+        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
+        gained = f"it averaged {points} than {below} ({counted(gain.publications, 'publication')})"
+    if gain := record.gain(kind, r):
+        adds = f"{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
+        more = f"{above} adds {adds} ({gain.publications}) at twice the file"
+    return f"{lead}: {gained}; {more}."
+
+
+def confidence(advice: RankAdvice) -> str:
+    """Return "medium" where publications on this kind of task found half of the rank worse and twice of it no better,
+    by their 90 % intervals, else "low": the rank that a model needs is known only from its own runs."""
+    kind, _ = _kinds(advice)
+    below, above = advice.record.gain(kind, advice.r // 2), advice.record.gain(kind, advice.r)
+    known = not advice.case.r_range and below and above
+    return "medium" if known and below.low > 0 >= above.low else "low"
+
+
+def what_rank_changes(estimate: Estimate) -> str:
+    """Return a sentence on what grows from r = LOW to r = HIGH, which the estimate must have."""
+    low, high = (next(rank for rank in estimate.ranks if rank.r == r) for r in (LOW, HIGH))
+    times, memory = high.adapter_bytes / low.adapter_bytes, high.memory.device - low.memory.device
+    text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory by {units.memory_size(memory)}"
+    if low.duration and high.duration:
+        share = high.duration.total.expected / low.duration.total.expected - 1
+        what, s = ("time and money", "") if high.usd else ("time", "s")
+        grow = f"grow{s} by {units.rounded_percent(share, 0)}"
+        text += f"; {what} {f'hardly change{s}' if abs(share) < HARDLY else grow}"
+    unfit = high.fit == "does_not_fit" != low.fit
+    return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
+
+
+def what_is_known(forecast: Forecast) -> str:
+    """Return a sentence on the quality of r = LOW and r = HIGH in published studies."""
+    rows = {row.r: row for row in forecast.ranks}
+    if not rows:
+        return NO_FORECAST_OF_RL.partition(", and")[0] + "."
+    low, high = rows[LOW], rows[HIGH]
+    text = (
+        f"Quality: over {forecast.studies} publications r = {LOW} ends {low.median:.1f} {UNIT_WORDS[forecast.unit]} "
+        f"short of r = {forecast.reference_rank} (80 % band {low.low_80:.1f} to {low.high_80:.1f}), r = {HIGH} "
+        f"{high.median:.1f}; data and learning rate matter more."
+    )
+    return text.replace("-0.0", "0.0").replace("-", "−")
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
