@@ -218,9 +218,11 @@ window.RankVizExplore = (() => {
     const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
     open(address.get("section") || meant);
   }
-  const open = (name) => document.getElementById(`section-${name}-button`)?.click();
+  const MERGED = { memory: "fit", modules: "ranks", serving: "export" }; // names in older addresses
+  const open = (name) => document.getElementById(`section-${MERGED[name] || name}-button`)?.click();
   document.addEventListener("click", (event) => {
-    const name = event.target.closest?.("button[data-open]")?.dataset.open;
+    const { open: name, use } = event.target.closest?.("button")?.dataset || {};
+    if (use) choose(Number(use));
     if (!name) return;
     open(name);
     document.getElementById("sections").scrollIntoView({ behavior: "smooth" });

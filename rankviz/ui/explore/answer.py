@@ -29,8 +29,9 @@ from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit import Setting, fit_in_words
+from rankviz.core.fit import FITTING, FittingCard
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
@@ -168,7 +169,6 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     except CANNOT_READ:
         tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
-    heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure(info, height=HERO_HEIGHT)
     source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
@@ -177,12 +177,10 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff, {*RANKS, *question.ranks}),
+        "records": records(tradeoff, {*RANKS, *question.ranks}, estimate and api.estimates.cheapest(estimate)),
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
-        "heading": heading,
-        "facts": facts,
-        "caption": [sentence for sentence in info.sentences if sentence not in (heading, *facts)],
+        "caption": info.sentences,
         **words(api, values, estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
@@ -190,13 +188,13 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the texts that depend on the rank: the recommendation, notes and the address. A model that cannot be read
-    has a notice in place of notes on its costs. estimate: of this question, if there is one already."""
+    """Return the message, the recommendation, notes and the address. A model that cannot be read has a notice in place
+    of notes on its costs. estimate: of this question, if there is one already."""
     question = ask(values)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    note = ""
+    known, note = _first(advised.own) or advice_words.what_is_known(advised.forecast), ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
@@ -205,7 +203,9 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         "address": link.write(values),
         "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
         "slots": {
-            "advice": card(advised, estimate, values["r"]),
+            "message": html.paragraphs(estimate and advice_words.what_rank_changes(estimate), known, css="rv-message"),
+            "advice": card(advised, estimate, values["r"], fit_line(api, question, estimate, advised.advice.r)),
+            "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
             "gpu-note": gpu_note(estimate),
             "length-note": length_note(question),
@@ -229,52 +229,67 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     return Goal(**fields, forgetting=bool(values["forgetting"]))
 
 
-def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
-    """Return the recommendation: up to three visible sentences, everything else folded. A warning replaces the least
-    urgent sentence. estimate: for the current question, with its notes on model and targets; None for a model that
-    cannot be read. r: the selected rank."""
+def fit_line(api: Api, question: Question, estimate: Estimate | None, r: int) -> str:
+    """Return whether the recommended rank fits the GPU, and if not, what does; empty without a GPU."""
+    fit = estimate and next(rank.fit for rank in estimate.ranks if rank.r == r)
+    if not fit:
+        return ""
+    text = f" on {estimate.gpu.name}"
+    if fit not in FITTING:
+        text += f". What fits: {api.estimates.fit(question, r).what_fits or 'no GPU of the table'}."
+    return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>'
+
+
+def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> str:
+    """Return the recommendation: one rank with its confidence, its reason, whether it fits (`fit`, markup), and the
+    settings. estimate: for the current question, with its warnings; None for a model that cannot be read. r: the
+    selected rank."""
     advice = answer.advice
-    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
-    warning = f"Warning: {_first(warnings[0])}" if warnings else ""
-    reason, rate, file = advice_words.main_sentences(advice)
-    own = _first(answer.own)
-    short = (rate, own or reason) if warning else (reason, rate, own or file)
     low, high = advice.case.r_range or (advice.r, advice.r)
-    selected = "selected" if low <= r <= high else f"selected: r = {r}"
+    take = f'<button type="button" class="rv-button" data-use="{advice.r}">Use r = {advice.r}</button>'
+    take = "" if low <= r <= high else take
+    warnings, _ = by_level(estimate.notes) if estimate else ((), ())
+    warning = f"Warning: {_first(warnings[0])}" if warnings else ""
+    more = f"{counted(len(warnings) - 1, 'more warning')} under Fit and memory." if len(warnings) > 1 else ""
     settings = (
         ("alpha", "r" if advice.case.r_range else f"{advice.lora_alpha}"),
         ("Learning rate", advice_words.rate_in_words(advice)),
         ("Targets", "all linear layers"),
     )
-    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
-    sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
-    reasons = ""
-    for each in advice_words.reasons(advice):
-        source = escape(each.source)
-        link_of = html.link(source, each.url) if each.url.startswith("https://") else source
-        reasons += f'<li>{escape(each.text)} <span class="rv-source">{link_of}</span></li>'
-    details = (
-        html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
-        html.paragraphs(*costs, *sure, answer.own, css=""),
-        html.titled("Reasons", f"<ul>{reasons}</ul>"),
-        html.titled("What would change the recommendation", html.bullet_list(advice_words.would_change(advice))),
-        html.titled("Notes", html.bullet_list(notes)) if notes else "",
-    )
-    more = f"Details and {counted(len(warnings) - 1, 'more warning')}" if len(warnings) > 1 else "Details"
     return (
-        f'<div class="rv-advice"><h2>Recommended: {escape(advice_words.rank_in_words(advice))} ({selected})</h2>'
-        f"{html.named_values(settings)}{html.paragraphs(' '.join(short), warning, css='')}"
-        f"{html.folded(more, ''.join(details), name='details')}</div>"
+        f'<div class="rv-advice"><h2>Recommended: r = {advice.r} <span class="rv-fit">'
+        f"{advice_words.confidence(advice)} confidence</span></h2>{take}"
+        f"{html.paragraphs(advice_words.short_reason(advice), css='')}{fit}{html.named_values(settings)}"
+        f"{html.paragraphs(warning, more, css='')}</div>"
     )
+
+
+def details(answer: AdviceAnswer) -> str:
+    """Return the folded reasons for the recommendation, in at most 250 words: the nearest studies are in Studies."""
+    advice, reasons = answer.advice, ""
+    for each in advice_words.reasons(advice):
+        if each.name != "nearest":
+            source = escape(each.source)
+            source = html.link(source, each.url) if each.url.startswith("https://") else source
+            reasons += f'<li>{escape(_first(each.text))} <span class="rv-source">{source}</span></li>'
+    past = re.split(SENTENCE_END, advice_words.confidence_in_words(advice))[-1]
+    rest = (past, advice_words.forecast_sentence(advice, answer.forecast), advice_words.main_sentences(advice)[2])
+    nearest = '<button type="button" class="rv-button" data-open="studies">Nearest studies</button>'
+    rest = html.paragraphs(*rest, css="")
+    body = f'<div class="rv-advice rv-halves"><ul>{reasons}</ul><div>{rest}{nearest}</div></div>'
+    return html.folded(f"Details: why r = {advice.r}", body, name="details")
 
 
 def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
 
 
-def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
+def records(
+    tradeoff: Tradeoff, ranks: Set[int], cheapest: Mapping[int, FittingCard | None] | None = None
+) -> dict[str, Any]:
     """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
-    model that cannot be read has only a quality."""
+    model that cannot be read has only a quality. cheapest: GPUs to name in place of the cost of ranks that do not
+    fit."""
     forecast, estimate = tradeoff.forecast or tradeoff.bent, tradeoff.estimate
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
     if estimate is None:
@@ -283,7 +298,7 @@ def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
     rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
     return {
         str(rank.r): {
-            "figures": _figures(estimate, rank),
+            "figures": _figures(estimate, rank, cheapest or {}),
             "share": units.percent(rank.adapter_parameters / estimate.model.total_parameters),
             "fit": rank.fit or "",
             **_quality(tradeoff, known.get(rank.r)),
@@ -313,12 +328,13 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
     return {"quality": quality, "quality_exact": band("{:.6f}".format), "median": rank.median}
 
 
-def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
+def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, FittingCard | None]) -> list[list[str]]:
     """Return value, exact value, second line and short form of FIGURES at one rank."""
     memory, duration, usd, gpu = rank.memory, rank.duration, rank.usd, estimate.gpu
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
+    bits = 32 if estimate.adapter_dtype == "fp32" else 16
     count, file = units.count(rank.adapter_parameters), units.file_size(rank.adapter_bytes)
     margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
 
@@ -327,20 +343,25 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
 
     time = money = "", "", NOT_KNOWN
     if duration:
-        total, about = duration.total, units.duration(duration.total.expected)
+        total, about = duration.total, units.time_in(duration.total.expected, duration.total)
         time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
     if usd:
-        about = units.usd(usd.expected)
+        about = units.usd(usd.expected, usd)
         money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
     loading = f"{memory.while_loading:,} while loading{margin}"
     device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
     on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
     shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
-    saved = f"saved in {estimate.adapter_dtype}, header included"
+    cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
+    if rank.r in cheapest:
+        other = cheapest[rank.r]
+        price = f", ${other.usd_per_hour:.2f} per hour" if other and other.usd_per_hour else ""
+        sub = f"cheapest GPU that fits{price}" if other else "no GPU of the table fits"
+        cost = [other.label if other else "–", "", sub, "–"]
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
-        [file, f"{rank.adapter_bytes:,} bytes, header included", saved, file],
-        [memory_span(memory), device, on_gpu, units.memory_size(memory.device)],
+        [file, f"{rank.adapter_bytes:,} bytes, header included", f"saved in {bits} bit", file],
+        [memory_span(memory), device, on_gpu, units.memory_size(memory.device, memory)],
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
-        [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]],
+        cost,
     ]

@@ -64,6 +64,7 @@ def build(api: Api) -> View:
             cards = "".join(html.markup("figure").format(escape(name)) for name in FIGURES)
             figures = f'<div class="rv-figures" data-waiting>{cards}</div>'
             scripted(figures, "RankVizExplore.figures(element)", elem_id="figures")
+            slot("message")
             with gr.Row(elem_classes="rv-hero-row"):
                 with gr.Column(scale=1, min_width=300):
                     axes = "".join(
@@ -85,6 +86,7 @@ def build(api: Api) -> View:
                     }
                     slot("measure-note")
                     scripted(html.markup("tools"), "", elem_id="tools")
+            slot("why")
             w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
             inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
@@ -138,45 +140,43 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         return ranks_table(answer.estimate, answer.basis)
 
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
-        with tab("All ranks", "ranks"):
+        with tab("All ranks", "ranks") as ranks_tab:
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             ranks = html.markup("ranks").format(headers="".join(heads))
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
             charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
+            with gr.Accordion("Modules", open=False, elem_id="module-fold") as fold:
+                modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Compare", "compare"):
             scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
-        with tab("Fit and changes", "fit") as fit_tab:
+        with tab("Fit and memory", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
             decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
-        with tab("Serving", "serving") as serving_tab:
-            served = copyable(elem_id="serving")
-        with tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
-        with tab("Modules", "modules") as modules_tab:
-            modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
             published = sections.build_studies(api, inputs)
-        with tab("Probe", "probe") as probe_tab:
+        with tab("Measure here", "probe") as probe_tab:
             probing = sections.build_probe(api, inputs)
-        with tab("Export", "export") as export_tab:
+        with tab("Export and serving", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
             exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
-    for section, drawing in (
-        (fit_tab, view(sections.decisions, decisions=decided)),
-        (serving_tab, view(sections.serving, served=served)),
-        (memory_tab, view(memory_picture, chart=memory, words=rests_on)),
-        (modules_tab, view(modules_picture, chart=modules)),
+            serving = view(sections.serving, served=copyable(elem_id="serving"))
+    for section, *drawings in (
+        (ranks_tab, view(modules_picture, chart=modules)),
+        (fit_tab, view(fit_section, decisions=decided, chart=memory, words=rests_on)),
         (studies_tab, published),
         (probe_tab, probing),
-        (export_tab, exporting),
+        (export_tab, exporting, serving),
     ):
-        redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
-        gr.on([section.select, redraw.submit], **drawing)
+        is_open = "document.querySelector('#module-map')?.offsetParent && " if section is ranks_tab else ""
+        redraw = hidden(f"RankVizExplore.section({section.label!r}, () => {is_open}trigger('submit'))")
+        for drawing in drawings:
+            gr.on([fold.expand if section is ranks_tab else section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
 
 
@@ -236,14 +236,18 @@ def uploaded(api: Api, *, file: str) -> View:
     return View(model=gr.Dropdown(choices=choices, value=file))
 
 
-def memory_picture(api: Api, **values: Any) -> View:
-    """Return the figure of memory by component at each rank, and what the estimate rests on."""
-    asked = question.ask(values)
-    answer = api.estimates.estimate(asked)
-    drawing = memory_figure(answer.estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
-    words = in_words(answer.basis)
-    basis = f"{drawing.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
-    return View(chart=chart_value(drawing, file="memory", source=basis), words=html.paragraphs(words))
+def fit_section(api: Api, **values: Any) -> View:
+    """Return what fits, the figure of memory by component at each rank, what it rests on, and the estimate's notes."""
+    answer = api.estimates.estimate(question.ask(values))
+    estimate, words = answer.estimate, in_words(answer.basis)
+    drawing = memory_figure(estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
+    basis = f"{drawing.source} Framework: {FRAMEWORKS[estimate.question.training.framework]}. {words}"
+    notes = html.titled("Notes", html.bullet_list(estimate.notes)) if estimate.notes else ""
+    return View(
+        decisions=sections.decisions(api, **values).decisions,
+        chart=chart_value(drawing, file="memory", source=basis),
+        words=html.paragraphs(words) + notes,
+    )
 
 
 def modules_picture(api: Api, **values: Any) -> View:
