@@ -335,7 +335,9 @@ def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, Fitt
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
     bits = 32 if estimate.adapter_dtype == "fp32" else 16
-    count, file = units.count(rank.adapter_parameters), units.file_size(rank.adapter_bytes)
+    # Each column has one unit, also beside half and twice the rank.
+    largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
+    count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
     margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
 
     def ends(values: Range, form: str, sign: str = "") -> str:
@@ -343,7 +345,7 @@ def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, Fitt
 
     time = money = "", "", NOT_KNOWN
     if duration:
-        total, about = duration.total, units.time_in(duration.total.expected, duration.total)
+        total, about = duration.total, units.time_in(duration.total.expected, largest.duration.total)
         time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
     if usd:
         about = units.usd(usd.expected, usd)
@@ -361,7 +363,7 @@ def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, Fitt
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
         [file, f"{rank.adapter_bytes:,} bytes, header included", f"saved in {bits} bit", file],
-        [memory_span(memory), device, on_gpu, units.memory_size(memory.device, memory)],
+        [units.span(memory, size), device, on_gpu, size(memory.device)],
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
         cost,
     ]

@@ -1,5 +1,7 @@
 """Explore in a real browser: numbers, chart and words follow the question."""
 
+import re
+
 import pytest
 
 from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
@@ -12,7 +14,7 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
     restored(page)
-    open_section(page, "Memory")
+    open_section(page, "Fit and memory")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
     plot = page.locator("#memory .nsewdrag").first
     plot.scroll_into_view_if_needed()
@@ -112,7 +114,7 @@ def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     page.wait_for_function("document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.title.text.includes('GiB')")
     figure(page, "Trainable parameters").locator(".rv-value[title='167,772,160 parameters']").wait_for()
     assert "64" == page.get_by_label("Rank r").input_value()
-    page.locator("#slot-advice", has_text="selected: r = 64").wait_for()
+    page.locator("#slot-advice", has_text="Use r = 32").wait_for()
     assert "r=64" in page.url
 
 
@@ -128,3 +130,72 @@ def test_a_typed_address_of_the_hub_is_that_model_and_no_suggestion(page):
 
     figure(page, "Trainable parameters").locator(".rv-value[title='21,299,200 parameters']").wait_for()
     assert typed == page.locator("#model input").input_value().partition(" · ")[0]
+
+
+IN_SIGHT = """selector => {
+  const seen = (box) => box.width > 1 && box.top < innerHeight && box.bottom > 0 && box.right > 0;
+  if (selector) {
+    const all = [...document.querySelectorAll(selector)];
+    return all.filter(each => each.checkVisibility({ visibilityProperty: true }) && seen(each.getBoundingClientRect()));
+  }
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (texts.nextNode()) {
+    const range = document.createRange();
+    range.selectNodeContents(texts.currentNode);
+    const shown = texts.currentNode.parentElement.checkVisibility({ visibilityProperty: true });
+    if (shown && seen(range.getBoundingClientRect())) found.push(...(texts.currentNode.data.match(/\\S+/g) || []));
+  }
+  return found;
+}"""
+"""The words that stand in the window, or the elements of a selector."""
+CONTROLS = "button, input, select, summary, a[href], [role=slider]"
+RANGE = "document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.range[0]"
+
+
+def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(page):
+    page.goto("/?model=meta-llama/Llama-3.1-8B&gpu=a100-80gb-sxm")
+    drawing = page.locator("#tradeoff .rv-plot[data-drawn]")
+    drawing.wait_for()
+    restored(page)
+    changes, known = (text.replace("\xa0", " ") for text in page.locator("#slot-message p").all_inner_texts())
+
+    assert changes.startswith("From r = 8 to r = 64 the file grows 8 times and memory by 1."), changes
+    assert "GiB; time and money hardly change." in changes
+    assert re.match(r"Quality: over \d+ publications r = 8 ends .* points short of r = 128", known)
+    assert len(page.evaluate(IN_SIGHT, "")) <= 400
+    assert page.evaluate(f"({IN_SIGHT})('{CONTROLS}').length") <= 55
+    legend = drawing.locator(".legend .traces")
+    assert {"80 % band", "50 % band", "forecast, median"} <= set(legend.all_inner_texts())
+    assert len({round(legend.nth(i).bounding_box()["y"]) for i in range(legend.count())}) <= 2
+    page.get_by_label("GPU", exact=True).click()
+    gpus = page.get_by_role("option").all_inner_texts()
+    assert len(gpus) > 20 and all(re.search(r" · (\d+ GB|MLX)|^✓?\s*No GPU", gpu) for gpu in gpus), gpus
+    page.keyboard.press("Escape")
+    values = {name: figure(page, name).inner_text() for name in ("Time", "Cost")}
+    assert 1 == len(set(re.findall(r"(?<=\d )(?:min|h|days)\b", values["Time"]))), values
+    assert not re.search(r"[1-9]\.\d\d", values["Cost"]), values
+    for name in ("Time", "Cost"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_function(f"{RANGE} === 0 && document.body.innerText.includes('{name.lower()}')")
+
+
+def test_one_rank_is_recommended_with_what_fits_and_old_names_open_their_section(page):
+    page.goto("/?model=Qwen/Qwen3-32B&gpu=l4&r=64&section=memory")
+    advice, cost = page.locator("#slot-advice"), figure(page, "Cost")
+    advice.locator("h2", has_text="Recommended: r = 32 low confidence").wait_for()
+    reason, fit = (text.replace("\xa0", " ") for text in advice.locator("p").all_inner_texts()[:2])
+
+    assert len(reason.split()) <= 30
+    assert re.match(r"✕ does not fit on L4\. What fits: .*the [\w -]+ \(about \$[\d.]+\)\.", fit)
+    assert "$" not in cost.locator(".rv-value").inner_text()
+    assert "cheapest GPU that fits, $" in cost.locator(".rv-sub").inner_text()
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    assert 6 == page.locator("#sections > .tab-wrapper [role=tab]").filter(visible=True).count()
+    page.get_by_role("button", name="Use r = 32").click()
+    page.wait_for_function("document.getElementById('rv-rank-box').value === '32'")
+    page.get_by_role("button", name="Use r = 32").wait_for(state="detached")
+    page.get_by_text("Details: why r = 32").click()
+    why = page.locator("#slot-why")
+    assert len(why.inner_text().split()) <= 250
+    assert why.bounding_box()["width"] > 900
