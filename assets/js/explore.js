@@ -133,6 +133,8 @@ window.RankVizExplore = (() => {
     if (document.body.classList.contains("rv-presenting")) return;
     const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
+    if (words.cost) record(r).figures[4] = words.cost;
+    if (words.cost) paint();
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
     if (state.isRefused) refused();
     remember(words.address);

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
-    from rankviz.core.fit import FitAnswer, FittingCard
+    from rankviz.core.fit import FitAnswer
     from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32
@@ -132,7 +132,6 @@ class Estimates(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._fits = Cache["FitAnswer"](MOST_ANSWERS)
-        self._cheapest = Cache["Mapping[int, FittingCard | None]"](MOST_ANSWERS)
 
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
@@ -184,13 +183,6 @@ class Estimates(Operations):
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
         return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
-
-    def cheapest(self, answer: Estimate) -> Mapping[int, FittingCard | None]:
-        """Return the cheapest GPU that fits, or None, for each rank of an estimate that does not fit its own GPU."""
-        from rankviz.core.fit import cheapest_by_rank
-
-        key, workspace = (answer.model, answer.question, answer.gpu), self._workspace
-        return self._cheapest.get(key, lambda: cheapest_by_rank(answer, workspace.gpus, workspace.assumptions))
 
     def serving(
         self,

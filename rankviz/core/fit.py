@@ -638,21 +638,6 @@ class FitAnswer:
         return next((card for card in self.cards if card.fit in FITTING), None)
 
     @property
-    def what_fits(self) -> str:
-        """What fits for certain instead, each change by itself, and the cheapest GPU: "r = 8, a batch of 2 or the A100
-        (about $3)"; empty where the setting fits, and where nothing else does."""
-        if self.setting.row.fit in (None, *FITTING):
-            return ""
-        found = {limit.option: limit.surely for limit in self.limits if limit.surely}
-        if r := found.get("r"):
-            found["r"] = 1 << (r.bit_length() - 1)
-        ways = [LIMIT_LABELS[option].format(n).replace("at most ", "") for option, n in found.items()]
-        if card := self.cheapest or next(iter(self.several), None):
-            price = f" (about {usd(card.usd.expected, card.usd)})" if card.usd else ""
-            ways.append(f"{'' if card.gpus > 1 else 'the '}{card.label}{price}")
-        return " or ".join(filter(None, [", ".join(ways[:-1]), *ways[-1:]]))
-
-    @property
     def helps_most(self) -> Knob | None:
         """Change that lowers memory most, where no single change makes the setting fit; None otherwise."""
         needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
@@ -676,32 +661,17 @@ class FitAnswer:
         return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
 
 
-def cheapest_by_rank(
-    answer: Estimate, gpus: Sequence[Gpu], assumptions: Assumptions
-) -> Mapping[int, FittingCard | None]:
-    """Return the cheapest GPU that fits, or None, for each rank of an estimate that does not fit its own GPU. Two ranks
-    with the same one have it in common with the ranks between them, since memory grows with the rank."""
-    ranks, found = [row.r for row in answer.ranks if row.fit == "does_not_fit"], {}
-    gpus = [gpu for gpu in gpus if answer.gpu and gpu.is_mac == answer.gpu.is_mac]
-
-    def at(place: int) -> str:
-        r = ranks[place]
-        if r not in found:
-            start = Setting.of(answer, r, assumptions)
-            found[r] = next((card for card in cards(start, gpus, {}) if card.fit in FITTING), None)
-        return found[r].gpu_id if found[r] else ""
-
-    def fill(first: int, last: int) -> None:
-        middle = (first + last) // 2
-        if at(first) == at(last):
-            found.update(dict.fromkeys(ranks[first:last], found[ranks[first]]))
-        elif middle > first:
-            fill(first, middle)
-            fill(middle, last)
-
-    if ranks:
-        fill(0, len(ranks) - 1)
-    return found
+def instead(start: Setting, gpus: Sequence[Gpu]) -> tuple[str, FittingCard | None]:
+    """Return what fits for certain in place of a setting, each change by itself, with the cheapest GPU that fits: "r =
+    8, a batch of 2 or the A100 (about $3)"; and that GPU. gpus: The table's."""
+    alike = [gpu for gpu in gpus if start.gpu and gpu.is_mac == start.gpu.is_mac]
+    card = next((each for each in cards(start, alike, {}) if each.fit in FITTING), None)
+    most = {limit.option: limit.surely for limit in limits(start) if limit.surely}
+    most |= {"r": 1 << (most["r"].bit_length() - 1)} if "r" in most else {}
+    ways = [LIMIT_LABELS[option].format(n).replace("at most ", "") for option, n in most.items()]
+    if card:
+        ways.append(f"the {card.label}" + (f" (about {usd(card.usd.expected, card.usd)})" if card.usd else ""))
+    return " or ".join(filter(None, [", ".join(ways[:-1]), *ways[-1:]])), card
 
 
 def decide(

@@ -111,8 +111,7 @@ def _published_lines(
         base = line.base_model.rsplit("/", 1)[-1]
         name = f"{base.removesuffix('-Instruct')} ({each.label.partition(',')[0]})"
         lines.append(HeroLine(f"{base} ({each.label})", "published", points, shapes[line.study_id], name))
-    names = [line.name for line in lines]
-    return [line._replace(name=line.label) if names.count(line.name) > 1 else line for line in lines]
+    return lines
 
 
 def _between(place: Mapping[int, float], r: float) -> float:

@@ -7,14 +7,7 @@ from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
 from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import (
-    HEADING,
-    NO_FORECAST_OF_RL,
-    UNIT_WORDS,
-    Forecast,
-    RankForecast,
-    points_scale,
-)
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
@@ -77,17 +70,20 @@ def _best_rates(advice: RankAdvice) -> str:
 
 
 def because(advice: RankAdvice) -> str:
-    """Return the main reason, without a full stop."""
+    """Return the main reason in at most 30 words, without a full stop."""
     if advice.case.r_range:
-        return (
-            "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
-            "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
-        )
+        return "published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed"
     (own, kind), record, r = _kinds(advice), advice.record, advice.r
-    moved = f"r is halved from {advice.case.r} to keep more of the base; " if r < advice.case.r else ""
-    if kind != own:
-        moved += f"r = {r} is the default for {KINDS[own]}; "
-    return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+    lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
+    lead = "halved to keep more of the base" if r < advice.case.r else lead
+    gained, more = f"few publications ran it and r = {r // 2}", f"few ran r = {2 * r}"
+    if gain := record.gain(kind, r // 2):
+        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
+        gained = f"it averaged {points} than r = {r // 2} ({counted(gain.publications, 'publication')})"
+    if gain := record.gain(kind, r):
+        adds = f"{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
+        more = f"r = {2 * r} adds {adds} ({gain.publications}) at twice the file"
+    return f"{lead}: {gained}; {more}"
 
 
 def _kinds(advice: RankAdvice) -> tuple[str, str]:
@@ -96,30 +92,11 @@ def _kinds(advice: RankAdvice) -> tuple[str, str]:
     return own, own if record.gain(own, r // 2) or record.gain(own, r) else "all"
 
 
-def short_reason(advice: RankAdvice) -> str:
-    """Return the main reason in at most 30 words."""
-    if advice.case.r_range:
-        return "Published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed."
-    (own, kind), record, r = _kinds(advice), advice.record, advice.r
-    lead, below, above = "The default for" if kind != own else "On", f"r = {r // 2}", f"r = {2 * r}"
-    lead = "Halved to keep more of the base" if r < advice.case.r else f"{lead} {KINDS[own]}"
-    gained, more = f"few publications ran it and {below}", f"few ran {above}"
-    if gain := record.gain(kind, r // 2):
-        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
-        gained = f"it averaged {points} than {below} ({counted(gain.publications, 'publication')})"
-    if gain := record.gain(kind, r):
-        adds = f"{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
-        more = f"{above} adds {adds} ({gain.publications}) at twice the file"
-    return f"{lead}: {gained}; {more}."
-
-
 def confidence(advice: RankAdvice) -> str:
     """Return "medium" where publications on this kind of task found half of the rank worse and twice of it no better,
-    by their 90 % intervals, else "low": the rank that a model needs is known only from its own runs."""
-    kind, _ = _kinds(advice)
-    below, above = advice.record.gain(kind, advice.r // 2), advice.record.gain(kind, advice.r)
-    known = not advice.case.r_range and below and above
-    return "medium" if known and below.low > 0 >= above.low else "low"
+    by their 90 % intervals, else "low": only own runs tell the rank that a model needs."""
+    below, above = (advice.record.gain(_kinds(advice)[0], r) for r in (advice.r // 2, advice.r))
+    return "medium" if below and above and below.low > 0 >= above.low else "low"
 
 
 def what_rank_changes(estimate: Estimate) -> str:
@@ -136,20 +113,6 @@ def what_rank_changes(estimate: Estimate) -> str:
     return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
 
 
-def what_is_known(forecast: Forecast) -> str:
-    """Return a sentence on the quality of r = LOW and r = HIGH in published studies."""
-    rows = {row.r: row for row in forecast.ranks}
-    if not rows:
-        return NO_FORECAST_OF_RL.partition(", and")[0] + "."
-    low, high = rows[LOW], rows[HIGH]
-    text = (
-        f"Quality: over {forecast.studies} publications r = {LOW} ends {low.median:.1f} {UNIT_WORDS[forecast.unit]} "
-        f"short of r = {forecast.reference_rank} (80 % band {low.low_80:.1f} to {low.high_80:.1f}), r = {HIGH} "
-        f"{high.median:.1f}; data and learning rate matter more."
-    )
-    return text.replace("-0.0", "0.0").replace("-", "−")
-
-
 def _doubling(record: Record, kind: str, r: int) -> str:
     """Return a phrase on the gain of twice this rank, or on how few publications ran both ranks."""
     if gain := record.gain(kind, r):
@@ -164,7 +127,7 @@ def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
     """Return the main reason, advice to tune the learning rate before the rank, and advice on file size."""
     reason = because(advice)
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
-    return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
+    return f"{reason[0].upper()}{reason[1:]}.", rate_first(advice), file
 
 
 def rate_first(advice: RankAdvice) -> str:
@@ -301,15 +264,15 @@ def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | Non
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
-def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
-    """Return a sentence on the forecast at the recommended rank."""
-    row = at_recommended(advice, forecast)
-    if row is None:
-        return "There is no quality forecast for reinforcement learning."
+def forecast_sentence(forecast: Forecast, *ranks: int) -> str:
+    """Return a sentence on the forecast at these ranks."""
+    rows = [row for row in forecast.ranks if row.r in ranks]
+    if not rows:
+        return "There is no quality forecast for reinforcement learning: its few published studies disagree."
+    each = (f"r = {row.r} is {row.median:.1f} (80 % band {row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
     text = (
-        f"Forecast from {counted(forecast.lines, 'published line')}: r = {row.r} is {row.median:.1f} "
-        f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank} (80 % band {row.low_80:.1f} to "
-        f"{row.high_80:.1f}).{'' if forecast.validated else ' This band is not validated.'}"
+        f"Quality, by {counted(forecast.lines, 'published line')}: {listed(each)} {UNIT_WORDS[forecast.unit]} short of "
+        f"r = {forecast.reference_rank}.{'' if forecast.validated else ' This band is not validated.'}"
     )
     return text.replace("-0.0", "0.0").replace("-", "−")
 

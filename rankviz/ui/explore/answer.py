@@ -27,11 +27,11 @@ from rankviz.api.studies import CANNOT_READ
 from rankviz.catalog.hardware import find_gpu
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.advice.words import HIGH, LOW
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
-from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit import FITTING, FittingCard
+from rankviz.core.fit import FITTING, Setting, instead
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
@@ -169,7 +169,10 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     except CANNOT_READ:
         tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
-    drawing = hero_figure(info, height=HERO_HEIGHT)
+    drawing, known = hero_figure(info, height=HERO_HEIGHT), records(tradeoff, {*RANKS, *question.ranks})
+    told = words(api, values, estimate)
+    if told["cost"]:
+        known[str(r)]["figures"][-1] = told["cost"]
     source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
@@ -177,34 +180,38 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff, {*RANKS, *question.ranks}, estimate and api.estimates.cheapest(estimate)),
+        "records": known,
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
         "caption": info.sentences,
-        **words(api, values, estimate),
+        **told,
         "r": r,
         "usual_r": DEFAULTS["r"],
     }
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the message, the recommendation, notes and the address. A model that cannot be read has a notice in place
-    of notes on its costs. estimate: of this question, if there is one already."""
+    """Return the message, the recommendation, notes and the address; and `cost`, the figure that replaces the cost of a
+    rank that does not fit. A model that cannot be read has a notice in place of notes on its costs. estimate: of this
+    question, if there is one already."""
     question = ask(values)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    known, note = _first(advised.own) or advice_words.what_is_known(advised.forecast), ""
+    fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
+    quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
+    known, note = _first(advised.own) or f"{quality} Data and learning rate matter more than rank.", ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
         note = "This model cannot be read here, so it cannot be trained here: choose another base on Train."
     return {
         "address": link.write(values),
+        "cost": cost,
         "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
         "slots": {
             "message": html.paragraphs(estimate and advice_words.what_rank_changes(estimate), known, css="rv-message"),
-            "advice": card(advised, estimate, values["r"], fit_line(api, question, estimate, advised.advice.r)),
+            "advice": card(advised, estimate, values["r"], fit),
             "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
             "gpu-note": gpu_note(estimate),
@@ -229,15 +236,19 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     return Goal(**fields, forgetting=bool(values["forgetting"]))
 
 
-def fit_line(api: Api, question: Question, estimate: Estimate | None, r: int) -> str:
-    """Return whether the recommended rank fits the GPU, and if not, what does; empty without a GPU."""
-    fit = estimate and next(rank.fit for rank in estimate.ranks if rank.r == r)
-    if not fit:
-        return ""
-    text = f" on {estimate.gpu.name}"
-    if fit not in FITTING:
-        text += f". What fits: {api.estimates.fit(question, r).what_fits or 'no GPU of the table'}."
-    return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>'
+def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tuple[str, list[str] | None]:
+    """Return whether the recommended rank fits, as HTML, with what does if it does not; and for a selected rank r that
+    does not fit, the figure that names the cheapest GPU that does."""
+    fits, assume = {rank.r: rank.fit for rank in estimate.ranks}, api.workspace.assumptions
+    unfit = {each for each in (r, recommended) if fits[each] not in FITTING}
+    other = {each: instead(Setting.of(estimate, each, assume), api.workspace.gpus) for each in unfit}
+    text, cost, fit = f" on {estimate.gpu.name}", None, fits[recommended]
+    if recommended in other:
+        text += f". What fits: {other[recommended][0] or 'no GPU of the table'}."
+    if fits[r] == "does_not_fit" and (card := other[r][1]):
+        price = f", ${card.usd_per_hour:.2f} per hour" if card.usd_per_hour else ""
+        cost = [card.label, "", f"cheapest GPU that fits{price}", "–"]
+    return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>', cost
 
 
 def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> str:
@@ -259,7 +270,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
     return (
         f'<div class="rv-advice"><h2>Recommended: r = {advice.r} <span class="rv-fit">'
         f"{advice_words.confidence(advice)} confidence</span></h2>{take}"
-        f"{html.paragraphs(advice_words.short_reason(advice), css='')}{fit}{html.named_values(settings)}"
+        f"{html.paragraphs(advice_words.main_sentences(advice)[0], css='')}{fit}{html.named_values(settings)}"
         f"{html.paragraphs(warning, more, css='')}</div>"
     )
 
@@ -273,7 +284,7 @@ def details(answer: AdviceAnswer) -> str:
             source = html.link(source, each.url) if each.url.startswith("https://") else source
             reasons += f'<li>{escape(_first(each.text))} <span class="rv-source">{source}</span></li>'
     past = re.split(SENTENCE_END, advice_words.confidence_in_words(advice))[-1]
-    rest = (past, advice_words.forecast_sentence(advice, answer.forecast), advice_words.main_sentences(advice)[2])
+    rest = (past, advice_words.forecast_sentence(answer.forecast, advice.r), advice_words.main_sentences(advice)[2])
     nearest = '<button type="button" class="rv-button" data-open="studies">Nearest studies</button>'
     rest = html.paragraphs(*rest, css="")
     body = f'<div class="rv-advice rv-halves"><ul>{reasons}</ul><div>{rest}{nearest}</div></div>'
@@ -284,12 +295,9 @@ def _first(sentences: str) -> str:
     return re.split(SENTENCE_END, sentences, maxsplit=1)[0]
 
 
-def records(
-    tradeoff: Tradeoff, ranks: Set[int], cheapest: Mapping[int, FittingCard | None] | None = None
-) -> dict[str, Any]:
+def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
     """Return the texts by rank: `figures` has value, exact value, second line and short form for each of FIGURES. A
-    model that cannot be read has only a quality. cheapest: GPUs to name in place of the cost of ranks that do not
-    fit."""
+    model that cannot be read has only a quality."""
     forecast, estimate = tradeoff.forecast or tradeoff.bent, tradeoff.estimate
     known = {rank.r: rank for rank in forecast.ranks} if forecast else {}
     if estimate is None:
@@ -298,7 +306,7 @@ def records(
     rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
     return {
         str(rank.r): {
-            "figures": _figures(estimate, rank, cheapest or {}),
+            "figures": _figures(estimate, rank),
             "share": units.percent(rank.adapter_parameters / estimate.model.total_parameters),
             "fit": rank.fit or "",
             **_quality(tradeoff, known.get(rank.r)),
@@ -328,7 +336,7 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
     return {"quality": quality, "quality_exact": band("{:.6f}".format), "median": rank.median}
 
 
-def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, FittingCard | None]) -> list[list[str]]:
+def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     """Return value, exact value, second line and short form of FIGURES at one rank."""
     memory, duration, usd, gpu = rank.memory, rank.duration, rank.usd, estimate.gpu
     setup = estimate.question.training
@@ -355,11 +363,8 @@ def _figures(estimate: Estimate, rank: RankEstimate, cheapest: Mapping[int, Fitt
     on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
     shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
     cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
-    if rank.r in cheapest:
-        other = cheapest[rank.r]
-        price = f", ${other.usd_per_hour:.2f} per hour" if other and other.usd_per_hour else ""
-        sub = f"cheapest GPU that fits{price}" if other else "no GPU of the table fits"
-        cost = [other.label if other else "–", "", sub, "–"]
+    if rank.fit == "does_not_fit":  # fit_and_cost names a GPU in its place
+        cost = ["–", "", f"does not fit {gpu.name}", "–"]
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
         [file, f"{rank.adapter_bytes:,} bytes, header included", f"saved in {bits} bit", file],
