@@ -109,9 +109,10 @@ def _published_lines(
             y = top - values[r] + median[ranks[-1]]
             points.append(Point(r, x, y, text, errors.get(r), chosen=chosen))
         base = line.base_model.rsplit("/", 1)[-1]
-        name = f"{base.removesuffix('-Instruct')} ({each.label.partition(',')[0]})"
+        name = f"{base.replace('-Instruct', '')} ({' '.join(each.label.partition(',')[0].split()[:2])})"
         lines.append(HeroLine(f"{base} ({each.label})", "published", points, shapes[line.study_id], name))
-    return lines
+    names = [line.name for line in lines]
+    return [line._replace(name=line.label) if names.count(line.name) > 1 else line for line in lines]
 
 
 def _between(place: Mapping[int, float], r: float) -> float:

@@ -269,10 +269,11 @@ def forecast_sentence(forecast: Forecast, *ranks: int) -> str:
     rows = [row for row in forecast.ranks if row.r in ranks]
     if not rows:
         return "There is no quality forecast for reinforcement learning: its few published studies disagree."
-    each = (f"r = {row.r} is {row.median:.1f} (80 % band {row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
+    each = (f"r = {row.r} is {row.median:.1f} ({row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
     text = (
-        f"Quality, by {counted(forecast.lines, 'published line')}: {listed(each)} {UNIT_WORDS[forecast.unit]} short of "
-        f"r = {forecast.reference_rank}.{'' if forecast.validated else ' This band is not validated.'}"
+        f"Quality in {counted(forecast.lines, 'published line')}, with 80 % bands: {listed(each)} "
+        f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank}"
+        f"{'' if forecast.validated else ' (not validated)'}."
     )
     return text.replace("-0.0", "0.0").replace("-", "−")
 

@@ -200,7 +200,8 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         estimate = estimate or api.estimates.estimate(question).estimate
     fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
     quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
-    known, note = _first(advised.own) or f"{quality} Data and learning rate matter more than rank.", ""
+    quality += " Data and learning rate matter more than rank." if advised.forecast.ranks else ""
+    known, note = _first(advised.own) or quality, ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
@@ -244,7 +245,7 @@ def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tupl
     other = {each: instead(Setting.of(estimate, each, assume), api.workspace.gpus) for each in unfit}
     text, cost, fit = f" on {estimate.gpu.name}", None, fits[recommended]
     if recommended in other:
-        text += f". What fits: {other[recommended][0] or 'no GPU of the table'}."
+        text += f". What fits for certain: {other[recommended][0] or 'no single GPU of the table'}."
     if fits[r] == "does_not_fit" and (card := other[r][1]):
         price = f", ${card.usd_per_hour:.2f} per hour" if card.usd_per_hour else ""
         cost = [card.label, "", f"cheapest GPU that fits{price}", "–"]
@@ -280,7 +281,7 @@ def details(answer: AdviceAnswer) -> str:
     advice, reasons = answer.advice, ""
     for each in advice_words.reasons(advice):
         if each.name != "nearest":
-            source = escape(each.source)
+            source = escape(each.source.partition(";")[0])
             source = html.link(source, each.url) if each.url.startswith("https://") else source
             reasons += f'<li>{escape(_first(each.text))} <span class="rv-source">{source}</span></li>'
     past = re.split(SENTENCE_END, advice_words.confidence_in_words(advice))[-1]
