@@ -271,7 +271,7 @@ def forecast_sentence(forecast: Forecast, *ranks: int) -> str:
         return "There is no quality forecast for reinforcement learning: its few published studies disagree."
     each = (f"r = {row.r} is {row.median:.1f} ({row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
     text = (
-        f"Quality in {counted(forecast.lines, 'published line')}, with 80 % bands: {listed(each)} "
+        f"Quality, 80 % bands of {counted(forecast.lines, 'published line')}: {listed(each)} "
         f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank}"
         f"{'' if forecast.validated else ' (not validated)'}."
     )

@@ -54,7 +54,7 @@ from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
 
 X_DEFAULT = "file"
-HERO_HEIGHT = 400
+HERO_HEIGHT = 450
 MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
@@ -200,7 +200,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         estimate = estimate or api.estimates.estimate(question).estimate
     fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
     quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
-    quality += " Data and learning rate matter more than rank." if advised.forecast.ranks else ""
+    quality = f"{quality[:-1]}; data and learning rate matter more." if advised.forecast.ranks else quality
     known, note = _first(advised.own) or quality, ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."

@@ -133,18 +133,21 @@ def test_a_typed_address_of_the_hub_is_that_model_and_no_suggestion(page):
 
 
 IN_SIGHT = """selector => {
-  const seen = (box) => box.width > 1 && box.top < innerHeight && box.bottom > 0 && box.right > 0;
+  const seen = (box) => box.width > 1 && box.top < innerHeight && box.bottom > 0;
+  const heard = ".visually-hidden, .rv-skip, .rv-unseen"; // not seen
   if (selector) {
     const all = [...document.querySelectorAll(selector)];
-    return all.filter(each => each.checkVisibility({ visibilityProperty: true }) && seen(each.getBoundingClientRect()));
+    return all.filter((each) => !each.closest(heard) && each.checkVisibility({ visibilityProperty: true })
+      && seen(each.getBoundingClientRect()));
   }
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   while (texts.nextNode()) {
     const range = document.createRange();
     range.selectNodeContents(texts.currentNode);
-    const shown = texts.currentNode.parentElement.checkVisibility({ visibilityProperty: true });
-    if (shown && seen(range.getBoundingClientRect())) found.push(...(texts.currentNode.data.match(/\\S+/g) || []));
+    const place = texts.currentNode.parentElement;
+    if (place.closest(heard) || !place.checkVisibility({ visibilityProperty: true })) continue;
+    if (seen(range.getBoundingClientRect())) found.push(...(texts.currentNode.data.match(/\\S+/g) || []));
   }
   return found;
 }"""
