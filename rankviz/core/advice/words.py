@@ -75,7 +75,7 @@ def because(advice: RankAdvice) -> str:
         return "published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed"
     (own, kind), record, r = _kinds(advice), advice.record, advice.r
     lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
-    lead = "halved to keep more of the base" if r < advice.case.r else lead
+    lead = f"halved from {advice.case.r} to keep more of the base" if r < advice.case.r else lead
     gained, more = f"few publications ran it and r = {r // 2}", f"few ran r = {2 * r}"
     if gain := record.gain(kind, r // 2):
         points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"

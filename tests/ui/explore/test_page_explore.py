@@ -165,7 +165,7 @@ def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(
 
     assert changes.startswith("From r = 8 to r = 64 the file grows 8 times and memory by 1."), changes
     assert "GiB; time and money hardly change." in changes
-    assert re.match(r"Quality: over \d+ publications r = 8 ends .* points short of r = 128", known)
+    assert re.match(r"Quality, 80 % bands of \d+ published lines: r = 8 is .* and r = 64 is .* short of r = 128", known)
     assert len(page.evaluate(IN_SIGHT, "")) <= 400
     assert page.evaluate(f"({IN_SIGHT})('{CONTROLS}').length") <= 55
     legend = drawing.locator(".legend .traces")
@@ -184,13 +184,13 @@ def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(
 
 
 def test_one_rank_is_recommended_with_what_fits_and_old_names_open_their_section(page):
-    page.goto("/?model=Qwen/Qwen3-32B&gpu=l4&r=64&section=memory")
+    page.goto("/?model=Qwen/Qwen3-8B&gpu=t4&batch=16&max_length=8192&r=64&section=memory")
     advice, cost = page.locator("#slot-advice"), figure(page, "Cost")
     advice.locator("h2", has_text="Recommended: r = 32 low confidence").wait_for()
     reason, fit = (text.replace("\xa0", " ") for text in advice.locator("p").all_inner_texts()[:2])
 
     assert len(reason.split()) <= 30
-    assert re.match(r"✕ does not fit on L4\. What fits: .*the [\w -]+ \(about \$[\d.]+\)\.", fit)
+    assert re.match(r"✕ does not fit on T4\. What fits for certain: a batch of 2, .* or the \S+ \(about \$\d+\)\.", fit)
     assert "$" not in cost.locator(".rv-value").inner_text()
     assert "cheapest GPU that fits, $" in cost.locator(".rv-sub").inner_text()
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
