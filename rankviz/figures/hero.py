@@ -28,8 +28,6 @@ from rankviz.figures.style import CostAxis, Point
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
-LABELLED_FROM = 16
-"""Lowest rank with a label on a linear axis, where lower ranks lie close together."""
 WHOLE_BAND_FROM = 8
 """Lowest rank whose 80 % band must be inside the y range."""
 REACH = NormalDist().inv_cdf(0.9)
@@ -348,7 +346,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             [rank.median for rank in stops],
             mode="markers+text",
             name="powers of two",
-            text=[str(rank.r) if info.axis.ticks or rank.r >= LABELLED_FROM else "" for rank in stops],
+            text=[str(rank.r) for rank in stops],
             textposition="top center",
             textfont={"size": style.SMALL},
             marker={"size": 7, "color": style.ESTIMATED},

@@ -25,8 +25,6 @@ RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
 LOW, HIGH = 8, 64
 """Ranks between which costs and quality are compared in one sentence each."""
-HARDLY = 0.05
-"""Share of the time below which a change is said to be hardly one."""
 FEW_EPOCHS = 3
 """Most epochs that Unsloth's guide recommends."""
 FILE_WORDS = {
@@ -45,18 +43,11 @@ class Reason(NamedTuple):
     url: str = ""
 
 
-def rank_in_words(advice: RankAdvice) -> str:
-    """Return the recommended rank as "r = 32", or a range as "r = 8 to 32"."""
-    return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
-
-
 def take(advice: RankAdvice) -> str:
     """Return the recommended settings as a sentence without a full stop."""
-    alpha = "r" if advice.case.r_range else advice.lora_alpha
-    return (
-        f"Recommended: {rank_in_words(advice)}, alpha = {alpha}, learning rate {rate_in_words(advice)}, "
-        "all linear layers"
-    )
+    low, high = advice.case.r_range or (advice.r, advice.r)
+    rank, alpha = (f"{low} to {high}", "r") if low < high else (advice.r, advice.lora_alpha)
+    return f"Recommended: r = {rank}, alpha = {alpha}, learning rate {rate_in_words(advice)}, all linear layers"
 
 
 def rate_in_words(advice: RankAdvice) -> str:
@@ -106,9 +97,8 @@ def what_rank_changes(estimate: Estimate) -> str:
     text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory by {units.memory_size(memory)}"
     if low.duration and high.duration:
         share = high.duration.total.expected / low.duration.total.expected - 1
-        what, s = ("time and money", "") if high.usd else ("time", "s")
-        grow = f"grow{s} by {units.rounded_percent(share, 0)}"
-        text += f"; {what} {f'hardly change{s}' if abs(share) < HARDLY else grow}"
+        more = "hardly" if abs(share) < 0.05 else units.rounded_percent(share, 0)
+        text += f"; {more} more time{' and money' if high.usd else ''}"
     unfit = high.fit == "does_not_fit" != low.fit
     return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
 
@@ -271,7 +261,7 @@ def forecast_sentence(forecast: Forecast, *ranks: int) -> str:
         return "There is no quality forecast for reinforcement learning: its few published studies disagree."
     each = (f"r = {row.r} is {row.median:.1f} ({row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
     text = (
-        f"Quality, 80 % bands of {counted(forecast.lines, 'published line')}: {listed(each)} "
+        f"Quality in {counted(forecast.lines, 'published line')} (80 % band): {listed(each)} "
         f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank}"
         f"{'' if forecast.validated else ' (not validated)'}."
     )

@@ -343,7 +343,6 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
-    bits = 32 if estimate.adapter_dtype == "fp32" else 16
     # Each column has one unit, also beside half and twice the rank.
     largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
     count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
@@ -368,7 +367,12 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         cost = ["–", "", f"does not fit {gpu.name}", "–"]
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
-        [file, f"{rank.adapter_bytes:,} bytes, header included", f"saved in {bits} bit", file],
+        [
+            file,
+            f"{rank.adapter_bytes:,} bytes, header included",
+            f"saved in {32 if estimate.adapter_dtype == 'fp32' else 16} bit",
+            file,
+        ],
         [units.span(memory, size), device, on_gpu, size(memory.device)],
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
         cost,

@@ -130,10 +130,6 @@ def methods_html(result: FitAnswer) -> str:
     return html.titled("Training methods, same batch and length", table + note)
 
 
-SEVERAL_SHOWN = 4
-"""Maximum number of machines with several GPUs that are named."""
-
-
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
     rows, chosen = [], result.setting.gpu
@@ -153,7 +149,7 @@ def cards_html(result: FitAnswer) -> str:
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
-    shown = ", ".join(card.label for card in result.several[:SEVERAL_SHOWN])
+    shown = ", ".join(card.label for card in result.several[:4])
     more = html.paragraphs(f"Several GPUs on which it fits, cheapest first: {shown}.") if shown else ""
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2) + more)
 

@@ -40,13 +40,11 @@ TYPED = ("modules", "parts", "length", *DATA, "images")
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
 FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework", *IMAGES)
 SECTION_HEIGHT = 340
-COLAB = "colab"
 OPEN_COLAB = (
     '<a class="rv-button" href="https://colab.research.google.com/#upload=true" target="_blank" rel="noopener">'
     "Open Colab</a>"
 )
 
-HERO_TITLE = "Cost and quality by rank"
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
 
 
@@ -71,8 +69,9 @@ def build(api: Api) -> View:
                         f'<button type="button" data-x="{key}" aria-pressed="false">{escape(label)}</button>'
                         for key, label in X_LABELS.items()
                     )
-                    shown = {"title": HERO_TITLE, "menu": MENU.format(title=HERO_TITLE), "axes": axes}
-                    hero = html.markup("hero").format(**shown, height=HERO_HEIGHT)
+                    title = "Cost and quality by rank"
+                    shown = {"title": title, "menu": MENU.format(title=title), "axes": axes, "height": HERO_HEIGHT}
+                    hero = html.markup("hero").format(**shown)
                     curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
@@ -274,5 +273,5 @@ def takeaway(api: Api, **values: Any) -> View:
         return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
-    colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
+    colab, code = boxes("colab", how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
     return View(colab=colab, code="" if code == colab else code)

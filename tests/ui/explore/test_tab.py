@@ -129,53 +129,36 @@ def idle(tmp_path):
     return idle
 
 
-def queued(idle, *events, **settings):
-    probe_request = request(**settings)
-    idle.workspace.store.create_probe(probe_request, "{}")
-    for event in events:
-        idle.workspace.store.append(probe_request.probe_id, event)
-    return probe_request.probe_id
-
-
-def panel(idle):
-    return sections.probing(idle, model=SMOL)
-
-
 def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(idle):
     own = {"model": SMOL, "own_batch": 2, "own_length": 64, "full": True}
     sections.begun(idle, **DEFAULTS | own | {"precision": "nf4-dq", "optim": "adamw_8bit", "checkpointing": "unsloth"})
 
     (record,) = idle.machine.probes()
+    asked, training = record.request, record.request.training
     assert (SMOL, 32, 2, 64) == (
-        record.request.model_id,
-        record.request.lora.r,
-        record.request.training.per_device_train_batch_size,
-        record.request.training.max_length,
+        asked.model_id,
+        asked.lora.r,
+        training.per_device_train_batch_size,
+        training.max_length,
     )
-    assert (4, 12, 30) == record.request.depths
+    assert (4, 12, 30) == asked.depths
     config = json.loads((idle.workspace.store.run_dir(record.run_id) / "config.json").read_text())
     assert ("LlamaForCausalLM", 30) == (config["architectures"][0], config["num_hidden_layers"])
     if not idle.workspace.here().cuda:
-        assert ("fp32", "adamw_torch", "none") == (
-            record.request.training.precision,
-            record.request.training.optim,
-            record.request.training.gradient_checkpointing,
-        )
+        assert ("fp32", "adamw_torch", "none") == (training.precision, training.optim, training.gradient_checkpointing)
 
 
 def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(idle):
-    whole = measured(30, forward=606, steps=(3.5,))
+    whole, asked = measured(30, forward=606, steps=(3.5,)), request(full=True)
     depths = (measured(4, forward=340, steps=(0.9,)), measured(12, forward=420, steps=(1.7,)), whole)
-    queued(idle, RunStarted(time=1.0, environment=HERE), *depths, ProbeCompleted(time=2.0), full=True)
+    idle.workspace.store.create_probe(asked, "{}")
+    for event in (RunStarted(time=1.0, environment=HERE), *depths, ProbeCompleted(time=2.0)):
+        idle.workspace.store.append(asked.probe_id, event)
 
-    shown = panel(idle)
+    shown = sections.probing(idle, model=SMOL)
 
     text = text_of(shown.panel)
-    assert "4 blocks, measured 340 MiB" in text
-    assert "Per block 10 MiB" in text
-    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in text
-    assert "All 30 blocks, measured 606 MiB" in text
-    assert "Error of the extrapolation -1.0%" in text
-    assert "All 30 blocks, estimated" in text
-    assert "Measured on a CPU, " in text
-    assert not shown.timer.active
+    assert "4 blocks, measured 340 MiB" in text and "Per block 10 MiB" in text
+    assert "All 30 blocks, extrapolated 600 MiB 3.5 s" in text and "All 30 blocks, measured 606 MiB" in text
+    assert "Error of the extrapolation -1.0%" in text and "All 30 blocks, estimated" in text
+    assert "Measured on a CPU, " in text and not shown.timer.active
