@@ -28,8 +28,7 @@ def file_size(size_bytes: int) -> str:
 
 
 def memory_size(size_bytes: float, ends: Any = None) -> str:
-    """Format bytes of memory: 2,147,483,648 -> '2.00 GiB'. ends: the range that the size is shown with, whose unit it
-    has."""
+    """Format bytes of memory, in the unit of the high end of `ends`: 2,147,483,648 -> '2.00 GiB'."""
     if abs(ends.high if ends else size_bytes) >= GIB:
         return f"{size_bytes / GIB:,.2f} GiB"
     return f"{size_bytes / MIB:,.0f} MiB"
@@ -84,8 +83,7 @@ def _sign(value: float) -> str:
 
 
 def usd(value: float, ends: Any = None) -> str:
-    """Format US dollars: 0.1234 -> '$0.12'. ends: the range that the value lies in; in a wide one it has two digits:
-    '$2.8'."""
+    """Format US dollars: 0.1234 -> '$0.12', with two digits where they lie in a wide range, `ends`: '$2.8'."""
     if 0 < value < 0.01:
         return "under $0.01"
     if ends and ends.high > WIDE * ends.low:

@@ -257,9 +257,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
     settings. estimate: for the current question, with its warnings; None for a model that cannot be read. r: the
     selected rank."""
     advice = answer.advice
-    low, high = advice.case.r_range or (advice.r, advice.r)
     take = f'<button type="button" class="rv-button" data-use="{advice.r}">Use r = {advice.r}</button>'
-    take = "" if low <= r <= high else take
     warnings, _ = by_level(estimate.notes) if estimate else ((), ())
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
     more = f"{counted(len(warnings) - 1, 'more warning')} under Fit and memory." if len(warnings) > 1 else ""
@@ -270,7 +268,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
     )
     return (
         f'<div class="rv-advice"><h2>Recommended: r = {advice.r} <span class="rv-fit">'
-        f"{advice_words.confidence(advice)} confidence</span></h2>{take}"
+        f"{advice_words.confidence(advice)} confidence</span></h2>{take * (r != advice.r)}"
         f"{html.paragraphs(advice_words.main_sentences(advice)[0], css='')}{fit}{html.named_values(settings)}"
         f"{html.paragraphs(warning, more, css='')}</div>"
     )
@@ -344,6 +342,7 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
     # Each column has one unit, also beside half and twice the rank.
+    saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
     largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
     count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
     margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
@@ -370,7 +369,7 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [
             file,
             f"{rank.adapter_bytes:,} bytes, header included",
-            f"saved in {32 if estimate.adapter_dtype == 'fp32' else 16} bit",
+            saved,
             file,
         ],
         [units.span(memory, size), device, on_gpu, size(memory.device)],

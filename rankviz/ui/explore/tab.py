@@ -163,19 +163,18 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
-            exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
-            serving = view(sections.serving, served=copyable(elem_id="serving"))
-    for section, *drawings in (
+            code, served = copyable(elem_id="script"), copyable(elem_id="serving")
+            exporting = view(takeaway, colab=colab, code=code, served=served)
+    for section, drawing in (
         (ranks_tab, view(modules_picture, chart=modules)),
         (fit_tab, view(fit_section, decisions=decided, chart=memory, words=rests_on)),
         (studies_tab, published),
         (probe_tab, probing),
-        (export_tab, exporting, serving),
+        (export_tab, exporting),
     ):
         is_open = "document.querySelector('#module-map')?.offsetParent && " if section is ranks_tab else ""
         redraw = hidden(f"RankVizExplore.section({section.label!r}, () => {is_open}trigger('submit'))")
-        for drawing in drawings:
-            gr.on([fold.expand if section is ranks_tab else section.select, redraw.submit], **drawing)
+        gr.on([fold.expand if section is ranks_tab else section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
 
 
@@ -256,8 +255,8 @@ def modules_picture(api: Api, **values: Any) -> View:
 
 
 def takeaway(api: Api, **values: Any) -> View:
-    """Return a notebook for Colab and the chosen file, with the recommended learning rate. A file that cannot express
-    the settings is replaced by the reason, shown once."""
+    """Return a notebook for Colab and the chosen file, with the recommended learning rate, and serving. A file that
+    cannot express the settings is replaced by the reason, shown once."""
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
 
@@ -274,4 +273,4 @@ def takeaway(api: Api, **values: Any) -> View:
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
     colab, code = boxes("colab", how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
-    return View(colab=colab, code="" if code == colab else code)
+    return View(colab=colab, code="" if code == colab else code, served=sections.serving(api, **values).served)
