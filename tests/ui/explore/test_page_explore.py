@@ -151,18 +151,12 @@ def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(
     restored(page)
     changes, known = (text.replace("\xa0", " ") for text in page.locator("#slot-message p").all_inner_texts())
 
-    assert re.match(
-        r"From r = 8 to r = 64 the file grows 8 times and memory by 1\.\d+ GiB; hardly more time and m", changes
-    )
+    assert re.match(r"From r = 8 to r = 64 the file grows 8 times and memory by 1\.\d+ GiB; hardly more time", changes)
     assert re.match(r"Quality in \d+ published lines \(80 % band\): r = 8 is .* and r = 64 is .* of r = 128", known)
     assert page.evaluate(WORDS) <= 400 and page.evaluate(CONTROLS) <= 55
     legend = drawing.locator(".legend .traces")
     assert {"80 % band", "50 % band", "forecast, median"} <= set(legend.all_text_contents())
     assert len({round(legend.nth(i).bounding_box()["y"]) for i in range(legend.count())}) <= 2
-    page.get_by_label("GPU", exact=True).click()
-    gpus = page.locator("ul[role=listbox] [role=option]").all_inner_texts()
-    assert len(gpus) > 20 and all(re.search(r" · (\d+ GB|MLX)|^✓?\s*No GPU", gpu) for gpu in gpus), gpus
-    page.keyboard.press("Escape")
     values = {name: figure(page, name).inner_text() for name in ("Time", "Cost")}
     assert 1 == len(set(re.findall(r"(?<=\d )(?:min|h|days)\b", values["Time"]))), values
     assert not re.search(r"[1-9]\.\d\d", values["Cost"]), values

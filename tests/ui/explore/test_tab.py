@@ -71,18 +71,11 @@ def test_what_unsloth_refuses_is_said_once_and_other_tools_still_have_their_file
     assert "train_trl.py" in explore.takeaway(api, **{**REFUSED, "take": "trl"}).code
 
 
-LLAMA_16 = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B", "r": 16}
-
-
-def shown(api, **changes):
-    return sections.decisions(api, **{**LLAMA_16, **changes})
-
-
 def test_every_change_on_the_page_can_be_clicked_into_the_question(api):
     """Each row's pick is read back by the same table that reads the address."""
-    picks = [pick.replace("&amp;", "&") for pick in re.findall(r'data-pick="([^"]+)"', shown(api, batch=4).decisions)]
+    decided = sections.decisions(api, **{**LLAMA, "r": 16, "batch": 4})
+    picks = [unescape(pick) for pick in re.findall(r'data-pick="([^"]+)"', decided.decisions) if pick[:4] != "gpu="]
 
-    picks = [pick for pick in picks if not pick.startswith("gpu=")]
     assert len(picks) > 8
     for pick in picks:
         _, notes = link.read(dict(parse_qsl(pick)))
