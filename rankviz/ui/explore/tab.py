@@ -4,6 +4,7 @@ The page's script fills figures, chart, recommendation and table of ranks, so a 
 A section is computed when it is opened, and again when the question changes.
 """
 
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
@@ -273,4 +274,7 @@ def takeaway(api: Api, **values: Any) -> View:
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
     colab, code = boxes("colab", how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
-    return View(colab=colab, code="" if code == colab else code, served=sections.serving(api, **values).served)
+    served = ""
+    with suppress(RankVizError):
+        served = sections.serving(api, **values).served
+    return View(colab=colab, code="" if code == colab else code, served=served)
