@@ -266,6 +266,7 @@ window.RankVizExplore = (() => {
   /* All ranks as a table; a row chooses its rank. */
   function ranks(element) {
     const body = element.querySelector("tbody");
+    const heads = [...element.querySelectorAll("th")].map((head) => head.textContent);
     element.addEventListener("click", (event) => {
       const row = event.target.closest("[data-r]");
       if (row) choose(Number(row.dataset.r));
@@ -288,6 +289,7 @@ window.RankVizExplore = (() => {
       const cells = [...figures, [fit ? state.answer.fits[fit] : ""], [quality, quality_exact]];
       cells.splice(1, 0, [share, figures[0][1]]);
       line.append(first, ...cells.map(([value, title = ""]) => text("td", value, { title })));
+      [...line.cells].forEach((cell, i) => (cell.dataset.column = heads[i]));
       return line;
     }
   }

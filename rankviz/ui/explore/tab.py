@@ -148,7 +148,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             with gr.Accordion("Modules", open=False, elem_id="module-fold") as fold:
                 modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Compare", "compare"):
-            scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
+            charts.panels("RankVizPresent.compare(element)", elem_id="compare")
         with tab("Fit and memory", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
