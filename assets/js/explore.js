@@ -46,7 +46,7 @@ window.RankVizExplore = (() => {
     try {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
-      slot("notice", answer.notice || answer.without_costs || "");
+      slot("notice", answer.notice ? answer.notice + (state.answer?.shown || "") : answer.without_costs);
       if (answer.notice) refused();
       else show(answer, choices === chosen);
     } catch (error) {
@@ -64,7 +64,7 @@ window.RankVizExplore = (() => {
   function refused() {
     state.isRefused = true;
     document.body.toggleAttribute("data-stale", true);
-    slot("length-note", '<div class="rv-caption"><p>Figures, time and cost are for the last valid settings.</p></div>');
+    slot("length-note", state.answer?.shown || "");
   }
 
   /* asIs: nobody has chosen another rank since the question was sent; a newer choice stands. */
@@ -222,11 +222,9 @@ window.RankVizExplore = (() => {
   }
   const MERGED = { memory: "fit", modules: "ranks", serving: "export" }; // names in older addresses
   const open = (name) => document.getElementById(`section-${MERGED[name] || name}-button`)?.click();
-  document.addEventListener("click", (event) => {
-    const { open: name, use } = event.target.closest?.("button")?.dataset || {};
-    if (use) choose(Number(use));
-    if (!name) return;
-    open(name);
+  window.RankViz.on(document, "click", "button[data-use]", ({ dataset }) => choose(Number(dataset.use)));
+  window.RankViz.on(document, "click", "button[data-open]", ({ dataset }) => {
+    open(dataset.open);
     document.getElementById("sections").scrollIntoView({ behavior: "smooth" });
   });
 
@@ -267,10 +265,7 @@ window.RankVizExplore = (() => {
   function ranks(element) {
     const body = element.querySelector("tbody");
     const heads = [...element.querySelectorAll("th")].map((head) => head.textContent);
-    element.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-r]");
-      if (row) choose(Number(row.dataset.r));
-    });
+    window.RankViz.on(element, "click", "[data-r]", (row) => choose(Number(row.dataset.r)));
     mount("ranks", {
       ranked(r) {
         if (!state.answer) return;

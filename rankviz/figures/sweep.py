@@ -158,7 +158,7 @@ def sweep_info(
             if measured := tuple(point for point in curve.points if metric.of(point) is not None):
                 curves.append(curve._replace(points=measured))
     picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
-    if curves and not picked:
+    if curves and not picked and sweep.ended:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     elif by_rank and not picked and groups and groups[0].smallest:
         picked = groups[0].smallest.r

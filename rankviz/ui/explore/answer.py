@@ -25,6 +25,7 @@ from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.studies import CANNOT_READ
 from rankviz.catalog.hardware import find_gpu
+from rankviz.catalog.models import close_names
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import HIGH, LOW
@@ -59,6 +60,9 @@ MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
 """Type of a widget's value, by the type of its default. A widget with another default has a number or None."""
+SHOWN = "Shown: quality in published studies, without the costs of a model."
+SUGGESTED = 6
+"""Most models in the list below a box in which a name is typed."""
 UNBROKEN = "r\u00a0=\u00a0"
 """"r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
@@ -67,13 +71,15 @@ FORECAST = "Forecast: median (80 % band)"
 """Heading above the forecasts of all ranks."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
 """Words for the precision of the base model's weights."""
+Text = Callable[[float], str]
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Pattern of the space between two sentences; a decimal point has no space after it."""
 
 
 def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
     """Return a POST route per answer: this module's, and `more`, functions of the API and a body, by name."""
-    views = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), **more}
+    own = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), "models": models}
+    views = {**own, **more}
     return [
         Route(f"/rankviz/{name}", partial(_respond, partial(view, api)), methods=["POST"])
         for name, view in views.items()
@@ -173,7 +179,8 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     told = words(api, values, estimate)
     if told["cost"]:
         known[str(r)]["figures"][-1] = told["cost"]
-    source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
+    name = estimate.model.id if estimate else question.model_id
+    source = " ".join([f"{name}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
         "values": values,
@@ -185,9 +192,18 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "chart": {**chart, "xs": info.xs},
         "caption": info.sentences,
         **told,
+        "shown": html.paragraphs(f"Shown: {name.rpartition('/')[2]}, with the last valid settings."),
         "r": r,
         "usual_r": DEFAULTS["r"],
     }
+
+
+def models(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the list of models below a box in which a name is typed. body: `words`, the text in the box."""
+    plain_text(body.get("words"), "The words")
+    found, note = api.models.search(body["words"]) if body["words"].strip() else ((), "")
+    rows = [(row.name if "/" in row.name else row.id, units.count(row.total_parameters)) for row in found[:SUGGESTED]]
+    return {"html": html.model_buttons(rows, "option") + (html.paragraphs(note) if note else "")}
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
@@ -201,7 +217,9 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
     quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
     quality = f"{quality[:-1]}; data and learning rate matter more." if advised.forecast.ranks else quality
-    known, note = _first(advised.own) or quality, ""
+    known, note, model = _first(advised.own) or quality, "", values["model"].strip()
+    near = () if advised.setting else close_names(api.models.all(), model)
+    assumed = api.workspace.references.model(model).note if advised.setting else ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
@@ -209,9 +227,10 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     return {
         "address": link.write(values),
         "cost": cost,
-        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
+        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
         "slots": {
             "message": html.paragraphs(estimate and advice_words.what_rank_changes(estimate), known, css="rv-message"),
+            "model-note": html.paragraphs(assumed) if assumed else "",
             "advice": card(advised, estimate, values["r"], fit),
             "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
@@ -321,7 +340,7 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
     if rank is None:
         return {"quality": "no forecast", "quality_exact": "", "median": None}
 
-    def band(text: Callable[[float], str]) -> str:
+    def band(text: Text) -> str:
         ends = "" if rank.low_80 is None else f" ({text(rank.low_80)} to {text(rank.high_80)})"
         return f"{text(rank.median)}{ends}"
 
