@@ -174,6 +174,7 @@ _DATA = (
         MAX_EPOCHS,
     ),
 )
+_COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
 _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
@@ -197,7 +198,8 @@ _IMAGES = (
 )
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
-    Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
+    Option("data", str, "phonemes", "phonemes, syllables, pairs, a JSONL, JSON, CSV or Parquet file, or a Hub id."),
+    Option("columns", str, "", _COLUMNS_HELP),
     Option(
         "held_out", int | None, None, "Held-out examples; empty for 32 of a quick look, else 64.", "held_out_examples"
     ),
@@ -230,7 +232,12 @@ _ANSWERS = (
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
-    Option("words", str, "", "Parts of a name, family or licence that a model must all have, such as: qwen3 4b."),
+    Option(
+        "words",
+        str,
+        "",
+        "Words of a name, family or licence in any order, such as qwen3 4b; or an address.",
+    ),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),

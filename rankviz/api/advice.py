@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
@@ -71,12 +69,6 @@ class AdviceAnswer:
         return self.setting.row.fit if self.setting else None
 
 
-@lru_cache(maxsize=4)
-def _record(assets: Path) -> Record:
-    forecast = read_forecast(assets)
-    return record_of(forecast["advice"], forecast["counts"])
-
-
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
 
@@ -105,7 +97,10 @@ class Advice(Operations):
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
-        notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
+        notes = (unread,)
+        if setting:
+            assumed = self._workspace.references.model(question.model_id).note
+            notes = tuple(filter(None, [assumed, truncation(setting.question.training)]))
         if setting and goal.use_case == RL and not question.training.grpo and not (setting.gpu and setting.gpu.is_mac):
             gpu = f" --gpu {setting.gpu.id}" if setting.gpu else ""
             notes += (
@@ -125,7 +120,8 @@ class Advice(Operations):
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
-        return _record(self._workspace.assets)
+        forecast = read_forecast(self._workspace.assets)
+        return record_of(forecast["advice"], forecast["counts"])
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
@@ -177,10 +173,11 @@ class Advice(Operations):
         if rate is None:
             usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
             rate = self.advise(question, goal).advice.learning_rate if goal else usual
-        model, notes = self._api.models.get(question.model_id), ()
+        model = self._api.models.get(question.model_id)
+        notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))
         gpu, trains = self._api.estimates.gpu_of(question), getattr(exports.FORMATS.get(format_name), "trains", True)
         if gpu is not None and gpu.is_mac and trains and format_name != "mlx":
-            notes = ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
+            notes += ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
         if question.training.images is not None and trains:
             with_images(model, question.training, text_only=question.lora.text_only)
             raise InvalidSettingError(
@@ -208,7 +205,7 @@ class Advice(Operations):
         run = self._api.runs.added_request(sweep_id, r, needs_data=False)
         training = run.training
         with suppress(RankVizError):
-            training = replace(training, data=self._api.data.measure(run.data).training_data())
+            training = replace(training, data=self._api.data.measure(run.data, run.columns).training_data())
         question = Question(model_id=run.base, lora=run.lora, training=training)
         return self.export(question, r, format_name, learning_rate=run.learning_rate)
 
