@@ -14,6 +14,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
+from json import JSONDecodeError
 from typing import Any
 
 MAX_MESSAGE = 4000
@@ -67,6 +68,13 @@ def shortened(text: str, most: int) -> str:
     if len(text) > most:
         text = redacted(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def json_place(error: Exception) -> str:
+    """Return where a text stops to be JSON, in words: " at character 43", " at line 2, character 7"."""
+    if not isinstance(error, JSONDecodeError):
+        return ""
+    return f" at {f'line {error.lineno}, ' * (error.lineno > 1)}character {error.colno}"
 
 
 def after_first_word(log: bytes) -> bytes:

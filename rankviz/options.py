@@ -208,7 +208,7 @@ _ANSWERS = (
         "",
         choices=("simple", "instruction", "complex", "near-full", "pretraining", "rl"),
     ),
-    Option("forgetting", bool, False, "The base model must keep its abilities."),
+    Option("forgetting", bool, False, "The base must not forget its abilities (prefers lower ranks)."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
     Option(
         "format",

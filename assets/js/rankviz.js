@@ -292,9 +292,6 @@ window.RankViz = (() => {
     put();
   }
 
-  const THIS_COMPUTER_ONLY =
-    "This address works on this computer only. Start with `rankviz serve --host 0.0.0.0` to share it in your network.";
-
   /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
      made for the restored model when it is opened. */
   function openTab() {
@@ -316,10 +313,8 @@ window.RankViz = (() => {
       const button = event.target.closest("[data-do=link]");
       if (!button) return;
       await copyText(here(), button);
-      status.textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
-    });
-    document.addEventListener("click", (event) => {
-      if (event.target.closest("[role=tab]")) status.textContent = "";
+      status.textContent = isForThisComputerOnly() ? "Copied. Opens on this computer only." : "";
+      setTimeout(() => (status.textContent = ""), 8000);
     });
   }
 

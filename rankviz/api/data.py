@@ -79,12 +79,10 @@ class MeasuredData:
     @property
     def in_words(self) -> str:
         """The data's numbers as a few sentences."""
-        count = units.counted(self.examples, "example")
-        return (
-            f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
-            f"{_tokens(self.longest_tokens)}. Tokens are estimated from characters. The longest example counts as "
-            "its upper estimate." + "".join(f" {note}" for note in self.notes)
-        )
+        low, mean, high = map(round, (self.mean_tokens.low, self.mean_tokens.expected, self.mean_tokens.high))
+        about = f"{self.title}: {units.counted(self.examples, 'example')} ({self.format}), about {mean:,} tokens each "
+        about += f"({low:,} to {high:,}, by their characters), the longest up to {self.longest_tokens.high:,.0f}."
+        return " ".join((about, *self.notes))
 
 
 class Data(Operations):
@@ -157,12 +155,6 @@ def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
 
 def _texts(example: Example) -> Sequence[str]:
     return [content for _, content in example.messages] or [example.prompt, example.completion]
-
-
-def _tokens(tokens: Range) -> str:
-    """Return text such as "400 tokens (320 to 600)"."""
-    low, expected, high = (f"{round(value):,}" for value in (tokens.low, tokens.expected, tokens.high))
-    return f"{expected} tokens ({low} to {high})"
 
 
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:

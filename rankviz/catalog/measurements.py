@@ -45,8 +45,8 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
                 )
             lines = (house_cells(cells) if of_grpo else cells for cells in reader)
             rows = tuple(parse_row(cells, line) for line, cells in enumerate(lines, start=2))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise BadDataError(f"{path.name} is not a CSV file in UTF-8: save it as one.") from None
     if not rows:
         raise BadDataError(f"{path.name} has no rows: give at least one measurement.")
     return rows

@@ -102,17 +102,16 @@ def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
     if file.lower().endswith(".json"):
         try:
             points = tuple(_points_of_run(json.loads(content), file, today))
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-            why = printable(f"{type(error).__name__}: {error}", 80)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError):
             raise BadDataError(
-                f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
-                "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
+                f"{file} is not a result file as PEFT's method comparison writes it: give one of a run that finished, "
+                "with run_info, train_info and a quality metric such as 'test accuracy'."
             ) from None
     else:
         try:
             rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
+        except (UnicodeDecodeError, csv.Error):
+            raise BadDataError(f"{file} is not a CSV file in UTF-8: {HEADER}.") from None
         if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
             raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
         if len(rows) > MAX_ROWS:

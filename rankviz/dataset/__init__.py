@@ -15,7 +15,7 @@ from typing import Any
 
 from rankviz import installed
 from rankviz.dataset.rows import NUMBER, REQUIRED, Example, Format, example_of, format_of, traits_of
-from rankviz.errors import AssetError, BadDataError, quoted
+from rankviz.errors import AssetError, BadDataError, json_place, quoted
 from rankviz.paths import ASSETS, existing
 from rankviz.units import counted
 
@@ -42,8 +42,8 @@ def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            what = f"{name} is not a JSON array" if is_array else f"Row {number} of {name} is not a JSON object"
-            raise BadDataError(f"{what} ({error}).") from None
+            what = name if is_array else f"Row {number} of {name}"
+            raise BadDataError(f"{what} is not valid JSON{json_place(error)}.") from None
         yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
@@ -56,8 +56,8 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
             if None in row:
                 raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
-    except csv.Error as error:
-        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
+    except csv.Error:
+        raise BadDataError(f"Row {number + 1} of {name} is not valid CSV: check its quotes and line ends.") from None
 
 
 def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
@@ -75,9 +75,8 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         columns = [name for name in file.schema_arrow.names if name in {"input", *chain(*REQUIRED.values())}]
         batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = quoted(str(error).partition("\n")[0])
-        raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError):
+        raise BadDataError(f"{name} is not a whole Parquet file, or is damaged: write it again.") from None
 
 
 def _decode(content: bytes, name: str) -> str:

@@ -107,7 +107,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             raise
-        raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
+        raise BadAdapterError(f"{path.name} is not a valid zip: zip the folder again.") from None
     return folder / WEIGHTS, folder / CONFIG, path.stem, unpacked
 
 
@@ -152,11 +152,8 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
     try:
         with safe_open(path, framework="numpy") as checked:
             metadata = dict(checked.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        why = printable(str(error), SHOWN)
-        raise BadAdapterError(
-            f"{path.name} is not a complete safetensors file ({why}): save or upload it again."
-        ) from None
+    except (SafetensorError, OSError, ValueError):
+        raise BadAdapterError(f"{path.name} is not a complete safetensors file: save or upload it again.") from None
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(length))

@@ -15,7 +15,7 @@ import numpy as np
 from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
-from rankviz.errors import BadAdapterError, quoted
+from rankviz.errors import BadAdapterError, json_place, quoted
 from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, StoredTensor, decode, locate, open_tensors
 from rankviz.trained.svd import Pair
 
@@ -87,7 +87,7 @@ def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dic
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadAdapterError(f"{name} is not JSON ({error}): give the {CONFIG} that PEFT saved.") from None
+        raise BadAdapterError(f"{name} is not JSON{json_place(error)}: give the {CONFIG} that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the {CONFIG} that PEFT saved.")
     if raw["peft_type"] != "LORA":

@@ -143,8 +143,8 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
             if len(values) > 1 or len(set(names)) < len(names):
                 raise BadDataError(f"{path.name} has a column twice, or loss and correct: keep one of the two.")
             return _runs(path.name, reader, values[0]), VALUES[values[0]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise BadDataError(f"{path.name} is not a CSV file in UTF-8: save it as one.") from None
 
 
 def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ...]:

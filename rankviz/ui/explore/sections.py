@@ -144,7 +144,7 @@ def cards_html(result: FitAnswer) -> str:
             rounded_span(money_span, card.usd, "$"),
             rounded_span(time_span, card.seconds, "seconds"),
             NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
-            rounded_span(units.gib_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
+            rounded_span(memory_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
             ", ".join(filter(None, (card.provider, card.price_checked))),
         ]
         rows.append(Row(cells, pick=urlencode({"gpu": card.gpu_id}), chosen=bool(chosen and chosen.id == card.gpu_id)))
@@ -279,7 +279,7 @@ def build_probe(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
             batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
             length = gr.Number(256, label="Probe length", precision=0, min_width=90)
             full = gr.Checkbox(False, label="Also run all blocks", min_width=120)
-            start = gr.Button("Measure", min_width=140, elem_id="probe-button")
+            start = gr.Button("Time it here", min_width=140, elem_id="probe-button")
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")

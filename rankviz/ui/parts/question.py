@@ -74,7 +74,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         add(NUMBER, "images", "Images per example", placeholder="e.g. 1", visible=False)
         add(gr.Textbox, "image_size", "Image size (pixels)", placeholder=ASSUMED_SIZE, max_lines=1, visible=False)
         types = list(SUFFIXES)
-        w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
+        w["data_file"] = gr.UploadButton("Read lengths from a file", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
@@ -86,7 +86,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
                 add(CHECK, "rslora", "rsLoRA")
                 add(CHECK, "dora", "DoRA")
             slot("scale")
-            add(gr.Checkbox, "forgetting", "The base model must keep its abilities")
+            add(gr.Checkbox, "forgetting", "Must not forget (prefers lower ranks)")
             add(CHOICE, "moe", "Experts", visible=False)
             add(CHOICE, "expert_rank", **EXPERT_RANK, visible=False)
             add(gr.CheckboxGroup, "parts", PARTS_LABEL, visible=False)
@@ -117,15 +117,8 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 
 
 def gpu_label(gpu: Gpu) -> str:
-    usable = (
-        f"{units.memory_size(gpu.usable_bytes)} usable"
-        if gpu.usable_bytes
-        else "MLX"
-        if gpu.is_mac
-        else f"{gpu.memory_bytes / 1e9:g} GB nominal"
-    )
-    price = gpu.price
-    return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
+    size, price = "MLX" if gpu.is_mac else f"{gpu.memory_bytes / 1e9:g} GB", gpu.price
+    return f"{gpu.name} · {size}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
 def measured(api: Api, *, file: str, epochs: float | None = None) -> View:

@@ -185,7 +185,7 @@ def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
     page.locator("#accuracy-tables table").first.wait_for()
 
 
-ONLY_HERE = "This address works on this computer only."
+ONLY_HERE = "Copied. Opens on this computer only."
 NOTES_WORDS = """() => {
   window.words = "";
   const header = document.querySelector("#header");
