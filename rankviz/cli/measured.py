@@ -159,7 +159,7 @@ def spectrum(
 def _span(values: list[int]) -> str:
     if not values:
         return "–"
-    return str(values[0]) if min(values) == max(values) else f"{min(values)} – {max(values)}"
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 @takes("adapter", "r", "energy", "dtype", table=RESIZED, make=as_flag)

@@ -102,7 +102,8 @@ WHAT_THE_BAND_IS = (
     "the lowest run or above the highest."
 )
 BAND, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
-TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
+TO_TRAIN, SO_FAR = "train next", "best so far"
+ENOUGH, SMALLEST = "enough for this adapter", "smallest rank to consider"
 FRONT = "no other rank is cheaper and better"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
@@ -157,7 +158,8 @@ def sweep_info(
         for curve in fast_curves(sweep.runs):
             if measured := tuple(point for point in curve.points if metric.of(point) is not None):
                 curves.append(curve._replace(points=measured))
-    picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
+    trained = {row["r"] for row in rows}
+    picked_as = (SO_FAR if picked in trained else TO_TRAIN) if picked else ENOUGH if curves else SMALLEST
     if curves and not picked:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     elif by_rank and not picked and groups and groups[0].smallest:

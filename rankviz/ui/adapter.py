@@ -338,7 +338,7 @@ def choices_html(
 
 def _ranks(plan: "ResizePlan") -> str:
     low, high = min(plan.by_module.values()), max(plan.by_module.values())
-    return f"r = {low}" if low == high else f"r = {low} – {high}"
+    return f"r = {low}" if low == high else f"r = {low} to {high}"
 
 
 def pattern_html(ranks: Ranks) -> str:

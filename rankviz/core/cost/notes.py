@@ -32,7 +32,7 @@ from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
-from rankviz.units import memory_size
+from rankviz.units import memory_size, memory_span
 
 
 def in_fp32(where: str) -> str:
@@ -237,7 +237,7 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
             "Choose other target modules, such as attention."
         )
     yield (
-        f"By default macOS lets the GPU use {memory_size(usable.low)} to {memory_size(usable.high)}, by its version. "
+        f"By default macOS lets the GPU use {memory_span(usable)}, by its version. "
         "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
     )
     matrix = max((block.matrix() for block in blocks_of(plan.model, predicted.shape, stack)), default=0)

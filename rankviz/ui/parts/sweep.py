@@ -267,7 +267,7 @@ def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, An
 
 
 def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> str:
-    """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
+    """Return "a job of $0.04 to 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
     computed, and empty for other engines. check: Returns the plan of the continued sweep."""
     with suppress(RankVizError):
         if api.runs.destination(sweep_id).engine != HF_JOBS:
@@ -351,7 +351,7 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
 
 
 def _decision_html(decision: Decision) -> str:
-    answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
+    answers = [("Rank", decision.train_sentences), ("Adapter", decision.ship_sentences)]
     columns = "".join(f"<div>{html.titled(name, html.headlined(words))}</div>" for name, words in answers if words)
     forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
     return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')

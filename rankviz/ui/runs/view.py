@@ -125,7 +125,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
         f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, α {alphas}, rate {rates}, targets "
         f"{listed(request.lora.target_modules)}"
     )
-    files = " – ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
+    files = " to ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
     memory = max((run.completed.peak_memory_bytes for run in runs if run.completed), default=None)
     return (
         Cell(sweep_title(sweep), sweep.sweep_id, "wrap", ", ".join(filter(None, [setting, owner]))),
@@ -160,7 +160,8 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
         """Return a measured value with its estimate, a number or a range, below. of: source of the value."""
         below: str | Cell = ""
         if hasattr(expected, "low"):
-            below = Cell(f"est. {text(expected.low)} – {text(expected.high)}", title=exact_span(expected, unit))
+            spans = {units.memory_size: units.memory_span, units.duration: units.time_span}
+            below = Cell(f"est. {spans[text](expected)}", title=exact_span(expected, unit))
         elif expected is not None:
             below = Cell(f"est. {text(expected)}", title=exact(expected, unit))
         return rounded(text, measured, unit + of, sub=below)

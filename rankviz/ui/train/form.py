@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html import escape
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -47,7 +48,7 @@ from rankviz.ui.parts.controls import (
     field,
     plain,
 )
-from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
+from rankviz.ui.parts.html import Cell, exact_span, notice_html
 from rankviz.ui.parts.sweep import BUSY_SECONDS
 from rankviz.ui.wiring import View
 
@@ -513,11 +514,11 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
     """Return the estimated time and memory as HTML, with a warning where a run may reach the server's time limit.
     not_known: Sentence on why the time is unknown."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
-    low, high = min(each.low for each in memory), max(each.high for each in memory)
+    ends = SimpleNamespace(low=min(each.low for each in memory), high=max(each.high for each in memory))
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
     first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
-    words = f"Memory: {units.memory_size(low)} to {units.memory_size(high)}."
-    return html.paragraphs(Cell(first, title=time), Cell(words, title=f"{exact(low)} to {exact(high, 'bytes')}"))
+    words = Cell(f"Memory: {units.memory_span(ends)}.", title=exact_span(ends, "bytes"))
+    return html.paragraphs(Cell(first, title=time), words)
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:
