@@ -254,8 +254,7 @@ def environment(variables: re.Pattern[str]) -> dict[str, str]:
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
-    """Set the limits of a child from outside, so that the child cannot skip them; do nothing if it has already
-    ended."""
+    """Set the limits of a child from outside, so that it cannot skip them; nothing if it has ended."""
     cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
@@ -319,8 +318,7 @@ class ChildWords(NamedTuple):
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:
-        """Return the message for a request that finds no free place. at_once: Number of children that may run at
-        once."""
+        """Return the message for a request that finds no free place. at_once: Most children at once."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 

@@ -54,8 +54,7 @@ class Option:
         return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
 
     def read(self, text: str) -> Any:
-        """Parse a value from the page's address; raise ValueError with the allowed values where the text is not
-        valid."""
+        """Parse a value from the page's address; raise ValueError with the allowed values for another text."""
         kinds, choices = str(self.kind), ", ".join(self.choices)
         if text in self.choices:
             return text
@@ -352,8 +351,7 @@ def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, 
 
 
 def lora_of(options: Mapping[str, Any]) -> LoraConfig:
-    """Return the LoraConfig of these options, without rank and alpha. The option `targets` is a text or a tuple of
-    names."""
+    """Return the LoraConfig of these options, without rank and alpha. `targets`: a text or a tuple of names."""
     lists = {}
     if "targets" in options:
         targets = options["targets"]
@@ -417,8 +415,7 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
 
 
 def sweep_of(options: Mapping[str, Any]) -> Any:
-    """Return the SweepRequest of these options. `SweepRequest.validate` checks the values that this function does
-    not."""
+    """Return the SweepRequest of these options. `SweepRequest.validate` checks the other values."""
     from rankviz.core.runs import request as runs  # an estimate does not need it
 
     mode = options.get("mode", "sweep")

@@ -127,8 +127,7 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """Return the absolute path of a file that a text names; raise InvalidSettingError where this visitor may not
-        read it."""
+        """Return the path of the file that a text names; InvalidSettingError where this visitor may not read it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:

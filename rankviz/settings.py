@@ -39,8 +39,7 @@ def _limit(own: int | None, shared: int | None, about: str = "") -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of a server; the defaults are those of a page that one person uses. None is no limit. MB are 10^6
-    bytes."""
+    """Limits of a server; the defaults are for one person. None is no limit. MB are 10^6 bytes."""
 
     sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
     sweeps: int | None = _limit(
@@ -49,8 +48,7 @@ class Limits:
         "Sweeps of all visitors that are queued or running; five times as many for who has none",
     )
     first_sweeps: int | None = _limit(None, 100)
-    """Number of queued and running sweeps of all visitors up to which a visitor who has none of them may start one:
-    five times `sweeps`."""
+    """Open sweeps of all visitors up to which a visitor without one may start one: five times `sweeps`."""
     runs_per_sweep: int = _limit(256, 12, "Runs of one sweep")
     truncations: int | None = _limit(None, 12)
     """Number of lower ranks to which the adapter of one run may be truncated."""
@@ -241,8 +239,7 @@ class Settings(BaseSettings):
 
 
 def read(**given: object) -> Settings:
-    """Return the settings; raise InvalidSettingError for an invalid variable. given: Fields that override the
-    environment."""
+    """Return the settings; InvalidSettingError for an invalid variable. given: Fields that override them."""
     try:
         settings = Settings(**given)
     except ValidationError as error:

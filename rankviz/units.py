@@ -71,8 +71,7 @@ def duration(seconds: float) -> str:
 
 
 def time_about(seconds: float, longest: float = 0) -> str:
-    """Format seconds at two digits, in the unit of a longer time beside it: 4,560 -> '76 min', and '1.3 h' beside
-    6,840."""
+    """Format seconds at two digits, in the unit of a longer time: 4,560 -> '76 min', beside 6,840 '1.3 h'."""
     size, unit = time_unit(max(seconds, longest))
     if seconds < size:
         size, unit = time_unit(seconds)

@@ -56,8 +56,7 @@ class AdviceAnswer:
     forecast: Forecast
     """Quality by rank in published studies."""
     own: str = ""
-    """One sentence with the verdict on a sweep of this model, the sweep in the trade-off chart; empty without a
-    sweep."""
+    """One sentence with the verdict on the model's sweep in the trade-off chart; empty without a sweep."""
 
     @property
     def gpu(self) -> str | None:

@@ -183,8 +183,7 @@ class Engines(Operations):
     # Destinations, their machines and the places of runs.
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and the engine rents no
-        machines."""
+        """Return an engine's full name; InvalidSettingError if flavor or spend is given and it rents no machines."""
         name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
@@ -233,8 +232,7 @@ class Engines(Operations):
         return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return the device at a destination. Where it is not known, return a GPU, since a GPU can train whatever a CPU
-        can."""
+        """Return the device at a destination; a GPU where not known, since it trains whatever a CPU can."""
         rents = there.engine == HF_JOBS
         environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
@@ -393,8 +391,7 @@ class Engines(Operations):
         return replace(device_time(sweep.runs, time.time()), **(self._rent(sweep) if is_payer else {}))
 
     def limit(self, sweep: Sweep) -> float | None:
-        """Return the spending limit (US dollars) that a sweep was last given; None without a limit, or where it cannot
-        be read."""
+        """Return a sweep's latest spending limit (US dollars); None without one, or where it cannot be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None

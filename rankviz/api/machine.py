@@ -85,15 +85,13 @@ class Machine(Operations):
         return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
-        """Run all checks, with a request to the Hub and, if the trainer is installed, a trial training. Takes up to
-        minutes."""
+        """Run all checks, with a request to the Hub and, with the trainer, a trial training; up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
-        """Return the facts about this machine that are read quickly. ask_hub: True to check the connection to the
-        Hub."""
+        """Return the facts about this machine that are read quickly. ask_hub: also ask the Hub."""
         import psutil
 
         driver = cards.read_driver()

@@ -64,8 +64,7 @@ class Runs(Starts, Progress):
         return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, newest first. An admin's list has no other visitors'
-        sweeps."""
+        """Return the sweeps that the current visitor made, newest first; an admin's list has no others' either."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
@@ -376,8 +375,7 @@ class Runs(Starts, Progress):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """The published repository or project. url: empty for Trackio on this machine. updated: True where it existed
-    before."""
+    """The published repository or project. url: empty for Trackio here. updated: True where it existed before."""
 
     url: str
     updated: bool

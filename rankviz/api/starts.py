@@ -148,8 +148,7 @@ class Starts(Operations):
         return self._times.get(key, estimated)
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
-        sweep chooses its machine."""
+        """Return the environment of runs on an engine, without asking it; None for Hugging Face Jobs."""
         name = engine or self._workspace.settings.engine
         return None if name == HF_JOBS else self._api.engines.environment(name)
 
@@ -227,8 +226,7 @@ class Starts(Operations):
         return engine
 
     def plan(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> Plan:
-        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: Result
-        of `engines.destination`."""
+        """Return the plan of a new sweep; a RankVizError says what to change. there: Of `engines.destination`."""
         self.check_sweep_can_start(request, there)
         return self._api.engines.plan_of(self.planned(request), there)
 

@@ -103,8 +103,7 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return the shipped points and the points of files in the given folders. names: Names of these files, a part
-        of the cache key."""
+        """Return the shipped points and those of files in these folders. names: The files', for the cache."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -144,8 +143,7 @@ class Studies(Operations):
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
-        """Add CSV tables of results and PEFT's JSON files as studies; return what was added, and a sentence for each
-        refused file."""
+        """Add CSV tables and PEFT's JSON files as studies; return what was added, and why files were refused."""
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
@@ -197,8 +195,7 @@ class Studies(Operations):
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return the band's errors for publications that were left out when the band was made; None where none was left
-        out."""
+        """Return the band's errors for left-out publications; None where none was left out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
@@ -221,8 +218,7 @@ class Studies(Operations):
         return Subject(frozenset(names), model_id, family, round(size) if size else None, kinds, expert_rank)
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
-        """Return why a model has no parameter counts and which argument replaces them; empty if the model can be
-        read."""
+        """Return why a model has no parameter counts and what replaces them; empty if it can be read."""
         self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED
@@ -246,8 +242,7 @@ class Studies(Operations):
                 raise
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
-        finished runs at two ranks."""
+        """Return the forecast of held-out loss (nats) between a sweep's ranks; InvalidSettingError below two."""
         sweep = self._api.runs.sweep(sweep_id)
         record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
         return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))

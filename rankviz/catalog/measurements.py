@@ -26,8 +26,7 @@ TRUTH_FILE = "truth.json"
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file with the columns of assets/validation/*.csv, or of GRPO_FILE; raise BadDataError, which names a
-    missing column."""
+    """Read a CSV file with the columns of assets/validation/*.csv or GRPO_FILE; BadDataError names a missing one."""
     from rankviz.core.accuracy.grpo import LENGTH_COLUMN, house_cells  # estimates read no rows
     from rankviz.core.accuracy.predicted import parse_row
 

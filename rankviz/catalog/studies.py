@@ -92,8 +92,7 @@ def forecast_of_all(assets: Path, metric: Metric, task: str) -> Forecast:
 
 @lru_cache(maxsize=4)
 def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
-    """Return the published lines that the forecast is made from, and lines of reinforcement learning, which it
-    ignores."""
+    """Return the published lines behind the forecast, and lines of reinforcement learning, which it ignores."""
     return tuple(
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]

@@ -46,8 +46,7 @@ def _top(
 
 
 def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return a Typer app with these commands. Only the modules of these commands are imported, which keeps `estimate`
-    fast."""
+    """Return a Typer app with these commands; only their modules are imported, which keeps `estimate` fast."""
     made = typer.Typer(
         invoke_without_command=True,
         no_args_is_help=True,

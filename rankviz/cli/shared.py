@@ -159,8 +159,7 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
 
 
 def write_plot(plot: Path, drawing: Any, title: str, source: str = "") -> None:
-    """Write a figure into the file of --plot. source: sentences on the origin of the numbers; the drawing's if
-    empty."""
+    """Write a figure into the file of --plot. source: origin of the numbers; the drawing's if empty."""
     from rankviz.figures import write_figure
 
     print(f"Plot: {write_figure(drawing, plot, title=title, source=source)}", file=sys.stderr)

@@ -33,8 +33,7 @@ class Format(NamedTuple):
     file_name: str
     write: Callable[[Recipe], str]
     trained_by: Framework | Callable[[ModelSpec, Question], Framework] | None = None
-    """Framework that the tool trains with, and so whose rules match names to modules, or a function that returns it;
-    None for the chosen framework."""
+    """Framework whose rules match names to modules, or a function that returns it; None for the chosen one."""
     tool: str = ""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Name and writer of each other file that the tool needs."""
@@ -78,8 +77,7 @@ class Written(NamedTuple):
     text: str
     file_name: str
     notes: tuple[str, ...]
-    """Differences between the tool's training and the request, and notes of the estimate; also comments in the text,
-    where the format has comments."""
+    """Differences from the requested training, and notes of the estimate; also comments in the text."""
     extra_files: tuple[tuple[str, str], ...] = ()
     """Name and text of each other file that the tool needs in the same folder."""
 
@@ -96,8 +94,7 @@ def write(
     notes: tuple[str, ...] = (),
     loraplus_lr_ratio: float | None = None,
 ) -> Written:
-    """Return the export file of the question's adapter at rank r, in a format of FORMATS. notes: sentences to put
-    before the recipe's notes."""
+    """Return the export of the question's adapter at rank r in a format of FORMATS. notes: come before the recipe's."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format_name]

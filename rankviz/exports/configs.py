@@ -132,8 +132,7 @@ and the tokenizer's end token. With "empty" there would be no end token, and the
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """Write dataset_info.json for the user's examples. If their form is unknown, it has one entry for prompts with
-    completions and one for chats."""
+    """Write dataset_info.json for the user's examples; of unknown form, with an entry for prompts and one for chats."""
     forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
     entries = {}
     for name, form in forms.items():

@@ -261,8 +261,7 @@ class Recipe:
         return self.data.file_name or FILE_NAME
 
     def require_readable(self, tool: str, *more: Trait) -> None:
-        """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
-        tool does not read."""
+        """Raise InvalidSettingError unless the tool reads every row of the file. more: traits that it does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
         if {*self.data.traits} & {"numbers", "lists", "json", *more, *names}:
             raise InvalidSettingError(
@@ -282,8 +281,7 @@ def recipe(
     loraplus_lr_ratio: float | None = None,
     tool: str = "",
 ) -> Recipe:
-    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its name, if not the
-    framework's."""
+    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its own name."""
     number(learning_rate, "Learning rate", 0, 1, above=True)
     if loraplus_lr_ratio is not None:
         number(loraplus_lr_ratio, "loraplus_lr_ratio", 1, MAX_LORAPLUS_RATIO)

@@ -44,8 +44,7 @@ def _yaml(value: Any) -> str:
 
 @cache
 def templates() -> "Environment":
-    """Return the environment of assets/templates with its filters (repr, json, commas, yaml, comment), and
-    the constants of all exports."""
+    """Return the environment of assets/templates with its filters and the constants of all exports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

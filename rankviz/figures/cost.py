@@ -31,8 +31,7 @@ SETTING_WORDS = 4
 
 
 def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: int = 340) -> style.Drawing:
-    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line. chosen_r:
-    the rank to mark."""
+    """Draw a stacked bar per rank with its range, and the card's usable memory. chosen_r: the rank to mark."""
     ranks, gpu_name = [rank.r for rank in estimate.ranks], estimate.gpu.name if estimate.gpu else ""
     labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
     shapes, notes = [], []

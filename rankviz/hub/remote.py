@@ -74,8 +74,7 @@ def find_model(
 
 @contextlib.contextmanager
 def config_of(ref: str | Path, door: HubDoor | None, suggestions: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield the path of a model's config.json; arguments as for find_model. Raise BadConfigError for a folder or file
-    that is no model."""
+    """Yield the path of a model's config.json, as for find_model; BadConfigError for what is no model."""
     if not isinstance(ref, Path):
         with door.config(ref, suggestions) as config:
             yield config
@@ -122,8 +121,7 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
 
 @contextlib.contextmanager
 def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
-    """Turn the Hub's failures in the block into the given errors. unavailable: message where the Hub does not
-    answer."""
+    """Turn the Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
     from httpx import HTTPError
     from huggingface_hub import errors
 

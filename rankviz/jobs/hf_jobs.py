@@ -177,8 +177,7 @@ class HfJobs(Remote):
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
 
     def bill(self, sweep_id: str) -> Bill:
-        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger or a job of the sweep
-        is unreadable."""
+        """Return the cost of a sweep's jobs so far; EngineUnavailableError where ledger or a job is unreadable."""
         return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
     def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
@@ -247,8 +246,7 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> tuple[Job, Submission, Sequence[RunRequest]] | None:
-        """Read a job from the bucket, or from the repository where the job has not begun; None if its files are
-        invalid."""
+        """Read a job from the bucket, or before its begin from the repository; None if its files are invalid."""
 
         def read(path: str) -> bytes:
             path = f"{seen.name}/{path}"

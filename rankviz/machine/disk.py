@@ -66,8 +66,7 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Tell whether this error or a cause of it means that the disk is full; where no cause tells, the disk is
-    checked."""
+    """Tell whether an error or a cause of it is a full disk; where no cause tells, the disk is checked."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True

@@ -257,8 +257,7 @@ async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> N
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """Return a request's whole body; None where the sender has disconnected. Raise HTTPException 413 for a longer
-    body."""
+    """Return a request's whole body; None where the sender has disconnected; HTTPException 413 if too long."""
     body, values, more = b"", 0, True
     while more:
         message = await receive()

@@ -222,8 +222,7 @@ class Quota(Operations):
         return needed
 
     def _require_place(self, sweep_id: str) -> None:
-        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep with queued or running
-        runs passes."""
+        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep with open runs passes."""
         limits = self._workspace.limits
         unended = self._workspace.store.unended()
         queued = {record.request.sweep_id for record in unended}
@@ -287,8 +286,7 @@ class Quota(Operations):
         return 0
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Raise LimitError where deleting all runs and bases that can be replaced would not meet the disk limit. Delete
-        nothing."""
+        """Raise LimitError where even deleting all that can be replaced would not meet the disk limit."""
         if not self._is_over_disk():
             return
         store, home = self._workspace.store, self._workspace.home

@@ -86,8 +86,7 @@ def parse_event(line: bytes) -> RunEvent | None:
 
 
 def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
-    """Yield an event for each complete line, or None for a line that is not an event. Afterwards the file's position is
-    behind the last complete line."""
+    """Yield an event, or None for no event, per complete line; the file's position ends behind the last."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
@@ -105,8 +104,7 @@ def parse_lines(data: bytes) -> list[RunEvent]:
 
 
 def read_request(folder: Path) -> Request:
-    """Return the request of the run or probe in a folder; raise OSError, UserError or ValueError without a valid
-    one."""
+    """Return the request of a folder's run or probe; OSError, UserError or ValueError without a valid one."""
     with (folder / "request.json").open("rb") as file:
         request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
     if request.run_id != folder.name:

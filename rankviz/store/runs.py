@@ -96,8 +96,7 @@ class RunStore:
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
         self.reading: tuple[int, int] | None = None
-        """(folders read, folders to read) while a thread reads many folders, else None. Views (`viewing`) then get the
-        runs read so far."""
+        """(folders read, folders to read) while a thread reads many; views then get the runs so far. Else None."""
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
         self._looked = 0.0, 0.0, 0.0
@@ -366,8 +365,7 @@ class RunStore:
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
-        unfinished are finished first."""
+        """Hold the lock for renaming run folders, so that nobody reads half a sweep; finish what a killed app left."""
         from filelock import FileLock
 
         self.runs_dir.mkdir(parents=True, exist_ok=True)

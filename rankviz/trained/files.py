@@ -138,8 +138,7 @@ LARGEST_FP16 = 65504.0
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
-    bytes in the file."""
+    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16). start, end: Offsets of its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -173,8 +172,7 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
 
 
 def decode(raw: np.ndarray, tensor: StoredTensor) -> np.ndarray:
-    """Return a tensor's values in fp32, or in fp64 if stored so; without a copy where dtype and alignment allow it.
-    raw: Its bytes."""
+    """Return a tensor's values in fp32, or fp64 if stored so; without a copy where possible. raw: Its bytes."""
     if tensor.start % WIDTHS[tensor.dtype]:
         raw = raw.copy()
     stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
@@ -198,8 +196,7 @@ NewTensor = tuple[str, tuple[int, ...], np.ndarray]
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as PEFT does. Where writing fails, raise OSError with its code, which the library's
-    error lacks."""
+    """Write a safetensors file as PEFT does; raise OSError with its code, which the library's error lacks."""
     if shutil.disk_usage(path.parent).free < sum(values.nbytes for *_, values in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {

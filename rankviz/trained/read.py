@@ -55,8 +55,7 @@ Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Settings of adapter_config.json on which B·A depends, with PEFT's defaults; the rank and scale of each module
-    follow."""
+    """Settings of adapter_config.json on which B·A depends, with PEFT's defaults."""
 
     r: Rank = 8
     lora_alpha: Alpha = 8
@@ -80,8 +79,7 @@ class AdapterConfig:
 
 
 def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dict[str, Any]]:
-    """Parse an adapter_config.json; return its settings, and all its JSON values. Raise BadAdapterError for anything
-    but LoRA."""
+    """Parse an adapter_config.json into settings and all its values; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:

@@ -138,8 +138,7 @@ def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], 
 
 
 def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = None) -> Spectrum:
-    """Return the singular values of every update, scale · B·A, as a Spectrum. name: By default the adapter's file
-    name."""
+    """Return the singular values of every update, scale · B·A. name: By default the adapter's file name."""
     values = of_each(adapter.updates, lambda update: singular_values(update, adapter.pair(update)))
     return Spectrum(
         name=name or adapter.outline.name,

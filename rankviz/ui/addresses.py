@@ -48,8 +48,7 @@ SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</butt
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """Return two routes: one gives a program the token with which it acts as a visitor, the other is the admin's
-    sign-in."""
+    """Return the routes of a program's token, with which it acts as a visitor, and of the admin's sign-in."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):

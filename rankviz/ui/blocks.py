@@ -268,8 +268,7 @@ class PageBlocks(gr.Blocks):
         return super().launch(*args, **options)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        """Return Gradio's description of the endpoints and their arguments; empty for a single page, whose HTML would
-        contain it."""
+        """Return Gradio's description of the endpoints; empty for a single page, whose HTML would contain it."""
         if page is not None:
             return {"named_endpoints": {}, "unnamed_endpoints": {}}
         info = super().get_api_info(all_endpoints=all_endpoints)

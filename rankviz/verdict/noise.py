@@ -160,8 +160,7 @@ def _count_differing(values: np.ndarray) -> int:
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return the variance of examples, (MS_example - MS_rest) / (n m) or 0, and MS_rest; (0, 0) if m is 1. differences:
-    n seeds × m examples."""
+    """Return (MS_example - MS_rest) / (n m) or 0, and MS_rest; (0, 0) if m is 1. differences: n seeds × m examples."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0

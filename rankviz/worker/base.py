@@ -89,8 +89,7 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
-    """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
-    training."""
+    """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
     begin(IMPORTING_TRANSFORMERS)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -147,8 +146,7 @@ def fetch_member(
 
 
 def explain_failure(error: Exception, base: Base) -> Exception | None:
-    """Return an error that explains why a base could not be fetched; None where the original error says it well
-    enough."""
+    """Return an error that explains why a base could not be fetched; None where the original is clear."""
     from httpx import TransportError
     from huggingface_hub import errors
 

@@ -77,8 +77,7 @@ def published(
 
 
 def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str | None) -> Mapping[str, Any]:
-    """Send each run to Trackio. On this machine it replaces a run of the same name; on a Space such a run is
-    refused."""
+    """Send each run to Trackio. Here it replaces a run of the same name; a Space refuses such a run."""
     installed.require("Trackio", "This")
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)
@@ -137,8 +136,7 @@ def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
 
 
 def send(trackio: Any, run: RunRecord, sweep: SweepFacts, project: str, where: Mapping[str, Any]) -> None:
-    """Send a run to a project: configuration, loss by step, evaluations and memory. where: space_id and private for a
-    Space; empty for this machine."""
+    """Send a run to a project. where: space_id and private for a Space; empty for this machine."""
     quiet = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
     with warnings.catch_warnings(record=True) as trouble:
         warnings.simplefilter("always")

@@ -45,13 +45,11 @@ class SeveralGpus:
     host_bytes: Range | None
     """Host memory that the machine needs for offloaded shards, at most while it loads them; None without offload."""
     efficiency: Range | None
-    """Work of all GPUs together, as a share of N times that of one GPU with the same batch; None where the speed of the
-    GPU is not known."""
+    """Work of all GPUs, as a share of N times one GPU's with the same batch; None for an unknown speed."""
 
 
 def unit_bytes(model: ModelSpec, stack: Stack, whole: float) -> tuple[float, float, float]:
-    """Return the bytes of the largest block, of all that is outside blocks (embeddings, head, last norm) and of scales.
-    whole: Bytes of the base."""
+    """Return the bytes of the largest block, of all outside blocks, and of scales. whole: Bytes of the base."""
     quantized = stack.setup.quantized and model.unquantized_parameters < model.total_parameters
     blocks, scales = dict[int, float](), 0.0
     width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}") if quantized else 0

@@ -47,8 +47,7 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """Count the work of one micro-step. weight_gradients: True where the base trains too: 2P + 2HV more operations per
-    token."""
+    """Count the work of one micro-step. weight_gradients: the base trains too, with 2P + 2HV more per token."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
     attention = sum(
@@ -183,8 +182,7 @@ def duration_terms(
 def _gpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range] | None:
-    """Return seconds of a micro-step's work, of the work per unit of rank, and the least seconds of a micro-step; None
-    for a GPU of unknown speed."""
+    """Return seconds of a micro-step's work, of it per unit of rank, and the least; None for an unknown speed."""
     gpu, assume = device.gpu, stack.assume
     peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
     if peak is None or gpu.bandwidth_bytes_per_second is None:
@@ -234,8 +232,7 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
 
 
 def usd_of(duration: DurationEstimate | None, price: Price | None, gpus: int = 1) -> Range | None:
-    """Return the cost of a training in US dollars: hours times price times number of GPUs; None where one of the first
-    two is not known."""
+    """Return the cost in US dollars: hours times price times number of GPUs; None where one is not known."""
     return duration.total.times(price.usd_per_hour * gpus / 3600) if duration and price else None
 
 

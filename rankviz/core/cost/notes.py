@@ -375,8 +375,7 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where the default attention holds the attention matrix, or would hold it in batches without
-    padding."""
+    """Return a caution where the default attention holds its matrix, or would in batches without padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or stack.habits.mlx or attention is None or setup.attn_implementation != "sdpa":

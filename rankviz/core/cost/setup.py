@@ -169,8 +169,7 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs, as transformers' Trainer counts; None without examples or
-        epochs."""
+        """Return the optimizer steps of all epochs, as the Trainer counts; None without examples or epochs."""
         if self.examples is None or self.num_train_epochs is None:
             return None
         return max(1, math.ceil(self.num_train_epochs * math.ceil(self.examples / examples_per_step)))
@@ -239,8 +238,7 @@ def characters(text: str) -> dict[str, int]:
 
 
 def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate the tokens of a text and its chat template. counts: From `characters`. messages: Number in the
-    template."""
+    """Estimate the tokens of a text and its chat template. counts: Of `characters`. messages: Their number."""
     expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
     foreign = counts["east-asian"] + counts["other"]
     script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"

@@ -186,8 +186,7 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend: Exponent; 0 stands for log
-    r."""
+    """Return the share of the gap left at r: 1 at low, 0 at high. bend: Exponent; 0 stands for log r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)

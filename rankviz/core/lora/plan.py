@@ -276,8 +276,7 @@ class AdapterPlan:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: Rank of experts; None where it
-        is r."""
+        """Return the file's sections, one per dtype, with PEFT's names. experts: Rank of experts; None for r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:

@@ -144,8 +144,7 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
-    """Return q_proj and v_proj, the LoRA paper's targets, or in a model without these the projections that contain
-    them."""
+    """Return q_proj and v_proj, the LoRA paper's targets, or the projections that contain them."""
     linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
     text = {layer.name for layer in linear if layer.part != "vision"}
     if "kv_b_proj" in text:

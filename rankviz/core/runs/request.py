@@ -290,8 +290,7 @@ LIMITS = {
 
 
 def check_setting_limits(limits: Any, **values: int) -> None:
-    """Raise LimitError for the first value above its limit. values: By field of settings.Limits. limits: A
-    settings.Limits."""
+    """Raise LimitError for the first value above its limit. values: By field. limits: A settings.Limits."""
     for name, value in values.items():
         limit, (what, advice) = getattr(limits, name), LIMITS[name]
         if limit is not None and value > limit:
@@ -299,8 +298,7 @@ def check_setting_limits(limits: Any, **values: int) -> None:
 
 
 def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
-    """Raise LimitError where the runs of a sweep exceed a limit of the server. The size of the base is not checked
-    here."""
+    """Raise LimitError where a sweep's runs exceed a limit of the server, other than the base's size."""
     check_setting_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
         held_out = run.held_out_examples * run.training.max_length
@@ -327,8 +325,7 @@ def check_download_size(weight_bytes: int | None, limits: Any) -> None:
 
 
 def check_run_minutes(seconds: float, limits: Any) -> None:
-    """Raise LimitError where a run takes longer than the server allows. seconds: Low end of the run's estimated
-    time."""
+    """Raise LimitError where a run takes longer than the server allows. seconds: Low end of its estimate."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
             f"This server allows at most {units.counted(minutes, 'minute')} per run, and one of these takes at least "

@@ -47,8 +47,7 @@ LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """Return the values that a click on a change or a GPU sets, by widget of the question. Module names are left out,
-    since they follow the preset."""
+    """Return the values that a click on a change or a GPU sets, by widget; module names follow the preset."""
     values, notes = link.read(dict(parse_qsl(change)))
     return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 
@@ -306,8 +305,7 @@ def about(api: Api) -> str:
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
-    """Queue a probe with these settings. Without a GPU on this machine, settings that need one get the values for a
-    CPU."""
+    """Queue a probe with these settings. Without a GPU here, settings that need one get those of a CPU."""
     r, options, setup = rank_of(values), link.options_of(values), {"framework": values["framework"]}
     if api.workspace.here().cuda:
         setup |= {name: values[name] for name in ("precision", "optim", "checkpointing")}

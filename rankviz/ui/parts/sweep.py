@@ -339,8 +339,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """Return the short answers of a sweep side by side, each with its sentence; a note instead while the sweep
-    trains."""
+    """Return the short answers of a sweep side by side; a note instead while the sweep trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
@@ -418,8 +417,7 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
 
 
 def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return each name in these mappings, and in mappings nested in them, with its different values as text. Empty
-    values are left out."""
+    """Return each name in these and nested mappings with its different values as text, without empty ones."""
     values: dict[str, dict[str, None]] = {}
     for row in rows:
         nested = [each for each in row.values() if isinstance(each, Mapping)]

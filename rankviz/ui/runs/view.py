@@ -140,8 +140,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
 
 
 def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[str] = (), run_id: str = "") -> str:
-    """Return a row per run with measured values above estimates. selected, run_id: the ticked runs and the shown
-    one."""
+    """Return a row per run: measured above estimated. selected, run_id: the ticked runs and the shown one."""
     accuracies, rows = [metric for metric in measured_metrics(runs) if metric is not LOSS], []
     for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True):
         here = run.run_id
@@ -320,8 +319,7 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    """Build a run's section below its row: when and where it ran, its error and log, then folded configuration and
-    environment."""
+    """Build a run's section: when and where it ran, error and log, folded configuration and environment."""
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."

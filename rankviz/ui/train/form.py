@@ -172,8 +172,7 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
 
 
 def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
-    """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
-    visitor chose them."""
+    """Return the mode's updates. Ranks that are no mode's default stay, since the visitor chose them."""
     usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1)}
     updates = filled({**DEFAULTS, "mode": mode, **usual})
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
@@ -407,8 +406,7 @@ def choice(api: Api, *, engine: str) -> View:
 
 
 def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
-    may not choose that engine."""
+    """Return updates that choose a sweep's engine, machine and limit; empty where the visitor may not."""
     there = api.runs.destination(sweep_id)
     engine = api.engines.name(there.engine)
     if engine not in [place.name for place in api.engines.offered()]:

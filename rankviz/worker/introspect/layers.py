@@ -60,8 +60,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
 
 
 def _makeable(value: Any, key: str = "") -> Any:
-    """Return the config with bf16 for dtypes that no model is built in (fp8, packed): such weights are unpacked to
-    train."""
+    """Return the config with bf16 for dtypes that are unpacked to train (fp8, packed)."""
     if key in DTYPES:
         name = value.removeprefix("torch.") if isinstance(value, str) else value
         return name if not isinstance(name, str) or name in MODEL_DTYPES else "bfloat16"
@@ -305,8 +304,7 @@ def layers_of(config: Mapping[str, Any]) -> ModelSpec:
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """Return a ModelSpec as a dict. The caller adds the fields that a config does not give, such as id, name and
-    source."""
+    """Return a ModelSpec as a dict, without what a config does not give, such as id, name and source."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

@@ -50,8 +50,7 @@ class SimulatedRun:
         depth: int,
         split: int = 1,
     ):
-        """config: that of the whole model. split: number of the first blocks, whose backward pass is a moment by
-        itself."""
+        """config: the whole model's. split: number of first blocks, whose backward pass is a moment by itself."""
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.card = lora, training, become(gpu)
         self.compute_dtype = compute_dtype(self.config["model_type"], training, bf16=self.card.supports_bf16)
