@@ -126,7 +126,7 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
     try:
         return [Sample(**row) for row in json.loads(index.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise AssetError(f"{index} cannot be read ({error}): run `make assets`.") from error
+        raise AssetError(f"{index} cannot be read: run `make assets`.") from error
 
 
 def is_sample(data: str, assets: Path = ASSETS) -> bool:

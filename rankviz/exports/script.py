@@ -121,10 +121,7 @@ def header(recipe: Recipe) -> list[str]:
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
         notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))
     elif overflows_in_fp16(recipe.model_type) and precision == "fp16":
-        notes.append(
-            f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
-            "Choose bf16 or fp32, or Unsloth, which computes it in fp32."
-        )
+        notes.append("fp16 overflows in this model: the loss can become NaN. Choose bf16, fp32 or Unsloth.")
     usual = "full" if framework == "peft" else "fused"
     unset = [f"loss path {setup.loss_path!r}"] * (setup.loss_path != usual)
     if framework == "unsloth":
@@ -133,10 +130,7 @@ def header(recipe: Recipe) -> list[str]:
     elif setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
     if recipe.loads_whole_for_text and framework != "unsloth":
-        notes.append(
-            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
-            "tower."
-        )
+        notes.append("transformers loads the other towers too; target_modules keeps to the text tower.")
     if unset:
         notes.append(f"{FRAMEWORKS[framework]} has its own way here, so not set: {', '.join(unset)}.")
     return notes

@@ -93,13 +93,11 @@ MARKS = {
 }
 """Symbol and legend word of a marker, by the verdict on its rank."""
 WHAT_A_FAST_CURVE_IS = (
-    "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
-    "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
-    "independent runs show that."
+    "The dashed curve is one adapter, trained at the highest rank and truncated to each lower one: how much rank the "
+    "learned update needs, not what a run at a lower rank would learn."
 )
 WHAT_THE_BAND_IS = (
-    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
-    "the lowest run or above the highest."
+    "The band forecasts runs at the ranks between the measured ones; nothing below the lowest run or above the highest."
 )
 BAND, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
 TO_TRAIN, SO_FAR = "train next", "best so far"
