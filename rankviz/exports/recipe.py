@@ -265,9 +265,8 @@ class Recipe:
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
         if {*self.data.traits} & {"numbers", "lists", "json", *more, *names}:
             raise InvalidSettingError(
-                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: some have numbers, lists of "
-                "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the "
-                "Unsloth or TRL script, which reads them, or change the rows."
+                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: some have numbers, lists or "
+                "JSON for text, or chats of unknown form. Use the Unsloth or TRL script, or change the rows."
             )
 
 

@@ -95,8 +95,8 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     least = spent + math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
     so_far = f"is used up: this sweep's jobs have cost up to {units.usd(spent)}" if spent else "does not pay for a job"
     raise InvalidSettingError(
-        f"The spending limit of {units.usd(usd)} {so_far}, and starting may take {STARTING.high / 60:.0f} minutes and "
-        f"is billed. Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or "
+        f"The spending limit of {units.usd(usd)} {so_far}: starting alone may take {STARTING.high / 60:.0f} billed "
+        f"minutes. Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or "
         "choose a cheaper machine."
     )
 

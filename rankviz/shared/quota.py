@@ -271,9 +271,9 @@ class Quota(Operations):
         new = sum(map(self._coming_bytes, runs))
         if kept + new > most_mb * 10**6:
             raise LimitError(
-                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, with those that queued "
-                f"runs will save (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). Delete "
-                "some of your runs first, or choose fewer or lower ranks."
+                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, queued ones included "
+                f"(yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). Delete some, or choose "
+                "fewer or lower ranks."
             )
 
     def _coming_bytes(self, run: RunRequest) -> int:

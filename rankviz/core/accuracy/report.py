@@ -82,8 +82,8 @@ def in_words(basis: Basis) -> str:
     if memory.kind == "grpo":
         return (
             f"The memory range rests on {memory.settings} published runs of GRPO ({groups.removeprefix('GRPO, ')}): "
-            f"memory at the longest length was {100 * error:.0f} % off on average; {100 * inside:.0f} % were inside the "
-            "range, whose width they set. Time is not checked."
+            f"memory at the longest length was {100 * error:.0f} % off on average; {100 * inside:.0f} % were inside. "
+            "They set the width of the range. Time is not checked."
         )
     if memory.kind.startswith("several"):
         alike = "division of the base over several GPUs"

@@ -195,8 +195,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         yield Caution(
             f"vLLM does not start with {100 * engine['share']:.0f} % of this GPU: weights and the KV cache of "
             f"one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
-            f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
-            "completions of a step at once."
+            f"completions or a larger GPU; the estimate is for {memory_size(engine['total'].low)}, a step at once."
         )
     yield from grpo_cautions(plan, setup, r, use_dora=stack.use_dora)
     cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
@@ -207,8 +206,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         takes = "would take" if too_small else "takes"
         yield (
             f"vLLM in the trainer's process {takes} {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
-            f"{cache}. The trainer alone takes {trainer}; compare this with a measurement, since nvidia-smi shows the "
-            "share that vLLM was given."
+            f"{cache}. The trainer alone takes {trainer}; nvidia-smi shows it beside all that vLLM was given."
         )
     elif grpo.vllm_mode == "none":
         yield f"transformers generates in the trainer, with {cache}; a step of the trainer takes {trainer}."
@@ -221,14 +219,13 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     yield (
         f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
         "More generations take time and KV cache, not memory of the trainer, which holds "
-        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length. "
-        "The range of the trainer's memory is as wide as its errors in published runs of GRPO."
+        f"{counted(setup.per_device_train_batch_size, 'completion')} of full length at once."
     )
     share = stack.assume.range("completion-share")
     yield (
         f"Time is generation and training, for completions of {100 * share.low:.0f} to {100 * share.high:.0f} % of "
         f"{grpo.max_completion_length:,} tokens ({100 * share.expected:.0f} % expected), without the time of rewards. "
-        "Reading weights and KV cache sets the pace of generation. No measured step of GRPO checks it."
+        "No measured step of GRPO checks it."
     )
 
 

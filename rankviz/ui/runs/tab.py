@@ -145,7 +145,6 @@ def kept_words(api: Api) -> str:
         return ""
     hours = units.counted(TEMP_HOURS, "hour")
     return html.paragraphs(
-        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
-        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
-        f"Files that you upload stay for {hours}, unless you delete them."
+        f"Your runs stay for {units.counted(days, 'day')} after they end; imported and incomplete ones go sooner when "
+        f"this server is full. Uploaded files stay for {hours}. Download what you want to keep."
     )
