@@ -205,9 +205,8 @@ class Engines(Operations):
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine: of this machine, of the newest run completed there, or of the
-        GPU that the engine's settings name. None if nothing is known; a GPU that is not in the table has no known
-        speed."""
+        """Return the environment of runs on an engine: this machine's, the newest run's there, or that of the GPU in
+        its settings. None if nothing is known; a GPU outside the table has no known speed."""
         if self.is_here(name):
             from rankviz import machine
 

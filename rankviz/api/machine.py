@@ -67,9 +67,8 @@ class Machine(Operations):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell the
-        size; for models of the catalogue it is then estimated. LimitError if too many others query the Hub. device: the
-        training device; None for this machine's."""
+        """Return the bytes of weights that a training would download; 0 if none, None where the Hub does not tell.
+        LimitError if too many query the Hub. device: for training; None for this machine's."""
         if (model := self._from_the_hub(base)) is None:
             return 0
         on_gpu = device.cuda if device else uses_gpu(self.facts())

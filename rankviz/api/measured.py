@@ -86,9 +86,8 @@ class MeasuredRuns(Operations):
         before: float | None = None,
         ended: Mapping[Hashable, Sequence[Record]] | None = None,
     ) -> Pace | None:
-        """Return the pace of the machine of this environment; None where nothing comparable has finished there. before:
-        time in unix seconds; runs that ended later are ignored. ended: result of `ended_by_machine`, so that it is
-        computed once for many runs."""
+        """Return the pace of the machine of this environment; None where nothing comparable finished there. before:
+        unix seconds; later ends are ignored. ended: of `ended_by_machine`, computed once."""
         from rankviz.core.cost.pace import machine_of, pace_of
 
         here = machine_of(with_versions(environment))

@@ -153,9 +153,8 @@ class Starts(Operations):
         return None if name == HF_JOBS else self._api.engines.environment(name)
 
     def _require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where one of these runs would exceed the server's time limit. The lower of two estimates
-        counts, by its low end: one from the formulas alone, one corrected by finished runs of all visitors. Runs of
-        unknown time pass."""
+        """Raise LimitError where one of these runs would exceed the server's time limit, by the low end of the lower of
+        two estimates: formulas alone, and corrected by all finished runs. Unknown times pass."""
         limits, engines, estimator = self._workspace.limits, self._api.engines, Estimator(self._api)
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return

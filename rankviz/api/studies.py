@@ -111,9 +111,8 @@ class Studies(Operations):
         return [RateByRank(**row) for row in read_forecast(self._workspace.assets)["counts"]["rate_by_rank"]]
 
     def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
-        """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only
-        lines by one of these methods and with targets of these facets. Studies that the visitor added need only the
-        facets."""
+        """Return published lines of quality by rank, the study nearest to the subject first, by one of these methods
+        and with targets of these facets. Studies that the visitor added need only the facets."""
         return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def parameters(self, line: Line) -> Sequence[int | None]:
@@ -257,9 +256,8 @@ class Studies(Operations):
         parameters: float | None = None,
         method: str = "sft",
     ) -> tuple[Forecast, BentForecast | None]:
-        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the
-        default metric is "loss" and `model` must be the model that it trained. Raise InvalidSettingError for the method
-        grpo."""
+        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None), whose metric is "loss"
+        by default and whose model is `model`. InvalidSettingError for the method grpo."""
         one_of(method, "method", ("sft", "grpo"))
         if method == "grpo":
             raise InvalidSettingError(f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")

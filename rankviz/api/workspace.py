@@ -271,9 +271,8 @@ class Workspace:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Write a file for the current visitor to download, with `write`, and return its path. Older downloads of the
-        visitor are deleted to make room. Raise LimitError where the server has no room, StorageError where writing
-        fails."""
+        """Write a file for the visitor to download, with `write`, and return its path; older downloads make room.
+        LimitError where the server has no room, StorageError where writing fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:

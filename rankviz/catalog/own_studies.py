@@ -230,9 +230,8 @@ def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
 
 
 class Result(NamedTuple):
-    """Content of one added file. text: Its points as JSON; nothing else of the file is stored. lower_is_better: Metrics
-    of which lower values are better. refused: Reason why the file cannot be read, as a sentence; empty for a valid
-    file."""
+    """Content of one added file. text: Its points as JSON. lower_is_better: Metrics of which lower values are better.
+    refused: Why the file cannot be read; empty for a valid file."""
 
     name: str
     kept_name: str = ""

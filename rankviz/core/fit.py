@@ -74,9 +74,8 @@ class Setting:
         return trained_tokens(self.question.training)
 
     def seconds_for(self, tokens: int) -> float | None:
-        """Return the expected seconds of loading and of training on this many tokens, or on the same examples where the
-        length is the data's epochs; None for a GPU of unknown speed. A part of a step counts as a fraction, so that
-        settings can be compared."""
+        """Return the expected seconds of loading and of training on this many tokens, or on the same examples for
+        epochs of data; None for an unknown speed. A part of a step counts as a fraction, to compare settings."""
         setup, duration = self.question.training, self.row.duration
         if duration is None:
             return None

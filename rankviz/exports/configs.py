@@ -191,8 +191,7 @@ def mlx(recipe: Recipe) -> str:
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:
     """Return the framework by whose rules LLaMA-Factory trains: Unsloth where use_unsloth applies (in 8 bit it would
-    load 16 bit) and Unsloth accepts the adapter; else, and for multimodal models, TRL, because plain PEFT has the same
-    rules."""
+    load 16 bit) and accepts the adapter; else TRL, whose rules are plain PEFT's."""
     training = question.training.without_auto(card(None))
     applies = training.framework == "unsloth" and training.precision in ("nf4", "nf4-dq", "bf16", "fp16")
     if composite(model) is not None or not applies:

@@ -68,9 +68,8 @@ def wanted_plan(
 def best_way(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]:
-    """Return settings of an export, the adapter as written, the adapter that then trains (None where training is
-    refused) and notes. They are the first of `_variants` that train exactly the requested number of parameters, else
-    the first that the framework accepts."""
+    """Return settings of an export, the adapter as written, the adapter that then trains (None if refused) and notes:
+    the first of `_variants` with exactly the requested parameters, else the first accepted."""
     first = refused = None
     by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)

@@ -53,9 +53,8 @@ def publish(
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
-    """Tell whether a Space of the token's account, or of one of its organizations, is private; None where it does not
-    exist. Raise PublishError for a Space of others, because its program gets the token. api: huggingface_hub's HfApi,
-    or something that answers like it."""
+    """Tell whether a Space of the token's account or organizations is private; None where it does not exist.
+    PublishError for a Space of others, whose program would get the token. api: like HfApi."""
     from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)

@@ -177,8 +177,7 @@ class Ledger:
 
     def _old(self, sweep_id: str) -> Mapping[str, Any]:
         """Return the content of a sweep's file from older versions' files: costs from spent.json, the limit from
-        limit-SWEEP. The oldest versions stored both by payer (SWEEP@PAYER), and a cost as one number, of the sweep or
-        of a job."""
+        limit-SWEEP. The oldest stored both by payer (SWEEP@PAYER), and a cost as one number."""
         own, spent = self._place / f"limit-{sweep_id}", self._place / "spent.json"
         limits = [own] if own.exists() else self._place.glob(f"limit-{sweep_id}@*")
         jobs: dict[str, Any] = {}
@@ -346,9 +345,8 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        """Commit files to the repository, without files of `code/` that it has already. files: Contents or local files,
-        by path in the repository. Create repository and bucket as private where they do not exist; raise EngineError
-        where one of the two is public."""
+        """Commit files, by path, to the private repository, without files of `code/` that it has already. Create
+        repository and bucket where missing; raise EngineError where one of the two is public."""
         from huggingface_hub import CommitOperationAdd
 
         bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"

@@ -131,9 +131,8 @@ class Remote(Engine):
 
     @abstractmethod
     def submit(self, job: "RemoteJob") -> str:
-        """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted, EngineError where
-        the job can never start, and another EngineUnavailableError where the answer was lost, so that `poll` has to
-        find out."""
+        """Submit a job and return its handle. EngineDeclinedError: nothing was submitted; EngineError: it can never
+        start; another EngineUnavailableError: the answer was lost, and `poll` has to find out."""
 
     @abstractmethod
     def poll(self, job: "RemoteJob") -> Live | None:

@@ -297,9 +297,8 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the session name that Gradio gets instead of the sent one: a hash of the visitor (the same before and
-    after a login), a colon, which no sent name has, and the sent name. All senders without cookie and header are one
-    visitor."""
+    """Return the session name that Gradio gets: a hash of the visitor (equal before and after a login), a colon, and
+    the sent name. All senders without cookie and header are one visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"

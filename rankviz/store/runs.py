@@ -434,9 +434,8 @@ class RunStore:
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue the failed and cancelled ones of these runs again; return their ids. They enter the queue together, so
-        that one job loads the base, or rents a machine, for all of them. destination: New engine of the runs; None for
-        no change."""
+        """Queue the failed and cancelled ones of these runs again, together, so that one job loads the base; return
+        their ids. destination: New engine of the runs; None for no change."""
         with self.publishing():
             records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
             again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]

@@ -35,9 +35,8 @@ OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_conf
 
 
 def matcher(values: Mapping[str, Any] | None) -> Callable[[str, Any], Any]:
-    """Return a function of (module name, default) that returns the value of the first pattern matching the name, or its
-    end after a dot, by Python's `re`, as in PEFT. `re` may take forever for a pattern, so call it within
-    `processor_time`."""
+    """Return a function of (module name, default): the value of the first pattern that matches the name, or its end
+    after a dot, as in PEFT. `re` may take forever, so call it within `processor_time`."""
     compiled = []
     for key, value in (values or {}).items():
         try:

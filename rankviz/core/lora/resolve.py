@@ -83,9 +83,8 @@ to save, so names of modules_to_save can match them."""
 
 
 def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
-    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that Unsloth's FastLanguageModel
-    refuses in its own families (_norm_modules_to_save), or that RankViz does not count. packed: True for a base whose
-    linear layers are in 4 or 8 bit."""
+    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that FastLanguageModel refuses in
+    its families (_norm_modules_to_save), or that are not counted. packed: A 4- or 8-bit base."""
     why, modules = "", dict[str, str]()
     for name in names:
         reached = tuple(hits(model, (name,)))
@@ -243,9 +242,8 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return target names and modules_to_save as Unsloth changes them: embed_tokens and lm_head among the targets are
-    trained in full instead (_redirect_embedding_targets), unless language layers are off. Its CPU backend recognizes
-    only names without a dot."""
+    """Return target names and modules_to_save as Unsloth changes them: embed_tokens and lm_head are trained in full
+    (_redirect_embedding_targets) unless language layers are off; on a CPU only names without a dot."""
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"

@@ -245,9 +245,8 @@ def place_of(api: Api, of: Sweep | RunRecord, elsewhere: bool | None = None) -> 
 
 
 def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
-    """Return updates of the buttons `add` (a repeat at the most useful rank, once all runs have ended) and `resume`
-    (failed and cancelled runs again), each with its price on a rented machine. A button is off while its price is
-    computed, and `is_busy` is then True."""
+    """Return updates of the buttons `add` (a repeat, once all runs have ended) and `resume` (failed and cancelled
+    runs), with their price on a rented machine. Off while it is computed; `is_busy` is then True."""
     sweep_id, offers = sweep.sweep_id, {}
     if may_change(api, sweep):
         r = decision.forecast.repeat_at if decision and sweep.ended else None

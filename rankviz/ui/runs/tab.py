@@ -29,9 +29,8 @@ NOT_DRAWN = ("x", "export_selected")
 
 
 def build(api: Api) -> View:
-    """Build the tab. Return widgets and events: `judged` follows a change of the metric; `showing` is SHOWING while
-    this tab is open, else nothing is drawn (the browser sets it, in the order of clicks); events in `chosen` follow a
-    change of the shown sweep or run."""
+    """Build the tab. Return widgets and events: `judged` follows the metric; `showing` is SHOWING while this tab is
+    open, else nothing is drawn; events in `chosen` follow the shown sweep or run."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))

@@ -208,8 +208,7 @@ def runs_view(
     seen: str,
 ) -> View:
     """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
-    seen: hashes by part of what was last drawn, as JSON, stored in the browser so that a late answer changes
-    nothing."""
+    seen: hashes of what was last drawn, by part, as JSON from the browser."""
     if not showing:
         return View(timer=gr.Timer(active=False))
     reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()

@@ -89,9 +89,8 @@ class SimulatedRun:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """Return a value where library code reads it from a tensor: transformers checks whether a whole mask is set; on
-        the CPU, AdamW reads its number of steps, and OPT whether a block is dropped. Raise UserError for anything
-        else."""
+        """Return a value where library code reads it from a tensor: whether a whole mask is set, AdamW's number of
+        steps, whether OPT drops a block. Raise UserError for anything else."""
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:
