@@ -43,9 +43,7 @@ class Limits:
 
     sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
     sweeps: int | None = _limit(
-        None,
-        20,
-        "Sweeps of all visitors that are queued or running; five times as many for who has none",
+        None, 20, "Sweeps of all visitors that are queued or running; five times as many for who has none"
     )
     first_sweeps: int | None = _limit(None, 100)
     """Open sweeps of all visitors up to which a visitor without one may start one: five times `sweeps`."""
@@ -63,9 +61,7 @@ class Limits:
     worker_memory_percent: int | None = _limit(None, 65)
     """Percent of the memory of this machine, or of its container, that all trainings together may take."""
     runs_kept: int | None = _limit(
-        None,
-        60,
-        "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
+        None, 60, "Runs and probes of one visitor that are kept, queued ones too; ended probes make room"
     )
     runs_in_total: int | None = _limit(
         None,
@@ -191,10 +187,7 @@ class Settings(BaseSettings):
     jobs_spend: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         JOBS_SPEND, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
     )
-    jobs_image: str = Field(
-        JOBS_IMAGE,
-        description="The image of a Hugging Face job, which has Unsloth",
-    )
+    jobs_image: str = Field(JOBS_IMAGE, description="The image of a Hugging Face job, which has Unsloth")
     ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
         "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"
     )
