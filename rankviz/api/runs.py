@@ -343,8 +343,7 @@ class Runs(Starts, Progress):
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
         elif not use_login or not self.hub_login():
             raise InvalidSettingError(
-                "Give a Hugging Face token with the right to write, or use this machine's login: hf auth login makes "
-                "one."
+                "Give a Hugging Face token that may write, or use this machine's login (hf auth login)."
             )
         return [record.run_id for record in finished]
 

@@ -318,10 +318,7 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         except (ValueError, LookupError, TypeError, RecursionError, OSError):
             continue
         points += [replace(p, study_id="added_" + re.sub(r"[^a-z0-9]+", "_", p.task.lower()).strip("_")) for p in own]
-    caveat = (
-        "Added here, not published, with the learning rates that the author of the file chose. Not included in counts "
-        "over published studies."
-    )
+    caveat = "Added here, not published, with its author's learning rates, and not in counts over published studies."
     studies = {
         p.study_id: Study(
             study_id=p.study_id,

@@ -71,8 +71,7 @@ def read_table(kind: type, path: Path) -> list[Any]:
                     values[name] = read(text)
                 except (KeyError, ValueError):
                     raise AssetError(
-                        f"{path.name}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or "
-                        "empty it."
+                        f"{path.name}: row {line}, {name}: {text!r} is no value of this column; correct or empty it."
                     ) from None
             rows.append(kind(**values))
     return rows

@@ -407,10 +407,7 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     if rank:
         waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
         shown.append(("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"))
-        exact = (
-            "for each of max_loras, whatever is loaded, on all linear layers of the language model, and on embedding, "
-            "head and routers where vLLM wraps them"
-        )
+        exact = "for each of max_loras, on all linear layers of the language model, embedding, head and routers"
         shown.append(("One slot", units.memory_span(span(slot)), exact if known else "a range: see above"))
     if card:
         at_once, each = (units.span(span(answer[name]), "{:,.0f}".format) for name in ("sequences", "context"))

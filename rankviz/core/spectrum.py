@@ -144,10 +144,7 @@ class Spectrum:
 def in_words(spectrum: Spectrum) -> str:
     """Return up to three sentences such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
     if not spectrum.kept[-1]:
-        return (
-            "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
-            "trained."
-        )
+        return "No module has an update: this adapter was saved before its first step, or never trained."
     low, high = (spectrum.rank_for(share) for share in SHARES)
     used = f"r = {high} keeps 99 % of the update's energy" + (f", r = {low} keeps 90 %" if low < high else "")
     weakest = floor(1e4 * spectrum.weakest(high)) / 100
@@ -155,8 +152,7 @@ def in_words(spectrum: Spectrum) -> str:
     caution = ""
     if spectrum.training_steps is None:
         caution = (
-            f" The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
-            "random start, not the task."
+            f" Training steps are not known: below about {FEW_STEPS}, these ranks mostly reflect the random start."
         )
     elif spectrum.after_few_steps:
         caution = (

@@ -116,8 +116,7 @@ def write(
     if made.training.gpus > 1 and chosen.trains:
         if chosen.write is not script:
             raise InvalidSettingError(
-                f"The format {format_name} is for one GPU. Choose script, unsloth or trl for several: a file for "
-                "accelerate comes with it."
+                f"The format {format_name} is for one GPU: choose script, unsloth or trl, with a file for accelerate."
             )
         setup = made.training
         setup.validate()  # the format may have another framework

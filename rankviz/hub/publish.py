@@ -65,8 +65,7 @@ def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool |
     for name in (repo_id, there.id if there else repo_id):  # one that was moved answers by its old name too
         if name.partition("/")[0].casefold() not in owners:
             raise PublishError(
-                f"The Space {name} is of another account, whose program would get your token: choose a Space of yours "
-                "or of an organization of yours."
+                f"The Space {name} is of another account, whose program would get your token: choose yours."
             )
     return bool(there.private) if there else None
 
@@ -100,8 +99,7 @@ def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) 
             mark = json.loads(path.read_bytes()[:MAX_MARK_BYTES])
     if not isinstance(mark, dict) or (mark.get("made_by"), mark.get("made_of")) != ("RankViz", made_of):
         raise PublishError(
-            f"{repo_id} is there already and RankViz did not make it of these runs, so it stays as it is: choose "
-            "another name."
+            f"{repo_id} is there and RankViz did not make it of these runs, so it stays as it is: choose another name."
         )
 
 

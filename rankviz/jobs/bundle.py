@@ -58,8 +58,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
             base, data = known.model(request.base), known.data(request.data).path
             if base.path and not sees_folders:
                 raise EngineError(
-                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent. Give it as a "
-                    "Hub id."
+                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent: give a Hub id."
                 )
             if data and data not in sent:
                 aside = folder / "data" / secrets.token_hex(4)

@@ -95,8 +95,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
                 )
             if size > most:
                 raise BadAdapterError(
-                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip the "
-                    "adapter's folder again."
+                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip it again."
                 )
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             folder = Path(unpacked.name)
@@ -159,8 +158,7 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
     header.pop("__metadata__", None)
     if long := next((name for name in header if len(name) > MAX_NAME), None):
         raise BadAdapterError(
-            f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)}: at most {MAX_NAME} "
-            "are read."
+            f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)} (at most {MAX_NAME})."
         )
     if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
         raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")

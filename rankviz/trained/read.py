@@ -278,8 +278,7 @@ def _module(
                 "A must be r × in and B out × r with the same r."
             )
         raise BadAdapterError(
-            f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config that was saved with these "
-            "weights."
+            f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config saved with these weights."
         )
     return Module(
         name=key,

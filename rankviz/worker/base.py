@@ -139,8 +139,7 @@ def fetch_member(
             except (zipfile.BadZipFile, zlib.error, EOFError):  # a killed process may leave half of one
                 wheel.unlink()
     raise UserError(
-        f"{requirement} could not be fetched from the package index ({errors[-1]}). Look at the network or at pip's "
-        "settings."
+        f"{requirement} could not be fetched from the package index ({errors[-1]}): look at pip's settings."
     )
 
 

@@ -93,10 +93,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, RankVizError):
         return str(error)
     if device.ran_out_of_memory(error):
-        return (
-            "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
-            "modules, or choose a smaller base."
-        )
+        return "Out of memory. Lower the batch size or max_length, or choose nf4-dq, fewer modules or a smaller base."
     first, *_ = str(error).strip().splitlines() or ["no message"]
     what = f"{type(error).__name__}: {first}"
     if device.is_lost(error):

@@ -103,8 +103,7 @@ def _require_new(sweep: SweepFacts, place: Destination) -> None:
         names = {str(run.get("name") if isinstance(run, Mapping) else run) for run in there}
     except Exception as error:  # whatever the client of another program raises
         raise HubUnavailableError(
-            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait until it runs, or "
-            "choose another."
+            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait, or choose another."
         ) from None
     if again := sorted(names & {run.run_id for run in sweep.runs}):
         raise PublishError(
@@ -122,8 +121,7 @@ def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
     for run in runs:
         if (run.config or {}).get("made_by") != "RankViz":
             raise PublishError(
-                f"The project {quoted(project)} has a run {quoted(run.name)} that RankViz did not send: choose "
-                "another project."
+                f"{quoted(project)} has a run {quoted(run.name)} that RankViz did not send: choose another project."
             )
         run.delete()
 

@@ -236,8 +236,7 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
     beside, asleep = own and grpo.vllm_mode == "colocate", own and grpo.vllm_enable_sleep_mode
     if asleep and plan.model.is_whole:
         raise InvalidSettingError(
-            "Unsloth turns standby off for models with a vision tower. Leave vllm_enable_sleep_mode out, or choose "
-            "framework trl."
+            "Unsloth turns standby off for a vision tower: leave vllm_enable_sleep_mode out, or choose trl."
         )
     sentences = {
         "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "

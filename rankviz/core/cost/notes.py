@@ -111,10 +111,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     )
     yield "No measured run has images: the errors behind the memory range are those of training on text."
     if image.patches:
-        yield (
-            f"The vision tower computes {image.tiles * image.patches:,} patches of an image, counted from its layers: "
-            "the ranges are wide."
-        )
+        yield f"The vision tower computes {image.tiles * image.patches:,} patches of an image: the ranges are wide."
         norms = (each for each in model.plain_modules if each.is_norm and each.part == "vision")
         biased = any(t.name == "bias" for each in norms for t in each.tensors)
         if setup.framework == "trl" and setup.quantized and biased:
@@ -165,10 +162,7 @@ def unsloth_notes(
     if not stack.habits.unsloth_kernels:
         return
     if stays_16_bit(model, setup):
-        yield (
-            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
-            "The estimate is for 16 bit."
-        )
+        yield "Unsloth loads this model in 16 bit, and never quantizes a repository whose name ends in -BF16."
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
         kind = "plain NF4" if checkpoint.quantized else "in 16 bit, and Unsloth quantizes it as it loads it"

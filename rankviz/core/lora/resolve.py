@@ -58,8 +58,7 @@ def _refuse_targets(
         inner = (f"{layer.path}s.{expert}" for expert in range(layer.num_experts))
         if any(map(given.matcher.hits_path, (f"{layer.path}s", *inner))):
             raise InvalidSettingError(
-                f"These target modules hit {_shown(layer.path)}s, a list of experts, or one of it. Name {layer.name} "
-                "instead."
+                f"These targets hit {_shown(layer.path)}s, a list of experts, or one of it: name {layer.name} instead."
             )
 
 
@@ -193,15 +192,13 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     wrapped = [a for a in adapted if a.layer.kind in PARAMETER_KINDS and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
-            f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of experts. Turn DoRA off, or choose "
-            "the MoE scheme linear-only."
+            f"DoRA does not work on fused experts ({wrapped[0].layer.name}): turn it off, or choose scheme linear-only."
         )
     for hit, each in itertools.product(hits(model, saved_names), adapted):
         inside = f"{each.module}.".startswith(f"{hit.module}.")
         if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
             raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
-                "of the two lists."
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA: name it once."
             )
     with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
@@ -251,8 +248,7 @@ def _embeddings_to_save(
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
-            f"Unsloth trains {' and '.join(moved)} in full, not by LoRA, so no target module is left: "
-            "name at least one projection as well."
+            f"Unsloth trains {' and '.join(moved)} in full, not by LoRA: name at least one projection as well."
         )
     return rest, (*modules_to_save, *(name for name in moved if name not in modules_to_save))
 

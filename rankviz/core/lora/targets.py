@@ -218,8 +218,7 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
     if fast and model.model_type in OWN_FAMILIES and precision != "int8":
         if given:
             raise InvalidSettingError(
-                f"Unsloth's FastLanguageModel takes no {given[0]} for {model.model_type} models. Leave it out, or "
-                "choose the Unsloth class FastModel."
+                f"FastLanguageModel takes no {given[0]} for {model.model_type}: leave it out, or choose FastModel."
             )
         return Route(framework=framework, kind="own")
     defaults = Flags(vision=not fast)

@@ -113,8 +113,7 @@ def _check(config: dict[str, Any], name: str) -> None:
         )
     if layers * experts > MAX_EXPERT_LAYERS:
         raise BadConfigError(
-            f"{name} has {layers:,} layers and {experts:,} experts; RankViz takes at most {MAX_EXPERT_LAYERS:,} of "
-            "both together."
+            f"{name} has {layers:,} layers and {experts:,} experts, over the {MAX_EXPERT_LAYERS:,} of both that fit."
         )
 
 

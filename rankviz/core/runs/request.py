@@ -195,8 +195,7 @@ class SweepRequest:
                 raise InvalidSettingError(f"A rank to truncate to must be below the highest rank, {highest} (got {r}).")
         if self.cut_ranks and (self.lora.use_dora or self.lora.expert_rank != "r"):
             raise InvalidSettingError(
-                "A fast curve truncates B·A of all layers to one rank. Turn DoRA off and choose expert_rank r, or a "
-                "sweep."
+                "A fast curve truncates all layers to one rank: turn DoRA off and choose expert_rank r, or a sweep."
             )
         for learning_rate in self.learning_rates:
             number(learning_rate, "Learning rate", 0, 1, above=True)
@@ -246,8 +245,7 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
         raise InvalidSettingError(f"A quick look takes one learning rate (got {len(rates)}). Choose a sweep for more.")
     if request.lora_alpha.strip().lower() in ("r", "2r"):
         raise InvalidSettingError(
-            f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}): with alpha by rank, its "
-            "two ranks would differ in step size too."
+            f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}), for steps of one size."
         )
     low, high = pair
     trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
@@ -344,8 +342,7 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
     fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
     if len(fixed) > 1 and len(by_rank) > 1:
         raise InvalidSettingError(
-            "The runs of this sweep follow no common rule for alpha, so a run at another rank cannot be compared with "
-            "them. Start a new sweep."
+            "The runs of this sweep follow no common rule for alpha: start a new sweep for another rank."
         )
     seeds = {run.seed for run in runs if (run.r, run.learning_rate) == (r, like.learning_rate)}
     existing = {run.run_id for run in runs}

@@ -34,8 +34,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
     if model_type not in CONFIG_MAPPING:
         raise BadConfigError(
-            f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
-            "that comes with a model."
+            f"transformers {transformers.__version__} has no architecture {model_type!r}, and its own code is not run."
         )
     factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
     if whole or "vision_config" in config:
