@@ -14,6 +14,8 @@ MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
 """(shortest time in seconds for which a unit is used, seconds in the unit, name of the unit)."""
+SMALLEST_SHARE = 0.1
+"""Share of an hour or a day; a time below this share is shown in a smaller unit."""
 
 
 def file_size(size_bytes: int) -> str:
@@ -32,16 +34,15 @@ def memory_size(size_bytes: float) -> str:
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
-def memory_about(size_bytes: float, largest: float = 0) -> str:
-    """Format memory at one decimal, in the unit of a larger size beside it: 13,958,643,712 -> '13.0 GiB'."""
-    unit, size, digits = ("GiB", GIB, 1) if max(abs(size_bytes), largest) >= GIB else ("MiB", MIB, 0)
-    return f"{size_bytes / size:z,.{digits}f} {unit}".replace("-", "−")
+def gib(size_bytes: float) -> str:
+    """Format bytes of memory in GiB: 13,958,643,712 -> '13.0 GiB', and -13,958,643,712 -> '−13.0 GiB'."""
+    return f"{size_bytes / GIB:,.1f} GiB".replace("-", "−")
 
 
 def memory_change(size_bytes: float) -> str:
-    """Format a difference of memory: 157,286,400 -> '+150 MiB', and -13,958,643,712 -> '−13.0 GiB'."""
-    text = memory_about(size_bytes)
-    return text if text[0] in "0−" else f"+{text}"
+    """Format a difference of memory: 157,286,400 -> '+150 MiB', and -157,286,400 -> '−150 MiB'."""
+    mib = round(size_bytes / MIB)
+    return f"{_sign(mib)}{abs(mib):,} MiB"
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
@@ -70,18 +71,15 @@ def duration(seconds: float) -> str:
     return f"{hours / 24:,.1f} days"
 
 
-def time_about(seconds: float, longest: float = 0) -> str:
-    """Format seconds at two digits, in the unit of a longer time: 4,560 -> '76 min', beside 6,840 '1.3 h'."""
-    size, unit = time_unit(max(seconds, longest))
-    if seconds < size:
-        size, unit = time_unit(seconds)
-    value = seconds / size
-    return f"{value:.2g} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
-
-
 def duration_change(seconds: float) -> str:
-    """Format a difference of seconds: 150 -> '+2.5 min', -150 -> '−2.5 min', and '0 min' for less than 3 seconds."""
-    return "0 min" if abs(seconds) < 3 else f"{'+' if seconds > 0 else '−'}{time_about(abs(seconds))}"
+    """Format a difference of seconds: 150 -> '+2.5 min', -150 -> '−2.5 min', and '0 min' for what rounds to 0."""
+    minutes = seconds / 60
+    text = f"{abs(minutes):,.1f}" if abs(minutes) < 10 else f"{abs(minutes):,.0f}"
+    return "0 min" if text == "0.0" else f"{_sign(minutes)}{text} min"
+
+
+def _sign(value: float) -> str:
+    return "+" if value > 0 else "−" if value < 0 else ""
 
 
 def usd(value: float) -> str:
@@ -89,12 +87,6 @@ def usd(value: float) -> str:
     if 0 < value < 0.01:
         return "under $0.01"
     return f"${value:,.2f}" if value < 1000 else f"${value:,.0f}"
-
-
-def usd_about(value: float, largest: float = 0) -> str:
-    """Format estimated US dollars with the digits of a larger amount beside them: '$0.12', '$3.2', '$32'."""
-    most = max(value, largest)
-    return usd(value) if most < 1 else f"${value:,.{most < 9.95:d}f}"
 
 
 def percent(share: float) -> str:
@@ -116,36 +108,58 @@ def span(values: Any, text: Callable[[float], str]) -> str:
     low, high = text(values.low), text(values.high)
     if low == high:
         return low
+    (number, _, unit), (other, _, same) = low.rpartition(" "), high.rpartition(" ")
+    if unit == same and all(part.replace(".", "").replace(",", "").isdigit() for part in (number, other)):
+        return f"{number} – {high}"
     if low.startswith("$") and high.startswith("$"):
-        return f"{low} to {high[1:]}"
-    number, _, unit = low.rpartition(" ")
-    return f"{number if unit == high.rpartition(' ')[2] else low} to {high}"
+        return f"{low} – {high[1:]}"
+    return f"{low} – {high}"
 
 
 def memory_span(values: Any) -> str:
-    """Format a range of memory in one unit: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"."""
-    return span(values, lambda size: memory_about(size, max(abs(values.low), abs(values.high))))
+    return span(values, memory_size)
+
+
+def gib_span(values: Any) -> str:
+    """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; a single size where both ends have the same
+    text."""
+    low, high = gib(values.low), gib(values.high)
+    return low if low == high else f"{low.removesuffix(' GiB')} to {high}"
 
 
 def spare(values: Any) -> str:
     """Format free memory, negative where memory is short: "13.2 to 15.2 GiB to spare", "3.4 to 5.1 GiB short"."""
     if values.low >= 0:
-        return f"{memory_span(values)} to spare"
+        return f"{gib_span(values)} to spare"
     if values.high < 0:
-        return f"{memory_span(SimpleNamespace(low=-values.high, high=-values.low))} short"
-    return f"{memory_about(-values.low)} short to {memory_about(values.high)} to spare"
+        return f"{gib_span(SimpleNamespace(low=-values.high, high=-values.low))} short"
+    return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 
 def money_span(values: Any) -> str:
-    return span(values, lambda value: usd_about(value, values.high))
+    return span(values, usd)
 
 
-def time_span(values: Any) -> str:
-    """Format a range of seconds in one unit, "1.2 to 3.3 days"; a low end below 1 in a smaller unit, "7 h to 3.3 days".
-    Never "1 h 30 min", so that the numbers of a column compare."""
-    return span(values, lambda seconds: time_about(seconds, values.high))
+def time_span(seconds: Any) -> str:
+    """Format a range of seconds in one unit, such as "0.73 – 1.8 h". Where the range is wide or its low end short, each
+    end has its own unit: "40 s – 38 min". Never "1 h 30 min", so that the numbers of a column compare."""
+    if seconds is None:
+        return NOT_KNOWN
+    if seconds.high < 1:
+        return span(seconds, duration)
+    size, unit = time_unit(seconds.high)
+    if seconds.low < size * (SMALLEST_SHARE if size > 60 else 1):
+        low_size, low_unit = time_unit(seconds.low)
+        low = f"{_short(seconds.low / low_size)} {low_unit}" if seconds.low >= 1 else duration(seconds.low)
+        return f"{low} – {_short(seconds.high / size)} {unit}"
+    low, high = _short(seconds.low / size), _short(seconds.high / size)
+    return f"{low} – {high} {unit}" if low != high else f"{low} {unit}"
 
 
 def time_unit(seconds: float) -> tuple[int, str]:
     """Return the unit for a time of this length: seconds in the unit, and the unit's name."""
     return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

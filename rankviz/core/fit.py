@@ -22,7 +22,7 @@ from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range, brief
 from rankviz.errors import InvalidSettingError
-from rankviz.units import duration, memory_size, usd_about
+from rankviz.units import duration, memory_size, usd
 
 Change = Mapping[str, str | int | float | bool]
 """New values of options, by their names on the command line: {"batch": 1, "accum": 8}."""
@@ -604,7 +604,7 @@ def _effect(change: Knob) -> str:
 
 
 def _about(card: FittingCard) -> str:
-    return f", about {usd_about(card.usd.expected)}" if card.usd else ""
+    return f", about {usd(card.usd.expected)}" if card.usd else ""
 
 
 def _lowers_most(known: Sequence[Knob]) -> Knob | None:

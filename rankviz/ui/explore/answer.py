@@ -327,17 +327,16 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
 
     time = money = "", "", NOT_KNOWN
     if duration:
-        total = duration.total
-        about = units.time_about(total.expected, total.high)
+        total, about = duration.total, units.duration(duration.total.expected)
         time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
     if usd:
-        about = units.usd_about(usd.expected, usd.high)
+        about = units.usd(usd.expected)
         money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
     loading = f"{memory.while_loading:,} while loading{margin}"
     device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
     on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
     shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
-    saved = f"saved in {32 if estimate.adapter_dtype == 'fp32' else 16} bit"
+    saved = f"saved in {estimate.adapter_dtype}, header included"
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
         [file, f"{rank.adapter_bytes:,} bytes, header included", saved, file],

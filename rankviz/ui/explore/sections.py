@@ -143,7 +143,7 @@ def cards_html(result: FitAnswer) -> str:
             rounded_span(money_span, card.usd, "$"),
             rounded_span(time_span, card.seconds, "seconds"),
             NOT_KNOWN if card.usd_per_hour is None else f"{card.usd_per_hour:.2f}",
-            rounded_span(memory_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
+            rounded_span(units.gib_span, card.margin_bytes, "bytes") if card.margin_bytes else "",
             ", ".join(filter(None, (card.provider, card.price_checked))),
         ]
         rows.append(Row(cells, pick=urlencode({"gpu": card.gpu_id}), chosen=bool(chosen and chosen.id == card.gpu_id)))

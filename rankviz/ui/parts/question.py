@@ -117,7 +117,8 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 
 
 def gpu_label(gpu: Gpu) -> str:
-    size, price = "MLX" if gpu.is_mac else f"{gpu.memory_bytes / 1e9:g} GB", gpu.price
+    """Return the name of a GPU with its nominal memory, which is known of all, and its price."""
+    price, size = gpu.price, "MLX" if gpu.is_mac else f"{gpu.memory_bytes / units.GB:g} GB"
     return f"{gpu.name} · {size}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
