@@ -224,12 +224,7 @@ SMALL, RATE = "Best rank: r = 64; Smallest rank to consider: r =", "Better learn
         (TWO, None, {"rate": rates(None, True)}, f"{RATE} Not tested; Train next: r = 8"),
         (TWO, None, {"rate": rates(True, True)}, f"{RATE} More than noise; Train next: r = 8"),
         (TWO, None, {"rate": rates(False, False)}, f"{RATE} Within noise; Train next: Quick look"),
-        (
-            TWO,
-            None,
-            {"score": SimpleNamespace(pick=8, about="Train next", sentences=("a", "b", "c"))},
-            "Train next: r = 8",
-        ),
+        (TWO, None, {"score": SimpleNamespace(pick=8, about="Train next", sentences="abc")}, "Train next: r = 8"),
     ],
 )
 def test_the_answers_of_a_sweep_without_a_decision(verdict, reading, more, said):

@@ -1,5 +1,6 @@
 """The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
+import re
 import shutil
 import time
 
@@ -9,7 +10,7 @@ from rankviz.trained.read import read_adapter
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.quick import first_quick
-from tests.support.web.pages import LLAMA, choose_rank, figure, restored
+from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
 from tests.support.web.proxy import proxy
 from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
@@ -211,11 +212,23 @@ def copied(page):
     return page.evaluate("navigator.clipboard.readText()")
 
 
-def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opened, address):
+def test_texts_are_short_and_of_one_unit_and_a_link_says_that_it_opens_nowhere_else(opened, address, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", oops}\n')
     link = copied(opened)
 
     assert link.startswith(address + "/")
     opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
+    restored(opened)
+    opened.get_by_label("Must not forget (prefers lower ranks)").wait_for(state="attached")
+    opened.get_by_role("button", name="Read lengths from a file").wait_for()
+    opened.set_input_files("input[type=file][accept*=jsonl]", str(tmp_path / "rows.jsonl"))
+    opened.locator("#notice", has_text="Row 2 of rows.jsonl is not valid JSON at character 17.").wait_for()
+    opened.locator("#model input").click()
+    models = opened.locator("[role=option]").all_inner_texts()
+    assert len(models) > 100 and not any("hypothetical" in each or "unverified" in each for each in models)
+    open_section(opened, "Fit and changes")
+    changes = opened.locator("#decisions table").first.inner_text().replace("−", "-")
+    assert [] == re.findall(r"[+-]\d,\d\d\d MiB|[+-]\d{3} min", changes)
 
 
 PATH = "/team/rankviz"
