@@ -186,16 +186,6 @@ def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
     page.locator("#accuracy-tables table").first.wait_for()
 
 
-ONLY_HERE = "Copied. Opens on this computer only."
-NOTES_WORDS = """() => {
-  window.words = "";
-  const header = document.querySelector("#header");
-  const note = () => (window.words += header.textContent);
-  new MutationObserver(note).observe(header, { childList: true, subtree: true });
-}"""
-"""The button says what became of it for a moment only."""
-
-
 @pytest.fixture
 def opened(page, address):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
@@ -205,19 +195,11 @@ def opened(page, address):
     page.context.clear_permissions()
 
 
-def copied(page):
-    page.evaluate(NOTES_WORDS)
-    page.get_by_role("button", name="Copy link").click()
-    page.wait_for_function("window.words.includes('Copied')")
-    return page.evaluate("navigator.clipboard.readText()")
-
-
 def test_texts_are_short_and_of_one_unit_and_a_link_says_that_it_opens_nowhere_else(opened, address, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", oops}\n')
-    link = copied(opened)
-
-    assert link.startswith(address + "/")
-    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
+    opened.get_by_role("button", name="Copy link").click()
+    opened.locator("#header [role=status]", has_text="Copied. Opens on this computer only.").wait_for()
+    assert opened.evaluate("navigator.clipboard.readText()").startswith(address + "/")
     restored(opened)
     opened.get_by_label("Must not forget (prefers lower ranks)").wait_for(state="attached")
     opened.get_by_role("button", name="Read lengths from a file").wait_for()
