@@ -312,9 +312,7 @@ class ChildWords(NamedTuple):
 
     does: str = "reads"
     doing: str = "Reading"
-    busy: str = (
-        "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy with others"
-    )
+    busy: str = "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy"
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:

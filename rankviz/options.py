@@ -335,9 +335,7 @@ def training_of(
         if (x.field or x.name) in unused and options.get(x.name, x.default) != x.default
     ]
     if method == "grpo" and fixed:
-        raise InvalidSettingError(
-            f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
-        )
+        raise InvalidSettingError(f"GRPO has no {', '.join(fixed)}: give max_prompt_length, max_completion_length.")
     made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
     return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
 

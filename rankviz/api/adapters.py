@@ -224,9 +224,7 @@ class Adapters(Operations):
             return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
         folder = self._folder(record)
         if not folder.is_dir():
-            raise BadAdapterError(
-                f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
-            )
+            raise BadAdapterError(f"Run {ref!r} has no adapter here: none was saved, or it was imported without.")
         return Source([folder], ref, record)
 
 

@@ -325,9 +325,7 @@ class Runs(Starts, Progress):
                 raise InvalidSettingError("An adapter is of one run: choose a run of this sweep.")
             run = finished[0]
             if not run.adapter_path or not self._workspace.store.path(run.run_id, run.adapter_path).is_dir():
-                raise InvalidSettingError(
-                    f"Run {run.run_id!r} has no adapter here: none was saved, or it was imported without it."
-                )
+                raise InvalidSettingError(f"Run {run.run_id!r} has no adapter here: none was saved or imported.")
         from rankviz.publish.files import hub_base
 
         hub_base(finished[0].request, destination.base_model)
@@ -342,9 +340,7 @@ class Runs(Starts, Progress):
         elif self._workspace.shared:
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
         elif not use_login or not self.hub_login():
-            raise InvalidSettingError(
-                "Give a Hugging Face token that may write, or use this machine's login (hf auth login)."
-            )
+            raise InvalidSettingError("Give a Hugging Face token that may write, or use this machine's login.")
         return [record.run_id for record in finished]
 
     @writes()

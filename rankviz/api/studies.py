@@ -257,9 +257,7 @@ class Studies(Operations):
         if not runs:
             return self.forecast(model, use_case, metric=metric, parameters=parameters), None
         if metric == "score":
-            raise InvalidSettingError(
-                "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
-            )
+            raise InvalidSettingError("Your runs measured a loss, not a score: choose the metric loss, or none.")
         trained = self._api.runs.sweep(runs).runs[0].request.base
         if self._api.models.get(model).id != self._api.models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(

@@ -40,7 +40,7 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
             of_grpo = LENGTH_COLUMN in (reader.fieldnames or ())
             if missing := [name for name in NEEDED if name not in (reader.fieldnames or ()) and not of_grpo]:
                 raise BadDataError(
-                    f"{path.name} has no column {', '.join(missing)}: name the columns as in assets/validation."
+                    f"{path.name} has no column {', '.join(missing)}: name them as in assets/validation."
                 )
             lines = (house_cells(cells) if of_grpo else cells for cells in reader)
             rows = tuple(parse_row(cells, line) for line, cells in enumerate(lines, start=2))

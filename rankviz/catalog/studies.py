@@ -43,9 +43,7 @@ def load_evidence(assets: Path) -> Evidence:
         if point.study_id not in evidence.studies:
             raise AssetError(f"{POINTS_FILE}: row {line}, study_id: no {point.study_id!r} in {STUDIES_FILE}; add it.")
         if point.base_model not in evidence.models:
-            raise AssetError(
-                f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}; add it."
-            )
+            raise AssetError(f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}.")
     return evidence
 
 
@@ -62,9 +60,7 @@ def read_table(kind: type, path: Path) -> list[Any]:
             raise AssetError(f"{path.name}: the columns must be {', '.join(readers)}, in this order.")
         for line, cells in enumerate(reader, start=2):
             if len(cells) != len(readers):
-                raise AssetError(
-                    f"{path.name}: row {line} has more or fewer cells than there are columns; add or remove some."
-                )
+                raise AssetError(f"{path.name}: row {line} has more or fewer cells than there are columns.")
             values = {}
             for (name, read), text in zip(readers.items(), cells, strict=True):
                 try:

@@ -86,9 +86,7 @@ def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
         raise InvalidSettingError(f"The folder {path.parent} does not exist. Create it first.")
     if path.exists() and not force and (text is None or path.read_text(encoding="utf-8", errors="replace") != text):
         other = "" if text is None else ", with another content"
-        raise InvalidSettingError(
-            f"{path} is there already{other}. Choose another name or folder, or add --force to replace it."
-        )
+        raise InvalidSettingError(f"{path} is there already{other}. Choose another, or add --force to replace it.")
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -128,9 +128,7 @@ def settle(
     if model.tower == "whole model" and not by_unsloth_on_gpu:
         refuse_whole(model, "A probe" if device.cuda else "A probe without a GPU")
     if off := flags_not_followed(question.lora, question.training.framework, cuda=device.cuda):
-        raise InvalidSettingError(
-            f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
-        )
+        raise InvalidSettingError(f"{off[0]} is a setting of Unsloth on a GPU, which this probe ignores. Leave it out.")
     if question.training.framework == "unsloth" and not device.cuda:  # which has only its default
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps

@@ -151,9 +151,7 @@ def in_words(spectrum: Spectrum) -> str:
     used += f". At r = {high} every module keeps at least {weakest:.2f} % of its own energy."
     caution = ""
     if spectrum.training_steps is None:
-        caution = (
-            f" Training steps are not known: below about {FEW_STEPS}, these ranks mostly reflect the random start."
-        )
+        caution = f" Training steps are not known: below about {FEW_STEPS}, these ranks reflect the random start."
     elif spectrum.after_few_steps:
         caution = (
             f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
@@ -204,14 +202,10 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
             raise InvalidSettingError(f"The rank must be 1 or more (got {r}).")
         if r >= spectrum.r:
             remedy = f"give a rank from 1 to {spectrum.r - 1}" if spectrum.r > 1 else "a lower rank is not possible"
-            raise InvalidSettingError(
-                f"This adapter has r = {spectrum.r}, and a resize only lowers the rank: {remedy}."
-            )
+            raise InvalidSettingError(f"This adapter has r = {spectrum.r}, and a resize only lowers it: {remedy}.")
         return {layer.name: min(r, layer.r) for layer in spectrum.layers}
     if not 0 < energy <= 1:
-        raise InvalidSettingError(
-            f"The share of energy to keep must be above 0 and at most 1, such as 0.99 (got {energy:g})."
-        )
+        raise InvalidSettingError(f"The share of energy to keep must be above 0, at most 1 (got {energy:g}).")
     return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
 
 

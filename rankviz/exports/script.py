@@ -203,9 +203,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
     return list(zip(steps[::2], steps[1::2], strict=True))
 
 
-OPEN_IN_COLAB = (
-    "In Colab, choose File > Upload notebook, then Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
-)
+OPEN_IN_COLAB = "In Colab: File > Upload notebook, Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
 
 
 COLAB = """\

@@ -183,9 +183,7 @@ def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_ADAPTER_CONFIG_BYTES = 4_000_000
-ADAPTER_UNAVAILABLE = (
-    "The Hub cannot be reached, so {!r} cannot be downloaded: try again later, or give the adapter's files."
-)
+ADAPTER_UNAVAILABLE = "The Hub cannot be reached, so {!r} cannot be downloaded: try later, or give the adapter's files."
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
@@ -201,9 +199,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
     from huggingface_hub import HfApi
 
     api, name = api or HfApi(), repo_id.rpartition("/")[2]
-    no_adapter = BadAdapterError(
-        f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
-    )
+    no_adapter = BadAdapterError(f"There is no adapter {repo_id!r} here or on the Hub: check its name, or give files.")
     with _hub_errors(
         gated=BadAdapterError(
             f"{repo_id!r} is gated or private on the Hub: download it and give its files; or, on your own machine, "

@@ -85,9 +85,7 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     subtracted, since Hugging Face bills it and may not count it against the time limit. Raise InvalidSettingError where
     the rest is too little; the message names a limit that would be enough."""
     if not 0 < usd <= MOST_USD:
-        raise InvalidSettingError(
-            f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
-        )
+        raise InvalidSettingError(f"The spending limit must be above 0 and at most {MOST_USD:,} dollars (got {usd:g}).")
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(round(min(paid, MOST_SECONDS) - STARTING.high, DIGITS))
     if seconds >= LEAST_SECONDS:

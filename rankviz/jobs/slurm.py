@@ -48,9 +48,7 @@ EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
 """Shortest interval in seconds between two squeue calls while jobs are cancelled."""
 NEEDED = ("sbatch", "squeue", "scancel")
-NOT_HERE = (
-    "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node of the cluster."
-)
+NOT_HERE = "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node."
 NOT_SET_UP = (
     "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
     "its default partition."

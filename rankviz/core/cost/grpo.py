@@ -235,9 +235,7 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
     grpo, own, data = setup.grpo, setup.framework == "unsloth", setup.data
     beside, asleep = own and grpo.vllm_mode == "colocate", own and grpo.vllm_enable_sleep_mode
     if asleep and plan.model.is_whole:
-        raise InvalidSettingError(
-            "Unsloth turns standby off for a vision tower: leave vllm_enable_sleep_mode out, or choose trl."
-        )
+        raise InvalidSettingError("Unsloth turns standby off for a vision tower: leave out vllm_enable_sleep_mode.")
     sentences = {
         "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "
         "framework trl, which merges the adapter first.": beside and (use_dora or plan.modules_to_save),

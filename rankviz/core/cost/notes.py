@@ -204,7 +204,7 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
     if not stack.habits.mlx or gpu is None or usable is None:
         return
     yield Caution(
-        "Not measured: sizes on a Mac come from the code of MLX and MLX LM, with a wide range; no time or cost."
+        "Not measured: sizes on a Mac come from the code of MLX and MLX LM, with wide ranges; no time or cost."
     )
     if not plan.alike_in_blocks:
         own = "experts in its own way" if plan.trains_experts else "the same linear layers in every block"
@@ -363,11 +363,7 @@ def attention_notes(predicted: Prediction) -> list[str]:
             avoid = "flash-attn 2.6.3 or newer avoids it."
         elif attention.kernel == "eager" or model.model_type in BROADCASTS_KEYS:
             avoid = "A shorter length or a smaller batch needs less."
-        return [
-            Caution(
-                f"Attention {kernel} here and holds a matrix of length × length for each head: {size(stack)}. {avoid}"
-            )
-        ]
+        return [Caution(f"Attention {kernel} here and holds length × length numbers a head: {size(stack)}. {avoid}")]
     if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
         return [
             Caution(

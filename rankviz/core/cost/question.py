@@ -141,7 +141,7 @@ class Question:
         setup = self.training
         if on_mac and (self.lora.modules_to_save or setup.images or setup.grpo or setup.gpus > 1):
             raise InvalidSettingError(
-                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, GRPO and gpus."
+                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, grpo, gpus."
             )
 
 

@@ -61,9 +61,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
         why = "these targets name none of them"
         if scheme == "linear-only":
             why = f"PEFT {PEFT_VERSION} reaches them only through target_parameters"
-        yield Caution(
-            f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
-        )
+        yield Caution(f"No adapter on the experts: {names} are fused, and {why}. Attention and dense layers only.")
         return
     reach = listed(dict.fromkeys(a.layer.name for a in experts))
     divisor = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(given)
@@ -140,9 +138,7 @@ def _embeddings(plan: AdapterPlan, moved: tuple[str, ...]) -> Iterator[str]:
     if frozen := [module.name for module in saved if module.frozen_copy]:
         yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
     if idle := {m.name: 0 for m in saved if not (m.trained or m.frozen_copy or m.path in ends)}:
-        yield Caution(
-            f"Unsloth {UNSLOTH_VERSION} saves {listed(idle)} in full, untrained: it has no tensor called weight."
-        )
+        yield Caution(f"Unsloth {UNSLOTH_VERSION} saves {listed(idle)} in full, without training.")
     trained = [module for module in saved if not module.frozen_copy and module.path in ends]
     if model.tie_word_embeddings and trained:
         if len(trained) == 2 and not all(module.trained for module in trained):

@@ -121,9 +121,7 @@ def expand(
             return tuple(dict.fromkeys(name.rpartition(".")[2] if bare else name for name in names))
         case "qv":
             return query_value_names(model)
-    raise InvalidSettingError(
-        f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
-    )
+    raise InvalidSettingError(f"Target modules must be one of {', '.join(PRESETS)}, or module names (got {targets!r}).")
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
@@ -154,9 +152,7 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
     if fused := next((name for name in FUSED_QKV if name in text), ""):
         return (fused,)
     exist = ", ".join(sorted({layer.name for layer in linear}))
-    raise InvalidSettingError(
-        f"This model has neither q_proj and v_proj nor a fused projection of them; it has {exist}."
-    )
+    raise InvalidSettingError(f"This model has neither q_proj and v_proj nor a fused one; it has {exist}.")
 
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")

@@ -140,7 +140,7 @@ def read(
         )
     if steps := max(point.recovery_steps for point in curve.points):
         sentences.append(
-            f"Truncated adapters below r = {RECOVERED_BELOW} were trained for a few more steps, {steps} in total."
+            f"Truncated adapters below r = {RECOVERED_BELOW} were trained for {steps} more steps in total."
         )
     if independent and not run_sd:
         sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")

@@ -206,9 +206,7 @@ class SweepRequest:
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
         if self.training.tokens is not None or self.training.data is not None:
-            raise InvalidSettingError(
-                "A run has a length in steps and reads its own data: leave tokens and data empty."
-            )
+            raise InvalidSettingError("A run has a length in steps and its own data: leave tokens and data empty.")
         whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
         whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
         self.training.validate()
@@ -341,9 +339,7 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")
     fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
     if len(fixed) > 1 and len(by_rank) > 1:
-        raise InvalidSettingError(
-            "The runs of this sweep follow no common rule for alpha: start a new sweep for another rank."
-        )
+        raise InvalidSettingError("The runs of this sweep follow no common rule for alpha: start a new sweep.")
     seeds = {run.seed for run in runs if (run.r, run.learning_rate) == (r, like.learning_rate)}
     existing = {run.run_id for run in runs}
     names = (f"{like.sweep_id}-{place:03d}-r{r}" for place in count(len(runs) + 1))

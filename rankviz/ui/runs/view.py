@@ -36,9 +36,7 @@ RUN_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain"
 COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
 MOST_ROWS = 500
 """Maximum listed sweeps of the visitor: a browser takes seconds to draw thousands."""
-NOTHING_OF_YOURS = (
-    "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
-)
+NOTHING_OF_YOURS = "You have no runs yet. The recorded sweeps below ship with RankViz: click one, or train your own."
 CHOOSE = "Click a sweep in the list to read it."
 
 

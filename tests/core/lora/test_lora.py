@@ -66,7 +66,7 @@ def test_names_match_whole_components_from_the_end():
         (TOY, ("x", "y"), "^x, y match nothing in this model. Linear layers here: q_proj, k_proj, "),
         (TOY, (), "^No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth"),
         (TOY, "all", "^Target modules must be one of all-linear, .* names .got 'all'."),
-        (model(MLP), "qv", "neither q_proj and v_proj nor a fused projection of them; it has down_proj, gate_proj, up"),
+        (model(MLP), "qv", "neither q_proj and v_proj nor a fused one; it has down_proj, gate_proj, up"),
         (TOY_MOE, ("experts",), "^experts matches nothing in this model. Experts are fused parameters, which other"),
     ):
         with pytest.raises(InvalidSettingError, match=sentence):
