@@ -64,7 +64,9 @@ def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool |
     owners = {str(each.get("name")).casefold() for each in (account, *(account.get("orgs") or ()))}
     for name in (repo_id, there.id if there else repo_id):  # one that was moved answers by its old name too
         if name.partition("/")[0].casefold() not in owners:
-            raise PublishError(f"The Space {name} is of another account, whose program would get your token.")
+            raise PublishError(
+                f"The Space {name} is of another account, whose program would get your token: choose yours."
+            )
     return bool(there.private) if there else None
 
 

@@ -108,7 +108,7 @@ def _check(config: dict[str, Any], name: str) -> None:
         elif value != value:
             raise BadConfigError(f"{name}: {key} is not a number.")
     if layers_in_all > MAX_LAYERS_IN_ALL:
-        raise BadConfigError(f"{name} has {layers_in_all:,} layers in all, of at most {MAX_LAYERS_IN_ALL:,}.")
+        raise BadConfigError(f"{name} has {layers_in_all:,} layers in all, over the {MAX_LAYERS_IN_ALL:,} that fit.")
     if layers * experts > MAX_EXPERT_LAYERS:
         raise BadConfigError(
             f"{name} has {layers:,} layers and {experts:,} experts, over the {MAX_EXPERT_LAYERS:,} of both that fit."
