@@ -57,7 +57,7 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
                 raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
     except csv.Error:
-        raise BadDataError(f"Row {number + 1} of {name} is not valid CSV: check its quotes and line ends.") from None
+        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: check quotes and line ends.") from None
 
 
 def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
@@ -76,7 +76,7 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError):
-        raise BadDataError(f"{name} is not a whole Parquet file, or is damaged: write it again.") from None
+        raise BadDataError(f"{name} cannot be read as Parquet: it is damaged, or another kind of file.") from None
 
 
 def _decode(content: bytes, name: str) -> str:

@@ -104,7 +104,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             raise
-        raise BadAdapterError(f"{path.name} is not a valid zip: zip the folder again.") from None
+        raise BadAdapterError(f"{path.name} cannot be read as a zip: zip the folder again.") from None
     return folder / WEIGHTS, folder / CONFIG, path.stem, unpacked
 
 

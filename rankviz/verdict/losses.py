@@ -166,7 +166,7 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
         run = by_run.setdefault((row["rank"], row["learning_rate"], row["seed"]), {})
         if (example := numbers[row["example"]]) in run:
             raise BadDataError(
-                f"{file}, row {reader.line_num}: example {row['example']!r} appears twice for this rank, seed and rate."
+                f"{file}, row {reader.line_num}, column example: {row['example']!r} appears twice for a rank and seed."
             )
         run[example] = row[column], row["target_tokens"]
         if len(by_run) > MAX_RUNS:

@@ -176,7 +176,7 @@ def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_te
 
     assert ("Best rank so far", "r = 64") == best[:2]
     assert ("Smallest good adapter", "r = 64, 64.0 MB") == ship[:2]
-    assert ship.sentence.endswith("measured held-out loss 1.6000.")
+    assert ship.sentence.endswith("held-out loss 1.6000.")
     # exp(3.0 - 1.6) = 4.06
     assert ("How sure", "Not tested") == sure[:2]
     assert "differ by 1.400 nats (4.1 times the perplexity). The noise of one run is not" in sure.sentence

@@ -209,7 +209,7 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
     if not plan.alike_in_blocks:
         own = "experts in its own way" if plan.trains_experts else "the same linear layers in every block"
         yield Caution(
-            f"MLX LM adapts {own}, and the export refuses this adapter: choose other targets, such as attention. "
+            f"MLX LM adapts {own}, and the export format mlx refuses it: choose other targets, such as attention. "
             "Counts and memory are of PEFT's adapter."
         )
     yield (
@@ -363,7 +363,7 @@ def attention_notes(predicted: Prediction) -> list[str]:
             avoid = "flash-attn 2.6.3 or newer avoids it."
         elif attention.kernel == "eager" or model.model_type in BROADCASTS_KEYS:
             avoid = "A shorter length or a smaller batch needs less."
-        return [Caution(f"Attention {kernel} here and holds length × length numbers a head: {size(stack)}. {avoid}")]
+        return [Caution(f"Attention {kernel} here and holds a length × length matrix a head: {size(stack)}. {avoid}")]
     if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
         return [
             Caution(

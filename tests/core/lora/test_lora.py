@@ -326,8 +326,8 @@ FUSED_QKV = model((layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj"
 PLAIN_MOE = replace(TOY_MOE, model_type="toy")
 WHOLE = replace(OTHER, tower="whole for text", model_type="gemma4")
 BOTH = {"modules_to_save": ("lm_head", "embed_tokens")}
-OF_NONE, IN_FULL = "fused parameters, and these targets name none of them.", "Unsloth trains lm_head in full"
-TIED = "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
+OF_NONE, IN_FULL = "are fused, and these targets name none of them.", "Unsloth trains lm_head in full"
+TIED = "Embedding and head are tied in the base: a copy is trained in full, and the tie is lost."
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ TIED = "Embedding and head are tied in the base: what is trained in full is a co
         (TOY, ("self_attn.q_proj", "mlp.down_proj"), "peft", {}, []),
         (TOY, "qv", "peft", {"modules_to_save": ("z",)}, ["names z, which has no parameters here. Embedding and head"]),
         (TOY, "qv", "trl", {FLAGS[2]: False}, [f"{FLAGS[2]}: these settings are Unsloth's on a GPU; TRL ignores them"]),
-        (OTHER, "all-linear", "unsloth", dict.fromkeys(FLAGS[::3], False), ["name the layers instead: q_", "leaves"]),
+        (OTHER, "all-linear", "unsloth", dict.fromkeys(FLAGS[::3], False), ["so layers are named: q_", "leaves"]),
         (TOY, "qv", "trl", {"expert_rank": 2}, ["expert_rank has no effect here: this model has no experts."]),
         (FUSED_QKV, "qv", "peft", {}, ["qv is qkv_proj here: this model has no q_proj and v_proj of its own."]),
         (FUSED_QKV, ("o_proj", "q_proj"), "peft", {}, ["Name qkv_proj instead, which holds them fused."]),
