@@ -108,7 +108,7 @@ AVOIDS = {
     "math": "Unsloth, torch 2.14 or newer, or padded batches avoid it.",
     "eager": "A shorter length or a smaller batch needs less.",
     "capped": "flash-attn 2.6.3 or newer avoids it.",
-    "padded": "The estimate assumes padded batches. A batch with examples of one length runs torch's math kernel,",
+    "padded": "Padded batches are assumed. A batch of one length runs torch's math kernel,",
 }
 
 
