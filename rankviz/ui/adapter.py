@@ -226,8 +226,8 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
     few_steps, pattern = spectrum.after_few_steps, opened.suggested
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
     noise = (
-        f"After {units.counted(spectrum.training_steps or 0, 'step')} the spectrum is mostly noise: half the trained "
-        f"rank is offered, none recommended. Train for {FEW_STEPS} steps or more, then look again."
+        f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
+        f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
     )
     energy = energy_figure(spectrum, r=wanted.r, height=ENERGY_HEIGHT)
     values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
