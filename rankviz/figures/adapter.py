@@ -49,7 +49,6 @@ def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300
     if highest > FEW:
         powers = [2**k for k in range(highest.bit_length())]
         ticks = {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
-    label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
     line = style.scatter(
         ranks,
         kept,
@@ -58,8 +57,9 @@ def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300
         line={"color": style.MEASURED, "width": 2},
         marker={"size": 7, "color": style.MEASURED},
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
+        showlegend=False,
     )
-    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
+    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", percent(NEARLY_ALL, 0))
     return style.draw(
         [line],
         x={"showgrid": False, **ticks},
@@ -67,7 +67,7 @@ def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300
         rows=[{"r": k, "energy_kept": spectrum.energy_kept(k)} for k in ranks],
         source=f"Spectrum of the adapter {spectrum.name}.",
         shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
-        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
+        showlegend=True,
         **titles,
     )
 

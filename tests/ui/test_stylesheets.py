@@ -7,12 +7,10 @@ import pytest
 
 from rankviz.figures import style
 from rankviz.paths import ASSETS
-from rankviz.ui.theme import STYLESHEETS
+from rankviz.ui.theme import FIRST_STYLES, STYLESHEETS
 from rankviz.ui.theme import theme as ui_theme
 
-FIRST = ASSETS / "css" / "first.css"
-"""Of what stands there before Gradio has built the page."""
-EVERY = [*STYLESHEETS, FIRST]
+EVERY = [*dict.fromkeys((*STYLESHEETS, *FIRST_STYLES))]
 TOKENS = next(path for path in EVERY if path.stem == "tokens")
 SHARED = {
     "estimated": style.ESTIMATED,

@@ -176,7 +176,7 @@ def serving(api: Api, **values: Any) -> View:
     return View(served=figures + html.paragraphs(*answer["notes"]) + line + shown)
 
 
-HEIGHT = 440
+HEIGHT = 340
 LINES = "Compare ranks on one line only: a line is one study, base model, task, length and run date."
 SHOWN = 4
 """Maximum number of published studies in a figure; all of the user's own are drawn too."""

@@ -144,7 +144,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
             charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
-            scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
+            charts.panels("RankVizPresent.compare(element)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))

@@ -131,7 +131,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
         delete=gr.Button(visible=mine and sweep.ended),
         owner=_owner_html(api, sweep, mine),
-        loss=loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
+        loss=chart_value(training_figure([sweep]), file="loss") if any(run.steps for run in sweep.runs) else "",
         facts=facts_html(sweep.runs, environment),
     )
 
@@ -370,11 +370,6 @@ def verdict_table(verdict: Verdict) -> str:
     return html.titled(heading, html.table(headers, rows, label=heading))
 
 
-def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
-    """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
-    return chart_value(training_figure(sweeps, run_ids=run_ids), file="loss")
-
-
 def answers_html(sweep: Sweep) -> str:
     """Compare held-out answers of the base, the lowest rank and the highest rank, each by its run with the lowest
     held-out loss; empty without answers."""
@@ -393,7 +388,7 @@ def answers_html(sweep: Sweep) -> str:
     for answer in shown[0].answers:
         greedy = [answer.before, *(answers.get(answer.place) for answers in by_place)]
         texts = [answer.prompt, answer.reference, *map(_answer_text, greedy)]
-        rows.append([Cell(text, kind="wrap", column=name) for text, name in zip(texts, headers, strict=True)])
+        rows.append([Cell(text, kind="wrap") for text in texts])
     return html.titled("Answers before and after training", html.table(headers, rows, label="Answers", left=2))
 
 

@@ -53,9 +53,7 @@ def build(api: Api) -> View:
             w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
             w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
             clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
-        with gr.Row(elem_classes="rv-charts"):
-            w["curve"] = chart("Loss against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
-            w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
+        w["curve"] = charts.panels(elem_id="runs-curve")
         w["caption"] = plain()
     zipped = file_button("runs-zip")
     choice = sweep_id, run_id = hidden(elem_id="runs-sweep"), hidden()
@@ -97,7 +95,7 @@ def build(api: Api) -> View:
 
     chosen = []
     choose = of_click(partial(view.choice_of, api))
-    for name in ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results"):
+    for name in ("table", "curve", "by_rank", "loss", "tradeoff", "results"):
         opened = w[name].select(choose, run_id, [*choice], **clicked())
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)

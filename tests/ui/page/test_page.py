@@ -10,10 +10,11 @@ from rankviz.trained.read import read_adapter
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.quick import first_quick
-from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
+from tests.support.web.pages import LLAMA, UNTIDY, choose_rank, figure, open_section, restored
 from tests.support.web.proxy import proxy
 from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
+from tests.ui.test_access import DRAWN, PINS, SECTIONS
 
 RUN_SECONDS = 900
 LANDMARKS = {
@@ -72,18 +73,34 @@ def test_a_page_that_nobody_touches_asks_nothing(page):
     assert before == len(requested)
 
 
-def test_a_phone_scrolls_down_only_on_every_tab(context):
-    page = context.new_page()
+MODELS = ("meta-llama/Llama-3.1-8B", "openai-community/gpt2-large", "meta-llama/Llama-3.1-405B")
+"""With published studies, without, and one that does not fit."""
+
+
+def test_on_a_phone_nothing_lies_on_anything_and_nothing_but_the_page_scrolls(context):
+    page, found = context.new_page(), {}
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/?tab=guide&__theme=dark")
     page.locator(LANDMARKS["guide"]).first.wait_for()
     for tab in ("guide", "adapter", "runs", "train", "explore"):
         open_tab(page, tab)
         page.wait_for_function("document.documentElement.scrollWidth <= 390")  # a chart may be just being drawn
+        found[tab] = page.evaluate(UNTIDY)
+    for model in MODELS:
+        for x in ("file", "time"):
+            page.goto(f"/?model={model}&r=24&x={x}{PINS}&__theme=dark")
+            page.locator(DRAWN).wait_for()
+            found[model, x] = page.evaluate(UNTIDY)
+        restored(page)
+        for section, landmark in SECTIONS.items():
+            open_section(page, section)
+            page.locator(landmark).first.wait_for()
+            page.wait_for_function("document.documentElement.scrollWidth <= 390")
+            found[model, section] = page.evaluate(UNTIDY)
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.close()
 
-    assert dark
+    assert ({}, True) == ({where: what for where, what in found.items() if what}, dark)
 
 
 def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
@@ -100,10 +117,17 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     page.wait_for_url(f"**run={sweep_id}-001-r1")
     page.locator(f"#runs-table tr[data-pick='{sweep_id}'] input").check()
     page.locator("#selected-runs", has_text="12 selected runs of 1 sweep").wait_for()
-    points = "document.querySelector('#runs-curve .rv-plot')?.data?.flatMap(trace => trace.text ?? [])"
-    page.wait_for_function(f"{points}?.length === 4")
+    points = "document.querySelector('#runs-curve .rv-plot')?.data?.find(trace => trace.name === 'ranks')"
+    page.wait_for_function(f"{points}?.x.length === 4")
     page.locator(f"#sweep-results tr[data-pick='{sweep_id}-001-r1'] input").uncheck()
     page.locator("#selected-runs", has_text="11 selected runs of 1 sweep").wait_for()
+    page.locator("#runs-table tr[data-pick]", has_text="on pairs").first.locator("input").check()
+    page.locator("#selected-runs", has_text="selected runs of 2 sweeps").wait_for()
+    heights = "[...document.querySelectorAll('#runs-curve .rv-plot')].map(each => each._fullLayout?._size.h)"
+    page.wait_for_function(f"{heights}.length === 4 && new Set({heights}).size === 1")
+    assert ["phonemes", "phonemes", "pairs", "pairs"] == [
+        title.rsplit(" on ")[-1] for title in page.locator("#runs-curve h2").all_inner_texts()
+    ]
     page.get_by_role("button", name="Clear the selection").click()
     page.locator("#selected-runs").wait_for(state="hidden")
 
