@@ -97,11 +97,13 @@ _STEPS_HELP = "Optimizer steps; empty for the epochs of the data, or 1,000 (an e
 _MEAN_HELP = "Mean tokens per example, chat template included."
 _EPOCHS_HELP = "Passes over the examples; empty for 1 without steps or tokens."
 _VLLM_HELP = "With grpo: colocate (vLLM in the trainer's process), server (on another GPU) or none (transformers)."
-_FORMAT_HELP = "colab (a free T4), script, notebook, unsloth, trl, peft, adapter-config, axolotl, llamafactory or mlx."
 _TOLERANCE_HELP = 'Differences that do not matter: nats, points or "2%" of the gain; left out: 0.02 nats or 1 point.'
 _BITS_HELP = "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so."
 _CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
-_FORMATS = ("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx")
+_FORMATS = (
+    *("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx"),
+    *("merge", "merge-unsloth", "gguf"),
+)
 _LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
@@ -146,6 +148,7 @@ _DATA = (
     Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
     Option("epochs", float | None, None, _EPOCHS_HELP, "num_train_epochs", MAX_EPOCHS),
 )
+_COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
 _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
@@ -163,8 +166,11 @@ _IMAGES = (
 )
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
-    Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
-    Option("held_out", int, 64, "Held-out examples.", "held_out_examples"),
+    Option("data", str, "phonemes", "phonemes, syllables, pairs, a JSONL, JSON, CSV or Parquet file, or a Hub id."),
+    Option("columns", str, "", _COLUMNS_HELP),
+    Option(
+        "held_out", int | None, None, "Held-out examples; empty for 32 of a quick look, else 64.", "held_out_examples"
+    ),
     Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),
     Option("answers", int, 4, "Held-out prompts whose answers are kept as text; 0 for none.", "shown_answers"),
 )
@@ -173,7 +179,14 @@ _ANSWERS = (
     Option("use_case", str, "instruction", "", choices=_CASES),
     Option("forgetting", bool, False, "The base must not forget its abilities (prefers lower ranks)."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
-    Option("format", str, "script", _FORMAT_HELP, choices=_FORMATS),
+    Option(
+        "format",
+        str,
+        "script",
+        "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
+        "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf.",
+        choices=_FORMATS,
+    ),
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
     ),
@@ -181,7 +194,12 @@ _ANSWERS = (
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
-    Option("words", str, "", "Parts of a name, family or licence that a model must all have, such as: qwen3 4b."),
+    Option(
+        "words",
+        str,
+        "",
+        "Words of a name, family or licence in any order, such as qwen3 4b; or an address.",
+    ),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),
@@ -236,7 +254,7 @@ TRAIN_OPTIONS = OPTIONS | {
         Option("engine", str | None, None, "Where it runs, such as local, hf-jobs or ray; empty for the usual one."),
         Option("flavor", str | None, None, "With hf-jobs: the machine, such as l4x1; empty for the usual one."),
         Option("spend", float | None, None, "With hf-jobs: US dollars that the sweep may cost; empty for the usual."),
-        replace(OPTIONS["steps"], kind=int, default=40, help="Optimizer steps per run."),
+        replace(OPTIONS["steps"], help="Optimizer steps per run; empty for 24 of a quick look, else 40."),
         replace(OPTIONS["batch"], default=8),
         replace(OPTIONS["accumulation"], default=1),
         replace(OPTIONS["max_length"], default=256),
@@ -363,6 +381,7 @@ def sweep_of(options: Mapping[str, Any]) -> Any:
 
     mode = options.get("mode", "sweep")
     one_of(mode, "mode", tuple(runs.MODE_RANKS))
+    options = {**options, **{name: n for name, n in runs.MODE_SIZE[mode].items() if options.get(name) is None}}
     ranks, independent, rates, seeds = map(options.get, ("ranks", "independent", "learning_rates", "seeds"))
     trained, truncated = tuple(runs.MODE_RANKS[mode] if ranks is None else ranks), ()
     if mode == "fast":

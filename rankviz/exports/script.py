@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from rankviz import __version__
 from rankviz.catalog.hardware import load_serving
 from rankviz.core.cost.notes import in_fp32
-from rankviz.core.cost.setup import Form
+from rankviz.core.cost.setup import ENCODINGS, Form, TrainingData
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
@@ -109,6 +109,16 @@ def script(recipe: Recipe) -> str:
     )
 
 
+def merging(recipe: Recipe, *, gguf: bool = False) -> str:
+    """Write a script that merges a trained adapter into its base. gguf: True to write the result as GGUF too."""
+    unsloth, exact = recipe.training.framework == "unsloth", data()["settings"]["script"]["dtype"]
+    names = ("unsloth", "unsloth_zoo") if unsloth else ("peft", "transformers")
+    needed = [f"{name}=={PINNED[name]}" for name in names]
+    head = f"# Install this first:\n# pip install {' '.join(needed)}\n{commented([f'{recipe.title}.'])}\n"
+    values = {"recipe": recipe, "unsloth": unsloth, "gguf": gguf, "exact": exact.get(recipe.training.precision)}
+    return head + templates().get_template("merge.py.jinja").render(**values)
+
+
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
 
@@ -134,6 +144,15 @@ def header(recipe: Recipe) -> list[str]:
     if unset:
         notes.append(f"{FRAMEWORKS[framework]} has its own way here, so not set: {', '.join(unset)}.")
     return notes
+
+
+def as_read(data: TrainingData) -> dict[str, Any]:
+    """Return how the file of examples is read: its columns and encoding, and if it has system messages."""
+    return {
+        "columns": rows.columns_of(data.columns),
+        "encoding": next((trait for trait in data.traits if trait in ENCODINGS), ""),
+        "has_system": "system" in data.traits,
+    }
 
 
 def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
@@ -167,6 +186,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
         "file": json.dumps(recipe.file_name, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
+        **as_read(recipe.data),
         "text_only": lora.text_only and plan.model.tower == "text tower",
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
         "peft": PEFT_VERSION,

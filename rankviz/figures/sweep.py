@@ -158,7 +158,7 @@ def sweep_info(
                 curves.append(curve._replace(points=measured))
     trained = {row["r"] for row in rows}
     picked_as = (SO_FAR if picked in trained else TO_TRAIN) if picked else ENOUGH if curves else SMALLEST
-    if curves and not picked:
+    if curves and not picked and sweep.ended:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     elif by_rank and not picked and groups and groups[0].smallest:
         picked = groups[0].smallest.r

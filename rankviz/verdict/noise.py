@@ -1,7 +1,7 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
 scipy is imported at the first interval. Its studentized_range is about ten times slower than the function here;
-tests/verdict/test_noise.py compares the two.
+tests/verdict/test_losses.py compares the two.
 """
 
 import math

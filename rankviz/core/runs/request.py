@@ -6,7 +6,7 @@ from itertools import count
 from typing import Annotated, Any
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, plain_text, whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError, LimitError
@@ -32,6 +32,8 @@ MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "r
 adapter to the others; "rate" trains one rank at two learning rates."""
 MODE_SEEDS = {"sweep": VERDICT_SEEDS, "quick": 1, "fast": 1, "rate": 1}
 """Default number of seeds by mode."""
+MODE_SIZE = {mode: {"steps": 40, "held_out": 64} for mode in MODE_RANKS} | {"quick": {"steps": 24, "held_out": 32}}
+"""Default steps of a run and held-out examples by mode. A quick look takes minutes on two CPU cores (`make bench`)."""
 RECOVERED_BELOW = 8
 """Rank below which truncated adapters are trained for a few more steps, because they lose much (`make fidelity`)."""
 RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
@@ -49,7 +51,7 @@ SHORT_TRAINING = TrainingSetup(
     max_length=256,
     max_steps=40,
 )
-_SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
+_SHARED = ("base", "data", "columns", "training", "held_out_examples", "exact_match_examples", "shown_answers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,8 @@ class RunRequest:
     data: Reference
     """Training data: a shipped sample's id ("phonemes", "syllables", "pairs"), or a JSONL, JSON, CSV or Parquet
     file."""
+    columns: str = ""
+    """Chosen columns of the file (rankviz.dataset.rows.columns_of); empty for those that its names tell."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
     """Settings as requested; the worker replaces each "auto" by a value for its device."""
@@ -118,6 +122,7 @@ class SweepRequest:
 
     base: str = "embedded"
     data: str = "phonemes"
+    columns: str = ""
     ranks: tuple[int, ...] | None = None
     """Ranks to train. None takes the rank of `lora`, or SWEEP_RANKS where `lora` gives none."""
     lora_alpha: str | None = None
@@ -182,6 +187,7 @@ class SweepRequest:
             if not isinstance(value, str) or not value.strip():
                 raise InvalidSettingError(f"Choose a {what.lower()}: a shipped one, a file or folder, or a Hub id.")
             named(value, what)
+        plain_text(self.columns, "Columns")
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not 1 <= len(values or ()) <= MAX_RUNS:
                 raise InvalidSettingError(f"A sweep needs 1 to {MAX_RUNS} {name}s (got {len(values or ()):,}).")
@@ -233,9 +239,9 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
     """Return a sweep of two ranks with the base, data and settings of `request`. The lower rank trains twice, with two
-    seeds; the higher rank's adapter is truncated to all lower ranks. The ranks of `request` are replaced, its first
-    seed is used, and its alpha must be a number. repeat: False leaves out the second run, so that the noise of a run
-    stays unknown."""
+    seeds; the higher rank's adapter is truncated to the lower rank and to those between. The ranks of `request` are
+    replaced, its first seed is used, and its alpha must be a number. repeat: False leaves out the second run, so that
+    the noise of a run stays unknown."""
     pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
@@ -246,7 +252,7 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
             f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}), for steps of one size."
         )
     low, high = pair
-    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
+    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if low < r < high)}, independent=(low,))
     return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1], repeats=int(repeat))
 
 
@@ -281,6 +287,7 @@ LIMITS = {
         "Choose fewer held-out examples or a shorter length.",
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
+    "answering_parameters": ("parameters of a base that answers prompts", "Ask on a machine of your own."),
 }
 """(name of the limited quantity in messages, sentence on what to change) by field of settings.Limits."""
 

@@ -31,7 +31,7 @@ from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
 from rankviz.ui.parts.controls import busy, copyable, done, hidden, pickable, plain, scripted, slot
-from rankviz.ui.parts.html import code_html, notice_html
+from rankviz.ui.parts.html import notice_html, written_html
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
@@ -99,10 +99,12 @@ def build(api: Api) -> View:
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
-    filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note")}
+    filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note", "columns")}
     from_file = {"file": w["data_file"], "epochs": w["epochs"]}
-    measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled, notice=notice)
+    measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled)
     w["data_file"].upload(**measuring).then(**asking)
+    again = wire(partial(question.measured, api), inputs=from_file | {"columns": w["columns"]}, outputs=filled)
+    w["columns"].input(**again).then(**asking)
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))
@@ -263,11 +265,7 @@ def takeaway(api: Api, **values: Any) -> View:
             written = api.advice.export(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
-        name, sentences = written.file_name, (*about, *written.notes)
-        fold = "Show the notebook" if name.endswith(".ipynb") else ""
-        looks = {"caption": html.paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
-        more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
-        return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
+        return written_html(written, *about, title=title, tools=tools)
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
     colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])

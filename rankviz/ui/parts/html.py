@@ -164,11 +164,21 @@ def prose(text: str) -> str:
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
-def notice_html(*sentences: str, kind: str = "note") -> str:
-    """Return sentences in a quiet box; empty without sentences. kind: note or error."""
+def notice_html(*sentences: str, kind: str = "note", models: Sequence[str] = ()) -> str:
+    """Return sentences in a quiet box; empty without sentences. kind: note or error. models: names to choose from."""
     text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
+    text += model_buttons([(name, "") for name in models])
     role = "alert" if kind == "error" else "status"
     return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>' if text else ""
+
+
+def model_buttons(models: Sequence[tuple[str, str]], role: str = "") -> str:
+    """Return buttons that put a model's name into its box. models: (name, size) of each. role: in a list."""
+    looks = f'type="button" class="rv-button"{f" role={role} tabindex=-1" if role else ""}'
+    return "".join(
+        f'<button {looks} id="match-{at}" data-model="{escape(name)}">{escape(name)} {tag("span", size)}</button>'
+        for at, (name, size) in enumerate(models)
+    )
 
 
 def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:
@@ -215,3 +225,13 @@ def code_html(
         f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
         + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )
+
+
+def written_html(written: Any, *about: str, title: str = "", tools: str = "") -> str:
+    """Return an exported file (exports.Written) with its notes, and the files that belong to it, for
+    controls.copyable. about: sentences before the notes. title, tools: as for `code_html`."""
+    name, sentences = written.file_name, (*about, *written.notes)
+    fold = "Show the notebook" if name.endswith(".ipynb") else ""
+    looks = {"caption": paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
+    more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+    return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -60,8 +61,10 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         elif not status:
             status = html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
         return View(
-            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen"), ""),
+            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen", "code", "replies"), ""),
             **dict.fromkeys(("cancel", "add", "resume"), gr.Button(visible=False)),
+            onward=gr.Row(visible=False),
+            trying=gr.Accordion(visible=False),
             status=status,
             start=gr.Button(TRAIN),
             timer=gr.Timer(active=False),
@@ -218,15 +221,20 @@ def build(api: Api) -> View:
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
     terms = {name: w[name] for name in train_form.NAMES}
-    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
+    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **quiet()}
+    w["data"].change(lambda data: [kind(visible=data == train_form.OWN_FILE) for kind in (gr.File, gr.Textbox)], **own)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
-    of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
+    of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
     on_any(w["mode"].input).then(
-        **wire(train_form.mode_chosen, inputs={name: w[name] for name in ("mode", "ranks")}, outputs=of_mode)
+        **wire(
+            train_form.mode_chosen,
+            inputs={name: w[name] for name in ("mode", "ranks", "steps", "held_out")},
+            outputs=of_mode,
+        )
     )
-    data = {name: w[name] for name in ("data", "file", "kept")}
-    previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
+    data = {name: w[name] for name in ("data", "file", "hub_data", "kept", "columns")}
+    previewing = wire(partial(preview, api), inputs=data, outputs={name: w[name] for name in ("preview", "columns")})
     on_any(*_changes(data)).then(**previewing)
     w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}
@@ -239,7 +247,8 @@ def build(api: Api) -> View:
     w["again"].tick(**estimating)
 
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
-    outputs = {**right, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
+    drawn = {name: widget for name, widget in right.items() if name not in of_sweep.NOT_DRAWN}
+    outputs = {**drawn, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
     exemplary = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=recorded)
@@ -249,7 +258,7 @@ def build(api: Api) -> View:
     started = w["start"].click(**starting)
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
-    of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
+    shown_by = of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
     filled = fillable | terms
@@ -275,12 +284,14 @@ def build(api: Api) -> View:
         engine=w["engine"],
         started=started,
         curve=right["by_rank"],
+        onward=(right["longer"], shown_by),
     )
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
-    """Return the change events of these widgets. A State has none outside the queue."""
-    return [widget.change for widget in widgets.values() if hasattr(widget, "change")]
+    """Return the change events of these widgets, one of which is the Hub's; a State has none outside the queue."""
+    ids = [widgets["hub_data"].blur, widgets["hub_data"].submit]  # no part of an id is looked up
+    return [*ids, *(each.change for name, each in widgets.items() if name != "hub_data" and hasattr(each, "change"))]
 
 
 def measuring(
@@ -302,6 +313,23 @@ def measuring(
         "outputs": [*training.form.values(), training.sweep_id, training.seen, tabs],
         **action(fill),
     }
+
+
+def longer(api: Api, training: View, shown_by: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """Return the event of a sweep's button: fill the form with a longer run at the rank of its verdict, and open Train.
+    shown_by: Result of sweep.connect."""
+    samples = [(sample.title, sample.id) for sample in api.data.samples()]
+
+    def fill(**values: Any) -> dict[Any, Any]:
+        sweep, shown = of_sweep.judged_now(api, **values)
+        like = api.runs.added_request(sweep.sweep_id, shown.picked)
+        run = replace(like, training=replace(like.training, max_steps=shown.longer_steps))
+        form = train_form.filled(train_form.values_of([run], [each for _, each in samples]), samples)
+        at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
+        return put({**form, "replaced": ""}, training.form) | at
+
+    outputs = [*training.form.values(), training.sweep_id, training.seen, tabs]
+    return {"inputs_kwargs": dict(shown_by), "outputs": outputs, **action(fill)}
 
 
 def start(api: Api, **values: Any) -> tuple[str, str]:
