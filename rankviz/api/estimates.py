@@ -216,7 +216,9 @@ class Estimates(Operations):
         facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
         weights = {"model_id": model_id, "stored": published(model_id), "gpus": asked.training.gpus}
         assume = self._workspace.assumptions
-        return serve(plan, asked.lora_at(r), facts, gpu, assume, base_bits=base_bits, **load, **weights)
+        served = serve(plan, asked.lora_at(r), facts, gpu, assume, base_bits=base_bits, **load, **weights)
+        assumed = filter(None, [self._workspace.references.model(question.model_id).note])
+        return {**served, "notes": [*assumed, *served["notes"]]}
 
     def gpu_of(self, question: Question) -> Gpu | None:
         """Return the row of the question's GPU; None for a question without one."""
