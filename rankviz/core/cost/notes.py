@@ -36,7 +36,7 @@ FEW_EXAMPLES = 200
 
 def in_fp32(where: str) -> str:
     """Return a sentence that Unsloth computes the model in fp32. where: Start of the sentence, such as "In fp16"."""
-    return f"{where} this model's numbers overflow: Unsloth computes it in fp32, slower and with more memory."
+    return f"{where} this model's numbers overflow fp16: Unsloth computes it in fp32, slower and with more memory."
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
@@ -132,7 +132,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
         norms = (each for each in model.plain_modules if each.is_norm and each.part == "vision")
         biased = any(t.name == "bias" for each in norms for t in each.tensors)
         if setup.framework == "trl" and setup.quantized and biased:
-            yield "On a quantized base the tower's activations are in fp32, larger than on a 16-bit one."
+            yield "On a quantized base the tower's activations are larger than on a 16-bit one: they are in fp32."
     else:
         yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
     if "note" in rule:
@@ -140,7 +140,7 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     if setup.longest > setup.max_length:
         yield Caution(
             f"An example with its images has {setup.longest:,} tokens; training stops above the maximum length of "
-            f"{setup.max_length:,}. Raise it, or give fewer or smaller images. The estimate is for all tokens."
+            f"{setup.max_length:,}. Raise it, or give fewer or smaller images. Estimated for {setup.longest:,} tokens."
         )
     elif setup.data is None:
         yield f"Every example counts as {setup.max_length:,} tokens with its images; give tokens per example for fewer."
@@ -178,7 +178,7 @@ def unsloth_notes(
     if not stack.habits.unsloth_kernels:
         return
     if stays_16_bit(model, setup):
-        yield "Unsloth loads this model in 16 bit, and never quantizes a repository whose name ends in -BF16."
+        yield "Unsloth loads this model in 16 bit, as its name ends in -BF16: the estimate is for 16 bit."
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
         kind = "plain NF4" if checkpoint.quantized else "in 16 bit, and Unsloth quantizes it as it loads it"
