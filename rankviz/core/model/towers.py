@@ -27,7 +27,8 @@ def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> Mod
     if unsloth_on_gpu and text_only and (model.whole or model.is_whole):
         if not offers_text_only(model):
             raise InvalidSettingError(
-                f"Unsloth loads {model.id or 'it'} with its other towers, with or without text_only: leave it out."
+                f"Unsloth loads {model.id or 'this model'} with its other towers, with or without text_only. "
+                "Leave text_only out."
             )
         return text_model(model) if model.is_whole else model
     if model.whole is None or not (unsloth_on_gpu or model.model_type in LOADED_WHOLE):
