@@ -13,7 +13,7 @@ from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads
+from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads, why_too_long
 from rankviz.core.from_json import shape as shape_of
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.quantity import Caution, Range
@@ -32,8 +32,6 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 """CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
 (approximate_vllm_memory_usage)."""
-LONG = 8192
-"""Tokens of prompt and completion above which a model's own limit, which RankViz does not know, may be reached."""
 RolloutJSON = TypedDict(
     "RolloutJSON",
     {
@@ -53,16 +51,9 @@ def kv_cache_bytes(predicted: Prediction, tokens: int) -> float:
     stack, model = predicted.stack, predicted.plan.model
     if stack.setup.grpo.vllm_mode != "none":
         return cache_bytes(model, Range(tokens, tokens, tokens), Range(1, 1, 1), stack.assume).expected
-    window = model.sliding_window or tokens
-    return sum(
-        4.0
-        * kind.count
-        * key_heads(kind, model)
-        * head_dim(kind, model)
-        * min(tokens, window if kind.sliding else tokens)
-        for kind in predicted.shape.kinds
-        if kind.attention_width
-    )
+    window, kinds = model.sliding_window or tokens, [each for each in predicted.shape.kinds if each.attention_width]
+    widths = ((each, 4.0 * each.count * key_heads(each, model) * head_dim(each, model)) for each in kinds)
+    return sum(width * min(tokens, window if each.sliding else tokens) for each, width in widths)
 
 
 def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict[str, Any]:
@@ -79,11 +70,10 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
         return {**parts, "total": stack.assume.range("generate-cache-slack").times(parts["cache"])}
     base = predicted.memory.base_weights
     weights = base if own or setup.quantized else 2 * model.total_parameters
-    lora = 0.0
-    if own:  # one slot; vLLM wraps every linear layer of the language model
-        linear = (x for x in model.layers if x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
-        wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
-        lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
+    # Unsloth: one slot; vLLM wraps every linear layer of the language model
+    linear = (x for x in model.layers if own and x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
+    wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
+    lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
     graphs = min(max(4.0 * GRAPHS * model.hidden_size * shape.blocks, FEWEST_GRAPH_BYTES), MOST_GRAPH_BYTES)
     least = weights + lora + one
     share, taken = grpo.vllm_gpu_memory_utilization or OWN_UTILIZATION[setup.framework], least + (rows - 1) * one
@@ -120,24 +110,13 @@ def with_rollout(
     step = idle.plus(predicted.stack.assume.range("grpo-working-share").times(working))
     shared = Range(*3 * (-engine["shared"],))
     beside = engine["total"].plus(shared)
-    if grpo.vllm_mode == "none":
-        device = step.reached_by(idle.plus(beside))
-    elif grpo.vllm_enable_sleep_mode:
-        left = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"])
+    left, device = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"]), step.plus(beside)
+    if grpo.vllm_mode == "none" or grpo.vllm_enable_sleep_mode:
         device = step.plus(left).reached_by(idle.plus(beside))
-    else:
-        device = step.plus(beside)
     duration, generation, training = _seconds(predicted, r, engine["at_once"])
-    parts = {
-        "trainer_bytes": step,
-        "engine_bytes": engine["total"],
-        "shared_bytes": round(engine["shared"]),
-        "kv_cache_bytes": round(engine["cache"]),
-        "completions_at_once": engine["at_once"],
-        "gpu_memory_utilization": engine["share"],
-        "generation_seconds": generation,
-        "training_seconds": training,
-    }
+    parts = {"trainer_bytes": step, "engine_bytes": engine["total"], "completions_at_once": engine["at_once"]}
+    parts |= {"shared_bytes": round(engine["shared"]), "kv_cache_bytes": round(engine["cache"])}
+    parts |= {"generation_seconds": generation, "training_seconds": training, "gpu_memory_utilization": engine["share"]}
     return replace(memory, device_band=device), duration, parts
 
 
@@ -195,7 +174,8 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         yield Caution(
             f"vLLM does not start with {100 * engine['share']:.0f} % of this GPU: weights and the KV cache of "
             f"one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
-            f"completions or a larger GPU; the estimate is for {memory_size(engine['total'].low)}, a step at once."
+            f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
+            "completions of a step at once."
         )
     yield from grpo_cautions(plan, setup, r, use_dora=stack.use_dora)
     cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
@@ -206,7 +186,8 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
         takes = "would take" if too_small else "takes"
         yield (
             f"vLLM in the trainer's process {takes} {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
-            f"{cache}. The trainer alone takes {trainer}; nvidia-smi shows it beside all that vLLM was given."
+            f"{cache}. The trainer alone takes {trainer}; compare this with a measurement, since nvidia-smi shows the "
+            "share that vLLM was given."
         )
     elif grpo.vllm_mode == "none":
         yield f"transformers generates in the trainer, with {cache}; a step of the trainer takes {trainer}."
@@ -219,13 +200,14 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     yield (
         f"One step has {counted(setup.rows_per_step, 'completion')} of {counted(setup.examples_per_step, 'prompt')}. "
         "More generations take time and KV cache, not memory of the trainer, which holds "
-        f"{counted(setup.per_device_train_batch_size, 'completion')} of full length at once."
+        f"{counted(setup.per_device_train_batch_size, 'completion')} at once, each of full length. "
+        "The range of the trainer's memory is as wide as its errors in published runs of GRPO."
     )
     share = stack.assume.range("completion-share")
     yield (
         f"Time is generation and training, for completions of {100 * share.low:.0f} to {100 * share.high:.0f} % of "
         f"{grpo.max_completion_length:,} tokens ({100 * share.expected:.0f} % expected), without the time of rewards. "
-        "No measured step of GRPO checks it."
+        "Reading weights and KV cache sets the pace of generation. No measured step of GRPO checks it."
     )
 
 
@@ -235,7 +217,10 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
     grpo, own, data = setup.grpo, setup.framework == "unsloth", setup.data
     beside, asleep = own and grpo.vllm_mode == "colocate", own and grpo.vllm_enable_sleep_mode
     if asleep and plan.model.is_whole:
-        raise InvalidSettingError("Unsloth turns standby off for a vision tower: leave out vllm_enable_sleep_mode.")
+        raise InvalidSettingError(
+            "Unsloth turns standby off for models with a vision tower. Leave vllm_enable_sleep_mode out, or choose "
+            "framework trl."
+        )
     sentences = {
         "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "
         "framework trl, which merges the adapter first.": beside and (use_dora or plan.modules_to_save),
@@ -247,12 +232,10 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
         and setup.quantized,
         "Unsloth's standby sets vLLM's share of the GPU itself and ignores vllm_gpu_memory_utilization.": asleep
         and grpo.vllm_gpu_memory_utilization is not None,
-        f"Prompt and completion are {setup.max_length:,} tokens. RankViz does not know how many this model takes: "
-        "compare with max_position_embeddings in its config.json, above which vLLM does not start.": setup.max_length
-        > LONG,
+        why_too_long(plan.model, setup.max_length): grpo.vllm_mode != "none",
         f"A step takes {setup.examples_per_step:,} prompts, and there are only {data.examples if data else 0}: the "
         "trainer would make no step. Lower batch or accum, or give more prompts.": data
         and data.examples is not None
         and data.examples < setup.examples_per_step,
     }
-    yield from (Caution(sentence) for sentence, applies in sentences.items() if applies)
+    yield from (Caution(sentence) for sentence, applies in sentences.items() if sentence and applies)
