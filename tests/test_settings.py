@@ -1,9 +1,9 @@
 """What the environment of a server may say."""
 
 import os
-import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -48,12 +48,12 @@ def test_a_limit_is_a_number_or_none(monkeypatch):
 
     assert (7, None, 4, 20) == (limits.steps, limits.days_kept, limits.sweeps, limits.first_sweeps)
     assert (8, 2, SHARED_LIMITS.rank) == (limits.disk_mb, limits.temp_mb, limits.rank)
-    assert 30 == len(TUNABLE) + len(Settings.model_fields)
+    assert 30 == len(TUNABLE) + len(fields(Settings))
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "{}", "[1]", '{"GPU": 0}', "x" * 5000])
 def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(monkeypatch, text):
-    for name in [*Settings.model_fields, *(f"max_{name}" for name in TUNABLE)]:
+    for name in [*(each.name for each in fields(Settings)), *(f"max_{name}" for name in TUNABLE)]:
         name = f"RANKVIZ_{name}".upper()
         with monkeypatch.context() as set_to:
             set_to.setenv(name, text)
@@ -63,7 +63,6 @@ def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(
                 refused, _, about = str(error).partition(". It holds: ")
                 assert refused.startswith(f"{name} cannot be ")
                 assert len(refused) < 300
-                assert not re.search(r"Input should|String should|Value error|\^", refused)  # pydantic's words
                 assert about.strip(".")
 
 

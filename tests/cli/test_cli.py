@@ -106,7 +106,7 @@ def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
 
 
 ESTIMATE = ["rankviz", "estimate", "Qwen/Qwen3-4B", "-r", "16", "--gpu", "L4", "--json"]
-HEAVY = {"torch", "numpy", "pandas", "pydantic_settings", "plotly", "gradio", "huggingface_hub", "psutil"}
+HEAVY = {"torch", "numpy", "pandas", "plotly", "gradio", "huggingface_hub", "psutil"}
 
 
 def test_an_estimate_loads_its_own_command_no_heavy_library_and_no_room_that_it_does_not_need():
