@@ -169,18 +169,16 @@ def resize(
     **options: Any,
 ) -> None:
     """Truncate a trained adapter to a lower rank; PEFT loads the result."""
-    api, adapter = Api(), options.pop("adapter")
-    planned = api.adapters.plan_resize(adapter, **options)
-    folder = api.adapters.resize(adapter, planned, output)
+    planned, notes = Api().adapters.resize(options.pop("adapter"), output, **options)
     if as_json:
-        return print_json({"output": str(folder), **planned.as_json()})
+        return print_json({"output": str(output), **planned.as_json()})
     energy_kept = planned.energy_kept
     kept = "" if energy_kept is None else f", {100 * energy_kept:.2f} % of the update's energy kept"
     print(
-        f"{folder}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
+        f"{output}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
         f"{units.file_size(planned.adapter_bytes)} (before {units.file_size(planned.adapter_bytes_before)}){kept}."
     )
-    for note in api.adapters.spectrum(adapter).notes:
+    for note in notes:
         print(f"- {note}")
 
 
