@@ -3,8 +3,11 @@
 import re
 import reprlib
 from collections.abc import Sequence
+from dataclasses import is_dataclass
+from functools import cache
 from pathlib import PurePath
-from typing import Annotated, NamedTuple
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from rankviz.errors import InvalidSettingError, shortened
 
@@ -169,3 +172,45 @@ def shown(value: object) -> str:
 _SHORT = reprlib.Repr()
 _SHORT.maxother = SHOWN
 _SHORT.maxlevel = 2
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+
+
+def check_types(settings: Any) -> None:
+    """Check each field of a dataclass, and of those in it, against its annotation; raise InvalidSettingError for a
+    value of another type. Lists become tuples. Limits of values are checked later."""
+    for name, (kinds, items, is_nested) in _kinds_by_field(type(settings)).items():
+        value = getattr(settings, name)
+        if isinstance(value, list) and tuple in kinds:
+            object.__setattr__(settings, name, value := tuple(value))
+        if type(value) not in kinds:
+            _check_type(value, name, kinds)
+        for each in value if items and isinstance(value, tuple) else ():
+            _check_type(each, f"Each of {name}", items)
+        if is_nested and value is not None:
+            check_types(value)
+
+
+def _check_type(value: object, name: str, kinds: tuple[type, ...]) -> None:
+    accepted = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
+        words = [WORDS.get(kind, f"a {kind.__name__}") for kind in dict.fromkeys(kinds) if kind is not NoneType]
+        raise InvalidSettingError(f"{name} must be {' or '.join(words)} (got {shown(value)}).")
+
+
+@cache
+def _kinds_by_field(settings: type) -> dict[str, tuple[tuple[type, ...], tuple[type, ...], bool]]:
+    """Return the types that each field of a dataclass takes, those of the items of its tuples, and whether it may be a
+    dataclass itself."""
+
+    def kinds(hint: Any) -> list[Any]:
+        if get_origin(hint) in (Union, UnionType):
+            return [kind for part in get_args(hint) for kind in kinds(part)]
+        return [str if get_origin(hint) is Literal else hint]
+
+    found = {}
+    for name, hint in get_type_hints(settings).items():
+        parts = kinds(hint)
+        items = [kind for part in parts if get_origin(part) is tuple for kind in kinds(get_args(part)[0])]
+        found[name] = tuple(get_origin(part) or part for part in parts), tuple(items), any(map(is_dataclass, parts))
+    return found

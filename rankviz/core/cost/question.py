@@ -1,10 +1,10 @@
 """Defines a question, which is the input of an estimate, and the adapter of one training set-up on one device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rankviz.core.bounds import few, named, number, one_of, plain_text, whole
+from rankviz.core.bounds import check_types, few, is_number, named, number, one_of, plain_text, whole
 from rankviz.core.cost.setup import Device, Gpu, Grpo, TrainingData, TrainingSetup, card, refuse_bf16
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
@@ -53,6 +53,9 @@ class Question:
     def __post_init__(self):
         if isinstance(self.model_id, str):
             object.__setattr__(self, "model_id", named_in(self.model_id))
+        if is_number(self.lora_alpha):
+            object.__setattr__(self, "lora_alpha", str(self.lora_alpha))
+        check_types(self)
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     @classmethod
@@ -78,10 +81,9 @@ class Question:
             settings |= grpo
         one_of(method or "sft", "method", ("sft", "grpo"))
         if ranks is not None:
-            ranks = tuple(map(_plain, [ranks] if isinstance(ranks, int | float | str) else ranks))
+            several = isinstance(ranks, Iterable) and not isinstance(ranks, str)
+            ranks = tuple(map(_plain, ranks if several else [ranks]))
         settings["ranks"] = ranks
-        if settings.get("lora_alpha") is not None:
-            settings["lora_alpha"] = str(settings["lora_alpha"])
         given: dict[type, dict[str, Any]] = {home: {} for home in homes.values()}
         for name, value in settings.items():
             if name not in homes:

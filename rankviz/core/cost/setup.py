@@ -257,6 +257,11 @@ Strategy = Literal["ddp", "fsdp", "zero2", "zero3"]
 Auto = Literal["auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
+SAME: dict[str, dict[bool | str, str]] = {
+    "optim": {"adamw_torch_fused": "adamw_torch", "adamw_bnb_8bit": "adamw_8bit"},
+    "gradient_checkpointing": {True: "hf", False: "none"},
+}
+"""Value that transformers' TrainingArguments has for the same, by field: it holds as much memory, or a little less."""
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
@@ -366,6 +371,9 @@ class TrainingSetup:
     prompt and completion together, and lengths of the data do not count."""
 
     def __post_init__(self):
+        for name, meant in SAME.items():
+            if isinstance(value := getattr(self, name), bool | str) and value in meant:
+                object.__setattr__(self, name, meant[value])
         if self.grpo is not None:
             if not isinstance(self.grpo, Grpo):
                 raise InvalidSettingError("grpo must be settings of GRPO, such as {'num_generations': 8}.")
@@ -461,7 +469,9 @@ class TrainingSetup:
     @property
     def has_length(self) -> bool:
         """True where the length of training is known: from max_steps, tokens, or the data's epochs."""
-        return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
+        data = self.data
+        of_data = data is not None and None not in (data.examples, data.num_train_epochs)
+        return self.max_steps is not None or self.tokens is not None or of_data
 
     @property
     def total_steps(self) -> int:
