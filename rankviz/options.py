@@ -92,7 +92,6 @@ _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
 _PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
-_FORMATS = ("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx")
 _LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
@@ -216,7 +215,6 @@ _ANSWERS = (
         "script",
         "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
         "axolotl, llamafactory or mlx (for a Mac).",
-        choices=_FORMATS,
     ),
     Option(
         "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)

@@ -13,7 +13,6 @@ from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.request import MODE_RANKS, QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
 from rankviz.endpoints.planning import METRIC
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS
 from rankviz.options import DATA, EVERY, OPTIONS, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of
 from rankviz.ui.link import DEFAULTS
 
@@ -29,7 +28,7 @@ def test_the_default_gpu_is_one_and_choices_are_those_of_the_code():
         p.default for _, command in commands() for p in command.params if p.name == "gpu" and p.default != "T4"
     }
     assert {"l4"} == {OPTIONS["gpu"].default, DEFAULTS["gpu"], *of_commands}
-    assert (tuple(FORMATS), NAMES) == (EVERY["format"].choices, EVERY["use_case"].choices)
+    assert NAMES == EVERY["use_case"].choices
     assert (tuple(METRICS), tuple(MODE_RANKS)) == (METRIC.choices, TRAIN_OPTIONS["mode"].choices)
 
 

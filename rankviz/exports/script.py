@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
@@ -44,7 +45,7 @@ def _yaml(value: Any) -> str:
 
 @cache
 def templates() -> "Environment":
-    """Return the environment of assets/templates with its filters (repr, json, commas, yaml, comment), and
+    """Return the environment of assets/templates with its filters (repr, shell, json, commas, yaml, comment), and
     the constants of all exports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,7 +59,7 @@ def templates() -> "Environment":
     constants = data()["constants"]
     held_out = f"{100 * constants['held_out_share']:g} % of the rows are held out; their loss shows when to stop."
     made.globals |= {**constants, "row_of": data()["rows"], "held_out": held_out}
-    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
+    made.filters |= {"repr": repr, "shell": shlex.quote, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
     made.filters["comment"] = lambda sentences: commented(sentences).rstrip("\n")
     return made
 
