@@ -385,9 +385,13 @@ def keep_log_ours() -> None:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Return whether uvicorn's record is logged: an error, but not h11's that no answer can be sent any more."""
-    error = record.exc_info and record.exc_info[1]
-    return record.levelno >= logging.ERROR and not type(error).__module__.startswith("h11")
+    """Return whether a record of uvicorn is logged."""
+    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info and record.exc_info[1])
+
+
+def _is_of_parser(error: object) -> bool:
+    """Return whether an error says that no answer can be sent any more, after a request that could not be read."""
+    return type(error).__module__.startswith("h11")
 
 
 def logged(error: Exception, name: str) -> str:
