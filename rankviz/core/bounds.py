@@ -173,44 +173,59 @@ _SHORT = reprlib.Repr()
 _SHORT.maxother = SHOWN
 _SHORT.maxlevel = 2
 
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "empty",
+    **dict.fromkeys((list[int], tuple[int, ...]), "a list of whole numbers, such as [16]"),
+    **dict.fromkeys((list[float], tuple[float, ...]), "a list of numbers, such as [0.001]"),
+    **dict.fromkeys((list[str], tuple[str, ...]), "a list of texts"),
+    dict[str, float]: "numbers by name",
+}
+"""Names of types in error messages; a type that is not listed has its own name."""
+
+
+def check_type(value: object, hint: Any, name: str) -> None:
+    """Check a value against a type hint; raise InvalidSettingError otherwise."""
+    options = _options(hint)
+    if not any(_is(value, option) for option in options):
+        words = " or ".join(WORDS.get(option) or f"a {option.__name__}" for option in options)
+        raise InvalidSettingError(f"{name} must be {words} (got {shown(value)}).")
 
 
 def check_types(settings: Any) -> None:
-    """Check each field of a dataclass, and of those in it, against its annotation; raise InvalidSettingError for a
-    value of another type. Lists become tuples. Limits of values are checked later."""
-    for name, (kinds, items, is_nested) in _kinds_by_field(type(settings)).items():
+    """Check each field of a dataclass, and of those in it, against its hint; raise InvalidSettingError otherwise. Lists
+    become tuples. The values themselves are checked later."""
+    for name, (hint, plain) in _hints(type(settings)).items():
         value = getattr(settings, name)
-        if isinstance(value, list) and tuple in kinds:
+        if type(value) in plain:
+            continue
+        if isinstance(value, list):
             object.__setattr__(settings, name, value := tuple(value))
-        if type(value) not in kinds:
-            _check_type(value, name, kinds)
-        for each in value if items and isinstance(value, tuple) else ():
-            _check_type(each, f"Each of {name}", items)
-        if is_nested and value is not None:
+        check_type(value, hint, name)
+        if is_dataclass(value):
             check_types(value)
 
 
-def _check_type(value: object, name: str, kinds: tuple[type, ...]) -> None:
-    accepted = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
-        words = [WORDS.get(kind, f"a {kind.__name__}") for kind in dict.fromkeys(kinds) if kind is not NoneType]
-        raise InvalidSettingError(f"{name} must be {' or '.join(words)} (got {shown(value)}).")
-
-
 @cache
-def _kinds_by_field(settings: type) -> dict[str, tuple[tuple[type, ...], tuple[type, ...], bool]]:
-    """Return the types that each field of a dataclass takes, those of the items of its tuples, and whether it may be a
-    dataclass itself."""
+def _hints(settings: type) -> dict[str, tuple[Any, set[type]]]:
+    hints = get_type_hints(settings)
+    return {name: (hint, {*_options(hint)} & {bool, int, float, str, NoneType}) for name, hint in hints.items()}
 
-    def kinds(hint: Any) -> list[Any]:
-        if get_origin(hint) in (Union, UnionType):
-            return [kind for part in get_args(hint) for kind in kinds(part)]
-        return [str if get_origin(hint) is Literal else hint]
 
-    found = {}
-    for name, hint in get_type_hints(settings).items():
-        parts = kinds(hint)
-        items = [kind for part in parts if get_origin(part) is tuple for kind in kinds(get_args(part)[0])]
-        found[name] = tuple(get_origin(part) or part for part in parts), tuple(items), any(map(is_dataclass, parts))
-    return found
+def _options(hint: Any) -> list[Any]:
+    """Return the types of a union; in place of a Literal its texts' type."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [*dict.fromkeys(str if get_origin(option) is Literal else option for option in options)]
+
+
+def _is(value: object, kind: Any) -> bool:
+    if get_origin(kind) in (list, tuple):
+        return isinstance(value, get_origin(kind)) and all(_is(each, get_args(kind)[0]) for each in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
