@@ -16,7 +16,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
 from rankviz.core.cost.notes import Published
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
-from rankviz.core.cost.shapes import cache_bytes
+from rankviz.core.cost.shapes import cache_bytes, why_too_long
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
@@ -42,8 +42,6 @@ STORED_WIDTHS = {
 of 8 bits for 32 numbers, NVFP4 for 16 (OCP Microscaling Formats 1.0). Of an unlisted format: 4 to 16 bit."""
 PADDED = 256
 """A dimension of MXFP4 experts is padded to a multiple of at most this (vLLM 0.33.0, oracle/mxfp4.py)."""
-LONG = 32_768
-"""Tokens of a sequence above which not every model of the catalogue goes."""
 PARTS = ("budget", "base", "cache", "working", "free")
 Facts = Mapping[str, Any]
 RangeJSON = shape(Range)
@@ -144,11 +142,7 @@ def serve(
         notes.append("vLLM is counted on cards, not on a Mac. Choose a card, or serve it there with llama.cpp.")
     if packed:
         notes.append(f"{model_id} is published in {packed.name}, and vLLM serves it so, whatever base_bits says.")
-    if context and context > LONG:
-        notes.append(
-            f"RankViz does not know whether this model takes {context:,} tokens: compare with max_position_embeddings "
-            "in its config.json, above which vLLM does not start."
-        )
+    notes += filter(None, [why_too_long(model, context or 0)])
     if card and card["budget_bytes"]["high"] < card["base_bytes"]["low"]:
         notes.append(f"The base alone does not fit {card['gpu']}: choose a larger card, or a smaller base_bits.")
     elif card and card["free_bytes"]["high"] < (slot.low if slot else 0):

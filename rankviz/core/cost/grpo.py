@@ -13,7 +13,7 @@ from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads
+from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads, why_too_long
 from rankviz.core.from_json import shape as shape_of
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.quantity import Caution, Range
@@ -32,8 +32,6 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 """CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
 (approximate_vllm_memory_usage)."""
-LONG = 8192
-"""Tokens of prompt and completion above which a model's own limit, which RankViz does not know, may be reached."""
 RolloutJSON = TypedDict(
     "RolloutJSON",
     {
@@ -253,12 +251,10 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
         and setup.quantized,
         "Unsloth's standby sets vLLM's share of the GPU itself and ignores vllm_gpu_memory_utilization.": asleep
         and grpo.vllm_gpu_memory_utilization is not None,
-        f"Prompt and completion are {setup.max_length:,} tokens. RankViz does not know how many this model takes: "
-        "compare with max_position_embeddings in its config.json, above which vLLM does not start.": setup.max_length
-        > LONG,
+        why_too_long(plan.model, setup.max_length): grpo.vllm_mode != "none",
         f"A step takes {setup.examples_per_step:,} prompts, and there are only {data.examples if data else 0}: the "
         "trainer would make no step. Lower batch or accum, or give more prompts.": data
         and data.examples is not None
         and data.examples < setup.examples_per_step,
     }
-    yield from (Caution(sentence) for sentence, applies in sentences.items() if applies)
+    yield from (Caution(sentence) for sentence, applies in sentences.items() if sentence and applies)
