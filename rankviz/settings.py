@@ -43,9 +43,7 @@ class Limits:
 
     sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
     sweeps: int | None = _limit(
-        None,
-        20,
-        "Sweeps of all visitors that are queued or running; five times as many for who has none",
+        None, 20, "Sweeps of all visitors that are queued or running; five times as many for who has none"
     )
     first_sweeps: int | None = _limit(None, 100)
     """Number of queued and running sweeps of all visitors up to which a visitor who has none of them may start one:
@@ -64,9 +62,7 @@ class Limits:
     worker_memory_percent: int | None = _limit(None, 65)
     """Percent of the memory of this machine, or of its container, that all trainings together may take."""
     runs_kept: int | None = _limit(
-        None,
-        60,
-        "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
+        None, 60, "Runs and probes of one visitor that are kept, queued ones too; ended probes make room"
     )
     runs_in_total: int | None = _limit(
         None,

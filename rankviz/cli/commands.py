@@ -27,9 +27,7 @@ COMMANDS = {
 """Module of each command or group of commands; the command has the same name in its module."""
 
 
-def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(f"rankviz {__version__}")
         raise typer.Exit

@@ -253,8 +253,7 @@ def export(
         ),
     ] = None,
     use_case: Annotated[
-        str | None,
-        typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}."),
+        str | None, typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")

@@ -22,10 +22,7 @@ Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
 
-_CHANGED = (
-    replace(OPTIONS["model"], help=MODEL_HELP),
-    Option("data", Path | None, None, _DATA_HELP),
-)
+_CHANGED = (replace(OPTIONS["model"], help=MODEL_HELP), Option("data", Path | None, None, _DATA_HELP))
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
@@ -42,10 +39,7 @@ def offered(option: Option) -> Sequence[str]:
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
     offers = option.choices or option.name in ("model", "gpu")
-    more = {
-        "help": option.description,
-        "autocompletion": (lambda: offered(option)) if offers else None,
-    }
+    more = {"help": option.description, "autocompletion": (lambda: offered(option)) if offers else None}
     if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:

@@ -202,12 +202,7 @@ class Slurm(Remote):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
-                [name, *arguments],
-                env=self._environment,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-                **pipes,
+                [name, *arguments], env=self._environment, text=True, errors="replace", start_new_session=True, **pipes
             )
         except OSError:
             raise EngineDeclinedError(NOT_HERE.format(name)) from None
