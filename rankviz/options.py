@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
 from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -161,7 +161,7 @@ _GRPO = (
     Option("vllm_enable_sleep_mode", bool, False, "Colocated vLLM frees memory during updates (Unsloth: standby)."),
     Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
 )
-_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
+_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=setup.METHODS)
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str | None, None, f"Width x height of an image in pixels; left out: {ASSUMED_SIZE}."),
@@ -323,23 +323,16 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    grpo, method = _fields(options, _GRPO), options.get("method", "sft")
-    one_of(method, "method", _METHOD.choices)
-    extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
-    if extra:
-        raise InvalidSettingError(f"Settings of GRPO: {', '.join(extra)}. Add method grpo, or drop them.")
-    unused = ("max_length", "mean_tokens", "longest_tokens")
+    grpo = {each.name: options[each.name] for each in _GRPO if options.get(each.name, each.default) != each.default}
     fixed = [
         x.flags[0] if x.flags else x.name
         for x in (*_TRAINING, *_DATA)
-        if (x.field or x.name) in unused and options.get(x.name, x.default) != x.default
+        if (x.field or x.name) in ("max_length", "mean_tokens", "longest_tokens")
+        and options.get(x.name, x.default) != x.default
     ]
-    if method == "grpo" and fixed:
-        raise InvalidSettingError(
-            f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
-        )
+    of_grpo = setup.grpo_of(options.get("method", "sft"), grpo, fixed)
     made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
-    return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
+    return replace(made, grpo=of_grpo) if of_grpo else made
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

@@ -5,9 +5,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rankviz.core.bounds import flag, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
@@ -325,6 +325,21 @@ class Grpo:
         for problem, applies in problems.items():
             if applies:
                 raise InvalidSettingError(problem)
+
+
+METHODS = ("sft", "grpo")
+
+
+def grpo_of(method: str, settings: Mapping[str, Any], fixed: Iterable[str]) -> Grpo | None:
+    """Return the settings of GRPO; None for supervised training. fixed: Names of given settings that GRPO lacks."""
+    one_of(method, "method", METHODS)
+    if method != "grpo":
+        if settings:
+            raise InvalidSettingError(f"Settings of GRPO: {', '.join(settings)}. Add method grpo, or drop them.")
+        return None
+    if names := ", ".join(fixed):
+        raise InvalidSettingError(f"GRPO has no {names}: give max_prompt_length and max_completion_length instead.")
+    return Grpo(**settings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
