@@ -42,7 +42,7 @@ def test_no_command_loads_a_slow_library_that_it_does_not_need(tmp_path):
     """In one process: a library appears with the first command that loads it."""
     losses = [f"{r},{s},{n},{1 + 0.1 * n + 0.01 * s * r}" for r in (4, 8) for s in (0, 1, 2) for n in range(8)]
     (tmp_path / "losses.csv").write_text("rank,seed,example,loss\n" + "\n".join(losses))
-    rows = ROOT / "assets" / "validation" / "published.csv"
+    rows = ROOT / "assets" / "validation" / "grpo" / "published.csv"
     named = {"LOSSES": tmp_path / "losses.csv", "ROWS": rows, "SWEEP": Api(home=tmp_path).runs.recorded()[0].sweep_id}
     lines = [[str(named.get(word, word)) for word in line.split()] for line in LINES]
 
@@ -60,6 +60,7 @@ def test_no_command_loads_a_slow_library_that_it_does_not_need(tmp_path):
     assert {"doctor": {"huggingface_hub"}} == {name: found for name, found in slow.items() if found}
     assert [] == [(name, ended, run.stderr) for name, ended, _, _ in seen if ended and name != "doctor"]
     assert f"rankviz {__version__}\n" == seen[0][2]
+    assert "predicted but not counted" in next(printed for name, _, printed, _ in seen if name == "validate")
     assert "scipy" not in seen[-4][3] and "scipy.special" in seen[-3][3]
 
 
