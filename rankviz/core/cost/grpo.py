@@ -51,16 +51,9 @@ def kv_cache_bytes(predicted: Prediction, tokens: int) -> float:
     stack, model = predicted.stack, predicted.plan.model
     if stack.setup.grpo.vllm_mode != "none":
         return cache_bytes(model, Range(tokens, tokens, tokens), Range(1, 1, 1), stack.assume).expected
-    window = model.sliding_window or tokens
-    return sum(
-        4.0
-        * kind.count
-        * key_heads(kind, model)
-        * head_dim(kind, model)
-        * min(tokens, window if kind.sliding else tokens)
-        for kind in predicted.shape.kinds
-        if kind.attention_width
-    )
+    window, kinds = model.sliding_window or tokens, [each for each in predicted.shape.kinds if each.attention_width]
+    widths = ((each, 4.0 * each.count * key_heads(each, model) * head_dim(each, model)) for each in kinds)
+    return sum(width * min(tokens, window if each.sliding else tokens) for each, width in widths)
 
 
 def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict[str, Any]:
@@ -77,11 +70,10 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
         return {**parts, "total": stack.assume.range("generate-cache-slack").times(parts["cache"])}
     base = predicted.memory.base_weights
     weights = base if own or setup.quantized else 2 * model.total_parameters
-    lora = 0.0
-    if own:  # one slot; vLLM wraps every linear layer of the language model
-        linear = (x for x in model.layers if x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
-        wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
-        lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
+    # Unsloth: one slot; vLLM wraps every linear layer of the language model
+    linear = (x for x in model.layers if own and x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
+    wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
+    lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
     graphs = min(max(4.0 * GRAPHS * model.hidden_size * shape.blocks, FEWEST_GRAPH_BYTES), MOST_GRAPH_BYTES)
     least = weights + lora + one
     share, taken = grpo.vllm_gpu_memory_utilization or OWN_UTILIZATION[setup.framework], least + (rows - 1) * one
@@ -118,24 +110,13 @@ def with_rollout(
     step = idle.plus(predicted.stack.assume.range("grpo-working-share").times(working))
     shared = Range(*3 * (-engine["shared"],))
     beside = engine["total"].plus(shared)
-    if grpo.vllm_mode == "none":
-        device = step.reached_by(idle.plus(beside))
-    elif grpo.vllm_enable_sleep_mode:
-        left = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"])
+    left, device = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"]), step.plus(beside)
+    if grpo.vllm_mode == "none" or grpo.vllm_enable_sleep_mode:
         device = step.plus(left).reached_by(idle.plus(beside))
-    else:
-        device = step.plus(beside)
     duration, generation, training = _seconds(predicted, r, engine["at_once"])
-    parts = {
-        "trainer_bytes": step,
-        "engine_bytes": engine["total"],
-        "shared_bytes": round(engine["shared"]),
-        "kv_cache_bytes": round(engine["cache"]),
-        "completions_at_once": engine["at_once"],
-        "gpu_memory_utilization": engine["share"],
-        "generation_seconds": generation,
-        "training_seconds": training,
-    }
+    parts = {"trainer_bytes": step, "engine_bytes": engine["total"], "completions_at_once": engine["at_once"]}
+    parts |= {"shared_bytes": round(engine["shared"]), "kv_cache_bytes": round(engine["cache"])}
+    parts |= {"generation_seconds": generation, "training_seconds": training, "gpu_memory_utilization": engine["share"]}
     return replace(memory, device_band=device), duration, parts
 
 
