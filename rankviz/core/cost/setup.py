@@ -4,13 +4,11 @@
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from rankviz.core.bounds import flag, number, one_of, whole
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.images import MAX_IMAGES, sides_of
 from rankviz.core.lora.config import QUANTIZED, Framework
 from rankviz.core.model.spec import ModelSpec
@@ -217,36 +215,6 @@ def pads(framework: Framework, model: ModelSpec) -> bool:
     """Return True where this trainer pads, or may pad, examples to the longest of a micro-step."""
     plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
-
-
-CHARACTERS = {
-    "letter": re.compile(r"[a-z]+"),
-    "capital": re.compile(r"[A-Z]+"),
-    "digit": re.compile(r"[0-9]+"),
-    "symbol": re.compile(r"[!-/:-@\[-`{-~]+"),
-    "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
-    "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
-}
-"""Pattern of each kind of character, without white space."""
-ASCII_SHARE = 0.95
-"""Share of ASCII characters from which a text counts as English, code or numbers."""
-
-
-def characters(text: str) -> dict[str, int]:
-    """Count the characters of a text by kind; the key "all" has their total."""
-    counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in CHARACTERS.items()}
-    return {**counts, "all": len(text)}
-
-
-def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate the tokens of a text and its chat template. counts: From `characters`. messages: Number in the
-    template."""
-    expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
-    foreign = counts["east-asian"] + counts["other"]
-    script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
-    text = assume.range(f"tokens-from-characters-{script}").times(expected)
-    chat = assume.range("tokens-per-chat").times(min(1.0, messages))
-    return text.plus(chat).plus(assume.range("tokens-per-message").times(messages))
 
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
