@@ -216,14 +216,14 @@ def _hints(settings: type) -> dict[str, tuple[Any, set[type]]]:
 
 
 def _options(hint: Any) -> list[Any]:
-    """Return the types of a union; in place of a Literal its texts' type."""
+    """Return the types of a union, or the one type; in place of a Literal the type of its texts."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return [*dict.fromkeys(str if get_origin(option) is Literal else option for option in options)]
 
 
 def _is(value: object, kind: Any) -> bool:
     if get_origin(kind) in (list, tuple):
-        return isinstance(value, get_origin(kind)) and all(_is(each, get_args(kind)[0]) for each in value)
+        return isinstance(value, get_origin(kind)) and all(_is(each, *_options(get_args(kind)[0])) for each in value)
     if get_origin(kind) is dict:
         return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
     if kind is float:

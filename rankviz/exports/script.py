@@ -205,15 +205,6 @@ OPEN_IN_COLAB = (
 )
 
 
-COLAB = """\
-from importlib.metadata import version
-
-torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
-torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
-torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
-%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
-
-
 def notebook(recipe: Recipe, *, colab: bool = False) -> str:
     """Write the recipe as a notebook of nbformat 4.5 with stable cell ids. colab: for a free T4 of Google Colab; it
     keeps Colab's torch and asks for the data file."""
@@ -228,7 +219,8 @@ def notebook(recipe: Recipe, *, colab: bool = False) -> str:
         cells.append({"cell_type": kind, "id": cell_id, "metadata": {}, **run, "source": source})
 
     add("markdown", "title", "\n\n".join([f"# {recipe.title}", *opening, *rest]))
-    add("code", "install", COLAB.format(requirements=needed) if colab else f"%pip install --quiet {needed}")
+    install = templates().get_template("colab.py.jinja").render(requirements=needed).rstrip("\n")
+    add("code", "install", install if colab else f"%pip install --quiet {needed}")
     for number, (heading, code) in enumerate(parts(recipe, colab=colab), 1):
         about, step = ("about-download", "download") if heading == "Download" else (f"about-{number}", f"step-{number}")
         add("markdown", about, f"## {heading}")
