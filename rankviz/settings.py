@@ -171,15 +171,16 @@ def _matching(pattern: str) -> Reader:
     return _checked(str, re.compile(pattern).fullmatch, "it has a letter that cannot stand there, or too many")
 
 
-def _json(kind: type, each: Callable[[Any], bool], words: str) -> Reader:
+def _json(kind: type, each: Callable[[Any], bool], words: str, least: int = 0) -> Reader:
     def valid(value: Any) -> bool:
-        return isinstance(value, kind) and all(map(each, value.values() if kind is dict else value))
+        fits = isinstance(value, kind) and len(value) >= least
+        return fits and all(map(each, value.values() if kind is dict else value))
 
     return _checked(json.loads, valid, f"it must be JSON: {words}")
 
 
 def _is_amount(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return type(value) in (int, float) and 0 < value < math.inf
 
 
 def _is_text(value: object) -> bool:
@@ -232,7 +233,7 @@ class Settings:
     ray_resources: Mapping[str, float] = _setting(
         "What a job takes of a Ray node, as JSON, by Ray's names",
         lambda: dict(RAY_RESOURCES),
-        _json(dict, _is_amount, 'numbers above 0 by name, such as {"GPU": 1}'),
+        _json(dict, _is_amount, 'numbers above 0 by name, such as {"GPU": 1}', 1),
     )
     ray_labels: Mapping[str, str] = _setting(
         'Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`',
