@@ -11,16 +11,8 @@ from tests.cli.command import ROOT, rankviz
 LINES = (
     *("--version", "models", "estimate Qwen/Qwen3-4B -r 16 --gpu L4", "fit Qwen/Qwen3-4B -r 16 --gpu L4"),
     *("advise Qwen/Qwen3-4B", "forecast Qwen/Qwen3-4B", "export Qwen/Qwen3-4B -r 16", "validate ROWS", "evidence list"),
-    *(
-        "spectrum sample --json",
-        "gpus",
-        "skill",
-        "runs list",
-        "serve -h",
-        "verdict LOSSES",
-        "runs show SWEEP",
-        "doctor --quick",
-    ),
+    *("spectrum sample --json", "gpus", "skill", "runs list", "serve -h", "verdict LOSSES", "runs show SWEEP"),
+    "doctor --quick",
 )
 """Every command that needs no torch; what only a later line may load comes last."""
 SLOW = {"torch", "transformers", "pandas", "plotly", "gradio", "huggingface_hub", "pyarrow", "scipy.optimize"}
