@@ -128,7 +128,7 @@ def measured(data: str, assets: Path) -> MeasuredData:
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
     characters = [len(prompt) + len(answer) for prompt, answer in pairs]
-    mean_tokens = _token_range(sampled, assume).times(share)
+    mean_tokens = token_range(sampled, assume).times(share)
     ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
@@ -136,7 +136,7 @@ def measured(data: str, assets: Path) -> MeasuredData:
         format=read.format,
         examples=len(examples),
         mean_tokens=mean_tokens,
-        longest_tokens=_token_range((longest,), assume),
+        longest_tokens=token_range((longest,), assume),
         lengths=tuple(
             round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
         ),
@@ -162,7 +162,7 @@ ASCII_SHARE = 0.95
 """Share of ASCII characters from which a text counts as English, code or numbers."""
 
 
-def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
+def token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
     """Estimate the mean tokens of examples, from the kinds of their characters, with the chat template."""
     text, number = "\n".join(text for example in examples for text in _texts(example)), len(examples)
     counts = {kind: sum(map(len, pattern.findall(text))) / number for kind, pattern in CHARACTERS.items()}

@@ -15,7 +15,7 @@ LINES = (
     "doctor --quick",
 )
 """Every command that needs no torch; what only a later line may load comes last."""
-SLOW = {"torch", "transformers", "pandas", "plotly", "gradio", "huggingface_hub", "pyarrow", "scipy.optimize"}
+SLOW = {"torch", "transformers", "pandas", "plotly", "gradio", "huggingface_hub", "pyarrow", "scipy", "asyncio"}
 RUN = """
 import contextlib, io, json, sys
 from rankviz.cli import main
@@ -49,11 +49,10 @@ def test_no_command_loads_a_slow_library_that_it_does_not_need(tmp_path):
 
     assert len(LINES) == len(seen), run.stderr
     slow = {name: SLOW & set(loaded) for name, _, _, loaded in seen}
-    assert {"doctor": {"huggingface_hub"}} == {name: found for name, found in slow.items() if found}
+    assert {"doctor": {"asyncio", "huggingface_hub"}} == {name: found for name, found in slow.items() if found}
     assert [] == [(name, ended, run.stderr) for name, ended, _, _ in seen if ended and name != "doctor"]
     assert f"rankviz {__version__}\n" == seen[0][2]
     assert "predicted but not counted" in next(printed for name, _, printed, _ in seen if name == "validate")
-    assert "scipy" not in seen[-4][3] and "scipy.special" in seen[-3][3]
 
 
 def test_a_shell_completes_commands_options_models_and_gpus(tmp_path):
