@@ -49,7 +49,7 @@ def test_no_command_loads_a_slow_library_that_it_does_not_need(tmp_path):
 
     assert len(LINES) == len(seen), run.stderr
     slow = {name: SLOW & set(loaded) for name, _, _, loaded in seen}
-    assert {"doctor": {"asyncio", "huggingface_hub"}} == {name: found for name, found in slow.items() if found}
+    assert {"doctor": {"huggingface_hub"}} == {name: found for name, found in slow.items() if found}
     assert [] == [(name, ended, run.stderr) for name, ended, _, _ in seen if ended and name != "doctor"]
     assert f"rankviz {__version__}\n" == seen[0][2]
     assert "predicted but not counted" in next(printed for name, _, printed, _ in seen if name == "validate")

@@ -217,8 +217,8 @@ def test_lengths_are_mixed_where_examples_differ_and_none_is_truncated():
 
 
 def tokens(text, turns=0):
-    example = Example(messages=(("user", text), *[("assistant", "")] * (turns - 1))) if turns else Example(text)
-    return token_range([example], ASSUMPTIONS)
+    messages = (("user", text), *[("assistant", "")] * (turns - 1)) if turns else ()
+    return token_range([Example(prompt=text, messages=messages)], ASSUMPTIONS)
 
 
 def test_tokens_are_weighted_characters_within_the_measured_range():
