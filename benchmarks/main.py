@@ -255,6 +255,13 @@ def bench_fast() -> None:
     runs.bench_fast()
 
 
+def bench_quick() -> None:
+    """The default quick look, from nothing to its end."""
+    from benchmarks import runs
+
+    runs.bench_quick()
+
+
 def bench_precision() -> None:
     """A training step with a bf16 base, beside fp32."""
     from benchmarks import runs
@@ -281,6 +288,7 @@ def main() -> None:
         "studies": bench_studies,
         "adapters": bench_adapters,
         "fast": bench_fast,
+        "quick": bench_quick,
         "precision": bench_precision,
         "engines": bench_engines,
     }

@@ -54,6 +54,31 @@ def bench_fast() -> None:
     )
 
 
+def bench_quick() -> None:
+    """The quick look that Train offers, in a new runs folder: its time, beside the times that are announced before it
+    and after its first run, and what it says."""
+    from rankviz.api import Api
+    from rankviz.options import sweep_of
+
+    api, request = Api(home=Path(tempfile.mkdtemp()), shared=False), sweep_of({"mode": "quick"})
+    said, start = [api.runs.expected(request).sentences[0]], time.perf_counter()
+    sweep_id = api.runs.start(request)
+    for sweep in api.runs.follow(sweep_id):
+        if len(said) == 1 and sweep.runs[0].state == "completed":
+            said.append(api.runs.expected(request).sentences[0])
+    assert all(run.state == "completed" for run in sweep.runs), sweep.runs
+    minutes = (time.perf_counter() - start) / 60
+    low, high = sweep.runs[:2]
+    of_low, of_high, cuts = _seconds(api, low), _seconds(api, high), _cutting_seconds(api, high)
+    print(
+        f"quick look of {low.request.max_steps} steps, {low.request.held_out_examples} held-out examples: "
+        f"{minutes:.1f} min (target: at most 10), loading {low.loaded_at - low.started_at:.0f} s, "
+        f"r = {low.request.r} {of_low:.0f} s, r = {high.request.r} {of_high:.0f} s, {cuts:.0f} of them for the cuts"
+    )
+    print(f"  before: {said[0]}", f"  after its first run: {said[-1]}", sep="\n")
+    print(*(f"  {words}" for words in api.verdicts.decide(sweep_id).ship_sentences), sep="\n")
+
+
 def bench_precision() -> None:
     """One run in fp32 and one with a bf16 base, in turn; what a step takes after the first two, and the loss. A few
     steps, once, where the processor isn't made for bf16: each takes half a minute."""

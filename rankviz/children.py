@@ -122,7 +122,6 @@ class FairLine:
         return len(self._inside) + len(self._waiting)
 
 
-CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
 """Number of characters at the end of a child's log that an error message quotes."""
@@ -168,6 +167,8 @@ class Bounds:
     """Bytes that the child may allocate, without mapped files."""
     answer_bytes: int = MAX_ANSWER_BYTES
     written_file_bytes: int = MAX_FILE_BYTES
+    processors: int = 2
+    """Number of processors that the child may keep busy for all of its time."""
 
 
 def run(
@@ -177,6 +178,7 @@ def run(
     folder: Path | None = None,
     secret: str = "",
     variables: re.Pattern[str] = READING_VARIABLES,
+    cancelled: threading.Event | None = None,
 ) -> ChildResult:
     """Run a command within limits; return its output, log and exit code.
 
@@ -185,6 +187,7 @@ def run(
         secret: Passed on standard input, so that no file, argument or variable holds it. Removed from output and log;
             other tokens are removed from the log.
         variables: Pattern for the names of this process's environment variables that the command gets.
+        cancelled: Ends the command when it is set.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
@@ -203,7 +206,7 @@ def run(
             )
             try:
                 _bound(child.pid, reads, bounds)
-                stopped = _wait(child, bounds, out, log)
+                stopped = _wait(child, bounds, out, log, cancelled)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
@@ -221,8 +224,10 @@ def run(
     return ChildResult(child.returncode, output, redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
 
 
-def _wait(child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes]) -> str:
-    """Wait until a child ends, or exceeds a limit; return the reason to stop the child, or "" if it ended."""
+def _wait(
+    child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes], cancelled: threading.Event | None
+) -> str:
+    """Wait until a child ends, exceeds a limit or is cancelled; return the reason to stop it, or "" if it ended."""
     deadline = time.monotonic() + bounds.seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -232,6 +237,8 @@ def _wait(child: subprocess.Popen, bounds: Bounds, out: IO[bytes], log: IO[bytes
             return f"gave more than {bounds.answer_bytes / 1e6:,.0f} MB"
         if child.returncode is not None:
             return ""
+        if cancelled and cancelled.is_set():
+            return "was cancelled"
     return f"took more than {bounds.seconds:g} s"
 
 
@@ -256,7 +263,7 @@ def environment(variables: re.Pattern[str]) -> dict[str, str]:
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:
     """Set the limits of a child from outside, so that the child cannot skip them; do nothing if it has already
     ended."""
-    cpu = max(1, round(CPU_SECONDS_PER_SECOND * bounds.seconds))
+    cpu = max(1, round(bounds.processors * bounds.seconds))
     limits = {
         resource.RLIMIT_DATA: (bounds.memory_bytes, bounds.memory_bytes),
         # Five seconds between the signal that can be handled (SIGXCPU) and the one that cannot.
@@ -378,6 +385,7 @@ class Children:
         error: type[RankVizError],
         key: str = "",
         secret: str = "",
+        cancelled: threading.Event | None = None,
     ) -> Any:
         """Run one of the worker's operations in a child and return its answer. Call this within `turn`.
 
@@ -388,13 +396,15 @@ class Children:
             error: Class of the error where a limit is reached.
             key: Id of the content, as for `turn`.
             secret: Passed on the child's standard input.
+            cancelled: Ends the child when it is set.
         """
         self._raise_known(key)
         try:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
                 command = [*self._worker, operation, str(folder)]
-                ended = run(command, self.bounds, folder=Path(folder), secret=secret, variables=self._variables)
+                how = {"folder": Path(folder), "secret": secret, "variables": self._variables, "cancelled": cancelled}
+                ended = run(command, self.bounds, **how)
                 # Within the block, so that who gave the folder can say what its disk has refused.
                 return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError, HubUnavailableError) as failure:

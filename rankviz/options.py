@@ -101,7 +101,7 @@ _UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the f
 _VLLM_HELP = "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers)."
 _FORMAT_HELP = (
     "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-    "axolotl, llamafactory or mlx (for a Mac)."
+    "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf."
 )
 _RATE_HELP = "Left out: a usual rate, or the rate for the use case."
 _TOLERANCE_HELP = (
@@ -169,7 +169,9 @@ _IMAGES = (
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
     Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
-    Option("held_out", int, 64, "Held-out examples.", "held_out_examples"),
+    Option(
+        "held_out", int | None, None, "Held-out examples; empty for 32 of a quick look, else 64.", "held_out_examples"
+    ),
     Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),
     Option("answers", int, 4, "Held-out prompts whose answers are kept as text; 0 for none.", "shown_answers"),
 )
@@ -235,7 +237,7 @@ TRAIN_OPTIONS = OPTIONS | {
         Option("engine", str | None, None, "Where it runs, such as local, hf-jobs or ray; empty for the usual one."),
         Option("flavor", str | None, None, "With hf-jobs: the machine, such as l4x1; empty for the usual one."),
         Option("spend", float | None, None, "With hf-jobs: US dollars that the sweep may cost; empty for the usual."),
-        replace(OPTIONS["steps"], kind=int, default=40, help="Optimizer steps per run."),
+        replace(OPTIONS["steps"], help="Optimizer steps per run; empty for 24 of a quick look, else 40."),
         replace(OPTIONS["batch"], default=8),
         replace(OPTIONS["accumulation"], default=1),
         replace(OPTIONS["max_length"], default=256),
@@ -359,6 +361,7 @@ def sweep_of(options: Mapping[str, Any]) -> Any:
 
     mode = options.get("mode", "sweep")
     one_of(mode, "mode", tuple(runs.MODE_RANKS))
+    options = {**options, **{name: n for name, n in runs.MODE_SIZE[mode].items() if options.get(name) is None}}
     ranks, independent, rates, seeds = map(options.get, ("ranks", "independent", "learning_rates", "seeds"))
     trained, truncated = tuple(runs.MODE_RANKS[mode] if ranks is None else ranks), ()
     if mode == "fast":

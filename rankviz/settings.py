@@ -113,6 +113,13 @@ class Limits:
     """MB of a trained adapter's unpacked weights."""
     adapter_values: int = _limit(10_000_000, 100_000)
     """Number of singular values of a trained adapter: number of its updates × their rank."""
+    prompts_per_hour: int | None = _limit(None, 20)
+    """Prompts of one visitor that a trained adapter answers within an hour."""
+    answer_seconds: int = _limit(600, 120)
+    """Seconds in which a base and its adapter are loaded and answer one prompt."""
+    answer_tokens: int = _limit(256, 128)
+    answering_parameters: int | None = _limit(None, 500_000_000)
+    """Parameters of a base model that answers prompts; in fp32 they take half of `child_memory_mb`."""
 
 
 OWN_LIMITS = Limits()

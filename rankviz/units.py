@@ -158,7 +158,10 @@ def time_span(seconds: Any) -> str:
 
 def time_unit(seconds: float) -> tuple[int, str]:
     """Return the unit for a time of this length: seconds in the unit, and the unit's name."""
-    return next((size, unit) for limit, size, unit in TIME_UNITS if seconds >= limit)
+    for limit, size, unit in TIME_UNITS:  # a loop, since an answer asks a thousand times
+        if seconds >= limit:
+            return size, unit
+    return TIME_UNITS[-1][1:]
 
 
 def _short(value: float) -> str:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ HOMES = {
 }
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Top-level names of all that a file imports, wherever in it."""
     names = set()
@@ -82,22 +84,18 @@ def loaded_after(code: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_the_page_loads_neither_torch_nor_transformers():
+def test_the_page_loads_no_torch_and_nothing_that_only_figures_verdicts_adapters_and_ray_need():
     modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
 
     assert "gradio" in modules
     assert not modules & {"torch", "transformers", "peft", "trl", "unsloth", "datasets"}
-
-
-def test_the_page_starts_without_what_only_figures_verdicts_adapters_and_ray_need():
-    modules = loaded_after("import app; from rankviz import ui; from rankviz.api import Api; ui.build_app(Api())")
-
     assert not modules & {"plotly", "scipy", "safetensors", "ray"}
 
 
-def test_an_estimate_loads_neither_pydantic_models_nor_pandas_nor_the_hub():
+def test_an_estimate_and_the_evidence_load_neither_pydantic_models_nor_pandas_nor_the_hub():
     modules = loaded_after(
         "from rankviz.api import Api; from rankviz.core.cost.estimate import Question;"
+        "from rankviz.paths import ASSETS; from rankviz.catalog.studies import load_evidence; load_evidence(ASSETS);"
         "Api().estimates.estimate(Question(model_id='HuggingFaceTB/SmolLM2-135M'))"
     )
 

@@ -7,19 +7,27 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from docs.generate.commands import commands
 from docs.generate.endpoints import endpoints
 from docs.generate.pages import ROOT, built_page, pages
 from docs.generate.settings import variable
+from rankviz import children, errors
+from rankviz.api.adapters import MANY_MODULES
+from rankviz.api.verdicts import MANY_NUMBERS
 from rankviz.cli.commands import app
-from rankviz.settings import TUNABLE, Settings
+from rankviz.settings import SHARED_LIMITS, TUNABLE, Settings
+from rankviz.shared import gate
+from rankviz.trained import files
+from rankviz.ui.blocks import MAX_ANSWERS, MAX_BYTES, MAX_MESSAGES
+from tests import withstood
+from tests.attacks import test_adapters, test_imports, test_questions, test_requests
 
 README_LIMIT_BYTES = 8000
 README = ROOT / "README.md"
@@ -40,6 +48,9 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 COMMAND_LINE = re.compile(r"(?:[A-Z_]+=\S+ )*rankviz (.+)")
+
+
+command_line = cache(lambda: get_command(app()))
 
 
 def name_of(page: Path) -> str:
@@ -88,7 +99,7 @@ def test_generated_parts_are_as_the_generator_makes_them(path, generated):
 def test_every_command_has_help_and_an_example(command):
     words = command.split()
 
-    assert 0 == CliRunner().invoke(app(), [*words, "--help"]).exit_code
+    assert 0 == command_line()([*words, "--help"], prog_name="rankviz", standalone_mode=False)
     assert any(words == line[: len(words)] for line in command_lines(DOCS / "command_line.md"))
 
 
@@ -179,7 +190,7 @@ def test_the_python_examples_of_the_readme_run(tmp_path):
 @pytest.mark.parametrize("source", PAGES, ids=name_of)
 def test_every_rankviz_line_in_a_code_block_parses(source):
     for words in command_lines(source):
-        command, arguments = get_command(app()), list(words)
+        command, arguments = command_line(), list(words)
         while children := getattr(command, "commands", None):
             command = children[arguments.pop(0)]
 
@@ -218,3 +229,58 @@ def test_the_worked_number_of_the_method_page_is_what_the_command_prints(tmp_pat
 def _hours(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+SAID = [
+    f"({len(test_adapters.PATTERNS)} patterns in {len(test_adapters.FIELDS)} fields)",
+    f"have at most {files.MAX_NAME} characters, and no message has more than {errors.MAX_MESSAGE:,} ",
+    f"An adapter of {test_adapters.MODULES:,} modules, redrawn {test_adapters.REDRAWS} times at once",
+    f"at most {MANY_MODULES:,} modules are drawn",
+    f", {len(test_adapters.BOMBS['many files']()):,} files, ",
+    f"({len(test_questions.PATHS)} spellings, at every door)",
+    f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
+    f"and verdicts on them, {test_imports.VERDICTS} at once",
+    f"Those on more than {MANY_NUMBERS:,} numbers stand in the line",
+    f"Of a visitor {SHARED_LIMITS.runs_kept} runs are kept",
+    f"On a shared page {SHARED_LIMITS.example_numbers:,} are compared",
+    f"the events of one zip have at most {SHARED_LIMITS.values_per_import:,} values",
+    f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "
+    f"in {len(test_questions.NUMBERS)} fields",
+    f"not tried again for {children.FAILED_SECONDS / 60:.0f} minutes".replace("10", "ten"),
+    f"{test_questions.MANY_PAGES} pages opened and left | Below {test_questions.SESSION_MB} MB each",
+    f"(slow; {test_questions.FEW_PAGES} pages in `make test`)",
+    f"{test_questions.ASKED_AT_ONCE} pages and scripts asked for at once",
+    f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {gate.MAX_BODY_BYTES:,} bytes are "
+    f"read of any request, and {gate.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
+    f"At most {MAX_BYTES / 1e6:.0f} MB and {MAX_ANSWERS:,} of all visitors",
+    f"Of a session, {MAX_MESSAGES} messages are kept",
+    f"and {gate.MAX_PATH_BYTES:,} bytes of a path",
+]
+"""Counts that are written by hand beside what an attack does and what holds."""
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_the_page_counts_as_the_attacks_and_the_limits_do(said):
+    assert said in withstood.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_row_names_tests_that_there_are_and_make_attacks_replays_those_of_its_folder():
+    """A row of another folder names it whole."""
+    page = withstood.PAGE.read_text(encoding="utf-8")
+    rows = page.partition("| Attack | What holds |")[2].partition("\n\n")[0].splitlines()[2:]
+    root = withstood.PAGE.parents[1]
+
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])]
+
+    assert len(rows) <= len(named) - named.count("make test")
+    for name in set(named) - {"make test"}:
+        assert (root / ("" if "/" in name else "tests/attacks") / name).exists()
+
+
+def test_the_page_has_all_tables():
+    page = withstood.PAGE.read_text(encoding="utf-8")
+
+    for kind in ("fuzz", "attacks", "load"):
+        assert re.search(
+            rf"<!-- generated: {kind} -->\n\nOn \d{{4}}-[^\n]+ processors\.\n\n\| .+\n<!-- end: {kind} -->", page, re.S
+        )

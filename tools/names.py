@@ -5,14 +5,13 @@ which repository does it load in 4 bit? The table keeps the names whose answer i
 hand and stay. Unsloth patches PEFT, transformers and TRL as it is imported, so this is a program of its own.
 """
 
-import argparse
 import datetime
 import importlib.metadata
 import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rankviz.catalog.files import read_json
@@ -28,14 +27,10 @@ def every_name(models: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="tools.names", description=__doc__)
-    parser.add_argument("models", type=Path, nargs="?", default=ASSETS / "models")
-    models = parser.parse_args(argv).models
+def main(models: Path = ASSETS / "models") -> None:
     answers = loaded_in_4_bit(every_name(models))
     write_table(models, answers)
     print(f"{len(answers)} names in {models / CHECKPOINTS}")
-    return 0
 
 
 def loaded_in_4_bit(names: Iterable[str]) -> dict[str, str]:
@@ -63,4 +58,4 @@ def write_table(models: Path, answers: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(*map(Path, sys.argv[1:]))

@@ -89,16 +89,8 @@ def main(assets: Path = ASSETS) -> None:
     ):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{sample_id}.jsonl").write_text(text, encoding="utf-8")
-        index.append(
-            {
-                "id": sample_id,
-                "title": title,
-                "description": description,
-                "file": f"{sample_id}.jsonl",
-                "rows": len(rows),
-                **origin,
-            }
-        )
+        about = {"id": sample_id, "title": title, "description": description, "file": f"{sample_id}.jsonl"}
+        index.append({**about, "rows": len(rows), **origin})
     (folder / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

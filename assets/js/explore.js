@@ -262,6 +262,7 @@ window.RankVizExplore = (() => {
   /* All ranks as a table; a row chooses its rank. */
   function ranks(element) {
     const body = element.querySelector("tbody");
+    const heads = [...element.querySelectorAll("th")].map((head) => head.textContent);
     element.addEventListener("click", (event) => {
       const row = event.target.closest("[data-r]");
       if (row) choose(Number(row.dataset.r));
@@ -284,6 +285,7 @@ window.RankVizExplore = (() => {
       const cells = [...figures, [fit ? state.answer.fits[fit] : ""], [quality, quality_exact]];
       cells.splice(1, 0, [share, figures[0][1]]);
       line.append(first, ...cells.map(([value, title = ""]) => text("td", value, { title })));
+      [...line.cells].forEach((cell, i) => (cell.dataset.column = heads[i]));
       return line;
     }
   }

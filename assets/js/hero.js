@@ -4,39 +4,12 @@
 
 window.RankVizHero = (() => {
   const EVERY_RANK = "every rank";
-  const STOPS = "powers of two";
-  const GAP = 3;
-  /* Where Plotly writes a number beside its point: top and bottom of its digits, in sizes of type beyond the mark. */
-  const SIDES = { "top center": [-0.85, -0.02], "bottom center": [-0.06, 0.8] };
-  const HALF = { circle: 0.5, square: 0.5 }; // of a mark, in its sizes
-  const WIDEST = 0.65; // a diamond
-  const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const LAST = 256; // of the chart
   const HOVER =
     "<b>r = %{customdata[0]}</b><br>%{customdata[6]}<br>%{customdata[1]} parameters, file %{customdata[2]}<br>" +
     "memory %{customdata[3]}<br>time %{customdata[4]}<br>cost %{customdata[5]}<extra></extra>";
   const explore = window.RankVizExplore;
-
-  const NARROW = 560;
-  const TWO_LINES = 60;
-  const LETTER = 0.44; // of the size of type
-  const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
-
-  /* Names in the legend and the title of the y axis, which break where they are long, the title on a phone too. */
-  const named = (host, data, size) =>
-    data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
-  function titled(host, { yaxis }, height, size) {
-    const title = yaxis.title.text;
-    return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
-  }
-
-  /* A legend of several lines, as on a phone, takes no height from the chart. */
-  function makeRoom(host, usual) {
-    const height = usual + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
-    if (height === host._fullLayout.height) return;
-    host.style.height = height + "px";
-    return window.Plotly.relayout(host, { height, autosize: true });
-  }
+  const isUsual = (r) => Number.isInteger(Math.log2(r));
 
   function chart(element, trigger) {
     const host = element.querySelector(".rv-plot");
@@ -45,81 +18,15 @@ window.RankVizHero = (() => {
     const dot = element.querySelector(".rv-grip-dot");
     let spec = null;
     let dragging = false;
+    let size = {};
     const title = () => element.querySelector("h2").textContent + ": " + explore.state.values.model;
-    const show = window.RankViz.plot(element, window.RankViz.quiet, title, clicked, redraw);
+    const show = window.RankViz.plot(element, title, clicked, () => size);
 
-    const HEIGHT = parseFloat(host.style.height);
-    host.dataset.height = HEIGHT;
-    const DIGIT = 0.5; // of the size of type
-    function drawing() {
-      const layout = structuredClone(spec.layout);
-      layout.yaxis.title.text = titled(host, layout, HEIGHT, layout.font.size);
-      const names = named(host, spec.data, layout.legend.font.size);
-      return [spec.data.map((trace, i) => ({ ...trace, name: names[i], meta: trace.text })), layout];
-    }
-
-    /* To this height, in these sizes of type. */
-    function fit(height, titles, labels) {
-      const size = (name) => parseFloat(getComputedStyle(host).getPropertyValue("--rv-" + name));
-      const small = size(labels) || size("small");
-      const base = size(titles) || small;
-      host.style.height = height + "px";
-      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(host, spec.layout, height, base) };
-      for (const axis of ["xaxis", "yaxis"]) {
-        sizes[axis + ".tickfont.size"] = small;
-        sizes[axis + ".title.font.size"] = base;
-      }
-      // Without autosize Plotly would take the width of now for one that was asked for.
-      const layout = { height, autosize: true, ...sizes };
-      redraw(() => window.Plotly.update(host, { "textfont.size": small, name: named(host, spec.data, small) }, layout));
-    }
-
-    /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
-    let last = Promise.resolve();
-    function redraw(change) {
-      const room = () => document.body.classList.contains("rv-presenting") || makeRoom(host, HEIGHT);
-      const done = last.then(change).then(room).then(thin).then(place);
-      last = done.catch(() => {});
-      return done;
-    }
-
-    /* Plotly leaves a legend that has become lower where it was. */
-    const place = () => window.Plotly.relayout(host, { "legend.y": 1 });
-
-    /* Only labels that have room, above their points or else below: they lie neither on one another nor on a mark. */
-    function thin() {
-      const at = host.data.findIndex((trace) => trace.name === STOPS);
-      if (at < 0) return;
-      const { x, y, textfont, marker } = host._fullData[at];
-      const marks = markBoxes();
-      const shown = host.data[at].meta.map((label, i) => {
-        const half = DIGIT * textfont.size * (label.length / 2);
-        const [middle, point] = [pixel("xaxis", x[i]), pixel("yaxis", y[i])];
-        const side = Object.keys(SIDES).find((each) => {
-          const beyond = Math.sign(SIDES[each][0] + SIDES[each][1]) * (marker.size / 1.6 + 1); // as Plotly does
-          const [top, bottom] = SIDES[each].map((share) => point + beyond + share * textfont.size);
-          const box = { left: middle - half - GAP, right: middle + half + GAP, top, bottom };
-          return !marks.some((mark) => overlap(box, mark)) && marks.push(box);
-        });
-        return label && side ? { label, side } : { label: "", side: "top center" };
-      });
-      const text = shown.map(({ label }) => label);
-      const textposition = shown.map(({ side }) => side);
-      Object.assign(spec.data.find((trace) => trace.name === STOPS) ?? {}, { text, textposition }); // for the files
-      if (text.join() === host.data[at].text.join() && textposition.join() === String(host.data[at].textposition)) return;
-      return window.Plotly.restyle(host, { text: [text], textposition: [textposition] }, [at]);
-    }
-
-    /* Where marks are, in pixels of the chart. */
-    function markBoxes() {
-      const marked = host._fullData.filter(({ mode, name }) => mode?.includes("markers") && name !== EVERY_RANK);
-      return marked.flatMap(({ x, y, marker }) => {
-        const share = HALF[marker.symbol.replace("-open", "")] || WIDEST;
-        return [...x].map((value, i) => {
-          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), share * marker.size];
-          return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
-        });
-      });
+    /* To this height, in the type of Present; without a height as usual. */
+    function fit(height) {
+      const type = parseFloat(getComputedStyle(host).getPropertyValue("--rv-word")) || undefined;
+      size = height ? { height, small: type, base: type } : {};
+      show.redraw();
     }
 
     const axis = (name) => host._fullLayout?.[name];
@@ -135,7 +42,7 @@ window.RankVizHero = (() => {
         });
         every.hovertemplate = HOVER;
       }
-      await show(spec, ...drawing());
+      await show(spec, { data: spec.data, layout: { ...spec.layout } }); // without what `move` adds for the files
       if (host.dataset.drawn === "1") host.on("plotly_afterplot", move);
       element.querySelector("figure").removeAttribute("data-waiting");
       move();
@@ -156,11 +63,10 @@ window.RankVizHero = (() => {
       Object.assign(grip.style, { top: top + "px", height: length + "px" });
       // Beyond the chart's last rank the handle can only point on.
       label.textContent = `r = ${r}${spec.xs.length < r ? " →" : ""}`;
-      label.classList.toggle("rv-left-of-line", pixel("xaxis", known) > host.clientWidth * 0.8);
       const median = shown?.median;
       dot.hidden = median == null;
       if (median != null) dot.style.top = pixel("yaxis", median) - top + "px";
-      hideNumbers(r);
+      hideNumbers();
       grip.setAttribute("aria-valuenow", String(r));
       grip.setAttribute("aria-valuemax", String(Math.max(LAST, r)));
       if (shown) {
@@ -170,30 +76,24 @@ window.RankVizHero = (() => {
       }
       // For the files: the picture on the page has the handle over it, a file needs it in the picture.
       const line = { type: "line", x0: known, x1: known, y0: 0, y1: 1, yref: "paper" };
-      spec.layout.shapes = [{ ...line, line: { color: getComputedStyle(grip).color, width: 1.5 } }];
-      const at = spec.layout.xaxis.type === "log" ? Math.log10(known) : known;
-      const note = { x: at, y: 1, yref: "paper", yanchor: "bottom", text: "r = " + r, showarrow: false };
-      spec.layout.annotations = [note];
+      const look = { line: { color: getComputedStyle(grip).color, width: 1.5 }, name: `r = ${r}, selected` };
+      spec.layout.shapes = [{ ...line, ...look, showlegend: true }];
     }
 
-    /* The number of the chosen rank stands at the handle, and no number is read under that. */
-    function hideNumbers(r) {
-      const { left, width, top, bottom } = grip.getBoundingClientRect();
-      const middle = left + width / 2;
-      const parts = [...grip.children].map((part) => part.getBoundingClientRect());
-      const handle = [{ left: middle - 1, right: middle + 1, top, bottom }, ...parts];
-      host.querySelectorAll(".textpoint").forEach((number) => {
+    /* Above the chart the handle has its rank among those of the axis there: none is read under it. */
+    function hideNumbers() {
+      const own = label.getBoundingClientRect();
+      host.querySelectorAll(".x2tick text").forEach((number) => {
         const box = number.getBoundingClientRect();
-        const isUnder = number.textContent === String(r) || handle.some((part) => overlap(box, part));
-        number.style.visibility = isUnder ? "hidden" : "";
+        number.style.visibility = box.left < own.right + 3 && own.left - 3 < box.right ? "hidden" : "";
       });
     }
 
-    function nearest(clientX) {
+    function nearest(clientX, isFine) {
       const at = clientX - host.getBoundingClientRect().left;
       let best = null;
       spec.xs.forEach((x, i) => {
-        if (x === null) return;
+        if (x === null || !(isFine || isUsual(i + 1))) return;
         const away = Math.abs(pixel("xaxis", x) - at);
         if (!best || away < best.away) best = { r: i + 1, away };
       });
@@ -207,14 +107,17 @@ window.RankVizHero = (() => {
       return xa && x >= xa._offset - 8 && x <= xa._offset + xa._length + 8 && y >= ya._offset && y <= ya._offset + ya._length;
     }
 
+    /* To powers of two, with Shift to every rank, as the arrow keys do. */
     function follow(event) {
-      const r = nearest(event.clientX);
+      const r = nearest(event.clientX, event.shiftKey);
       if (r) explore.choose(r);
     }
 
+    /* A mark is of its own rank; between marks the pointer has chosen one already. */
     function clicked(point) {
+      if (point.data.name === EVERY_RANK) return;
       const [r, run] = point.customdata || [];
-      if (run && point.data.name !== EVERY_RANK) trigger("select", { id: run });
+      if (run) trigger("select", { id: run });
       else if (r) explore.choose(Number(r));
     }
 
@@ -222,7 +125,8 @@ window.RankVizHero = (() => {
     area.addEventListener("pointerdown", (event) => {
       if (event.button || !spec || !(inside(event) || event.target.closest(".rv-grip"))) return;
       dragging = true;
-      follow(event);
+      const isHeld = Math.abs(grip.getBoundingClientRect().left + grip.offsetWidth / 2 - event.clientX) < 6;
+      if (!isHeld) follow(event); // what is held moves with the pointer
       grip.focus({ preventScroll: true });
     });
     window.addEventListener("pointermove", (event) => dragging && follow(event));
@@ -276,6 +180,6 @@ window.RankVizHero = (() => {
     return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
-  const hero = { chart, step, named, titled, makeRoom };
+  const hero = { chart, step };
   return hero;
 })();

@@ -5,7 +5,6 @@ window.RankVizPresent = (() => {
   const explore = window.RankVizExplore;
   const hero = window.RankVizHero;
   const MAX_PINS = 4;
-  const HEIGHT = 320; // of a pinned configuration's chart
   let pins = new URL(location.href).searchParams.getAll("pin").slice(0, MAX_PINS);
   let redraw = null;
 
@@ -35,28 +34,14 @@ window.RankVizPresent = (() => {
   }
 
   /* The section: asks the server while it is open and something is pinned. */
-  function compare(element, trigger) {
+  function compare(element) {
     const words = element.querySelector(".rv-pins");
     async function draw() {
       const { x, y } = explore.state;
       const offline = { notice: "The server does not answer. Reload the page." };
       const answer = await explore.post("compare", { pins, x, y }).catch(() => offline);
       words.innerHTML = answer.html || answer.notice;
-      const panels = element.querySelector(".rv-panels");
-      panels.replaceChildren();
-      for (const chart of answer.charts || []) {
-        const figure = Object.assign(document.createElement("figure"), { className: "rv-chart" });
-        figure.innerHTML = '<figcaption><h2></h2></figcaption><div class="rv-plot" role="group"></div>';
-        const [heading, host] = figure.querySelectorAll("h2, .rv-plot");
-        heading.textContent = host.ariaLabel = chart.title;
-        host.style.height = HEIGHT + "px";
-        panels.append(figure);
-        const names = hero.named(host, chart.data, chart.layout.legend.font.size);
-        chart.data.forEach((trace, i) => (trace.name = names[i]));
-        chart.layout.yaxis.title.text = hero.titled(host, chart.layout, HEIGHT, chart.layout.font.size);
-        const queue = (change) => Promise.resolve(change()).then(() => hero.makeRoom(host, HEIGHT));
-        await window.RankViz.plot(figure, window.RankViz.quiet, () => chart.title, null, queue)(chart);
-      }
+      await window.RankViz.drawAll(element, answer.charts || []);
     }
     element.addEventListener("click", (event) => {
       const unpin = event.target.closest("[data-unpin]");
@@ -89,9 +74,9 @@ window.RankVizPresent = (() => {
   function fitScreen() {
     const host = document.querySelector("#tradeoff .rv-plot");
     if (!host?._fullLayout) return;
-    if (!presenting()) return hero.fit(parseFloat(host.dataset.height), "base", "small");
+    if (!presenting()) return hero.fit();
     const top = host.getBoundingClientRect().top + scrollY;
-    hero.fit(Math.max(LOWEST, innerHeight - top - BELOW), "word", "word");
+    hero.fit(Math.max(LOWEST, innerHeight - top - BELOW));
   }
   document.addEventListener("rv-drawn", () => presenting() && fitScreen());
   addEventListener("resize", () => presenting() && fitScreen());

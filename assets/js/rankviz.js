@@ -18,11 +18,8 @@ window.RankViz = (() => {
     return plotly;
   }
 
-  const CONFIG = {
-    displaylogo: false,
-    showSendToCloud: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "toImage"],
-  };
+  /* No buttons lie over a figure: a drag zooms in, a double click shows all again. */
+  const CONFIG = { displaylogo: false, showSendToCloud: false, displayModeBar: false };
 
   const { address: here, isForThisComputerOnly, save, saveFigure } = window.RankVizFiles;
 
@@ -39,22 +36,82 @@ window.RankViz = (() => {
     }
   }
 
+  const NARROW = 560;
+  const LETTER = 0.44; // of the size of type
+  const TWO_ROWS = 60; // of a legend: so much of a figure's own height is for it
+  const ABOVE = 16; // a chart, beside the type of the ranks there
+  const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
+
+  /* A figure as its place has room for it: names in the legend and the title of the y axis break where they are long, and
+     whatever the rows of a legend, what is drawn below is equally high. */
+  function fitted(host, { data, layout }, size) {
+    const { small = layout.legend.font.size, base = layout.font.size } = size;
+    const room = host.room || 0;
+    const height = size.height ?? layout.height + (room && room - TWO_ROWS);
+    const isLong = ({ length }, size, most) => length * LETTER * size > most;
+    const named = ({ name }) => name && { name: broken(name, isLong(name, small, host.clientWidth - 50)) };
+    const axis = (key) => {
+      const { title, ...rest } = layout[key];
+      const isBroken = key === "yaxis" && (host.clientWidth < NARROW || isLong(title.text, base, 0.6 * height));
+      const shown = title && { title: { ...title, text: broken(title.text, isBroken), font: { size: base } } };
+      return { ...rest, ...shown, tickfont: { size: small } };
+    };
+    const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key)).map((key) => [key, axis(key)]);
+    const fonts = { font: { ...layout.font, size: base }, legend: { ...layout.legend, font: { size: small } } };
+    const margin = { ...layout.margin, ...(room && { t: room + small + ABOVE }) };
+    const dragmode = matchMedia("(pointer: coarse)").matches ? false : layout.dragmode; // a finger scrolls the page
+    const sizes = { height, margin, dragmode };
+    return [data.map((trace) => ({ ...trace, ...named(trace) })), { ...layout, ...Object.fromEntries(axes), ...fonts, ...sizes }];
+  }
+
+  /* Legends of figures side by side have the same room. */
+  async function level(host) {
+    const group = host.closest(".rv-charts") ?? host.parentElement;
+    const top = (each) => each.closest("figure").getBoundingClientRect().top;
+    const isPeer = (each) => each._fullLayout && each.clientWidth && Math.abs(top(each) - top(host)) < 4;
+    const peers = [...group.querySelectorAll(".rv-plot")].filter(isPeer);
+    const rows = ({ showlegend, legend }) => (showlegend && legend?._height) || 0;
+    const room = Math.max(0, ...peers.map((each) => rows(each._fullLayout)));
+    for (const each of peers.filter((each) => (each.room ?? 0) !== room)) {
+      each.room = room;
+      await each.paint();
+    }
+  }
+
+  /* One change after the other: of two at a time Plotly places the legend by the sizes of both. */
+  let last = Promise.resolve();
+  function queue(change) {
+    const done = last.then(change);
+    last = done.catch(() => {});
+    return done;
+  }
+
   /* Plotly in the .rv-plot of an element, with the downloads of its menu. Returns the function that draws a figure.
-     queue: runs each change of the picture, for a figure whose changes must not meet. */
-  function plot(element, config, title, onClick, queue = (change) => change()) {
+     size: of the picture and its type, where it is not the figure's own. */
+  function plot(element, title, onClick, size = () => ({})) {
     const host = element.querySelector(".rv-plot");
     let spec = null;
+    let shown = null;
     let isWired = false;
     element.addEventListener("click", async (event) => {
       const what = event.target.closest("[data-do]")?.dataset.do;
-      if (what && spec) saveFigure(what, await loadPlotly(), host, spec, title(), config);
+      if (what && spec) saveFigure(what, await loadPlotly(), host, spec, title(), CONFIG);
+    });
+    host.paint = () => {
+      const [data, layout] = fitted(host, shown, size());
+      host.style.height = layout.height + "px";
+      return withoutBase(() => window.Plotly.react(host, data, layout, CONFIG));
+    };
+    const redraw = () => queue(async () => {
+      await host.paint();
+      await level(host);
     });
 
-    /* data, layout: of the page, where they are not those of the files. */
-    return async function draw(next, data = next.data, layout = next.layout) {
+    /* drawn: on the page, where it is not what the files have. */
+    async function draw(next, drawn = next) {
       const P = await loadPlotly();
-      spec = next;
-      await queue(() => withoutBase(() => P.react(host, data, layout, config)));
+      [spec, shown] = [next, drawn];
+      await redraw();
       host.dataset.drawn = Number(host.dataset.drawn || 0) + 1;
       element.querySelectorAll(".rv-menu [data-do]").forEach((button) => {
         button.disabled = button.dataset.do === "csv" && !next.csv;
@@ -63,21 +120,45 @@ window.RankViz = (() => {
       isWired = true;
       host.on("plotly_click", (event) => onClick?.(event.points[0]));
       let width = host.clientWidth;
-      new ResizeObserver(() => {
+      new ResizeObserver(async () => {
         if (!host.clientWidth || host.clientWidth === width) return;
         width = host.clientWidth;
-        queue(() => host.clientWidth && P.Plots.resize(host));
+        await queue(() => host.clientWidth && P.Plots.resize(host));
+        redraw();
       }).observe(host);
-    };
+    }
+    return Object.assign(draw, { redraw });
+  }
+
+  const titleOf = (element) => () => element.querySelector("h2").textContent;
+  const picking = (trigger) => (point) => {
+    const id = point.customdata ?? point.data.meta; // of a point, or of all its trace
+    if (id !== undefined) trigger("select", { id, x: point.x, y: point.y });
+  };
+
+  /* A chart for each spec, in their order; those that stand already keep their zoom. */
+  async function drawAll(element, specs, onClick) {
+    const place = element.querySelector(".rv-panels");
+    while (place.children.length > specs.length) place.lastChild.remove();
+    for (const [i, spec] of specs.entries()) {
+      const fresh = () => element.querySelector("template").content.firstElementChild.cloneNode(true);
+      const figure = place.children[i] ?? place.appendChild(Object.assign(fresh(), { className: "rv-chart" }));
+      figure.querySelector("h2").textContent = figure.querySelector(".rv-plot").ariaLabel = spec.title;
+      figure.querySelector("summary").ariaLabel = "Download: " + spec.title;
+      figure.draw ??= plot(figure, titleOf(figure), onClick);
+      await figure.draw(spec);
+    }
+  }
+
+  function panels(element, props, trigger, watch) {
+    const draw = () => drawAll(element, JSON.parse(props.value || "[]"), picking(trigger));
+    watch("value", draw);
+    draw();
   }
 
   function chart(element, props, trigger, watch) {
     const figure = element.querySelector(".rv-chart");
-    const title = () => element.querySelector("h2").textContent;
-    const show = plot(element, CONFIG, title, (point) => {
-      const id = point.customdata ?? point.data.meta; // of a point, or of all its trace
-      if (id !== undefined) trigger("select", { id, x: point.x, y: point.y });
-    });
+    const show = plot(element, titleOf(element), picking(trigger));
     async function draw() {
       const next = props.value ? JSON.parse(props.value) : null;
       figure.classList.toggle("rv-none", !next);
@@ -181,16 +262,11 @@ window.RankViz = (() => {
     };
   }
 
-  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick select the ids in it. An update
-     keeps the scroll. */
+  /* Rows and buttons with data-pick report what was picked; check boxes with data-tick select the ids in it. */
   function pick(element, props, trigger, watch) {
-    let top = 0;
-    element.addEventListener("scroll", (event) => (top = event.target.scrollTop), true);
+    // Once someone has used a box, its attribute no longer decides whether it is ticked.
     watch("value", () => {
-      // Once someone has used a box, its attribute no longer decides whether it is ticked.
       element.querySelectorAll("input[data-tick]").forEach((box) => (box.checked = box.hasAttribute("checked")));
-      const scrolled = element.querySelector(".rv-table-box");
-      if (scrolled) scrolled.scrollTop = top;
     });
     element.addEventListener("click", (event) => {
       if (event.target.closest("a, input, label, summary")) return;
@@ -389,7 +465,7 @@ window.RankViz = (() => {
   );
 
   return {
-    plot, quiet: { ...CONFIG, displayModeBar: false }, remember, write, chart, rank, pick, selection, copyable, address,
-    selected, restored, opened, header, say, busy, done, isAsRestored: () => isAsRestored,
+    plot, drawAll, remember, write, chart, panels, rank, pick, selection, copyable, address, selected, restored, opened,
+    header, say, busy, done, isAsRestored: () => isAsRestored,
   };
 })();

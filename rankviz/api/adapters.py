@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import installed
 from rankviz.api.workspace import Cache, Operations
 from rankviz.core.quantity import brief
+from rankviz.core.runs.fast_curve import fast_curve
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.spectrum import NEARLY_ALL, Ranks, Spectrum, Truncation, suggested, truncations
-from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
+from rankviz.core.spectrum import Losses, Ranks, Spectrum, Truncation, truncations
+from rankviz.errors import BadAdapterError, NotYoursError, RankVizError, RunNotFoundError, UserError
 from rankviz.paths import named_in
 from rankviz.store import RunStore
 from rankviz.trained.plan import Outline, ResizePlan, plan, received
@@ -26,6 +29,9 @@ REMEMBERED = 4
 """Number of adapters whose spectrum is cached."""
 MANY_MODULES = 2000
 """Number of modules above which drawing or planning waits in a line; fewer take a few hundredths of a second."""
+MOST_CHARACTERS = 8000
+"""Most characters of a prompt."""
+NO_ADAPTER = "Run {!r} has no adapter here: no adapter was saved, or the run was imported without it."
 SAMPLE = "sample"
 """Name of the adapter that RankViz ships. A folder of the same name can be given as ./sample."""
 Ref = str | Path | Sequence[str]
@@ -59,12 +65,6 @@ class Opened:
             return [plan(self.outline, self.spectrum, **each._asdict()) for each in truncations(self.spectrum)]
         return []
 
-    @cached_property
-    def suggested(self) -> Ranks | None:
-        """PEFT settings for a new training, where each module gets the rank that keeps 99 % of its energy; None where
-        the adapter was trained for few steps only."""
-        return suggested(self.spectrum, NEARLY_ALL)
-
 
 class Adapters(Operations):
     """Operations on trained adapters: their spectra and their truncation."""
@@ -72,6 +72,8 @@ class Adapters(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._opened = Cache[Opened](REMEMBERED)
+        self._asking: dict[threading.Event, str] = {}
+        """Visitor of each prompt that is being answered, by the event that cancels it."""
 
     def spectrum(self, adapter: Ref) -> Spectrum:
         """Return the singular values of a trained adapter's updates, and the ranks that follow from them."""
@@ -90,12 +92,14 @@ class Adapters(Operations):
     def _sample_store(self) -> RunStore:
         return RunStore(self._workspace.assets / "sample_adapter")
 
-    def truncated_losses(self, adapter: Ref) -> Mapping[int, float]:
-        """Return held-out losses measured after truncation, nats per token by rank; empty except for the sample."""
-        if adapter != SAMPLE:
-            return {}
-        measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
-        return {int(r): loss for r, loss in measured["losses"].items()}
+    def truncated_losses(self, adapter: Ref) -> Losses:
+        """Return the measured losses of an adapter and of its truncations; empty where none was measured."""
+        if adapter == SAMPLE:
+            measured = json.loads((self._workspace.assets / "sample_adapter" / "truncated.json").read_text())
+            return {int(r): (loss, 0) for r, loss in measured["losses"].items()}
+        run = self.open(adapter).run
+        curve = fast_curve(self._own_run(run.run_id)) if run else None  # as it is now: truncations come last
+        return {point.r: (point.loss, point.recovery_steps) for point in curve.points} if curve else {}
 
     def plan_resize(
         self, adapter: Ref, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
@@ -158,6 +162,42 @@ class Adapters(Operations):
             raise BadAdapterError(f"Run {run_id!r} has no adapter of r = {r} here: it was imported without it.")
         return self._workspace.download(f"adapter-r{r}.zip", lambda target: self._write(Source([folder]), target))
 
+    def answer(self, run_id: str, r: int, prompt: str) -> Mapping[str, tuple[str, bool]]:
+        """Answer a prompt with the base of a run ("base") and with the run's adapter of rank r ("adapter"), in a child
+        process. Return each answer as (text, True where the model ended it). `cancel_answers` ends it."""
+        record, limits, owner = self._own_run(run_id), self._workspace.limits, self._workspace.rights.somebody()
+        if not prompt.strip() or len(prompt) > MOST_CHARACTERS:
+            raise UserError(f"Write a prompt of at most {MOST_CHARACTERS:,} characters.")
+        installed.require("the trainer", "Trying an adapter")
+        base, saved, is_chat = self._workspace.references.base(record.request.base), self._saved(record, r), False
+        if not ((saved or self._folder(record)) / "adapter_model.safetensors").is_file():
+            raise BadAdapterError(NO_ADAPTER.format(run_id))
+        with suppress(RankVizError):  # data that is gone counts as text
+            data = self._api.data.measure(record.request.data)
+            is_chat = data.format not in ("text", "prompt-completion") or "lists" in data.traits
+        how = {name: record.environment.get(name) or "" for name in ("loaded_from", "precision")}
+        how |= {"home": str(self._workspace.home), "text_only": record.request.lora.text_only}
+        request = {"base": asdict(base), "run": how, "prompt": prompt, "is_chat": is_chat}
+        request |= {"tokens": limits.answer_tokens, "seconds": limits.answer_seconds}
+        children, cancelled = self._workspace.answerers, threading.Event()
+        self._asking[cancelled] = owner.id
+        try:
+            with children.turn(), self._workspace.work() as space:
+                self._api.runs.quota.count_prompt(record.request.base)
+                saved = saved or self.resize(run_id, self.plan_resize(run_id, r=r), space / "adapter")
+                request["adapter"] = str(saved)
+                return children.ask("answer", request, about=f"r = {r}", error=UserError, cancelled=cancelled)
+        except RankVizError as error:
+            raise UserError("Stopped.") if cancelled.is_set() else error from None
+        finally:
+            del self._asking[cancelled]
+
+    def cancel_answers(self) -> None:
+        """End the processes that answer prompts of the current visitor."""
+        for cancelled, owner in [*self._asking.items()]:
+            if owner in self._workspace.visitor.ids:
+                cancelled.set()
+
     def runs(self) -> Sequence[RunRecord]:
         """Return the current visitor's runs whose adapter is on this machine, newest first."""
         runs = []
@@ -217,9 +257,7 @@ class Adapters(Operations):
             return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
         folder = self._folder(record)
         if not folder.is_dir():
-            raise BadAdapterError(
-                f"Run {ref!r} has no adapter here: no adapter was saved, or the run was imported without it."
-            )
+            raise BadAdapterError(NO_ADAPTER.format(ref))
         return Source([folder], ref, record)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
 from rankviz.api.workspace import Operations
-from rankviz.catalog.studies import read_forecast
+from rankviz.catalog.studies import forecast_of_all, read_forecast
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
@@ -20,14 +22,14 @@ from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.fit import Setting, fit_in_words
-from rankviz.core.forecast.bands import RankForecast
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import brief
 from rankviz.core.runs.words import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
+from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
 
 if TYPE_CHECKING:
@@ -67,6 +69,12 @@ class AdviceAnswer:
     def fit(self) -> Fit | None:
         """Fit of the advised adapter on the GPU; None without a GPU."""
         return self.setting.row.fit if self.setting else None
+
+
+@lru_cache(maxsize=4)
+def _record(assets: Path) -> Record:
+    forecast = read_forecast(assets)
+    return record_of(forecast["advice"], forecast["counts"])
 
 
 class Advice(Operations):
@@ -111,14 +119,13 @@ class Advice(Operations):
             target_names=plan.target_names if plan else (),
             setting=setting,
             notes=notes,
-            forecast=self._api.studies.forecast(question.model_id, goal.use_case, parameters=parameters),
+            forecast=forecast_of_all(self._workspace.assets, "score", KIND_OF_USE_CASE[goal.use_case], GRID),
             own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
         )
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
-        forecast = read_forecast(self._workspace.assets)
-        return record_of(forecast["advice"], forecast["counts"])
+        return _record(self._workspace.assets)
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
@@ -170,10 +177,10 @@ class Advice(Operations):
             usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
             rate = self.advise(question, goal).advice.learning_rate if goal else usual
         model, notes = self._api.models.get(question.model_id), ()
-        gpu = self._api.estimates.gpu_of(question)
-        if gpu is not None and gpu.is_mac and format_name not in ("mlx", "adapter-config"):
+        gpu, trains = self._api.estimates.gpu_of(question), getattr(exports.FORMATS.get(format_name), "trains", True)
+        if gpu is not None and gpu.is_mac and trains and format_name != "mlx":
             notes = ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
-        if question.training.images is not None and format_name != "adapter-config":
+        if question.training.images is not None and trains:
             with_images(model, question.training, text_only=question.lora.text_only)
             raise InvalidSettingError(
                 "RankViz writes no file that trains on images: its scripts, notebooks and configurations train on "
@@ -193,6 +200,16 @@ class Advice(Operations):
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
+
+    def export_of(self, sweep_id: str, r: int, format_name: str) -> Written:
+        """Return a file that trains rank r elsewhere with the base, data, settings and best learning rate of a sweep,
+        or that merges its adapter. Data that is gone is left out."""
+        run = self._api.runs.added_request(sweep_id, r, needs_data=False)
+        training = run.training
+        with suppress(RankVizError):
+            training = replace(training, data=self._api.data.measure(run.data).training_data())
+        question = Question(model_id=run.base, lora=run.lora, training=training)
+        return self.export(question, r, format_name, learning_rate=run.learning_rate)
 
 
 class NearStudyJSON(TypedDict):

@@ -161,8 +161,8 @@ class Starts(Operations):
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return
         if environment := engines.environment(engine):
-            paces = {estimator.pace(runs[0], environment), None}
-            times = [estimator.time(runs, environment, pace) for pace in paces]
+            pace = estimator.pace(runs[0], environment)
+            times = [estimator.time(runs, environment, each) for each in ([pace, None] if pace else [None])]
             check_run_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
 
     # The start of a sweep.
@@ -306,9 +306,9 @@ class Starts(Operations):
         self._workspace.work_queue()
         return request.run_id
 
-    def added_request(self, sweep_id: str, r: int) -> RunRequest:
+    def added_request(self, sweep_id: str, r: int, *, needs_data: bool = True) -> RunRequest:
         """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at
-        the highest rank, with the next seed if rank r has such a run. BadDataError where the data is gone."""
+        the highest rank, with the next seed if rank r has such a run. BadDataError where needed data is gone."""
         sweep = self._api.runs.sweep(sweep_id)
 
         def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
@@ -316,7 +316,8 @@ class Starts(Operations):
             return -run.request.r, loss if math.isfinite(loss) else math.inf
 
         like = min(sweep.runs, key=best_at_the_highest_rank).request
-        self._require_data(sweep, like.data)
+        if needs_data:
+            self._require_data(sweep, like.data)
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     def _resumed(self, sweep_id: str) -> Sequence[RunRequest]:

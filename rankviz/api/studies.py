@@ -108,7 +108,7 @@ class Studies(Operations):
         """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only
         lines by one of these methods and with targets of these facets. Studies that the visitor added need only the
         facets."""
-        return nearest(drawn_lines(self.all(), methods, facets), subject)
+        return _near(self.all(), subject, tuple(methods), tuple(facets))
 
     def parameters(self, line: Line) -> Sequence[int | None]:
         """Return the adapter parameters of each point: as published, or counted if base and targets are known."""
@@ -348,15 +348,7 @@ class Studies(Operations):
         kind = LOSS if metric == LOSS and task != RL else task
         # "Complex tasks and domain adaptation" draws both, though its band is that of mathematics and code.
         kinds = (kind, "shift") if use_case == "complex" else (kind,)
-        by_pair: dict[tuple[str, str], list[RankLine]] = {}
-        for line in load_rank_lines(self._workspace.assets):
-            if line.metric == metric and (line.kind in kinds or (kind == "any" and line.kind != RL)):
-                by_pair.setdefault((line.study_id, line.base_model), []).append(line)
-        # One line of a study's tasks or sizes of data: the one in the middle, by how much the rank does.
-        lines = {
-            pair: sorted(each, key=lambda line: max(line.values) - min(line.values))[(len(each) - 1) // 2]
-            for pair, each in by_pair.items()
-        }
+        lines = _middle_lines(self._workspace.assets, metric, kinds)
         subject = self.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         shown = []
         for each in self.near(subject, ("lora",), FACETS):
@@ -366,4 +358,25 @@ class Studies(Operations):
                 label = f"{study.label}, {SCHEME_LABELS[scheme]}" if scheme else study.label
                 equal = self.equal_ranks(other, plan) if plan and other else None
                 shown.append(ForecastLine(label, line, each.in_words, equal))
-        return tuple(shown[:LINES_SHOWN])
+            if len(shown) == LINES_SHOWN:
+                break
+        return tuple(shown)
+
+
+@lru_cache(maxsize=32)
+def _near(evidence: Evidence, subject: Subject, methods: tuple[str, ...], facets: tuple[Facet, ...]) -> Sequence[Near]:
+    return nearest(drawn_lines(evidence, methods, facets), subject)
+
+
+@lru_cache(maxsize=16)
+def _middle_lines(assets: Path, metric: str, kinds: tuple[str, ...]) -> Mapping[tuple[str, str], RankLine]:
+    """Return one published line by study and base model: of several tasks or sizes of data the one in the middle, by
+    how much the rank does."""
+    by_pair: dict[tuple[str, str], list[RankLine]] = {}
+    for line in load_rank_lines(assets):
+        if line.metric == metric and (line.kind in kinds or (kinds[0] == "any" and line.kind != RL)):
+            by_pair.setdefault((line.study_id, line.base_model), []).append(line)
+    return {
+        pair: sorted(each, key=lambda line: max(line.values) - min(line.values))[(len(each) - 1) // 2]
+        for pair, each in by_pair.items()
+    }

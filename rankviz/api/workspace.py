@@ -217,6 +217,18 @@ class Workspace:
         )
         return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=HUB_VARIABLES)
 
+    @cached_property
+    def answerers(self) -> Children:
+        """Child processes in which a base model and its adapter answer a prompt, one at a time."""
+        from rankviz.children import TRAINING_VARIABLES, Bounds, Children, ChildWords
+
+        busy, advice = "answers one prompt at a time, and is busy with another", "choose a smaller base"
+        work, limits = ChildWords("answers with", "Answering with", busy, advice), self.limits
+        memory = limits.child_memory_mb * 10**6 if self.shared else 10**15  # what a GPU's driver reserves counts too
+        bounds = Bounds(seconds=limits.answer_seconds, memory_bytes=memory, processors=os.cpu_count() or 1)
+        line = self._line(1, work.is_busy(1), bounds.seconds, 0)
+        return Children(bounds, self.work, work=work, line=line, variables=TRAINING_VARIABLES)
+
     def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
         from rankviz.children import Children
 

@@ -18,7 +18,7 @@ SIMILARITY = 0.6
 """Least similarity, 0 to 1 by difflib, of a name that is suggested for an unknown one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)  # a name is looked up by the hash of all rows
 class ModelRow:
     """One model of the catalogue, as lists on the page show it."""
 

@@ -2,7 +2,7 @@
 assets/forecast.json, which `make forecast` writes."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -85,9 +85,9 @@ def read_forecast(assets: Path) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def forecast_of_all(assets: Path, metric: Metric, task: str) -> Forecast:
-    """Return the forecast at RANKS, the same for every model. metric, task: as for core.forecast.bands.forecast."""
-    return forecast(read_forecast(assets), metric, task, RANKS)
+def forecast_of_all(assets: Path, metric: Metric, task: str, ranks: Sequence[int] = RANKS) -> Forecast:
+    """Return the forecast at these ranks, the same for every model. Arguments as for core.forecast.bands.forecast."""
+    return forecast(read_forecast(assets), metric, task, ranks)
 
 
 @lru_cache(maxsize=4)

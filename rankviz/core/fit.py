@@ -1,7 +1,7 @@
 """Decides from estimates what fits a GPU, what each change of a setting costs, and which GPU to choose."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import pairwise
@@ -9,7 +9,17 @@ from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import price_of, usd_of
-from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.estimate import (
+    Estimate,
+    Fit,
+    RankEstimate,
+    any_rank,
+    estimate,
+    fit,
+    spare,
+    tight_meaning,
+    usable_memory,
+)
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
@@ -73,23 +83,11 @@ class Setting:
         """Number of tokens trained on, which stays the same when the batch or the length changes."""
         return trained_tokens(self.question.training)
 
-    def seconds_for(self, tokens: int) -> float | None:
-        """Return the expected seconds of loading and of training on this many tokens, or on the same examples where the
-        length is the data's epochs; None for a GPU of unknown speed. A part of a step counts as a fraction, so that
-        settings can be compared."""
-        setup, duration = self.question.training, self.row.duration
-        if duration is None:
-            return None
-        steps = tokens / setup.tokens_per_step
-        if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-            steps = setup.data.num_train_epochs * setup.data.examples / setup.examples_per_step
-        elif setup.images is not None and setup.max_steps is not None:  # smaller images leave the examples as many
-            steps = setup.max_steps
-        return duration.load.expected + duration.step.expected * steps
-
-    def with_change(self, change: Change) -> "Setting":
-        """Return the setting after a change; raise InvalidSettingError where the change makes the question invalid."""
-        return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
+    def with_change(self, change: Change, *, timed: bool = True) -> tuple[TrainingSetup, RankEstimate]:
+        """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
+        the question invalid. timed: False leaves time and cost out."""
+        after = any_rank(self.model, changed(self.question, change), self.gpu, self.assumptions, timed=timed)
+        return after.question.training, after.at(after.question.ranks[0])
 
 
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
@@ -97,6 +95,20 @@ def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: 
     if len(question.ranks) != 1:
         raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
     return Setting.of(estimate(model, question, gpu, assumptions), question.ranks[0], assumptions)
+
+
+def seconds_for(tokens: int, setup: TrainingSetup, row: RankEstimate) -> float | None:
+    """Return the expected seconds of loading and of training on this many tokens, or on the same examples where the
+    length is the data's epochs; None for a GPU of unknown speed. A part of a step counts as a fraction, so that
+    settings can be compared."""
+    if row.duration is None:
+        return None
+    steps = tokens / setup.tokens_per_step
+    if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
+        steps = setup.data.num_train_epochs * setup.data.examples / setup.examples_per_step
+    elif setup.images is not None and setup.max_steps is not None:  # smaller images leave the examples as many
+        steps = setup.max_steps
+    return row.duration.load.expected + row.duration.step.expected * steps
 
 
 def changed(question: Question, change: Change) -> Question:
@@ -182,27 +194,27 @@ def knobs(start: Setting) -> tuple[Knob, ...]:
 
 def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
     """Yield the effects of those changes after which the question is valid."""
-    before, paid = start.seconds_for(start.tokens), start.answer.price
+    before, paid = seconds_for(start.tokens, start.question.training, start.row), start.answer.price
     for label, change, same_result in changes:
         change = keeping_tokens(start.question, change)
         try:
-            after = start.with_change(change)
+            setup, after = start.with_change(change)
         except InvalidSettingError:
             continue
-        seconds = after.seconds_for(start.tokens)
-        more, n = None if before is None or seconds is None else seconds - before, after.gpus
+        seconds = seconds_for(start.tokens, setup, after)
+        more, n = None if before is None or seconds is None else seconds - before, setup.gpus
         yield Knob(
             label=label,
             change=change,
             same_result=same_result,
-            device_bytes=after.row.memory.fullest - start.row.memory.fullest,
+            device_bytes=after.memory.fullest - start.row.memory.fullest,
             seconds=more,
             usd=None
             if more is None or paid is None
             else (n * seconds - start.gpus * before) / 3600 * paid.usd_per_hour,
-            fit=after.row.fit,
-            margin_bytes=after.row.spare,
-            peak=_peak(start.row.memory, after.row.memory),
+            fit=after.fit,
+            margin_bytes=after.spare,
+            peak=_peak(start.row.memory, after.memory),
         )
 
 
@@ -337,24 +349,26 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         ceiling //= unit
 
     @cache
-    def ask(n: int) -> Setting:
-        return start.with_change({option: n * unit})
+    def ask(n: int) -> RankEstimate:
+        return at(n) if option == "r" else start.with_change({option: n * unit}, timed=False)[1]
+
+    at = any_rank(start.model, start.question, start.gpu, start.assumptions).at  # its parts are cached
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
-            return getattr(ask(n).row.spare, end)
+            return getattr(ask(n).spare, end)
 
         found = (largest(margin, below + 1, last) for below, last in reversed(list(pairwise(ends))))
         return next(filter(None, found), None)
 
     one, note = ask(1), ""
     # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
-    step = largest(lambda n: ask(n).row.memory.base_weights - one.row.memory.base_weights, 1, ceiling)
+    step = largest(lambda n: ask(n).memory.base_weights - one.memory.base_weights, 1, ceiling)
     shortest = OFFLOAD_MIN_LENGTH - 1 - (grpo.max_prompt_length if grpo else 0)
     ends = sorted({0, step, *([shortest] if is_length and 0 < shortest < ceiling else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
-        memory, usable = one.row.memory, memory_size(one.answer.usable_bytes.expected)
+        memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
         one_in_words = LIMIT_LABELS[option].format(unit).replace("1 tokens", "1 token")
         note = f"{one_in_words} does not fit: {needed}, {usable} usable"
@@ -464,7 +478,7 @@ def cards(
             change=change,
         )
         try:
-            row = setting(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).row
+            row = any_rank(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).at(start.r)
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
@@ -489,21 +503,24 @@ def several(
     training = start.question.training
     if start.row.fit in FITTING or training.gpus > 1 or training.grpo:
         return ()
-    left = {card.gpu_id for card in alone if card.fit not in FITTING}
-    found: list[FittingCard] = []
     accumulation = training.gradient_accumulation_steps
+
+    def fitting(among: Collection[str], n: int, *, offload: bool) -> list[FittingCard]:
+        change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
+        change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
+        change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
+        tried = cards(start, [gpu for gpu in gpus if gpu.id in among], prices, change)
+        return [card for card in tried if card.fit in FITTING]
+
+    left, found = {card.gpu_id for card in alone if card.fit not in FITTING}, list[FittingCard]()
+    left = {card.gpu_id for card in fitting(left, NUMBERS[-1], offload=True)}  # which take the least memory of each
     for offload in (False, True):
         remaining = set(left)
         for n in NUMBERS:
             if offload:
                 remaining -= {card.gpu_id for card in found if card.gpus <= n}
-            change = {"gpus": n, "strategy": "fsdp", "framework": "trl", "offload": offload}
-            change |= {"loss_path": "fused"} if training.loss_path == "fused-func" else {}
-            change |= {"accum": accumulation // n} if accumulation % n == 0 else {}
-            tried = cards(start, [gpu for gpu in gpus if gpu.id in remaining], prices, change)
-            fitting = [card for card in tried if card.fit in FITTING]
-            found += fitting
-            remaining -= {card.gpu_id for card in fitting}
+            found += (fit_now := fitting(remaining, n, offload=offload))
+            remaining -= {card.gpu_id for card in fit_now}
     return tuple(sorted(found, key=lambda card: card.usd.expected if card.usd else math.inf))
 
 
@@ -541,7 +558,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
         rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
-            row = start.with_change({"precision": precision}).row if precision else None
+            row = start.with_change({"precision": precision})[1] if precision else None
         except InvalidSettingError:
             row = None
         if row:

@@ -24,6 +24,10 @@ FEW_STEPS = 200
 """Training steps below which ranks mostly reflect the random initial values (small Llama, r = 64; docs/method.md)."""
 SAME = 1e-9
 """Relative rounding error within which a sum counts as reaching a share."""
+Losses = Mapping[int, tuple[float, int]]
+"""Measured losses of an adapter and its truncations: (nats per token, training steps after truncation) by rank."""
+NO_RANK = "No rank is recommended."
+FLAT = "The energy is spread over most of the rank, as in noise: it does not show that a lower rank is enough."
 
 
 def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
@@ -111,6 +115,11 @@ class Spectrum:
         """True where the training was so short that ranks mostly reflect the random initial values."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
+    @property
+    def is_flat(self) -> bool:
+        """True where nearly all energy needs more than half of the trained rank, as in noise or after few steps."""
+        return self.r > 1 and self.rank_for(NEARLY_ALL) > self.r / 2
+
     @cached_property
     def used(self) -> tuple[LayerSpectrum, ...]:
         """Updates that are not zero."""
@@ -187,11 +196,25 @@ def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
     return (*uniform, *([Truncation(energy=NEARLY_ALL)] if lowered else []))
 
 
-def proposed_rank(spectrum: Spectrum) -> int:
-    """Return a lower rank for all modules, at least 1: one that keeps 99 % of the energy; half after few steps."""
+def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> tuple[int, bool, str]:
+    """Return a lower rank for all modules, at least 1, whether it is recommended, and a sentence on the reason. A
+    recommended rank keeps 99 % of the energy and is in `good`, the ranks at which the measured loss of the truncated
+    adapter is near the best; None where none was measured."""
+    enough, half = max(1, spectrum.rank_for(NEARLY_ALL)), max(1, spectrum.r // 2)
+    supported = min((k for k in good or () if k >= enough), default=spectrum.r)
     if spectrum.after_few_steps:
-        return max(1, spectrum.r // 2)
-    return max(1, min(spectrum.rank_for(NEARLY_ALL), spectrum.r - 1))
+        steps = counted(spectrum.training_steps or 0, "step")
+        again = f"Train for {FEW_STEPS} steps or more, then look again."
+        return half, False, f"After {steps}, the spectrum is mostly noise. {NO_RANK} {again}"
+    if spectrum.is_flat:
+        return half, False, f"{NO_RANK} {FLAT}"
+    if good is None:
+        words = f"{NO_RANK} Energy is not loss, and no loss of the truncated adapter was measured."
+        return max(1, min(enough, spectrum.r - 1)), False, words
+    if supported == spectrum.r:
+        return half, False, f"{NO_RANK} Each lower rank that keeps 99 % of the energy loses too much."
+    why = "it keeps 99 % of the energy, and its measured loss is near the best."
+    return supported, True, f"Recommended: r = {supported}, since {why}"
 
 
 Value = TypeVar("Value", bound=Hashable)
@@ -259,15 +282,6 @@ def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[st
     ((r, _),) = Counter(by_module.values()).most_common(1)
     ((alpha, _),) = Counter(alphas[name] for name, k in by_module.items() if k == r).most_common(1)
     return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
-
-
-def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
-    """Return settings for a new training: each module has its present scale, and the smallest rank that keeps this
-    share of its energy. None after few steps, because the energy is that of the random initial values."""
-    if spectrum.after_few_steps:
-        return None
-    wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
-    return in_peft(spectrum, wanted, {layer.module: layer.scale for layer in spectrum.layers})
 
 
 MOST_PARTS = 8

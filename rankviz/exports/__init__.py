@@ -21,7 +21,7 @@ from rankviz.exports.configs import (
     mlx,
 )
 from rankviz.exports.recipe import LEARNING_RATE, NAMES_NO_EXPERTS, Recipe, recipe
-from rankviz.exports.script import notebook, script
+from rankviz.exports.script import merging, notebook, script
 
 __all__ = ["FORMATS", "LEARNING_RATE", "Format", "Recipe", "Written", "recipe", "script", "write"]
 
@@ -60,10 +60,16 @@ FORMATS = {
         extra_files=(("dataset_info.json", dataset_info),),
     ),
     "mlx": Format("MLX LM YAML (for a Mac)", "mlx_lora.yaml", mlx, "mlx"),
+    "merge": Format("Script that merges: PEFT", "merge.py", merging, "peft", trains=False),
+    "merge-unsloth": Format("Script that merges: Unsloth", "merge_unsloth.py", merging, "unsloth", trains=False),
+    "gguf": Format("Script that writes GGUF", "write_gguf.py", partial(merging, gguf=True), "peft", trains=False),
 }
+MERGES = ("merge", "merge-unsloth", "gguf")
+"""Formats that write a trained adapter and its base as one model."""
 NO_LORAPLUS = {
     "adapter-config": "PEFT's configuration has no rates: LoRA+ needs peft.optimizers.create_loraplus_optimizer.",
     "mlx": "MLX LM has one learning rate for lora_a and lora_b: LoRA+ is left out.",
+    **dict.fromkeys(MERGES, "Merging has no learning rates."),
 }
 """Sentence on LoRA+ for each format that cannot express it."""
 
@@ -100,6 +106,8 @@ def write(
     before the recipe's notes."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
+    if format_name in MERGES:  # whatever trained it
+        question = replace(question, training=replace(question.training, grpo=None))
     chosen = FORMATS[format_name]
     framework = chosen.trained_by or question.training.framework
     if callable(framework):

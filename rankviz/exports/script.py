@@ -111,6 +111,16 @@ def script(recipe: Recipe) -> str:
     )
 
 
+def merging(recipe: Recipe, *, gguf: bool = False) -> str:
+    """Write a script that merges a trained adapter into its base. gguf: True to write the result as GGUF too."""
+    unsloth, exact = recipe.training.framework == "unsloth", data()["settings"]["script"]["dtype"]
+    names = ("unsloth", "unsloth_zoo") if unsloth else ("peft", "transformers")
+    needed = [f"{name}=={PINNED[name]}" for name in names]
+    head = f"# Install this first:\n# pip install {' '.join(needed)}\n{commented([f'{recipe.title}.'])}\n"
+    values = {"recipe": recipe, "unsloth": unsloth, "gguf": gguf, "exact": exact.get(recipe.training.precision)}
+    return head + templates().get_template("merge.py.jinja").render(**values)
+
+
 HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
 """Heading line in the template, with which a step begins."""
 

@@ -6,7 +6,7 @@ from html import escape
 from itertools import chain
 from typing import Any
 
-from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum, grid
+from rankviz.core.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Losses, Spectrum, grid
 from rankviz.figures import style
 from rankviz.units import rounded_percent as percent
 
@@ -36,20 +36,22 @@ def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
 
 
-def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300) -> style.Drawing:
+def energy_figure(
+    spectrum: Spectrum, measured: Losses | None = None, *, r: int | None = None, height: int = 300
+) -> style.Drawing:
     """Draw the percentage of all updates' energy that each rank keeps, from 1 to the trained rank, with the level of
-    nearly all energy. A click on a point reports its rank. r: a rank to truncate to, which is marked."""
+    nearly all energy; and below it the measured losses. A click on a point reports its rank. r: a rank to truncate to,
+    which is marked."""
     titles = {"height": height, "uirevision": "energy", "x_title": "rank after truncation", "y_title": "energy kept"}
     if not spectrum.kept[-1]:
         return style.draw([], x={}, y={}, message="No module has an update.", **titles)
-    r = r if r and r < spectrum.r else None
-    ranks = spaced(spectrum.r, always=[r] if r else ())
+    r, measured = r if r and r < spectrum.r else None, measured or {}
+    ranks = spaced(spectrum.r, always=[*([r] if r else ()), *measured])
     kept, highest = [100 * spectrum.energy_kept(k) for k in ranks], ranks[-1]
     ticks: dict[str, Any] = {"dtick": 1 if highest <= FEW // 2 else 4, "range": [0.5, highest + 0.5]}
     if highest > FEW:
         powers = [2**k for k in range(highest.bit_length())]
         ticks = {"type": "log", "tickvals": powers, "ticktext": [str(power) for power in powers]}
-    label = {"text": percent(NEARLY_ALL, 0), "x": 1, "xref": "paper", "xanchor": "right", "showarrow": False}
     line = style.scatter(
         ranks,
         kept,
@@ -58,18 +60,38 @@ def energy_figure(spectrum: Spectrum, *, r: int | None = None, height: int = 300
         line={"color": style.MEASURED, "width": 2},
         marker={"size": 7, "color": style.MEASURED},
         hovertemplate="r = %{x}: %{y:.2f} %<extra></extra>",
+        showlegend=False,
     )
-    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", 1)
-    return style.draw(
-        [line],
-        x={"showgrid": False, **ticks},
-        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %"},
-        rows=[{"r": k, "energy_kept": spectrum.energy_kept(k)} for k in ranks],
+    losses = []
+    for is_trained, name, symbol in (
+        (False, "measured loss", "circle"),
+        (True, "after some more steps", "circle-open"),
+    ):
+        if of := {k: loss for k, (loss, steps) in measured.items() if bool(steps) == is_trained}:
+            looks = {"yaxis": "y2", "marker": {"size": 8, "symbol": symbol, "color": style.FAST_CURVE}}
+            hover = {"customdata": [f"r{k}" for k in of], "hovertemplate": "r = %{x}: %{y:.4f} nats"}
+            losses.append(style.scatter([*of], [*of.values()], name=name, **looks, **hover))
+    nearly_all = style.level(100 * NEARLY_ALL, style.rgba(style.MEASURED, 0.5), "dot", percent(NEARLY_ALL, 0))
+    upper, lower = ({"domain": [0.46, 1]}, {"anchor": "y2"}) if losses else ({}, {})
+    drawing = style.draw(
+        [line, *losses],
+        x={"showgrid": False, **ticks, **lower},
+        y={"range": [min(kept) - 3, 101.5], "ticksuffix": " %", **upper},
+        rows=[
+            {"r": k, "energy_kept": spectrum.energy_kept(k)}
+            | dict(zip(("loss", "steps_after_truncation"), measured.get(k, ("", "")), strict=True) if losses else ())
+            for k in ranks
+        ],
         source=f"Spectrum of the adapter {spectrum.name}.",
         shapes=[nearly_all, *([style.vertical_line(r, style.CHOSEN)] if r else [])],
-        annotations=[label | {"y": 100 * NEARLY_ALL, "yanchor": "top", "font": {"size": style.SMALL}}],
+        showlegend=True,
         **titles,
     )
+    if losses:
+        axis = {name: each for name, each in drawing.layout["yaxis"].items() if name not in ("range", "ticksuffix")}
+        title = axis["title"] | {"text": "held-out loss, nats"}
+        drawing.layout["yaxis2"] = axis | {"domain": [0, 0.34], "title": title}
+    return drawing
 
 
 def _share(layer: LayerSpectrum, r: int) -> float:

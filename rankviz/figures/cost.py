@@ -35,12 +35,9 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
     the rank to mark."""
     ranks, gpu_name = [rank.r for rank in estimate.ranks], estimate.gpu.name if estimate.gpu else ""
     labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
-    shapes, notes = [], []
+    shapes = []
     if estimate.usable_bytes and (usable := estimate.usable_bytes.expected):
-        shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", layer="above"))
-        place = {"x": 1, "xref": "paper", "xanchor": "right", "y": usable / GIB, "yanchor": "bottom"}
-        words = f"{gpu_name}: {memory_size(usable)} usable"
-        notes.append(place | {"showarrow": False, "bgcolor": style.rgba(style.NEUTRAL, 0.2), "text": words})
+        shapes.append(style.level(usable / GIB, style.NEUTRAL, "dash", f"{memory_size(usable)} usable"))
     if chosen_r in ranks:
         shapes.append(style.vertical_line(ranks.index(chosen_r), style.CHOSEN))
     traces = []
@@ -79,7 +76,6 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
         rows=[{"r": rank.r, **as_answer(MemoryJSON, rank.memory)} for rank in estimate.ranks],
         source=f"Memory estimated by RankViz for {estimate.model.id}.",
         shapes=shapes,
-        annotations=notes,
         barmode="stack",
         legend=style.LEGEND | {"traceorder": "normal"},
         bargap=0.35,

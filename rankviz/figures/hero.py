@@ -30,8 +30,6 @@ from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
-LABELLED_FROM = 16
-"""Lowest rank with a label on a linear axis, where lower ranks lie close together."""
 WHOLE_BAND_FROM = 8
 """Lowest rank whose 80 % band must be inside the y range."""
 REACH = NormalDist().inv_cdf(0.9)
@@ -53,10 +51,11 @@ X_LABELS = {"file": "Adapter file", "memory": "Memory", "time": "Time", "money":
 def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
     """Return the cost axis of a key of X_LABELS, for these ranks."""
     size, time_unit = units.time_unit(max((r.duration.total.expected for r in ranks if r.duration), default=0))
+    is_large = any(rank.adapter_bytes >= 10 * units.GB for rank in ranks)  # else the ticks have no room on a phone
+    in_unit, unit = (units.GB / units.MB, "GB") if is_large else (1, "MB")
+    ticks = [(at, f"{at / in_unit:,g}") for at, _ in style.ONE_TWO_FIVE]
     axes = {
-        "file": CostAxis(
-            "adapter file, MB (log scale)", lambda rank: rank.adapter_bytes / units.MB, style.ONE_TWO_FIVE
-        ),
+        "file": CostAxis(f"adapter file, {unit} (log scale)", lambda rank: rank.adapter_bytes / units.MB, ticks),
         "memory": CostAxis("GPU memory, GiB (expected)", lambda rank: rank.memory.device / units.GIB),
         "time": CostAxis(
             f"training time, {time_unit} (expected)",
@@ -306,11 +305,16 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     ends = [end for pair in pairs for end in pair]
     above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
+    stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
+    by_cost = any(x != r for x, r in stops)
+    width = max(xs) - min(xs) if xs else 0
+    # The handle's label stands among these ranks, and above the rank axis alone.
+    ranks = style.ranks_above(stops if by_cost else (), is_log=bool(info.axis.ticks), width=width)
     return style.draw(
-        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
+        [*_band_traces(info, "x2" if by_cost else "x"), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
+        x={"range": [min(xs) - room, max(xs) + room] if xs else None, "showgrid": not by_cost, **kind},
         y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,
@@ -321,17 +325,17 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         hoverdistance=30,
         dragmode=False,
         showlegend=not info.empty,
+        **ranks,
     )
 
 
-def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, a hidden trace of every rank for the hover, and
-    labelled markers at powers of two."""
+def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
+    """Return the traces of the forecast: both bands and the median, and a hidden trace of every rank for the hover,
+    which shows the axis of ranks."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
     drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
-    stops = [rank for rank in info.band if rank.r in GRID]
     return [
         *(trace | {"hoverinfo": "skip"} for trace in drawn),
         style.scatter(
@@ -341,18 +345,6 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             ids=[str(rank.r) for rank in info.band],
             marker={"size": 9, "color": "rgba(0,0,0,0)"},
             showlegend=False,
-        ),
-        style.scatter(
-            [xs[rank.r] for rank in stops],
-            [rank.median for rank in stops],
-            mode="markers+text",
-            name="powers of two",
-            text=[str(rank.r) if info.axis.ticks or rank.r >= LABELLED_FROM else "" for rank in stops],
-            textposition="top center",
-            textfont={"size": style.SMALL},
-            marker={"size": 7, "color": style.ESTIMATED},
-            showlegend=False,
-            hoverinfo="skip",
-            cliponaxis=False,
+            xaxis=rank_axis,
         ),
     ]

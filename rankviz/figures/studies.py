@@ -13,7 +13,6 @@ SHAPES = (
     *("hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "asterisk"),
 )
 DASHES = ("solid", "dot", "dash", "dashdot")
-LEGEND_ROW_PIXELS = 38
 POINT_COLUMNS = (
     *("base_model", "task", "metric", "higher_is_better", "method", "target_modules", "rank", "lora_alpha"),
     *("learning_rate", "value", "standard_error", "base_value", "duration", "run_date"),
@@ -31,7 +30,7 @@ def studies_figure(
     parameters: Callable[[Line], Sequence[int | None]],
     chosen_r: int | None = None,
     shapes: Mapping[str, str] | None = None,
-    height: int = 440,
+    height: int = 340,
     name: str = "studies",
 ) -> style.Drawing:
     """Draw published lines of quality by rank on a logarithmic axis. Lines whose best value is 0 are left out: they
@@ -63,11 +62,11 @@ def studies_figure(
             ticks.append(rank)
     # The same range in figures side by side, so that they can be compared.
     axis = {"type": "log", "tickangle": 0, "range": [-0.15, 3.2 if highest > 256 else 2.6]}
-    legend = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "tracegroupgap": 0}
     return style.draw(
         [
-            _lines(label, lines, shapes[lines[0].study.study_id], DASHES[i % len(DASHES)])
+            _trace(label, line, shapes[line.study.study_id], DASHES[i % len(DASHES)]) | {"showlegend": line is lines[0]}
             for i, (label, lines) in enumerate(by_label.items())
+            for line in lines
         ],
         height=height,
         uirevision=name,
@@ -80,8 +79,6 @@ def studies_figure(
         source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
         shapes=[style.vertical_line(chosen_r, style.CHOSEN)] if chosen_r and drawn else [],
         showlegend=bool(drawn),
-        legend=legend | {"font": {"size": style.SMALL}},
-        margin={"l": 58, "r": 14, "t": 12, "b": 52 + max(1, len(by_label)) * LEGEND_ROW_PIXELS},
     )
 
 
@@ -94,27 +91,19 @@ def _label(line: Line) -> str:
     return f"{escape(line.study.label)}, {base}{method}<br>{policy}; {runs}"
 
 
-def _lines(label: str, lines: Sequence[Line], shape: str, dash: str) -> dict[str, Any]:
-    """Return all lines of one legend entry as a single trace, with an empty point between two lines."""
-    xs, ys, errors, texts = [], [], [], []
-    for line in lines:
-        scale = 100 / abs(line.best.value)
-        xs += [None] * bool(xs) + [point.rank for point in line.points]
-        ys += [None] * bool(ys) + [100 * line.short_of_best(point.value) for point in line.points]
-        errors += [0] * bool(errors) + [scale * (point.standard_error or 0) for point in line.points]
-        texts += [""] * bool(texts) + [_hover(line, point) for point in line.points]
+def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
+    errors = [100 / abs(line.best.value) * (point.standard_error or 0) for point in line.points]
     look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": style.rgba(style.PUBLISHED, 0.6)}
     return style.scatter(
-        xs,
-        ys,
+        [point.rank for point in line.points],
+        [100 * line.short_of_best(point.value) for point in line.points],
         mode="lines+markers",
-        connectgaps=False,
         name=label,
+        legendgroup=label,
         line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
         marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
         error_y=style.bars([], [], style.PUBLISHED, **look, thickness=1.2),
-        meta=lines[0].study.study_id,
-        hovertext=texts,
+        hovertext=[_hover(line, point) for point in line.points],
         hoverinfo="text",
     )
 

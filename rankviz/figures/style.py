@@ -1,8 +1,9 @@
 """The common look of all figures: one colour per meaning, traces, axes, and how a figure is written to a file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
+from math import log10
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +52,7 @@ BELOW_MARKS = 6
 """Pixels added between the x axis, on which a marker may lie, and the tick labels."""
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": SMALL}}
+MARGIN = {"l": 62, "r": 18, "t": 14, "b": 46}
 NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
 """Content of Plotly's template "none": 50 bytes in place of 6 kB for the default template."""
 
@@ -97,7 +99,7 @@ def draw(
     look = {
         "template": NO_TEMPLATE,
         "height": height,
-        "margin": {"l": 62, "r": 18, "t": 14, "b": 46},
+        "margin": MARGIN,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": BASE, "color": "#475569"},
@@ -138,6 +140,8 @@ def bars(
     } | more
 
 
+LABEL_CHARACTERS = 32
+"""Labels of blocks and two spaces after each take at most this many characters below a figure on a phone."""
 INNER = "50 % band"
 
 
@@ -177,7 +181,8 @@ def module_map(
     message: str = "",
     **how: Any,
 ) -> Drawing:
-    """Return a drawing of modules (rows) by blocks (columns) in one colour, with labels on at most 8 blocks.
+    """Return a drawing of modules (rows) by blocks (columns) in one colour, with labels on as many blocks as have
+    room on a phone.
 
     Args:
         values: What the colour shows; None leaves a cell empty, where the block has no such module.
@@ -188,6 +193,7 @@ def module_map(
         how: More arguments of `draw`.
     """
     bar, axis = {"thickness": 8, "outlinewidth": 0, "len": 0.9}, {"showgrid": False, "type": "category"}
+    labelled = blocks[:: max(1, len(blocks) * (2 + max(map(len, blocks), default=0)) // LABEL_CHARACTERS)]
     trace = {
         **{"type": "heatmap", "x": blocks, "y": modules, "z": values},
         "colorscale": [[0, rgba(colour, 0.15)], [1, rgba(colour, 0.95)]],
@@ -197,7 +203,7 @@ def module_map(
     frame = {"type": "rect", "x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
     return draw(
         [trace] if modules else [],
-        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": blocks[:: max(1, -(-len(blocks) // 8))]},
+        x={**axis, "tickangle": 0, "tickmode": "array", "tickvals": labelled},
         y={**axis, "autorange": "reversed"},
         x_title=f"block ({left_out})" if left_out else "block",
         message="" if modules else message,
@@ -209,6 +215,38 @@ def module_map(
 def ticks_at(pairs: Sequence[tuple[float, str]]) -> dict[str, Any]:
     """Return axis properties for ticks at these values, each with its text."""
     return {"tickmode": "array", "tickvals": [at for at, _ in pairs], "ticktext": [text for _, text in pairs]}
+
+
+CHARACTER = 0.024
+"""Width of a character of a label, as a share of the width of a figure on a phone."""
+
+
+def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: float = 0) -> dict[str, Any]:
+    """Return layout properties that write ranks above a figure whose x axis is a cost: there they lie on no mark. Ranks
+    too close together share a label. A trace on the axis "x2" shows it.
+
+    places: cost and rank of the points. is_log: the x axis is logarithmic. width: of the x axis, if more than of these.
+    """
+    at = sorted((log10(x) if is_log else x, r) for x, r in places)
+    width, groups = max(width, at[-1][0] - at[0][0]) if at else 0, []
+
+    def label(i: int) -> tuple[float, str]:
+        place, ranks = zip(*groups[i], strict=True)
+        text = "–".join(dict.fromkeys(map(str, (min(ranks), max(ranks)))))
+        return (place[0] + place[-1]) / 2, text if i else f"r = {text}"
+
+    for each in at:
+        groups.append([each])
+        while len(groups) > 1:
+            (left, one), (right, other) = label(len(groups) - 2), label(len(groups) - 1)
+            if right - left > CHARACTER * width * (len(one) + len(other) + 2) / 2:
+                break
+            groups[-2:] = [groups[-2] + groups[-1]]
+    ticks = [(10**place if is_log else place, text) for place, text in map(label, range(len(groups)))]
+    look = {"tickfont": {"size": SMALL}, "tickangle": 0, "gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False}
+    axis = {"overlaying": "x", "matches": "x", "side": "top", "type": "log" if is_log else "linear"}
+    shown = axis | look | ticks_at(ticks) if ticks else None
+    return {"xaxis2": shown, "legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 28}}
 
 
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]
@@ -243,10 +281,11 @@ class Point(NamedTuple):
     call: str = ""
 
 
-def level(y: float, colour: str, dash: str, width: float = 1.4, layer: str = "below") -> dict[str, Any]:
-    """Return a horizontal line over the whole width of a figure."""
-    line = {"color": colour, "width": width, "dash": dash}
-    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y, "line": line, "layer": layer}
+def level(y: float, colour: str, dash: str, name: str) -> dict[str, Any]:
+    """Return a horizontal line over the whole width of a figure. name: its entry in the legend; it has no other label,
+    which would lie on bars or lines."""
+    line = {"line": {"color": colour, "width": 1.4, "dash": dash}, "layer": "above", "name": name, "showlegend": True}
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": y, "y1": y} | line
 
 
 def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:

@@ -158,7 +158,7 @@ def sweep_info(
             if measured := tuple(point for point in curve.points if metric.of(point) is not None):
                 curves.append(curve._replace(points=measured))
     picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
-    if curves and not picked:
+    if curves and not picked and sweep.ended:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     elif by_rank and not picked and groups and groups[0].smallest:
         picked = groups[0].smallest.r
@@ -224,7 +224,7 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
             # One trace per call, so that each mark has its words in the legend.
             if alike := [point for point in group.points if not alone or point.call == call]:
                 name = f"measured: {words}" if words else "measured runs" if alone else group.label
-                traces.append(_markers(alike, name, symbol, labels=not by_rank))
+                traces.append(_markers(alike, name, symbol))
         if group.smallest and not info.picked:
             ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": style.NEUTRAL, "width": 1.6}}
             place = [group.smallest.x], [group.smallest.y]
@@ -232,15 +232,19 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
     for name in (FRONT, SMALLEST, "fast curve"):  # once in the legend
         for number, trace in enumerate(trace for trace in traces if trace["name"] == name):
             trace |= {"legendgroup": name, "showlegend": number == 0}
-    ranks = sorted({row["r"] for row in info.rows})
+    ranks, above = sorted({row["r"] for row in info.rows}), {}
     ticks = style.ticks_at([(r, str(r)) for r in ranks] if by_rank else style.ONE_TWO_FIVE)
     span = {"range": [log10(ranks[0]) - 0.15, log10(ranks[-1]) + 0.15]} if ranks and by_rank else {}
+    if not by_rank and (points := [point for group in info.groups for point in group.points]):
+        above, span = style.ranks_above([(p.x, p.r) for p in points], is_log=bool(axis.ticks)), {"showgrid": False}
+        look = {"marker": {"color": "rgba(0,0,0,0)"}, "xaxis": "x2", "showlegend": False, "hoverinfo": "skip"}
+        traces.append(style.scatter([p.x for p in points], [p.y for p in points], name="ranks", **look))
     marked = f"r = {info.picked}: {info.picked_as}"
     return style.draw(
         traces,
         height=height,
         uirevision="|".join((axis.title, metric.key, str(ranks), *(group.label for group in info.groups))),
-        x={"type": "log", **ticks, **span} if axis.ticks else {"type": "linear"},
+        x={"type": "log", **ticks, **span} if axis.ticks else {"type": "linear", **span},
         y={"exponentformat": "none"},  # no fixed number of digits: they would be the same at ticks close together
         x_title=axis.title,
         y_title=metric.title,
@@ -249,21 +253,18 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
         source=info.source,
         shapes=[style.vertical_line(info.picked, style.NEUTRAL, marked)] if info.picked else [],
         showlegend=True,
+        **above,
     )
 
 
-def _markers(points: Sequence[Point], name: str, symbol: str, *, labels: bool) -> dict[str, Any]:
-    """Return filled markers with error bars; a click on a marker reports its run. labels: write the ranks."""
+def _markers(points: Sequence[Point], name: str, symbol: str) -> dict[str, Any]:
+    """Return filled markers with error bars; a click on a marker reports its run."""
     ys, edge = [point.y for point in points], style.MEASURED if symbol.endswith("open") else "white"
     ends = [(None, None) if p.error is None else (p.y - p.error, p.y + p.error) for p in points]
     return style.scatter(
         [point.x for point in points],
         ys,
-        mode="markers+text" if labels else "markers",
         name=name,
-        text=[f"\u2009r = {point.r}" for point in points],  # a thin space keeps the label clear of the ring
-        textposition="top right",
-        textfont={"size": style.SMALL},
         customdata=[point.run_id for point in points],
         marker={"color": style.MEASURED, "size": 11, "symbol": symbol, "line": {"color": edge, "width": 1}},
         error_y=style.bars(ys, ends, style.MEASURED),

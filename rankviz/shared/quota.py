@@ -116,6 +116,7 @@ LEAST_FREE_BYTES = 6 * units.GB
 
 DISK_SECONDS = 20.0
 """Seconds for which the measured size of the runs folder is reused."""
+HOUR_SECONDS = 3600
 
 
 class Quota(Operations):
@@ -125,6 +126,8 @@ class Quota(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
+        self._prompts: list[tuple[str, float]] = []
+        """Visitor and time of each prompt that was answered within HOUR_SECONDS."""
 
     @contextlib.contextmanager
     def check_visitor_limits(
@@ -187,6 +190,19 @@ class Quota(Operations):
         if limits.base_parameters is not None:
             model = self._api.models.get(base)
             check_setting_limits(limits, base_parameters=(model.whole or model).total_parameters)
+
+    def count_prompt(self, base: str) -> None:
+        """Count one prompt of the current visitor for a base model. Raise LimitError where the base is too large to
+        answer on this server, or the visitor has asked too often within an hour."""
+        limits, visitor, now = self._workspace.limits, self._workspace.rights.somebody(), time.monotonic()
+        if limits.answering_parameters is not None:
+            model = self._api.models.get(base)
+            check_setting_limits(limits, answering_parameters=(model.whole or model).total_parameters)
+        self._prompts = [(who, at) for who, at in self._prompts if now - at < HOUR_SECONDS]
+        most = limits.prompts_per_hour
+        if most is not None and sum(who in visitor.ids for who, _ in self._prompts) >= most:
+            raise LimitError(f"This server answers {most:,} prompts of a visitor within an hour. Ask again later.")
+        self._prompts.append((visitor.id, now))
 
     def make_room_on_disk(self) -> None:
         """Remove base models of a shared page that no queued or running run needs, least recently used first, while

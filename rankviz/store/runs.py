@@ -475,6 +475,8 @@ class RunStore:
 
     def update(self, *, waits: bool = False) -> None:
         """Read changes in the folder. waits: True to wait, in a view too, while another thread reads many runs."""
+        if _view.get() and not (self._due or waits) and time.monotonic() < self._looked[1] + PATIENCE_SECONDS:
+            return  # a view asks several times
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
             if self.reading and _view.get() and not waits:
                 return

@@ -2,7 +2,7 @@
 The page's address names the adapter, except for uploads, so that a reload shows the same adapter."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -15,25 +15,16 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE, Opened
 from rankviz.core.bounds import name_alone
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.words import base_name, data_name
-from rankviz.core.spectrum import (
-    FEW_STEPS,
-    MOST,
-    NEARLY_ALL,
-    TERMS,
-    Ranks,
-    Spectrum,
-    Truncation,
-    in_words,
-    proposed_rank,
-)
+from rankviz.core.spectrum import MOST, NEARLY_ALL, TERMS, Losses, Spectrum, Truncation, in_words, proposed_rank
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, handed, hidden, pickable, plain
-from rankviz.ui.parts.html import Cell, Row, code_html, exact, notice_html, rounded
+from rankviz.ui.parts.controls import busy, busy_line, done, file_button, handed, hidden, pickable, plain
+from rankviz.ui.parts.html import Cell, Row, exact, notice_html, rounded
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 
@@ -55,7 +46,7 @@ OF_FILES = f"""(files, source) => {{
 MAX_DIGITS = 10
 """Maximum digits of the number in a clicked id."""
 CAUTION = "Energy describes the weights, not the loss: evaluate the resized adapter before you use it."
-ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 340, 250, 320
+ENERGY_HEIGHT, HEAT_HEIGHT, VALUES_HEIGHT = 400, 250, 320
 
 
 def build(api: Api) -> View:
@@ -90,11 +81,10 @@ def build(api: Api) -> View:
                         busy_line("resize-busy")
                         made = plain(html.paragraphs(CAUTION), elem_id="adapter-made")
                 w["heat"] = chart("Modules by block", height=HEAT_HEIGHT, elem_id="adapter-heat")
-                title = "Details: singular values, ranks for a new training"
+                title = "Details: singular values"
                 with gr.Accordion(title, open=False) as more:
                     looks = {"height": VALUES_HEIGHT, "elem_id": "adapter-values", "optional": True}
                     w["values"] = chart("Singular values of one module", **looks)
-                    w["pattern"] = copyable(elem_id="adapter-pattern")
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
     inputs = {"source": source, "choice": choice, "cell": cell}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
@@ -168,22 +158,26 @@ def run_choices(api: Api, *, chosen: str = "") -> Any:
     return gr.Dropdown(choices=choices, **selected)
 
 
-def choice_of(api: Api, source: str | list[str], choice: str) -> Truncation:
-    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank."""
-    kind, number = choice[:1], choice[1:]
-    if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
-        return Truncation(r=int(number))
-    if len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
-        return Truncation(energy=float(number) / 100)
-    spectrum = api.adapters.spectrum(source)
+def choice_of(api: Api, source: str | list[str], choice: str) -> tuple[Truncation, bool, str]:
+    """Parse a clicked choice: "r8" is rank 8, "e99" is 99 % energy. Any other text gives the proposed rank. Return also
+    whether a rank is recommended, and a sentence on it."""
+    kind, number, spectrum = choice[:1], choice[1:], api.adapters.spectrum(source)
+    losses = {r: loss for r, (loss, steps) in api.adapters.truncated_losses(source).items() if not steps}
+    good = [r for r, loss in losses.items() if loss <= min(losses.values()) + TOLERANCE_NATS]
     with api.adapters.looking(spectrum):
-        return Truncation(r=proposed_rank(spectrum))
+        r, recommended, words = proposed_rank(spectrum, good if len(losses) > 1 else None)
+    chosen = Truncation(r=r)
+    if len(number) <= MAX_DIGITS and kind == "r" and number.isdecimal():
+        chosen = Truncation(r=int(number))
+    elif len(number) <= MAX_DIGITS and kind == "e" and number.replace(".", "", 1).isdecimal():
+        chosen = Truncation(energy=float(number) / 100)
+    return chosen, recommended, words
 
 
 def zip_of(api: Api, source: str, choice: str) -> tuple[str, str]:
     """Write the resized adapter as a zip; return its path and a notice as HTML."""
     ref = ref_of(source)
-    plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)._asdict())
+    plan = api.adapters.plan_resize(ref, **choice_of(api, ref, choice)[0]._asdict())
     path = api.adapters.zip_resized(ref, plan)
     words = (
         f"{path.name} has {_ranks(plan)} and {plan.adapter_bytes:,} bytes of weights. Unpack it and load it with "
@@ -204,32 +198,36 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
         return View(notice=notice, top=top, sample=gr.Button(visible=True), parts=gr.Column(visible=False))
     spectrum, plan, refused = opened.spectrum, None, ""
     try:
-        wanted = choice_of(api, ref, choice)
+        wanted, recommended, words = choice_of(api, ref, choice)
         try:
             plan = api.adapters.plan_resize(ref, **wanted._asdict())
         except (BadAdapterError, InvalidSettingError) as error:
             refused = str(error)
-        losses = api.adapters.truncated_losses(ref)
+        measured = api.adapters.truncated_losses(ref)
         with api.adapters.looking(spectrum):
-            choices = choices_html(spectrum, opened.truncations, plan, losses), notice_html(refused, kind="error")
-            return _drawn(opened, wanted, plan, "".join(choices), cell)
+            table = choices_html(spectrum, opened.truncations, plan, measured)
+            choices = f"{notice_html(words)}{table}{notice_html(refused, kind='error')}"
+            return _drawn(opened, wanted, plan, choices, cell, measured, recommended)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
 
 
-def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choices: str, cell: str) -> View:
+def _drawn(
+    opened: Opened,
+    wanted: Truncation,
+    plan: "ResizePlan | None",
+    choices: str,
+    cell: str,
+    measured: Losses,
+    recommended: bool,
+) -> View:
     spectrum = opened.spectrum
     ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
     chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
     r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
     heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
-    few_steps, pattern = spectrum.after_few_steps, opened.suggested
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
-    noise = (
-        f"After {units.counted(spectrum.training_steps or 0, 'step')}, the spectrum is mostly noise, so no rank is "
-        f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
-    )
-    energy = energy_figure(spectrum, r=wanted.r, height=ENERGY_HEIGHT)
+    energy = energy_figure(spectrum, measured, r=wanted.r, height=ENERGY_HEIGHT)
     values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
     return View(
         notice=notice_html(*spectrum.notes),
@@ -237,11 +235,10 @@ def _drawn(opened: Opened, wanted: Truncation, plan: "ResizePlan | None", choice
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=chart_value(energy, file="energy-by-rank"),
-        choices=notice_html(noise if few_steps else "") + choices,
-        make=gr.Button(text, variant="secondary" if few_steps else "primary", interactive=plan is not None),
+        choices=choices,
+        make=gr.Button(text, variant="primary" if recommended else "secondary", interactive=plan is not None),
         heat=chart_value(heat, file="adapter-modules"),
         values=chart_value(values, file="singular-values"),
-        pattern=pattern_html(pattern) if pattern else "",
     )
 
 
@@ -300,7 +297,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
 
 
 def choices_html(
-    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", losses: Mapping[int, float]
+    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", measured: Losses
 ) -> str:
     """Build a table with a row for each truncation and its exact file size; a click selects the row.
 
@@ -308,11 +305,13 @@ def choices_html(
         spectrum: The adapter before truncation.
         offered: Plans of the offered truncations.
         selected: Plan of the selected truncation, a row too if it is not offered; None if it was refused.
-        losses: Measured held-out loss in nats per token, by rank.
+        measured: Measured losses at lower ranks.
     """
 
     def loss(r: int | None) -> Cell | str:
-        return rounded("held-out loss {:.3f}".format, losses[r], html.PER_TOKEN) if r in losses else ""
+        value, steps = measured.get(r, (None, 0))
+        after = f" after {units.counted(steps, 'more step')}" if steps else ""
+        return "" if value is None else rounded(f"held-out loss {{:.3f}}{after}".format, value, html.PER_TOKEN)
 
     plans = {plan.truncation: plan for plan in offered}
     if plans and selected:
@@ -339,14 +338,3 @@ def choices_html(
 def _ranks(plan: "ResizePlan") -> str:
     low, high = min(plan.by_module.values()), max(plan.by_module.values())
     return f"r = {low}" if low == high else f"r = {low} – {high}"
-
-
-def pattern_html(ranks: Ranks) -> str:
-    """Format ranks for a new training as PEFT LoraConfig arguments."""
-    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
-    for name in ("rank_pattern", "alpha_pattern"):
-        if pattern := getattr(ranks, name):
-            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
-    kept = percent(NEARLY_ALL, 0)
-    title = f"Suggestion for a new training: per module the rank for {kept} of its energy in this adapter"
-    return code_html("\n".join(lines), title=title)

@@ -34,6 +34,8 @@ LARGE_BYTES = 50_000
 """Size in bytes above which unread answers are the first to become errors, so that other visitors' answers are kept."""
 MAX_SESSIONS, MAX_MESSAGES = 2000, 500
 """Maximum sessions, and messages per session. An event has a few messages: queue position, start, answer."""
+QUEUE_SECONDS = 0.01
+"""Seconds between two looks into the queue of events; Gradio's thousand looks a second take 4 % of a processor."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
@@ -254,6 +256,7 @@ class PageBlocks(gr.Blocks):
         super().queue(*args, **options)
         queue = self._queue
         queue.push = partial(gate.push, queue.push)
+        queue.sleep_when_free = QUEUE_SECONDS
         queue.pending_messages_per_session = Unread(queue.pending_event_ids_session)
         return self
 

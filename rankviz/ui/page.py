@@ -137,6 +137,8 @@ def build_app(api: Api) -> gr.Blocks:
         measuring = [
             button.click(**train.measuring(api, training, question, tabs, mode)) for mode, button in measure.items()
         ]
+        for button, shown_by in (training.onward, running.onward):
+            measuring.append(button.click(**train.longer(api, training, shown_by, tabs)))
         training.started.then(**draw_badge)
         picked = badge.select(train.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         for measured in measuring:

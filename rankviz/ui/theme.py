@@ -37,8 +37,8 @@ SCRIPTS = tuple(
     ASSETS / "js" / f"{name}.js"
     for name in ("newest", "files", "rankviz", "explore", "first", "hero", "present", "focus", "stays")
 )
-FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "first"))
-"""Stylesheets for the content that scripts draw before Gradio adds the other stylesheets."""
+FIRST_STYLES = tuple(ASSETS / "css" / f"{name}.css" for name in ("tokens", "tables", "first"))
+"""Linked stylesheets: for what scripts draw before Gradio adds the others, and one with rules that Gradio drops."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 OPEN_PAGES = 1000
 """Maximum open pages with state on the server; lists of an older page return to their initial choices."""

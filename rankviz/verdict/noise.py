@@ -1,7 +1,7 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
 The distributions are computed here, since scipy takes as long to load as a verdict takes, and its studentized_range is
-about ten times slower; tests/verdict/test_noise.py compares the two.
+about ten times slower; tests/verdict/test_losses.py compares the two.
 """
 
 import math

@@ -23,6 +23,7 @@ ANSWERS = {
     "import": "reading:imported",
     "export": "reading:exported",
     "publish": "sending:published",
+    "answer": "trying:answered",
 }
 """Functions by command, whose argument is a folder with a request. Each gets the request's entries; its result or error
 is printed as JSON."""

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rankviz.api import Api
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on
 
@@ -12,11 +11,6 @@ def own(tmp_path):
     api, there = page_with_elsewhere(tmp_path)
     yield api, there
     api.workspace.supervisor.stop()
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=False)
 
 
 @pytest.fixture

@@ -9,8 +9,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.background import Background
+from rankviz.core.advice.use_case import NAMES, Goal
+from rankviz.core.advice.words import main_sentences, reasons
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import SAVING, RunStarted, StageReached
 from rankviz.errors import BadDataError, InvalidSettingError, LimitError
 from rankviz.machine import disk
@@ -38,43 +41,21 @@ def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_
     assert linear / 8 == ours[0].memory.base_weights - plain[0].memory.base_weights
 
 
-def test_the_detail_and_the_estimate_agree(api):
-    question = Question(model_id="Qwen/Qwen3-30B-A3B", ranks=(8,))
-
-    estimate = api.estimates.estimate(question).estimate
-    row, plan = estimate.ranks[0], estimate.plan
-
-    # 48 blocks: attention 2048·(4096+512+512) → 4096; 128 experts of gate_up 2048→1536 and down 768→2048.
-    attention = 6144 + 2560 + 2560 + 6144
-    experts = 128 * ((2048 + 1536) + (768 + 2048))
-    assert 8 * 48 * (attention + experts) == row.adapter_parameters
-    assert row.adapter_parameters == sum(sum(cells.values()) for cells in plan.by_block(8).values())
-
-
-def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "settings", "error", "words"),
+    [
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n', {}, BadDataError, "Row 2"),
+        ('{"text": "a"}\n{"text": "b"}\n', {"exact_match_examples": 2}, BadDataError,
+         r"Exact match needs prompts, and no row of mine\.jsonl has one"),
+        ("", {"target_modules": ("c_attn",)}, InvalidSettingError, "q_proj"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_anything_is_queued(api, tmp_path, rows, settings, error, words):
     data = tmp_path / "mine.jsonl"
-    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
+    data.write_text(rows)
 
-    with pytest.raises(BadDataError, match="Row 2"):
-        api.runs.start(questions.sweep(data=str(data)))
-
-    assert [] == list(api.runs.sweeps())
-
-
-def test_exact_match_on_rows_without_prompts_is_refused_before_anything_is_queued(api, tmp_path):
-    data = tmp_path / "mine.jsonl"
-    data.write_text('{"text": "a"}\n{"text": "b"}\n')
-    request = questions.sweep(data=str(data), exact_match_examples=2)
-
-    with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one"):
-        api.runs.start(request)
-
-    assert [] == list(api.runs.sweeps())
-
-
-def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(api):
-    with pytest.raises(InvalidSettingError, match="q_proj"):
-        api.runs.start(questions.sweep(target_modules=("c_attn",)))
+    with pytest.raises(error, match=words):
+        api.runs.start(questions.sweep(**settings, **{"data": str(data)} if rows else {}))
 
     assert [] == list(api.runs.sweeps())
 
@@ -181,3 +162,31 @@ def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_delet
         supervisor.tick()
         assert {} == supervisor.unwritten
         supervisor.stop()
+
+
+PLAIN = TrainingSetup(framework="trl", gradient_checkpointing="hf")
+"""Every model of the catalogue takes it."""
+RANKS = {"simple": 16, "instruction": 32, "complex": 64, "near-full": 64, "pretraining": 64, "rl": 16}
+
+
+@pytest.mark.parametrize("use_case", NAMES)
+def test_every_model_gets_the_rank_of_the_use_case_and_a_rate_in_the_range_of_its_sentence(api, use_case):
+    for row in [*api.models.all()][::6]:
+        advice = api.advice.advise(Question(model_id=row.id, training=PLAIN), Goal(use_case=use_case)).advice
+
+        assert RANKS[use_case] == advice.r, row.id
+        assert advice.rates is None or advice.rates.low <= advice.learning_rate <= advice.rates.high, row.id
+        assert 3 == len(main_sentences(advice)), row.id
+        assert all(reason.source for reason in reasons(advice)), row.id
+
+
+def test_a_study_of_the_same_moe_scheme_is_not_converted(api):
+    """Scicom's experts of gpt-oss-20b have r / active."""
+
+    def scicom(expert_rank: str) -> str:
+        question = Question(model_id="openai/gpt-oss-20b", lora=LoraConfig(expert_rank=expert_rank))
+        (text,) = [each.text for each in reasons(api.advice.advise(question, Goal()).advice) if "Scicom" in each.text]
+        return text
+
+    assert "another MoE scheme" in scicom("r") and "By parameters, r = 32 here is r = 113 in that" in scicom("r")
+    assert "another MoE scheme" not in scicom("r/active") and "By parameters" not in scicom("r/active")

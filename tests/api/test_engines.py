@@ -1,17 +1,20 @@
 """Where a sweep may run: what is offered to whom, and what it takes there by the GPU there and by its runs."""
 
 import json
+import zipfile
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted
+from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.errors import NotInstalledError
 from rankviz.settings import Settings
 from rankviz.shared.rights import without_private
+from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
+from tests.support.runs.finished_runs import import_runs
 from tests.support.web.visitors import ANN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
@@ -68,7 +71,7 @@ def test_a_name_of_the_site_is_hidden_however_its_option_is_written_and_no_numbe
     assert "bio" not in shown
 
 
-def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):
+def test_a_run_of_a_visitor_and_its_export_say_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):
     set_up(monkeypatch)
     shared = Api(home=tmp_path / "shared", shared=True)
     store = shared.workspace.store
@@ -79,13 +82,25 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     with acting_as(ANN):
         waiting = shared.runs.get(run_id)
         assert (waiting,) == shared.runs.sweeps()[0].runs
-        store.append(run_id, RunFailed(time=2.0, error="sbatch --account=lab-secret was refused."))
+        store.append(run_id, RunRequeued(time=2.0, attempt=1, lost="A node of lab-gpus was lost."))
+        log = "sbatch: account lab-secret\nconnecting to 10.0.0.1:8265"
+        store.append(run_id, RunFailed(time=3.0, error="sbatch --account=lab-secret was refused.", log_tail=log))
+        with (store.run_dir(run_id) / "events.jsonl").open("a") as journal:
+            journal.write('{"event": "OfALaterVersion", "where": "10.0.0.7"}\n')
         failed = shared.runs.get(run_id)
+        zipped = shared.runs.export([run_id], tmp_path / "anns.zip")
     with acting_as(Visitor("", admin=True)):
-        assert waits == shared.runs.get(run_id).place.waits
+        assert "sbatch --account=lab-secret was refused." == shared.runs.get(run_id).error
+    with zipfile.ZipFile(zipped) as archive:
+        content = b"".join(map(archive.read, archive.namelist())).decode()
+    there = RunStore(tmp_path / "there")
 
     assert ("Slurm does not take the job now: Invalid account … on …", "") == (waiting.waits, waiting.where)
     assert "sbatch … was refused." == failed.error
+    assert [] == [word for word in ("10.0.0.", "lab-") if word in content]
+    assert [run_id] == import_runs(there, zipped)
+    came = there.get(run_id)
+    assert ("failed", failed.error, failed.log_tail) == (came.state, came.error, came.log_tail)
 
 
 def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):

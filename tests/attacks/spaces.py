@@ -3,19 +3,15 @@
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 from filelock import FileLock
 
 from tests.support.processes.workers import processes_of
 from tests.support.web.ports import free_port
+from tests.support.web.serving import ROOT, answers
 
-ROOT = Path(__file__).parents[2]
-START_SECONDS = 120
 ADMIN_TOKEN = "an-admin-token-of-this-test"
 PLANNERS = ("finetune", "probe")
 """Operations of the worker that train; the others read what came from outside."""
@@ -58,17 +54,8 @@ class Space:
             start_new_session=True,
             preexec_fn=self.before,
         )
-        self._wait()
+        answers(self.url, self.process, self.log)
         self.rss = psutil.Process(self.process.pid)
-
-    def _wait(self):
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                return urllib.request.urlopen(self.url, timeout=5)
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"app.py did not answer: {self.log.read_text()[-2000:]}")
 
     def readers(self):
         """Its child processes that read what came from outside."""

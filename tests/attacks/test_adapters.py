@@ -75,17 +75,17 @@ def test_patterns_of_an_adapter_stop_nobody(during, ann, field):
 
 
 BOMBS = {
-    "weights of zeros": {"adapter_model.safetensors": b"\0" * (300 * 10**6)},
-    "a config of spaces": {"adapter_config.json": json.dumps(CONFIG) + " " * (150 * 10**6)},
-    "many files": {f"f{i}.bin": b"0" * 1000 for i in range(20_000)},
-    "a file beside": {"other.bin": b"\0" * (300 * 10**6)},
+    "weights of zeros": lambda: {"adapter_model.safetensors": b"\0" * (300 * 10**6)},
+    "a config of spaces": lambda: {"adapter_config.json": json.dumps(CONFIG) + " " * (150 * 10**6)},
+    "many files": lambda: {f"f{i}.bin": b"0" * 1000 for i in range(20_000)},
+    "a file beside": lambda: {"other.bin": b"\0" * (300 * 10**6)},
 }
 
 
 @pytest.mark.parametrize("bomb", first_quick(BOMBS))
 def test_a_zip_that_unpacks_to_far_more_leaves_nothing(during, ann, space, tmp_path, bomb):
     before = bytes_in(space.temp)
-    data = adapter_zip(tmp_path, BOMBS[bomb].items())
+    data = adapter_zip(tmp_path, BOMBS[bomb]().items())
 
     answer = during(lambda: opened(ann, data))
 
@@ -155,47 +155,43 @@ def test_a_header_that_lies_is_a_sentence(during, ann, header):
     assert "rv-error" in during(lambda: opened(ann, data))
 
 
-CONFIGS = {
-    "r of 10^9": {"r": 10**9},
-    "r true": {"r": True},
-    "alpha 10^400": {"lora_alpha": 10**400},
-    "alpha NaN": {"lora_alpha": float("nan")},
-    "numeric target_parameters": {"target_parameters": [1, 2.5, None]},
-    "target_parameters a number": {"target_parameters": 7},
-    "a base of 5,000 characters": {"base_model_name_or_path": "A" * 5000},
-    "a surrogate": {"base_model_name_or_path": "\ud800"},
-    "100,000 patterns": {"rank_pattern": {f"m{i}": 4 for i in range(20_000)}},
-    "a path": {"base_model_name_or_path": "/etc/passwd"},
-}
+CONFIGS = [
+    {"r": 10**9},
+    {"r": True},
+    {"lora_alpha": 10**400},
+    {"lora_alpha": float("nan")},
+    {"target_parameters": [1, 2.5, None]},
+    {"target_parameters": 7},
+    {"base_model_name_or_path": "A" * 5000},
+    {"base_model_name_or_path": "\ud800"},
+    {"base_model_name_or_path": "/etc/passwd"},
+    {"rank_pattern": {f"m{i}": 4 for i in range(20_000)}},
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", CONFIGS)
-def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_path, config):
-    answer = during(lambda: opened(ann, adapter_zip(tmp_path, **CONFIGS[config])))
-
-    assert "rv-" in answer
-    assert "root:" not in answer
-
-
-@pytest.mark.slow
-def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
+def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_path):
     deep = '{"peft_type":"LORA","r":4,"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    zips = [adapter_zip(tmp_path, **config) for config in CONFIGS]
+    zips += [zip_of({"adapter_config.json": deep, "adapter_model.safetensors": named_a()})]
 
-    assert "rv-error" in during(
-        lambda: opened(ann, zip_of({"adapter_config.json": deep, "adapter_model.safetensors": named_a()}))
-    )
+    answers = during(lambda: [opened(ann, data) for data in zips])
+
+    assert [] == [text for text in answers if "rv-" not in text or "root:" in text]
+    assert "rv-error" in answers[-1]
+
+
+SERVERS = ("~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "ref", ["~/../etc", "/etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]
-)
-def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
-    answer = during(lambda: " ".join(each.text for each in ann.run("adapter-ref", "submit", adapter_source=ref)))
+def test_no_path_of_the_server_is_an_adapter(during, ann):
+    def attack():
+        return [" ".join(each.text for each in ann.run("adapter-ref", "submit", adapter_source=ref)) for ref in SERVERS]
 
-    assert "rv-error" in answer or "has a character that is no text" in answer
-    assert "adapter_config.json is missing" not in answer
+    for answer in during(attack):
+        assert "rv-error" in answer or "has a character that is no text" in answer
+        assert "adapter_config.json is missing" not in answer
 
 
 LEAVING = {

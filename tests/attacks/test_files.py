@@ -30,23 +30,23 @@ def declared_texts(data, size):
 
 
 PARQUET = {
-    "no UTF-8": parquet(text=declared_texts(b"\xff\xfe\xfd" * 9, 3)),
-    "halves of characters": parquet(text=declared_texts("\ud800".encode("utf-8", "surrogatepass") * 9, 3)),
-    "no UTF-8 as a chat": parquet(
+    "no UTF-8": lambda: parquet(text=declared_texts(b"\xff\xfe\xfd" * 9, 3)),
+    "halves of characters": lambda: parquet(text=declared_texts("\ud800".encode("utf-8", "surrogatepass") * 9, 3)),
+    "no UTF-8 as a chat": lambda: parquet(
         messages=pyarrow.array([[{"role": "user", "content": b"\xff"}]], pyarrow.list_(pyarrow.struct(
             [("role", pyarrow.string()), ("content", pyarrow.binary())])))),
-    "a text of 300 MB": parquet(text=["a" * (300 * 10**6)]),
-    "2,000,000 rows": parquet(text=["a"] * 2_000_000),
-    "numbers": parquet(text=[float("nan"), float("inf"), -1e308]),
-    "nothing": parquet(text=pyarrow.array([], pyarrow.string())),
-    "cut": parquet(text=["a word"] * 99)[:-20],
+    "a text of 300 MB": lambda: parquet(text=["a" * (300 * 10**6)]),
+    "2,000,000 rows": lambda: parquet(text=["a"] * 2_000_000),
+    "numbers": lambda: parquet(text=[float("nan"), float("inf"), -1e308]),
+    "nothing": lambda: parquet(text=pyarrow.array([], pyarrow.string())),
+    "cut": lambda: parquet(text=["a word"] * 99)[:-20],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", first_quick(PARQUET))
 def test_a_parquet_file_of_anything_is_a_sentence(during, ann, kind):
     def attack():
-        path = ann.upload("d.parquet", PARQUET[kind])
+        path = ann.upload("d.parquet", PARQUET[kind]())
         data = file_data(path, "d.parquet")
         texts = [answer.text for answer in ann.run(MEASURE, "upload", named={MEASURE: data})]
         return [*texts, ann.press("train-button", train_data="own", train_file=data, train_steps=2).error]

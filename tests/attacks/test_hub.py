@@ -65,10 +65,10 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
 
 
 INDICES = [
-    b"[1, 2]",
-    b'{"weight_map": []}',
-    (b"x" * 101 + b'.safetensors"') * 140_000,
-    b'{"weight_map": {%s"": ""}}' % (b'"a": "b", ' * 20_000_000),
+    lambda: b"[1, 2]",
+    lambda: b'{"weight_map": []}',
+    lambda: (b"x" * 101 + b'.safetensors"') * 140_000,
+    lambda: b'{"weight_map": {%s"": ""}}' % (b'"a": "b", ' * 20_000_000),
 ]
 """The last has 200 MB."""
 
@@ -90,7 +90,7 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, mon
 
         def attack(index):
             ann = Stranger(space.url)  # another each time, since each may start two
-            (snapshot / "model.safetensors.index.json").write_bytes(index)
+            (snapshot / "model.safetensors.index.json").write_bytes(index())
             pressed = ann.press("train-button", train_base="mallory/x", train_steps=2)
             return pressed.error, ann.endpoint("start_sweep", "mallory/x").error
 

@@ -1,12 +1,16 @@
 """Runs that strangers import: records that no run could have, other people's ids, paths, and far too much of each."""
 
 import json
+import random
+import string
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
+from rankviz.settings import SHARED_LIMITS
 from tests.attacks.payloads import run_files, runs_zip
-from tests.support.quick import chosen_quick
+from tests.support.quick import chosen_quick, first_quick
 from tests.support.web.stranger import file_data
 
 SURROGATE = "\ud800"
@@ -36,28 +40,23 @@ def lora(**fields):
     return lambda row: row | {"lora": row["lora"] | fields}
 
 
-BASES = (SURROGATE, "x\ud800y", "A" * 5000, "/etc/passwd", "a\0b", "~/../etc/passwd", "../../etc", "file:///etc")
-DATA = ("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)
-TIMES = (1e300, float("nan"), -1e18, float("inf"), 10**400, "x", None, 1e12)
-REQUESTS = {
-    **{f"base {value[:16]!r}": setting(base=value) for value in BASES},
-    **{f"data {value[:12]!r}": setting(data=value) for value in DATA},
-    **{f"created_at {v}": setting(created_at=v) for v in TIMES},
-    **{f"steps {v:.0e}": training(max_steps=v) for v in (10**15, 10**300)},
-    **{f"batch {v}": training(per_device_train_batch_size=v) for v in (10**9, -1, 0, True)},
-    **{f"length {v}": training(max_length=v) for v in (10**12, -5)},
-    **{f"r {str(v)[:8]}": lora(r=v) for v in (100_000, 10**300, 0, -4, 2.5, "16", None)},
-    **{f"alpha {v}": lora(lora_alpha=v) for v in (1e300, float("nan"), float("inf"), -1)},
-    **{f"rate {v}": setting(learning_rate=v) for v in (float("nan"), 1e300, -1, 0)},
-    **{f"seed {str(v)[:8]}": setting(seed=v) for v in (10**300, -1, 1.5)},
-    **{f"sweep id {v[:4]!r}": setting(sweep_id=v) for v in ("s" * 5000, "../../x", SURROGATE)},
-    "optim zz": training(optim="zz"),
-    "targets": lora(target_modules=["(a+)+b" * 500] * 100),
-    "a pattern": lora(target_modules="(a+)+b"),
-    "10,000 cut ranks": setting(cut_ranks=list(range(1, 10_000))),
-    "a list": lambda row: [row],
-    "an owner": setting(owner="admin"),
-}
+def each(change, **values):
+    """A change for each value of each field."""
+    return [change(**{field: value}) for field, all_of_it in values.items() for value in all_of_it]
+
+
+REQUESTS = [
+    *each(setting, base=(SURROGATE, "x\ud800y", "A" * 5000, "/etc/passwd", "a\0b", "~/../etc/passwd", "../../etc")),
+    *each(setting, base=["file:///etc"], data=("/etc/passwd", "~/../etc/x.csv", SURROGATE, "B" * 5000)),
+    *each(setting, created_at=(1e300, float("nan"), -1e18, float("inf"), 10**400, "x", None, 1e12)),
+    *each(setting, learning_rate=(float("nan"), 1e300, -1, 0), seed=(10**300, -1, 1.5), owner=["admin"]),
+    *each(setting, sweep_id=("s" * 5000, "../../x", SURROGATE), cut_ranks=[list(range(1, 10_000))]),
+    *each(training, max_steps=(10**15, 10**300), per_device_train_batch_size=(10**9, -1, 0, True)),
+    *each(training, max_length=(10**12, -5), optim=["zz"]),
+    *each(lora, r=(100_000, 10**300, 0, -4, 2.5, "16", None), lora_alpha=(1e300, float("nan"), float("inf"), -1)),
+    *each(lora, target_modules=(["(a+)+b" * 500] * 100, "(a+)+b")),
+    lambda row: [row],
+]
 
 
 def line(kind, **fields):
@@ -74,61 +73,54 @@ def added(*texts):
     return lambda lines: [*lines[:3], *texts, *lines[3:]]
 
 
-EVENTS = {
-    **{f"loss {str(v)[:8]}": line("Evaluated", loss=v) for v in (10**400, 1e308, float("nan"), -1e300, "x", [])},
-    **{f"time {str(v)[:8]}": line("StepLogged", time=v) for v in (1e300, -1e18, float("nan"), 10**400)},
-    **{f"step {str(v)[:8]}": line("StepLogged", step=v) for v in (10**300, -1)},
-    **{f"tokens {str(v)[:8]}": line("StepLogged", tokens=v) for v in (10**300, -(10**18))},
-    **{f"memory {str(v)[:8]}": line("RunCompleted", peak_memory_bytes=v) for v in (10**300, -1)},
-    **{f"seconds {v}": line("RunCompleted", train_seconds=v) for v in (1e308, float("inf"), float("nan"), -1)},
-    **{f"environment {str(v)[:20]}": line("RunStarted", environment=v) for v in (
-        {"device": 3, "versions": [], "cpu_count": "x"}, {"device_name": SURROGATE}, {"device_name": "A" * 10**5},
-        {"device_memory_bytes": 1e300}, {"a": {"b": {"c": [1] * 1000}}}, [])},
-    **{f"adapter {v[:14]}": line("AdapterSaved", path=v) for v in ("/etc", "../../..", "..", "~/x", "/proc/self")},
-    "a stage": line("StageReached", stage="<img src=x onerror=alert(1)>" * 100),
-    "losses": line("Evaluated", example_losses=[1e308] * 5000, tokens=0, examples=-1),
-    "5,000 brackets": added("[" * 5000),
-    "5,000 objects": added('{"a":' * 5000 + "1" + "}" * 5000),
-    "a long number": added('{"event": "StepLogged", "step": ' + "9" * 10_000 + "}"),
-    "no newline at all": lambda lines: ["".join(lines)],
-    "a line of a megabyte": added(json.dumps({"event": "StageReached", "time": 1, "stage": "x" * 10**6})),
-}  # fmt: skip
+ENVIRONMENTS = (
+    {"device": 3, "versions": [], "cpu_count": "x"},
+    {"device_name": SURROGATE},
+    {"device_name": "A" * 10**5},
+    {"device_memory_bytes": 1e300},
+    {"a": {"b": {"c": [1] * 1000}}},
+    [],
+)
+EVENTS = [
+    *each(partial(line, "Evaluated"), loss=(10**400, 1e308, float("nan"), -1e300, "x", [])),
+    *each(partial(line, "StepLogged"), time=(1e300, -1e18, float("nan"), 10**400), step=(10**300, -1)),
+    *each(partial(line, "StepLogged"), tokens=(10**300, -(10**18))),
+    *each(partial(line, "RunCompleted"), peak_memory_bytes=(10**300, -1)),
+    *each(partial(line, "RunCompleted"), train_seconds=(1e308, float("inf"), float("nan"), -1)),
+    *each(partial(line, "RunStarted"), environment=ENVIRONMENTS),
+    *each(partial(line, "AdapterSaved"), path=("/etc", "../../..", "..", "~/x", "/proc/self")),
+    line("StageReached", stage="<img src=x onerror=alert(1)>" * 100),
+    line("Evaluated", example_losses=[1e308] * 5000, tokens=0, examples=-1),
+    added("[" * 5000),
+    added('{"a":' * 5000 + "1" + "}" * 5000),
+    added('{"event": "StepLogged", "step": ' + "9" * 10_000 + "}"),
+    lambda lines: ["".join(lines)],
+    added(json.dumps({"event": "StageReached", "time": 1, "stage": "x" * 10**6})),
+]
 ROOT_LINE = "root:x:0:0"
 UPLOADS = 15
 """Fewer than one visitor may have at once."""
 
 
-def batch(during, ann, ben, zips):
-    """Imported one after another; each is refused or shown as unreadable, and hurts nobody."""
+@pytest.mark.slow
+def test_requests_and_events_that_no_run_could_have_hurt_nobody(during, ann, ben, name):
+    """Imported one after another; each is refused or shown as unreadable."""
+    changes = [(request, None) for request in REQUESTS] + [(None, events) for events in EVENTS]
 
     def attack():
         answers = []
-        for number, data in enumerate(zips):
+        for number, (request, events) in enumerate(changes):
             if number % UPLOADS == UPLOADS - 1:
                 ann.become_another()
-            answers.append(imported(ann, data))
+            answers.append(imported(ann, poisoned(f"{name}-{number}", request, events)))
         return answers
 
     answers = during(attack)
-    for answer in answers:
-        assert ROOT_LINE not in answer
+
+    assert [] == [number for number, answer in enumerate(answers[: len(REQUESTS)]) if not answer]
+    assert ROOT_LINE not in " ".join(answers)
     assert [] == ann.load("?tab=runs")
-    for name in ("runs", "models"):
-        assert "" == ben.endpoint(name).error
-    assert "" == ann.endpoint("runs").error
-    return answers
-
-
-@pytest.mark.slow
-def test_requests_that_no_sweep_could_have_hurt_nobody(during, ann, ben, name):
-    answers = batch(during, ann, ben, [poisoned(f"{name}-{i}", change) for i, change in enumerate(REQUESTS.values())])
-
-    assert [] == [case for case, answer in zip(REQUESTS, answers, strict=True) if not answer]
-
-
-@pytest.mark.slow
-def test_events_that_no_run_could_have_hurt_nobody(during, ann, ben, name):
-    batch(during, ann, ben, [poisoned(f"{name}-{i}", None, events) for i, events in enumerate(EVENTS.values())])
+    assert ["", "", ""] == [ben.endpoint("runs").error, ben.endpoint("models").error, ann.endpoint("runs").error]
 
 
 def test_what_was_imported_cannot_be_trained_again_past_the_limits(during, ann, space, name):
@@ -216,3 +208,82 @@ def test_a_zip_of_far_too_much_brings_nothing(during, ann, name, much):
 
     assert "null" != during(lambda: imported(ann, data))
     assert name not in ann.endpoint("runs").text
+
+
+VALUES = f"more than {SHARED_LIMITS.values_per_import:,} values together"
+KEPT = f"at most {SHARED_LIMITS.record_kb:,},000 are imported"
+ANSWER = {"place": 0, "reference": "", "text": "", "ended": True}
+TRUNCATED = {"loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1.0, "example_losses": [2.0] * 3}
+
+
+def one_run(name, events):
+    return runs_zip((name, run_files(name, events=events)))
+
+
+def letters(number, seed):
+    """So many, which no packing makes 200 times shorter."""
+    return random.Random(seed).choices(string.ascii_letters, k=number)
+
+
+def events(number, kind, fields):
+    """So many more lines of this event, each with the fields of its number."""
+    return added(*(json.dumps({"event": kind, "time": 5.0, **fields(each)}) for each in range(number)))
+
+
+def modules(number):
+    """Of which the last line has few, and is the one that is kept."""
+    return {"environment": {"target_modules": letters(9990 if number < 150 else 7, number)}}
+
+
+def versions(number):
+    return {"environment": {"versions": dict(enumerate(letters(199, number)))}}
+
+
+def answers(number):
+    return {"when": "after", "seconds": 1, "answers": [ANSWER | {"prompt": each} for each in letters(100, number)]}
+
+
+LONG_TO_READ = {
+    "150 lines of 9,990 modules": lambda name: one_run(name, events(151, "RunStarted", modules)),
+    "3,000 lines of 199 versions": lambda name: one_run(name, events(3000, "RunStarted", versions)),
+    "2,000 lines of 100 answers": lambda name: one_run(name, events(2000, "Answered", answers)),
+    "16 evaluations of 80,000 losses": lambda name: measured(name, 8, example_losses=[2] * 80_000),
+    "60 runs of 100,000 matches": lambda name: measured(name, 60, example_exact_matches=[1, 0] * 50_000),
+}
+LARGE_TO_KEEP = {
+    "9,990 modules": line("RunStarted", environment={"target_modules": [f"module_{n}" for n in range(9990)]}),
+    "195 texts": line("RunStarted", environment={f"text_{n}": "x" * 1000 for n in range(195)}),
+    "1,000 truncations": events(1000, "AdapterCut", lambda number: TRUNCATED | {"r": number + 1}),
+}
+
+
+@pytest.mark.parametrize("much", first_quick(LONG_TO_READ))
+def test_a_zip_that_is_long_to_read_brings_nothing(during, ann, name, much):
+    """Such were read in seconds by the page itself, which answered nobody meanwhile; verdicts on them took 0.5 GB."""
+    data = LONG_TO_READ[much](name)
+
+    answer = during(lambda: imported(ann, data))
+
+    assert VALUES in answer
+    assert name not in ann.endpoint("runs").text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("much", LARGE_TO_KEEP)
+def test_a_run_that_is_large_to_keep_is_not_imported(during, ann, name, much):
+    """0.9 MB of the page's memory for each run."""
+    data = one_run(name, LARGE_TO_KEEP[much])
+
+    answer = during(lambda: imported(ann, data))
+
+    assert KEPT in answer
+    assert name not in ann.endpoint("runs").text
+
+
+@pytest.mark.slow
+def test_a_zip_as_long_as_may_be_keeps_nobody_waiting(during, ann, name):
+    data = measured(name, 6, example_losses=[2] * 80_000)
+
+    answer = during(lambda: (imported(ann, data), ann.endpoint("runs").text))
+
+    assert name in answer[1]

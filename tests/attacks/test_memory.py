@@ -10,7 +10,6 @@ from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.jobs.local import Local
 from rankviz.machine import memory_bytes
-from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.processes.workers import Patient, lost_reasons, sweep, worker
 from tests.support.quick import first_quick
 
@@ -109,15 +108,6 @@ def test_a_worker_has_no_secret_in_its_environment_but_the_hubs_token(store, mon
     settle(store, says, memory_bytes=float("inf"))
 
     assert needed == (secrets | needed) & {*(store.run_dir(run_id) / "worker.log").read_text().split()}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    from transformers import AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 CHAT = Example(messages=(("user", "hello"), ("assistant", "hello " * 100)))

@@ -155,8 +155,8 @@ def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, 
     assert "[[]]" == json.dumps(ann.endpoint("runs").data)
 
 
-FEW_PAGES, MANY_PAGES = 40, 300
-FIRST_PAGES = 50
+FEW_PAGES, MANY_PAGES = 20, 300
+FIRST_PAGES = 30
 """They, and the first estimates beside them, fill caches that all share."""
 SESSION_MB = 0.2
 """Of the app, for each page that somebody opened and never came back to."""

@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -78,28 +76,6 @@ def test_a_broken_row_is_an_error_with_file_row_field_and_remedy(break_it, field
     message = str(caught.value)
     assert message.startswith(f"HuggingFaceTB__SmolLM2-135M.json: row 'HuggingFaceTB/SmolLM2-135M', {field}")
     assert "make assets" in message
-
-
-READ_EVERYTHING = """
-import sys
-from pathlib import Path
-
-from rankviz.paths import ASSETS
-from rankviz.catalog.hardware import load_assumptions, load_gpus
-from rankviz.catalog.models import load_model
-from rankviz.catalog.studies import load_evidence
-assets = Path("assets").resolve()
-load_gpus(assets), load_assumptions(assets), load_model(assets, "Qwen/Qwen3-4B"), load_evidence(assets)
-print(*sys.modules)
-"""
-
-
-def test_reading_every_table_on_the_way_to_an_estimate_imports_no_pydantic():
-    answer = subprocess.run([sys.executable, "-c", READ_EVERYTHING], capture_output=True, text=True, check=True)
-
-    imported = set(answer.stdout.split())
-    assert "rankviz.catalog.studies" in imported
-    assert not {"pydantic", "pydantic_core", "numpy", "pandas", "torch"} & imported
 
 
 GPUS = load_gpus(ASSETS)

@@ -5,32 +5,22 @@ import io
 import math
 import zipfile
 
-import pytest
-
 from rankviz.core.cells import cell, csv_text
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunCompleted
 from rankviz.store import RunStore, export_runs
 from tests.support.runs import questions
 
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"])
-def test_a_text_that_a_spreadsheet_takes_for_a_formula_gets_an_apostrophe(text):
-    assert f"'{text}" == cell(text)
-
-
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"]
 SEPARATED = {"x;=1+1": "x;'=1+1", "a\tb\t@x": "a\tb\t'@x", 'x|"=1': "x|'\"=1", "a\r\n -1": "a\r'\n' -1"}
+"""Where a spreadsheet separates by something else than the file does."""
+OTHERS = [-1, -1.5, None, True, "", "a=1", "r = 4", "a-b; c", "q_proj, v_proj", "x|y"]
 
 
-@pytest.mark.parametrize("text", SEPARATED)
-def test_a_separator_in_a_text_begins_no_formula_either(text):
-    """Where a spreadsheet separates by something else than the file does."""
-    assert SEPARATED[text] == cell(text)
-
-
-@pytest.mark.parametrize("value", [-1, -1.5, None, True, "", "a=1", "r = 4", "a-b; c", "q_proj, v_proj", "x|y"])
-def test_numbers_and_other_texts_stay(value):
-    assert value is cell(value)
+def test_a_text_that_a_spreadsheet_takes_for_a_formula_gets_an_apostrophe_and_nothing_else_does():
+    assert [f"'{text}" for text in FORMULAS] == [cell(text) for text in FORMULAS]
+    assert SEPARATED == {text: cell(text) for text in SEPARATED}
+    assert all(value is cell(value) for value in OTHERS)
 
 
 def test_no_formula_is_in_an_export_or_in_the_data_of_a_figure(tmp_path):

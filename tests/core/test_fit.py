@@ -78,17 +78,6 @@ def test_a_knob_costs_what_asking_again_gives():
     assert "fits" == knob.fit
 
 
-def test_three_methods_at_the_same_rank_and_batch():
-    qlora, lora, full = on(question(), gpu()).methods
-
-    assert ("nf4-dq", "bf16", "bf16") == (qlora.precision, lora.precision, full.precision)
-    assert qlora.trained_parameters == lora.trained_parameters < full.trained_parameters == WIDE.total_parameters
-    assert 2 * WIDE.total_parameters == full.saved_bytes
-    assert qlora.device_bytes.expected < lora.device_bytes.expected < full.device_bytes.expected
-    assert lora.seconds.expected < full.seconds.expected
-    assert [True, False, False] == [m.chosen for m in (qlora, lora, full)]
-
-
 def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     roomy = 2**40
     cards = (
@@ -144,7 +133,7 @@ def of_catalogue(model, card, r, **training):
 def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
     """Loading decides the verdict on a T4, so no sentence quotes the training step, which would fit."""
     start = of_catalogue("Qwen/Qwen3-30B-A3B", "t4", 8, max_length=128, per_device_train_batch_size=1)
-    start = start.with_change({"targets": "attention"})
+    start = setting(start.model, changed(start.question, {"targets": "attention"}), start.gpu, start.assumptions)
     loading = f"{start.row.memory.while_loading / 2**30:.2f} GiB"
 
     sentence = fit_in_words(start)

@@ -44,6 +44,9 @@ def sentence(facts: Facts, name: str, **wanted) -> str:
     return "; ".join(check.sentence for check in checks(facts, **wanted) if check.name == name)
 
 
+RTX = replace(L4, name="NVIDIA GeForce RTX 5090", capability=(12, 0))
+
+
 def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
     found = checks(gpu())
 
@@ -52,46 +55,25 @@ def test_a_machine_with_all_that_is_needed_has_neither_problem_nor_warning():
     assert [
         "trainer", "device", "driver", "generation", "GPU memory", "compiler", "bitsandbytes", "bf16",
     ] == [check.name for check in found]  # fmt: skip
-
-
-def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
-    old = gpu(driver=("535.183", (12, 2)))
-
-    assert ["driver"] == [check.name for check in problems(checks(old))]
-    message = sentence(old, "driver")
-    assert message.startswith(
-        "This driver is too old for this torch: Driver 535.183 runs CUDA up to 12.2, torch 2.14.1+cu130 is built for "
-        "CUDA 13.0. Install driver 580 or newer"
-    )
-
-
-def test_a_card_that_is_too_old_for_the_kernels_is_a_problem():
-    old = gpu(replace(T4, name="Tesla P100", capability=(6, 0)))
-
-    assert ["generation"] == [check.name for check in problems(checks(old))]
-    assert "Unsloth's kernels need 7.0" in sentence(old, "generation")
     assert not problems(checks(gpu(T4))) and problems(checks(gpu(T4), TrainingSetup(precision="bf16")))
-
-
-def test_a_blackwell_card_needs_a_torch_for_cuda_12_8():
-    card = replace(L4, name="NVIDIA GeForce RTX 5090", capability=(12, 0))
-    old = gpu(card, software=replace(INSTALLED, torch_cuda=(12, 6)))
-
-    assert "it needs a torch for CUDA 12.8 or newer, and this one is for 12.6" in sentence(old, "generation")
-    assert ["generation"] == [check.name for check in problems(checks(old))]
-    assert not problems(checks(gpu(card)))
+    assert not problems(checks(gpu(RTX)))
 
 
 @pytest.mark.parametrize(
-    ("lacks", "name", "words"),
+    ("facts", "name", "words"),
     [
-        ({"compiler": None}, "compiler", "There is no C compiler"),
-        ({"bitsandbytes_cuda": ((12, 8),)}, "bitsandbytes", "built for 12.8, torch for CUDA 13.0"),
+        (gpu(driver=("535.183", (12, 2))), "driver",
+         "This driver is too old for this torch: Driver 535.183 runs CUDA up to 12.2, torch 2.14.1+cu130 is built for "
+         "CUDA 13.0. Install driver 580 or newer"),
+        (gpu(replace(T4, capability=(6, 0))), "generation", "Unsloth's kernels need 7.0"),
+        (gpu(RTX, software=replace(INSTALLED, torch_cuda=(12, 6))), "generation",
+         "it needs a torch for CUDA 12.8 or newer, and this one is for 12.6"),
+        (gpu(software=replace(INSTALLED, compiler=None)), "compiler", "There is no C compiler"),
+        (gpu(software=replace(INSTALLED, bitsandbytes_cuda=((12, 8),))), "bitsandbytes",
+         "built for 12.8, torch for CUDA 13.0"),
     ],
-)
-def test_what_triton_and_quantized_bases_need_is_a_problem_where_it_is_missing(lacks, name, words):
-    facts = gpu(software=replace(INSTALLED, **lacks))
-
+)  # fmt: skip
+def test_what_keeps_a_training_from_running_is_the_one_problem_in_a_sentence(facts, name, words):
     assert [name] == [check.name for check in problems(checks(facts))]
     assert words in sentence(facts, name)
 

@@ -1,6 +1,6 @@
 """Spectra of adapters, worked by hand, and the ranks that follow."""
 
-from math import exp, log, sqrt
+from math import sqrt
 
 import pytest
 
@@ -9,10 +9,10 @@ from rankviz.core.spectrum import (
     Ranks,
     Spectrum,
     Truncation,
+    by_module,
+    in_peft,
     in_words,
-    patterns,
     proposed_rank,
-    suggested,
     truncations,
     wanted_ranks,
 )
@@ -27,6 +27,12 @@ def adapter(*layers: LayerSpectrum, **more) -> Spectrum:
     return Spectrum(name="toy", r=max(one.r for one in layers), layers=layers, **more)
 
 
+def for_nearly_all(spectrum: Spectrum) -> Ranks:
+    """PEFT's settings of the spectrum, truncated to 99 % of each module's energy."""
+    ranks = by_module(spectrum, wanted_ranks(spectrum, energy=0.99))
+    return in_peft(spectrum, ranks, {each.module: each.scale for each in spectrum.layers})
+
+
 Q = layer("model.layers.0.q", 4.0, 3.0, 0.0)
 """Energies 16, 9 and 0 of 25."""
 
@@ -35,12 +41,6 @@ def test_energy_kept_and_the_rank_that_an_energy_needs():
     assert [0.0, 0.64, 1.0, 1.0] == [Q.energy_kept(k) for k in range(4)]
     assert [1, 1, 2, 2] == [Q.rank_for(share) for share in (0.5, 0.64, 0.65, 1.0)]
     assert 5.0 == Q.norm
-
-
-def test_effective_rank_is_the_exponential_of_the_entropy_of_singular_values():
-    assert 3.0 == pytest.approx(layer("even", 2.0, 2.0, 2.0).effective_rank)
-    assert exp(4 / 7 * log(7 / 4) + 3 / 7 * log(7 / 3)) == pytest.approx(Q.effective_rank)
-    assert 1.0 == layer("one", 5.0, 0.0).effective_rank
 
 
 def test_a_whole_adapter_adds_energies_rank_by_rank():
@@ -79,20 +79,13 @@ def test_what_cannot_be_asked_is_said(options, message):
         wanted_ranks(adapter(Q), **options)
 
 
-def test_patterns_put_blocks_of_one_module_and_rank_together():
-    values = {f"model.layers.{i}.q_proj": 8 if i < 2 else 4 for i in range(3)} | {"lm_head": 8, "embed": 4}
-
-    assert {"^lm_head": 8, "^model.layers.(0|1).q_proj": 8} == patterns(values, 4)
-    assert {"^model.layers.2.q_proj": 4, "^embed": 4} == patterns(values, 8)
-
-
-def test_the_suggestion_keeps_each_modules_scale():
+def test_a_truncation_keeps_each_modules_scale():
     """Ranks 2, 2 and 1 at scale 2: alpha 4, and 2 where r is 1; with rsLoRA 2·√2, and 2."""
     layers = [layer(f"model.layers.{i}.q", 4.0, 3.0, 0.0, scale=2.0) for i in (0, 1)]
     layers.append(layer("model.layers.2.q", 4.0, 0.0, 0.0, scale=2.0))
 
-    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == suggested(adapter(*layers), 0.99)
-    with_rslora = suggested(adapter(*layers, use_rslora=True), 0.99)
+    assert Ranks(2, 4, {"^model.layers.2.q": 1}, {"^model.layers.2.q": 2}) == for_nearly_all(adapter(*layers))
+    with_rslora = for_nearly_all(adapter(*layers, use_rslora=True))
     assert 2 * sqrt(2) == pytest.approx(with_rslora.lora_alpha)
     assert {"^model.layers.2.q": 2} == with_rslora.alpha_pattern
 
@@ -104,16 +97,31 @@ def test_experts_of_a_fused_parameter_share_one_rank():
         layer("m.0.experts.1", 1.0, 1.0, 1.0, module="m.0.experts.down_proj"),
     ]
 
-    spectrum = suggested(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)), 0.99)
+    spectrum = for_nearly_all(adapter(*experts, layer("m.0.q", 5.0, 0.0), layer("m.1.q", 5.0, 0.0)))
 
     assert Ranks(1, 1, {"^m.0.experts.down_proj": 3}, {"^m.0.experts.down_proj": 3}) == spectrum
 
 
+STEEP = (9.0, 3.0, 0.3, *[0.01] * 5)
+"""Energies 81, 9, 0.09 and little: 2 of 8 hold 99 %."""
+
+
 @pytest.mark.parametrize(
-    ("values", "proposed"), [((4.0, 3.0, 0.0), 2), ((1.0, 1.0, 1.0), 2), ((1.0,), 1), ((10.0, 0.1, 0.1), 1)]
+    ("values", "more", "good", "proposed", "reason"),
+    [
+        (STEEP, {}, [2, 8], (2, True), "Recommended: r = 2"),
+        (STEEP, {}, [1, 4, 8], (4, True), "its measured loss is near the best"),
+        (STEEP, {}, [1, 8], (4, False), "Each lower rank that keeps 99 % of the energy loses too much"),
+        (STEEP, {}, None, (2, False), "no loss of the truncated adapter was measured"),
+        (STEEP, {"training_steps": 10}, [2, 8], (4, False), "After 10 steps, the spectrum is mostly noise"),
+        ((1.0, 1.1, 0.9, 1.0), {}, [2, 4], (2, False), "The energy is spread over most of the rank, as in noise"),
+        ((1.0,), {}, None, (1, False), "No rank is recommended"),
+    ],
 )
-def test_the_proposed_rank_keeps_nearly_all_and_is_lower_than_the_trained_one(values, proposed):
-    assert proposed == proposed_rank(adapter(layer("m.0.q", *values)))
+def test_a_rank_is_recommended_where_spectrum_and_losses_support_it(values, more, good, proposed, reason):
+    *found, words = proposed_rank(adapter(layer("m.0.q", *values), **more), good)
+
+    assert [*proposed] == found and reason in words
 
 
 def test_ranks_that_hold_90_95_and_99_percent_and_half_of_the_trained_rank():

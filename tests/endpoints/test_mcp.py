@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 import urllib.request
 from pathlib import Path
@@ -19,6 +18,7 @@ from rankviz.endpoints import TOOLS
 from rankviz.errors import UserError
 from rankviz.exports import FORMATS
 from rankviz.ui.blocks import PageBlocks
+from tests.support.processes.environments import over
 from tests.support.web.endpoints import ENDPOINTS, check_answer
 from tests.support.web.serving import ROOT, serving
 
@@ -48,15 +48,8 @@ asyncio.run(main())
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """An environment over this one: what requirements-mcp.txt changes goes before what is installed here."""
-    folder = tmp_path_factory.mktemp("mcp")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
-    (Path(paths["purelib"]) / "beneath.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
-    subprocess.run([*pip, "install", "-r", ROOT / "requirements-mcp.txt"], check=True)
-    subprocess.run([*pip, "check"], check=True)
-    return python
+    beneath = Path(sysconfig.get_path("purelib"))
+    return over(beneath, tmp_path_factory.mktemp("mcp"), "-r", ROOT / "requirements-mcp.txt")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import recipe, script, write
+from tests.support.models.shallow import shallow
 from tests.support.models.tiny_models import make_tiny
 from tests.support.quick import first_quick
 from tests.support.runs import questions
@@ -35,12 +36,25 @@ def many():
         yield
 
 
+@pytest.fixture(scope="module")
+def built_of(tmp_path_factory):
+    """A family's model and the config.json of it: of a text model that is loaded alone, the first blocks."""
+    folder = tmp_path_factory.mktemp("shallow")
+
+    @functools.cache
+    def built(family):
+        model = BY_FAMILY[family]
+        return shallow(model.id, folder) if model.whole is None and not model.is_whole else (model, config_of(model))
+
+    return built
+
+
 @pytest.mark.parametrize(
     ("targets", "rank"), first_quick([("unsloth", "r"), ("all-linear", "r"), ("unsloth", "r/active")])
 )
 @pytest.mark.parametrize("family", BY_FAMILY)
-def test_peft_trains_the_count_of_the_file(family, targets, rank):
-    model = BY_FAMILY[family]
+def test_peft_trains_the_count_of_the_file(built_of, family, targets, rank):
+    model, config = built_of(family)
     question = questions.question(model.id, target_modules=targets, expert_rank=rank)
     if (family, targets) == ("gemma4", "unsloth"):  # its vision tower wraps linear layers of these names
         with pytest.raises(InvalidSettingError, match=r"model\.vision_tower"):
@@ -48,7 +62,7 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
         return
     files = {name: write(model, question, R, name) for name in FORMATS}
 
-    assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+    assert stated(files) == {trained(config, *names_in(name, file.text)) for name, file in files.items()}
 
 
 def stated(files):
@@ -82,13 +96,13 @@ def frozen(names):
 
 
 @functools.cache
-def trained(model_id, modules, parameters, ranks=()):
+def trained(path, modules, parameters, ranks=()):
     """By PEFT itself, on the model as the scripts load it."""
     from peft import LoraConfig, get_peft_model
 
     from tests.support.models.meta_models import build
 
-    base = build(config_of(load_model(ASSETS, model_id)))
+    base = build(path)
     config = LoraConfig(
         r=R,
         target_modules=modules if isinstance(modules, str) else list(modules),

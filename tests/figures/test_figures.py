@@ -124,8 +124,9 @@ def test_each_rank_lies_at_its_exact_cost(api):
     by_rank = {rank.r: rank for rank in tradeoff.estimate.ranks}
 
     assert [by_rank[r].adapter_bytes / 1e6 for r in range(1, 257)] == figures.hero_info(tradeoff).xs
-    money = figures.hero_info(tradeoff, x="money").xs
-    assert by_rank[16].usd.expected == money[15]
+    money = figures.hero_info(tradeoff, x="money")
+    assert by_rank[16].usd.expected == money.xs[15]
+    assert ["r = 1–32", "64", "128", "256"] == figures.hero_figure(money).layout["xaxis2"]["ticktext"]
 
 
 def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
@@ -169,7 +170,7 @@ def test_the_memory_of_each_rank_adds_up_to_what_is_allocated():
     stacks = zip(*(trace.y for trace in figure.data if trace.type == "bar"), strict=True)
     assert [rank.memory.allocated / GIB for rank in answer.ranks] == pytest.approx([*map(sum, stacks)])
     assert ("4", "<b>16</b>") == figure.data[0].x and 22.0 == figure.layout.shapes[0].y0
-    assert "Toy card: 22.00 GiB usable" == figure.layout.annotations[0].text and 1 == figure.layout.shapes[1].x0
+    assert "22.00 GiB usable" == figure.layout.shapes[0].name and 1 == figure.layout.shapes[1].x0
     assert [rank.memory.low for rank in answer.ranks] == [row["low"] for row in drawing.rows]
 
 
@@ -262,7 +263,8 @@ def test_the_front_joins_points_of_one_sweep_only():
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [(4.0, 16.0)] * 2 == [line.x for line in lines]  # r = 64 costs more and is worse
     assert [True, False] == [line.showlegend for line in lines]
-    assert 2 == len({trace.marker.symbol for trace in figure.data if trace.mode == "markers+text"})
+    assert 2 == len({trace.marker.symbol for trace in figure.data if trace.error_y.visible is not None})
+    assert ("r = 4", "16", "64") == figure.layout.xaxis2.ticktext  # beside no mark
 
 
 def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():

@@ -12,9 +12,11 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -200,13 +202,13 @@ def _updates(folder: Path) -> dict[str, list[float]]:
 
 def ask(words: str | list[str]) -> str:
     """What `rankviz WORDS` prints, in this process; a refusal's exit code and sentence where it fails."""
-    from rankviz.cli import main
+    from rankviz.cli import commands, main
 
     out, err = io.StringIO(), io.StringIO()
-    argv = sys.argv
+    argv, made = sys.argv, mock.patch.object(commands, "app", partial(_command, commands.app))
     sys.argv = ["rankviz", *(words.split() if isinstance(words, str) else words)]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with made, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main()
     except SystemExit as stop:
         if stop.code:
@@ -214,6 +216,18 @@ def ask(words: str | list[str]) -> str:
     finally:
         sys.argv = argv
     return out.getvalue()
+
+
+def _command(app: Callable, names: Iterable[str]) -> Any:
+    """What Typer makes of the code of these commands, which takes longer than most answers."""
+    return _made(app, tuple(names))
+
+
+@cache
+def _made(app: Callable, names: tuple[str, ...]) -> Any:
+    from typer.main import get_command
+
+    return get_command(app(names))
 
 
 def answer(words: list[str]) -> Any:

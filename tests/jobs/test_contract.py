@@ -1,12 +1,13 @@
 """What every engine must hold, whichever it is: no run lost, none counted twice, no process left.
 
-To add an engine: a class like those below, and its name in ENGINES.
+To add an engine: a function like those below, and its name in ENGINES.
 """
 
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
 from rankviz.store import RunStore
-from tests.support.engines.hub_jobs import StandInHub
+from tests.support.engines.hub_jobs import stand_in_hub
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.processes.workers import HANG_IN_EACH, Patient, processes_of, states, sweep, wait_for, worker
@@ -28,97 +29,65 @@ SECONDS = 600
 SIX = (1, 2, 4, 8, 16, 32)
 
 
-class OnThisMachine:
+class Setting(NamedTuple):
+    """An engine's set-up; what a failed test leaves running in it is killed."""
+
+    at_once: int
+    engine: Callable[[RunStore, Sequence[str]], Engine]
+    """The engine of a store, which runs this command."""
+    processes: Callable[[], list[psutil.Process]]
+
+    @contextlib.contextmanager
+    def cleared(self) -> Iterator["Setting"]:
+        yield self
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
+def on_this_machine(store: RunStore) -> Iterator[Setting]:
     """Two workers, as on a machine with two GPUs."""
 
-    at_once = 2
+    def engine(store: RunStore, command: Sequence[str]) -> Engine:
+        return Local(store.home, commands={"finetune": command}, grace_seconds=2.0, gpus=("0", "1"))
 
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        commands = {"finetune": command}
-        return Local(store.home, commands=commands, grace_seconds=2.0, gpus=("0", "1"))
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(store.home)
-
-    def close(self) -> None:
-        """Nothing to close."""
+    yield Setting(2, engine, lambda: processes_of(store.home))
 
 
-class OnHuggingFace:
+def on_hugging_face(store: RunStore) -> Iterator[Setting]:
     """Jobs of a stand-in for the Hub. Each is paid for, so a sweep is one."""
+    place = store.home.parent / "hub"
+    with stand_in_hub(place) as hub:
 
-    at_once = 1
+        def engine(store: RunStore, command: Sequence[str]) -> Engine:
+            logins = Logins(hub.url, of_machine=False)
+            for owner in ("", "ann", "ben"):
+                logins.give(owner, "hf_alice")
+            return HfJobs(store, logins, worker=command, poll_seconds=0.1)
 
-    def __init__(self) -> None:
-        self.hub: StandInHub | None = None
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        place = store.home.parent / "hub"
-        (place / "tmp").mkdir(parents=True, exist_ok=True)
-        self.hub = self.hub or StandInHub(place, {"TMPDIR": str(place / "tmp")})
-        logins = Logins(self.hub.url, of_machine=False)
-        for owner in ("", "ann", "ben"):
-            logins.give(owner, "hf_alice")
-        return HfJobs(store, logins, worker=command, poll_seconds=0.1)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(store.home.parent / "hub")
-
-    def close(self) -> None:
-        if self.hub:
-            self.hub.close()
+        yield Setting(1, engine, lambda: processes_of(place))
 
 
-class OnSlurm:
+def on_slurm(store: RunStore) -> Iterator[Setting]:
     """Two nodes of a stand-in for a cluster, one job each."""
-
-    at_once = 2
-
-    def __init__(self) -> None:
-        self.cluster = SlurmCluster(2)
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        return self.cluster.engine(store, command)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(store.home / "slurm-jobs")
-
-    def close(self) -> None:
-        self.cluster.close()
+    with contextlib.closing(SlurmCluster(2)) as cluster:
+        yield Setting(2, cluster.engine, lambda: processes_of(store.home / "slurm-jobs"))
 
 
-class OnRay:
+def on_ray(store: RunStore) -> Iterator[Setting]:
     """Two slots of a stand-in for a Ray cluster."""
-
-    at_once = 2
-
-    def __init__(self) -> None:
-        self.cluster: RayJobs | None = None
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        self.cluster = self.cluster or RayJobs(store.home.parent / "ray")
-        return self.cluster.engine(store, command)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(store.home.parent / "ray" / "tmp")
-
-    def close(self) -> None:
-        if self.cluster:
-            self.cluster.close()
+    place = store.home.parent / "ray"
+    with contextlib.closing(RayJobs(place)) as cluster:
+        yield Setting(2, cluster.engine, lambda: processes_of(place / "tmp"))
 
 
-ENGINES = {"local": OnThisMachine, "hf-jobs": OnHuggingFace, "slurm": OnSlurm, "ray": OnRay}
+ENGINES = {"local": on_this_machine, "hf-jobs": on_hugging_face, "slurm": on_slurm, "ray": on_ray}
 
 
 @pytest.fixture(params=ENGINES)
 def setting(request, store):
-    """An engine's set-up; what a failed test leaves running is killed."""
-    setting = ENGINES[request.param]()
-    yield setting
-    for process in setting.processes(store):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    setting.close()
+    with contextlib.contextmanager(ENGINES[request.param])(store) as setting, setting.cleared():
+        yield setting
 
 
 @pytest.fixture
@@ -156,7 +125,7 @@ def test_runs_complete_each_once_and_every_line_says_whose_it_is(supervise, sett
     assert [[1, 2, 3]] * 6 == steps_of(store, run_ids)
     assert {1} == {event.attempt for run_id in run_ids for event in store.events(run_id)}
     assert setting.at_once == len({store.get(run_id).environment["pid"] for run_id in run_ids})
-    assert [] == setting.processes(store)
+    assert [] == setting.processes()
 
 
 def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_a_cancelled_sweep_leaves_no_process(
@@ -170,9 +139,9 @@ def test_an_engine_has_a_name_and_a_run_says_where_it_is_and_a_cancelled_sweep_l
     assert ("", True) == (engine.why_not(), engine.title not in ("", engine.name))
     assert engine.name == store.get(run_id).place.engine
     wait_for(lambda: (place := store.get(run_id).place).where and place.job)
-    assert setting.processes(store)
+    assert setting.processes()
     supervisor.cancel(store.get(run_id).request.sweep_id)
-    assert (["cancelled"] * 2, []) == (states(store, [run_id, last]), setting.processes(store))
+    assert (["cancelled"] * 2, []) == (states(store, [run_id, last]), setting.processes())
 
 
 def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice(supervise, setting, store):
@@ -190,7 +159,7 @@ def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_cou
     assert {2} == {store.get(unlucky).attempt}
     assert 1 == sum(isinstance(event, RunRequeued) for event in store.events(unlucky))
     assert not any(isinstance(event, RunRequeued) for run in run_ids if run != unlucky for event in store.events(run))
-    assert [] == setting.processes(store)
+    assert [] == setting.processes()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +179,7 @@ def test_a_run_that_is_lost_each_time_or_that_fails_itself_ends_with_the_reason(
     assert ["failed", "completed"] == states(store, run_ids)
     assert attempts == store.get(run_ids[0]).attempt
     assert why in (error := store.get(run_ids[0]).error) and error
-    assert [] == setting.processes(store)
+    assert [] == setting.processes()
 
 
 def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):

@@ -12,16 +12,7 @@ from rankviz.jobs.bundle import read_job
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
-from tests.support.processes.workers import (
-    COMPLETE_ALL,
-    FIRST_HANGS,
-    HANG_IN_EACH,
-    Patient,
-    lost_reasons,
-    states,
-    sweep,
-    wait_for,
-)
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, states, sweep, wait_for
 
 
 @pytest.fixture
@@ -134,29 +125,22 @@ def test_a_run_that_is_cancelled_while_its_cluster_is_away_is_given_up_in_time(
     cluster.faults.clear()
 
 
-def test_a_run_whose_node_has_gone_is_tried_again(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
+@pytest.mark.parametrize(
+    ("exit_code", "message", "lost", "by_us", "code"),
+    [
+        (0, "", False, False, 0),
+        (1, "", False, False, 1),
+        (137, "", True, False, -9),
+        (-9, "", True, False, -9),
+        (None, "Job supervisor actor failed to start within 900.0 seconds.", False, True, None),
+        (None, "The job failed because its node has died.", True, False, None),
+    ],
+)
+def test_the_exit_code_of_the_worker_and_what_ray_says_tell_how_it_ended(exit_code, message, lost, by_us, code):
+    """A job that no node took in time costs no attempt."""
+    end = end_of("SUCCEEDED" if exit_code == 0 else "FAILED", exit_code, message)
 
-    cluster.lose(next(iter(cluster.jobs.values())))
-    supervisor.settle()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert ["its node has died" in reason for reason in lost_reasons(store, run_ids[0])] == [True]
-
-
-def test_a_job_that_no_node_took_in_time_costs_no_attempt():
-    end = end_of("FAILED", None, "Job supervisor actor failed to start within 900.0 seconds.")
-
-    assert (True, False) == (end.by_us, end.lost)
-
-
-@pytest.mark.parametrize("exit_code, lost, code", [(0, False, 0), (1, False, 1), (137, True, -9), (-9, True, -9)])
-def test_the_exit_code_of_the_worker_tells_how_it_ended(exit_code, lost, code):
-    end = end_of("FAILED" if exit_code else "SUCCEEDED", exit_code, "")
-
-    assert (lost, code) == (end.lost, end.exit_code)
+    assert (lost, by_us, code) == (end.lost, end.by_us, end.exit_code)
 
 
 def test_a_storage_that_cannot_be_used_is_said_and_a_job_is_removed_from_it_once_it_is_read(store, cluster, supervise):

@@ -58,10 +58,6 @@ def row(**fields):
     return {"job_id": 7, "name": "mine", "user_id": ME, "job_state": "RUNNING", "nodes": "node-1"} | fields
 
 
-def read_rows(*rows):
-    return read_jobs(json.dumps({"jobs": rows}), user=ME)
-
-
 def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(store, cluster, supervise):
     run_ids = sweep(store, 4, 8)
     go = store.home.parent / "go"
@@ -144,20 +140,13 @@ def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, clust
     assert ["SIGKILL" in reason for reason in lost_reasons(store, run_id)] == [True]
 
 
-def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():
+def test_states_are_read_as_versions_write_them_and_of_ones_own_jobs_alone():
+    """A text in older versions, which also ignore --me where they print JSON, and a list in newer ones."""
     assert states_of(row(job_state="RUNNING by 1")) == states_of(row(job_state=["RUNNING"])) == {"RUNNING"}
-
-
-def test_a_job_of_another_user_with_the_same_name_is_not_ours():
-    """Older versions ignore --me where they print JSON."""
-    assert {} == read_rows(row(user_id=SOMEBODY, job_state="COMPLETED"))
-
-
-@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED"])
-def test_a_job_has_not_ended_while_processes_of_it_may_be_left(state):
-    assert end_of({state, "COMPLETING"}, 0) is None
-    assert end_of({"COMPLETING"}, 0) is None
-    assert end_of({state}, 0) is not None
+    assert {} == read_jobs(json.dumps({"jobs": [row(user_id=SOMEBODY, job_state="COMPLETED")]}), user=ME)
+    for state in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED"):  # processes of it may be left
+        assert end_of({state, "COMPLETING"}, 0) is end_of({"COMPLETING"}, 0) is None
+        assert end_of({state}, 0) is not None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""How runs start, how they end, and what is left when a worker or a supervisor dies. A look at many runs of which
-nothing was written reads nothing: counted in files opened, since a test cannot rely on the clock."""
+"""How runs start, one worker a GPU, how they end, and what is left when a worker or a supervisor dies."""
 
 import fcntl
 import os
@@ -8,7 +7,7 @@ import pytest
 
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
-from rankviz.jobs import Job
+from rankviz.jobs import Attempt, Job, local
 from rankviz.jobs.local import Local, lock_file
 from rankviz.jobs.queue import in_turn, parts, waiting_jobs
 from rankviz.machine import disk
@@ -297,3 +296,51 @@ def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ag
     order = in_turn(waiting, {"a": 1.0, "b": 9.0, "c": 5.0}, {"a": 1})
 
     assert ["c3", "b2", "a0", "c4", "a1"] == [job.sweep_id for job in order]
+
+
+def running(store):
+    return [record.run_id for record in store.all() if record.state == "running"]
+
+
+def test_a_run_that_was_lost_goes_to_the_gpu_that_has_not_just_lost_a_worker(store):
+    run_ids = sweep(store, 1, 2)
+    dead = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        if os.environ['CUDA_VISIBLE_DEVICES'] == '0': os._exit(75)\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": dead}, gpus=("0", "1"))
+    supervisor = Patient(store, engines=[engine], poll_seconds=0.05, max_attempts=2)
+    supervisor.start()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert [("completed", "GPU 1")] * 2 == [(run.state, run.where) for run in map(store.get, run_ids)]
+
+
+def test_an_app_that_restarts_with_fewer_gpus_still_finds_every_worker(store):
+    engine = Local(store.home, commands={"finetune": HANG_IN_EACH}, gpus=("0", "1"))
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+    for run_id in run_ids:
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+    wait_for(lambda: len(running(store)) == 2)
+
+    later = Local(store.home, gpus=("0",))
+
+    assert [(Attempt(run_id, 1),) for run_id in sorted(run_ids)] == sorted(live.job.attempts for live in later.live())
+    assert 0 == later.room()
+    for live in later.live():
+        later.cancel(live)
+    assert [] == processes_of(store.home)
+
+
+def test_a_worker_whose_app_died_before_it_wrote_its_runs_down_is_killed(store):
+    (run_id,) = sweep(store, 4)
+    started = local.launch(HANG_IN_EACH, local.lock_file(store.home), [Attempt(run_id, 1)], store.home / "log")
+    wait_for(lambda: store.get(run_id).state == "running")
+    started.lock.write_text("")
+
+    assert local.find(started.lock) is None
+
+    assert -9 == started.popen.wait(timeout=30)

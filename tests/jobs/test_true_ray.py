@@ -92,39 +92,20 @@ def _with_token(place: Path) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(place / "token")}
 
 
-class OnTrueRay:
-    """Two slots of one node."""
-
-    at_once = 2
-
-    def __init__(self, address: str, place: Path):
-        self._address, self._place = address, place
-
-    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        storage = str(store.home.parent / "storage")
-        given = {
-            "address": self._address,
-            "storage": storage,
-            "resources": {"slot": 1},
-            "poll_seconds": 0.3,
-            "at_once": 2,
-        }
-        return Ray(store, worker=command, sees_folders=True, **given)
-
-    def processes(self, store: RunStore) -> list:
-        return processes_of(self._place)
-
-
 @pytest.fixture
 def setting(head, store, monkeypatch):
+    """Two slots of one node."""
     address, place = head
     for name, value in _with_token(place).items():
         monkeypatch.setenv(name, value)
-    setting = OnTrueRay(address, place / "tmp")
-    yield setting
-    for process in setting.processes(store):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+
+    def engine(store: RunStore, command: Sequence[str]) -> Engine:
+        given = {"address": address, "storage": str(store.home.parent / "storage"), "resources": {"slot": 1}}
+        return Ray(store, worker=command, sees_folders=True, poll_seconds=0.3, at_once=2, **given)
+
+    there = contract.Setting(2, engine, lambda: processes_of(place / "tmp"))
+    with there.cleared():
+        yield there
 
 
 globals().update({name: test for name, test in vars(contract).items() if name.startswith("test_")})

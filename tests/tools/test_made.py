@@ -1,4 +1,4 @@
-"""What `make assets` writes: names in 4 bit as Unsloth loads them, samples, and models, whose totals must agree."""
+"""What `make assets` and `make forecast` write: names as Unsloth loads them, samples, models, and the forecast."""
 
 import csv
 import json
@@ -10,14 +10,18 @@ import sys
 import pytest
 
 from rankviz.catalog.models import CHECKPOINTS, load_model
+from rankviz.catalog.studies import load_evidence, load_rank_lines, read_forecast
+from rankviz.core.model.spec import WHOLE
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
-from rankviz.errors import AssetError
-from rankviz.paths import IMPORT_ROOT
+from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.worker.finetune.data import split
-from tests.support.runs.toy import ASSETS
+from tests.support.models.families import one_a_family
+from tests.support.quick import first_quick
+from tools.forecast.lines import rank_lines
+from tools.forecast.quick_look import quick_look_check
 from tools.names import every_name
-from tools.samples import pair_rows, parse
+from tools.samples import pair_rows
 
 ASKED_TO_LOAD = ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "Qwen/Qwen3-0.6B")
 
@@ -65,19 +69,6 @@ def test_the_table_is_what_the_script_writes(unsloth, folder):
     assert shipped == made | {"checked": shipped["checked"]}
 
 
-DICTIONARY = """'bout B AW1 T
-ab AE1 B
-read R EH1 D # past tense
-read(2) R IY1 D
-syllable S IH1 L AH0 B AH0 L
-x-ray EH1 K S R EY2
-"""
-
-
-def test_only_plain_words_in_their_first_pronunciation_are_taken():
-    assert {"read": ["R", "EH1", "D"], "syllable": ["S", "IH1", "L", "AH0", "B", "AH0", "L"]} == parse(DICTIONARY)
-
-
 def test_the_shipped_pairs_are_those_that_are_made():
     shipped = [json.loads(line) for line in (ASSETS / "data" / "pairs.jsonl").read_text().splitlines()]
 
@@ -97,21 +88,30 @@ def test_a_held_out_row_asks_for_a_trained_pair_in_a_wording_that_was_not_traine
 
 
 @pytest.mark.torch
-def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
+@pytest.mark.parametrize("every", first_quick([False, True]))
+def test_the_assets_are_what_the_configs_make_of_them(tmp_path, every):
+    """Of all, or of the smallest of each architecture."""
     from tests.support.models.meta_models import many_models
     from tools.models import build_models
 
-    shutil.copy(ASSETS / "models" / CHECKPOINTS, tmp_path)  # read from Unsloth, not built
+    configs, models = tmp_path / "configs", tmp_path / "models"
+    shutil.copytree(ASSETS / "configs", configs)
+    models.mkdir()
+    shutil.copy(ASSETS / "models" / CHECKPOINTS, models)  # read from Unsloth, not built
+    chosen = {name.removesuffix(WHOLE) for name in one_a_family(with_every_moe=False)}
+    with (configs / "INDEX.csv").open(newline="") as index:
+        rows = [row for row in csv.DictReader(index) if every or row["model_id"] in chosen]
+    with (configs / "INDEX.csv").open("w", newline="") as index:
+        writer = csv.DictWriter(index, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
     with many_models():
-        count = build_models(ASSETS / "configs", tmp_path, activation_seconds=0)
+        assert len(rows) == build_models(configs, models, activation_seconds=0)
 
-    assert 128 == count
-    shipped, made = (
-        {p.name: json.loads(p.read_text()) for p in d.glob("*.json")} for d in (ASSETS / "models", tmp_path)
-    )
-    assert shipped.keys() == made.keys()
-    assert shipped["index.json"]["models"] == made["index.json"]["models"]
-    for name in shipped.keys() - {"index.json", CHECKPOINTS}:
+    shipped, made = ({p.name: json.loads(p.read_text()) for p in d.glob("*.json")} for d in (ASSETS / "models", models))
+    of_index = [row for row in shipped["index.json"]["models"] if row["file"] in made]
+    assert len(rows) == len(of_index) and of_index == made["index.json"]["models"]
+    for name in made.keys() - {"index.json", CHECKPOINTS}:
         assert shipped[name] | {"activation_bytes_per_token": []} == made[name], name
 
 
@@ -130,22 +130,26 @@ def test_the_activations_are_what_the_classes_hold(file):
     )
 
 
-@pytest.mark.torch
-def test_a_row_that_its_model_contradicts_stops_the_build(tmp_path):
-    from tools.models import build_models
+def test_the_shipped_forecast_is_of_the_shipped_evidence():
+    evidence = load_evidence(ASSETS)
 
-    file = "HuggingFaceTB__SmolLM2-135M.json"
-    shutil.copy(ASSETS / "configs" / file, tmp_path)
-    shutil.copy(ASSETS / "configs" / "ALIASES.csv", tmp_path)
-    with (ASSETS / "configs" / "INDEX.csv").open(newline="") as index:
-        rows = [row for row in csv.DictReader(index) if row["file"] == file]
-    with (tmp_path / "INDEX.csv").open("w", newline="") as index:
-        writer = csv.DictWriter(index, rows[0])
-        writer.writeheader()
-        writer.writerow(rows[0] | {"total_params_expected": "134515009"})
+    assert (*rank_lines(evidence), *rank_lines(evidence, rl=True)) == load_rank_lines(ASSETS), "run `make forecast`"
 
-    with pytest.raises(AssetError) as caught:
-        build_models(tmp_path, tmp_path / "models")
 
-    told = f"INDEX.csv: row {file}: total_parameters is 134515009, but the model built has 134515008"
-    assert told in str(caught.value)
+@pytest.fixture(scope="module")
+def check():
+    return quick_look_check(load_evidence(ASSETS))
+
+
+def test_the_shipped_record_is_of_the_shipped_evidence(check):
+    assert read_forecast(ASSETS)["quick_look"] == check, "run `make forecast`"
+
+
+def test_it_holds_on_the_shipped_lines(check):
+    loss, score = check["loss"], check["score"]
+
+    assert 0.95 <= loss["within"]
+    assert 0.80 <= loss["inside_80"] <= 0.97
+    assert loss["width_in_ranges"] <= 1.2
+    assert 0.78 <= min(score["within"], score["within_of_all_ranks"])
+    assert score["within_always_16"] < score["within"]

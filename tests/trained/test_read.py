@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rankviz.api import Api
 from rankviz.children import processor_time
 from rankviz.errors import BadAdapterError
 from rankviz.trained.files import encode
 from rankviz.trained.read import ENDLESS, matcher, read_adapter
 from rankviz.trained.resize import spectrum
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
-from tests.support.runs.toy import ASSETS
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -287,37 +285,3 @@ def test_a_zip_that_unpacks_to_many_times_its_size_is_not_unpacked(tmp_path, mon
 
     with pytest.raises(BadAdapterError, match=r"unpacks to 120,000,\d\d\d bytes, more than 20 times its own size"):
         read_adapter([bomb])
-
-
-FOLDER = ASSETS / "sample_adapter"
-LIMIT_BYTES = 2_000_000
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
-
-
-def adapter_folder():
-    (adapter,) = FOLDER.glob("runs/*/adapter")
-    return adapter
-
-
-def test_it_has_two_bytes_a_parameter_and_stays_small():
-    """30 blocks of r · (in + out): q_proj 576 → 576, v_proj 576 → 192."""
-    parameters = 30 * 16 * ((576 + 576) + (576 + 192))
-    file = adapter_folder() / "adapter_model.safetensors"
-    header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
-
-    assert 2 * parameters + header == file.stat().st_size < LIMIT_BYTES
-    assert "bf16" == read_adapter([adapter_folder()]).dtype
-
-
-def test_the_loss_after_truncation_was_measured_at_its_own_rank_too(api):
-    losses, run = api.adapters.truncated_losses("sample"), api.adapters.sample()
-
-    assert sorted(losses) == [1, 2, 3, 8, 16]
-    assert run.loss_after.loss == pytest.approx(losses[16], abs=1e-3)  # fp32 there, bf16 here
-    assert sorted(losses.values(), reverse=True) == [losses[r] for r in sorted(losses)]
-    measured = json.loads((FOLDER / "truncated.json").read_text())
-    assert (run.loss_after.examples, run.loss_after.tokens) == (measured["examples"], measured["tokens"])

@@ -2,18 +2,11 @@
 
 import pytest
 
-from rankviz.api import Api
 from tests.support.web.pages import chromium
 from tests.support.web.serving import serving
 
 WAIT_MILLISECONDS = 300_000
 """Far more than a page needs: another test may have the machine to itself meanwhile."""
-
-
-@pytest.fixture
-def api(tmp_path):
-    """A page of one's own."""
-    return Api(home=tmp_path, shared=False)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.web.pages import open_section, restored
+from tests.support.web.pages import UNTIDY, open_section, restored
 
 pytestmark = pytest.mark.browser
 
@@ -47,7 +47,7 @@ def serious(page):
     }
 
 
-def test_axe_finds_nothing_serious_in_the_sections_of_explore(context):
+def test_axe_finds_nothing_serious_in_the_sections_of_explore_and_nothing_lies_on_anything(context):
     """Wide and dark."""
     page, found = context.new_page(), {}
     page.goto(f"/?__theme=dark{PINS}")
@@ -57,10 +57,12 @@ def test_axe_finds_nothing_serious_in_the_sections_of_explore(context):
     for section, landmark in SECTIONS.items():
         open_section(page, section)
         page.locator(landmark).first.wait_for()
-        found[section] = serious(page)
+        found[section] = serious(page) or page.evaluate(UNTIDY)
+    heights = page.evaluate("[...document.querySelectorAll('#compare .rv-plot')].map(each => each._fullLayout._size.h)")
     page.close()
 
     assert {} == {state: findings for state, findings in found.items() if findings}
+    assert 2 == len(heights) and 1 == len(set(heights)), "pinned models have a panel each, equally high"
 
 
 def test_axe_finds_nothing_serious_on_other_tabs_and_states(context):

@@ -6,23 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api import Api, adapters
+from rankviz.api import adapters
 from rankviz.children import FairLine
-from rankviz.core.spectrum import proposed_rank
 from rankviz.errors import BadAdapterError, BusyError
 from rankviz.trained.read import read_adapter
 from rankviz.ui import adapter
-from tests.support.models.saved_adapters import Q, factors, save, two_blocks
+from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 from tests.support.runs.finished_runs import finished, text_of
-from tests.support.runs.toy import ASSETS
 from tests.support.web.endpoints import functions_of
+from tests.ui.runs.test_tab import CUTS, fast
 
 K_DEAD = "model.layers.1.self_attn.v_proj"
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", assets=ASSETS, shared=False)
 
 
 def shown(api, source, *, choice="r2", cell=""):
@@ -43,7 +37,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
     heat = json.loads(view.heat)["data"][0]
     assert (["0", "1"], ["q_proj", "v_proj"]) == (heat["x"], heat["y"])
     assert [["", ""], ["", "×"]] == heat["text"]
-    assert "rank_pattern={" in view.pattern.replace("&quot;", '"')
+    assert "No rank is recommended. The energy is spread over most of the rank" in text_of(view.choices)
 
 
 def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
@@ -91,26 +85,35 @@ def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
     assert ["r2", "r3", "r8", "e99"] == re.findall('data-pick="([^"]+)"', view.choices)
     assert 1 == view.choices.count('class="rv-chosen"')
     assert f'title="{api.adapters.plan_resize("sample", r=3).adapter_bytes:,} bytes"' in view.choices
-    assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
+    assert ("Resize to r = 3 and download (361.1 kB)", "primary") == (view.make.value, view.make.variant)
+    assert "Recommended: r = 3, since it keeps 99 % of the energy, and its measured loss" in text_of(view.choices)
+    assert {"measured loss": [(1, 1.4703), (2, 1.1594), (3, 1.1492), (8, 1.1381), (16, 1.1374)]} == losses_in(view)
 
 
 @pytest.mark.parametrize("odd", ["", "<script>", "r²", "e²", "r" + "9" * 5000, "e" + "9" * 400])
 def test_a_choice_is_a_rank_an_energy_or_else_the_proposed_rank(api, odd):
-    assert (8, None) == adapter.choice_of(api, "sample", "r8")
-    assert (None, 0.99) == adapter.choice_of(api, "sample", "e99")
-    assert (proposed_rank(api.adapters.spectrum("sample")), None) == adapter.choice_of(api, "sample", odd)
+    chosen = [adapter.choice_of(api, "sample", text)[0] for text in ("r8", "e99", odd)]
+    assert [(8, None), (None, 0.99), (3, None)] == chosen
 
 
-def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
-    (run,) = finished(api, {4: 1.0}).runs
-    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+def losses_in(view):
+    """The measured losses in the chart, as (rank, loss) by name."""
+    traces = [trace for trace in json.loads(view.energy_chart)["data"] if "yaxis" in trace]
+    return {trace["name"]: [*zip(trace["x"], trace["y"], strict=True)] for trace in traces}
+
+
+def test_what_a_fast_curve_measured_of_its_adapter_is_drawn_and_supports_a_rank(api):
+    (run,) = fast(api, cuts=CUTS, independent={}).runs
+    a, b = factors(70, 64, 70)
+    tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
+    save(api.workspace.store.run_dir(run.run_id) / "adapter", tensors, {**CONFIG, "r": 64})
 
     view = shown(api, run.run_id, choice="")
 
-    assert "After 2 steps, the spectrum is mostly noise, so no rank is recommended" in text_of(view.choices)
-    assert "Resize to r = 2 and" in view.make.value and "secondary" == view.make.variant
-    assert [2] == [plan.truncation.r for plan in api.adapters.open(run.run_id).truncations]
-    assert "" == view.pattern
+    after = {"measured loss": [(8, 1.612), (32, 1.601), (64, 1.6)], "after some more steps": [(2, 1.7)]}
+    assert after == losses_in(view)
+    assert "Recommended: r = 8, since it keeps 99 % of the energy" in text_of(view.choices)
+    assert "Resize to r = 8 and" in view.make.value and "primary" == view.make.variant
 
 
 @pytest.mark.parametrize(

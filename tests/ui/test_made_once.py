@@ -1,42 +1,41 @@
-"""The page, its configuration and its scripts, as many visitors ask for them."""
+"""The page and its scripts as many visitors ask for them, and while the runs folder is read for the first time."""
 
-import threading
+import gc
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from rankviz.api import Api
 from rankviz.shared.identity import Visitors, identify
 from rankviz.shared.page_cache import MadeOnce
+from rankviz.store import RunStore
+from rankviz.ui.page import build_app
+from rankviz.ui.serve import read_ahead
+from tests.support.processes.opened_files import opened_files
+from tests.support.processes.slow_store import SlowStore
+from tests.support.runs import questions
+from tests.support.web.serving import launched
+from tests.support.web.stranger import Stranger
 
 
 class Gradio:
     """Makes an answer for each request, and counts them."""
 
     def __init__(self):
-        self.made, self.at_once, self.most_at_once = [], 0, 0
-        self.status, self.more = 200, ""
-        self._counting = threading.Lock()
+        self.made = []
 
     def page(self, request):
-        with self._counting:
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-            self.made.append(request.url.path)
-            number = len(self.made)
-        threading.Event().wait(0.01)
-        with self._counting:
-            self.at_once -= 1
-        text = f"page {number} of {request.base_url} {request.url.query}{self.more}"
-        return HTMLResponse(text, self.status)
-
-    def config(self, request):
         self.made.append(request.url.path)
-        return JSONResponse({"made": len(self.made)})
+        number = len(self.made)
+        time.sleep(0.01)  # meanwhile others ask
+        return HTMLResponse(f"page {number} of {request.base_url} {request.url.query}")
 
     def script(self, request):
         self.made.append(request.url.path)
@@ -48,13 +47,9 @@ def gradio():
     return Gradio()
 
 
-def client_of(gradio, *middleware, most_bytes=10**6):
-    routes = [
-        Route("/", gradio.page, methods=["GET", "POST"]),
-        Route("/config", gradio.config),
-        Route("/assets/{name}", gradio.script),
-    ]
-    once = Middleware(MadeOnce, most_bytes=most_bytes)
+def client_of(gradio, *middleware):
+    routes = [Route("/", gradio.page), Route("/assets/{name}", gradio.script)]
+    once = Middleware(MadeOnce, most_bytes=10**6)
     return TestClient(Starlette(routes=routes, middleware=[*middleware, once]))
 
 
@@ -98,3 +93,42 @@ def test_the_cookie_of_one_visitor_is_not_sent_to_the_next(gradio):
     assert [1, 1, 1] == [len(cookies) for cookies in given]
     assert 3 == len({cookies[0] for cookies in given})
     assert 1 == len(gradio.made)
+
+
+@pytest.fixture
+def api(tmp_path):
+    """Of a folder of 100 runs, of which READ have been read and no more are."""
+    RunStore(tmp_path).create(questions.sweep(ranks=range(1, 101)))
+    api = Api(home=tmp_path, shared=False)
+    api.workspace.store = store = SlowStore(tmp_path)
+    with store.being_read():
+        yield api
+
+
+@pytest.fixture
+def visitor(api):
+    with launched(build_app(api), api) as (_, address):
+        visitor = Stranger(address)
+        yield visitor
+        visitor.close()
+
+
+def test_a_page_opened_meanwhile_is_answered_with_all_that_it_loads(api, visitor):
+    assert [] == visitor.load()
+    assert 200 == visitor.ask().status_code
+
+    assert api.workspace.store.reading
+
+
+def test_an_app_has_read_the_runs_before_anybody_asks(tmp_path):
+    store = RunStore(tmp_path)
+    for run_id in store.run_ids(store.create(questions.sweep(ranks=(4, 8)))):
+        os.utime(store.run_dir(run_id), (0, 0))  # long ago
+    api, frozen = Api(home=tmp_path), gc.get_freeze_count()
+
+    read_ahead(api).join()
+
+    assert frozen < gc.get_freeze_count()  # what was read stays, and is not looked through again
+    with opened_files(store.runs_dir) as opened:
+        assert 2 == len(api.runs.sweeps()[0].runs)
+    assert [] == opened

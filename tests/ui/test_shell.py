@@ -1,12 +1,12 @@
-"""The page around its tabs: what the browser is told, the head, the health, addresses, and who one is."""
+"""The page around its tabs: its head, health, addresses, who one is, and its stylesheets."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,25 +18,18 @@ from starlette.testclient import TestClient
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
+from rankviz.figures import style
+from rankviz.paths import ASSETS
 from rankviz.ui import addresses, link, page
 from rankviz.ui.link import CUSTOM
 from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.theme import FIRST_STYLES, STYLESHEETS
+from rankviz.ui.theme import theme as ui_theme
 from rankviz.visitor import Visitor
 from tests.support.runs import questions
 from tests.support.web.ports import free_port
-
-
-def test_the_page_is_short_and_endpoints_are_told_to_those_who_call_them_alone(address):
-    html = urllib.request.urlopen(address).read()
-    described = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
-    events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
-
-    assert len(html) <= 255_000
-    assert b"finetune_vision_layers" not in html
-    assert "/estimate" in described
-    assert "estimate" in [event.get("api_name") for event in events]
 
 
 def test_no_event_has_two_answers_that_wait_for_themselves(tmp_path):
@@ -96,19 +89,15 @@ def test_a_shared_page_keeps_bases_in_its_runs_folder_and_its_memory_from_its_wo
     """One's own keeps bases where all programs do, and can be looked into by one's own programs."""
     is_dumpable = "ctypes.CDLL(None).prctl(3)"  # PR_GET_DUMPABLE
     shows = f"print(os.environ.get('HF_HUB_CACHE'), {is_dumpable}, flush=True), os._exit(0)"
-    code = f"import ctypes, os; from rankviz.ui import serve; serve.build_app = lambda api: ({shows}); serve.serve()"
+    each = "os.fork() or [os.environ.update(RANKVIZ_SHARED=shared), serve.serve()]"
+    code = f"import ctypes, os; from rankviz.ui import serve; serve.build_app = lambda api: ({shows})\n"
+    code += f"for shared in ('true', 'false'): {each}; os.wait()"
     env = {name: value for name, value in os.environ.items() if name != "HF_HUB_CACHE"}
     env |= {"RANKVIZ_HOME": str(tmp_path), "GRADIO_SERVER_PORT": str(free_port())}
 
-    def found(shared: str) -> str:
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(
-            command, cwd=ROOT, env=env | {"RANKVIZ_SHARED": shared}, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip().splitlines()[-1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
 
-    assert f"{tmp_path / 'hub'} 0" == found("true")
-    assert "None 1" == found("false")
+    assert [f"{tmp_path / 'hub'} 0", "None 1"] == re.findall("^(.+ [01])$", done.stdout, re.M)
 
 
 def address_of(**changes):
@@ -175,3 +164,75 @@ def test_a_parameter_that_is_no_short_text_gets_a_note(text):
         assert {} == values
         assert note.isprintable()
         assert len(note) < 500
+
+
+EVERY = [*dict.fromkeys((*STYLESHEETS, *FIRST_STYLES))]
+TOKENS = next(path for path in EVERY if path.stem == "tokens")
+SHARED = {
+    "estimated": style.ESTIMATED,
+    "measured": style.MEASURED,
+    "published": style.PUBLISHED,
+    "fast-curve": style.FAST_CURVE,
+    "chosen": style.CHOSEN,
+    "neutral": style.NEUTRAL,
+}
+SIZES = {"small": style.SMALL, "base": style.BASE, "medium": style.MEDIUM, "large": style.LARGE}
+TEXT = ("text", "quiet", "error")
+
+
+def code(path):
+    return re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+
+
+def tokens(selector):
+    (block,) = re.findall(re.escape(selector) + r" \{(.*?)\}", code(TOKENS), re.S)
+    return dict(re.findall(r"--rv-([\w-]+): ([^;]+);", block))
+
+
+LIGHT = tokens(":root")
+DARK = LIGHT | tokens(".dark")
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_figures_and_page_have_the_same_colours_and_sizes():
+    assert SHARED == {name: LIGHT[name] for name in SHARED}
+    assert {name: f"{size}px" for name, size in SIZES.items()} == {name: LIGHT[name] for name in SIZES}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_colour_can_be_seen_on_the_page(theme):
+    page, raised = theme["page"], theme["raised"]
+
+    marks = {name: contrast(theme[name], page) for name in SHARED}
+    texts = {name: min(contrast(theme[name], page), contrast(theme[name], raised)) for name in TEXT}
+
+    assert {} == {name: ratio for name, ratio in marks.items() if ratio < 3}
+    assert {} == {name: ratio for name, ratio in texts.items() if ratio < 4.5}
+    assert contrast(theme["on-chosen"], theme["chosen"]) >= 4.5
+
+    border = getattr(ui_theme(), f"checkbox_border_color{'_dark' if theme is DARK else ''}")
+    assert contrast(getattr(ui_theme(), border.removeprefix("*")), raised) >= 3, "an empty box or circle"
+
+
+def test_every_class_of_the_stylesheets_is_on_the_page():
+    """Those that end a name are put together from a prefix and a word: rv-fit-tight, rv-wrap."""
+    sources = [
+        *(ASSETS.parent / "rankviz").rglob("*.py"),
+        *(ASSETS / "js").glob("*.js"),
+        *(ASSETS / "html").glob("*.html"),
+    ]
+    written = "".join(path.read_text() for path in sources)
+    classes = set(chain.from_iterable(re.findall(r"\.(rv-[\w-]+)", code(path)) for path in EVERY))
+    composed = {"rv-narrow", "rv-wrap", "rv-fit-tight", "rv-fit-uncertain", "rv-fit-does_not_fit"}
+
+    assert set() == classes - composed - set(re.findall(r"\brv-[\w-]+", written))

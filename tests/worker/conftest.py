@@ -23,13 +23,6 @@ def swept(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tiny):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny)
-
-
-@pytest.fixture(scope="session")
 def answering(tiny):
     """A tiny Llama with larger weights, so that answers differ from prompt to prompt and some end."""
     import torch

@@ -4,7 +4,7 @@ The regret of a line is the value of its best tested rank minus that of the advi
 the loss for losses. Only lines from r = 16 or less to r = 64 or more count, and for a rank only those that reach it;
 between two tested ranks the value is interpolated over log2(r). What a doubling gained is counted over lines that ran
 both ranks. Lines of one publication are averaged, and publications weigh the same; intervals are 90 % bootstraps over
-publications. Worked out by hand in tests/tools/test_forecast.py.
+publications.
 
 The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
 doubling gained less than CLEAR_GAIN points on that kind of task, and the default where fewer than ENOUGH_RAN

@@ -44,7 +44,10 @@ class Assumptions:
 
     def range(self, *row_ids: str) -> Range:
         """Return the low, expected and high value of a constant. row_ids: The first that exists is used."""
-        return self.row(next((row_id for row_id in row_ids if row_id in self._rows), row_ids[-1])).value
+        for row_id in row_ids:
+            if row_id in self._rows:
+                return self._rows[row_id].value
+        return self.row(row_ids[-1]).value
 
     def value(self, *row_ids: str) -> float:
         """Return the expected value of a constant. row_ids: The first that exists is used."""

@@ -1,8 +1,8 @@
 """Estimates one model and set-up at several ranks: exact adapter sizes, and ranges of memory, time and cost."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.cards import SeveralGpus
@@ -14,7 +14,7 @@ from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
 from rankviz.core.cost.shapes import heaviest
-from rankviz.core.cost.stack import stack_on
+from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import Seen, seen_by
 from rankviz.core.lora.config import Framework, lora_alpha, scale
@@ -83,20 +83,36 @@ class Estimate:
     """Division over several GPUs; `ranks` then has the memory of each, and time and cost of all. None for one GPU."""
 
 
-def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
-    """Return the estimates at every rank of the question; raise InvalidSettingError for an invalid setting."""
+class AnyRank(NamedTuple):
+    """Estimates of one question at any rank, without notes, and what they rest on."""
+
+    at: Callable[[int], RankEstimate]
+    question: Question  # with the tokens of its images
+    stack: Stack
+    predicted: Prediction
+    usable: Range | None
+    price: Price | None
+
+
+def any_rank(
+    model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions, *, timed: bool = True
+) -> AnyRank:
+    """Return the estimates of a question at any rank; raise InvalidSettingError for an invalid setting. timed: False
+    leaves time and cost out."""
     question.validate(gpu)
     device = card(gpu)
     setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
-    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)
+    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected, timed=timed)
     elsewhere: tuple[Prediction, ...] = ()
     if usable and usable.low != usable.high and stack.habits.unsloth_kernels:
         # Unsloth decides by the card's memory what to keep on it: also the smallest and the largest that it may have
-        elsewhere = tuple(predict(model, first, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
-    model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
+        elsewhere = tuple(
+            predict(model, first, stack, device, usable_bytes=end, timed=False) for end in (usable.low, usable.high)
+        )
+    plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
@@ -128,6 +144,13 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             rollout=rollout,
         )
 
+    return AnyRank(at, question, stack, predicted, usable, price)
+
+
+def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
+    """Return the estimates at every rank of the question; raise InvalidSettingError for an invalid setting."""
+    at, question, stack, predicted, usable, price = any_rank(model, question, gpu, assumptions)
+    model, plan, setup, device = predicted.plan.model, predicted.plan, question.training, card(gpu)
     ranks = tuple(at(r) for r in question.ranks)
     attention = heaviest(model, predicted.shape, predicted.stack)
     return Estimate(

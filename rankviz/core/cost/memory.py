@@ -522,9 +522,11 @@ class MemoryTerms:
         static = base + trained
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_beside, self.width_working, self.slack_static, self.slack
-        parts = [(other + gradients, activations + logits) for activations, logits, other, gradients in moments]
-        low = max(counted * (1 - narrow) + modelled * max(0.0, 1 - wide) for counted, modelled in parts)
-        ends = [(counted * (1 + narrow), modelled * (1 + wide)) for counted, modelled in parts]
+        low, ends, least = 0.0, [], max(0.0, 1 - wide)
+        for activations, logits, other, gradients in moments:  # a loop, since an answer comes here 256 times
+            counted, modelled = other + gradients, activations + logits
+            low = max(low, counted * (1 - narrow) + modelled * least)
+            ends.append((counted * (1 + narrow), modelled * (1 + wide)))
         static_high = known.high + self.width_trained * (trained + peak.gradients)
         static_high += self.width_compiled * (static + sum(peak))
         if self.in_windows:

@@ -63,6 +63,12 @@ class Timing:
     rest: float | None = None
     """Seconds of a run that remain besides loading, training, evaluations and answers, if these take `ratio` times
     their estimates; None for a probe."""
+    load: float | None = None
+    """Seconds until the base was loaded; None for a run that found it loaded, and for a probe."""
+    shown: float | None = None
+    """Seconds of one set of answers for people to read; None without any."""
+    answer: float | None = None
+    """Seconds of one answer for the exact match; None without any."""
     is_here: bool = True
     """False for a run that trained on another engine than this machine."""
 
@@ -75,17 +81,25 @@ class Pace:
     """Expected training time over the time by formulas."""
     spread: float
     """Factor between the expected time and each end of its range."""
-    rest: float | None
-    """Median of the sources' `rest` in seconds; None where only probes have finished."""
+    parts: Mapping[str, float]
+    """Medians of what the sources measured besides training, by the names of Timing's fields ("rest", and of the same
+    base "load", "shown" and "answer"); without those that none measured."""
     differs: str
     """Difference between the sources and the planned run: one of DIFFERENCES."""
     sources: tuple[Timing, ...]
 
     def of(self, estimated: Range) -> Range:
         """Return a time corrected by this pace; unchanged where the corrected range would contain the given one."""
-        expected = estimated.expected * self.factor
-        here = Range(expected / self.spread, expected, expected * self.spread)
+        here = self.around(estimated.expected * self.factor)
         return estimated if here.low <= estimated.low and estimated.high <= here.high else here
+
+    def around(self, seconds: float) -> Range:
+        """Return the range of a time that the sources measured."""
+        return Range(seconds / self.spread, seconds, seconds * self.spread)
+
+    def part(self, name: str, otherwise: Range) -> Range:
+        """Return the range of a part of a run besides training; `otherwise` where no source measured it."""
+        return self.around(self.parts[name]) if name in self.parts else otherwise
 
     @property
     def source_ids(self) -> tuple[str, ...]:
@@ -117,19 +131,24 @@ def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) 
         return None
     differs = min(timing.workload.differs_from(workload) for timing in near)
     near = [timing for timing in near if timing.workload.differs_from(workload) == differs]
-    near = sorted(near, key=lambda timing: timing.ended_at)[-LATEST:]
+    every = sorted(near, key=lambda timing: timing.ended_at)
+    near = every[-LATEST:]
     like_runs = sum(timing.kind == "run" for timing in near) if not differs else 0
-    width = math.log(assume.value("here-time-noise" if like_runs == LATEST else "here-few-noise"))
+    noise = {0: "here-few-noise", LATEST: "here-time-noise"}.get(like_runs, "here-first-noise")
+    width = math.log(assume.value(noise))
     if differs:
         size = max(abs(math.log(sizes[timing])) for timing in near)
         width += assume.value("here-base-width") + assume.value("here-size-width") * size
     if differs == 2:
         width += assume.value("here-kernels-width")
-    rests = [timing.rest for timing in near if timing.rest is not None]
+    measured = {"rest": near} | ({} if differs else dict.fromkeys(("load", "shown", "answer"), every))
+    parts = {
+        name: [value for each in of if (value := getattr(each, name)) is not None] for name, of in measured.items()
+    }
     return Pace(
         factor=math.exp(middle([math.log(timing.ratio) for timing in near])),
         spread=math.exp(width),
-        rest=middle(rests) if rests else None,
+        parts={name: middle(values[-LATEST:]) for name, values in parts.items() if values},
         differs=DIFFERENCES[differs],
         sources=tuple(near),
     )

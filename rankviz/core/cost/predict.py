@@ -66,24 +66,26 @@ def predict(
     *,
     usable_bytes: float | None = None,
     names: Framework | None = None,
+    timed: bool = True,
 ) -> Prediction:
     """Return the prediction of an adapter for any rank; raise InvalidSettingError where PEFT refuses the adapter.
     usable_bytes: Usable memory of the card, where known; the more, the larger the pieces of Unsloth's loss. names:
-    Framework by whose rules target names select modules; by default the stack's framework."""
+    Framework by whose rules target names select modules; by default the stack's framework. timed: False leaves the
+    duration out."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     if setup is not stack.setup or device.gpu is not stack.gpu:
         stack = replace(stack, setup=setup, gpu=device.gpu)
-    return _prediction(plan, stack, device, usable_bytes)
+    return _prediction(plan, stack, device, usable_bytes, timed)
 
 
 @lru_cache(maxsize=512)
-def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
+def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None, timed: bool) -> Prediction:
     model, shape = plan.model, _shape(plan)
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
-    duration, several = duration_terms(model, shape, stack, device), None
+    duration, several = duration_terms(model, shape, stack, device) if timed else None, None
     towers, seconds = _tower(model, plan.adapted, stack, device)
     duration = _with_tower(duration, seconds)
     low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)

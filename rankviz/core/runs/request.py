@@ -32,6 +32,8 @@ MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "r
 adapter to the others; "rate" trains one rank at two learning rates."""
 MODE_SEEDS = {"sweep": VERDICT_SEEDS, "quick": 1, "fast": 1, "rate": 1}
 """Default number of seeds by mode."""
+MODE_SIZE = {mode: {"steps": 40, "held_out": 64} for mode in MODE_RANKS} | {"quick": {"steps": 24, "held_out": 32}}
+"""Default steps of a run and held-out examples by mode. A quick look takes minutes on two CPU cores (`make bench`)."""
 RECOVERED_BELOW = 8
 """Rank below which truncated adapters are trained for a few more steps, because they lose much (`make fidelity`)."""
 RECOVERY_SHARE, LEAST_RECOVERY_STEPS = 0.04, 2
@@ -237,9 +239,9 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
 
 def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
     """Return a sweep of two ranks with the base, data and settings of `request`. The lower rank trains twice, with two
-    seeds; the higher rank's adapter is truncated to all lower ranks. The ranks of `request` are replaced, its first
-    seed is used, and its alpha must be a number. repeat: False leaves out the second run, so that the noise of a run
-    stays unknown."""
+    seeds; the higher rank's adapter is truncated to the lower rank and to those between. The ranks of `request` are
+    replaced, its first seed is used, and its alpha must be a number. repeat: False leaves out the second run, so that
+    the noise of a run stays unknown."""
     pair, rates = sorted(set(ranks)), set(request.learning_rates)
     if len(pair) != 2:
         raise InvalidSettingError(f"A quick look trains two ranks, such as 4 and 64 (got {len(pair)}).")
@@ -251,7 +253,7 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
             "two ranks would differ in step size too."
         )
     low, high = pair
-    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
+    trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if low < r < high)}, independent=(low,))
     return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1], repeats=int(repeat))
 
 
@@ -286,6 +288,7 @@ LIMITS = {
         "Choose fewer held-out examples or a shorter length.",
     ),
     "base_parameters": ("parameters of the base model", "Choose a smaller base."),
+    "answering_parameters": ("parameters of a base that answers prompts", "Ask on a machine of your own."),
 }
 """(name of the limited quantity in messages, sentence on what to change) by field of settings.Limits."""
 

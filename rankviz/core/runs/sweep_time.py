@@ -84,11 +84,12 @@ class ExpectedSweep:
             runs += f", {which}truncated to {units.counted(self.truncations, 'lower rank')},"
         lines = [f"{runs} on {self.device_name}: time not known."]
         if time is not None:
-            basis = self.pace.in_words if self.pace else "from the formulas alone"
+            said = span if self.pace else (lambda seconds: f"up to {units.duration(seconds.high)}")
+            basis = f", {self.pace.in_words}" if self.pace else "; closer after the first run"
             lines = [
-                f"{runs} on {self.device_name}: estimated time {span(self.seconds)}, {basis}.",
-                f"Loading {span(time.load)}, training {span(time.training)}, evaluations and the rest "
-                f"{span(time.other)}.",
+                f"{runs} on {self.device_name}: estimated time {said(self.seconds)}{basis}.",
+                f"Loading {said(time.load)}, training {said(time.training)}, evaluations and the rest "
+                f"{said(time.other)}.",
                 self.too_long,
                 f"This is the time on one worker; up to {self.parts} train at once there." if self.parts > 1 else "",
             ]
@@ -118,6 +119,7 @@ def sweep_time(
         training = training.plus(train)
         other = other.plus(_other(run, estimate.seconds, pace, evaluations=1) if place else alone)
     load = load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
+    load = pace.part("load", load) if pace else load
     return SweepTime(load=load, training=training, other=other, longest_run=longest)
 
 
@@ -126,10 +128,13 @@ def _other(run: RunRequest, training: Range, pace: Pace | None, *, evaluations: 
     first run of a worker, which evaluates the base too, else 1."""
     passes, one = evaluations + len(run.cut_ranks), evaluation_of_one(run, training)
     answered = min(run.exact_match_examples, run.held_out_examples)
-    rows = one.times(passes * run.held_out_examples).plus(one.multiplied(ANSWER_PASSES).times(passes * answered))
+    answer, shown = one.multiplied(ANSWER_PASSES), SHOWN_TIME
+    if pace:
+        answer, shown = pace.part("answer", answer), pace.part("shown", shown)
+    rows = one.times(passes * run.held_out_examples).plus(answer.times(passes * answered))
     if run.shown_answers:
-        rows = rows.plus(SHOWN_TIME.times(evaluations))
-    rest = pace.rest if pace and pace.rest else 0.0
+        rows = rows.plus(shown.times(evaluations))
+    rest = pace.parts.get("rest", 0.0) if pace else 0.0
     return rows.plus(Range(rest, rest, rest))
 
 

@@ -66,6 +66,7 @@ FORECAST = "Forecast: median (80 % band)"
 """Heading above the forecasts of all ranks."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
 """Words for the precision of the base model's weights."""
+Text = Callable[[float], str]
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Pattern of the space between two sentences; a decimal point has no space after it."""
 
@@ -299,7 +300,7 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
     if rank is None:
         return {"quality": "no forecast", "quality_exact": "", "median": None}
 
-    def band(text: Callable[[float], str]) -> str:
+    def band(text: Text) -> str:
         ends = "" if rank.low_80 is None else f" ({text(rank.low_80)} to {text(rank.high_80)})"
         return f"{text(rank.median)}{ends}"
 

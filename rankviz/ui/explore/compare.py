@@ -17,13 +17,12 @@ from rankviz.figures.style import CHOSEN, vertical_line
 from rankviz.ui import link
 from rankviz.ui.explore.answer import FIGURES, FORECAST, X_DEFAULT, question_of, records
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.charts import PANEL_HEIGHT, chart_json
 from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask
 
 MAX_PINS, MAX_PIN_LENGTH = 4, 2000
 LETTERS = "ABCD"
-HEIGHT = 320
 PROBLEM = "Cannot be shown"
 TITLES = {
     "gpu": "GPU",
@@ -73,7 +72,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
             columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
             continue
         info, r = hero_info(tradeoff, x=x), values["r"]
-        drawing = hero_figure(info, height=HEIGHT)
+        drawing = hero_figure(info, height=PANEL_HEIGHT)
         if r <= len(info.xs) and (place := info.xs[r - 1]) is not None:
             drawing.layout["shapes"] = [vertical_line(place, CHOSEN)]
         charts.append({"title": title, **chart_json(drawing, file=f"compare-{letter}")})
@@ -105,9 +104,9 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:
         differs = len({cell.text for cell in shown}) > 1
         mark, css = ('<span class="rv-unseen">differs: </span>', "rv-differs") if differs else ("", "")
         title = escape(TITLES.get(name) or name[0].upper() + name[1:].replace("_", " "))
-        cells = "".join(html.tag("td", cell, "rv-left") for cell in shown)
+        cells = "".join(html.tag("td", cell, "rv-narrow rv-left") for cell in shown)
         body += f'<tr class="{css}"><th scope="row">{mark}{title}</th>{cells}</tr>'
     return (
-        '<div class="rv-table-box" tabindex="0" role="region" aria-label="Pinned configurations">'
-        f'<table class="rv-table rv-compare"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<div class="rv-table-box" role="region" aria-label="Pinned configurations"><table class="rv-table rv-compare">'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

@@ -177,7 +177,7 @@ def serving(api: Api, **values: Any) -> View:
     return View(served=figures + html.paragraphs(*answer["notes"]) + line + shown)
 
 
-HEIGHT = 440
+HEIGHT = 340
 LINES = (
     "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
     "same line can be compared."

@@ -31,7 +31,7 @@ from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
 from rankviz.ui.parts.controls import busy, copyable, done, hidden, pickable, plain, scripted, slot
-from rankviz.ui.parts.html import code_html, notice_html
+from rankviz.ui.parts.html import notice_html, written_html
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
@@ -144,7 +144,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
             charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
         with tab("Compare", "compare"):
-            scripted(html.markup("compare"), "RankVizPresent.compare(element, trigger)", elem_id="compare")
+            charts.panels("RankVizPresent.compare(element)", elem_id="compare")
         with tab("Fit and changes", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
@@ -263,11 +263,7 @@ def takeaway(api: Api, **values: Any) -> View:
             written = api.advice.export(chosen, values["r"], form, goal=goal_of(values))
         except RankVizError as error:
             return notice_html(str(error), kind="error")
-        name, sentences = written.file_name, (*about, *written.notes)
-        fold = "Show the notebook" if name.endswith(".ipynb") else ""
-        looks = {"caption": html.paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
-        more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
-        return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)
+        return written_html(written, *about, title=title, tools=tools)
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
     colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])

@@ -1,17 +1,16 @@
 """The chart component with its downloads, downloads of tables, and the chart of sweeps."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
+import orjson
 
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
-from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
 from rankviz.exports.tables import Table, file_name, runs_table, write_table
 from rankviz.figures import sweep_figure, sweep_info
@@ -24,6 +23,7 @@ from rankviz.verdict import Verdict
 MENU = html.markup("menu")
 """Markup of a chart's download menu, for the chart's title; the page's script enables the available downloads."""
 TEMPLATE = html.markup("chart")
+PANEL_HEIGHT = 320
 DOWNLOADS = html.markup("downloads")
 
 
@@ -34,6 +34,13 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     title, css = escape(title), " rv-optional" if optional else ""
     template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
+
+
+def panels(script: str = "RankViz.panels(element, props, trigger, watch); // 'select'", **looks: Any) -> gr.HTML:
+    """Return a component with a chart for each figure of a list, all equally high. Its value is JSON, a list of
+    chart_json dicts with a `title` each; a click on a point is `select`. script: draws the list otherwise."""
+    figure = TEMPLATE.format(title="", menu=MENU.format(title=""), height=PANEL_HEIGHT, css="")
+    return scripted(html.markup("panels").format(chart=figure), script, **looks)
 
 
 def chart_value(drawing: Drawing, *, file: str, source: str = "") -> str:
@@ -49,12 +56,9 @@ def chart_json(drawing: Drawing, *, file: str, source: str = "") -> dict[str, ob
     return {"data": drawing.data, "layout": drawing.layout, "csv": csv_text(drawing.rows), **about}
 
 
-def json_text(value: object, **how: object) -> str:
+def json_text(value: object) -> str:
     """Return the value as JSON for a browser; a NaN or infinity, such as the loss of a diverged run, becomes null."""
-    try:
-        return json.dumps(value, allow_nan=False, **how)
-    except ValueError:
-        return json.dumps(finite(value), allow_nan=False, **how)
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def sweep_chart(

@@ -16,6 +16,10 @@ NATS = "{:.4f}".format
 PER_TOKEN = "nats per token"
 FIT_MARKS = {"fits": "✓", "tight": "✓", "uncertain": "?", "does_not_fit": "✕"}
 FITS = {fit: f"{FIT_MARKS[fit]} {words}" for fit, words in FIT_WORDS.items()}
+FEW_COLUMNS = 4
+"""Most columns of numbers that stand side by side on a phone."""
+MANY_LINES = 30
+"""A longer text of code is folded."""
 
 
 def markup(name: str) -> str:
@@ -34,8 +38,6 @@ class Cell(NamedTuple):
     """Second, quieter line, such as the estimate below a measured value."""
     href: str = ""
     """Link target of the text; only an https address becomes a link."""
-    column: str = ""
-    """Name of the value, for phones, where the cells of a row stand below one another."""
 
 
 class Row(NamedTuple):
@@ -77,22 +79,25 @@ def tag(name: str, content: str | Cell, css: str = "") -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Row | Sequence[Cell | str]], *, label: str, left: int = 1) -> str:
-    """Return a table that scrolls sideways inside its own box. left: this many columns at the left hold text."""
+    """Return a table; where it has no room, its rows are stacked if it has many columns or long texts (tables.css).
+    left: this many columns at the left hold text."""
     rows = [row if isinstance(row, Row) else Row(row) for row in rows]
     ticking = any(row.ticks for row in rows)
-    text = {i for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell) and cell.kind}
+    kinds = {i: cell.kind for row in rows[:1] for i, cell in enumerate(row.cells) if isinstance(cell, Cell)}
+    text = {i for i, kind in kinds.items() if kind}
+    stack = " rv-stack" if len(headers) > (2 if "wrap" in kinds.values() else FEW_COLUMNS) else ""
     head = ('<th class="rv-left"><span class="rv-unseen">Selected</span></th>' if ticking else "") + "".join(
         f'<th scope="col" class="{"rv-left" if i < left or i in text else ""}">{escape(h)}</th>'
         for i, h in enumerate(headers)
     )
-    body = "".join(_row(row, left, ticking) for row in rows)
+    body = "".join(_row(row, left, ticking, headers) for row in rows)
     return (
-        f'<div class="rv-table-box" tabindex="0" role="region" aria-label="{escape(label)}"><table class="rv-table">'
+        f'<div class="rv-table-box" role="region" aria-label="{escape(label)}"><table class="rv-table{stack}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _row(row: Row, left: int, ticking: bool) -> str:
+def _row(row: Row, left: int, ticking: bool, headers: Sequence[str]) -> str:
     cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row.cells]
     parts = []
     if ticking:
@@ -100,7 +105,7 @@ def _row(row: Row, left: int, ticking: bool) -> str:
             f'<td class="rv-left"><input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
             f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}></td>'
         )
-    for i, (text, title, kind, sub, href, column) in enumerate(cells):
+    for i, (text, title, kind, sub, href) in enumerate(cells):
         text, title = escape(text), escape(title)
         if href.startswith("https://"):
             text = link(text, href)
@@ -111,8 +116,7 @@ def _row(row: Row, left: int, ticking: bool) -> str:
             text += tag("span", sub, "rv-under")
         classes = ("rv-left " if i < left or kind else "") + (f"rv-{kind}" if kind else "")
         hover = f' title="{title}"' if title else ""
-        named = f' data-column="{escape(column)}"' if column else ""
-        parts.append(f'<td class="{classes}"{hover}{named}>{text}</td>')
+        parts.append(f'<td class="{classes}"{hover} data-column="{escape(headers[i])}">{text}</td>')
     pick = f' data-pick="{escape(row.pick)}"' if row.pick else ""
     return f'<tr class="{"rv-chosen" if row.chosen else ""}"{pick}>{"".join(parts)}</tr>'
 
@@ -202,11 +206,22 @@ def code_html(
 ) -> str:
     """Return a text with buttons that copy and save all of it, for controls.copyable. file_name: name for saving;
     without a name there is only a copy button. caption, tools: markup below the title and before the buttons. folded:
-    words of a fold that hides the text until it is opened."""
+    words of a fold that hides the text until it is opened; a long text is always folded."""
     save = '<button type="button" data-do="save">Download</button>' if file_name else ""
-    shown = f'<pre tabindex="0">{escape(code)}</pre>'
+    shown, lines = f"<pre>{escape(code)}</pre>", code.count("\n")
+    folded = folded or (f"Show all {lines} lines" if lines > MANY_LINES else "")
     return (
         f'<div class="rv-code" data-name="{escape(file_name)}"><div class="rv-code-top"><h2>{escape(title)}</h2>'
         f'<span class="rv-tools">{tools}{save}<button type="button" data-do="copy">Copy</button></span></div>{caption}'
         + (f"<details><summary>{escape(folded)}</summary>{shown}</details></div>" if folded else f"{shown}</div>")
     )
+
+
+def written_html(written: Any, *about: str, title: str = "", tools: str = "") -> str:
+    """Return an exported file (exports.Written) with its notes, and the files that belong to it, for
+    controls.copyable. about: sentences before the notes. title, tools: as for `code_html`."""
+    name, sentences = written.file_name, (*about, *written.notes)
+    fold = "Show the notebook" if name.endswith(".ipynb") else ""
+    looks = {"caption": paragraphs(*sentences) if sentences else "", "tools": tools, "folded": fold}
+    more = (code_html(text, title=each, file_name=each) for each, text in written.extra_files)
+    return code_html(written.text, title=title or name, file_name=name, **looks) + "".join(more)

@@ -12,6 +12,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.adapters import MOST_CHARACTERS
 from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL, GreedyAnswer
@@ -19,13 +20,14 @@ from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
+from rankviz.exports import FORMATS
 from rankviz.figures import training_figure
 from rankviz.figures.sweep import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value, sweep_chart
-from rankviz.ui.parts.controls import busy, done, plain
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, notice_html, rounded
-from rankviz.ui.wiring import View, action
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, plain
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, code_html, exact, notice_html, rounded, written_html
+from rankviz.ui.wiring import View, action, wire
 from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
 
 HEIGHT = 320
@@ -33,6 +35,14 @@ BUSY_SECONDS = 5.0
 """Seconds until the page tries again when other visitors use all slots, or a price is not known yet."""
 BUSY = "busy"
 """Marker in place of the fingerprint of a sweep drawn without its verdict, so that the sweep is drawn again."""
+LONGER = 4
+"""Steps of a longer training over those of the sweep."""
+NOT_DRAWN = ("export_as", "prompt", "ask", "stop")
+"""Widgets of a sweep that `sweep_view` does not update."""
+OFFERED_FORMATS = [
+    (form.label, name) for name, form in FORMATS.items() if name not in ("script", "notebook", "adapter-config")
+]
+"""Formats that need no choice of a framework."""
 NO_PRICE_YET = "a job, price not known yet"
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
@@ -48,9 +58,9 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
         state: Initial HTML of the state.
     """
     w: dict[str, Any] = {"status": plain(state, elem_id=f"{tab}-status")}
-    labels = {"resume": "", "cancel": "", "add": ""}
+    labels = {"resume": "", "cancel": ""}
     if whole:
-        labels |= {"ship": "", "export": "Download this sweep (zip)", "delete": "Delete this sweep"}
+        labels |= {"export": "Download this sweep (zip)", "delete": "Delete this sweep"}
     with gr.Row(elem_classes="rv-bar", elem_id=f"{tab}-changes"):
         for name, label in labels.items():
             looks = {"variant": "stop"} if name == "cancel" else {}
@@ -66,18 +76,42 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
         w["by_rank"] = chart("Quality by rank", elem_id=f"{tab}-curve", **looks)
         w["loss"] = chart("Training loss by step", elem_id=f"{tab}-loss", **looks)
     w["summary"] = plain(elem_id=f"{tab}-summary")
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id=f"{tab}-next") as w["onward"]:
+        for name in ("ship", "longer", "add") if whole else ("longer", "add"):
+            w[name] = gr.Button("", visible=False, size="sm", elem_id=f"{tab}-{name}")
+        looks = {"interactive": True, "scale": 0, "min_width": 300, "elem_id": f"{tab}-export-as"}
+        w["export_as"] = gr.Dropdown(OFFERED_FORMATS, value="unsloth", label="Script or configuration", **looks)
+        w["take"] = gr.Button("", size="sm", elem_id=f"{tab}-take")
+    w["code"] = copyable(elem_id=f"{tab}-code")
+    with gr.Accordion("", visible=False, open=False, elem_id=f"{tab}-try") as w["trying"]:
+        looks = {"lines": 2, "max_length": MOST_CHARACTERS, "placeholder": "In the form of the training data"}
+        w["prompt"] = gr.Textbox("", label="Prompt", elem_id=f"{tab}-prompt", **looks)
+        with gr.Row(elem_classes="rv-bar"):
+            w["ask"] = gr.Button("Answer", variant="primary", size="sm", elem_id=f"{tab}-ask")
+            w["stop"] = gr.Button("Stop", size="sm", elem_id=f"{tab}-stop")
+        busy_line(f"{tab}-try-busy")
+        w["replies"] = copyable(elem_id=f"{tab}-replies")
     return w
 
 
-def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> None:
-    """Connect the buttons that cancel, extend and resume a sweep; each draws the sweep again. drawing: Event that
-    draws. line_id: Line that shows that work takes a while."""
+def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str, Any], line_id: str) -> dict[str, Any]:
+    """Connect the buttons that cancel, extend and resume a sweep, each of which draws it again, and those that export
+    its rank and try its adapter. drawing: Event that draws. line_id: Line that shows that work takes a while. Return
+    the widgets that say which sweep is shown and how it is judged, by the arguments of `judged_now`."""
     changes = {"cancel": api.runs.cancel, "add": partial(add_run, api), "resume": api.runs.resume}
     for name, change in changes.items():
         words = "Cancelling …" if name == "cancel" else "Starting …"
         w[name].click(**busy(line_id, words))
         changed = w[name].click(inputs=sweep_id, **action(partial(press, change)))
         changed.then(**drawing).then(**done(line_id))
+    shown, line_id = {"sweep_id": sweep_id}, line_id.replace("busy", "try-busy")
+    shown |= {name: w[name] for name in ("tolerance", "metric") if name in w}
+    for name, view, own, result in (("take", exported, "export_as", "code"), ("ask", replies, "prompt", "replies")):
+        event = wire(partial(view, api), inputs={own: w[own], **shown}, outputs={result: w[result]}, notice=w[result])
+        w[name].click(**event | {"queue": True, "trigger_mode": "once"}).then(**done(line_id))
+    w["ask"].click(**busy(line_id, "Loading the base and the adapter, then answering …"))
+    w["stop"].click(**action(lambda: api.adapters.cancel_answers()))
+    return shown
 
 
 def press(change: Callable[[str], Any], run_or_sweep_id: str) -> None:
@@ -127,11 +161,12 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
             visible=mine and not sweep.ended and not api.runs.cancel_is_pending(sweep.runs),
         ),
         ship=gr.Button(label, visible=readable and ship is not None),
+        **onward(api, sweep, shown, readable=readable),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
         delete=gr.Button(visible=mine and sweep.ended),
         owner=_owner_html(api, sweep, mine),
-        loss=loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
+        loss=chart_value(training_figure([sweep]), file="loss") if any(run.steps for run in sweep.runs) else "",
         facts=facts_html(sweep.runs, environment),
     )
 
@@ -288,6 +323,48 @@ def add_run(api: Api, sweep_id: str) -> None:
     api.runs.add(sweep_id, decision.forecast.repeat_at)
 
 
+# What follows from its verdict.
+
+
+def onward(api: Api, sweep: Sweep, shown: View, *, readable: bool) -> dict[str, Any]:
+    """Return updates of what leads on from a verdict: the export of its rank, a longer training of it, and answers of
+    its adapter. shown: Result of `judged`. readable: False for another visitor's sweep, of which nothing is taken."""
+    r, goes_on, tried = shown.picked, readable and shown.picked is not None, shown.tried
+    longer = goes_on and shown.longer_steps > sweep.runs[0].request.max_steps and not api.engines.why_none()
+    label = f"Try it: your prompt, answered by the base and by the adapter of r = {tried[1]}" if tried else ""
+    return {
+        "onward": gr.Row(visible=goes_on),
+        "take": gr.Button(f"Export r = {r}"),
+        "longer": gr.Button(f"Train r = {r} longer ({shown.longer_steps:,} steps)", visible=longer),
+        "trying": gr.Accordion(label=label, visible=bool(goes_on and tried and not sweep.recorded)),
+        **dict.fromkeys(("code", "replies"), ""),
+    }
+
+
+def judged_now(api: Api, sweep_id: str, tolerance: str = "", metric: str = LOSS.key) -> tuple[Sweep, View]:
+    """Return a sweep and its verdict as the page shows them; UserError where no rank follows from it."""
+    sweep = api.runs.sweep(sweep_id)
+    shown = judged(api, sweep, tolerance, METRICS[metric])
+    if shown.picked is None:
+        raise UserError(shown.why_not or still_training(sweep) or "No run of this sweep has a loss yet.")
+    return sweep, shown
+
+
+def exported(api: Api, *, export_as: str, **shown_by: str) -> View:
+    """Return a file that trains the rank of the verdict elsewhere, or merges its adapter. shown_by: Values of the
+    widgets that `connect` returns."""
+    sweep, shown = judged_now(api, **shown_by)
+    return View(code=written_html(api.advice.export_of(sweep.sweep_id, shown.picked, export_as)))
+
+
+def replies(api: Api, *, prompt: str, **shown_by: str) -> View:
+    """Return the answers of the base and of the sweep's adapter to a prompt, side by side. shown_by: as above."""
+    run_id, r = judged_now(api, **shown_by)[1].tried or ("", 0)
+    answers, titles = api.adapters.answer(run_id, r, prompt), {"base": "Base", "adapter": f"Adapter of r = {r}"}
+    boxes = (code_html(text if ended else f"{text} …", title=titles[name]) for name, (text, ended) in answers.items())
+    return View(replies=f'<div class="rv-halves">{"".join(boxes)}</div>')
+
+
 # What was measured.
 
 
@@ -302,7 +379,8 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
     """
     sweep_id, within, problem = sweep.sweep_id, tolerance or None, ""
     view = View(**dict.fromkeys(("by_rank", "tradeoff", "words", "above_best", "why_not"), ""), is_busy=False)
-    view.decision = view.adapter = None
+    view.decision = view.adapter = view.picked = view.tried = None
+    view.longer_steps = min(LONGER * sweep.runs[0].request.max_steps, api.workspace.limits.steps)
     try:
         try:
             verdict = api.verdicts.of_sweep(sweep_id, within, metric.key)
@@ -318,6 +396,9 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
     ship, score = shipped(verdict, decision, reading), api.verdicts.score_look(sweep_id, metric)
     view.adapter = ship if ship and api.adapters.is_here(ship.run_id, ship.r) else None
+    saved = [run for run in sweep.runs if run.adapter_path and run.loss_after]
+    best = min(saved, key=lambda run: run.loss_after.loss, default=None)
+    view.tried = (ship.run_id, ship.r) if ship else best and (best.run_id, best.request.r)
     judged_by_seeds, evaluated = compares and not verdict.unknown, [run for run in sweep.runs if run.loss_after]
     words = [
         _decision_html(decision) if decision else "",
@@ -328,6 +409,9 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
     if evaluated:
         picked = score.pick if score else decision.train.r if decision and not judged_by_seeds else None
         more = {"forecast": decision.forecast if decision else None, "picked": picked}
+        by_verdict = verdict and (verdict.best if verdict.unknown else verdict.smallest_indistinguishable)
+        of_curve = reading.chosen.r if reading and not compares else by_verdict
+        view.picked = score.pick if score else decision.train.r if decision else of_curve
         view.by_rank, _ = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
     if compares and len(verdict.ranks) > 1:
         view.above_best = verdict_table(verdict)
@@ -372,11 +456,6 @@ def verdict_table(verdict: Verdict) -> str:
     return html.titled(heading, html.table(headers, rows, label=heading))
 
 
-def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
-    """Return a chart's value of the training loss by step. run_ids: only these runs; None means all."""
-    return chart_value(training_figure(sweeps, run_ids=run_ids), file="loss")
-
-
 def answers_html(sweep: Sweep) -> str:
     """Compare held-out answers of the base, the lowest rank and the highest rank, each by its run with the lowest
     held-out loss; empty without answers."""
@@ -395,7 +474,7 @@ def answers_html(sweep: Sweep) -> str:
     for answer in shown[0].answers:
         greedy = [answer.before, *(answers.get(answer.place) for answers in by_place)]
         texts = [answer.prompt, answer.reference, *map(_answer_text, greedy)]
-        rows.append([Cell(text, kind="wrap", column=name) for text, name in zip(texts, headers, strict=True)])
+        rows.append([Cell(text, kind="wrap") for text in texts])
     return html.titled("Answers before and after training", html.table(headers, rows, label="Answers", left=2))
 
 

@@ -16,6 +16,7 @@ from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, file_button, handed, hidden, pickable, plain
 from rankviz.ui.parts.sweep import HEIGHT, connect, press, sweep_widgets, tolerance_label
+from rankviz.ui.parts.sweep import NOT_DRAWN as OF_A_SWEEP
 from rankviz.ui.runs import publish, view
 from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
 
@@ -24,7 +25,7 @@ SELECTION_LINE = "runs-too-many"
 ASK = """(id) => [confirm("Delete this %s? This cannot be undone.") ? id : ""]"""
 SHOW_RUN = "() => document.querySelector('#run-detail .rv-detail')?.scrollIntoView({ block: 'nearest' })"
 X_CHOICES = [(each.label, key) for key, each in COST_AXES.items()]
-NOT_DRAWN = ("x", "export_selected")
+NOT_DRAWN = ("x", "export_selected", *OF_A_SWEEP)
 """Widgets that view.runs_view does not update."""
 
 
@@ -54,9 +55,7 @@ def build(api: Api) -> View:
             w["x"] = gr.Dropdown(X_CHOICES, value="adapter", label="Cost axis", interactive=True, min_width=150)
             w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
             clear = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
-        with gr.Row(elem_classes="rv-charts"):
-            w["curve"] = chart("Loss against cost, selected runs", height=HEIGHT, elem_id="runs-curve")
-            w["selected_loss"] = chart("Training loss, selected runs", height=HEIGHT, elem_id="runs-loss")
+        w["curve"] = charts.panels(elem_id="runs-curve")
         w["caption"] = plain()
     zipped = file_button("runs-zip")
     choice = sweep_id, run_id = hidden(elem_id="runs-sweep"), hidden()
@@ -98,14 +97,14 @@ def build(api: Api) -> View:
 
     chosen = []
     choose = of_click(partial(view.choice_of, api))
-    for name in ("table", "curve", "selected_loss", "by_rank", "loss", "tradeoff", "results"):
+    for name in ("table", "curve", "by_rank", "loss", "tradeoff", "results"):
         opened = w[name].select(choose, run_id, [*choice], **clicked())
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
     clear.click(None, None, selected, js="() => [[]]").then(**drawing)
-    connect(api, w, sweep_id, drawing, "sweep-busy")
+    shown_by = connect(api, w, sweep_id, drawing, "sweep-busy")
     w["cancel_run"].click(inputs=run_id, **action(partial(press, api.runs.cancel))).then(**drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(lambda *open: api.runs.open_to_all(*open))).then(**drawing)
     deleted = []
@@ -135,6 +134,7 @@ def build(api: Api) -> View:
         draw=drawing,
         chosen=[*chosen, brought, *deleted],
         train=train,
+        onward=(w["longer"], shown_by),
     )
 
 

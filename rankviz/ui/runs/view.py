@@ -21,19 +21,23 @@ from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
+from rankviz.figures import sweep_figure, sweep_info, training_figure
 from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep
-from rankviz.ui.parts.charts import sweep_chart
+from rankviz.ui.parts.charts import PANEL_HEIGHT, chart_json, json_text
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, notice_html, rounded
-from rankviz.ui.parts.sweep import HEIGHT, listed, place_of, trains_elsewhere
+from rankviz.ui.parts.sweep import listed, place_of, trains_elsewhere
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import View
 from rankviz.units import counted
+from rankviz.verdict import Verdict
 
 POLL_SECONDS = 2.0
 HEADERS = ("Sweep", "State", "Loss", "Gain", "Adapter file", "Memory", "Run time", "Requested")
 RUN_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
 COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
+UNFOLDED = 12
+"""Maximum listed sweeps that are not folded."""
 MOST_ROWS = 500
 """Maximum listed sweeps of the visitor: a browser takes seconds to draw thousands."""
 NOTHING_OF_YOURS = (
@@ -88,7 +92,12 @@ def list_html(
         return html.empty("No run matches the filter.")
     left_out = len(own) - MOST_ROWS
     more = f"Not listed: {counted(left_out, 'older sweep')}. Use the filter to find them." if left_out > 0 else ""
-    return html.table(HEADERS, rows, label="Sweeps", left=2) + (html.empty(more) if more else "")
+    first, rest = rows[:UNFOLDED], rows[UNFOLDED:]
+    table = html.table(HEADERS, first, label="Sweeps", left=2)
+    if rest:
+        is_open, further = any(row.chosen or row.ticked for row in rest), counted(len(rest), "more sweep")
+        table += html.folded(further, html.table(HEADERS, rest, label=further, left=2), is_open=is_open, name="more")
+    return table + (html.empty(more) if more else "")
 
 
 def matching_of(sweep: Sweep, text: str) -> list[RunRecord]:
@@ -269,7 +278,8 @@ def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict
 
 
 def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str) -> dict[str, Any]:
-    """Draw the selected runs on one chart of loss against cost, whose axis is x, and one of loss by step."""
+    """Draw the selected runs of each base and data on a chart of loss against cost, whose axis is x, and one of loss by
+    step: losses of other data or models are on axes of their own."""
     if not selected:
         return {"selected_box": gr.Column(visible=False)}
     selected = frozenset(selected)  # each run of the folder is looked up in it
@@ -279,18 +289,25 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
     try:
         judged = api.verdicts.of_runs([runs for _, runs in drawn], LOSS)
     except LimitError as error:
-        nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
-        return {**shown, **nothing, "caption": notice, "is_busy": is_busy}
-    known = [(sweep, verdict) for (sweep, _), verdict in zip(drawn, judged, strict=True) if verdict]
-    curve, caption = sweep_chart(known, x=x, metric=LOSS, height=HEIGHT)
+        return {**shown, "selected_title": "", "curve": "", "caption": notice, "is_busy": is_busy}
+    subjects: dict[tuple[str, str], list[tuple[Sweep, Verdict | None]]] = {}
+    for (sweep, runs), verdict in zip(drawn, judged, strict=True):
+        subjects.setdefault((runs[0].request.base, runs[0].request.data), []).append((sweep, verdict))
+    charts, sources = [], []
+    for (base, data), of_it in subjects.items():
+        curve = sweep_figure(sweep_info([each for each in of_it if each[1]], x=x), height=PANEL_HEIGHT)
+        loss = training_figure([sweep for sweep, _ in of_it], run_ids=selected, height=PANEL_HEIGHT)
+        sources.append(curve.source)
+        for title, drawing, file in (("Loss against cost", curve, "quality"), ("Training loss", loss, "loss")):
+            name = f"{title}: {base_name(base)} on {data_name(data)}"
+            charts.append({"title": name, **chart_json(drawing, file=file)})
     count = counted(sum(len(runs) for _, runs in drawn), "selected run")
     return {
         **shown,
         "selected_title": html.titled(f"{count} of {counted(len(drawn), 'sweep')}", ""),
-        "curve": curve,
-        "selected_loss": of_sweep.loss_chart([sweep for sweep, _ in drawn], selected),
-        "caption": html.paragraphs(caption),
+        "curve": json_text(charts),
+        "caption": html.paragraphs(" ".join(sources)),
     }
 
 

@@ -16,7 +16,7 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.notes import truncation
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, RunRequest, SweepRequest
+from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, MODE_SIZE, RunRequest, SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
@@ -53,7 +53,7 @@ from rankviz.ui.wiring import View
 
 OWN_FILE, KEPT_FILE = "own", "kept"
 """Data choices: an uploaded file, and the file of the shown run or of Explore's question, whose path is in `kept`."""
-FORM_RANKS = {**MODE_RANKS, "single": (16,)}
+FORM_RANKS, FORM_SIZE = {**MODE_RANKS, "single": (16,)}, {**MODE_SIZE, "single": MODE_SIZE["sweep"]}
 MAX_TEXT = 2000
 OWN = (
     *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
@@ -63,6 +63,7 @@ OWN = (
 default."""
 DEFAULTS: dict[str, Any] = {
     **{name: TRAIN_OPTIONS[name].default for name in OWN},
+    **FORM_SIZE["quick"],
     "data": TRAIN_OPTIONS["data"].default,
     "file": None,
     "kept": "",
@@ -87,22 +88,22 @@ WHY_FIXED_ALPHA = (
 )
 MODES = {
     "quick": (
-        "Quick look: two ranks and a repeat",
-        "Trains two ranks, a low and a high one, on the same data, and forecasts the loss of the ranks between. A "
-        "repeat of the low rank, with another seed, measures the noise of a run: without it there is no band.",
+        "Quick look",
+        "Trains a low and a high rank, and forecasts the loss of the ranks between. A repeat of the low rank measures "
+        "the noise of a run: without it there is no band.",
     ),
     "rate": (
-        "Rate first: one rank, two learning rates",
+        "Rate first",
         "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
         "ask for the rank.",
     ),
     "fast": (
-        "Fast curve: one run, all ranks",
+        "Fast curve",
         "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may learn "
         "something else.",
     ),
     "sweep": (
-        "Sweep: runs at each rank",
+        "Sweep",
         "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
     ),
     "single": ("Single run", "Trains one rank with one learning rate and one seed."),
@@ -127,6 +128,10 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
     add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
     with gr.Row(**PAIR):
+        add(TEXT, "learning_rates", "Learning rates", elem_id="train-rates")
+        add(number, "seeds", "Seeds", visible=False)
+        add(number, "steps", "Steps per run", elem_id="train-steps")
+    with gr.Row(**PAIR):
         add(TEXT, "other_ranks", "Other ranks", placeholder="24, 512")
         looks = {"placeholder": "2", "visible": False, "elem_id": "train-independent"}
         add(TEXT, "independent", "Independent runs at", **looks)
@@ -135,10 +140,6 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         rules = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
         add(gr.Radio, "alpha_rule", "Alpha", choices=rules, scale=3, min_width=180, elem_id="train-alpha")
         add(gr.Number, "alpha_fixed", "Fixed alpha", scale=1, min_width=70)
-    with gr.Row(**PAIR):
-        add(TEXT, "learning_rates", "Learning rates")
-        add(number, "seeds", "Seeds", visible=False)
-        add(number, "steps", "Steps per run", elem_id="train-steps")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
         add(CHOICE, "preset", "Target modules")
@@ -170,11 +171,13 @@ def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tup
     return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
 
 
-def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None) -> View:
-    """Return ranks and seeds of the mode, and its other updates. Ranks that are no mode's default stay, since the
-    visitor chose them."""
-    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1)}
+def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None, **size: float | None) -> View:
+    """Return ranks, seeds, steps and held-out examples of the mode, and its other updates. Values that are no mode's
+    default stay, since the visitor chose them. size: Steps and held-out examples, by widget name."""
+    usual = {"ranks": [str(r) for r in FORM_RANKS[mode]], "seeds": MODE_SEEDS.get(mode, 1), **FORM_SIZE[mode]}
     updates = filled({**DEFAULTS, "mode": mode, **usual})
+    own = (name for name, value in size.items() if value not in [each[name] for each in FORM_SIZE.values()])
+    updates |= dict.fromkeys(own, gr.skip())
     if ranks and sorted(map(int, ranks)) not in map(sorted, FORM_RANKS.values()):
         updates["ranks"] = gr.skip()
     return View(**updates)
@@ -239,8 +242,10 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, Sequence[int], Sequence[i
     if top is None:
         at_two_rates = len(trained) == 1 and len({run.learning_rate for run in runs}) == 2
         return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
-    low = runs[0].r
-    if low < top.r and set(top.cut_ranks) == {low, *(r for r in FAST_RANKS if r < top.r)}:
+    low, cuts = runs[0].r, set(top.cut_ranks)
+    between = {low, *(r for r in FAST_RANKS if low < r < top.r)}
+    older = between | {r for r in FAST_RANKS if r < low}  # of versions that truncated below the lower rank too
+    if low < top.r and (cuts == between or (cuts == older and len(runs) > len(trained))):
         return "quick", (low, top.r), ()
     return "fast", sorted({*top.cut_ranks, top.r}), [r for r in trained if r < top.r]
 
@@ -262,6 +267,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
         )
     own = {name: DEFAULTS[name] if name in OWN[1:6] and values[name] in ("", None) else values[name] for name in OWN}
+    own |= {name: values[name] or 0 for name in FORM_SIZE["quick"]}  # an emptied box is refused, not filled
     request = sweep_of(
         {
             **own,
@@ -319,6 +325,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "kept": str(kept),
         "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
         "ranks": [str(r) for r in FORM_RANKS[mode]],
+        **FORM_SIZE[mode],
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
         "names": ", ".join(targets) if custom else "",
@@ -365,9 +372,12 @@ def preview(api: Api, **values: Any) -> View:
         return View(preview=notice_html(str(error), kind="error"))
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
+    words, number = html.paragraphs(measured.in_words), units.counted(len(rows), "example")
+    if values["data"] not in (OWN_FILE, KEPT_FILE):  # a sample's are well known, so that the ranks are in sight
+        every = units.counted(measured.examples, "example")
+        return View(preview=html.folded(f"{every}: lengths, and the first {len(rows)}", words + table))
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
-    first = html.folded(f"First {units.counted(len(rows), 'example')}", table, is_open=short)
-    return View(preview=html.paragraphs(measured.in_words) + first)
+    return View(preview=words + html.folded(f"First {number}", table, is_open=short))
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:

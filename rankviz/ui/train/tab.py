@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -60,8 +61,10 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         elif not status:
             status = html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
         return View(
-            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen"), ""),
+            **dict.fromkeys(("loss", "by_rank", "summary", "answers", "seen", "code", "replies"), ""),
             **dict.fromkeys(("cancel", "add", "resume"), gr.Button(visible=False)),
+            onward=gr.Row(visible=False),
+            trying=gr.Accordion(visible=False),
             status=status,
             start=gr.Button(TRAIN),
             timer=gr.Timer(active=False),
@@ -222,9 +225,13 @@ def build(api: Api) -> View:
     w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
-    of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "mode_note")}
+    of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
     on_any(w["mode"].input).then(
-        **wire(train_form.mode_chosen, inputs={name: w[name] for name in ("mode", "ranks")}, outputs=of_mode)
+        **wire(
+            train_form.mode_chosen,
+            inputs={name: w[name] for name in ("mode", "ranks", "steps", "held_out")},
+            outputs=of_mode,
+        )
     )
     data = {name: w[name] for name in ("data", "file", "kept")}
     previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
@@ -240,7 +247,8 @@ def build(api: Api) -> View:
     w["again"].tick(**estimating)
 
     w["model"].input(lambda: "", None, w["replaced"], **quiet())
-    outputs = {**right, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
+    drawn = {name: widget for name, widget in right.items() if name not in of_sweep.NOT_DRAWN}
+    outputs = {**drawn, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
     exemplary = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=recorded)
@@ -250,7 +258,7 @@ def build(api: Api) -> View:
     started = w["start"].click(**starting)
     started.then(**done("train-busy"))
     started.success(lambda: "", None, w["replaced"], **quiet())
-    of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
+    shown_by = of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
     filled = fillable | terms
@@ -276,6 +284,7 @@ def build(api: Api) -> View:
         engine=w["engine"],
         started=started,
         curve=right["by_rank"],
+        onward=(right["longer"], shown_by),
     )
 
 
@@ -303,6 +312,23 @@ def measuring(
         "outputs": [*training.form.values(), training.sweep_id, training.seen, tabs],
         **action(fill),
     }
+
+
+def longer(api: Api, training: View, shown_by: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
+    """Return the event of a sweep's button: fill the form with a longer run at the rank of its verdict, and open Train.
+    shown_by: Result of sweep.connect."""
+    samples = [(sample.title, sample.id) for sample in api.data.samples()]
+
+    def fill(**values: Any) -> dict[Any, Any]:
+        sweep, shown = of_sweep.judged_now(api, **values)
+        like = api.runs.added_request(sweep.sweep_id, shown.picked)
+        run = replace(like, training=replace(like.training, max_steps=shown.longer_steps))
+        form = train_form.filled(train_form.values_of([run], [each for _, each in samples]), samples)
+        at = {training.sweep_id: "", training.seen: "", tabs: gr.Tabs(selected="train")}
+        return put({**form, "replaced": ""}, training.form) | at
+
+    outputs = [*training.form.values(), training.sweep_id, training.seen, tabs]
+    return {"inputs_kwargs": dict(shown_by), "outputs": outputs, **action(fill)}
 
 
 def start(api: Api, **values: Any) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
 def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
     """Return the plan's modules and flags as arguments of Unsloth's get_peft_model. On a GPU, Unsloth adds the experts
     unless target_parameters is an empty list; its CPU backend keeps PEFT's own rewrite of experts.
-    tests/worker/finetune/test_experts.py compares trained with counted parameters."""
+    tests/worker/finetune/test_finetune.py compares trained with counted parameters."""
     arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []

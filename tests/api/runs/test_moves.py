@@ -32,14 +32,6 @@ def hub(tmp_path):
 
 
 @pytest.fixture
-def rented(tmp_path, hub):
-    """A page with the stand-in alone, where nothing starts."""
-    hub.holds.set()
-    with page_on(hub, tmp_path / "home") as api:
-        yield api
-
-
-@pytest.fixture
 def three(tmp_path, hub):
     """A page with three places; a run at r = 2 completes everywhere, any other once the file `go` is there."""
     command = worker(

@@ -1,5 +1,6 @@
 """Runs are estimated from those that have finished here, and refused where a server's minutes do not suffice."""
 
+import re
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
-from rankviz.core.runs.events import Evaluated, RunCompleted, RunFailed, RunStarted, StageReached, StepLogged
+from rankviz.core.runs.events import Answered, Evaluated, RunCompleted, RunFailed, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import MODE_SEEDS, fast_ranks, quick_look
 from rankviz.errors import LimitError
 from rankviz.settings import SHARED_LIMITS
@@ -26,7 +27,9 @@ def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, 
     sweep_id = api.workspace.store.create(questions.sweep(**chosen))
     (run,) = api.workspace.store.sweep(sweep_id).runs
     training = compiling + step * run.request.max_steps
-    began = ended_at - (load + training + 2 * evaluation + 1)
+    sets = [Answered(time=0.0, when=when, answers=(), seconds=3.0) for when in ("before", "after")]
+    answered = sets if run.request.shown_answers else []
+    began = ended_at - (load + training + 2 * evaluation + 3 * len(answered) + 1)
     for event in (
         StageReached(time=began, stage="reading the data"),
         RunStarted(time=began + load, environment=environment),
@@ -36,6 +39,7 @@ def finish(api, ended_at, *, load=8.0, compiling=0.0, step=1.0, evaluation=5.0, 
             for n in range(1, run.request.max_steps + 1)
         ),
         Evaluated(time=0.0, when="after", loss=2.0, tokens=100, examples=64, seconds=evaluation),
+        *answered,
         RunCompleted(
             time=ended_at, train_seconds=training, peak_memory_bytes=2**30, peak_memory_kind="process resident"
         ),
@@ -48,18 +52,20 @@ def expected(api, **settings):
     return api.runs.expected(questions.sweep(**{"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}))
 
 
-def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
-    for second in (1, 2, 3):
-        finish(api, 1000.0 * second)
+@pytest.mark.parametrize("runs", [1, 3])
+def test_a_like_run_is_announced_as_one_number_before_and_then_as_what_runs_took_at_most_twice_as_wide(api, runs):
+    before = expected(api, shown_answers=4).sentences[0]
+    for second in range(1, 1 + runs):
+        finish(api, 1000.0 * second, shown_answers=4)
 
-    announced = expected(api)
+    announced = expected(api, shown_answers=4)
 
-    # 40 steps of 1 s; evaluations of 10 s and 1 s more
-    time, load = announced.time, announced.time.load
-    assert (40.0, 11.0) == pytest.approx((time.training.expected, time.other.expected))
-    assert time.training.high <= 4 * time.training.low
-    assert load.expected + 51.0 == pytest.approx(announced.seconds.expected)
-    assert "from 3 finished runs here." in announced.sentences[0]
+    assert re.search(r"estimated time up to \d+ min; closer after the first run\.$", before)
+    # 8 s of loading, 40 steps of 1 s; evaluations of 10 s, two sets of answers of 3 s and 1 s more
+    time = announced.time
+    assert (8.0, 40.0, 17.0) == pytest.approx((time.load.expected, time.training.expected, time.other.expected))
+    assert announced.seconds.high <= 2 * announced.seconds.low
+    assert re.search(rf"from {runs} finished runs? here\.$", announced.sentences[0])
     assert announced.sentences[1].startswith("Loading ")
 
 

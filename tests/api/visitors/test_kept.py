@@ -14,7 +14,6 @@ from rankviz.hub import reach
 from rankviz.shared import retention
 from rankviz.shared.quota import Held
 from rankviz.shared.retention import DAY, remove_old, steady_clock
-from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
@@ -190,17 +189,13 @@ def sweep_of(api, visitor, days):
     return aged(api, sweep_id, days * DAY)
 
 
-def here(api):
-    return {record.request.sweep_id for record in RunStore(api.workspace.home).records()}
-
-
 def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_own_stays(api):
     old = [sweep_of(api, visitor, 31) for visitor in (ANN, ADMIN)]
     young, hosts = sweep_of(api, ANN, 29), sweep_of(api, HOST, 31)
 
     remove_old(api.workspace, time.time())
 
-    assert {young, hosts} == here(api)
+    assert {young, hosts} == sweeps_here(api)
     assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
 
 
@@ -237,7 +232,7 @@ def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
     monkeypatch.setattr(retention.time, "time", lambda: true_time() + 5000 * DAY)
 
     remove_old(api.workspace, now())
-    assert {sweep_id} == here(api)
+    assert {sweep_id} == sweeps_here(api)
 
     monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
     assert true_time() - 4999 * DAY > now()

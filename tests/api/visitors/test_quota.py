@@ -54,6 +54,19 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
     assert [] == api.workspace.store.records()
 
 
+def test_prompts_are_counted_by_visitor_and_hour_and_a_large_base_answers_none(shared):
+    api, base = shared(prompts_per_hour=2, answering_parameters=200_000_000), "HuggingFaceTB/SmolLM2-135M-Instruct"
+    with acting_as(ANN):
+        for _ in range(2):
+            api.runs.quota.count_prompt(base)
+        with pytest.raises(LimitError, match="answers 2 prompts of a visitor within an hour"):
+            api.runs.quota.count_prompt(base)
+    with acting_as(BEN):
+        api.runs.quota.count_prompt(base)
+        with pytest.raises(LimitError, match="at most 200,000,000 parameters of a base that answers prompts"):
+            api.runs.quota.count_prompt("Qwen/Qwen3-4B")
+
+
 def test_a_visitor_has_so_many_sweeps_in_the_queue_and_others_still_find_a_place(api):
     with acting_as(ANN):
         first, _ = api.runs.start(questions.sweep(**SMALL)), api.runs.start(questions.sweep(**SMALL))

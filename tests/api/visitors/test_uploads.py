@@ -1,25 +1,20 @@
 """Uploads, downloads and exports of visitors: counted, used up and removed, and what others read of them."""
 
-import json
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunFailed, RunRequeued
+from rankviz.core.runs.events import Answered, GreedyAnswer, RunFailed
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import bytes_in
 from rankviz.references import PRIVATE
 from rankviz.shared.quota import Held
-from rankviz.store import RunStore, export_runs
-from rankviz.store.ownership import WantedEngine
+from rankviz.store import export_runs
 from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
 from tests.catalog.test_own_studies import result
 from tests.support.limits import limit
-from tests.support.runs import questions
-from tests.support.runs.finished_runs import import_runs
 from tests.support.web.kept import first_run, sweep_of
 from tests.support.web.visitors import ANN, BEN
 
@@ -117,45 +112,6 @@ def test_an_upload_that_is_refused_takes_nobodys_download(limited, limit):
     assert bens.exists()
 
 
-OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
-"""Of the owner of the server."""
-
-
-@pytest.fixture
-def failed(tmp_path, monkeypatch):
-    """A shared page, and a run of Ann there whose journal has names and addresses of the server's engines."""
-    monkeypatch.setenv("RANKVIZ_RAY_ADDRESS", "http://10.0.0.7:8265")
-    monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
-    monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--account=lab-secret"]')
-    api = Api(home=tmp_path / "home", shared=True)
-    store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, WantedEngine("ray")))
-    placed = {"engine": "ray", "where": "10.0.0.7", "waits": "Ray at http://10.0.0.7:8265 cannot be reached."}
-    store.append(run_id, AttemptPlaced(time=1.0, attempt=1, **placed))
-    store.append(run_id, RunRequeued(time=2.0, attempt=1, lost="A node of lab-gpus was lost."))
-    log = "sbatch: account lab-secret\nconnecting to 10.0.0.7:8265"
-    store.append(run_id, RunFailed(time=3.0, error="sbatch --account=lab-secret was refused.", log_tail=log))
-    with (store.run_dir(run_id) / "events.jsonl").open("a") as journal:
-        journal.write('{"event": "OfALaterVersion", "where": "10.0.0.7"}\n')
-    return api, run_id
-
-
-def test_a_visitors_export_names_nothing_of_the_servers_engines_and_comes_in_again(failed, tmp_path):
-    api, run_id = failed
-    with acting_as(ANN):
-        zipped = api.runs.export([run_id], tmp_path / "anns.zip")
-        shown = api.runs.get(run_id)
-
-    with zipfile.ZipFile(zipped) as archive:
-        content = b"".join(map(archive.read, archive.namelist())).decode()
-    assert [] == [word for word in OWNERS if word in content]
-    there = RunStore(tmp_path / "there")
-    assert [run_id] == import_runs(there, zipped)
-    came = there.get(run_id)
-    assert ("failed", shown.error, shown.log_tail) == (came.state, came.error, came.log_tail)
-    assert "sbatch … was refused." == came.error
-
-
 def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
     api, tmp_path, monkeypatch
 ):
@@ -190,16 +146,6 @@ def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_pa
         (run_id,) = api.runs.import_(exported)
 
     assert "mine.jsonl" == api.workspace.store.get(run_id).request.data
-
-
-def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
-    sweeps = [sweep_of(api, ANN), sweep_of(api, BEN)]
-    ids = [first_run(api, sweep_id) for sweep_id in sweeps]
-
-    with acting_as(ANN):
-        answer = api.runs.row(ids[0])
-        assert (ids[0], "") == api.workspace.rights.named(ids)
-        assert ids[1] not in json.dumps(answer)
 
 
 def test_who_looks_at_the_run_of_another_sees_no_place_of_the_server_and_no_row_of_its_data(api):

@@ -9,14 +9,49 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import GRPO_FILE, load_validation
-from rankviz.core.accuracy.predicted import TRAINED_COPIES, half_width, left_out_predictions, predict_row, summarize
+from rankviz.core.accuracy.predicted import (
+    TRAINED_COPIES,
+    MeasuredRow,
+    half_width,
+    left_out_predictions,
+    parse_row,
+    predict_row,
+    summarize,
+)
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.errors import UnknownModelError
 from tests.core.cost.toy_cost import stack
-from tests.support.runs.measured_rows import measured_row
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+
+CELLS = {
+    "row_id": "M1",
+    "independent_group": "lab-a",
+    "tier": "A",
+    "use_peak": "yes",
+    "use_time": "no",
+    "model_id": "toy/toy-16",
+    "precision": "bf16",
+    "kbit_fp32_upcast": "no",
+    "framework": "trl",
+    "r": "2",
+    "targets": "q_proj,v_proj",
+    "batch": "1",
+    "grad_accum": "2",
+    "seq_len": "10",
+    "checkpointing": "hf",
+    "attn": "flash",
+    "loss_path": "full",
+    "optimizer": "adamw_torch",
+    "gpu": "toy-card",
+    "measured_bytes": "30000",
+    "measured_kind": "allocated",
+}
+
+
+def measured_row(**cells: str) -> MeasuredRow:
+    return parse_row({**CELLS, **cells}, line=2)
 
 
 def test_a_sentence_says_what_an_estimate_rests_on():

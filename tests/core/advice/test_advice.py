@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from rankviz.api import Api
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import advise, capacity
@@ -22,16 +20,6 @@ def given(goal=None, data=None, points=SWEEP):
     who = subject(task_kinds=use_case(goal.use_case).task_kinds)
     data = data or data_of(goal, TrainingSetup())
     return advise(evidence(points), RECORD, who, goal, data, lambda r: 1000 * r, ASSUMPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("name", "r"), [("simple", 16), ("instruction", 32), ("complex", 64), ("near-full", 64), ("pretraining", 64)]
-)
-@pytest.mark.parametrize("examples", [None, 10, 10**9])
-def test_the_use_case_gives_the_rank_whatever_the_data(name, r, examples):
-    advice = given(Goal(use_case=name, examples=examples, example_tokens=1))
-
-    assert (r, r) == (advice.r, advice.lora_alpha)
 
 
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():

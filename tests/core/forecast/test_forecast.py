@@ -1,18 +1,113 @@
 """Forecasts and own runs, worked out by hand: bands, losses between runs, and what to train next and to ship."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from rankviz.core.forecast.bands import at_rank, forecast
+from rankviz.core.forecast.bands import GRID, LEVELS, BandRecord, at_rank, forecast
 from rankviz.core.forecast.decision import decide
-from rankviz.core.forecast.quick_look import BentRank, MeasuredRank, Noise, between, pick_of, rate_look, score_pick
+from rankviz.core.forecast.quick_look import (
+    BentForecast,
+    BentRank,
+    MeasuredRank,
+    Noise,
+    between,
+    pick_of,
+    rate_look,
+    score_pick,
+)
+from rankviz.core.runs.events import AdapterCut
+from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.finished_runs import plain_sweep
-from tests.support.runs.forecasts import band, bands, left_out, measured
-from tests.support.web import quick_looks
-from tests.support.web.quick_looks import quick_look_runs
+
+MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
+
+
+def band(*, lines_at_rank=None) -> dict:
+    """A band of ±1 (50 %) and ±2 (80 %) around a median."""
+    quantiles = {
+        level: tuple(value + shift for value in MEDIAN)
+        for level, shift in zip(LEVELS, (-2.0, -1.0, 0.0, 1.0, 2.0), strict=True)
+    }
+    counts = dict.fromkeys(GRID, 1) if lines_at_rank is None else lines_at_rank
+    counts = {str(r): lines for r, lines in counts.items()}
+    return {"studies": 2, "lines": 5, "lines_at_rank": counts, "quantiles": quantiles}
+
+
+def bands(*, left_out=()) -> dict:
+    """A table with this band for scores and for losses."""
+    statements = ("low_within_point", "low_within_noise", "high_worse", "high_worse_loss")
+    return {
+        "reference_rank": 128,
+        "rate": None,
+        "bands": dict.fromkeys(("score", "loss"), band()),
+        "left_out": [asdict(row) for row in left_out],
+        "holds": {name: [] for name in statements},
+    }
+
+
+def left_out(**values) -> BandRecord:
+    """A record that is just enough to be called validated."""
+    enough = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
+    errors = dict.fromkeys(("crps", "crps_no_difference", "crps_no_difference_band", "crps_rule"), 1.0)
+    return BandRecord(**{"kind": "simple", "inside_50": 0.5} | enough | errors | values)
+
+
+def measured(losses: dict[int, float]) -> list[MeasuredRank]:
+    """One run a rank."""
+    return [MeasuredRank(r, loss) for r, loss in losses.items()]
+
+
+def between_forecast(medians: dict[int, float]) -> BentForecast:
+    """Bands of 80 % around these medians."""
+    ranks = tuple(
+        BentRank(
+            r=r,
+            median=loss,
+            low_50=loss - 0.015,
+            high_50=loss + 0.015,
+            low_80=loss - 0.03,
+            high_80=loss + 0.03,
+            measured=None,
+        )
+        for r, loss in medians.items()
+    )
+    return BentForecast(
+        sweep_id="s1",
+        runs=(MeasuredRank(min(medians), medians[min(medians)]), MeasuredRank(max(medians), medians[max(medians)])),
+        ranks=ranks,
+        coverage_80=None,
+        validated=False,
+        repeat_at=None,
+        noise_nats=0.01,
+        pick=pick_of(ranks),
+        sentences=("The band rests on two runs.",),
+    )
+
+
+def quick_look_runs(
+    low: float, high: float, cuts: dict[int, float] | None = None, *, saved: tuple[int, ...] = ()
+) -> tuple[RunRecord, RunRecord]:
+    """Finished runs at r = 4 and 64, the higher one truncated; 1 MB a rank. saved: cuts that were trained on and
+    kept."""
+    first, last = plain_sweep({4: low, 64: high}).runs
+    events = tuple(
+        AdapterCut(
+            time=9.0,
+            r=r,
+            loss=loss,
+            tokens=1,
+            examples=1,
+            seconds=1.0,
+            example_losses=(),
+            recovery_steps=0 if r >= 8 else 2,
+            path=f"cuts/r{r}" if r in saved else "",
+        )
+        for r, loss in (cuts or {}).items()
+    )
+    return first, replace(last, cuts=events)
 
 
 @pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
@@ -121,10 +216,10 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     runs = quick_look_runs(1.9, 1.8)
 
     assert [16, 8, 64] == [
-        decide(runs, quick_looks.forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)
+        decide(runs, between_forecast(FALLING), tolerance).train.r for tolerance in (0.02, 0.05, 0.001)
     ]
     # A quarter of a percent of 1.8 is 0.0045.
-    assert [64, 32] == [decide(runs, quick_looks.forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
+    assert [64, 32] == [decide(runs, between_forecast({**FALLING, 32: loss})).train.r for loss in (1.805, 1.804)]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +232,6 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     ],
 )
 def test_the_adapter_to_ship_is_one_that_can_be_had_of_the_lowest_rank_within_the_tolerance(low, cuts, saved, shipped):
-    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), quick_looks.forecast(FALLING))
+    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), between_forecast(FALLING))
 
     assert shipped == (decision.ship.r, decision.ship.made)

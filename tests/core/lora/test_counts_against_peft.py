@@ -2,8 +2,8 @@
 that a file with PEFT's tensors would have. `make test` tries the first blocks of one a family and of every mixture of
 experts with fewer configurations, `make test-counts` each model whole."""
 
+from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -72,9 +72,11 @@ def many():
     ],
 )
 def test_peft_counts_as_rankviz_does(model_id, whole, tmp_path):
+    from tests.support.models.meta_models import build
+
     model, path = (as_built(model_id), config_of(model_id)) if whole else shallow(model_id, tmp_path)
     dense, moe = (DENSE + MORE_DENSE, MOE + MORE_MOE) if whole else (DENSE, MOE)
-    counted = 0
+    base, counted = build(path), 0
     for r, config in dense + (moe if model.has_experts else ()):
         lora = replace(config, r=r)
         case = f"{model_id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}, {lora.expert_rank}"
@@ -83,7 +85,7 @@ def test_peft_counts_as_rankviz_does(model_id, whole, tmp_path):
         except InvalidSettingError:
             plan = None
 
-        count, file_bytes = peft_on_meta(path, model, lora, plan, r)
+        count, file_bytes = peft_on_meta(deepcopy(base), model, lora, plan, r)
 
         assert (count is None) == (plan is None), f"{case}: PEFT counts {count}"
         if plan is not None:
@@ -101,14 +103,11 @@ def test_the_rules_were_read_from_the_installed_versions():
     assert UNSLOTH_VERSION == version("unsloth")
 
 
-def peft_on_meta(path: Path, model, lora, plan, r) -> tuple[int | None, int]:
+def peft_on_meta(base, model, lora, plan, r) -> tuple[int | None, int]:
     """Trainable parameters and file size by PEFT itself; None where it refuses."""
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model, get_peft_model_state_dict
 
-    from tests.support.models.meta_models import build
-
-    base = build(path)
     if lora.moe_scheme == "linear-only" and model.peft_remap:
         # PEFT looks its rewrite up by model_type: under a name it doesn't know there is none, as on transformers 4.
         base.config.model_type = "unknown"

@@ -7,7 +7,6 @@ import pytest
 
 from rankviz.dataset import read
 from rankviz.exports.script import TOKENS, templates
-from tests.support.models.tiny_llama import save_tokenizer
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
 
@@ -26,15 +25,6 @@ ROWS = {
     "text": ({"text": "007"}, {"prompt": "", "completion": "007"}, "007<|im_end|>"),
 }
 """By form: a row, some of whose cells look like numbers or like nothing, what is trained of it, and what is learned."""
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    from transformers import AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def run(path, tokenizer, form=None, max_length=256):

@@ -6,17 +6,22 @@ the adapter's file, the held-out loss and the labels are compared with what Rank
 
 import functools
 import re
+from dataclasses import fields, replace
 
 import pytest
 
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingData, TrainingSetup
+from rankviz.core.cost.setup import Grpo, TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.exports import recipe, script
+from rankviz.errors import InvalidSettingError
+from rankviz.exports import recipe, script, write
 from rankviz.exports.script import notebook
+from tests.exports.code.test_script import GPU_SOURCES, calls, gpu_arguments
+from tests.support.models.recipes import made
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import counted_here, run_exports, trained_steps
 from tests.support.quick import chosen_quick
+from tests.support.runs.toy import TOY
 
 pytestmark = pytest.mark.torch
 
@@ -49,20 +54,27 @@ PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
 """A row of plain text: all of it is learned."""
 
 
+GRPO = {"trl": ("llama", "messages"), "unsloth": ("qwen3", "text")}
+"""Shape and rows of the script that trains by rewards, by framework."""
+SHORT = Grpo(num_generations=2, max_prompt_length=150, max_completion_length=8, vllm_mode="none", beta=0.1)
+PLACEHOLDER = "return [float(bool(expected) and expected in text) for text, expected in zip(texts, answer)]"
+REWARD = "return [float(sum(map(ord, text))) for text in texts]"
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes run together, and the
-    others do."""
+    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes and of GRPO run together,
+    and the others do."""
 
     @functools.cache
     def group(quick):
         shapes = [shape for shape in CASES if quick == (shape in QUICK)]
-        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes)
+        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes, GRPO if quick else {})
 
-    return lambda framework, shape: group(shape in QUICK)[framework, shape]
+    return lambda framework, shape="grpo": group(shape in (*QUICK, "grpo"))[framework, shape]
 
 
-def run_scripts(folder, shapes):
+def run_scripts(folder, shapes, grpo):
     """By framework and shape: the recipe, and what its script did."""
     from rankviz.worker.introspect.layers import layers_of
 
@@ -88,6 +100,18 @@ def run_scripts(folder, shapes):
             write_rows(place / "train.jsonl", kind)
             recipes[framework, shape] = made
             jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
+    for framework, (shape, kind) in grpo.items():
+        fixed = {"max_steps": 3, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "grpo": SHORT}
+        training = TrainingSetup(framework=framework, precision="fp32", optim="adamw_torch", **fixed)
+        question = Question(model_id=str(make_tiny(shape, folder / "grpo" / framework)), training=training)
+        made = recipe(layers_of(SHAPES[shape]), question, R, framework=framework, learning_rate=1e-2)
+        place = folder / framework / "grpo"
+        place.mkdir(parents=True)
+        assert PLACEHOLDER in script(made)
+        (place / "train.py").write_text(script(made).replace(PLACEHOLDER, REWARD), encoding="utf-8")
+        write_rows(place / "train.jsonl", kind)
+        recipes[framework, "grpo"] = made
+        jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
     results = {}
     for process, places in jobs.items():
         results |= run_exports(process, places)
@@ -150,3 +174,37 @@ def test_the_notebook_trains_for_its_epochs_and_says_the_size_that_was_counted(t
     size = result["files"]["adapter_model.safetensors"]
     assert (size,) == made.adapter_bytes
     assert f"The adapter has {size:,} bytes. RankViz counts {size:,}." in result["printed"]
+
+
+@pytest.mark.parametrize("framework", GRPO)
+def test_the_script_generates_trains_and_saves_what_was_counted(ran, framework):
+    written, result = ran(framework)
+
+    assert "error" not in result, result["error"]
+    assert counted_here(written) == (result["trained"], result["files"]["adapter_model.safetensors"])
+    assert (3, 3, True) == (result["steps"], len(result["rewards"]), result["moved"])
+    assert all(reward > 0 for reward in result["rewards"])
+
+
+@pytest.mark.parametrize("mode", ["none", "colocate"])
+def test_unsloths_script_has_arguments_that_its_classes_take(mode):
+    from trl import GRPOConfig
+
+    grpo = replace(SHORT, vllm_mode=mode, vllm_enable_sleep_mode=mode == "colocate")
+    found = calls(script(made(framework="unsloth", grpo=grpo)))
+
+    assert found["GRPOConfig"].keys() <= {each.name for each in fields(GRPOConfig)}  # Unsloth's class extends it
+    for name in ("FastLanguageModel.from_pretrained", "FastLanguageModel.get_peft_model"):
+        assert found[name].keys() <= set(gpu_arguments(*GPU_SOURCES[name], name.rpartition(".")[2]))
+    assert ("fast_inference" in found["FastLanguageModel.from_pretrained"]) == (mode == "colocate")
+
+
+@pytest.mark.parametrize("mode", ["none", "colocate", "server"])
+def test_every_way_to_generate_is_written_and_other_formats_are_refused(mode):
+    text = script(replace(made(framework="trl", grpo=replace(SHORT, vllm_mode=mode)), model_id="my base"))
+    compile(text, "train.py", "exec")
+    assert (f"vllm_mode='{mode}'" in text) == (mode != "none") == ("`uv run`" not in text)
+    assert ("VLLM_SERVER_DEV_MODE=1 vllm serve 'my base'" in text) == (mode == "server")
+
+    with pytest.raises(InvalidSettingError, match="GRPO has no Axolotl YAML"):
+        write(TOY, Question(model_id=TOY.id, training=TrainingSetup(grpo=Grpo())), 8, "axolotl")

@@ -17,19 +17,22 @@ from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
 from tests.support.runs.toy import ASSETS
 
-VALIDATE = """
+CHECK = """
 import json, sys
+from axolotl.prompt_strategies import chat_template, completion, user_defined
 from axolotl.utils.config import prepare_plugins, validate_config
 from axolotl.utils.dict import DictDefault
 from axolotl.integrations.liger.args import LigerArgs
 from axolotl.utils.schemas.config import AxolotlInputConfig
 from axolotl.utils.schemas.enums import CustomSupportedOptimizers
+from transformers import AutoTokenizer
 from transformers.training_args import OptimizerNames
 known = {*AxolotlInputConfig.model_fields, *LigerArgs.model_fields}
 optimizers = {each.value for names in (OptimizerNames, CustomSupportedOptimizers) for each in names}
 card = {"bf16": True, "fp8": False, "tf32": True, "n_gpu": 1, "n_node": 1, "compute_capability": "sm_89"}
 results = {}
-for name, config in json.load(sys.stdin).items():
+cases = json.load(sys.stdin)
+for name, config in cases["settings"].items():
     settings = DictDefault(config)
     prepare_plugins(settings)
     try:
@@ -39,16 +42,6 @@ for name, config in json.load(sys.stdin).items():
     accepted = {key: value for key, value in accepted.items() if key in config}
     unknown = {*config} - known | ({config["optimizer"]} - optimizers)
     results[name] = {"unknown": sorted(unknown), "error": error, "accepted": accepted}
-print("CHECKED", json.dumps(results, default=str))
-"""
-
-
-ROWS = """
-import json, sys
-from axolotl.prompt_strategies import chat_template, completion, user_defined
-from axolotl.utils.dict import DictDefault
-from transformers import AutoTokenizer
-cases = json.load(sys.stdin)
 
 def learned(config, eos, row):
     tokenizer = AutoTokenizer.from_pretrained(cases["tokenizer"])
@@ -63,7 +56,8 @@ def learned(config, eos, row):
         strategy = chat_template.load(tokenizer, cfg, ds_cfg=DictDefault(rows))
     return tokenizer.decode([label for label in strategy.tokenize_prompt(row)["labels"] if label != -100])
 
-print("CHECKED", json.dumps({name: learned(*case) for name, case in cases["cases"].items()}))
+learnt = {name: learned(*case) for name, case in cases["cases"].items()}
+print("CHECKED", json.dumps({"learned": learnt, "validated": results}, default=str))
 """
 TURNS = (("system", "Be brief."), ("user", "One?"), ("assistant", "abc"), ("user", "More."), ("assistant", "xyz"))
 SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -91,45 +85,31 @@ def config(**changes):
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
+def theirs(tmp_path_factory):
+    """What Axolotl's validation says of each setting and of three that are wrong, and what its strategies learn of a
+    row: the tokenizer's end token ends a turn, or another token does."""
     assert f"axolotl=={VERSION}" == AXOLOTL[0]
-    return unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
-
-
-@pytest.fixture(scope="module")
-def learned(wheels, tmp_path_factory):
-    """What Axolotl's own strategies learn of a row: the tokenizer's end token ends a turn, or another token does."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(folder)
-    cases = {}
+    save_tokenizer(folder := tmp_path_factory.mktemp("tokenizer"))
+    cases, settings = {}, {name: config(**changes) for name, changes in SETTINGS.items()}
     for form, row in ROWS_OF.items():
         name, *traits = form.split(".")
         data = TrainingData(form=name, traits=tuple(traits), file_name="mine.csv")
         cases[f"chat {form}"] = (config(data=data), "<|im_end|>", row)
         cases[f"base {form}"] = (config(data=data, **BASE), "<|im_end|>", row)
-    return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
-
-
-@pytest.fixture(scope="module")
-def validated(wheels, tmp_path_factory):
-    """What Axolotl's validation says of each setting, and of three that are wrong."""
-    cases = {name: config(**changes) for name, changes in SETTINGS.items()}
-    cases["base"] = config(**BASE)
-    cases["gemma"] = config(**GEMMA)
-    for form in FORMS:
-        cases[f"form {form}"] = config(data=TrainingData(form=form, file_name="mine.csv"))
-    cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
-    cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
-    cases["misspelt"] = {**config(), "lora_rank": 8}
-    cases["wrong"] = {**config(), "lora_r": "many"}
-    cases["optimizer"] = {**config(), "optimizer": "no_such_optimizer"}
-    return checked(wheels, VALIDATE, cases, tmp_path_factory.mktemp("run"))
+    settings |= {f"form {form}": config(data=TrainingData(form=form, file_name="mine.csv")) for form in FORMS}
+    experts = {"target_parameters": ("mlp.experts.down_proj",)}
+    settings |= {"base": config(**BASE), "gemma": config(**GEMMA), "experts": config(**experts)}
+    settings["experts alone"] = config(target_modules=(), **experts)
+    wrong = {"misspelt": {"lora_rank": 8}, "wrong": {"lora_r": "many"}, "optimizer": {"optimizer": "no_such_optimizer"}}
+    settings |= {name: {**config(), **values} for name, values in wrong.items()}
+    wheels = unpacked(AXOLOTL, tmp_path_factory.mktemp("axolotl"))
+    return checked(wheels, CHECK, {"tokenizer": str(folder), "cases": cases, "settings": settings}, folder)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", *FORM_CASES])
-def test_axolotls_own_validation_takes_it(validated, setting):
-    result = validated[setting]
+def test_axolotls_own_validation_takes_it(theirs, setting):
+    result = theirs["validated"][setting]
 
     assert result["error"] is None
     assert [] == result["unknown"]
@@ -138,7 +118,8 @@ def test_axolotls_own_validation_takes_it(validated, setting):
 
 
 @pytest.mark.torch
-def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
+def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(theirs):
+    validated = theirs["validated"]
     assert ["lora_rank"] == validated["misspelt"]["unknown"]
     assert "lora_r" in validated["wrong"]["error"]
     assert ["no_such_optimizer"] == validated["optimizer"]["unknown"]
@@ -147,8 +128,8 @@ def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
 @pytest.mark.torch
 @pytest.mark.parametrize("model", ["chat", "base"])
 @pytest.mark.parametrize("form", ROWS_OF)
-def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(learned, form, model):
-    assert LEARNED.get(form, "abc<|im_end|>") == learned[f"{model} {form}"]
+def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(theirs, form, model):
+    assert LEARNED.get(form, "abc<|im_end|>") == theirs["learned"][f"{model} {form}"]
 
 
 def turn(role, content="a", keys=("role", "content")):

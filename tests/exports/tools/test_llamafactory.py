@@ -18,11 +18,23 @@ from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
-PARSE = """
-import json, sys
+CHECK = """
+import ast, importlib.machinery, json, re, sys, types
+audio = types.ModuleType("torchaudio")  # imported for models that hear, used by none here
+audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+sys.modules["torchaudio"] = audio
+from llamafactory.data.converter import get_dataset_converter
+from llamafactory.data.mm_plugin import get_mm_plugin
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
+from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
+from llamafactory.extras import constants
+from llamafactory.hparams import DataArguments
 from llamafactory.hparams.parser import get_train_args
-results = {}
-for name, config in json.load(sys.stdin).items():
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+cases, results = json.load(sys.stdin), {}
+for name, config in cases["settings"].items():
     config["use_cpu"] = True  # this machine's card, or none, is not what is checked
     config.pop("enable_liger_kernel", None) if name != "liger" else None
     try:
@@ -36,23 +48,6 @@ for name, config in json.load(sys.stdin).items():
         }
     except (ValueError, ImportError) as error:
         results[name] = {"error": str(error)}
-print("CHECKED", json.dumps(results))
-"""
-ROWS = """
-import ast, importlib.machinery, json, re, sys, types
-audio = types.ModuleType("torchaudio")  # imported for models that hear, used by none here
-audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-sys.modules["torchaudio"] = audio
-from llamafactory.data.converter import get_dataset_converter
-from llamafactory.data.mm_plugin import get_mm_plugin
-from llamafactory.data.parser import get_dataset_list
-from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
-from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
-from llamafactory.extras import constants
-from llamafactory.hparams import DataArguments
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-cases = json.load(sys.stdin)
 
 def tokenizer_of(template):
     forms = (template.format_user, template.format_assistant, template.format_system, template.format_prefix)
@@ -91,6 +86,7 @@ def groups():
 print("CHECKED", json.dumps({
     "forms": {row["dataset"]: learned("qwen", row) for row in cases["forms"]},
     "own": dict(groups()),
+    "parsed": results,
 }))
 """
 FORM_ROWS = {
@@ -156,30 +152,27 @@ def wheels(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(wheels, tmp_path_factory):
-    """What LLaMA-Factory's own code makes of a row of each form, and its models' templates."""
+def theirs(wheels, tmp_path_factory):
+    """What LLaMA-Factory's own code makes of each setting, of some that are wrong, and of a row of each form, and its
+    models' templates."""
     assert f"llamafactory=={LLAMAFACTORY_VERSION}" == LLAMAFACTORY[0]
     folder = tmp_path_factory.mktemp("data")
     described = {form: json.loads(dataset_info(made(data=data_of(form))))["train"] for form in FORM_ROWS}
     (folder / "dataset_info.json").write_text(json.dumps(described), encoding="utf-8")
     forms = [{"dataset": form, "row": row} for form, row in FORM_ROWS.items()]
-    return checked(wheels, ROWS, {"folder": str(folder), "forms": forms}, folder)
-
-
-@pytest.fixture(scope="module")
-def parsed(wheels, tmp_path_factory):
-    """What LLaMA-Factory's parser makes of each setting, and of some that are wrong."""
-    cases = {name: config(**changes) for name, changes in SETTINGS.items()}
-    cases["liger"] = config()
-    cases["misspelt"] = {**config(), "lora_r": 8}
-    cases["wrong"] = {**config(), "optim": "no_such_optimizer"}
-    return checked(wheels, PARSE, cases, tmp_path_factory.mktemp("run"))
+    settings = {name: config(**changes) for name, changes in SETTINGS.items()}
+    settings |= {
+        "liger": config(),
+        "misspelt": {**config(), "lora_r": 8},
+        "wrong": {**config(), "optim": "no_such_optimizer"},
+    }
+    return checked(wheels, CHECK, {"folder": str(folder), "forms": forms, "settings": settings}, folder)
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_llamafactorys_own_parser_takes_it(parsed, setting):
-    result, recipe = parsed[setting], made(**{"framework": "trl", **SETTINGS[setting]})
+def test_llamafactorys_own_parser_takes_it(theirs, setting):
+    result, recipe = theirs["parsed"][setting], made(**{"framework": "trl", **SETTINGS[setting]})
 
     assert result["error"] is None
     assert (recipe.lora.r, recipe.lora_alpha) == (result["r"], result["alpha"])
@@ -193,24 +186,24 @@ def test_llamafactorys_own_parser_takes_it(parsed, setting):
 
 
 @pytest.mark.torch
-def test_the_check_sees_an_argument_and_a_value_that_llamafactory_does_not_know(parsed):
-    assert "lora_r" in parsed["misspelt"]["error"]
-    assert "no_such_optimizer" in parsed["wrong"]["error"]
+def test_the_check_sees_an_argument_and_a_value_that_llamafactory_does_not_know(theirs):
+    assert "lora_r" in theirs["parsed"]["misspelt"]["error"]
+    assert "no_such_optimizer" in theirs["parsed"]["wrong"]["error"]
 
 
 @pytest.mark.torch
-def test_the_list_is_llamafactorys_own(trained):
+def test_the_list_is_llamafactorys_own(theirs):
     with (ASSETS / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
         names = [row["id"] for row in csv.DictReader(file)]
 
-    assert trained["own"] == {name: families.listed()[name.lower()]["template"] for name in names}
+    assert theirs["own"] == {name: families.listed()[name.lower()]["template"] for name in names}
     assert sorted(names) == names
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("form", FORM_ROWS)
-def test_llamafactorys_own_code_reads_each_form(trained, form):
-    assert "abc<|im_end|>" == trained["forms"][form]
+def test_llamafactorys_own_code_reads_each_form(theirs, form):
+    assert "abc<|im_end|>" == theirs["forms"][form]
 
 
 REACH = """
@@ -273,7 +266,7 @@ def written(model_id, targets="unsloth"):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
+def real(wheels, tmp_path_factory):
     """What LLaMA-Factory's functions and PEFT make of each exported file."""
     models = {}
     for model_id, targets in CASES:
@@ -283,8 +276,7 @@ def real(tmp_path_factory):
             "targets": config["lora_target"],
             "frozen": config.get("freeze_vision_tower", True),
         }
-    folder = unpacked(LLAMAFACTORY, tmp_path_factory.mktemp("llamafactory"))
-    return checked(folder, REACH, {"root": str(IMPORT_ROOT), "models": models}, tmp_path_factory.mktemp("run"))
+    return checked(wheels, REACH, {"root": str(IMPORT_ROOT), "models": models}, tmp_path_factory.mktemp("run"))
 
 
 def test_unsloth_is_left_out_since_it_refuses_what_llamafactory_makes_of_the_names():

@@ -34,7 +34,6 @@ class RayJob:
     message: str = "Job has not started yet. It may be waiting for resources."
     exit_code: int | None = None
     process: subprocess.Popen | None = None
-    is_lost: bool = False
     is_stopping: bool = False
 
     @property
@@ -98,11 +97,6 @@ class RayJobs:
     def processes(self, job: RayJob) -> list[psutil.Process]:
         return processes_with(MARK, f"{self.place} {job.id}")
 
-    def lose(self, job: RayJob) -> None:
-        """The node of a job stops, with what runs there."""
-        job.is_lost = True
-        self._signal(job, signal.SIGKILL)
-
     def close(self) -> None:
         self._closed = True
         self._server.stop()
@@ -148,9 +142,7 @@ class RayJobs:
     def _follow(self, job: RayJob) -> None:
         code = job.process.wait()
         with self._lock:
-            if job.is_lost:
-                job.status, job.message = "FAILED", "The job supervisor actor died: its node has died."
-            elif job.status == "RUNNING" and not job.is_stopping:
+            if job.status == "RUNNING" and not job.is_stopping:
                 job.status, job.exit_code = ("FAILED" if code else "SUCCEEDED"), code
                 job.message = f"Job entrypoint command ended with exit code {code}"
         self.schedule()

@@ -1,10 +1,9 @@
-"""A Hub on this machine for child processes, which read its address from the environment: one that answers, one that
-never does, and one whose answers drip."""
+"""A Hub on this machine for child processes, which read its address from the environment: one that answers, and one
+that never does."""
 
 import mmap
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,34 +36,21 @@ def _content(path: Path) -> bytes | mmap.mmap:
 
 
 @contextmanager
-def silent(monkeypatch: Any, drip_seconds: float | None = None) -> Iterator[list[socket.socket]]:
-    """A Hub that takes connections and never answers, or sends a byte of a header now and then; yields the
-    connections."""
+def silent(monkeypatch: Any) -> Iterator[list[socket.socket]]:
+    """A Hub that takes connections and never answers; yields the connections."""
     connections: list[socket.socket] = []
-    over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
-
-    def drip(connection: socket.socket) -> None:
-        with suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not over.is_set():
-                connection.sendall(b"x")
-                time.sleep(drip_seconds)
 
     def take() -> None:
         with suppress(OSError):
             while True:
-                connection, _ = listening.accept()
-                connections.append(connection)
-                if drip_seconds:
-                    threading.Thread(target=drip, args=(connection,), daemon=True).start()
+                connections.append(listening.accept()[0])
 
     threading.Thread(target=take, daemon=True).start()
     _use(monkeypatch, f"http://127.0.0.1:{listening.getsockname()[1]}")
     try:
         yield connections
     finally:
-        over.set()
         listening.shutdown(socket.SHUT_RDWR)  # which ends the thread that waits for the next
         listening.close()
         for each in connections:

@@ -32,7 +32,7 @@ def serving(
     app = subprocess.Popen([python, "app.py"], cwd=ROOT, env={**usual, **(environment or {})}, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(url, app)
+        answers(url, app, home / "app.log")
         yield url
     finally:
         app.terminate()
@@ -51,7 +51,8 @@ def launched(page: Any, api: Api) -> Iterator[tuple[Any, str]]:
         page.close()
 
 
-def _wait_for(url: str, app: subprocess.Popen) -> None:
+def answers(url: str, app: subprocess.Popen, log: Path) -> None:
+    """Wait until it does."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and app.poll() is None:
         try:
@@ -59,4 +60,4 @@ def _wait_for(url: str, app: subprocess.Popen) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError("app.py did not answer")
+    raise AssertionError(f"app.py did not answer: {log.read_text()[-2000:]}")

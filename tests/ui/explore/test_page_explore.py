@@ -33,6 +33,31 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     assert zoomed[0] > 0
 
 
+def test_a_click_in_the_chart_takes_a_usual_rank_and_what_is_read_there_lies_over_the_handle(page):
+    page.goto(LLAMA)
+    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
+    restored(page)
+    at_45, at_64 = page.evaluate(
+        """() => {
+          const host = document.querySelector("#tradeoff .rv-plot"), { xaxis, yaxis } = host._fullLayout;
+          const { x, y } = host.data.find((each) => each.name === "every rank");
+          const { left, top } = host.getBoundingClientRect();
+          const place = (r, value) => [left + xaxis._offset + xaxis.d2p(x[r - 1]), top + yaxis._offset + value];
+          return [place(45, yaxis._length - 3), place(64, yaxis.d2p(y[63]))];
+        }"""
+    )
+
+    page.mouse.click(*at_45)
+    page.locator("#ranks .rv-chosen button", has_text="32").wait_for()
+    page.keyboard.down("Shift")
+    page.mouse.click(*at_45)
+    page.locator("#ranks .rv-chosen button", has_text="45").wait_for()
+    page.keyboard.up("Shift")
+    page.mouse.move(*at_64, steps=3)
+    page.locator("#tradeoff .hovertext").wait_for()
+    assert "-1" == page.evaluate("getComputedStyle(document.querySelector('.rv-grip')).zIndex")
+
+
 def test_a_copied_address_opens_the_same_view(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()

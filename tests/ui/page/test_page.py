@@ -1,18 +1,74 @@
 """The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
+import json
 import shutil
+import socket
+import threading
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from rankviz.trained.read import read_adapter
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.quick import first_quick
-from tests.support.web.pages import LLAMA, choose_rank, figure, restored
-from tests.support.web.proxy import proxy
+from tests.support.web.pages import LLAMA, UNTIDY, choose_rank, figure, open_section, restored
 from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
+from tests.ui.test_access import DRAWN, PINS, SECTIONS
+
+OWN_TO_A_CONNECTION = ("connection", "keep-alive", "transfer-encoding")
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
+
+
+@contextmanager
+def proxy(target: str, path: str, *, strips_path: bool = True) -> Iterator[str]:
+    """Serves `target` at http://127.0.0.1:PORT/path/, and yields that address.
+
+    strips_path: whether the target gets the address without `path`, as from nginx's `proxy_pass` with a slash.
+    """
+    client = httpx.AsyncClient(base_url=target, timeout=None)
+
+    async def forward(request: Request) -> Response:
+        rest = request.url.path.removeprefix(path) if strips_path else request.url.path
+        headers = [(name, value) for name, value in request.headers.raw if name.decode() not in OWN_TO_A_CONNECTION]
+        headers.append((b"x-forwarded-proto", b"http"))
+        sent = client.build_request(
+            request.method, httpx.URL(rest, query=request.url.query.encode()), headers=headers, content=request.stream()
+        )
+        answer = await client.send(sent, stream=True)
+        forwarded = StreamingResponse(answer.aiter_raw(), answer.status_code, background=BackgroundTask(answer.aclose))
+        forwarded.raw_headers = [
+            pair for pair in answer.headers.raw if pair[0].decode().lower() not in OWN_TO_A_CONNECTION
+        ]
+        return forwarded
+
+    async def to_the_folder(request: Request) -> Response:
+        return RedirectResponse(f"{path}/")
+
+    app = Starlette(routes=[Route(path, to_the_folder), Route(path + "/{rest:path}", forward, methods=METHODS)])
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}{path}/"
+    finally:
+        server.force_exit = True
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
 
 RUN_SECONDS = 900
 LANDMARKS = {
@@ -40,7 +96,11 @@ def open_tab(page, tab):
     page.locator(LANDMARKS[tab]).first.wait_for()
 
 
-def test_nothing_is_requested_of_another_host(browser, address):
+RANKS = (8, 128, 4)
+
+
+def test_a_page_asks_its_own_server_alone_nothing_while_nobody_touches_it_and_little_for_a_rank(browser, address):
+    """However slow the machine, two seconds without a request come. A rank takes at most two."""
     page = browser.new_page(base_url=address)  # with a cache of its own, which is empty
     page.set_default_timeout(WAIT_MILLISECONDS)
     requested = []
@@ -48,41 +108,64 @@ def test_nothing_is_requested_of_another_host(browser, address):
 
     page.goto("/")
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-    for tab in ("train", "runs", "adapter", "guide"):
-        open_tab(page, tab)
-    page.close()
-
-    assert len(requested) > 20
-    assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
-
-
-def test_a_page_that_nobody_touches_asks_nothing(page):
-    """However slow the machine, two seconds without a request come."""
-    requested = []
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto("/")
-    page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
-
+    restored(page)
     deadline, before = time.monotonic() + 120, -1
     while before < len(requested) and time.monotonic() < deadline:
         before = len(requested)
         page.wait_for_timeout(2000)
+    assert before == len(requested) > 20
 
-    assert before == len(requested)
+    for r in RANKS:
+        shown = page.locator("#figures").inner_text()
+        choose_rank(page, r)
+        page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=shown)
+    assert len(requested) - before <= 2 * len(RANKS), requested[before:]
+
+    for tab in ("train", "runs", "adapter", "guide"):
+        open_tab(page, tab)
+    page.close()
+    assert [] == [url for url in requested if not url.startswith((address, "data:", "blob:"))]
 
 
-def test_a_phone_scrolls_down_only_on_every_tab(context):
-    page = context.new_page()
+def test_the_page_is_short_and_endpoints_are_told_to_those_who_call_them_alone(address):
+    html = urllib.request.urlopen(address).read()
+    described = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
+    events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
+
+    assert len(html) <= 255_000
+    assert b"finetune_vision_layers" not in html
+    assert "/estimate" in described
+    assert "estimate" in [event.get("api_name") for event in events]
+
+
+MODELS = ("meta-llama/Llama-3.1-8B", "openai-community/gpt2-large", "meta-llama/Llama-3.1-405B")
+"""With published studies, without, and one that does not fit."""
+
+
+def test_on_a_phone_nothing_lies_on_anything_and_nothing_but_the_page_scrolls(context):
+    page, found = context.new_page(), {}
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/?tab=guide&__theme=dark")
     page.locator(LANDMARKS["guide"]).first.wait_for()
     for tab in ("guide", "adapter", "runs", "train", "explore"):
         open_tab(page, tab)
         page.wait_for_function("document.documentElement.scrollWidth <= 390")  # a chart may be just being drawn
+        found[tab] = page.evaluate(UNTIDY)
+    for model in MODELS:
+        for x in ("file", "time"):
+            page.goto(f"/?model={model}&r=24&x={x}{PINS}&__theme=dark")
+            page.locator(DRAWN).wait_for()
+            found[model, x] = page.evaluate(UNTIDY)
+        restored(page)
+        for section, landmark in SECTIONS.items():
+            open_section(page, section)
+            page.locator(landmark).first.wait_for()
+            page.wait_for_function("document.documentElement.scrollWidth <= 390")
+            found[model, section] = page.evaluate(UNTIDY)
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.close()
 
-    assert dark
+    assert ({}, True) == ({where: what for where, what in found.items() if what}, dark)
 
 
 def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
@@ -99,15 +182,22 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     page.wait_for_url(f"**run={sweep_id}-001-r1")
     page.locator(f"#runs-table tr[data-pick='{sweep_id}'] input").check()
     page.locator("#selected-runs", has_text="12 selected runs of 1 sweep").wait_for()
-    points = "document.querySelector('#runs-curve .rv-plot')?.data?.flatMap(trace => trace.text ?? [])"
-    page.wait_for_function(f"{points}?.length === 4")
+    points = "document.querySelector('#runs-curve .rv-plot')?.data?.find(trace => trace.name === 'ranks')"
+    page.wait_for_function(f"{points}?.x.length === 4")
     page.locator(f"#sweep-results tr[data-pick='{sweep_id}-001-r1'] input").uncheck()
     page.locator("#selected-runs", has_text="11 selected runs of 1 sweep").wait_for()
+    page.locator("#runs-table tr[data-pick]", has_text="on pairs").first.locator("input").check()
+    page.locator("#selected-runs", has_text="selected runs of 2 sweeps").wait_for()
+    heights = "[...document.querySelectorAll('#runs-curve .rv-plot')].map(each => each._fullLayout?._size.h)"
+    page.wait_for_function(f"{heights}.length === 4 && new Set({heights}).size === 1")
+    assert ["phonemes", "phonemes", "pairs", "pairs"] == [
+        title.rsplit(" on ")[-1] for title in page.locator("#runs-curve h2").all_inner_texts()
+    ]
     page.get_by_role("button", name="Clear the selection").click()
     page.locator("#selected-runs").wait_for(state="hidden")
 
 
-def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
+def test_a_sweep_is_launched_watched_reloaded_finished_and_leads_on(page, tmp_path):
     base = make_tiny_llama(tmp_path / "tiny-llama")
     data = write_tiny_data(tmp_path / "letters.jsonl")
     page.goto("/?tab=train")
@@ -117,7 +207,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_label("Own file").check()
     page.locator("#train-file input[type=file]").set_input_files(data)
     page.locator("#train-preview", has_text="96 examples").wait_for()
-    page.get_by_label("Sweep: runs at each rank").check()
+    page.get_by_label("Sweep", exact=True).check()
     page.wait_for_function("document.querySelectorAll('#train-ranks input:checked').length === 3")
     for r in (4, 16, 64):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
@@ -149,12 +239,23 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
         "document.querySelector('#train-loss .rv-plot').data"
         ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"
     )
+    page.locator("#train-take").click()
+    page.locator("#train-code", has_text='data_file = "letters.jsonl"').wait_for()
+    assert "learning_rate=0.001" in page.locator("#train-code").text_content()
 
     page.get_by_role("link", name="Open this sweep on Runs").click()
     page.locator("#sweep-details > button").click()
     page.locator("#sweep-results").get_by_role("button", name="r = 8").click()
     page.wait_for_url("**run=**")
     page.locator("#sweep-results", has_text="est. 16,384").wait_for()
+
+    page.locator("#sweep-try > button").click()
+    page.locator("#sweep-prompt textarea").fill("3 d")
+    page.locator("#sweep-ask").click()
+    page.wait_for_function("document.querySelectorAll('#sweep-replies pre').length === 2")
+    page.locator("#sweep-longer", has_text="longer (24 steps)").click()
+    page.wait_for_function("document.querySelector('#train-steps input')?.value === '24'")
+    assert page.get_by_label("Single run").is_checked() and page.get_by_label("letters.jsonl").is_checked()
 
 
 def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
@@ -167,11 +268,11 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     page.get_by_role("button", name="Details: singular values").click()
     page.locator("#adapter-values .rv-plot[data-drawn]").wait_for()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Resize to r = 3 and download").click()
+        page.get_by_role("button", name="Resize to r = 2 and download").click()
     download.value.save_as(tmp_path / "smaller.zip")
 
-    assert "mine-r3.zip" == download.value.suggested_filename
-    assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
+    assert "mine-r2.zip" == download.value.suggested_filename
+    assert 2 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
 def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
@@ -260,32 +361,6 @@ def _is_outside(url: str, address: str) -> bool:
     return url.startswith("http") and not url.startswith(address)
 
 
-WARMING_UP = (16, 64)
-RANKS = (8, 128, 4)
-
-
-def test_a_rank_takes_at_most_two_requests(page):
-    page.goto("/")
-    page.locator("#figures", has_text="parameters").wait_for()
-    restored(page)
-    for r in WARMING_UP:
-        with page.expect_response("**/rankviz/words"):  # by then the page has asked what it asks as it opens
-            _choose_and_see(page, r)
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
-
-    for r in RANKS:
-        _choose_and_see(page, r)
-
-    assert len(requests) <= 2 * len(RANKS), requests
-
-
-def _choose_and_see(page, r):
-    before = page.locator("#figures").inner_text()
-    choose_rank(page, r)
-    page.wait_for_function("old => document.querySelector('#figures').innerText !== old", arg=before)
-
-
 def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_place_in_it(page):
     held = []
     page.route("**/assets/Blocks-*.js", lambda route: held.append(route))
@@ -355,7 +430,7 @@ def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="3 runs").wait_for()
     late = Late(page, of="train-ranks")
-    page.get_by_label("Sweep: runs at each rank").check()
+    page.get_by_label("Sweep", exact=True).check()
     late.wait()
 
     page.locator("#train-ranks").get_by_label("32", exact=True).check()

@@ -14,7 +14,6 @@ from rankviz.ui.parts import question
 from rankviz.ui.parts.charts import json_text
 from rankviz.ui.parts.question import DEFAULTS, ask, gpu_label
 from rankviz.ui.parts.sweep import next_runs, standing_html
-from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events, text_of
 
@@ -70,22 +69,21 @@ def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_man
 THERE = WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "5"})
 
 
-def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
-    with page_on(hub, tmp_path / "home") as api:
-        store = api.workspace.store
-        sweep_id = store.create(questions.sweep(ranks=(2,)), "", THERE)
-        for event in (
-            AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1"),
-            RunStarted(time=1.0, environment={}, attempt=1),
-            RunCompleted(time=91.0, attempt=1, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"),
-        ):
-            store.append(store.run_ids(sweep_id)[0], event)
-        sweep = api.runs.sweep(sweep_id)
-        engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-        engine.ledger.note(sweep.sweep_id, costs={"a-job": (0.4, 0.4)})
+def test_a_rented_machine_has_a_price_of_the_whole_sweep(rented):
+    store = rented.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(2,)), "", THERE)
+    for event in (
+        AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1"),
+        RunStarted(time=1.0, environment={}, attempt=1),
+        RunCompleted(time=91.0, attempt=1, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"),
+    ):
+        store.append(store.run_ids(sweep_id)[0], event)
+    sweep = rented.runs.sweep(sweep_id)
+    engine = next(each for each in rented.workspace.supervisor.engines if each.name == "hf-jobs")
+    engine.ledger.note(sweep.sweep_id, costs={"a-job": (0.4, 0.4)})
 
-        words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
-        assert text_of(standing_html(api, sweep)).endswith(f" Ran on Hugging Face Jobs, l4x1. Cost so far: {words}.")
+    words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
+    assert text_of(standing_html(rented, sweep)).endswith(f" Ran on Hugging Face Jobs, l4x1. Cost so far: {words}.")
 
 
 def test_a_number_that_is_none_is_null_in_what_a_browser_reads():
@@ -99,11 +97,9 @@ OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(repeat_at=8))
 
 
 @pytest.fixture
-def rented(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as rented:
-        hub.holds.set()
-        rented.engines.background.soon_seconds = 60.0
-        yield rented
+def rented(rented):
+    rented.engines.background.soon_seconds = 60.0
+    return rented
 
 
 @pytest.fixture

@@ -86,17 +86,6 @@ def offered(view):
     return {name for name in CHANGES if getattr(view, name).visible}
 
 
-def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns):
-    with acting_as(BEN):
-        view = drawn(api, sweep_id=anns)
-
-        assert anns not in view.table
-        assert not view.sweep_box.visible
-        assert f"No run or sweep '{anns}' here, or its owner does not share it." == text_of(view.message).replace(
-            "&#x27;", "'"
-        )
-
-
 def test_its_owner_is_offered_to_share_export_and_delete_it_and_others_read_a_shared_one_by_its_address(api, anns):
     with acting_as(ANN):
         mine = drawn(api, sweep_id=anns)

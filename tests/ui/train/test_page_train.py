@@ -1,5 +1,7 @@
 """Train in a real browser, without a training: filled from Explore, corrected, and sent to a stand-in."""
 
+import re
+
 import pytest
 
 from tests.support.engines.hub_jobs import StandInHub
@@ -24,8 +26,22 @@ def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_pat
     page.wait_for_url("**tab=train**")
     page.wait_for_function("document.activeElement.id === 'train-button'")
     page.locator("#expected", has_text="3 runs").wait_for()
-    assert page.get_by_label("Quick look: two ranks and a repeat").is_checked()
+    assert page.get_by_label("Quick look", exact=True).is_checked()
     assert page.get_by_label("letters.jsonl", exact=True).is_checked()
+
+
+def test_ranks_rate_and_steps_are_in_sight_and_the_time_is_one_number_before_the_first_run(page):
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="3 runs").wait_for()
+    page.locator("#train-preview details").wait_for()
+
+    bar = page.locator("#train-bar").bounding_box()["y"]
+    boxes = [page.locator(f"#train-{part}").bounding_box() for part in ("ranks", "rates", "steps")]
+    assert all(box["y"] + box["height"] <= bar for box in boxes) and 0 == page.evaluate("scrollY")
+    assert re.search(r": estimated time up to [\w ]+; closer after the first run\.", page.inner_text("#expected"))
+    assert "24" == page.get_by_label("Steps per run").input_value()
+    page.get_by_label("Sweep", exact=True).check()
+    page.wait_for_function("document.querySelector('#train-steps input').value === '40'")
 
 
 def test_a_sweep_goes_to_a_rented_machine_within_its_limit_and_is_cancelled_there(browser, tmp_path):

@@ -43,9 +43,12 @@ def test_a_mode_that_doesnt_fit_the_ranks_says_so(settings, sentence):
         request_of({**FORM, **settings})
 
 
-def test_ranks_that_one_ticked_stay_in_another_mode_and_a_modes_default_ranks_do_not():
-    assert "value" not in mode_chosen(mode="sweep", ranks=["8", "32"]).ranks
-    assert ["16"] == mode_chosen(mode="single", ranks=["64", "4"]).ranks.value
+def test_what_one_entered_stays_in_another_mode_and_a_modes_defaults_do_not():
+    own = mode_chosen(mode="sweep", ranks=["8", "32"], steps=30, held_out=16)
+    usual = mode_chosen(mode="single", ranks=["64", "4"], steps=24, held_out=32)
+
+    assert not any("value" in each for each in (own.ranks, own.steps, own.held_out))
+    assert (["16"], 40, 64) == (usual.ranks.value, usual.steps, usual.held_out)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(
 
     request = request_of(measuring(api, asked))
 
-    assert ("Qwen/Qwen3-4B", (4, 64), (1, 2, 4, 8, 16, 32)) == (request.base, request.ranks, request.cut_ranks)
+    assert ("Qwen/Qwen3-4B", (4, 64), (4, 8, 16, 32)) == (request.base, request.ranks, request.cut_ranks)
     assert ("attention", True, 1) == (
         request.lora.target_modules,
         request.lora.use_rslora,

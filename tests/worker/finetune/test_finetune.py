@@ -1,14 +1,23 @@
 """Real runs through the true Unsloth path, on a tiny random Llama; slow ones on the embedded model."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
+from rankviz.errors import UserError
+from rankviz.paths import IMPORT_ROOT
+from rankviz.references import Reference
 from rankviz.trained.read import read_adapter
 from rankviz.worker.finetune.data import HeldOutQuestion
+from tests.support.limits import limit
 from tests.support.models.tiny_llama import generated
+from tests.support.models.tiny_models import COMMON, SHAPES
 
 pytestmark = pytest.mark.torch
 
@@ -164,3 +173,116 @@ def test_every_adapter_of_a_sweep_answers_the_same_prompts_and_the_base_answers_
     assert 1 == len({tuple(match is None for match in each.example_exact_matches) for each in evaluated})
     assert [False, True, True] == [run.loss_before.reused for run in sweep.runs]
     assert [True, False, False] == [run.loss_before.exact_match_seconds is not None for run in sweep.runs]
+
+
+PROMPT = "3 d"
+
+
+def test_a_prompt_is_answered_by_the_base_and_by_the_adapter_and_a_merged_model_answers_as_the_adapter(
+    swept, tiny, tokenizer, tmp_path, monkeypatch
+):
+    """Also by an adapter that is truncated for it. What is not here is said, and who asked can stop it."""
+    from transformers import AutoModelForCausalLM
+
+    store, sweep = swept
+    limit(monkeypatch, answer_tokens=24)
+    monkeypatch.chdir(tmp_path)
+    api, (_, _, run) = Api(home=store.home), sweep.runs
+    answers = api.adapters.answer(run.run_id, 16, PROMPT)
+    written = api.advice.export_of(sweep.sweep_id, 16, "merge")
+    (tmp_path / "adapter").symlink_to(store.run_dir(run.run_id) / run.adapter_path)
+    exec(compile(written.text.replace("bfloat16", "float32"), written.file_name, "exec"), {})
+
+    ids = tokenizer(PROMPT)["input_ids"]
+    for name, folder in (("base", tiny), ("adapter", tmp_path / "merged")):
+        tokens = generated(AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), ids, 24)
+        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        assert [text, 2 in tokens] == answers[name]
+    assert answers["base"] != answers["adapter"]
+    assert answers["base"] == api.adapters.answer(run.run_id, 8, PROMPT)["base"]  # truncated for it
+    threading.Timer(1.0, api.adapters.cancel_answers).start()
+    with pytest.raises(UserError, match="Stopped"):
+        api.adapters.answer(run.run_id, 16, PROMPT)
+    monkeypatch.setattr(api.workspace.references, "base", lambda text: Reference("name", "embedded"))
+    with pytest.raises(UserError, match="The base model embedded is not on this machine"):
+        api.adapters.answer(run.run_id, 16, PROMPT)
+
+
+PRESETS = ("mlp", "unsloth", "all-linear", "attention", "mlp 3", "all-linear r/active")
+"""Some with an expert_rank."""
+EXPERTS = COMMON | {"num_local_experts": 4, "num_experts_per_tok": 2}
+MIXED = {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]}
+CONFIGS = {
+    "qwen3_moe": SHAPES["qwen3_moe"],
+    "mixtral": EXPERTS | {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
+    "gpt_oss": EXPERTS | {"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"]} | MIXED,
+    "phi3": SHAPES["phi3"],
+}
+
+PROGRAM = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+from rankviz.worker.journal import set_environment
+set_environment()
+os.environ["HF_HUB_OFFLINE"] = "1"
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from rankviz.worker.finetune.session import load_base
+from rankviz.worker.finetune.session import attach, detach
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import Device
+from rankviz.errors import InvalidSettingError
+from rankviz.core.probe import PROBE_TRAINING
+from rankviz.core.runs.request import RunRequest
+from rankviz.worker.base import Base
+from rankviz.worker.introspect.layers import layers_of
+from rankviz.worker.probe import write_random_base
+from rankviz.worker.device import settle
+
+folder, configs, presets = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+training = replace(PROBE_TRAINING, framework="unsloth", max_length=32)
+settings, counts = settle(training, cuda=False), {}
+for name, config in configs.items():
+    base = folder / name
+    write_random_base(config, config["num_hidden_layers"], base)
+    model, *_ = load_base(Base(name=str(base), is_local=True), settings)
+    for preset in presets:
+        targets, _, expert_rank = preset.partition(" ")
+        lora = LoraConfig(r=4, lora_alpha=4, target_modules=targets, expert_rank=expert_rank or "r")
+        try:
+            plan = plan_on(layers_of(config), lora, training, Device())
+        except InvalidSettingError:
+            counts[f"{name} {preset}"] = None
+            continue
+        run = RunRequest(run_id="r", sweep_id="s", created_at=0, base=str(base), data="", lora=lora, training=training)
+        adapter = attach(model, run, plan, settings)
+        trained = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
+        counts[f"{name} {preset}"] = [plan.parameters(4), trained]
+        model = detach(adapter)
+json.dump(counts, answers)
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_experts_are_trained_as_counted(tmp_path):
+    program = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), json.dumps(CONFIGS), *PRESETS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert 0 == program.returncode, program.stderr[-3000:]
+    counts = json.loads(program.stdout)
+    assert len(CONFIGS) * len(PRESETS) == len(counts)
+    # Plain PEFT reaches no expert of gpt-oss by name.
+    assert ["gpt_oss mlp", "gpt_oss mlp 3"] == [name for name, pair in counts.items() if pair is None]
+    assert {} == {name: pair for name, pair in counts.items() if pair and pair[0] != pair[1]}
+    # Mixtral's experts, r = 4: 2 blocks of 4, gate_up 64 to 2 x 96 at twice the rank, and down 96 to 64.
+    assert 4 * 2 * 4 * (2 * (64 + 192) + (96 + 64)) == counts["mixtral mlp"][1]
+    assert 3 * 2 * 4 * (2 * (64 + 192) + (96 + 64)) == counts["mixtral mlp 3"][1]
+    # Phi-3, r = 4, 2 blocks: qkv 64 to 4 x 16 + 2 x 2 x 16, o 64 to 64, gate_up 64 to 2 x 96, down 96 to 64.
+    assert 4 * 2 * ((64 + 128) + (64 + 64) + (64 + 192) + (96 + 64)) == counts["phi3 unsloth"][1]

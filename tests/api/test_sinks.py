@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
-from tests.support.engines.hub_stand_in import TOKEN
+from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import (
     ALICES,
@@ -25,6 +25,25 @@ from tests.support.runs.published import (
     trained,
 )
 from tests.support.web.visitors import ADMIN, ANN, BEN
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with hub_stand_in() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)
+
+
+@pytest.fixture
+def sweep(api):
+    with acting_as(ANN):
+        return trained(api)
 
 
 def test_a_sweep_becomes_a_private_dataset_of_tables_requests_and_a_card(api, hub, sweep):
