@@ -13,7 +13,7 @@ RankVizError
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_MESSAGE = 4000
@@ -130,6 +130,9 @@ class InvalidSettingError(UserError):
 
 class BadDataError(UserError):
     """A training file cannot be read; the message names the row."""
+
+    columns: Sequence[str] = ()
+    """The file's columns, where none of their names tell what they hold, or those that were chosen are missing."""
 
 
 class BadAdapterError(UserError):

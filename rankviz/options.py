@@ -152,6 +152,7 @@ _DATA = (
     Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
     Option("epochs", float | None, None, _EPOCHS_HELP, "num_train_epochs", MAX_EPOCHS),
 )
+_COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
     Option("max_prompt_length", int, 512, "With grpo: tokens of the longest prompt.", high=setup.MAX_LENGTH),
@@ -168,7 +169,8 @@ _IMAGES = (
 )
 _SWEEP = (
     Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
-    Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
+    Option("data", str, "phonemes", "phonemes, syllables, pairs, a JSONL, JSON, CSV or Parquet file, or a Hub id."),
+    Option("columns", str, "", _COLUMNS_HELP),
     Option(
         "held_out", int | None, None, "Held-out examples; empty for 32 of a quick look, else 64.", "held_out_examples"
     ),
@@ -186,7 +188,12 @@ _ANSWERS = (
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
-    Option("words", str, "", "Parts of a name, family or licence that a model must all have, such as: qwen3 4b."),
+    Option(
+        "words",
+        str,
+        "",
+        "Words of a name, family or licence in any order, such as qwen3 4b; or an address.",
+    ),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),

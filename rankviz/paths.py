@@ -5,6 +5,7 @@ import re
 import stat
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -31,14 +32,31 @@ def resolved(folder: str | Path) -> Path:
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 HUB_ADDRESS = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#\s]+(?:/[^/?#\s]+)?)\S*", re.IGNORECASE
+    r"""(?:(?:^|(?<=[\s"'`<(@[=])|(?<=//))(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)[/:]+|hf://+)"""
+    r"(?:api/+)?(?:models/+(?=[\w.-]+/))?((?:(?:datasets|spaces)/+)?[\w.-]+"
+    r"(?:/+(?!(?:blob|tree|resolve|raw|discussions|commits?)(?:[/?#]|$))[\w.-]+)?)",
+    re.IGNORECASE | re.ASCII,
 )
+COPIED_ID = re.compile(
+    r"""["'`<(\s]*([a-z0-9][\w.-]*/[\w.-]+?)(?:\.git)?(?::(?!whole\b)[\w.-]+)?["'`>),;.\s]*""",
+    re.IGNORECASE | re.ASCII,
+)
+"""Pattern of an id as people copy it: in quotation marks, with llama.cpp's tag (":Q4_K_M") or with ".git"."""
 
 
 def named_in(ref: str) -> str:
-    """Return the repository id in a Hub address as a browser shows it; return any other text unchanged."""
-    address = HUB_ADDRESS.fullmatch(ref.strip())
-    return address[1] if address else ref
+    """Return the repository id in the first address of the Hub in a text (of a page, a file, a clone or a download);
+    return any other text unchanged. Ids of data sets and Spaces keep "datasets/" and "spaces/"."""
+    address = HUB_ADDRESS.search(unquote(ref.strip()))
+    return re.sub("/+", "/", address[1]).removesuffix(".git").rstrip(".") if address else ref
+
+
+def id_in(ref: str) -> str:
+    """Return the repository id in an address of the Hub, or in a text with an id alone; return any other text
+    unchanged."""
+    text = named_in(ref).partition(" · ")[0]  # the page's lists have the size behind it
+    copied = COPIED_ID.fullmatch(unquote(text))
+    return copied[1] if copied else text
 
 
 def is_hub_id(ref: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Literal
 from rankviz.catalog import models
 from rankviz.core.bounds import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, UnknownModelError
-from rankviz.paths import ASSETS, absolute, existing, is_hub_id, named_in
+from rankviz.paths import ASSETS, absolute, existing, id_in, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
@@ -39,6 +39,8 @@ class Reference:
     """Kind of the reference. "name" is the embedded base, a model of the catalogue or a sample."""
     text: str
     """The name, the Hub id, or the absolute and resolved path."""
+    note: str = ""
+    """Sentence on what was assumed, where another text was given."""
 
     @property
     def path(self) -> Path | None:
@@ -75,15 +77,23 @@ class References:
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
-        """Resolve a model: the embedded base, a catalogue id or alias, an allowed path, or a Hub id or address."""
-        text = named_in(_text(ref, "Model"))
+        """Resolve a model: the embedded base, a catalogue id or alias, an allowed path, a Hub id or address, a copy in
+        another format of a model of the catalogue, or words that mean one."""
+        text = id_in(_text(ref, "Model"))
         if text == EMBEDDED:
             return Reference("name", text)
         rows = models.load_index(self._assets)
         if models.is_known(rows, text):
             return Reference("name", text)
-        if path := self.path(text):
+        if text.startswith(("datasets/", "spaces/")):
+            raise UnknownModelError(text, reason="because this is the address of a data set or a Space, not of a model")
+        name, note = models.meant(rows, text)
+        is_word = not (text.startswith(".") or any(mark in text for mark in "/\\~$"))
+        # A path comes first, but no relative one is a stranger's.
+        if (self._stranger() is None or not (note or is_word)) and (path := self.path(text)):
             return Reference("path", str(path))
+        if note:
+            return Reference("name", name, note)
         if is_hub_id(text):
             return Reference("hub", text)
         if text.startswith((".", "/", "~")) or text.endswith(".json"):
@@ -106,14 +116,17 @@ class References:
         return model
 
     def data(self, ref: object) -> Reference:
-        """Resolve a sample or an allowed data file; raise BadDataError for any other text."""
+        """Resolve a sample, an allowed data file, or a data set on the Hub; raise BadDataError for any other text."""
         from rankviz import dataset
 
         text = _text(ref, "Data")
         if dataset.is_sample(text, self._assets):
             return Reference("name", text)
-        if path := self.path(text):
+        name = named_in(text).removeprefix("datasets/")
+        if name == text and (path := self.path(text)):
             return Reference("path", str(path))
+        if is_hub_id(name) and not name.lower().endswith(dataset.SUFFIXES):
+            return Reference("hub", name)
         raise dataset.unknown(text, self._assets)
 
     def path(self, ref: object, name: str = "The path") -> Path | None:

@@ -7,7 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from rankviz import dataset
-from rankviz.errors import BadDataError
+from rankviz.dataset.rows import columns_text
+from rankviz.errors import BadDataError, InvalidSettingError
 
 
 def write(path, text):
@@ -125,7 +126,7 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", '{"messages": 5}\n', "'messages' must be a list of messages"),
         ("d.jsonl", "", r"d\.jsonl has no rows"),
         ("d.jsonl", GOOD, "has a single row"),
-        ("d.jsonl", GOOD.encode() + b'{"prompt": "\xff"}\n', r"d\.jsonl is not UTF-8 \(line 2\)"),
+        ("d.jsonl", GOOD.replace("a", "é").encode() + b'{"prompt": "\xff"}\n', r"d\.jsonl is not UTF-8 \(line 2\)"),
         ("d.csv", "prompt,completion\na,b\nc,d,e\n", r"Row 2 of d\.csv has more cells than the header"),
         ("d.csv", 'prompt,completion\na,b\n"c,d\n', r"Row 2 of d\.csv cannot be read as CSV"),
         ("d.csv", "messages\n{\n", "messages must be a JSON list"),
@@ -137,6 +138,43 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 
     with pytest.raises(BadDataError, match=message):
         dataset.read(data)
+
+
+BY_NAMES = {
+    ("Question", "Answer"): [("user", "a"), ("assistant", "b")],
+    ("answer", "question", "context"): [("user", "b\n\nc"), ("assistant", "a")],
+    ("system_prompt", "prompt", "completion"): [("system", "a"), ("user", "b"), ("assistant", "c")],
+    ("input", "output"): [("user", "a"), ("assistant", "b")],
+    ("rejected", "query", "chosen"): [("user", "b"), ("assistant", "c")],
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("names", BY_NAMES)
+def test_columns_are_found_by_usual_names_in_every_usual_encoding(tmp_path, names, encoding):
+    rows = "\n".join(",".join(each) for each in (names, "abc"[: len(names)], ("ä", "ö", "ü")[: len(names)]))
+
+    read = dataset.read(write(tmp_path / "d.csv", rows.encode(encoding)))
+
+    assert tuple(BY_NAMES[names]) == read.examples[0].messages
+    assert (encoding in read.traits) == (encoding != "utf-8")
+    assert (
+        0
+        < sum(letter in "äöü" for _, text in read.examples[1].messages for letter in text)
+        == len(names) - ("rejected" in names)
+    )
+
+
+def test_columns_of_other_names_are_listed_and_can_be_chosen(tmp_path):
+    data = jsonl(tmp_path / "d.jsonl", *[{"frage, 1": "a", "antwort": "b"}] * 2)
+
+    with pytest.raises(BadDataError) as caught:
+        dataset.read(data)
+    assert ["frage, 1", "antwort"] == caught.value.columns
+    columns = columns_text({"instruction": "frage, 1", "output": "antwort"})
+    assert [("user: a", "b")] * 2 == [each.as_pair() for each in dataset.read(data, columns=columns).examples]
+    with pytest.raises(InvalidSettingError, match="Columns must be such as instruction=question,output=answer"):
+        dataset.read(data, columns="foo=antwort")
 
 
 def test_shipped_samples_are_as_their_index_says():

@@ -46,7 +46,7 @@ window.RankVizExplore = (() => {
     try {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
-      slot("notice", answer.notice || answer.without_costs || "");
+      slot("notice", answer.notice ? answer.notice + (state.answer?.shown || "") : answer.without_costs);
       if (answer.notice) refused();
       else show(answer, choices === chosen);
     } catch (error) {
@@ -64,7 +64,7 @@ window.RankVizExplore = (() => {
   function refused() {
     state.isRefused = true;
     document.body.toggleAttribute("data-stale", true);
-    slot("length-note", '<div class="rv-caption"><p>Figures, time and cost are for the last valid settings.</p></div>');
+    slot("length-note", state.answer?.shown || "");
   }
 
   /* asIs: nobody has chosen another rank since the question was sent; a newer choice stands. */
@@ -219,10 +219,8 @@ window.RankVizExplore = (() => {
     open(address.get("section") || meant);
   }
   const open = (name) => document.getElementById(`section-${name}-button`)?.click();
-  document.addEventListener("click", (event) => {
-    const name = event.target.closest?.("button[data-open]")?.dataset.open;
-    if (!name) return;
-    open(name);
+  window.RankViz.on(document, "click", "button[data-open]", ({ dataset }) => {
+    open(dataset.open);
     document.getElementById("sections").scrollIntoView({ behavior: "smooth" });
   });
 
@@ -263,10 +261,7 @@ window.RankVizExplore = (() => {
   function ranks(element) {
     const body = element.querySelector("tbody");
     const heads = [...element.querySelectorAll("th")].map((head) => head.textContent);
-    element.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-r]");
-      if (row) choose(Number(row.dataset.r));
-    });
+    window.RankViz.on(element, "click", "[data-r]", (row) => choose(Number(row.dataset.r)));
     mount("ranks", {
       ranked(r) {
         if (!state.answer) return;

@@ -140,10 +140,7 @@ window.RankVizHero = (() => {
       explore.choose(r);
     });
 
-    element.addEventListener("click", (event) => {
-      const { x } = event.target.closest("button")?.dataset || {};
-      if (x) explore.axis("x", x);
-    });
+    window.RankViz.on(element, "click", "button[data-x]", ({ dataset }) => explore.axis("x", dataset.x));
     element.querySelector("select").addEventListener("change", (event) => {
       explore.state.isYChosen = true;
       explore.axis("y", event.target.value);

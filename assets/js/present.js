@@ -43,9 +43,7 @@ window.RankVizPresent = (() => {
       words.innerHTML = answer.html || answer.notice;
       await window.RankViz.drawAll(element, answer.charts || []);
     }
-    element.addEventListener("click", (event) => {
-      const unpin = event.target.closest("[data-unpin]");
-      if (!unpin) return;
+    window.RankViz.on(element, "click", "[data-unpin]", (unpin) => {
       pins = pins.filter((_, place) => place !== Number(unpin.dataset.unpin));
       write();
     });

@@ -5,6 +5,12 @@
 window.RankViz = (() => {
   const script = document.currentScript;
 
+  /* What happens to an element that matches, or inside one. */
+  const on = (root, type, css, act, capture) => root.addEventListener(type, (event) => {
+    const found = event.target.closest?.(css);
+    if (found) act(found, event);
+  }, capture);
+
   /* One copy of plotly.js, ours. It runs for half a second: when the first figure needs it, after the numbers. */
   let plotly = null;
   function loadPlotly() {
@@ -93,9 +99,8 @@ window.RankViz = (() => {
     let spec = null;
     let shown = null;
     let isWired = false;
-    element.addEventListener("click", async (event) => {
-      const what = event.target.closest("[data-do]")?.dataset.do;
-      if (what && spec) saveFigure(what, await loadPlotly(), host, spec, title(), CONFIG);
+    on(element, "click", "[data-do]", async ({ dataset }) => {
+      if (spec) saveFigure(dataset.do, await loadPlotly(), host, spec, title(), CONFIG);
     });
     host.paint = () => {
       const [data, layout] = fitted(host, shown, size());
@@ -232,10 +237,7 @@ window.RankViz = (() => {
       clearTimeout(timer);
       typed(true);
     });
-    element.addEventListener("click", (event) => {
-      const stop = event.target.closest("[data-r]");
-      if (stop) choose(Number(stop.dataset.r));
-    });
+    on(element, "click", "[data-r]", (stop) => choose(Number(stop.dataset.r)));
     // Until the page is restored Gradio's value is that of the build, and the address knows better.
     watch("value", () => {
       const explore = window.RankVizExplore;
@@ -273,9 +275,8 @@ window.RankViz = (() => {
       const row = event.target.closest("[data-pick]");
       if (row) trigger("select", { id: row.dataset.pick });
     });
-    element.addEventListener("change", (event) => {
-      const ids = event.target.dataset?.tick;
-      if (ids && !select(ids.split(" "), event.target.checked)) event.target.checked = false;
+    on(element, "change", "[data-tick]", (box) => {
+      if (!select(box.dataset.tick.split(" "), box.checked)) box.checked = false;
     });
   }
 
@@ -300,12 +301,9 @@ window.RankViz = (() => {
   }
 
   function copyable(element) {
-    element.addEventListener("click", (event) => {
-      const box = event.target.closest("[data-name]"), button = event.target.closest("[data-do=copy]");
-      if (button) copyText(box.querySelector("pre").textContent, button);
-      if (!event.target.closest("[data-do=save]")) return;
-      save(box.dataset.name, box.querySelector("pre").textContent, "text/plain");
-    });
+    const textOf = (button) => button.closest("[data-name]").querySelector("pre").textContent;
+    on(element, "click", "[data-do=copy]", (button) => copyText(textOf(button), button));
+    on(element, "click", "[data-do=save]", (button) => save(button.closest("[data-name]").dataset.name, textOf(button), "text/plain"));
   }
 
   /* The address says what is on the page; null takes a parameter out of it. */
@@ -388,15 +386,11 @@ window.RankViz = (() => {
   function header(element) {
     const status = element.querySelector("[role=status]");
     openTab();
-    element.addEventListener("click", async (event) => {
-      const button = event.target.closest("[data-do=link]");
-      if (!button) return;
+    on(element, "click", "[data-do=link]", async (button) => {
       await copyText(here(), button);
       status.textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
     });
-    document.addEventListener("click", (event) => {
-      if (event.target.closest("[role=tab]")) status.textContent = "";
-    });
+    on(document, "click", "[role=tab]", () => (status.textContent = ""));
   }
 
   /* What takes longer than a blink says so: a sentence that appears after half a second and goes with done(). */
@@ -431,41 +425,59 @@ window.RankViz = (() => {
   document.addEventListener("keydown", (event) => event.key === "Escape" && closeMenus(null));
 
   /* On a phone the rest of the question is folded until someone asks for it. */
-  document.addEventListener("click", (event) => {
-    const more = event.target.closest?.("[data-more]");
-    if (more) more.setAttribute("aria-expanded", String(more.getAttribute("aria-expanded") === "false"));
-  });
+  on(document, "click", "[data-more]", (more) => (more.ariaExpanded = String(more.ariaExpanded === "false")));
 
   /* A drop-down that one can search. Typing would append to the value that it shows: that is selected until something
-     is typed. In one that takes any text (rv-any) Enter takes what is typed: Gradio would take its first suggestion,
-     which is another model. The arrow keys choose a suggestion, the first of them the first one. */
-  const search = (event) => event.target.matches?.(".rv-search input") && event.target.closest(".rv-search");
-  document.addEventListener("input", (event) => search(event) && search(event).classList.add("rv-typed"), true);
-  document.addEventListener("focusin", (event) => {
-    if (!search(event)) return;
-    search(event).classList.remove("rv-typed");
-    event.target.select();
+     is typed. In one that takes any text (rv-any) the server's list of models stands in place of Gradio's, which knows
+     one order of words only. Enter takes what is typed, the arrow keys and a click a model, and so does a button. */
+  const onSearch = (type, act) =>
+    on(document, type, ".rv-search input", (input, event) => act(input.closest(".rv-search"), input, event), true);
+  const list = (box, innerHTML = "") => {
+    const place = box.querySelector(".rv-matches") || box.appendChild(document.createElement("div"));
+    Object.assign(place, { className: "rv-matches", role: "listbox", ariaLabel: "Models", innerHTML });
+  };
+  const take = (button) => {
+    const tab = button.closest("#train-bar") ? "#train-base" : "#model";
+    const input = (button.closest(".rv-any") || document.querySelector(tab)).querySelector("input");
+    input.focus();
+    input.value = button.dataset.model;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    input.blur();
+  };
+  onSearch("input", (box, input) => {
+    box.classList.add("rv-typed");
+    if (!box.matches(".rv-any")) return;
+    clearTimeout(timers.list);
+    timers.list = setTimeout(async () => {
+      const words = input.value, found = await window.RankVizExplore.post("models", { words }).catch(() => ({}));
+      if (words === input.value && box.matches(".rv-typed")) list(box, found.html);
+    }, 100);
   });
-  document.addEventListener("click", (event) => {
-    if (event.detail !== 1 || !search(event)) return;
-    // The browser sets the caret after a click; a key may be faster than the timer.
-    setTimeout(() => search(event).classList.contains("rv-typed") || event.target.select());
+  onSearch("focusin", (box, input) => input.select());
+  onSearch("focusout", (box) => {
+    box.classList.remove("rv-typed");
+    if (box.matches(".rv-any")) list(box);
   });
-  document.addEventListener(
-    "keydown",
-    (event) => {
-      const box = search(event);
-      if (!box || !box.matches(".rv-any.rv-typed") || !["Enter", "ArrowDown", "ArrowUp"].includes(event.key)) return;
-      event.stopPropagation();
-      event.preventDefault();
-      box.classList.remove("rv-typed");
-      if (event.key === "Enter") event.target.blur();
-    },
-    true,
-  );
+  // The browser sets the caret after a click; a key may be faster than the timer.
+  onSearch("click", (box, input, { detail }) => {
+    if (detail === 1) setTimeout(() => box.matches(".rv-typed") || input.select());
+  });
+  onSearch("keydown", (box, input, event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1, Enter: 0 }[event.key];
+    if (!box.matches(".rv-any.rv-typed") || step === undefined) return;
+    event.stopPropagation();
+    event.preventDefault();
+    const all = [...box.querySelectorAll("[data-model]")], at = all.findIndex((each) => each.ariaSelected === "true");
+    if (!step) return at < 0 ? input.blur() : take(all[at]);
+    const next = all.at((at < 0 && step < 0 ? -1 : at + step) % all.length);
+    all.forEach((each) => (each.ariaSelected = String(each === next)));
+    if (next) input.setAttribute("aria-activedescendant", next.id);
+  });
+  on(document, "mousedown", "[data-model]", (_, event) => event.preventDefault()); // the box keeps the focus
+  on(document, "click", "[data-model]", take);
 
   return {
-    plot, drawAll, remember, write, chart, panels, rank, pick, selection, copyable, address, selected, restored, opened,
-    header, say, busy, done, isAsRestored: () => isAsRestored,
+    on, plot, drawAll, remember, write, chart, panels, rank, pick, selection, copyable, address, selected, restored,
+    opened, header, say, busy, done, isAsRestored: () => isAsRestored,
   };
 })();

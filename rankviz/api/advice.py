@@ -176,10 +176,11 @@ class Advice(Operations):
         if rate is None:
             usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
             rate = self.advise(question, goal).advice.learning_rate if goal else usual
-        model, notes = self._api.models.get(question.model_id), ()
+        model = self._api.models.get(question.model_id)
+        notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))
         gpu, trains = self._api.estimates.gpu_of(question), getattr(exports.FORMATS.get(format_name), "trains", True)
         if gpu is not None and gpu.is_mac and trains and format_name != "mlx":
-            notes = ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
+            notes += ("This file trains on a card with CUDA, not on a Mac: choose the format mlx for MLX LM.",)
         if question.training.images is not None and trains:
             with_images(model, question.training, text_only=question.lora.text_only)
             raise InvalidSettingError(
@@ -207,7 +208,7 @@ class Advice(Operations):
         run = self._api.runs.added_request(sweep_id, r, needs_data=False)
         training = run.training
         with suppress(RankVizError):
-            training = replace(training, data=self._api.data.measure(run.data).training_data())
+            training = replace(training, data=self._api.data.measure(run.data, run.columns).training_data())
         question = Question(model_id=run.base, lora=run.lora, training=training)
         return self.export(question, r, format_name, learning_rate=run.learning_rate)
 

@@ -44,6 +44,8 @@ class MeasuredData:
     lengths: tuple[int, ...] = ()
     """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
     traits: tuple[Trait, ...] = ()
+    columns: str = ""
+    """Columns of the file by RankViz's names (dataset.rows.columns_of); empty where they are the same."""
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
     first: tuple[tuple[str, str], ...] = ()
@@ -72,6 +74,7 @@ class MeasuredData:
             form=self.format,
             traits=self.traits,
             file_name=self.file_name,
+            columns=self.columns,
             longest_is_upper=True,
             lengths=self.lengths,
         )
@@ -98,29 +101,41 @@ class Data(Operations):
         """Return the sample data that RankViz ships."""
         return dataset.samples(self._workspace.assets)
 
-    def measure(self, data: str) -> MeasuredData:
+    def file(self, data: str) -> Path | None:
+        """Return the file that a text names, of a data set on the Hub its download; None for a sample."""
+        reference = self._workspace.references.data(data)
+        if reference.kind == "hub":
+            return self._workspace.hub.data(reference.text, max_bytes=dataset.MAX_FILE_BYTES)
+        return reference.path
+
+    def measure(self, data: str, columns: str = "") -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
-        Parquet file of the current visitor. BadDataError names the first row that cannot be used."""
-        data, assets = self._workspace.references.data(data).text, self._workspace.assets
+        Parquet file of the current visitor. BadDataError names the first row that cannot be used.
+        columns: Those to read (dataset.rows.columns_of); empty for those that the file's names tell."""
+        reference, assets = self._workspace.references.data(data), self._workspace.assets
+        data = str(self.file(data)) if reference.kind == "hub" else reference.text
         path = existing(data)
         status = path.stat() if path else None
-        key = (data, status.st_mtime_ns, status.st_size, status.st_ino) if status else (data,)
+        key = (data, columns, status and (status.st_mtime_ns, status.st_size, status.st_ino))
         if dataset.is_sample(data, assets):
             return self._known.get(key, lambda: measured(data, assets))
         if data.lower().endswith(".parquet"):
             installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
-        children, request = self._workspace.children, {"data": data, "assets": str(assets)}
+        children, request = self._workspace.children, {"data": data, "assets": str(assets), "columns": columns}
 
         def read() -> MeasuredData:
             about = Path(data).name[:80]
-            return measured_from(children.ask("data", request, about=about, error=BadDataError, key=repr(key)))
+            reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
+            if "unknown" in reply:
+                raise dataset.rows.unknown_columns(reply["message"], reply["unknown"])
+            return measured_from(reply)
 
         return self._known.get(key, read, lambda: children.turn(repr(key)))
 
 
-def measured(data: str, assets: Path) -> MeasuredData:
+def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
     """Return first rows and numbers of a sample or file, read in this process."""
-    read, assume = dataset.read(data, assets), load_assumptions(assets)
+    read, assume = dataset.read(data, assets, columns), load_assumptions(assets)
     examples, pairs = read.examples, [example.as_pair() for example in read.examples]
     lengths = [sum(map(len, _texts(example))) for example in examples]
     step = max(1, len(examples) // SAMPLED)
@@ -141,6 +156,7 @@ def measured(data: str, assets: Path) -> MeasuredData:
             round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
         ),
         traits=read.traits,
+        columns=read.columns,
         notes=read.notes,
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
         mean_characters=sum(characters) / len(pairs),

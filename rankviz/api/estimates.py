@@ -136,12 +136,14 @@ class Estimates(Operations):
     def estimate(self, question: Question) -> EstimateAnswer:
         """Return exact adapter sizes, and ranges for memory, time and cost, for every rank of the question."""
         gpu, assume, model = self.gpu_of(question), self._workspace.assumptions, self._api.models.get(question.model_id)
+        reference = self._workspace.references.model(question.model_id)
         answer = (_estimate_once if len(question.ranks) >= MANY_RANKS else estimate)(model, question, gpu, assume)
         training, lora = answer.question.training, answer.question.lora
         # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
-        stored = None if training.framework in ("unsloth", "mlx") else by_name(answer.question.model_id)
-        cautions = map(Caution, as_stored(answer.model, answer.question.model_id, stored, training))
-        notes = (*cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
+        stored = None if training.framework in ("unsloth", "mlx") else by_name(reference.text)
+        cautions = map(Caution, as_stored(answer.model, reference.text, stored, training))
+        assumed = filter(None, [reference.note])
+        notes = (*assumed, *cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         if training.grpo:
             from rankviz.core.forecast.bands import NO_FORECAST_OF_RL
 

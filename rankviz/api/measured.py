@@ -61,7 +61,7 @@ class MeasuredRuns(Operations):
         from rankviz.core.runs.estimate import row_tokens
 
         with suppress(RankVizError):
-            held = self._api.data.measure(request.data)
+            held = self._api.data.measure(request.data, request.columns)
             return row_tokens(held.mean_characters, held.longest_characters, self._workspace.assumptions)
         return None
 

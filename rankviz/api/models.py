@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,9 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import COPY
 from rankviz.errors import InvalidSettingError, UserError
+from rankviz.paths import id_in
 from rankviz.references import EMBEDDED, Reference
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
 """Framework and preset to try for a model, in this order. Not every model has the modules of a preset."""
 REMEMBERED = 1000
 """Number of models that are cached in memory."""
+NONE_FOUND = "No model of the catalogue has all of these words. A Hub id names any other model."
 
 
 class Models(Operations):
@@ -42,18 +44,14 @@ class Models(Operations):
         """Return a short row for each model of the catalogue, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
-    def search(self, words: str) -> Sequence[catalog_models.ModelRow]:
-        """Return the rows in whose id, name, family or licence all of these words occur, in any case; where
-        there is none, those with the words in their aliases too. A number is no end of a longer one: 4b is not 14b."""
-        wanted = [("(?<![0-9.])" if word[0].isdecimal() else "") + re.escape(word) for word in words.casefold().split()]
-        for aliases in (False, True):
-            texts = (
-                (row, " ".join((row.id, row.name, row.family, row.licence or "", *(row.aliases if aliases else ()))))
-                for row in self.all()
-            )
-            if found := [row for row, text in texts if all(re.search(word, text.casefold()) for word in wanted)]:
-                return found
-        return []
+    def search(self, words: str) -> tuple[Sequence[catalog_models.ModelRow], str]:
+        """Return the models that a text may mean, the best first, with the alias that fits best as their `name`;
+        and a sentence on what was assumed, or on near names where there is none."""
+        rows = self.all()
+        if found := catalog_models.search(rows, words):
+            return found, catalog_models.meant(rows, words)[1] if COPY.search(id_in(words)) else ""
+        near = " or ".join(catalog_models.close_names(rows, words))
+        return [], NONE_FOUND + (f" Did you mean {near}?" if near else "")
 
     def get(self, ref: str) -> ModelSpec:
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
@@ -110,12 +108,10 @@ class Models(Operations):
             return ()
 
 
-def rest_in_words(found: int, rest: int) -> str:
-    """Return a sentence on what a list of models leaves out; empty for a whole list. found: Number of models with the
-    words that were given. rest: Number of them after the listed ones."""
-    if not found:
-        return "No model of the catalogue has all of these words. A Hub id names any other model."
-    return f"And {rest:,} more: give more words, or a higher limit." if rest > 0 else ""
+def rest_in_words(note: str, rest: int) -> str:
+    """Return the note of a search, and a sentence on the models after the listed ones if there are any."""
+    more = f"And {rest:,} more: give more words, or a higher limit." if rest > 0 else ""
+    return " ".join(filter(None, [note, more]))
 
 
 def _catalogue_name(reference: Reference) -> str:

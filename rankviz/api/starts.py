@@ -78,7 +78,7 @@ class Starts(Operations):
         self.quota.check_base_size(request.base)
         check_run_settings(runs, self._workspace.limits)
         if request.exact_match_examples:
-            self._api.data.measure(request.data).require_prompts()
+            self._api.data.measure(request.data, request.columns).require_prompts()
         expected = self.expected_of(runs)
         self._require_minutes(runs, LOCAL)
         return expected
@@ -86,12 +86,13 @@ class Starts(Operations):
     def planned(self, request: SweepRequest) -> Sequence[RunRequest]:
         """Return the runs of a sweep before it is queued. Their data is the path of the copy that a start makes, so
         that measurements of earlier runs on the same data apply."""
-        with suppress(BadDataError, OSError):
-            if path := self._workspace.references.data(request.data).path:
+        with suppress(RankVizError, OSError):
+            if path := self._api.data.file(request.data):
                 owners = self._workspace.visitor.ids
                 copies = [self._workspace.store.copy_path(path, owner) for owner in owners]
-                kept = next((copy for copy in copies if copy.is_file()), path)
-                request = replace(request, data=str(kept))
+                given = self._workspace.references.data(request.data).text
+                kept = next((str(copy) for copy in copies if copy.is_file()), given)
+                request = replace(request, data=kept)
         return request.runs(sweep_id="expected", created_at=0.0)
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
@@ -194,7 +195,7 @@ class Starts(Operations):
         check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
-            key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
+            key = run.base, run.data, run.columns, replace(run.lora, r=1, lora_alpha=1.0), run.training
             alike.setdefault(key, []).append(run)
         for some in alike.values():
             run = some[0]
@@ -203,7 +204,7 @@ class Starts(Operations):
                 self.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
-            data = self._api.data.measure(run.data)
+            data = self._api.data.measure(run.data, run.columns)
             if run.exact_match_examples:
                 data.require_prompts()
             if not is_here and not engine.sees_folders and references.model(run.base).path:
@@ -241,7 +242,7 @@ class Starts(Operations):
         offer = None
         if there.engine == HF_JOBS:
             offer = self._api.engines.plan_of(self.planned(request), there).offer
-        store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
+        store, base, file = self._workspace.store, references.model(request.base), self._api.data.file(request.data)
         request = replace(request, base=base.text)
         runs = request.runs(sweep_id="expected", created_at=0.0)
         copied = file.stat().st_size if file and not durable.is_intact_copy(store.copy_path(file, owner.id)) else 0
@@ -250,7 +251,7 @@ class Starts(Operations):
             self.quota.check_visitor_limits(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
-            file = references.data(request.data).path  # an upload may have gone meanwhile
+            file = self._api.data.file(request.data)  # an upload may have gone meanwhile
             sweep_id = store.create(request, owner.id, there, data=file)
         self._workspace.work_queue()
         with suppress(OSError):  # its runs have it too

@@ -1,14 +1,17 @@
 """The model catalogue: an index of all models, one file per model with its layers, and their config.json files."""
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankviz.catalog.files import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
-from rankviz.errors import UnknownModelError
+from rankviz.core.model.towers import COPY
+from rankviz.errors import UnknownModelError, quoted
+from rankviz.paths import id_in, is_hub_id
 
 CHECKPOINTS = "unsloth_4bit.json"
 IMAGE_PROCESSORS = "image_processors.json"
@@ -84,9 +87,9 @@ def with_image_processor(assets: Path, model: ModelSpec) -> ModelSpec:
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     """Return the model with this id or alias; case is ignored, and the owner may be left out if the name is unique."""
-    if (row := _names(tuple(rows)).get(ref.lower().rstrip("/"))) is None:
+    if not is_known(rows, ref):
         raise UnknownModelError(ref, close_names(rows, ref))
-    return row
+    return _names(tuple(rows))[ref.lower().rstrip("/")].row
 
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
@@ -96,32 +99,143 @@ def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """Return the Hub id that a name means: the id or alias itself, or the first id or alias that ends in the name."""
-    row, wanted = find_model(rows, ref), ref.lower().rstrip("/")
-    names = [name for name in (row.id, *row.aliases) if f"/{name.lower()}".endswith(f"/{wanted}")]
-    return min(names, key=lambda name: name.lower() != wanted).removesuffix(WHOLE)
+    find_model(rows, ref)
+    return _names(tuple(rows))[ref.lower().rstrip("/")].text.removesuffix(WHOLE)
 
 
-def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Return names that end in `ref`, or else look like it; at most SUGGESTIONS."""
-    import difflib
+WORD = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)*[^\W\d_]*")
+"""Pattern of a word of a name: letters, or a number with the letters behind it. "Qwen3-4B" is "qwen", "3" and "4b"."""
+NO_SIGN = frozenset({"meta", "hf"})
+"""Words that some owners write into the name of the same model."""
 
-    ref, known = ref.removesuffix(WHOLE), {}
-    for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
-        known.setdefault(name.lower(), name)
-        known.setdefault(name.lower().split("/")[-1], name)
-    if ending := [row.id for row in rows if row.id.lower().endswith(f"/{ref.lower()}")]:
-        return tuple(ending[:SUGGESTIONS])
-    matches = difflib.get_close_matches(ref.lower(), list(known), n=2 * SUGGESTIONS, cutoff=SIMILARITY)
-    return tuple(dict.fromkeys(known[name] for name in matches))[:SUGGESTIONS]
+
+class Name(NamedTuple):
+    """An id or alias of a model."""
+
+    text: str
+    row: ModelRow
+    words: frozenset[str]
+    """Words of the name, without its owner and its format."""
+    searched: str
+    """These words in their order, and behind a slash those of format, owner, family and licence."""
+    is_copy: bool
+    """True for a copy in another format, such as 4 bit."""
+
+
+def words_in(text: str) -> tuple[str, ...]:
+    return tuple(WORD.findall(text.casefold()))
 
 
 @functools.cache
-def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, ModelRow]:
-    full = {name.lower(): row for row in rows for name in (row.id, *row.aliases)}
-    bare: dict[str, dict[str, ModelRow]] = {}
-    for name, row in full.items():
-        bare.setdefault(name.split("/")[-1], {})[row.id] = row
-    return {name: next(iter(owners.values())) for name, owners in bare.items() if len(owners) == 1} | full
+def _every_name(rows: tuple[ModelRow, ...]) -> tuple[Name, ...]:
+    names = []
+    for row, text in [(each, text) for each in rows for text in (each.id, *each.aliases)]:
+        owner, last = text.removesuffix(WHOLE).split("/")
+        own, form = words_in(original := COPY.sub("", last)), last[len(original) :]
+        more = words_in(f"{form} {owner} {row.family} {row.licence or ''}")
+        names.append(Name(text, row, frozenset(own), f" {' '.join(own)} / {' '.join(more)} ", bool(form)))
+    return tuple(names)
+
+
+@functools.cache
+def _names(rows: tuple[ModelRow, ...]) -> Mapping[str, Name]:
+    """Return each id and alias in small letters, and without its owner where one model alone has such a name."""
+    full = {name.text.lower(): name for name in _every_name(rows)}
+    bare: dict[str, list[Name]] = {}
+    for text, name in full.items():
+        bare.setdefault(text.split("/")[-1], []).append(name)
+    return {text: names[0] for text, names in bare.items() if len({each.row.id for each in names}) == 1} | full
+
+
+@functools.cache
+def _by_words(rows: tuple[ModelRow, ...]) -> Mapping[frozenset[str], list[Name]]:
+    """Return the names by their set of words, with and without the words of the owner; copies come last."""
+    found: dict[frozenset[str], list[Name]] = {}
+    for name in sorted(_every_name(rows), key=lambda name: (name.is_copy, name.text.endswith(WHOLE))):
+        for key in {name.words, name.words.union(words_in(name.text.partition("/")[0]))}:
+            found.setdefault(key - NO_SIGN, []).append(name)
+    return found
+
+
+def meant(rows: Sequence[ModelRow], text: str) -> tuple[str, str]:
+    """Return the name that a text means, and a sentence on what was assumed; no sentence for an id, an alias, an
+    address, a path or an unknown text. A copy in another format means its base. Words mean the model that they name in
+    full, in any order, or else the only model that has them all."""
+    name = id_in(text)
+    last, is_id = name.rpartition("/")[2], is_hub_id(name)
+    original = COPY.sub("", last)
+    is_path = name[:1] in (".", "/", "~", "$") or "\\" in name or name.count("/") > 1
+    if is_known(rows, name) or is_path or (is_id and original == last):
+        return name, ""
+    same = _by_words(tuple(rows)).get(frozenset(words_in(original)) - NO_SIGN, ())
+    if same and original != last:
+        owner = f"{name.partition('/')[0].lower()}/"
+        base = next((each for each in same if each.text.lower().startswith(owner)), same[0]).text
+        return base, f"{quoted(name)} is a copy in another format: its base {base} is used, assumed from the name."
+    parts = _parts(name)
+    same = same or [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
+    if is_id or len({each.row.id.removesuffix(WHOLE) for each in same}) != 1:
+        return name, ""
+    return same[0].text, f"{quoted(name)} is read as {same[0].text}, whose name has these words."
+
+
+def search(rows: Sequence[ModelRow], text: str) -> list[ModelRow]:
+    """Return the models that a text may mean, best first, with the alias that fits best, if any, as `name`: the model
+    that `meant` finds, then those of which one name, with family and licence, has all words in any order. A word may be
+    unfinished or stand without separators ("gptoss20b"); 4b is not 14b, and qwen3 is not Qwen2.5-3B."""
+    if not text.strip():
+        return list(rows)
+    name, _ = meant(rows, text)
+    first = [_names(tuple(rows))[name.lower().rstrip("/")]] if is_known(rows, name) else []
+    ranked = _ranked(rows, _parts(id_in(text)))
+    found = [*first, *(each for each in ranked if not first or each.row is not first[0].row)]
+    return [each.row if each.text == each.row.id else replace(each.row, name=each.text) for each in found]
+
+
+def _parts(text: str) -> list[tuple[str, ...]]:
+    """Return the words of each part of a search; the words of one part stand together in a name."""
+    return [words for part in re.split(r"[\s/_,:;-]+", text) if (words := words_in(part))]
+
+
+def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[Name]:
+    """Return the best name of each model with all parts, best first: whole words, then names without other words, then
+    the order of the catalogue."""
+    best: dict[str, tuple[tuple[int, ...], Name]] = {}
+    typed = {word for part in parts for word in part} | NO_SIGN
+    for name in _every_name(tuple(rows)):
+        hits = [_hit(part, name) for part in parts]
+        if parts and all(hits):
+            rest = len(name.words - typed)
+            key = (-sum(hits), int(rest > 0), int(name.is_copy), int(name.text != name.row.id), rest)
+            best[name.row.id] = min(best.get(name.row.id, (key, name)), (key, name), key=lambda each: each[0])
+    return [name for _, name in sorted(best.values(), key=lambda each: each[0][:2])]
+
+
+def _hit(part: tuple[str, ...], name: Name) -> int:
+    """Return 2 where these words stand in a name together, 1 where they may be typed for it, else 0."""
+    if f" {' '.join(part)} " in name.searched:
+        return 2
+    if part[0][0].isdecimal():
+        return int(len(part) == 1 and f" {part[0]}" in name.searched.partition("/")[0])
+    return int("".join(part) in name.searched.replace(" ", ""))
+
+
+def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
+    """Return at most SUGGESTIONS names that an unknown text may mean: with the nearest known words, if need be all but
+    one of them; else names that look like it."""
+    import difflib
+
+    every, last = _every_name(tuple(rows)), COPY.sub("", id_in(ref).removesuffix(WHOLE).rpartition("/")[2])
+    known = sorted({word for name in every for word in name.words})
+    near = [
+        word if any(each.startswith(word) for each in known) else (*difflib.get_close_matches(word, known, 1), word)[0]
+        for word in words_in(last)
+    ]
+    for words in [near, *([*near[:at], *near[at + 1 :]] for at in reversed(range(1, len(near))))]:
+        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if each.words.intersection(words)]:
+            return tuple(names[:SUGGESTIONS])
+    looks = {name.text.lower().rpartition("/")[2]: name.text for name in reversed(every)}
+    return tuple(looks[name] for name in difflib.get_close_matches(last.lower(), looks, SUGGESTIONS, SIMILARITY))
 
 
 def load_config(assets: Path, ref: str) -> dict[str, Any]:

@@ -40,16 +40,17 @@ if TYPE_CHECKING:
 
 def models(
     words: Annotated[
-        list[str] | None, typer.Argument(help="Parts of a name, family or licence; all must occur.")
+        list[str] | None,
+        typer.Argument(help="Words of a name, family or licence in any order; or an address."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="List at most so many models.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search the base models of the catalogue, or list all of them."""
     api = Api()
-    found = api.models.search(" ".join(words or ()))
+    found, note = api.models.search(" ".join(words or ()))
     rows = found[:limit]
-    rest = rest_in_words(len(found), len(found) - len(rows))
+    rest = rest_in_words(note, len(found) - len(rows))
     if as_json:
         print_notes(filter(None, [rest]))
         return print_json([asdict(row) for row in rows])
@@ -57,6 +58,7 @@ def models(
     cells = [
         {
             "Model": row.id,
+            "Found as": row.name if "/" in row.name else "",
             "Parameters": f"{row.total_parameters:,}",
             "Tower": row.tower,
             "With all towers": whole.get(row.id, ""),

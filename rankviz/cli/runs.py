@@ -202,7 +202,7 @@ OPTIONS = TRAIN_OPTIONS | {
     "ranks": replace(TRAIN_OPTIONS["ranks"], help=RANKS_HELP),
     "independent": replace(TRAIN_OPTIONS["independent"], flags=("--anchor",)),
 }
-TRAINED = ("model", "data", "ranks", "alpha", *ADAPTER, "steps", "learning_rates", "seeds")
+TRAINED = ("model", "data", "columns", "ranks", "alpha", *ADAPTER, "steps", "learning_rates", "seeds")
 SETUP = ("independent", "batch", "accumulation", "max_length", "held_out", "precision", "exact_match", "answers")
 
 

@@ -13,7 +13,7 @@ from typer import Option as Flag
 
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
-from rankviz.options import EVERY, MORE, OPTIONS, SETUP, Option, data_of, question_of, takes
+from rankviz.options import EVERY, MORE, OPTIONS, SETUP, TRAIN_OPTIONS, Option, data_of, question_of, takes
 
 Json = Annotated[bool, Flag("--json", help="Print JSON instead of a table.")]
 Force = Annotated[bool, Flag("--force", help="Replace files that are there.")]
@@ -22,7 +22,11 @@ Ids = Annotated[str, Argument(help="A run or a sweep.")]
 MODEL_HELP = "A catalogue id, a Hub id, a folder or a config.json."
 _DATA_HELP = "A JSONL, JSON, CSV or Parquet file: measures examples and tokens, which then need no option."
 
-_CHANGED = (replace(OPTIONS["model"], help=MODEL_HELP), Option("data", Path | None, None, _DATA_HELP))
+_CHANGED = (
+    replace(OPTIONS["model"], help=MODEL_HELP),
+    Option("data", Path | None, None, _DATA_HELP),
+    TRAIN_OPTIONS["columns"],
+)
 _TABLE = EVERY | {each.name: each for each in _CHANGED}
 
 
@@ -50,7 +54,7 @@ def as_flag(option: Option) -> Parameter:
 
 
 def asks(
-    *more: str, after: Sequence[str] = ("targets", "alpha", *SETUP, *MORE, "data")
+    *more: str, after: Sequence[str] = ("targets", "alpha", *SETUP, *MORE, "data", "columns")
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of a question to a command, as **options. more: names of other
     options. after: those after model and ranks."""
@@ -65,7 +69,7 @@ def question_in(options: Mapping[str, Any], command: str = "") -> Question:
     if options.get("data") is not None:
         from rankviz.api import Api
 
-        file = Api().data.measure(str(options["data"]))
+        file = Api().data.measure(str(options["data"]), options["columns"])
         print_notes([file.in_words])
         measured = file.training_data()
     return question_of(options, data_of(options, measured))

@@ -1,20 +1,33 @@
 """Reads training data as rows of prompt and completion: shipped samples, or a JSONL, JSON, CSV or Parquet file.
-Errors name a row by its number: the line of a JSONL file, else its place among the rows. Nothing is guessed and no row
-is skipped. Turns of a chat from which nothing can be learned are left out and counted."""
+Errors name a row by its number: the line of a JSONL file, else its place among the rows. No row is skipped, and what is
+guessed of a file (its columns, its encoding) is said. Turns of a chat from which nothing can be learned are left out
+and counted."""
 
-import codecs
 import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rankviz import installed
-from rankviz.dataset.rows import NUMBER, REQUIRED, Example, Format, example_of, format_of, traits_of
+from rankviz.core.cost.setup import Trait
+from rankviz.dataset.rows import (
+    NUMBER,
+    REQUIRED,
+    Example,
+    Format,
+    columns_in,
+    columns_of,
+    columns_text,
+    example_of,
+    format_of,
+    traits_of,
+)
 from rankviz.errors import AssetError, BadDataError, quoted
 from rankviz.paths import ASSETS, existing
 from rankviz.units import counted
@@ -25,17 +38,19 @@ MAX_ARRAY_BYTES = 50 * 10**6
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
+MARKS: dict[bytes, Trait] = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Encoding by the byte order mark with which a file begins."""
+UTF_8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
-def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
+def _read_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
     """Yield (row number, object) from a file with one JSON object per line, or from a JSON array."""
-    is_array = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[") and not name.lower().endswith(".jsonl")
-    if is_array and len(content) > MAX_ARRAY_BYTES:
+    is_array = text.lstrip().startswith("[") and not name.lower().endswith(".jsonl")
+    if is_array and len(text) > MAX_ARRAY_BYTES:
         raise BadDataError(
-            f"{name} is a JSON array of {len(content) / 1e6:,.0f} MB, more than the {MAX_ARRAY_BYTES / 1e6:,.0f} MB "
+            f"{name} is a JSON array of {len(text) / 1e6:,.0f} MB, more than the {MAX_ARRAY_BYTES / 1e6:,.0f} MB "
             "allowed: write one object per line (JSONL)."
         )
-    text = _decode(content, name)
     for number, line in enumerate([text] if is_array else text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -47,9 +62,9 @@ def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
-def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
+def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(MAX_FILE_BYTES)
-    reader = csv.DictReader(io.StringIO(_decode(content, name), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
@@ -60,7 +75,7 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
         raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
 
 
-def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
+def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
     installed.require("pyarrow", "Parquet")
     import pyarrow
     import pyarrow.parquet
@@ -72,22 +87,31 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
             raise BadDataError(
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
-        columns = [name for name in file.schema_arrow.names if name in {"input", *chain(*REQUIRED.values())}]
-        batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns or None)
+        columns = {*columns_in(file.schema_arrow.names, chosen).values()}.intersection(file.schema_arrow.names)
+        batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=sorted(columns) or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = quoted(str(error).partition("\n")[0])
         raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
 
 
-def _decode(content: bytes, name: str) -> str:
+def _decode(content: bytes, name: str) -> tuple[str, str]:
+    """Return a file's text and its encoding, empty for UTF-8: by its mark, or UTF-16 by its zeros; cp1252 where
+    no character is written as in UTF-8."""
+    encoding = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), "")
+    head = content[:2000]
+    if not encoding and head.count(0) * 10 > len(head):
+        encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+    if not encoding and not UTF_8_CHARACTER.search(content) and not content.isascii():
+        encoding = "cp1252"
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding or "utf-8"), encoding
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
-        raise BadDataError(f"{name} is not UTF-8 (line {row}): save it as UTF-8.") from None
+        raise BadDataError(f"{name} is not {(encoding or 'utf-8').upper()} (line {row}): save it as UTF-8.") from None
 
 
+WRONG_CHARACTERS = " If characters are wrong in the first rows, save the file as UTF-8."
 READERS = {".jsonl": _read_json, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
 SUFFIXES = tuple(READERS)
 
@@ -105,6 +129,8 @@ class Dataset:
     """Features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)."""
     notes: tuple[str, ...] = ()
     """Sentences on values that were converted or left out while reading."""
+    columns: str = ""
+    """Columns of the file by RankViz's names (rows.columns_of); empty where they are the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,8 +161,9 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
     return any(sample.id == data for sample in samples(assets))
 
 
-def read(data: str, assets: Path = ASSETS) -> Dataset:
-    """Read a sample by its id or a file by its path; raise BadDataError, which says what to correct."""
+def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
+    """Read a sample by its id or a file by its path; raise BadDataError, which says what to correct. columns: The
+    chosen columns (rows.columns_of); empty for those that the file's names tell."""
     sample = next((sample for sample in samples(assets) if sample.id == data), None)
     path = Path(assets) / "data" / sample.file if sample else existing(data)
     if path is None or path.suffix.lower() not in READERS or not path.is_file():
@@ -145,11 +172,23 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
         raise BadDataError(
             f"{path.name} has {size / 1e6:,.0f} MB, more than the {MAX_FILE_BYTES / 1e6:,.0f} MB allowed."
         )
-    content = path.read_bytes()
-    format_, examples, traits = _examples(READERS[path.suffix.lower()](content, path.name), path.name)
-    if path.suffix.lower() == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
+    content, suffix = path.read_bytes(), path.suffix.lower()
+    chosen, name = columns_of(columns), path.name
+    if suffix == ".parquet":
+        encoding, rows = "", _read_parquet(content, name, chosen)
+    else:
+        text, encoding = _decode(content, name)
+        rows = READERS[suffix](text, name)
+    format_, examples, traits, found = _examples(rows, name, chosen)
+    if suffix == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
         traits.add("numbers")  # to programs that take a column of digits for numbers
     notes = ["The column conversations (ShareGPT) is read as messages."] if format_ == "conversations" else []
+    columns = _mapped(found)
+    if columns:
+        notes.append(f"Columns: {columns}.")
+    traits.update([encoding] if encoding else ())
+    if encoding and encoding != "utf-8-sig":
+        notes.append(f"Read as {encoding.upper()}." + WRONG_CHARACTERS * (encoding == "cp1252"))
     if ended := sum(example.turns_left_out > 0 for example in examples):
         notes.append(
             f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "
@@ -161,6 +200,7 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
         examples=examples,
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
         traits=tuple(sorted(traits)),
+        columns=columns_text(found) if columns else "",
         notes=tuple(notes),
     )
 
@@ -170,16 +210,31 @@ def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDat
     if not exists and Path(data).suffix.lower() in READERS:
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))
-    return BadDataError(f"{quoted(data)} is neither a sample ({known}) nor a .jsonl, .json, .csv or .parquet file.")
+    return BadDataError(
+        f"{quoted(data)} is neither a sample ({known}), a .jsonl, .json, .csv or .parquet file, nor a "
+        "data set on the Hub (owner/name)."
+    )
 
 
-def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:
-    format_, examples, unanswered, traits = None, [], [], set()
+def _mapped(columns: Mapping[str, str]) -> str:
+    """Return which columns are read by other names, in words; empty where they have RankViz's own."""
+    return ", ".join(f"{column} as {role}" for role, column in columns.items() if role != column)
+
+
+def _examples(
+    rows: Iterator[tuple[int, Any]], name: str, chosen: Mapping[str, str]
+) -> tuple[Format, tuple[Example, ...], set[str], Mapping[str, str]]:
+    """Return format, examples, features of the rows, and the file's columns by RankViz's names."""
+    format_, examples, unanswered, traits, columns = None, [], [], set(), {}
     for number, row in islice(rows, MAX_ROWS + 1):
         if not isinstance(row, dict):
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
-        format_ = format_ or format_of(row, name)
-        if example := example_of(format_, row, f"Row {number} of {name}"):
+        if not format_:
+            columns = columns_in(row, chosen)
+            format_, mapped = format_of(columns, row, name), _mapped(columns)
+            of = f"of {name} ({mapped})" if mapped else f"of {name}"
+        row = {role: row.get(column) for role, column in columns.items()}
+        if example := example_of(format_, row, f"Row {number} {of}"):
             examples.append(example)
             traits.update(traits_of(format_, row))
         else:
@@ -198,4 +253,5 @@ def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple
         raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
     if format_ == "instruction":
         traits ^= {"input"} if "input" in traits else {"no-input"}
-    return format_, tuple(examples), traits
+    used = {role: column for role, column in columns.items() if role != column or role in REQUIRED[format_]}
+    return format_, tuple(examples), traits, used

@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
+from urllib.parse import quote, unquote
 
-from rankviz.errors import BadDataError
+from rankviz.errors import BadDataError, InvalidSettingError, quoted
 
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
@@ -30,6 +31,20 @@ REQUIRED: dict[Format, tuple[str, ...]] = {
     "text": ("text",),
 }
 """Columns of each format. Formats are tried in this order on the first row."""
+OPTIONAL = ("input", "system")
+"""Further columns of the format "instruction": text behind the instruction, and the system's message."""
+USUAL_NAMES = {
+    "output": "output response completion reply solution answer answers chosen assistant bot gpt target target_text "
+    "output_text model_output expected_output assistant_response summary a",
+    "instruction": "instruction question prompt query problem user human request user_prompt source input_text input q "
+    "article document",
+    "input": "input context passage background knowledge document",
+    "system": "system system_prompt system_message",
+    "messages": "conversation dialogue dialog chat turns",
+    "text": "content body story",
+}
+"""Usual names of columns by RankViz's own, in small letters, the most usual first."""
+MAX_COLUMN = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,15 +71,69 @@ class Example:
         return "\n".join(f"{role}: {content}" for role, content in self.messages[:-1]), self.messages[-1][1]
 
 
-def format_of(row: dict, name: str) -> Format:
-    """Return the format of a file, from the columns of its first row; raise BadDataError where no format fits."""
-    for format_, required in REQUIRED.items():
-        if all(column in row for column in required):
-            return format_
-    columns = "; or ".join(" and ".join(required) for required in REQUIRED.values())
+def columns_of(text: str) -> dict[str, str]:
+    """Return the file's columns by RankViz's names, from text such as "instruction=Question,output=Answer". Special
+    characters of the file's names are percent-encoded."""
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    columns = {role.strip(): unquote(column.strip()) for role, _, column in pairs}
+    roles = {*OPTIONAL, *chain(*REQUIRED.values())}
+    if text and not (columns.keys() <= roles and all(columns.values()) and _format(columns)):
+        raise InvalidSettingError(
+            f"Columns must be such as instruction=question,output=answer (got {quoted(text)}); before = stands one of "
+            f"{', '.join(sorted(roles))}."
+        )
+    return columns
+
+
+def columns_text(columns: Mapping[str, str]) -> str:
+    """Return columns as the text that `columns_of` reads."""
+    return ",".join(f"{role}={quote(column, safe=' ')}" for role, column in columns.items())
+
+
+def columns_in(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return a file's columns by RankViz's names: the chosen ones, else those of a format, else those with usual names.
+    Capitals, and signs between words, do not count. Empty where there are none. names: All columns of the file."""
+    plain = {re.sub(r"[\W_]+", "_", str(name).strip().casefold()): str(name) for name in names}
+    if chosen:
+        return dict(chosen) if {*chosen.values()} <= {*plain.values()} else {}
+
+    def usual(role: str, besides: Iterable[str] = ()) -> str:
+        named = (plain[name] for name in USUAL_NAMES[role].split() if name in plain)
+        return next((name for name in named if name not in besides), "")
+
+    format_ = _format(plain)
+    columns = {role: plain[role] for role in REQUIRED[format_]} if format_ else {}
+    answer = usual("output")
+    request = usual("instruction", [answer])
+    talks = format_ == "prompt-completion" and (usual("system") or "context" in plain)
+    if talks or format_ in (None, "text"):
+        columns = {"instruction": request, "output": answer} if request and answer else columns
+        columns = columns or next(({role: usual(role)} for role in ("messages", "text") if usual(role)), {})
+    for role in OPTIONAL if "output" in columns else ():
+        if column := usual(role, [*columns.values()]) or (role not in columns.values() and role):
+            columns[role] = column
+    return columns
+
+
+def _format(columns: Iterable[str]) -> Format | None:
+    return next((format_ for format_, required in REQUIRED.items() if {*required} <= {*columns}), None)
+
+
+def format_of(columns: Mapping[str, str], row: dict, name: str) -> Format:
+    """Return the format of a file by its columns; raise BadDataError with them where no format fits its first row."""
+    if format_ := _format(columns):
+        return format_
+    needed = "; or ".join(" and ".join(required) for required in REQUIRED.values())
     known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
-    raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
+    message = f"{name} has the columns {known}{more}; RankViz needs {needed}. Choose its columns, such as "
+    raise unknown_columns(f"{message}instruction=question,output=answer.", [*islice(row, SHOWN_COLUMNS)])
+
+
+def unknown_columns(message: str, columns: Sequence[str]) -> BadDataError:
+    error = BadDataError(message)
+    error.columns = [column for column in columns if len(column) <= MAX_COLUMN]
+    return error
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example | None:
@@ -86,7 +155,8 @@ def example_of(format_: Format, row: dict, where: str) -> Example | None:
         case "instruction":
             more = "" if row.get("input") is None else _text(row, "input", where, may_be_empty=True)
             given = "\n\n".join(filter(None, [_text(row, "instruction", where), more]))
-            return Example(messages=(("user", given), ("assistant", _text(row, "output", where))))
+            system = (("system", _text(row, "system", where)),) if row.get("system") else ()
+            return Example(messages=(*system, ("user", given), ("assistant", _text(row, "output", where))))
         case "text":
             return Example(completion=_text(row, "text", where))
 
@@ -98,6 +168,8 @@ def traits_of(format_: Format, row: dict) -> Iterator[str]:
     if format_ == "instruction" and row.get("input") is not None:
         yield "input"
         cells.append(row["input"])
+    if row.get("system"):
+        yield "system"
     if any(isinstance(cell, int) for cell in cells):
         yield "numbers"
     if format_ == "prompt-completion" and isinstance(row["prompt"], list):

@@ -40,7 +40,8 @@ class ForecastAnswerJSON(ForecastJSON):
 
 
 class ModelsJSON(TypedDict):
-    """Models of the catalogue; `more` counts those after the listed ones, and `in_words` says so."""
+    """Models of the catalogue, the best first; `more` counts those after the listed ones, and `in_words` says so
+    and what was assumed. `name` is the alias, if one fits the words best."""
 
     models: list[shape(ModelRow)]
     more: int
@@ -171,10 +172,10 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes("limit", "offset", "words", table=EVERY)
     def models(limit: int = 20, offset: int = 0, **options: Any) -> ModelsJSON:
         """Search the base models of the catalogue by words, with parameter counts from their real layers."""
-        found = api.models.search(options["words"])
+        found, note = api.models.search(options["words"])
         rows = part(found, limit, offset)
         rest = max(0, len(found) - offset - len(rows))
-        return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(len(found), rest))
+        return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(note, rest))
 
     def gpus() -> list[GpuRowJSON]:
         """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""

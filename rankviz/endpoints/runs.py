@@ -131,7 +131,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
     @takes(
         *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
         *("batch", "accumulation", "max_length", "precision", "held_out", "exact_match", "answers", "rslora", "dora"),
-        *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER),
+        *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER, "columns"),
         table=TRAIN_OPTIONS,
     )
     def start_sweep(

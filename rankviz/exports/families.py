@@ -38,7 +38,7 @@ def listed() -> dict[str, dict[str, str]]:
 def _row(model_id: str) -> dict[str, str] | None:
     """Return the model's row, by its id, its name, or the name of the model it is a copy of; None if unlisted."""
     name = last_part(model_id)
-    names = (model_id.strip().removesuffix(":whole").lower(), name, COPY.sub("", name))
+    names = (model_id.strip().removesuffix(":whole").lower(), name, COPY.sub("", name).removesuffix("-hf"))
     return next((listed()[each] for each in names if each in listed()), None)
 
 

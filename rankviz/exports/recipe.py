@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rankviz import __version__
+from rankviz.catalog.models import load_index, meant
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingData, TrainingSetup, Trait, card
+from rankviz.core.cost.setup import ENCODINGS, TrainingData, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
@@ -18,6 +19,7 @@ from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.families import composite, is_chat_model, reached
 from rankviz.hub.remote import read_config
+from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 
 LEARNING_RATE = 2e-4
@@ -39,8 +41,8 @@ def published(model_id: str) -> Published | None:
 
 
 def loadable(model: ModelSpec, ref: str) -> str:
-    """Return the name by which libraries load the model. ref: may lack the owner, or differ in case."""
-    ref = EMBEDDED_ID if ref == EMBEDDED else ref
+    """Return the name by which libraries load the model. ref: as References.model takes it."""
+    ref = EMBEDDED_ID if ref == EMBEDDED else meant(load_index(ASSETS), ref)[0]
     names = (model.id.removesuffix(":whole"), *model.aliases)
     known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
     return known.get(ref.lower(), ref)
@@ -261,11 +263,12 @@ class Recipe:
         """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
         tool does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
-        if {*self.data.traits} & {"numbers", "lists", "json", *more, *names}:
+        unread = {"numbers", "lists", "json", "system", *ENCODINGS, *more, *names}
+        if self.data.columns or unread.intersection(self.data.traits):
             raise InvalidSettingError(
-                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: some have numbers, lists of "
-                "messages or JSON in place of text, or chats whose keys, roles or turns it does not know. Use the "
-                "Unsloth or TRL script, which reads them, or change the rows."
+                f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: numbers, lists of messages "
+                "or JSON in place of text, chats whose keys, roles or turns it does not know, columns of other names, "
+                "or another encoding. Use the Unsloth or TRL script, which reads them, or change the file."
             )
 
 

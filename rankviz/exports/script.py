@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from rankviz import __version__
 from rankviz.catalog.hardware import load_serving
 from rankviz.core.cost.notes import in_fp32
-from rankviz.core.cost.setup import Form
+from rankviz.core.cost.setup import ENCODINGS, Form, TrainingData
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
@@ -154,6 +154,15 @@ def header(recipe: Recipe) -> list[str]:
     return notes
 
 
+def as_read(data: TrainingData) -> dict[str, Any]:
+    """Return how the file of examples is read: its columns and encoding, and if it has system messages."""
+    return {
+        "columns": rows.columns_of(data.columns),
+        "encoding": next((trait for trait in data.traits if trait in ENCODINGS), ""),
+        "has_system": "system" in data.traits,
+    }
+
+
 def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
     """Return heading and code of each step, one per notebook cell. colab: with cells that upload and download files."""
     lora, setup, plan, named = recipe.lora, recipe.training, recipe.plan, data()["settings"]["script"]
@@ -185,6 +194,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
         "file": json.dumps(recipe.file_name, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
+        **as_read(recipe.data),
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
         "peft": PEFT_VERSION,
         "auto_class": "AutoModelForImageTextToText" if plan.model.is_whole else "AutoModelForCausalLM",

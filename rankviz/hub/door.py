@@ -17,6 +17,7 @@ from rankviz.children import Bounds, Children
 from rankviz.core.preflight import HubAnswer
 from rankviz.errors import (
     BadAdapterError,
+    BadDataError,
     HubSilentError,
     HubUnavailableError,
     LimitError,
@@ -74,19 +75,25 @@ class HubDoor:
             raise BadAdapterError(
                 f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
             )
+        return self._fetched("adapter", repo_id, max_bytes, remote.ADAPTER_UNAVAILABLE, BadAdapterError)
+
+    def data(self, repo_id: str, *, max_bytes: int) -> Path:
+        """Return the file of a data set, as `adapter` returns a folder."""
+        return self._fetched("data", repo_id, max_bytes, remote.DATA_UNAVAILABLE, BadDataError)
+
+    def _fetched(self, what: str, repo_id: str, max_bytes: int, unavailable: str, error: type[RankVizError]) -> Path:
         temp = self._temp
 
         def fetched() -> Path:
             if temp:
                 temp.require_room(self._temp_mb)
             request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": temp.copies if temp else ""}
-            sentence = remote.ADAPTER_UNAVAILABLE.format(repo_id)
-            reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
+            reply = self._ask(self._downloads, what, request, unavailable.format(repo_id), error)
             if temp:
                 temp.drop_copies()
-            return Path(reply["folder"])
+            return Path(reply["path"])
 
-        return self._recent(f"adapter {repo_id}", fetched, serves=Path.is_dir)
+        return self._recent(f"{what} {repo_id}", fetched, serves=Path.exists)
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise

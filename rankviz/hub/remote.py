@@ -23,6 +23,7 @@ from rankviz.errors import (
     DISK_ERRNOS,
     BadAdapterError,
     BadConfigError,
+    BadDataError,
     GatedModelError,
     HubSilentError,
     HubUnavailableError,
@@ -182,6 +183,10 @@ def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
     )
 
 
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+DATA_UNAVAILABLE = (
+    "The Hub cannot be reached, so the data set {!r} cannot be downloaded: try again later, or give a file."
+)
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_ADAPTER_CONFIG_BYTES = 4_000_000
@@ -202,7 +207,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
     """
     from huggingface_hub import HfApi
 
-    api, name = api or HfApi(), repo_id.rpartition("/")[2]
+    api = api or HfApi()
     no_adapter = BadAdapterError(
         f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
     )
@@ -217,20 +222,50 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         _check_adapter(repo_id, _sizes(info), max_bytes)
-        copy = Path(copies + hashlib.sha256(f"{repo_id} {info.sha}".encode()).hexdigest()[:32]) if copies else None
-        if copy and (copy / name).is_dir():
-            copy.touch()  # used now, so not the next to go
-            return copy / name
-        place = work / name if copy else None
-        for file in (CONFIG, WEIGHTS):
-            path = api.hf_hub_download(repo_id, file, revision=info.sha, local_dir=place, etag_timeout=TIMEOUT_S)
-        folder = Path(path).parent
-        if copy is None:
-            return folder
-        # Others find the copy whole or not at all.
-        shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
-        copy.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
+        return _fetched(api, repo_id, info.sha, (CONFIG, WEIGHTS), copies, work)
+
+
+def fetch_data(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
+    """Return a data set's file of examples: of those that RankViz reads the first with "train" in its path, else the
+    first. Arguments as for fetch_adapter."""
+    from huggingface_hub import HfApi
+
+    api = api or HfApi()
+    nothing = BadDataError(f"There is no data set {repo_id!r} on the Hub: check its name (owner/name), or give a file.")
+    gated = BadDataError(f"{repo_id!r} is gated or private on the Hub: download its file, and give that.")
+    message = DATA_UNAVAILABLE.format(repo_id)
+    with _hub_errors(gated=gated, unknown=nothing, no_file=nothing, unavailable=message):
+        info = api.dataset_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        sizes = {name: size for name, size in _sizes(info).items() if name.lower().endswith(DATA_SUFFIXES)}
+        if not sizes:
+            raise BadDataError(f"{repo_id!r} has no .jsonl, .json, .csv or .parquet file on the Hub.")
+        file = min(sizes, key=lambda name: ("train" not in name.lower(), name))
+        if sizes[file] > max_bytes:
+            raise BadDataError(
+                f"{file} of {repo_id!r} has {sizes[file]:,} bytes, more than the {max_bytes:,} allowed here."
+            )
+        return _fetched(api, repo_id, info.sha, (file,), copies, work, repo_type="dataset") / file
+
+
+def _fetched(
+    api: Any, repo_id: str, sha: str, files: Sequence[str], copies: str, work: Path | None, repo_type: str = "model"
+) -> Path:
+    """Return the folder with these files of a repository, downloaded unless there is a copy."""
+    name = repo_id.rpartition("/")[2]
+    copy = Path(copies + hashlib.sha256(f"{repo_id} {sha}".encode()).hexdigest()[:32]) if copies else None
+    if copy and (copy / name).is_dir():
+        copy.touch()  # used now, so not the next to go
+        return copy / name
+    place, of = work / name if copy else None, {"revision": sha, "repo_type": repo_type, "etag_timeout": TIMEOUT_S}
+    for file in files:
+        path = Path(api.hf_hub_download(repo_id, file, local_dir=place, **of))
+    folder = path.parents[len(Path(file).parts) - 1]
+    if copy is None:
+        return folder
+    # Others find the copy whole or not at all.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
+    copy.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
 
 
 def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:

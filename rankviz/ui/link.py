@@ -3,6 +3,7 @@ out. A wrong parameter keeps its default and gives a sentence."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rankviz.core.advice import use_case
@@ -12,6 +13,7 @@ from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
+from rankviz.dataset.rows import columns_of
 from rankviz.errors import InvalidSettingError
 from rankviz.exports import FORMATS
 from rankviz.options import DATA, OPTIONS, Option
@@ -34,24 +36,26 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 
 def file_text(data: TrainingData) -> str:
-    """Return a measured file as text for `file_in`, such as "messages.role.user:1600:chats.jsonl:12.300.1550"."""
+    """Return a measured file as text for `file_in`, such as
+    "instruction:1600:faq.csv:12.300.1550:instruction=Question,output=Answer"."""
     lengths = ".".join(map(str, data.lengths))
-    return ":".join((".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths))
+    parts = ".".join((data.form, *data.traits)), str(data.longest_tokens), data.file_name, lengths, data.columns
+    return ":".join(parts).rstrip(":")
 
 
 def file_in(text: str) -> TrainingData:
-    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name and
-    lengths (empty in older addresses). Raise InvalidSettingError where the text has another form."""
-    form, longest, name, lengths, *_ = [*text.split(":", 3), "", "", "", ""]
+    """Parse the text of a measured file: form, traits, upper estimate of its longest example in tokens, name,
+    lengths and columns (empty in older addresses). Raise InvalidSettingError where the text has another form."""
+    form, longest, name, lengths, columns, *_ = [*text.split(":", 4), "", "", "", "", ""]
+    columns_of(columns)
     form, *traits = form.split(".")
     numbers = [longest, *(lengths.split(".") if lengths else ())]
     whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
     if not (whole and name.lower().endswith(SUFFIXES) and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    longest_tokens, *shares = map(int, numbers)
-    data = TrainingData(
-        longest_tokens=longest_tokens, form=form, traits=tuple(traits), file_name=name, lengths=tuple(shares)
-    )
+    longest, *shares = map(int, numbers)
+    data = TrainingData(form=form, traits=tuple(traits), longest_tokens=longest, lengths=tuple(shares))
+    data = replace(data, file_name=name, columns=columns)
     data.validate()
     return data
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rankviz import units
-from rankviz.errors import BadAdapterError, LimitError, UserError
+from rankviz.errors import BadAdapterError, BadDataError, LimitError, UserError
 from rankviz.worker.answering import error_json
 
 Reply = Mapping[str, Any]
@@ -73,11 +73,16 @@ def resize(
     return reply
 
 
-def data(data: str, assets: str) -> Reply:
-    """Return the first rows and the lengths of a data file."""
+def data(data: str, assets: str, columns: str) -> Reply:
+    """Return the first rows and the lengths of a data file; where its columns are unknown, their names."""
     from rankviz.api.data import measured
 
-    return asdict(measured(data, Path(assets)))
+    try:
+        return asdict(measured(data, Path(assets), columns))
+    except BadDataError as error:
+        if not error.columns:
+            raise
+        return {"unknown": error.columns, "message": str(error)}
 
 
 def results(paths: Sequence[str]) -> Reply:
@@ -140,7 +145,7 @@ def imported(
 
 
 def hub(what: str, **request: Any) -> Reply:
-    """Return the Hub's facts on a model or an adapter, or fetch an adapter and return its folder."""
+    """Return the Hub's facts on a model or an adapter, or fetch an adapter or data and return its path."""
     work = Path(os.environ.get("TMPDIR") or gettempdir())
     os.environ.update(HUB_SETTINGS | {name: str(work / part) for name, part in HUB_FOLDERS.items()})
     from rankviz.hub import reach, remote
@@ -148,6 +153,6 @@ def hub(what: str, **request: Any) -> Reply:
     if what == "config":
         place, names = Path(request["folder"]), request["suggestions"]
         return {"path": str(remote.fetch_config(request["repo_id"], place, suggestions=names))}
-    if what == "adapter":
-        return {"folder": str(remote.fetch_adapter(**request, work=work))}
+    if what in ("adapter", "data"):
+        return {"path": str((remote.fetch_data if what == "data" else remote.fetch_adapter)(**request, work=work))}
     return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_gpus
-from rankviz.catalog.models import find_model, load_index, load_model
+from rankviz.catalog.models import close_names, find_model, full_name, is_known, load_index, load_model, meant, search
 from rankviz.catalog.studies import load_evidence
 from rankviz.errors import AssetError, UnknownModelError
 from rankviz.paths import ASSETS
@@ -48,14 +48,57 @@ def test_every_alias_finds_its_model():
     assert 452 <= len(table("ALIASES.csv"))
 
 
-def test_a_name_is_found_in_any_case_and_without_its_owner_and_an_unknown_one_gets_suggestions():
+INSTRUCT = "meta-llama/Llama-3.1-8B-Instruct"
+MEANT = {
+    "qwen/qwen3-4b/": "Qwen/Qwen3-4B",
+    "GPT2": "openai-community/gpt2",
+    "https://www.huggingface.co/gpt2/tree/main?x=1": "openai-community/gpt2",
+    "git clone https://hf.co/Qwen/Qwen3-4B.git": "Qwen/Qwen3-4B",
+    "[x](https://huggingface.co/Qwen/Qwen3-4B/resolve/main/a.safetensors?download=true).": "Qwen/Qwen3-4B",
+    "`Qwen/Qwen3-4B`,": "Qwen/Qwen3-4B",
+    "unsloth/Llama-3.1-8B-bnb-4bit": "unsloth/Llama-3.1-8B-bnb-4bit",
+    "someone/Qwen3-8B": None,
+    "someone/other-GGUF": None,
+    "/models/Qwen3-8B-GGUF": None,
+    "phi-4": None,
+}
+ASSUMED = {
+    "hf.co/bartowski/Qwen_Qwen3-8B-GGUF:Q4_K_M": "Qwen/Qwen3-8B",
+    "unsloth/phi-4-GGUF": "unsloth/phi-4",
+    "TheBloke/Llama-2-7B-Chat-AWQ": "meta-llama/Llama-2-7b-chat-hf",
+    "mlx-community/Meta-Llama-3.1-8B-Instruct-4bit": INSTRUCT,
+    "RedHatAI/Llama-3.1-8B-Instruct-quantized.w4a16": INSTRUCT,
+    "google/gemma-3-4b-it-qat-q4_0-gguf": "google/gemma-3-4b-it",
+    "Qwen3-8B-Q4_K_M.gguf": "Qwen/Qwen3-8B",
+    "8b 3.1 instruct llama": INSTRUCT,
+    "gpt-oss:20b": "openai/gpt-oss-20b",
+}
+
+
+@pytest.mark.parametrize("text", [*MEANT, *ASSUMED])
+def test_a_text_means_the_model_that_it_names_or_that_a_copy_has_as_its_base(text):
     rows = load_index(ASSETS)
 
-    assert "Qwen/Qwen3-4B" == find_model(rows, "qwen/qwen3-4b").id
-    assert "openai-community/gpt2" == find_model(rows, "GPT2").id
-    with pytest.raises(UnknownModelError) as caught:
-        find_model(rows, "qwen3-4bb")
-    assert "Qwen/Qwen3-4B" in str(caught.value)
+    found, note = meant(rows, text)
+
+    assert (MEANT | ASSUMED)[text] == (full_name(rows, found) if is_known(rows, found) else None)
+    assert (text in ASSUMED) == bool(note)
+
+
+def test_models_are_found_by_words_in_any_order_and_unknown_words_get_suggestions():
+    rows = load_index(ASSETS)
+
+    def found(text):
+        return [row.name if "/" in row.name else row.id for row in search(rows, text)]
+
+    assert "Qwen/Qwen3-4B" == found("4b qwen3")[0]
+    assert {"Qwen/Qwen2.5-3B", "Qwen/Qwen3-14B"}.isdisjoint(found("4b qwen3"))
+    assert [INSTRUCT] == found("instruct llama3.1 8b") and ["openai/gpt-oss-20b"] == found("gptoss 20b")
+    assert ["tiiuae/falcon-7b"] == found("apache-2.0 falc") and len(rows) == len(found(" "))
+    for text in ("quen3 4b", "qwen3-4bb", "4b qwen3 instruction"):
+        assert "Qwen/Qwen3-4B" in close_names(rows, text)[0]
+    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'"):
+        find_model(rows, "phi-4")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import errors
 
+from rankviz.api import Api
 from rankviz.children import HUB_VARIABLES, Bounds, Children, FairLine
 from rankviz.errors import (
     BadAdapterError,
     BadConfigError,
+    BadDataError,
     GatedModelError,
     HubSilentError,
     HubUnavailableError,
@@ -21,6 +23,7 @@ from rankviz.errors import (
 from rankviz.hub.door import HubDoor
 from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter, fetch_config, find_model, introspect_config
 from rankviz.units import GIB
+from tests.support.engines.hub_stand_in import Repository
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.toy import TOY
 from tests.support.web import played_hub
@@ -219,6 +222,8 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
             config_of(some, "someone/second")
         with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
             some.adapter("someone/adapter", max_bytes=10**6)
+        with pytest.raises(HubSilentError, match="so the data set 'someone/faq' cannot be downloaded"):
+            some.data("someone/faq", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
         assert connected == len(connections)
 
@@ -248,3 +253,18 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
+
+
+FAQ = b'{"question": "a", "answer": "b"}\n' * 3
+
+
+def test_a_data_set_of_the_hub_is_measured_and_trained_on_by_its_id_or_address(monkeypatch, tmp_path):
+    api, files = Api(home=tmp_path, shared=False), {"README.md": b"", "data/test.jsonl": b"", "data/train-0.jsonl": FAQ}
+    with played_hub.answering(monkeypatch) as hub:
+        hub.repositories["datasets/someone/faq"] = Repository(private=False, files=files, head=played_hub.COMMIT)
+        held = api.data.measure("https://huggingface.co/datasets/someone/faq/viewer?row=1")
+
+        assert ("train-0.jsonl", 3, "instruction=question,output=answer") == (held.title, held.examples, held.columns)
+        assert FAQ == api.data.file("someone/faq").read_bytes()
+        with pytest.raises(BadDataError, match="There is no data set 'someone/nothing' on the Hub"):
+            api.data.measure("someone/nothing")

@@ -28,7 +28,10 @@ from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
-from rankviz.units import memory_size
+from rankviz.units import counted, memory_size
+
+FEW_EXAMPLES = 200
+"""Number of examples below which a caution warns of overfitting; a choice, since it depends on the task."""
 
 
 def in_fp32(where: str) -> str:
@@ -53,6 +56,20 @@ def truncation(setup: TrainingSetup) -> Caution | None:
         f"Examples above the maximum length of {limit:,} tokens are truncated{which}; {longest}. To learn them whole, "
         "raise the maximum length, which needs more memory, or split them."
     )
+
+
+def data_cautions(setup: TrainingSetup) -> list[Caution]:
+    """Return cautions on truncated examples, and on fewer examples than FEW_EXAMPLES."""
+    number = setup.data.examples if setup.data else None
+    few = (
+        number is not None
+        and number < FEW_EXAMPLES
+        and Caution(
+            f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few "
+            "epochs, watch the held-out loss, and add examples if you can."
+        )
+    )
+    return [*filter(None, (truncation(setup), few))]
 
 
 def question_notes(
@@ -159,9 +176,8 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
         yield f"Time is for {span} tokens per example: {why}."
     elif data.examples is not None:
         yield f"The mean length of the examples is not known: time counts {setup.fitted_length:,} tokens for each."
-    if truncated := truncation(setup):
-        yield truncated
-    elif setup.fitted_length < setup.max_length:
+    yield from data_cautions(setup)
+    if not truncation(setup) and setup.fitted_length < setup.max_length:
         yield f"Memory is for batches of the longest example: {setup.fitted_length:,} tokens."
 
 

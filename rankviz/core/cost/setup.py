@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rankviz.core.bounds import flag, number, one_of, whole
+from rankviz.core.bounds import flag, number, one_of, plain_text, whole
 from rankviz.core.images import MAX_IMAGES, sides_of
 from rankviz.core.lora.config import QUANTIZED, Framework
 from rankviz.core.model.spec import ModelSpec
@@ -104,9 +104,15 @@ def card(gpu: Gpu | None) -> Device:
 
 Form = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 """Forms of training data (rankviz.dataset)."""
-Trait = Literal["role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input"]
-"""Features of rows that some exports depend on (rankviz.dataset.rows): keys of messages, names of roles, turns that do
-not alternate up to an answer, lists as prompts, lists in a text cell, numbers, and rows without any input."""
+ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252")
+"""Encodings of files besides UTF-8, by Python's names."""
+Trait = Literal[
+    *("role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input", "system"),
+    *ENCODINGS,
+]
+"""Features of a file on which some exports depend (rankviz.dataset): keys of messages, names of roles, turns that do
+not alternate up to an answer, lists as prompts, lists in a text cell, numbers, rows without any input, system messages
+beside instructions; and the file's encoding."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
@@ -136,6 +142,8 @@ class TrainingData:
     """Features of a measured file's rows; empty where no file was measured."""
     file_name: str | None = None
     """Name of the data file without folders, for exports that read the file."""
+    columns: str = ""
+    """Columns of the file by RankViz's names (rankviz.dataset.rows.columns_of); empty where they are the same."""
     longest_is_upper: bool = False
     """True where longest_tokens is estimated, and its upper end is given."""
     lengths: tuple[int, ...] = ()
@@ -156,6 +164,7 @@ class TrainingData:
             one_of(trait, "Trait of the data", get_args(Trait))
         if self.file_name is not None and not is_file_name(self.file_name):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
+        plain_text(self.columns, "Columns")
         if self.num_train_epochs is not None:
             number(self.num_train_epochs, "Epochs", 0, MAX_EPOCHS, above=True)
             if self.examples is None:

@@ -117,8 +117,14 @@ BASE_NAMES = re.compile(
     r"[-_ \d.]*((e|\d+x)?\d+[bmt])?([-_ ]a\d+b)?([-_ ]v?[\d.]+)?([-_ ](small|medium|large|xl))?"
 )
 """Pattern of names with family, version and size alone, in families whose chat models have a suffix."""
-COPY = re.compile(r"(-unsloth)?(-bnb-4bit|-bf16|-fp8(-block|-dynamic)?|-hf|-gguf|-awq)$")
-"""Pattern of suffixes of copies, such as quantized ones; a copy is a chat model if the original is."""
+COPY = re.compile(
+    r"(?:[-_.](?:unsloth|bnb|gguf|ggml|awq|gptq|mlx|exl[23]|hqq|eetq|aqlm|dwq|qat|onnx|openvino|marlin|auto-?round|i1"
+    r"|imat(?:rix)?|(?:un)?quantized|dynamic|block|ud|iq|i?q\d+(?:_[a-z0-9]+){0,2}|g?\d+g|gs\d+|h\d+|w\d+a\d+"
+    r"|(?:b?f|fp|mxfp|nvfp|nf|u?int)\d+|\d+(?:\.\d+)?-?(?:bits?|bpw)|\d{5}-of-\d{5}))+$",
+    re.IGNORECASE,
+)
+"""Pattern of suffixes of copies in another format, such as quantized ones; a copy is a chat model if the
+original is."""
 
 
 def is_chat(name: str, model_type: str = "", *, listed: bool | None = None) -> bool | None:
@@ -133,7 +139,7 @@ def is_chat(name: str, model_type: str = "", *, listed: bool | None = None) -> b
         return False
     if words & CHAT_WORDS or CHAT_FAMILIES.search(f"{name} {model_type}"):
         return True
-    return False if listed is False or BASE_NAMES.fullmatch(COPY.sub("", name)) else None
+    return False if listed is False or BASE_NAMES.fullmatch(COPY.sub("", name).removesuffix("-hf")) else None
 
 
 def last_part(model_id: str) -> str:

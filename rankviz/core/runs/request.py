@@ -6,7 +6,7 @@ from itertools import count
 from typing import Annotated, Any
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, check_types, named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, check_types, named, number, one_of, plain_text, whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError, LimitError
@@ -51,7 +51,7 @@ SHORT_TRAINING = TrainingSetup(
     max_length=256,
     max_steps=40,
 )
-_SHARED = ("base", "data", "training", "held_out_examples", "exact_match_examples", "shown_answers")
+_SHARED = ("base", "data", "columns", "training", "held_out_examples", "exact_match_examples", "shown_answers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +66,8 @@ class RunRequest:
     data: Reference
     """Training data: a shipped sample's id ("phonemes", "syllables", "pairs"), or a JSONL, JSON, CSV or Parquet
     file."""
+    columns: str = ""
+    """Chosen columns of the file (rankviz.dataset.rows.columns_of); empty for those that its names tell."""
     lora: LoraConfig
     training: TrainingSetup = SHORT_TRAINING
     """Settings as requested; the worker replaces each "auto" by a value for its device."""
@@ -120,6 +122,7 @@ class SweepRequest:
 
     base: str = "embedded"
     data: str = "phonemes"
+    columns: str = ""
     ranks: tuple[int, ...] | None = None
     """Ranks to train. None takes the rank of `lora`, or SWEEP_RANKS where `lora` gives none."""
     lora_alpha: str | None = None
@@ -185,6 +188,7 @@ class SweepRequest:
             if not isinstance(value, str) or not value.strip():
                 raise InvalidSettingError(f"Choose a {what.lower()}: a shipped one, a file or folder, or a Hub id.")
             named(value, what)
+        plain_text(self.columns, "Columns")
         for name, values in (("rank", self.ranks), ("learning rate", self.learning_rates), ("seed", self.seeds)):
             if not 1 <= len(values or ()) <= MAX_RUNS:
                 raise InvalidSettingError(f"A sweep needs 1 to {MAX_RUNS} {name}s (got {len(values or ()):,}).")

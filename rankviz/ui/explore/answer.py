@@ -25,6 +25,7 @@ from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.studies import CANNOT_READ
 from rankviz.catalog.hardware import find_gpu
+from rankviz.catalog.models import close_names
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.bounds import one_of, plain_text
@@ -58,6 +59,9 @@ MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
 """Type of a widget's value, by the type of its default. A widget with another default has a number or None."""
+SHOWN = "Shown: quality in published studies, without the costs of a model."
+SUGGESTED = 6
+"""Most models in the list below a box in which a name is typed."""
 UNBROKEN = "r\u00a0=\u00a0"
 """"r = " with non-breaking spaces, so that no line ends within "r = 64"."""
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
@@ -73,7 +77,8 @@ SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 
 def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
     """Return a POST route per answer: this module's, and `more`, functions of the API and a body, by name."""
-    views = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), **more}
+    own = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), "models": models}
+    views = {**own, **more}
     return [
         Route(f"/rankviz/{name}", partial(_respond, partial(view, api)), methods=["POST"])
         for name, view in views.items()
@@ -171,7 +176,8 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
     heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
     drawing = hero_figure(info, height=HERO_HEIGHT)
-    source = " ".join([f"{estimate.model.id if estimate else question.model_id}.", *info.sentences])
+    name = estimate.model.id if estimate else question.model_id
+    source = " ".join([f"{name}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
     return {
         "values": values,
@@ -185,9 +191,18 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "facts": facts,
         "caption": [sentence for sentence in info.sentences if sentence not in (heading, *facts)],
         **words(api, values, estimate),
+        "shown": html.paragraphs(f"Shown: {name.rpartition('/')[2]}, with the last valid settings."),
         "r": r,
         "usual_r": DEFAULTS["r"],
     }
+
+
+def models(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the list of models below a box in which a name is typed. body: `words`, the text in the box."""
+    plain_text(body.get("words"), "The words")
+    found, note = api.models.search(body["words"]) if body["words"].strip() else ((), "")
+    rows = [(row.name if "/" in row.name else row.id, units.count(row.total_parameters)) for row in found[:SUGGESTED]]
+    return {"html": html.model_buttons(rows, "option") + (html.paragraphs(note) if note else "")}
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
@@ -197,15 +212,18 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    note = ""
+    note, model = "", values["model"].strip()
+    near = () if advised.setting else close_names(api.models.all(), model)
+    assumed = api.workspace.references.model(model).note if advised.setting else ""
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
         note = "This model cannot be read here, so it cannot be trained here: choose another base on Train."
     return {
         "address": link.write(values),
-        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, kind="error"),
+        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
         "slots": {
+            "model-note": html.paragraphs(assumed) if assumed else "",
             "advice": card(advised, estimate, values["r"]),
             "measure-note": html.paragraphs(note) if note else "",
             "gpu-note": gpu_note(estimate),

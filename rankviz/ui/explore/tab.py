@@ -99,10 +99,12 @@ def build(api: Api) -> View:
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
-    filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note")}
+    filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note", "columns")}
     from_file = {"file": w["data_file"], "epochs": w["epochs"]}
-    measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled, notice=notice)
+    measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled)
     w["data_file"].upload(**measuring).then(**asking)
+    again = wire(partial(question.measured, api), inputs=from_file | {"columns": w["columns"]}, outputs=filled)
+    w["columns"].input(**again).then(**asking)
     w["upload"].upload(**busy("model-busy", "Building the model of this config.json, without weights …"))
     upload = wire(partial(uploaded, api), inputs={"file": w["upload"]}, outputs={"model": w["model"]}, notice=notice)
     w["upload"].upload(**upload).then(**done("model-busy"))

@@ -164,11 +164,21 @@ def prose(text: str) -> str:
     return COMMAND.sub(r"<code>\1</code>", escape(text))
 
 
-def notice_html(*sentences: str, kind: str = "note") -> str:
-    """Return sentences in a quiet box; empty without sentences. kind: note or error."""
+def notice_html(*sentences: str, kind: str = "note", models: Sequence[str] = ()) -> str:
+    """Return sentences in a quiet box; empty without sentences. kind: note or error. models: names to choose from."""
     text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
+    text += model_buttons([(name, "") for name in models])
     role = "alert" if kind == "error" else "status"
     return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>' if text else ""
+
+
+def model_buttons(models: Sequence[tuple[str, str]], role: str = "") -> str:
+    """Return buttons that put a model's name into its box. models: (name, size) of each. role: in a list."""
+    looks = f'type="button" class="rv-button"{f" role={role} tabindex=-1" if role else ""}'
+    return "".join(
+        f'<button {looks} id="match-{at}" data-model="{escape(name)}">{escape(name)} {tag("span", size)}</button>'
+        for at, (name, size) in enumerate(models)
+    )
 
 
 def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:

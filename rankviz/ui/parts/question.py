@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import gradio as gr
@@ -10,12 +11,14 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.bounds import whole
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import data_cautions
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Gpu, TrainingData
 from rankviz.core.images import ASSUMED_SIZE
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.dataset import SUFFIXES
+from rankviz.dataset.rows import columns_text
+from rankviz.errors import RankVizError
 from rankviz.options import question_of
 from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
@@ -41,15 +44,19 @@ MORE = """
 Use case, targets, GPU, your data</button>
 """
 """Button that unfolds the rest of the question on a phone, where the figures come first."""
+OFFERED = 8
+"""Most columns of a file of which all pairs are offered."""
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
-    """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file` and `file_note`.
+    """Build the column; return its widgets by the names of link.DEFAULTS, and `upload`, `data_file`, `columns`
+    and `file_note`.
     Settings that most users change are visible, the others are folded."""
     w: dict[str, Any] = {}
     add = partial(field, w, DEFAULTS)
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "model"}
     add(CHOICE, "model", "Base model: search, or enter any Hub id", choices=models, **search)
+    slot("model-note")
     busy_line("model-busy")
     # One widget for the rank: a slider with stops at powers of two, and a number box for any rank. Two Gradio widgets
     # that set each other would need a round trip and could loop.
@@ -76,6 +83,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Measure a file (JSONL, CSV, Parquet)", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
+        columns_widget(w)
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
@@ -128,9 +136,36 @@ def gpu_label(gpu: Gpu) -> str:
     return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
-def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
-    """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs."""
-    held = api.data.measure(file)
+def columns_widget(w: dict[str, Any]) -> None:
+    """Build the choice of a file's columns, which is shown where their names do not tell what they hold."""
+    looks = {"choices": [], "value": "", "visible": False, "allow_custom_value": True, "elem_classes": "rv-search"}
+    w["columns"] = CHOICE(label="Columns: question → answer", **looks)
+
+
+def choice_after(columns: str) -> Any:
+    """Return the update of `columns_widget` after a file was read: chosen columns stay, without them it is hidden."""
+    return gr.skip() if columns else gr.Dropdown(value="", visible=False, allow_custom_value=True)
+
+
+def unread(error: RankVizError, place: str) -> View:
+    """Return the error of a file in the place next to its button; of unknown columns also their choice, as pairs."""
+    shown = View(**{place: html.notice_html(str(error), kind="error")})
+    if columns := getattr(error, "columns", ()):
+        pairs = permutations(columns[:OFFERED], 2)
+        choices = [
+            (" → ".join(pair), columns_text(dict(zip(("instruction", "output"), pair, strict=True)))) for pair in pairs
+        ]
+        shown.columns = gr.Dropdown(choices, value="", visible=True, allow_custom_value=True)
+    return shown
+
+
+def measured(api: Api, *, file: str | None, epochs: float | None = None, columns: str = "") -> View:
+    """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs.
+    An error stands in the note, next to the button. columns: Those that were chosen."""
+    try:
+        held = api.data.measure(file or "", columns)
+    except RankVizError as error:
+        return unread(error, "file_note")
     data = held.training_data()
     return View(
         examples=data.examples,
@@ -139,6 +174,7 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> View:
         epochs=epochs or 1,
         length=None,
         measured_file=file_text(data),
+        columns=choice_after(columns),
         file_note=html.paragraphs(held.in_words),
     )
 
@@ -176,7 +212,7 @@ def length_note(question: Question) -> str:
     if data is not None and data.mean_tokens is None:
         longest = min(training.max_length, data.longest_tokens or training.max_length)
         text += f" Each example counts as {longest:,} tokens, because tokens per example are not given."
-    return html.notice_html(truncation(training)) + html.paragraphs(text)
+    return html.notice_html(*data_cautions(training)) + html.paragraphs(text)
 
 
 def rank_of(values: Mapping[str, Any]) -> int:

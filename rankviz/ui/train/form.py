@@ -13,7 +13,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Plan
 from rankviz.api.workspace import EMBEDDED
-from rankviz.core.cost.notes import truncation
+from rankviz.catalog.models import close_names
+from rankviz.core.cost.notes import data_cautions
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, MODE_SIZE, RunRequest, SweepRequest
@@ -27,12 +28,13 @@ from rankviz.errors import (
     InvalidSettingError,
     RankVizError,
     StorageError,
+    UnknownModelError,
     WorkerError,
 )
 from rankviz.options import TRAIN_OPTIONS, sweep_of
 from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, file_in, flags_of, targets_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import (
     CHECK,
@@ -57,7 +59,7 @@ FORM_RANKS, FORM_SIZE = {**MODE_RANKS, "single": (16,)}, {**MODE_SIZE, "single":
 MAX_TEXT = 2000
 OWN = (
     *("model", "rslora", "dora", "unsloth_class", "expert_rank", "text_only", "batch", "accumulation", "max_length"),
-    *("precision", "optim", "held_out", "exact_match", "answers", "steps"),
+    *("precision", "optim", "held_out", "exact_match", "answers", "steps", "columns"),
 )
 """Widgets with the name of the option that they hold. Options of the adapter come first; an empty one gets its
 default."""
@@ -66,6 +68,7 @@ DEFAULTS: dict[str, Any] = {
     **FORM_SIZE["quick"],
     "data": TRAIN_OPTIONS["data"].default,
     "file": None,
+    "hub_data": "",
     "kept": "",
     "mode": "quick",
     "ranks": [str(r) for r in FORM_RANKS["quick"]],
@@ -123,7 +126,9 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     add(gr.Radio, "data", "Data", choices=data_choices(samples), elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
+    add(TEXT, "hub_data", "Or a data set on the Hub", placeholder="owner/name", visible=False, elem_id="train-hub-data")
     w["preview"] = plain(elem_id="train-preview")
+    question.columns_widget(w)
     add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
     add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
@@ -190,6 +195,7 @@ def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]] = ()) -
         **values,
         "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
+        "hub_data": gr.Textbox(value="", visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
         "ranks": gr.CheckboxGroup(value=list(values["ranks"])),
         "independent": gr.Textbox(visible=mode == "fast", value=values["independent"]),
@@ -252,8 +258,13 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, Sequence[int], Sequence[i
 
 def data_of(values: Mapping[str, Any]) -> str:
     """Return the sample's id or the file's path; empty until a file is uploaded."""
-    own = {OWN_FILE: values.get("file"), KEPT_FILE: values.get("kept")}
+    own = {OWN_FILE: values.get("file") or (values.get("hub_data") or "").strip(), KEPT_FILE: values.get("kept")}
     return own.get(values["data"], values["data"]) or ""
+
+
+def columns_of(values: Mapping[str, Any]) -> str:
+    """Return the columns of the visitor's file that were chosen; empty for a sample."""
+    return (values["columns"] or "") if values["data"] in (OWN_FILE, KEPT_FILE) else ""
 
 
 def request_of(values: Mapping[str, Any]) -> SweepRequest:
@@ -261,7 +272,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
     mode = values["mode"]
     ticked = {int(r) for r in values["ranks"] or ()} | set(numbers(values["other_ranks"], int, "Ranks", "24, 512"))
     if not (data := data_of(values)):
-        raise InvalidSettingError("Upload a file with your data, or choose one of the samples.")
+        raise InvalidSettingError(UPLOAD)
     if mode == "single" and len(ticked) > 1:
         raise InvalidSettingError(
             f"A single run takes one rank (got {len(ticked)}): clear the others, or choose Sweep."
@@ -274,6 +285,7 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
             **flags_of(values["parts"], values["unsloth_class"]),
             "model": (values["model"] or "").strip(),
             "data": data,
+            "columns": columns_of(values),
             "mode": "sweep" if mode == "single" else mode,
             "ranks": sorted(ticked),
             "independent": numbers(values["independent"], int, "Independent runs", "2, 8") if mode == "fast" else (),
@@ -323,6 +335,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "model": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
+        "columns": file_in(values["measured_file"]).columns if kept and values["measured_file"] else "",
         "mode": "sweep" if mode == "quick" and (values["dora"] or values["expert_rank"] != "r") else mode,
         "ranks": [str(r) for r in FORM_RANKS[mode]],
         **FORM_SIZE[mode],
@@ -349,6 +362,7 @@ FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
+UPLOAD = "Upload a file with your data, or choose one of the samples."
 BEFORE = ("expected", "notice")
 """Outputs above the button: the estimate, and the reason why training cannot start."""
 
@@ -365,19 +379,22 @@ def preview(api: Api, **values: Any) -> View:
     """Show the first three examples of the data with counts, or the error of a wrong row."""
     data = data_of(values)
     if not data:
-        return View(preview=html.paragraphs(FORMS))
+        return View(preview=html.paragraphs(FORMS), columns=question.choice_after(""))
+    chosen = columns_of(values)
     try:
-        measured = api.data.measure(data)
+        measured = api.data.measure(data, chosen)
     except RankVizError as error:
-        return View(preview=notice_html(str(error), kind="error"))
+        return question.unread(error, "preview")
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     words, number = html.paragraphs(measured.in_words), units.counted(len(rows), "example")
     if values["data"] not in (OWN_FILE, KEPT_FILE):  # a sample's are well known, so that the ranks are in sight
         every = units.counted(measured.examples, "example")
-        return View(preview=html.folded(f"{every}: lengths, and the first {len(rows)}", words + table))
+        folded = html.folded(f"{every}: lengths, and the first {len(rows)}", words + table)
+        return View(preview=folded, columns=question.choice_after(""))
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
-    return View(preview=words + html.folded(f"First {number}", table, is_open=short))
+    preview = words + html.folded(f"First {number}", table, is_open=short)
+    return View(preview=preview, columns=question.choice_after(chosen))
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:
@@ -439,6 +456,9 @@ def before_start(
         start=gr.Button(interactive=True),
         again=gr.Timer(active=False),
     )
+    if not data_of(values):  # nothing was done yet, so nothing is wrong
+        shown.expected = html.paragraphs(UPLOAD)
+        return shown
     try:
         request, why = request_of(values), ""
         if engine == LOCAL:
@@ -451,7 +471,8 @@ def before_start(
             shown.expected = cost + notice_html(*plan.notes) + takes
             shown.notice = notice_html(why, kind="error")
     except RankVizError as error:
-        shown.notice = notice_html(str(error), kind="error")
+        near = close_names(api.models.all(), values["model"]) if isinstance(error, UnknownModelError) else ()
+        shown.notice = notice_html(str(error), kind="error", models=near)
         shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
         shown.again = gr.Timer(BUSY_SECONDS, active=isinstance(error, BusyError))
     if api.engines.why_none():
@@ -462,14 +483,14 @@ def before_start(
 def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     """Return the plan of a sweep on this machine, and why it cannot run now (empty where no reason is known)."""
     name, device = base_name(request.base), api.workspace.here()
-    api.workspace.references.base(request.base)
+    base = api.workspace.references.base(request.base)
     api.models.get(request.base)
-    measured = api.data.measure(request.data)
+    measured = api.data.measure(request.data, request.columns)
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
-    cut = truncation(replace(request.training, data=measured.training_data()))
-    plan = Plan(expected=expected, notes=[*noted, *([str(cut)] if cut else [])])
+    on_data = replace(request.training, data=measured.training_data())
+    plan = Plan(expected=expected, notes=[*noted, *filter(None, [base.note]), *map(str, data_cautions(on_data))])
     room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())
     why = " ".join(check.sentence for check in problems(checks))

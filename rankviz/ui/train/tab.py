@@ -222,7 +222,8 @@ def build(api: Api) -> View:
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
     terms = {name: w[name] for name in train_form.NAMES}
-    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **quiet())
+    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **quiet()}
+    w["data"].change(lambda data: [kind(visible=data == train_form.OWN_FILE) for kind in (gr.File, gr.Textbox)], **own)
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
@@ -233,8 +234,8 @@ def build(api: Api) -> View:
             outputs=of_mode,
         )
     )
-    data = {name: w[name] for name in ("data", "file", "kept")}
-    previewing = wire(partial(preview, api), inputs=data, outputs={"preview": w["preview"]})
+    data = {name: w[name] for name in ("data", "file", "hub_data", "kept", "columns")}
+    previewing = wire(partial(preview, api), inputs=data, outputs={name: w[name] for name in ("preview", "columns")})
     on_any(*_changes(data)).then(**previewing)
     w["model"].change(None, js=BASE_BUSY)
     around = {name: w[name] for name in (*BEFORE, "trainer", "start", "flavor", "again")}

@@ -85,7 +85,7 @@ def _load(journal: Journal, reference: Reference, data: Reference, attempts: Seq
     """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
     client reads it once, when it is imported."""
     journal.begin(events.READING_DATA)
-    rows = dataset.read(data.text)
+    rows = dataset.read(data.text, columns=journal.request.columns)
     journal.begin(events.GETTING_BASE)
     base = bases.resolve(reference, journal.store.home, journal.begin)
     if base.is_local:

@@ -2,11 +2,15 @@
 
 import csv
 import json
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from rankviz.core.cost.setup import TrainingData
 from rankviz.dataset import read
-from rankviz.exports.script import TOKENS, templates
+from rankviz.dataset.rows import columns_of
+from rankviz.exports.script import TOKENS, as_read, templates
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
 
@@ -27,13 +31,15 @@ ROWS = {
 """By form: a row, some of whose cells look like numbers or like nothing, what is trained of it, and what is learned."""
 
 
-def run(path, tokenizer, form=None, max_length=256):
+def run(path, tokenizer, form=None, max_length=256, **data):
     """The names that the cell leaves."""
     from datasets import load_dataset
 
     names = {"load_dataset": load_dataset, "json": json, "tokenizer": tokenizer, "data_file": str(path), "form": form}
-    data = templates().get_template("data.py.jinja")
-    exec(data.render(held_out_share=0.25, seed=3407, max_length=max_length, tokens=TOKENS), names)
+    names |= {"Path": Path, "columns": columns_of(data.get("columns", ""))}
+    template = templates().get_template("data.py.jinja")
+    settings = {"max_length": max_length, "tokens": TOKENS, **as_read(TrainingData(form=form, **data))}
+    exec(template.render(held_out_share=0.25, seed=3407, **settings), names)
     return names
 
 
@@ -93,12 +99,31 @@ AS_READ = {
 }
 
 
-@pytest.mark.parametrize("kind", AS_READ)
-def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind):
-    path = write(tmp_path, AS_READ[kind], "jsonl")
-    example = read(str(path)).examples[0]
+OWN = {
+    "Windows' encoding": ("csv", "cp1252", ("Système", "Frage", "Answer")),
+    "UTF-16": ("csv", "utf-16", ("system", "question", "réponse")),
+    "usual names in UTF-8 with a mark": ("jsonl", "utf-8-sig", ("system_prompt", "human", "bot")),
+}
+"""By kind of file: ending, encoding, and names of the columns of system, question and answer."""
 
-    trained = run(path, tokenizer)["rows"]["train"][0]
+
+@pytest.mark.parametrize("kind", [*AS_READ, *OWN])
+def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, columns = tmp_path / "own.jsonl", ""
+    if kind in AS_READ:
+        path = write(tmp_path, AS_READ[kind], "jsonl")
+    else:
+        ending, encoding, names = OWN[kind]
+        path, row = tmp_path / f"own.{ending}", dict(zip(names, ("été", "4?", "007"), strict=True))
+        lines = [",".join(each) for each in (row, *[row.values()] * 4)]
+        lines = lines if ending == "csv" else [json.dumps(row, ensure_ascii=False)] * 4
+        path.write_text("\n".join(lines), encoding=encoding)
+        columns = "" if "bot" in names else "system={},instruction={},output={}".format(*map(quote, names))
+    found = read(str(path), columns=columns)
+    example = found.examples[0]
+
+    trained = run(path, tokenizer, found.format, columns=found.columns, traits=found.traits)["rows"]["train"][0]
 
     assert (example.prompt, example.completion) == (trained.get("prompt", ""), trained.get("completion", ""))
     assert list(example.messages) == [(turn["role"], turn["content"]) for turn in trained.get("messages", [])]

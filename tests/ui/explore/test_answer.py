@@ -97,7 +97,7 @@ def asks(*given):
 
 
 def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
-    for view in ("answer", "words", "given"):
+    for view in ("answer", "words", "given", "models"):
         monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
     visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
     app = Starlette(routes=addresses, middleware=[Middleware(identify, visitors=visitors)])

@@ -141,15 +141,32 @@ def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     assert "r=64" in page.url
 
 
-def test_a_typed_address_of_the_hub_is_that_model_and_no_suggestion(page):
-    typed = "https://huggingface.co/microsoft/phi-4/tree/main"
+def test_a_model_is_found_by_words_address_copy_and_typing_error(page):
+    def write(text):
+        page.locator("#model input").click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(text)
+
     page.goto(LLAMA)
     restored(page)
-
-    page.locator("#model input").click()
-    page.keyboard.type(typed)
-    page.wait_for_timeout(200)
+    write("8b instruct llama")
+    page.locator("#model [data-model]", has_text="meta-llama/Llama-3.1-8B-Instruct").wait_for()
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
+    page.wait_for_url("**model=meta-llama%2FLlama-3.1-8B-Instruct**")
 
+    write("https://hf.co/microsoft/phi-4-gguf/blob/main/phi-4-q4.gguf?download=true")
+    page.keyboard.press("Enter")
+    page.locator("#slot-model-note", has_text="its base microsoft/phi-4 is used, assumed from the name").wait_for()
     figure(page, "Trainable parameters").locator(".rv-value[title='21,299,200 parameters']").wait_for()
-    assert typed == page.locator("#model input").input_value().partition(" · ")[0]
+
+    write("quen3 4b")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Qwen/Qwen3-4B", exact=True).click()
+    page.wait_for_url("**model=Qwen%2FQwen3-4B&**")
+    assert "Qwen/Qwen3-4B" == page.locator("#model input").input_value().partition(" · ")[0]
+
+    page.get_by_text("Training setup and price").click()
+    page.get_by_label("Batch", exact=True).fill("0")
+    page.get_by_label("Batch", exact=True).press("Tab")
+    page.locator("#slot-notice", has_text="Shown: Qwen3-4B, with the last valid settings.").wait_for()

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from tests.support.engines.hub_jobs import StandInHub
-from tests.support.models.tiny_llama import write_tiny_data
 from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
@@ -14,11 +13,17 @@ pytestmark = pytest.mark.browser
 
 
 def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_path):
-    page.goto("/?model=Qwen/Qwen3-4B&targets=attention")
+    data = tmp_path / "faq.csv"
+    data.write_text("frage,antwort,quelle\n" + "Was ist das?,Ein Äpfel,x\n" * 96, encoding="cp1252")
+    page.goto("/?model=Qwen/Qwen3-4B&targets=attention&section=export")
     page.locator("#figures [title]").first.wait_for()
-    data = write_tiny_data(tmp_path / "letters.jsonl")
     page.locator("input[type=file][accept*='.parquet']").first.set_input_files(data)
+    page.locator("#file-note .rv-error", has_text="faq.csv has the columns frage, antwort, quelle").wait_for()
+    page.get_by_label("Columns: question → answer").first.click()
+    page.get_by_role("option", name="frage → antwort", exact=True).click()
     page.locator("#file-note", has_text="96 examples").wait_for()
+    page.locator("#slot-length-note", has_text="96 examples are few").wait_for()
+    page.locator("#script", has_text='columns = {"instruction": "frage", "output": "antwort"}').wait_for()
     page.get_by_role("button", name="Quick look: r = 4 and r = 64, one repeat").click()
 
     page.locator("#train-replaced", has_text="Qwen3-4B cannot be trained here now").wait_for()
@@ -27,7 +32,11 @@ def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_pat
     page.wait_for_function("document.activeElement.id === 'train-button'")
     page.locator("#expected", has_text="3 runs").wait_for()
     assert page.get_by_label("Quick look", exact=True).is_checked()
-    assert page.get_by_label("letters.jsonl", exact=True).is_checked()
+    assert page.get_by_label("faq.csv", exact=True).is_checked()
+    page.locator("#train-preview", has_text="frage as instruction, antwort as output. Read as CP1252").wait_for()
+    page.get_by_label("Own file").check()
+    page.locator("#expected", has_text="Upload a file with your data").wait_for()
+    assert not page.locator("#train-notice .rv-error").count()
 
 
 def test_ranks_rate_and_steps_are_in_sight_and_the_time_is_one_number_before_the_first_run(page):
