@@ -228,4 +228,4 @@ def _is(value: object, kind: Any) -> bool:
         return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
     if kind is float:
         return is_number(value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))
