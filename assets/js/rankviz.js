@@ -434,7 +434,7 @@ window.RankViz = (() => {
     on(document, type, ".rv-search input", (input, event) => act(input.closest(".rv-search"), input, event), true);
   const list = (box, innerHTML = "") => {
     const place = box.querySelector(".rv-matches") || box.appendChild(document.createElement("div"));
-    Object.assign(place, { className: "rv-matches", role: "listbox", ariaLabel: "Models", innerHTML });
+    Object.assign(place, { className: "rv-matches", role: "listbox", ariaLabel: "Models", innerHTML, hidden: !innerHTML });
   };
   const take = (button) => {
     const tab = button.closest("#train-bar") ? "#train-base" : "#model";

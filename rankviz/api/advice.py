@@ -105,7 +105,10 @@ class Advice(Operations):
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
-        notes = tuple(filter(None, [truncation(setting.question.training)])) if setting else (unread,)
+        notes = (unread,)
+        if setting:
+            assumed = self._workspace.references.model(question.model_id).note
+            notes = tuple(filter(None, [assumed, truncation(setting.question.training)]))
         if setting and goal.use_case == RL and not question.training.grpo and not (setting.gpu and setting.gpu.is_mac):
             gpu = f" --gpu {setting.gpu.id}" if setting.gpu else ""
             notes += (

@@ -202,7 +202,9 @@ class Estimates(Operations):
         plan = plan_on(model, asked.lora, asked.training, card(None))
         facts, assume = hardware.load_serving(self._workspace.assets), self._workspace.assumptions
         weights = {"model_id": model_id, "stored": published(model_id), "gpus": asked.training.gpus}
-        return serve(plan, asked.lora_at(r), facts, gpu, assume, **load, **weights)
+        served = serve(plan, asked.lora_at(r), facts, gpu, assume, **load, **weights)
+        assumed = filter(None, [self._workspace.references.model(question.model_id).note])
+        return {**served, "notes": [*assumed, *served["notes"]]}
 
     def gpu_of(self, question: Question) -> Gpu | None:
         """Return the row of the question's GPU; None for a question without one."""

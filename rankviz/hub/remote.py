@@ -161,7 +161,7 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
     with _hub_errors(
         gated=GatedModelError(repo_id),
         unknown=UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name"),
-        no_file=BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is not a transformers model."),
+        no_file=BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it cannot be trained. Give its base."),
         unavailable=unavailable(repo_id, suggestions),
     ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)

@@ -359,8 +359,8 @@ HUB = "Hub"
 SHORT_ROWS = 240
 """Most characters of a preview's examples that are shown unfolded; longer ones are folded."""
 FORMS = (
-    "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
-    "messages, or conversations (ShareGPT)."
+    "Upload a file to see its first examples. Its columns are found by their usual names, such as question and answer, "
+    "prompt and completion, messages or text; or you choose them."
 )
 UPLOAD = "Upload a file with your data, or choose one of the samples."
 BEFORE = ("expected", "notice")

@@ -290,8 +290,9 @@ def build(api: Api) -> View:
 
 
 def _changes(widgets: Mapping[str, Any]) -> list[Any]:
-    """Return the change events of these widgets. A State has none outside the queue."""
-    return [widget.change for widget in widgets.values() if hasattr(widget, "change")]
+    """Return the change events of these widgets, one of which is the Hub's; a State has none outside the queue."""
+    ids = [widgets["hub_data"].blur, widgets["hub_data"].submit]  # no part of an id is looked up
+    return [*ids, *(each.change for name, each in widgets.items() if name != "hub_data" and hasattr(each, "change"))]
 
 
 def measuring(
