@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import exports, units
@@ -71,12 +69,6 @@ class AdviceAnswer:
         return self.setting.row.fit if self.setting else None
 
 
-@lru_cache(maxsize=4)
-def _record(assets: Path) -> Record:
-    forecast = read_forecast(assets)
-    return record_of(forecast["advice"], forecast["counts"])
-
-
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
 
@@ -128,7 +120,8 @@ class Advice(Operations):
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
-        return _record(self._workspace.assets)
+        forecast = read_forecast(self._workspace.assets)
+        return record_of(forecast["advice"], forecast["counts"])
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""

@@ -38,9 +38,8 @@ from rankviz.core.studies.lines import (
     Near,
     RateByRank,
     Subject,
-    drawn_lines,
     module_names,
-    nearest,
+    nearest_drawn,
 )
 from rankviz.errors import (
     BadConfigError,
@@ -108,7 +107,7 @@ class Studies(Operations):
         """Return published lines of quality by rank, the study nearest to the subject first. methods, facets: Only
         lines by one of these methods and with targets of these facets. Studies that the visitor added need only the
         facets."""
-        return _near(self.all(), subject, tuple(methods), tuple(facets))
+        return nearest_drawn(self.all(), subject, tuple(methods), tuple(facets))
 
     def parameters(self, line: Line) -> Sequence[int | None]:
         """Return the adapter parameters of each point: as published, or counted if base and targets are known."""
@@ -361,11 +360,6 @@ class Studies(Operations):
             if len(shown) == LINES_SHOWN:
                 break
         return tuple(shown)
-
-
-@lru_cache(maxsize=32)
-def _near(evidence: Evidence, subject: Subject, methods: tuple[str, ...], facets: tuple[Facet, ...]) -> Sequence[Near]:
-    return nearest(drawn_lines(evidence, methods, facets), subject)
 
 
 @lru_cache(maxsize=16)

@@ -232,7 +232,7 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
         for word in words_in(last)
     ]
     for words in [near, *([*near[:at], *near[at + 1 :]] for at in reversed(range(1, len(near))))]:
-        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if each.words.intersection(words)]:
+        if names := [each.text for each in _ranked(rows, [(w,) for w in words]) if words[0] in each.words]:
             return tuple(names[:SUGGESTIONS])
     looks = {name.text.lower().rpartition("/")[2]: name.text for name in reversed(every)}
     return tuple(looks[name] for name in difflib.get_close_matches(last.lower(), looks, SUGGESTIONS, SIMILARITY))

@@ -83,10 +83,10 @@ class Setting:
         """Number of tokens trained on, which stays the same when the batch or the length changes."""
         return trained_tokens(self.question.training)
 
-    def with_change(self, change: Change, *, timed: bool = True) -> tuple[TrainingSetup, RankEstimate]:
+    def with_change(self, change: Change) -> tuple[TrainingSetup, RankEstimate]:
         """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
-        the question invalid. timed: False leaves time and cost out."""
-        after = any_rank(self.model, changed(self.question, change), self.gpu, self.assumptions, timed=timed)
+        the question invalid."""
+        after = any_rank(self.model, changed(self.question, change), self.gpu, self.assumptions)
         return after.question.training, after.at(after.question.ranks[0])
 
 
@@ -350,7 +350,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
 
     @cache
     def ask(n: int) -> RankEstimate:
-        return at(n) if option == "r" else start.with_change({option: n * unit}, timed=False)[1]
+        return at(n) if option == "r" else start.with_change({option: n * unit})[1]
 
     at = any_rank(start.model, start.question, start.gpu, start.assumptions).at  # its parts are cached
 

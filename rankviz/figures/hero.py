@@ -306,15 +306,11 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
     stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
-    by_cost = any(x != r for x, r in stops)
-    width = max(xs) - min(xs) if xs else 0
-    # The handle's label stands among these ranks, and above the rank axis alone.
-    ranks = style.ranks_above(stops if by_cost else (), is_log=bool(info.axis.ticks), width=width)
     return style.draw(
-        [*_band_traces(info, "x2" if by_cost else "x"), *_line_traces(info.lines)] if not info.empty else [],
+        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x={"range": [min(xs) - room, max(xs) + room] if xs else None, "showgrid": not by_cost, **kind},
+        x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
         y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,
@@ -325,13 +321,13 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         hoverdistance=30,
         dragmode=False,
         showlegend=not info.empty,
-        **ranks,
+        # The handle's label stands among these ranks, and above the rank axis alone.
+        ranks=stops if any(x != r for x, r in stops) else (),
     )
 
 
-def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, and a hidden trace of every rank for the hover,
-    which shows the axis of ranks."""
+def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
+    """Return the traces of the forecast: both bands and the median, and a hidden trace of every rank for the hover."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
@@ -345,6 +341,5 @@ def _band_traces(info: HeroInfo, rank_axis: str) -> list[dict[str, Any]]:
             ids=[str(rank.r) for rank in info.band],
             marker={"size": 9, "color": "rgba(0,0,0,0)"},
             showlegend=False,
-            xaxis=rank_axis,
         ),
     ]

@@ -1,6 +1,6 @@
 """The common look of all figures: one colour per meaning, traces, axes, and how a figure is written to a file."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
 from math import log10
@@ -75,14 +75,22 @@ def draw(
     message: str = "",
     rows: Rows = (),
     source: str = "",
+    ranks: Sequence[tuple[float, int]] | None = None,
     **layout: Any,
 ) -> Drawing:
     """Return a drawing of these traces and axes in the common look. Properties that are None are left to plotly.js.
 
     uirevision: the page keeps the zoom while this string stays equal. message: a sentence in place of data; the axes
-    stay. rows, source: as in Drawing. The page itself shows titles, so there is no layout.title. The height is
+    stay. rows, source: as in Drawing. ranks: costs on the x axis with their ranks, which stand above the figure, where
+    they lie on no mark; () only leaves room. The page itself shows titles, so there is no layout.title. The height is
     explicit, since Plotly may choose none.
     """
+    if ranks:
+        hidden = {"xaxis": "x2", "hoverinfo": "skip", "showlegend": False}  # an axis needs a trace
+        data = [*data, scatter([place for place, _ in ranks], [None] * len(ranks), name="ranks", **hidden)]
+        layout, x = {"xaxis2": _rank_axis(ranks, x), **layout}, {**x, "showgrid": False}
+    if ranks is not None:
+        layout = {"legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 28}, **layout}
     axis = {
         "tickfont": {"size": SMALL},
         "gridcolor": rgba(NEUTRAL, 0.25),
@@ -221,14 +229,12 @@ CHARACTER = 0.024
 """Width of a character of a label, as a share of the width of a figure on a phone."""
 
 
-def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: float = 0) -> dict[str, Any]:
-    """Return layout properties that write ranks above a figure whose x axis is a cost: there they lie on no mark. Ranks
-    too close together share a label. A trace on the axis "x2" shows it.
-
-    places: cost and rank of the points. is_log: the x axis is logarithmic. width: of the x axis, if more than of these.
-    """
-    at = sorted((log10(x) if is_log else x, r) for x, r in places)
-    width, groups = max(width, at[-1][0] - at[0][0]) if at else 0, []
+def _rank_axis(ranks: Sequence[tuple[float, int]], x: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the axis of these costs' ranks, above the figure. Ranks too close together share a label. x: properties of
+    the axis of costs."""
+    is_log, groups = x.get("type") == "log", []
+    at = sorted((log10(cost) if is_log else cost, r) for cost, r in ranks)
+    low, high = x.get("range") or (at[0][0], at[-1][0])
 
     def label(i: int) -> tuple[float, str]:
         place, ranks = zip(*groups[i], strict=True)
@@ -239,14 +245,12 @@ def ranks_above(places: Iterable[tuple[float, int]], *, is_log: bool, width: flo
         groups.append([each])
         while len(groups) > 1:
             (left, one), (right, other) = label(len(groups) - 2), label(len(groups) - 1)
-            if right - left > CHARACTER * width * (len(one) + len(other) + 2) / 2:
+            if right - left > CHARACTER * (high - low) * (len(one) + len(other) + 2) / 2:
                 break
             groups[-2:] = [groups[-2] + groups[-1]]
     ticks = [(10**place if is_log else place, text) for place, text in map(label, range(len(groups)))]
     look = {"tickfont": {"size": SMALL}, "tickangle": 0, "gridcolor": rgba(NEUTRAL, 0.25), "zeroline": False}
-    axis = {"overlaying": "x", "matches": "x", "side": "top", "type": "log" if is_log else "linear"}
-    shown = axis | look | ticks_at(ticks) if ticks else None
-    return {"xaxis2": shown, "legend": LEGEND | {"y": 1.08}, "margin": MARGIN | {"t": 28}}
+    return {"overlaying": "x", "matches": "x", "side": "top", "type": x.get("type"), **look, **ticks_at(ticks)}
 
 
 ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in range(-3, 7) for step in (1, 2, 5)]

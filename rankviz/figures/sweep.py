@@ -232,19 +232,15 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
     for name in (FRONT, SMALLEST, "fast curve"):  # once in the legend
         for number, trace in enumerate(trace for trace in traces if trace["name"] == name):
             trace |= {"legendgroup": name, "showlegend": number == 0}
-    ranks, above = sorted({row["r"] for row in info.rows}), {}
+    ranks = sorted({row["r"] for row in info.rows})
     ticks = style.ticks_at([(r, str(r)) for r in ranks] if by_rank else style.ONE_TWO_FIVE)
     span = {"range": [log10(ranks[0]) - 0.15, log10(ranks[-1]) + 0.15]} if ranks and by_rank else {}
-    if not by_rank and (points := [point for group in info.groups for point in group.points]):
-        above, span = style.ranks_above([(p.x, p.r) for p in points], is_log=bool(axis.ticks)), {"showgrid": False}
-        look = {"marker": {"color": "rgba(0,0,0,0)"}, "xaxis": "x2", "showlegend": False, "hoverinfo": "skip"}
-        traces.append(style.scatter([p.x for p in points], [p.y for p in points], name="ranks", **look))
     marked = f"r = {info.picked}: {info.picked_as}"
     return style.draw(
         traces,
         height=height,
         uirevision="|".join((axis.title, metric.key, str(ranks), *(group.label for group in info.groups))),
-        x={"type": "log", **ticks, **span} if axis.ticks else {"type": "linear", **span},
+        x={"type": "log", **ticks, **span} if axis.ticks else {"type": "linear"},
         y={"exponentformat": "none"},  # no fixed number of digits: they would be the same at ticks close together
         x_title=axis.title,
         y_title=metric.title,
@@ -253,7 +249,7 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
         source=info.source,
         shapes=[style.vertical_line(info.picked, style.NEUTRAL, marked)] if info.picked else [],
         showlegend=True,
-        **above,
+        ranks=None if by_rank else [(point.x, point.r) for group in info.groups for point in group.points],
     )
 
 

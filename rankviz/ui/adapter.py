@@ -13,7 +13,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.adapters import SAMPLE, Opened
+from rankviz.api.adapters import SAMPLE
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.words import base_name, data_name
@@ -205,37 +205,23 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
             refused = str(error)
         measured = api.adapters.truncated_losses(ref)
         with api.adapters.looking(spectrum):
+            ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
+            module = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+            r, name = wanted.r or max(1, spectrum.rank_for(wanted.energy)), module.name
+            heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=name, height=HEAT_HEIGHT)
+            energy = energy_figure(spectrum, measured, r=wanted.r, height=ENERGY_HEIGHT)
+            values = spectrum_figure(spectrum, module=name, r=ranks.get(name), height=VALUES_HEIGHT)
             table = choices_html(spectrum, opened.truncations, plan, measured)
-            choices = f"{notice_html(words)}{table}{notice_html(refused, kind='error')}"
-            return _drawn(opened, wanted, plan, choices, cell, measured, recommended)
     except BusyError as error:
         return View(notice=notice_html(str(error), kind="error"))
-
-
-def _drawn(
-    opened: Opened,
-    wanted: Truncation,
-    plan: "ResizePlan | None",
-    choices: str,
-    cell: str,
-    measured: Losses,
-    recommended: bool,
-) -> View:
-    spectrum = opened.spectrum
-    ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
-    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    r = wanted.r or max(1, spectrum.rank_for(wanted.energy))
-    heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=chosen.name, height=HEAT_HEIGHT)
     text = f"Resize to {_ranks(plan)} and download ({units.file_size(plan.adapter_bytes)})" if plan else "Resize"
-    energy = energy_figure(spectrum, measured, r=wanted.r, height=ENERGY_HEIGHT)
-    values = spectrum_figure(spectrum, module=chosen.name, r=ranks.get(chosen.name), height=VALUES_HEIGHT)
     return View(
         notice=notice_html(*spectrum.notes),
         top=top_html(spectrum, opened.run),
         sample=gr.Button(visible=False),
         parts=gr.Column(visible=True),
         energy_chart=chart_value(energy, file="energy-by-rank"),
-        choices=choices,
+        choices=f"{notice_html(words)}{table}{notice_html(refused, kind='error')}",
         make=gr.Button(text, variant="primary" if recommended else "secondary", interactive=plan is not None),
         heat=chart_value(heat, file="adapter-modules"),
         values=chart_value(values, file="singular-values"),

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from threading import Thread
 
+from starlette.responses import FileResponse
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -65,6 +66,7 @@ def serve() -> None:
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     keep_log_ours()
     auto.AutoHTTPProtocol = H11Protocol  # reads 64 kB of a head; httptools, where it is installed, reads without end
+    FileResponse.chunk_size = 2**20  # each piece of a file is read in another thread
     app.launch(**options)
 
 

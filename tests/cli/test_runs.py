@@ -71,11 +71,11 @@ def test_a_quick_look_trains_truncates_and_decides_and_takes_one_more_run(tmp_pa
     after = json.loads(rankviz("runs", "show", look["sweep_id"], "--json", home=tmp_path / "home").stdout)
     printed = rankviz("runs", "show", look["sweep_id"], home=tmp_path / "home").stdout
 
-    assert "3 runs, the highest rank truncated to 3 lower ranks, on " in run.stderr
+    assert "3 runs, the highest rank truncated to 2 lower ranks, on " in run.stderr
     assert [(2, "completed"), (8, "completed"), (2, "completed")] == [
         (each["r"], each["state"]) for each in look["runs"]
     ]
-    assert [1, 2, 4, 8] == [point["r"] for point in look["cuts"]]
+    assert [2, 4, 8] == [point["r"] for point in look["cuts"]]
     assert [2, 4, 8] == [rank["r"] for rank in look["forecast"]["ranks"]]
     measured = [rank["measured"] for rank in look["forecast"]["ranks"] if rank["measured"]]
     first, high, repeat = (each["loss_after"] for each in look["runs"])

@@ -10,7 +10,6 @@ sweep. words.py has the sentences.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
 from rankviz.core.studies import lines as counts
-from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, drawn_lines, nearest
+from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, nearest, nearest_drawn
 
 SMALLEST = 16
 """Lowest rank to which the goal to keep the base's abilities may halve the recommended rank."""
@@ -175,14 +174,6 @@ class RankAdvice:
         return self.learning_rate, float(f"{RATE_FACTOR * self.learning_rate:.2g}")
 
 
-@lru_cache(maxsize=32)
-def _known_of(evidence: Evidence, subject: Subject, rl: bool) -> tuple[tuple[Near, ...], counts.Share | None]:
-    """Return the studies nearest to a subject, and what trainings like it kept of the base's abilities by rank."""
-    lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
-    forgetting = nearest([line for line in evidence.published if line.first.role == "forgetting"], subject)
-    return nearest(lines, subject), counts.kept_by_rank([line for each in forgetting for line in each.lines])
-
-
 def advise(
     evidence: Evidence,
     record: Record,
@@ -198,12 +189,16 @@ def advise(
     scheme, {its rank: rank here with as many parameters}."""
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
-    near, retention = _known_of(evidence, subject, rl)
+    drawn = nearest_drawn(evidence, subject, ("lora",), FACETS)
+    near = [each for each in drawn if (each.line.study.task_kind == RL) is rl]
     first: dict[str, Near] = {}
     for each in near:
         first.setdefault(each.line.study.study_id, each)
     shown = tuple(first.values())[: None if rl else NEAREST_SHOWN]
     of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
+    published = evidence.published
+    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
+    retention = counts.kept_by_rank([line for each in forgetting for line in each.lines])
     r = case.r
     if goal.forgetting and retention and 2 * retention.count > retention.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)

@@ -94,24 +94,19 @@ class AnyRank(NamedTuple):
     price: Price | None
 
 
-def any_rank(
-    model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions, *, timed: bool = True
-) -> AnyRank:
-    """Return the estimates of a question at any rank; raise InvalidSettingError for an invalid setting. timed: False
-    leaves time and cost out."""
+def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> AnyRank:
+    """Return the estimates of a question at any rank; raise InvalidSettingError for an invalid setting."""
     question.validate(gpu)
     device = card(gpu)
     setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
-    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected, timed=timed)
+    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)
     elsewhere: tuple[Prediction, ...] = ()
     if usable and usable.low != usable.high and stack.habits.unsloth_kernels:
         # Unsloth decides by the card's memory what to keep on it: also the smallest and the largest that it may have
-        elsewhere = tuple(
-            predict(model, first, stack, device, usable_bytes=end, timed=False) for end in (usable.low, usable.high)
-        )
+        elsewhere = tuple(predict(model, first, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:

@@ -39,14 +39,14 @@ class Prediction(NamedTuple):
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Return the memory at the peak of a step, at one rank."""
-        plan, saved = self.plan, self.saved_parameters
+        plan, saved, parameters = self.plan, self.saved_parameters, self.plan.parameters(r)
 
         def lora_at(rank: int) -> tuple[int, int]:
             return plan.expert_rank_at(rank), plan.parameters(rank) - saved
 
-        memory, *ends = (each.at(r, plan.parameters(r), saved, lora_at) for each in (self.memory, *self.ends))
-        for end in ends:
-            memory = memory.covering(end)
+        memory = self.memory.at(r, parameters, saved, lora_at)
+        for end in self.ends:
+            memory = memory.covering(end.at(r, parameters, saved, lora_at))
         return memory
 
     def duration_at(self, r: int) -> DurationEstimate | None:
@@ -66,26 +66,24 @@ def predict(
     *,
     usable_bytes: float | None = None,
     names: Framework | None = None,
-    timed: bool = True,
 ) -> Prediction:
     """Return the prediction of an adapter for any rank; raise InvalidSettingError where PEFT refuses the adapter.
     usable_bytes: Usable memory of the card, where known; the more, the larger the pieces of Unsloth's loss. names:
-    Framework by whose rules target names select modules; by default the stack's framework. timed: False leaves the
-    duration out."""
+    Framework by whose rules target names select modules; by default the stack's framework."""
     setup = stack.setup.fitted
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     if setup is not stack.setup or device.gpu is not stack.gpu:
         stack = replace(stack, setup=setup, gpu=device.gpu)
-    return _prediction(plan, stack, device, usable_bytes, timed)
+    return _prediction(plan, stack, device, usable_bytes)
 
 
 @lru_cache(maxsize=512)
-def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None, timed: bool) -> Prediction:
+def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
     model, shape = plan.model, _shape(plan)
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
     cards = device.gpu.utilisation_group if device.gpu else ""
-    duration, several = duration_terms(model, shape, stack, device) if timed else None, None
+    duration, several = duration_terms(model, shape, stack, device), None
     towers, seconds = _tower(model, plan.adapted, stack, device)
     duration = _with_tower(duration, seconds)
     low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)

@@ -118,9 +118,9 @@ BASE_NAMES = re.compile(
 )
 """Pattern of names with family, version and size alone, in families whose chat models have a suffix."""
 COPY = re.compile(
-    r"(?:[-_.](?:unsloth|bnb|gguf|ggml|awq|gptq|mlx|exl[23]|hqq|eetq|aqlm|dwq|qat|onnx|openvino|marlin|auto-?round|i1"
-    r"|imat(?:rix)?|(?:un)?quantized|dynamic|block|ud|iq|i?q\d+(?:_[a-z0-9]+){0,2}|g?\d+g|gs\d+|h\d+|w\d+a\d+"
-    r"|(?:b?f|fp|mxfp|nvfp|nf|u?int)\d+|\d+(?:\.\d+)?-?(?:bits?|bpw)|\d{5}-of-\d{5}))+$",
+    r"(?:[-_.](?:unsloth|bnb|gguf|ggml|awq|gptq|mlx|exl[23]|hqq|eetq|aqlm|dwq|qat|onnx|openvino|ov|marlin|mlc|ct2|i1"
+    r"|auto-?round|imat(?:rix)?|(?:un)?quantized|dynamic|block|ud|iq|i?q\d+(?:f\d+)?(?:_[a-z0-9]+){0,2}|g\d+|\d+g|gs\d+"
+    r"|h\d+|w\d+a\d+|(?:b?f|fp|mxfp|nvfp|nf|u?int)\d+|\d+(?:\.\d+)?-?(?:bits?|bpw)|\d{5}-of-\d{5}))+$",
     re.IGNORECASE,
 )
 """Pattern of suffixes of copies in another format, such as quantized ones; a copy is a chat model if the

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from rankviz.units import count
@@ -386,6 +386,14 @@ def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Fac
         and line.first.facet in facets
         and (line.study.own or (len(line.points) > 1 and line.first.method in methods))
     )
+
+
+@lru_cache(maxsize=32)
+def nearest_drawn(
+    evidence: Evidence, subject: Subject, methods: tuple[str, ...], facets: tuple[Facet, ...]
+) -> tuple[Near, ...]:
+    """Return `nearest` of `drawn_lines`."""
+    return nearest(drawn_lines(evidence, methods, facets), subject)
 
 
 def _near(lines: tuple[Line, ...], subject: Subject) -> Near:

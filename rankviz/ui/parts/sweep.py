@@ -1,7 +1,7 @@
 """One sweep, as Train and Runs show it: widgets, buttons, state, cost, charts, verdict, answers and settings."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -70,7 +70,9 @@ def sweep_widgets(tab: str, *, whole: bool, state: str = "") -> dict[str, Any]:
     if whole:
         w["owner"] = plain(elem_id="sweep-owner")
         looks = {"interactive": True, "visible": False, "elem_id": "sweep-metric"}
-        w["metric"] = gr.Dropdown(_choices(METRICS.values()), value=LOSS.key, label="Quality", **looks)
+        w["metric"] = gr.Dropdown(
+            [(each.label, each.key) for each in METRICS.values()], value=LOSS.key, label="Quality", **looks
+        )
     looks = {"height": HEIGHT, "optional": True}
     with gr.Row(elem_classes="rv-charts"):
         w["by_rank"] = chart("Quality by rank", elem_id=f"{tab}-curve", **looks)
@@ -119,10 +121,6 @@ def press(change: Callable[[str], Any], run_or_sweep_id: str) -> None:
     change(run_or_sweep_id)
 
 
-def _choices(metrics: Collection[Metric]) -> list[tuple[str, str]]:
-    return [(metric.label, metric.key) for metric in metrics]
-
-
 def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOSS.key) -> View:
     """Draw the sweep so far, for `sweep_widgets` and the details on Runs. `is_busy` is True where the verdict or a
     price is not available yet.
@@ -150,7 +148,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         **view,
         sweep_box=gr.Column(visible=True),
         metric=gr.Dropdown(
-            choices=_choices([each for each in METRICS.values() if each in offered or each is by]),
+            choices=[(each.label, each.key) for each in METRICS.values() if each in offered or each is by],
             visible=len(offered) > 1,
             **({"value": by.key} if reset else {}),  # an answer that comes late must not undo a later choice
         ),

@@ -387,13 +387,12 @@ def preview(api: Api, **values: Any) -> View:
         return question.unread(error, "preview")
     rows = [[Cell(text, kind="wrap") for text in example] for example in measured.first]
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
-    words, number = html.paragraphs(measured.in_words), units.counted(len(rows), "example")
+    words, first = html.paragraphs(measured.in_words), f"First {units.counted(len(rows), 'example')}"
     if values["data"] not in (OWN_FILE, KEPT_FILE):  # a sample's are well known, so that the ranks are in sight
-        every = units.counted(measured.examples, "example")
-        folded = html.folded(f"{every}: lengths, and the first {len(rows)}", words + table)
+        folded = html.folded(f"{first} of {measured.examples:,}", words + table)
         return View(preview=folded, columns=question.choice_after(""))
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
-    preview = words + html.folded(f"First {number}", table, is_open=short)
+    preview = words + html.folded(first, table, is_open=short)
     return View(preview=preview, columns=question.choice_after(chosen))
 
 

@@ -227,13 +227,8 @@ def build(api: Api) -> View:
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
-    on_any(w["mode"].input).then(
-        **wire(
-            train_form.mode_chosen,
-            inputs={name: w[name] for name in ("mode", "ranks", "steps", "held_out")},
-            outputs=of_mode,
-        )
-    )
+    entered = {name: w[name] for name in ("mode", "ranks", "steps", "held_out")}
+    on_any(w["mode"].input).then(**wire(train_form.mode_chosen, inputs=entered, outputs=of_mode))
     data = {name: w[name] for name in ("data", "file", "hub_data", "kept", "columns")}
     previewing = wire(partial(preview, api), inputs=data, outputs={name: w[name] for name in ("preview", "columns")})
     on_any(*_changes(data)).then(**previewing)

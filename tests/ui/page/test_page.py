@@ -255,7 +255,7 @@ def test_a_sweep_is_launched_watched_reloaded_finished_and_leads_on(page, tmp_pa
     page.wait_for_function("document.querySelectorAll('#sweep-replies pre').length === 2")
     page.locator("#sweep-longer", has_text="longer (24 steps)").click()
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '24'")
-    assert page.get_by_label("Single run").is_checked() and page.get_by_label("letters.jsonl").is_checked()
+    assert all(page.get_by_label(name, exact=True).is_checked() for name in ("Single run", "letters.jsonl"))
 
 
 def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_path):
