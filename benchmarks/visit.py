@@ -40,7 +40,7 @@ WIDGETS = {
 CHANGES = 0.75
 """How often a visitor changes a setting before looking on. The server keeps a few answers: a new one is made then."""
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128, 256)
-PICTURES = ("section-memory", "section-modules", "section-studies")
+PICTURES = ("section-studies", "section-export")
 RUNS = 0.92
 """Beyond this share of what they do, visitors look at Runs."""
 THINK_SECONDS = (0.5, 2.0)

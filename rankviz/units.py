@@ -14,8 +14,8 @@ MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
 """(shortest time in seconds for which a unit is used, seconds in the unit, name of the unit)."""
-SMALLEST_SHARE = 0.1
-"""Share of an hour or a day; a time below this share is shown in a smaller unit."""
+WIDE = 1.2
+"""High end over low end from which a range of money is shown with two digits, since cents would mean nothing."""
 
 
 def file_size(size_bytes: int) -> str:
@@ -27,9 +27,9 @@ def file_size(size_bytes: int) -> str:
     return f"{size_bytes / KB:,.1f} kB"
 
 
-def memory_size(size_bytes: float) -> str:
-    """Format bytes of memory: 2,147,483,648 -> '2.00 GiB'."""
-    if abs(size_bytes) >= GIB:
+def memory_size(size_bytes: float, ends: Any = None) -> str:
+    """Format bytes of memory, in the unit of the high end of `ends`: 2,147,483,648 -> '2.00 GiB'."""
+    if abs(ends.high if ends else size_bytes) >= GIB:
         return f"{size_bytes / GIB:,.2f} GiB"
     return f"{size_bytes / MIB:,.0f} MiB"
 
@@ -40,9 +40,9 @@ def gib(size_bytes: float) -> str:
 
 
 def memory_change(size_bytes: float) -> str:
-    """Format a difference of memory: 157,286,400 -> '+150 MiB', and -157,286,400 -> '−150 MiB'."""
+    """Format a difference of memory: 157,286,400 -> '+150 MiB', and -65,390,000,000 -> '−60.9 GiB'."""
     mib = round(size_bytes / MIB)
-    return f"{_sign(mib)}{abs(mib):,} MiB"
+    return _sign(mib) + (gib(abs(size_bytes)) if abs(mib) >= 1024 else f"{abs(mib)} MiB")
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
@@ -82,10 +82,13 @@ def _sign(value: float) -> str:
     return "+" if value > 0 else "−" if value < 0 else ""
 
 
-def usd(value: float) -> str:
-    """Format US dollars: 0.1234 -> '$0.12'."""
+def usd(value: float, ends: Any = None) -> str:
+    """Format US dollars: 0.1234 -> '$0.12', with two digits where they lie in a wide range, `ends`: '$2.8'."""
     if 0 < value < 0.01:
         return "under $0.01"
+    if ends and ends.high > WIDE * ends.low:
+        value = float(f"{value:.2g}")
+        return f"${value:,.{0 if value >= 10 else 1 if value >= 1 else 2}f}"
     return f"${value:,.2f}" if value < 1000 else f"${value:,.0f}"
 
 
@@ -113,11 +116,12 @@ def span(values: Any, text: Callable[[float], str]) -> str:
         return f"{number} – {high}"
     if low.startswith("$") and high.startswith("$"):
         return f"{low} – {high[1:]}"
-    return f"{low} – {high}"
+    return f"{low} to {high}"
 
 
 def memory_span(values: Any) -> str:
-    return span(values, memory_size)
+    """Format a range of memory in the unit of its high end: "0.94 – 1.20 GiB"."""
+    return span(values, lambda size: memory_size(size, values))
 
 
 def gib_span(values: Any) -> str:
@@ -137,23 +141,22 @@ def spare(values: Any) -> str:
 
 
 def money_span(values: Any) -> str:
-    return span(values, usd)
+    """Format a range of US dollars, in cents only where it is narrow: "$1.8 – 4.5"."""
+    return span(values, lambda value: usd(value, values))
 
 
-def time_span(seconds: Any) -> str:
-    """Format a range of seconds in one unit, such as "0.73 – 1.8 h". Where the range is wide or its low end short, each
-    end has its own unit: "40 s – 38 min". Never "1 h 30 min", so that the numbers of a column compare."""
-    if seconds is None:
-        return NOT_KNOWN
-    if seconds.high < 1:
-        return span(seconds, duration)
-    size, unit = time_unit(seconds.high)
-    if seconds.low < size * (SMALLEST_SHARE if size > 60 else 1):
-        low_size, low_unit = time_unit(seconds.low)
-        low = f"{_short(seconds.low / low_size)} {low_unit}" if seconds.low >= 1 else duration(seconds.low)
-        return f"{low} – {_short(seconds.high / size)} {unit}"
-    low, high = _short(seconds.low / size), _short(seconds.high / size)
-    return f"{low} – {high} {unit}" if low != high else f"{low} {unit}"
+def time_span(values: Any) -> str:
+    """Format a range of seconds in the unit of its high end, such as "1.1 – 1.8 h"; a low end below one such unit has
+    its own: "7 h to 3.3 days". Never "1 h 30 min", so that the numbers of a column compare."""
+    return span(values, lambda seconds: time_in(seconds, values))
+
+
+def time_in(seconds: float, ends: Any) -> str:
+    """Format seconds in the unit of the high end of a range, or in a smaller one if they are less than one unit."""
+    size, unit = time_unit(ends.high)
+    size, unit = (size, unit) if seconds >= size else time_unit(seconds)
+    value = seconds / size
+    return duration(seconds) if seconds < 1 else f"{value:.2g} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
 def time_unit(seconds: float) -> tuple[int, str]:
@@ -162,7 +165,3 @@ def time_unit(seconds: float) -> tuple[int, str]:
         if seconds >= limit:
             return size, unit
     return TIME_UNITS[-1][1:]
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"

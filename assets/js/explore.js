@@ -133,6 +133,8 @@ window.RankVizExplore = (() => {
     if (document.body.classList.contains("rv-presenting")) return;
     const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
+    if (words.cost) record(r).figures[4] = words.cost;
+    if (words.cost) paint();
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
     if (state.isRefused) refused();
     remember(words.address);
@@ -218,7 +220,9 @@ window.RankVizExplore = (() => {
     const meant = address.has("take") ? "export" : address.has("pin") ? "compare" : "";
     open(address.get("section") || meant);
   }
-  const open = (name) => document.getElementById(`section-${name}-button`)?.click();
+  const MERGED = { memory: "fit", modules: "ranks", serving: "export" }; // names in older addresses
+  const open = (name) => document.getElementById(`section-${MERGED[name] || name}-button`)?.click();
+  window.RankViz.on(document, "click", "button[data-use]", ({ dataset }) => choose(Number(dataset.use)));
   window.RankViz.on(document, "click", "button[data-open]", ({ dataset }) => {
     open(dataset.open);
     document.getElementById("sections").scrollIntoView({ behavior: "smooth" });

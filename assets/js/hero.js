@@ -152,15 +152,8 @@ window.RankVizHero = (() => {
       });
       const choice = element.querySelector("select");
       choice.replaceChildren(...answer.qualities.map(([key, name]) => new Option(name, key, false, key === answer.y)));
-      say(".rv-hero-words", "p", answer.caption);
-      say(".rv-hero-facts", "li", answer.facts);
-      say(".rv-hero-heading", "b", answer.heading ? [answer.heading] : []);
-    }
-
-    function say(place, tag, sentences) {
-      const part = element.querySelector(place);
-      part.replaceChildren(...sentences.map((textContent) => Object.assign(document.createElement(tag), { textContent })));
-      part.hidden = !sentences.length;
+      const sentences = answer.caption.map((textContent) => Object.assign(document.createElement("p"), { textContent }));
+      element.querySelector(".rv-hero-words").replaceChildren(...sentences);
     }
 
     explore.mount("hero", { answered: draw, ranked: move });

@@ -304,5 +304,5 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         steps=[{"why": "forgetting", "before": advice.case.r, "after": advice.r}] * (advice.r < advice.case.r),
         nearest=nearest,
         fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
-        forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
+        forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(forecast, advice.r)},
     )

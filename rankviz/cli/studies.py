@@ -43,7 +43,7 @@ def advise(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "", as_json:
     fit = fit_in_words(answer.setting) if answer.setting else ""
     print(f"{answer.model_id or 'Your model'}: {words.take(advice)}.")
     print(" ".join(filter(None, (*words.main_sentences(advice), answer.own))))
-    print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
+    print(words.confidence_in_words(advice), words.forecast_sentence(answer.forecast, advice.r))
     print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
     print("Reasons", *(f"- {reason.text} [{reason.source}]" for reason in words.reasons(advice)), sep="\n")
     print("\nWhat would change the recommendation", *(f"- {text}" for text in words.would_change(advice)), sep="\n")

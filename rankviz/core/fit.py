@@ -678,6 +678,19 @@ class FitAnswer:
         return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
 
 
+def instead(start: Setting, gpus: Sequence[Gpu]) -> tuple[str, FittingCard | None]:
+    """Return what fits for certain in place of a setting, each change by itself, with the cheapest GPU that fits: "r =
+    8, a batch of 2 or the A100 (about $3)"; and that GPU. gpus: The table's."""
+    alike = [gpu for gpu in gpus if start.gpu and gpu.is_mac == start.gpu.is_mac]
+    card = next((each for each in cards(start, alike, {}) if each.fit in FITTING), None)
+    most = {limit.option: limit.surely for limit in limits(start) if limit.surely}
+    most |= {"r": 1 << (most["r"].bit_length() - 1)} if "r" in most else {}
+    ways = [LIMIT_LABELS[option].format(n).replace("at most ", "") for option, n in most.items()]
+    if card:
+        ways.append(f"the {card.label}" + (f" (about {usd(card.usd.expected, card.usd)})" if card.usd else ""))
+    return " or ".join(filter(None, [", ".join(ways[:-1]), *ways[-1:]])), card
+
+
 def decide(
     model: ModelSpec,
     question: Question,

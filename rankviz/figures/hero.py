@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import GRID, KINDS, QUALITY_WORDS, UNIT_WORDS, RankForecast
-from rankviz.core.forecast.bands import LOSS as LOSS_KIND
+from rankviz.core.forecast.bands import GRID, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
@@ -26,7 +25,6 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import CostAxis, Point
-from rankviz.units import rounded_percent
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
@@ -37,8 +35,8 @@ REACH = NormalDist().inv_cdf(0.9)
 EVERY_RANK = "every rank"
 """Name of the hidden trace of all ranks; the page adds all costs of a rank to it, for the hover."""
 QUALITY_LABELS = {
-    SHORTFALL_LOSS: "Shortfall, % of loss",
-    SHORTFALL_SCORE: "Shortfall, points",
+    SHORTFALL_LOSS: "Loss above r = 128, %",
+    SHORTFALL_SCORE: "Score below r = 128, points",
     **{metric.key: metric.label for metric in METRICS.values()},
 }
 HANGS = (
@@ -60,11 +58,13 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
         "time": CostAxis(
             f"training time, {time_unit} (expected)",
             lambda rank: rank.duration.total.expected / size if rank.duration else None,
+            from_zero=True,
             unknown="Select a GPU with a known speed to see the time.",
         ),
         "money": CostAxis(
             "cost, US dollars (expected)",
             lambda rank: rank.usd.expected if rank.usd else None,
+            from_zero=True,
             unknown="Select a GPU with a price, or enter one, to see the cost.",
         ),
         "rank": CostAxis("LoRA rank r (log scale)", lambda rank: rank.r, [(r, str(r)) for r in GRID]),
@@ -73,12 +73,14 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
 
 
 class HeroLine(NamedTuple):
-    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS."""
+    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS. name: short label, for the
+    legend."""
 
     label: str
     kind: str
     points: Sequence[Point]
     shape: str = "circle"
+    name: str = ""
 
 
 def _published_lines(
@@ -105,9 +107,11 @@ def _published_lines(
                 x, chosen = _between(place, equal[r]), max(1, round(equal[r]))
             y = top - values[r] + median[ranks[-1]]
             points.append(Point(r, x, y, text, errors.get(r), chosen=chosen))
-        label = f"{line.base_model.rsplit('/', 1)[-1]} ({each.label})"
-        lines.append(HeroLine(label, "published", points, shapes[line.study_id]))
-    return lines
+        base = line.base_model.rsplit("/", 1)[-1]
+        name = f"{base.replace('-Instruct', '')} ({' '.join(each.label.partition(',')[0].split()[:2])})"
+        lines.append(HeroLine(f"{base} ({each.label})", "published", points, shapes[line.study_id], name))
+    names = [line.name for line in lines]
+    return [line._replace(name=line.label) if names.count(line.name) > 1 else line for line in lines]
 
 
 def _between(place: Mapping[int, float], r: float) -> float:
@@ -146,14 +150,15 @@ def _run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[i
         if r in place:
             text = f"{metric.text(mean)} {metric.noun}<br>{runs}"
             points.append(Point(r, place[r], y(mean), text, error, cell[0][1]))
-    lines = [HeroLine(f"{'recorded runs' if sweep.recorded else 'your runs'}: {made_of(sweep)}", "runs", points)]
+    name = "recorded runs" if sweep.recorded else "your runs"
+    lines = [HeroLine(f"{name}: {made_of(sweep)}", "runs", points, name=name)]
     for curve in fast_curves(sweep.runs)[:1]:
         points = [
             Point(point.r, place[point.r], y(value), f"{metric.text(value)} {metric.noun}", run_id=curve.run_id)
             for point in curve.points
             if point.r in place and (value := metric.of(point)) is not None
         ]
-        lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points))
+        lines.append(HeroLine(f"fast curve: {made_of(sweep)}", "fast", points, name="fast curve"))
     return lines
 
 
@@ -202,7 +207,7 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
         trace = style.scatter(
             [point.x for point in points],
             [point.y for point in points],
-            name=line.label,
+            name=line.name,
             **look,
             error_y=bar,
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
@@ -245,12 +250,13 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     lines = _published_lines(tradeoff, known, median, by_rank=x == "rank") + _run_lines(tradeoff, known, median)
     sentences = list(forecast.sentences) if forecast else []
     if tradeoff.forecast and lines:
-        sentences.append(HANGS)
+        sentences += [f"Drawn: {'; '.join(line.label for line in lines)}.", HANGS]
     if tradeoff.sweeps and tradeoff.quality == SHORTFALL_SCORE:
         sentences.append("Runs of this model measured a loss, not a score: choose another quality to see them.")
     if quality := tradeoff.forecast:
         other = f"r = {quality.reference_rank}" if quality.ranks else "each line's highest rank"
-        y_title = f"{UNIT_WORDS[quality.unit]} short of {other} (lower is better)"
+        title = "score below {}, points" if tradeoff.quality == SHORTFALL_SCORE else "loss above {}, %"
+        y_title = f"{title.format(other)} (lower is better)"
     else:
         y_title = METRICS[tradeoff.quality].title
     rows = []
@@ -279,23 +285,18 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
 
 
 def _band_label(tradeoff: Tradeoff) -> str:
-    """Return the legend entry of the band, with the share of unseen results inside such bands where it was counted."""
+    """Return the legend entry of the band, or of the median where it has none."""
     forecast, bent = tradeoff.forecast, tradeoff.bent
     if forecast is None:
-        whose = "recorded" if bent and tradeoff.sweeps[0].recorded else "your"
-        return f"forecast between {whose} runs{', 80 % band' if bent and bent.noise_nats else ''}"
-    if forecast.coverage_80_left_out is None:
-        return "forecast, 80 % band (not checked)"
-    held, unseen = rounded_percent(forecast.coverage_80_left_out, 0), QUALITY_WORDS[forecast.unit]
-    of = "" if forecast.kind == LOSS_KIND else f" on {KINDS[forecast.kind]}"
-    return f"forecast, 80 % band (held {held} of unseen {unseen}{of})"
+        return "80 % band" if bent and bent.noise_nats else "forecast between the runs"
+    return "80 % band" if forecast.validated else "80 % band (not validated)"
 
 
 def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     """Draw the trade-off chart: the band at the bottom, lines over it, runs on top."""
     points = [point for line in info.lines for point in line.points]
     xs = [x for x in (*info.xs, *(point.x for point in points)) if x is not None]
-    xs = list(map(log10, xs)) if info.axis.ticks else xs
+    xs = list(map(log10, xs)) if info.axis.ticks else [0.0, *xs] if xs and info.axis.from_zero else xs
     room = (0.04 * (max(xs) - min(xs)) or abs(max(xs)) * 0.05 or 1.0) if xs else 0.0
     # The y range leaves out the far end of the 80 % band at low ranks, which would flatten the rest of the chart.
     known = [rank for rank in info.band if rank.low_80 is not None]
@@ -310,7 +311,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
-        x={"range": [min(xs) - room, max(xs) + room] if xs else None, **kind},
+        x={"range": [min(xs) - room * (not info.axis.from_zero), max(xs) + room] if xs else None, **kind},
         y={"range": [min(ends) - above, max(ends) + above] if ends else None},
         x_title=info.axis.title,
         y_title=info.y_title,

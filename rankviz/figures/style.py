@@ -150,7 +150,7 @@ def bars(
 
 LABEL_CHARACTERS = 32
 """Labels of blocks and two spaces after each take at most this many characters below a figure on a phone."""
-INNER = "50 % band"
+INNER, MEDIAN = "50 % band", "forecast, median"
 
 
 def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
@@ -173,7 +173,8 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     ]
     look = {"line": {"color": ESTIMATED, "width": 2}, "hovertext": words, "hoverinfo": "text"}
     median = [rank.median for rank in ranks]
-    line = scatter(places, median, mode="lines", name=label, legendgroup=label, showlegend=not traces, **look)
+    name = MEDIAN if traces else label
+    line = scatter(places, median, mode="lines", name=name, legendgroup=name, showlegend=True, **look)
     return [*traces, line] if ranks else []
 
 
@@ -260,7 +261,7 @@ ONE_TWO_FIVE = [(step * 10.0**power, f"{step * 10.0**power:,g}") for power in ra
 class CostAxis(NamedTuple):
     """One kind of cost of a rank. value: the cost, None where unknown. ticks: ticks of a logarithmic axis; empty for a
     linear axis. label: name in a choice. text: a cost in words. unit: divisor for short tick labels. unknown: a
-    sentence on what to do if no rank has a value."""
+    sentence on what to do if no rank has a value. from_zero: True for an axis that starts at 0."""
 
     title: str
     value: Callable[[Any], float | None]
@@ -269,6 +270,7 @@ class CostAxis(NamedTuple):
     text: Callable[[float], str] = str
     unit: int = 1
     unknown: str = ""
+    from_zero: bool = False
 
 
 class Point(NamedTuple):

@@ -132,11 +132,11 @@ UNUSED_OF_COMPONENTS += ("component_class_id", "skip_api")
 UNUSED_PROPERTIES = ("preserved_by_key", "_retryable", "_undoable", "likeable")
 """Properties that only Gradio's endpoint schema needs, or components that this page does not have."""
 UNUSED_OF_EVENTS = ("batch", "max_batch_size", "stream_every", "scroll_to_output", "api_description")
-UNUSED_OF_EVENTS += ("collects_event_data",)
+UNUSED_OF_EVENTS += ("collects_event_data", "types")
 EMPTY_OF_EVENTS = ("trigger_only_on_success", "trigger_only_on_failure", "cancels", "component_prop_inputs")
 EMPTY_OF_EVENTS += ("event_specific_args",)
 """Properties of events that count as false where they are absent."""
-UNUSED_IN_THE_BROWSER = ("types", "queue", "show_progress", "show_progress_on")
+UNUSED_IN_THE_BROWSER = ("queue", "show_progress", "show_progress_on")
 """Event properties that the front end does not use for events without a server function."""
 DEFAULTS = {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False, "variant": "default"}
 DEFAULTS_OF_HTML = {

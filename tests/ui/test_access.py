@@ -11,13 +11,10 @@ SWEEP = "20261125-015906-370c"
 PINS = "&pin=%3Fmodel%3Dmeta-llama/Llama-3.1-8B&pin=%3Fmodel%3DQwen/Qwen3-8B%26r%3D64"
 DRAWN = "#tradeoff .rv-plot[data-drawn]"
 SECTIONS = {
-    "Fit and changes": "#decisions table",
-    "Serving": "#serving table",
-    "Memory": "#memory .rv-plot[data-drawn]",
-    "Modules": "#module-map .rv-plot[data-drawn]",
+    "Fit and memory": "#memory .rv-plot[data-drawn]",
     "Studies": "#section-studies .rv-plot[data-drawn]",
-    "Probe": "#probe-button",
-    "Export": "#section-export .rv-code",
+    "Measure here": "#probe-button",
+    "Export and serving": "#serving table",
     "Compare": "#compare table",
 }
 ADDRESSES = {

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
 from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
+from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
@@ -22,6 +23,8 @@ CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
+LOW, HIGH = 8, 64
+"""Ranks between which costs and quality are compared in one sentence each."""
 FEW_EPOCHS = 3
 """Most epochs that Unsloth's guide recommends."""
 FILE_WORDS = {
@@ -40,18 +43,11 @@ class Reason(NamedTuple):
     url: str = ""
 
 
-def rank_in_words(advice: RankAdvice) -> str:
-    """Return the recommended rank as "r = 32", or a range as "r = 8 to 32"."""
-    return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
-
-
 def take(advice: RankAdvice) -> str:
     """Return the recommended settings as a sentence without a full stop."""
-    alpha = "r" if advice.case.r_range else advice.lora_alpha
-    return (
-        f"Recommended: {rank_in_words(advice)}, alpha = {alpha}, learning rate {rate_in_words(advice)}, "
-        "all linear layers"
-    )
+    low, high = advice.case.r_range or (advice.r, advice.r)
+    rank, alpha = (f"{low} to {high}", "r") if low < high else (advice.r, advice.lora_alpha)
+    return f"Recommended: r = {rank}, alpha = {alpha}, learning rate {rate_in_words(advice)}, all linear layers"
 
 
 def rate_in_words(advice: RankAdvice) -> str:
@@ -65,19 +61,46 @@ def _best_rates(advice: RankAdvice) -> str:
 
 
 def because(advice: RankAdvice) -> str:
-    """Return the main reason, without a full stop."""
+    """Return the main reason in at most 30 words, without a full stop."""
     if advice.case.r_range:
-        return (
-            "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
-            "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
-        )
-    kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
-    record, r = advice.record, advice.r
-    moved = f"r is halved from {advice.case.r} to keep more of the base; " if r < advice.case.r else ""
-    if not (record.gain(kind, r // 2) or record.gain(kind, r)):
-        moved += f"r = {r} is the default for {KINDS[kind]}; "
-        kind = "all"
-    return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+        return "published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed"
+    (own, kind), record, r = _kinds(advice), advice.record, advice.r
+    lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
+    lead = f"halved from {advice.case.r} to keep more of the base" if r < advice.case.r else lead
+    gained, more = f"few publications ran it and r = {r // 2}", f"few ran r = {2 * r}"
+    if gain := record.gain(kind, r // 2):
+        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
+        gained = f"it averaged {points} than r = {r // 2} ({counted(gain.publications, 'publication')})"
+    if gain := record.gain(kind, r):
+        adds = f"{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
+        more = f"r = {2 * r} adds {adds} ({gain.publications}) at twice the file"
+    return f"{lead}: {gained}; {more}"
+
+
+def _kinds(advice: RankAdvice) -> tuple[str, str]:
+    """Return the kind of task, and "all" instead of it where too few of its publications ran the ranks next to r."""
+    own, record, r = (*advice.case.task_kinds, "all")[0], advice.record, advice.r
+    return own, own if record.gain(own, r // 2) or record.gain(own, r) else "all"
+
+
+def confidence(advice: RankAdvice) -> str:
+    """Return "medium" where publications on this kind of task found half of the rank worse and twice of it no better,
+    by their 90 % intervals, else "low": only own runs tell the rank that a model needs."""
+    below, above = (advice.record.gain(_kinds(advice)[0], r) for r in (advice.r // 2, advice.r))
+    return "medium" if below and above and below.low > 0 >= above.low else "low"
+
+
+def what_rank_changes(estimate: Estimate) -> str:
+    """Return a sentence on what grows from r = LOW to r = HIGH, which the estimate must have."""
+    low, high = (next(rank for rank in estimate.ranks if rank.r == r) for r in (LOW, HIGH))
+    times, memory = high.adapter_bytes / low.adapter_bytes, high.memory.device - low.memory.device
+    text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory by {units.memory_size(memory)}"
+    if low.duration and high.duration:
+        share = high.duration.total.expected / low.duration.total.expected - 1
+        more = "hardly" if abs(share) < 0.05 else units.rounded_percent(share, 0)
+        text += f"; {more} more time{' and money' if high.usd else ''}"
+    unfit = high.fit == "does_not_fit" != low.fit
+    return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
@@ -94,7 +117,7 @@ def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
     """Return the main reason, advice to tune the learning rate before the rank, and advice on file size."""
     reason = because(advice)
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
-    return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
+    return f"{reason[0].upper()}{reason[1:]}.", rate_first(advice), file
 
 
 def rate_first(advice: RankAdvice) -> str:
@@ -231,15 +254,16 @@ def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | Non
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
-def forecast_sentence(advice: RankAdvice, forecast: Forecast) -> str:
-    """Return a sentence on the forecast at the recommended rank."""
-    row = at_recommended(advice, forecast)
-    if row is None:
-        return "There is no quality forecast for reinforcement learning."
+def forecast_sentence(forecast: Forecast, *ranks: int) -> str:
+    """Return a sentence on the forecast at these ranks."""
+    rows = [row for row in forecast.ranks if row.r in ranks]
+    if not rows:
+        return "There is no quality forecast for reinforcement learning: its few published studies disagree."
+    each = (f"r = {row.r} is {row.median:.1f} ({row.low_80:.1f} to {row.high_80:.1f})" for row in rows)
     text = (
-        f"Forecast from {counted(forecast.lines, 'published line')}: r = {row.r} is {row.median:.1f} "
-        f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank} (80 % band {row.low_80:.1f} to "
-        f"{row.high_80:.1f}).{'' if forecast.validated else ' This band is not validated.'}"
+        f"Quality in {counted(forecast.lines, 'published line')} (80 % band): {listed(each)} "
+        f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank}"
+        f"{'' if forecast.validated else ' (not validated)'}."
     )
     return text.replace("-0.0", "0.0").replace("-", "−")
 

@@ -24,7 +24,6 @@ REFERENCE_RANK = 128
 """Rank from which the shortfall of other ranks is measured."""
 UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
-QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
 ANY = "any"
 """Name of the kind of study that includes all scores."""
 KINDS = {

@@ -28,10 +28,11 @@ from rankviz.catalog.hardware import find_gpu
 from rankviz.catalog.models import close_names
 from rankviz.core.advice import words as advice_words
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.advice.words import HIGH, LOW
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit import Setting, fit_in_words
+from rankviz.core.fit import FITTING, Setting, instead
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
@@ -54,7 +55,7 @@ from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
 
 X_DEFAULT = "file"
-HERO_HEIGHT = 400
+HERO_HEIGHT = 450
 MAX_ADDRESS = 8000
 """Maximum characters of an address."""
 KINDS = {bool: bool, str: str | None, list: list[str] | None}
@@ -174,8 +175,10 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     except CANNOT_READ:
         tradeoff = api.studies.tradeoff(question, values["use_case"], y, costs=False)
     info, estimate = hero_info(tradeoff, x=x), tradeoff.estimate
-    heading, facts = (tradeoff.forecast.heading, list(tradeoff.forecast.facts)) if tradeoff.forecast else ("", [])
-    drawing = hero_figure(info, height=HERO_HEIGHT)
+    drawing, known = hero_figure(info, height=HERO_HEIGHT), records(tradeoff, {*RANKS, *question.ranks})
+    told = words(api, values, estimate)
+    if told["cost"]:
+        known[str(r)]["figures"][-1] = told["cost"]
     name = estimate.model.id if estimate else question.model_id
     source = " ".join([f"{name}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)
@@ -184,13 +187,11 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff, {*RANKS, *question.ranks}),
+        "records": known,
         "fits": html.FITS,
         "chart": {**chart, "xs": info.xs},
-        "heading": heading,
-        "facts": facts,
-        "caption": [sentence for sentence in info.sentences if sentence not in (heading, *facts)],
-        **words(api, values, estimate),
+        "caption": info.sentences,
+        **told,
         "shown": html.paragraphs(f"Shown: {name.rpartition('/')[2]}, with the last valid settings."),
         "r": r,
         "usual_r": DEFAULTS["r"],
@@ -206,13 +207,17 @@ def models(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the texts that depend on the rank: the recommendation, notes and the address. A model that cannot be read
-    has a notice in place of notes on its costs. estimate: of this question, if there is one already."""
+    """Return the message, the recommendation, notes and the address; and `cost`, the figure that replaces the cost of a
+    rank that does not fit. A model that cannot be read has a notice in place of notes on its costs. estimate: of this
+    question, if there is one already."""
     question = ask(values)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
         estimate = estimate or api.estimates.estimate(question).estimate
-    note, model = "", values["model"].strip()
+    fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
+    quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
+    quality = f"{quality[:-1]}; data and learning rate matter more." if advised.forecast.ranks else quality
+    known, note, model = _first(advised.own) or quality, "", values["model"].strip()
     near = () if advised.setting else close_names(api.models.all(), model)
     assumed = api.workspace.references.model(model).note if advised.setting else ""
     if values["use_case"] == RL:
@@ -221,10 +226,13 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
         note = "This model cannot be read here, so it cannot be trained here: choose another base on Train."
     return {
         "address": link.write(values),
+        "cost": cost,
         "without_costs": "" if advised.setting else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
         "slots": {
+            "message": html.paragraphs(estimate and advice_words.what_rank_changes(estimate), known, css="rv-message"),
             "model-note": html.paragraphs(assumed) if assumed else "",
-            "advice": card(advised, estimate, values["r"]),
+            "advice": card(advised, estimate, values["r"], fit),
+            "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
             "gpu-note": gpu_note(estimate),
             "length-note": length_note(question),
@@ -248,43 +256,57 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     return Goal(**fields, forgetting=bool(values["forgetting"]))
 
 
-def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
-    """Return the recommendation: up to three visible sentences, everything else folded. A warning replaces the least
-    urgent sentence. estimate: for the current question, with its notes on model and targets; None for a model that
-    cannot be read. r: the selected rank."""
+def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tuple[str, list[str] | None]:
+    """Return whether the recommended rank fits, as HTML, with what does if it does not; and for a selected rank r that
+    does not fit, the figure that names the cheapest GPU that does."""
+    fits, assume = {rank.r: rank.fit for rank in estimate.ranks}, api.workspace.assumptions
+    unfit = {each for each in (r, recommended) if fits[each] not in FITTING}
+    other = {each: instead(Setting.of(estimate, each, assume), api.workspace.gpus) for each in unfit}
+    text, cost, fit = f" on {estimate.gpu.name}", None, fits[recommended]
+    if recommended in other:
+        text += f". What fits for certain: {other[recommended][0] or 'no single GPU of the table'}."
+    if fits[r] == "does_not_fit" and (card := other[r][1]):
+        price = f", ${card.usd_per_hour:.2f} per hour" if card.usd_per_hour else ""
+        cost = [card.label, "", f"cheapest GPU that fits{price}", "–"]
+    return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>', cost
+
+
+def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> str:
+    """Return the recommendation: one rank with its confidence, its reason, whether it fits (`fit`, markup), and the
+    settings. estimate: for the current question, with its warnings; None for a model that cannot be read. r: the
+    selected rank."""
     advice = answer.advice
-    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
+    take = f'<button type="button" class="rv-button" data-use="{advice.r}">Use r = {advice.r}</button>'
+    warnings, _ = by_level(estimate.notes) if estimate else ((), ())
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
-    reason, rate, file = advice_words.main_sentences(advice)
-    own = _first(answer.own)
-    short = (rate, own or reason) if warning else (reason, rate, own or file)
-    low, high = advice.case.r_range or (advice.r, advice.r)
-    selected = "selected" if low <= r <= high else f"selected: r = {r}"
+    more = f"{counted(len(warnings) - 1, 'more warning')} under Fit and memory." if len(warnings) > 1 else ""
     settings = (
         ("alpha", "r" if advice.case.r_range else f"{advice.lora_alpha}"),
         ("Learning rate", advice_words.rate_in_words(advice)),
         ("Targets", "all linear layers"),
     )
-    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
-    sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
-    reasons = ""
-    for each in advice_words.reasons(advice):
-        source = escape(each.source)
-        link_of = html.link(source, each.url) if each.url.startswith("https://") else source
-        reasons += f'<li>{escape(each.text)} <span class="rv-source">{link_of}</span></li>'
-    details = (
-        html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
-        html.paragraphs(*costs, *sure, answer.own, css=""),
-        html.titled("Reasons", f"<ul>{reasons}</ul>"),
-        html.titled("What would change the recommendation", html.bullet_list(advice_words.would_change(advice))),
-        html.titled("Notes", html.bullet_list(notes)) if notes else "",
-    )
-    more = f"Details and {counted(len(warnings) - 1, 'more warning')}" if len(warnings) > 1 else "Details"
     return (
-        f'<div class="rv-advice"><h2>Recommended: {escape(advice_words.rank_in_words(advice))} ({selected})</h2>'
-        f"{html.named_values(settings)}{html.paragraphs(' '.join(short), warning, css='')}"
-        f"{html.folded(more, ''.join(details), name='details')}</div>"
+        f'<div class="rv-advice"><h2>Recommended: r = {advice.r} <span class="rv-fit">'
+        f"{advice_words.confidence(advice)} confidence</span></h2>{take * (r != advice.r)}"
+        f"{html.paragraphs(advice_words.main_sentences(advice)[0], css='')}{fit}{html.named_values(settings)}"
+        f"{html.paragraphs(warning, more, css='')}</div>"
     )
+
+
+def details(answer: AdviceAnswer) -> str:
+    """Return the folded reasons for the recommendation, in at most 250 words: the nearest studies are in Studies."""
+    advice, reasons = answer.advice, ""
+    for each in advice_words.reasons(advice):
+        if each.name != "nearest":
+            source = escape(each.source.partition(";")[0])
+            source = html.link(source, each.url) if each.url.startswith("https://") else source
+            reasons += f'<li>{escape(_first(each.text))} <span class="rv-source">{source}</span></li>'
+    past = re.split(SENTENCE_END, advice_words.confidence_in_words(advice))[-1]
+    rest = (past, advice_words.forecast_sentence(answer.forecast, advice.r), advice_words.main_sentences(advice)[2])
+    nearest = '<button type="button" class="rv-button" data-open="studies">Nearest studies</button>'
+    rest = html.paragraphs(*rest, css="")
+    body = f'<div class="rv-advice rv-halves"><ul>{reasons}</ul><div>{rest}{nearest}</div></div>'
+    return html.folded(f"Details: why r = {advice.r}", body, name="details")
 
 
 def _first(sentences: str) -> str:
@@ -338,7 +360,10 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
-    count, file = units.count(rank.adapter_parameters), units.file_size(rank.adapter_bytes)
+    # Each column has one unit, also beside half and twice the rank.
+    saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
+    largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
+    count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
     margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
 
     def ends(values: Range, form: str, sign: str = "") -> str:
@@ -346,20 +371,27 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
 
     time = money = "", "", NOT_KNOWN
     if duration:
-        total, about = duration.total, units.duration(duration.total.expected)
+        total, about = duration.total, units.time_in(duration.total.expected, largest.duration.total)
         time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
     if usd:
-        about = units.usd(usd.expected)
+        about = units.usd(usd.expected, usd)
         money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
     loading = f"{memory.while_loading:,} while loading{margin}"
     device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
     on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
     shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
-    saved = f"saved in {estimate.adapter_dtype}, header included"
+    cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
+    if rank.fit == "does_not_fit":  # fit_and_cost names a GPU in its place
+        cost = ["–", "", f"does not fit {gpu.name}", "–"]
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
-        [file, f"{rank.adapter_bytes:,} bytes, header included", saved, file],
-        [memory_span(memory), device, on_gpu, units.memory_size(memory.device)],
+        [
+            file,
+            f"{rank.adapter_bytes:,} bytes, header included",
+            saved,
+            file,
+        ],
+        [units.span(memory, size), device, on_gpu, size(memory.device)],
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
-        [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]],
+        cost,
     ]

@@ -1,4 +1,4 @@
-"""Sections of Explore: fit and changes, serving, published studies, and the probe."""
+"""Content of Explore's sections: what fits and each change, serving, published studies, and the probe."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def applied(change: str) -> Mapping[str, Any]:
 
 
 def decisions(api: Api, **values: Any) -> View:
-    """Return the section "Fit and changes" for the widgets' values."""
+    """Return the section "Fit and memory" for the widgets' values."""
     asked = ask(values)
     own = {} if asked.usd_per_hour is None or asked.gpu is None else {asked.gpu: asked.usd_per_hour}
     result = api.estimates.fit(asked, values["r"], own)
@@ -130,10 +130,6 @@ def methods_html(result: FitAnswer) -> str:
     return html.titled("Training methods, same batch and length", table + note)
 
 
-SEVERAL_SHOWN = 4
-"""Maximum number of machines with several GPUs that are named."""
-
-
 def cards_html(result: FitAnswer) -> str:
     """Return a table of all GPUs, fitting ones first; a click on a row selects a GPU."""
     rows, chosen = [], result.setting.gpu
@@ -153,13 +149,13 @@ def cards_html(result: FitAnswer) -> str:
     tight, fitting = (sum(each.fit in fits for each in result.cards) for fits in (("tight",), ("fits", "tight")))
     of_them = f", {tight} of them tight ({meaning})" if tight else ""
     title = f"{fitting} of {len(rows)} GPUs fit{of_them}; cheapest first. Click a row to select a GPU."
-    shown = ", ".join(card.label for card in result.several[:SEVERAL_SHOWN])
+    shown = ", ".join(card.label for card in result.several[:4])
     more = html.paragraphs(f"Several GPUs on which it fits, cheapest first: {shown}.") if shown else ""
     return html.titled(title, html.table(headers, rows, label="GPUs, cheapest first", left=2) + more)
 
 
 def serving(api: Api, **values: Any) -> View:
-    """Return the section "Serving" for the widgets' values: a table of what an adapter costs on a server, the command
+    """Return serving, of the section "Export and serving": a table of what an adapter costs on a server, the command
     that serves it, and published slow-downs."""
     answer = api.estimates.serving(ask(values), values["r"])
     cells = [
@@ -271,15 +267,15 @@ POLL_SECONDS = 1.0
 
 
 def build_probe(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the section "Probe"; return the event that draws it. Batch and length have widgets of their own, since a
-    CPU needs small values. question: its widgets by the names of link.DEFAULTS."""
+    """Build the section "Measure here"; return the event that draws it. Batch and length have widgets of their own,
+    since a CPU needs small values. question: its widgets by the names of link.DEFAULTS."""
     with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
             batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
             length = gr.Number(256, label="Probe length", precision=0, min_width=90)
             full = gr.Checkbox(False, label="Also run all blocks", min_width=120)
-            start = gr.Button("Measure", min_width=140, elem_id="probe-button")
+            start = gr.Button("Time it here", min_width=140, elem_id="probe-button")
             cancel = gr.Button("Cancel", visible=False, min_width=90, elem_id="probe-cancel")
         refused = plain(elem_id="probe-notice")
         panel = plain(elem_id="probe-panel")

@@ -4,6 +4,7 @@ The page's script fills figures, chart, recommendation and table of ranks, so a 
 A section is computed when it is opened, and again when the question changes.
 """
 
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
@@ -40,13 +41,11 @@ TYPED = ("modules", "parts", "length", *DATA, "images")
 """Widgets whose event is `input`: an empty number box reports a `change` whenever the page loads."""
 FITTED = ("modules", "moe", "expert_rank", "parts", "unsloth_class", "text_only", "preset", "framework", *IMAGES)
 SECTION_HEIGHT = 340
-COLAB = "colab"
 OPEN_COLAB = (
     '<a class="rv-button" href="https://colab.research.google.com/#upload=true" target="_blank" rel="noopener">'
     "Open Colab</a>"
 )
 
-HERO_TITLE = "Cost and quality by rank"
 RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
 
 
@@ -64,20 +63,22 @@ def build(api: Api) -> View:
             cards = "".join(html.markup("figure").format(escape(name)) for name in FIGURES)
             figures = f'<div class="rv-figures" data-waiting>{cards}</div>'
             scripted(figures, "RankVizExplore.figures(element)", elem_id="figures")
+            slot("message")
             with gr.Row(elem_classes="rv-hero-row"):
                 with gr.Column(scale=1, min_width=300):
                     axes = "".join(
                         f'<button type="button" data-x="{key}" aria-pressed="false">{escape(label)}</button>'
                         for key, label in X_LABELS.items()
                     )
-                    shown = {"title": HERO_TITLE, "menu": MENU.format(title=HERO_TITLE), "axes": axes}
-                    hero = html.markup("hero").format(**shown, height=HERO_HEIGHT)
+                    title = "Cost and quality by rank"
+                    shown = {"title": title, "menu": MENU.format(title=title), "axes": axes, "height": HERO_HEIGHT}
+                    hero = html.markup("hero").format(**shown)
                     curve = scripted(hero, "RankVizHero.chart(element, trigger); // 'select'", elem_id="tradeoff")
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     looks = {"size": "md", "interactive": False}
-                    rate = f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates"
-                    quick = f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat"
+                    rate = f"Rate first: {UNBROKEN}{RATE_RANKS[0]}, two rates"
+                    quick = f"Quick look: {UNBROKEN}{' and '.join(map(str, QUICK_RANKS))}"
                     # These fill the form of Train. The learning rate matters most, so it is first.
                     measure = {
                         "rate": gr.Button(rate, elem_id="measure-rate", **looks),
@@ -85,6 +86,7 @@ def build(api: Api) -> View:
                     }
                     slot("measure-note")
                     scripted(html.markup("tools"), "", elem_id="tools")
+            slot("why")
             w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
             inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
@@ -140,45 +142,42 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
         return ranks_table(answer.estimate, answer.basis)
 
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
-        with tab("All ranks", "ranks"):
+        with tab("All ranks", "ranks") as ranks_tab:
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             ranks = html.markup("ranks").format(headers="".join(heads))
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
             charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
+            with gr.Accordion("Modules", open=False, elem_id="module-fold") as fold:
+                modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Compare", "compare"):
             charts.panels("RankVizPresent.compare(element)", elem_id="compare")
-        with tab("Fit and changes", "fit") as fit_tab:
+        with tab("Fit and memory", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
             decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
-        with tab("Serving", "serving") as serving_tab:
-            served = copyable(elem_id="serving")
-        with tab("Memory", "memory") as memory_tab:
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
-        with tab("Modules", "modules") as modules_tab:
-            modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Studies", "studies") as studies_tab:
             published = sections.build_studies(api, inputs)
-        with tab("Probe", "probe") as probe_tab:
+        with tab("Measure here", "probe") as probe_tab:
             probing = sections.build_probe(api, inputs)
-        with tab("Export", "export") as export_tab:
+        with tab("Export and serving", "export") as export_tab:
             colab = copyable(elem_id="colab")
             with gr.Row(elem_classes="rv-bar"):
                 w["take"].render()
-            exporting = view(takeaway, colab=colab, code=copyable(elem_id="script"))
+            code, served = copyable(elem_id="script"), copyable(elem_id="serving")
+            exporting = view(takeaway, colab=colab, code=code, served=served)
     for section, drawing in (
-        (fit_tab, view(sections.decisions, decisions=decided)),
-        (serving_tab, view(sections.serving, served=served)),
-        (memory_tab, view(memory_picture, chart=memory, words=rests_on)),
-        (modules_tab, view(modules_picture, chart=modules)),
+        (ranks_tab, view(modules_picture, chart=modules)),
+        (fit_tab, view(fit_section, decisions=decided, chart=memory, words=rests_on)),
         (studies_tab, published),
         (probe_tab, probing),
         (export_tab, exporting),
     ):
-        redraw = hidden(f"RankVizExplore.section({section.label!r}, () => trigger('submit'))")
-        gr.on([section.select, redraw.submit], **drawing)
+        is_open = "document.querySelector('#module-map')?.offsetParent && " if section is ranks_tab else ""
+        redraw = hidden(f"RankVizExplore.section({section.label!r}, () => {is_open}trigger('submit'))")
+        gr.on([fold.expand if section is ranks_tab else section.select, redraw.submit], **drawing)
     w["take"].change(**exporting)
 
 
@@ -238,14 +237,18 @@ def uploaded(api: Api, *, file: str) -> View:
     return View(model=gr.Dropdown(choices=choices, value=file))
 
 
-def memory_picture(api: Api, **values: Any) -> View:
-    """Return the figure of memory by component at each rank, and what the estimate rests on."""
-    asked = question.ask(values)
-    answer = api.estimates.estimate(asked)
-    drawing = memory_figure(answer.estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
-    words = in_words(answer.basis)
-    basis = f"{drawing.source} Framework: {FRAMEWORKS[answer.estimate.question.training.framework]}. {words}"
-    return View(chart=chart_value(drawing, file="memory", source=basis), words=html.paragraphs(words))
+def fit_section(api: Api, **values: Any) -> View:
+    """Return what fits, the figure of memory by component at each rank, what it rests on, and the estimate's notes."""
+    answer = api.estimates.estimate(question.ask(values))
+    estimate, words = answer.estimate, in_words(answer.basis)
+    drawing = memory_figure(estimate, chosen_r=values["r"], height=SECTION_HEIGHT)
+    basis = f"{drawing.source} Framework: {FRAMEWORKS[estimate.question.training.framework]}. {words}"
+    notes = html.titled("Notes", html.bullet_list(estimate.notes)) if estimate.notes else ""
+    return View(
+        decisions=sections.decisions(api, **values).decisions,
+        chart=chart_value(drawing, file="memory", source=basis),
+        words=html.paragraphs(words) + notes,
+    )
 
 
 def modules_picture(api: Api, **values: Any) -> View:
@@ -255,8 +258,8 @@ def modules_picture(api: Api, **values: Any) -> View:
 
 
 def takeaway(api: Api, **values: Any) -> View:
-    """Return a notebook for Colab and the chosen file, with the recommended learning rate. A file that cannot express
-    the settings is replaced by the reason, shown once."""
+    """Return a notebook for Colab and the chosen file, with the recommended learning rate, and serving. A file that
+    cannot express the settings is replaced by the reason, shown once."""
     chosen = question.ask(values)
     chosen.validate()  # what is wrong there is said above, once
 
@@ -268,5 +271,8 @@ def takeaway(api: Api, **values: Any) -> View:
         return written_html(written, *about, title=title, tools=tools)
 
     how = f"Download the notebook and open Colab. {OPEN_IN_COLAB}"
-    colab, code = boxes(COLAB, how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
-    return View(colab=colab, code="" if code == colab else code)
+    colab, code = boxes("colab", how, title="Google Colab", tools=OPEN_COLAB), boxes(values["take"])
+    served = ""
+    with suppress(RankVizError):
+        served = sections.serving(api, **values).served
+    return View(colab=colab, code="" if code == colab else code, served=served)

@@ -125,15 +125,9 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 
 
 def gpu_label(gpu: Gpu) -> str:
-    usable = (
-        f"{units.memory_size(gpu.usable_bytes)} usable"
-        if gpu.usable_bytes
-        else "MLX"
-        if gpu.is_mac
-        else f"{gpu.memory_bytes / 1e9:g} GB nominal"
-    )
-    price = gpu.price
-    return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
+    """Return the name of a GPU with its nominal memory, which is known of all, and its price."""
+    price, size = gpu.price, "MLX" if gpu.is_mac else f"{gpu.memory_bytes / units.GB:g} GB"
+    return f"{gpu.name} · {size}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
 def columns_widget(w: dict[str, Any]) -> None:

@@ -28,8 +28,8 @@ def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_wha
 
     notice, advice = text_of(shown["without_costs"]), text_of(shown["slots"]["advice"])
     assert "roberta-base" in notice and "or a config.json" in notice
-    assert "Recommended: r = 16" in advice and "Reasons" in advice
-    assert "Model and task alone do not tell which rank you need" in shown["heading"]
+    assert "Recommended: r = 16" in advice and "Details" in shown["slots"]["why"]
+    assert "Model and task alone do not tell which rank you need" in shown["caption"][0]
     assert ("rank", list(range(1, 257))) == (shown["x"], shown["chart"]["xs"])
     assert ["–"] * 5 == [value for value, *_ in shown["records"]["16"]["figures"]]
     assert "points" in shown["records"]["16"]["quality"]

@@ -1,5 +1,7 @@
 """Explore in a real browser: numbers, chart and words follow the question."""
 
+import re
+
 import pytest
 
 from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
@@ -12,7 +14,7 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
     restored(page)
-    open_section(page, "Memory")
+    open_section(page, "Fit and memory")
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
     plot = page.locator("#memory .nsewdrag").first
     plot.scroll_into_view_if_needed()
@@ -137,7 +139,7 @@ def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     page.wait_for_function("document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.title.text.includes('GiB')")
     figure(page, "Trainable parameters").locator(".rv-value[title='167,772,160 parameters']").wait_for()
     assert "64" == page.get_by_label("Rank r").input_value()
-    page.locator("#slot-advice", has_text="selected: r = 64").wait_for()
+    page.locator("#slot-advice", has_text="Use r = 32").wait_for()
     assert "r=64" in page.url
 
 
@@ -170,3 +172,57 @@ def test_a_model_is_found_by_words_address_copy_and_typing_error(page):
     page.get_by_label("Batch", exact=True).fill("0")
     page.get_by_label("Batch", exact=True).press("Tab")
     page.locator("#slot-notice", has_text="Shown: Qwen3-4B, with the last valid settings.").wait_for()
+
+
+SEEN = """selector => [...document.querySelectorAll(selector)].filter(each => {
+  const shown = each.checkVisibility({ visibilityProperty: true });
+  const { top, width } = each.getBoundingClientRect();
+  return shown && width > 1 && top < innerHeight && !each.closest(".visually-hidden, .rv-skip, .rv-unseen");
+})"""
+"""The elements that the window shows."""
+CONTROLS = f"({SEEN})('button, input, select, summary, a[href], [role=slider]').length"
+WORDS = f"""({SEEN})('body *').flatMap(each => [...each.childNodes].filter(node => node.nodeType === 3))
+  .map(text => text.data).join(' ').match(/\\S+/g).length"""
+RANGE = "document.querySelector('#tradeoff .rv-plot')._fullLayout.xaxis.range[0]"
+
+
+def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(page):
+    page.goto("/?model=meta-llama/Llama-3.1-8B&gpu=a100-80gb-sxm")
+    drawing = page.locator("#tradeoff .rv-plot[data-drawn]")
+    drawing.wait_for()
+    restored(page)
+    changes, known = (text.replace("\xa0", " ") for text in page.locator("#slot-message p").all_inner_texts())
+
+    assert re.match(r"From r = 8 to r = 64 the file grows 8 times and memory by 1\.\d+ GiB; hardly more time", changes)
+    assert re.match(r"Quality in \d+ published lines \(80 % band\): r = 8 is .* and r = 64 is .* of r = 128", known)
+    assert page.evaluate(WORDS) <= 400 and page.evaluate(CONTROLS) <= 55
+    legend = drawing.locator(".legend .traces")
+    assert {"80 % band", "50 % band", "forecast, median"} <= set(legend.all_text_contents())
+    assert len({round(legend.nth(i).bounding_box()["y"]) for i in range(legend.count())}) <= 2
+    values = {name: figure(page, name).inner_text() for name in ("Time", "Cost")}
+    assert 1 == len(set(re.findall(r"(?<=\d )(?:min|h|days)\b", values["Time"])[-3:])), values
+    assert not re.search(r"[1-9]\.\d\d", values["Cost"]), values
+    for name in ("Time", "Cost"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_function(f"{RANGE} === 0 && document.body.innerText.includes('{name.lower()}')")
+
+
+def test_one_rank_is_recommended_with_what_fits_and_old_names_open_their_section(page):
+    page.goto("/?model=Qwen/Qwen3-8B&gpu=t4&batch=16&max_length=8192&r=64&section=memory")
+    advice, cost = page.locator("#slot-advice"), figure(page, "Cost")
+    advice.locator("h2", has_text="Recommended: r = 32 low confidence").wait_for()
+    reason, fit = (text.replace("\xa0", " ") for text in advice.locator("p").all_inner_texts()[:2])
+
+    assert len(reason.split()) <= 30
+    assert re.match(r"✕ does not fit on T4\. What fits for certain: a batch of 2, .* or the \S+ \(about \$\d+\)\.", fit)
+    assert "$" not in cost.locator(".rv-value").inner_text()
+    assert "cheapest GPU that fits, $" in cost.locator(".rv-sub").inner_text()
+    page.locator("#memory .rv-plot[data-drawn]").wait_for()
+    assert 6 == page.locator("#sections > .tab-wrapper [role=tab]").filter(visible=True).count()
+    page.get_by_role("button", name="Use r = 32").click()
+    page.wait_for_function("document.getElementById('rv-rank-box').value === '32'")
+    page.get_by_role("button", name="Use r = 32").wait_for(state="detached")
+    page.get_by_text("Details: why r = 32").click()
+    why = page.locator("#slot-why")
+    assert len(why.inner_text().split()) <= 250
+    assert why.bounding_box()["width"] > 900

@@ -24,7 +24,7 @@ def test_a_gpu_has_one_price_in_the_list_in_the_cost_and_in_the_table_of_gpus(ap
     for gpu in api.workspace.gpus:
         cost = api.estimates.estimate(ask({**DEFAULTS, "gpu": gpu.id})).estimate.price
         in_list = re.search(r"\$([\d.]+)/h, (.+)", gpu_label(gpu))
-
+        assert re.search(r" · (\d+ GB|MLX)\b", gpu_label(gpu))
         if cost is None:
             assert in_list is None and (gpu.is_mac or cards[gpu.id].usd_per_hour is None), gpu.id
         else:
