@@ -383,8 +383,8 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     def memory(size: float) -> str:
         return units.memory_size(size) if size >= units.MIB else f"{size / 1024:,.0f} KiB"
 
-    def span(ends: Mapping[str, float], text: Callable[[float], str] = units.memory_size) -> str:
-        return units.span(SimpleNamespace(**ends), text)
+    def span(ends: Mapping[str, float], text: Callable[[float], str] | None = None) -> str:
+        return units.span(SimpleNamespace(**ends), text) if text else units.memory_span(SimpleNamespace(**ends))
 
     def reasons(each: list[Refused]) -> str:
         return " ".join(dict.fromkeys([*(f"{x['feature']}: {x['why']}." for x in each), *(x["instead"] for x in each)]))
