@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
 from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -92,18 +92,23 @@ _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, 
 _PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
 _MOE_HELP = "Experts: default, linear-only, peft-remap, unsloth or target-parameters."
-_ACCUM_HELP = "Micro-steps per optimizer step."
+_ACCUM_HELP, _ACCUM_FIELD = "Micro-steps per optimizer step.", "gradient_accumulation_steps"
 _STEPS_HELP = "Optimizer steps; empty for the epochs of the data, or 1,000 (an export: 60)."
 _MEAN_HELP = "Mean tokens per example, chat template included."
 _EPOCHS_HELP = "Passes over the examples; empty for 1 without steps or tokens."
-_VLLM_HELP = "With grpo: colocate (vLLM in the trainer's process), server (on another GPU) or none (transformers)."
-_TOLERANCE_HELP = 'Differences that do not matter: nats, points or "2%" of the gain; left out: 0.02 nats or 1 point.'
-_BITS_HELP = "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so."
-_CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
-_FORMATS = (
-    *("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx"),
-    *("merge", "merge-unsloth", "gguf"),
+_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
+_VLLM_HELP = "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers)."
+_FORMAT_HELP = (
+    "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
+    "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf."
 )
+_RATE_HELP = "Left out: a usual rate, or the rate for the use case."
+_TOLERANCE_HELP = (
+    'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
+    "0.02 nats or 1 point."
+)
+_BITS_HELP = "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so."
+_USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
 _LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
@@ -129,9 +134,7 @@ _TRAINING = (
     Option("precision", str, "nf4-dq", "", choices=setup.PRECISIONS),
     Option("framework", str, "unsloth", "", choices=("unsloth", "trl", "peft")),
     Option("batch", int, 2, "Batch size per micro-step.", "per_device_train_batch_size", setup.MAX_BATCH),
-    Option(
-        "accumulation", int, 4, _ACCUM_HELP, "gradient_accumulation_steps", setup.MAX_ACCUMULATION, flags=("--accum",)
-    ),
+    Option("accumulation", int, 4, _ACCUM_HELP, _ACCUM_FIELD, setup.MAX_ACCUMULATION, flags=("--accum",)),
     Option("max_length", int, 2048, "Maximum tokens per example, padding included.", high=setup.MAX_LENGTH),
     Option("optim", str, "adamw_8bit", "", choices=setup.OPTIMIZERS),
     Option("checkpointing", str, "unsloth", "", "gradient_checkpointing", choices=setup.CHECKPOINTING),
@@ -149,7 +152,6 @@ _DATA = (
     Option("epochs", float | None, None, _EPOCHS_HELP, "num_train_epochs", MAX_EPOCHS),
 )
 _COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
-_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
     Option("max_prompt_length", int, 512, "With grpo: tokens of the longest prompt.", high=setup.MAX_LENGTH),
@@ -159,7 +161,7 @@ _GRPO = (
     Option("vllm_enable_sleep_mode", bool, False, "Colocated vLLM frees memory during updates (Unsloth: standby)."),
     Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
 )
-_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
+_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=setup.METHODS)
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str | None, None, f"Width x height of an image in pixels; left out: {ASSUMED_SIZE}."),
@@ -176,20 +178,11 @@ _SWEEP = (
 )
 _ANSWERS = (
     Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
-    Option("use_case", str, "instruction", "", choices=_CASES),
-    Option("forgetting", bool, False, "The base must not forget its abilities (prefers lower ranks)."),
+    Option("use_case", str, "instruction", "", choices=_USE_CASES),
+    Option("forgetting", bool, False, "The base model must keep its abilities."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
-    Option(
-        "format",
-        str,
-        "script",
-        "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-        "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf.",
-        choices=_FORMATS,
-    ),
-    Option(
-        "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
-    ),
+    Option("format", str, "script", _FORMAT_HELP),
+    Option("learning_rate", float | None, None, _RATE_HELP, flags=("--lr",)),
     Option("loraplus_lr_ratio", float | None, None, _LORAPLUS_HELP),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
@@ -231,12 +224,8 @@ MORE = (
     *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour", *IMAGES, *SEVERAL),
 )
 """Options of a question after targets, alpha and SETUP, for the command line, HTTP and MCP, in this order."""
-_CHECKPOINTING = replace(
-    OPTIONS["checkpointing"],
-    default="auto",
-    help="unsloth, hf, none, or auto: the framework's own.",
-    choices=("auto", *setup.CHECKPOINTING),
-)
+_AUTO = {"default": "auto", "help": "unsloth, hf, none, or auto: the framework's own."}
+_CHECKPOINTING = replace(OPTIONS["checkpointing"], **_AUTO, choices=("auto", *setup.CHECKPOINTING))
 EVERY = OPTIONS | {each.name: each for each in (*_ANSWERS, _CHECKPOINTING)}
 """Options of a question, and the further options of other operations."""
 
@@ -341,21 +330,16 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    grpo, method = _fields(options, _GRPO), options.get("method", "sft")
-    one_of(method, "method", _METHOD.choices)
-    extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
-    if extra:
-        raise InvalidSettingError(f"Settings of GRPO: {', '.join(extra)}. Add method grpo, or drop them.")
-    unused = ("max_length", "mean_tokens", "longest_tokens")
+    grpo = {each.name: options[each.name] for each in _GRPO if options.get(each.name, each.default) != each.default}
     fixed = [
         x.flags[0] if x.flags else x.name
         for x in (*_TRAINING, *_DATA)
-        if (x.field or x.name) in unused and options.get(x.name, x.default) != x.default
+        if (x.field or x.name) in ("max_length", "mean_tokens", "longest_tokens")
+        and options.get(x.name, x.default) != x.default
     ]
-    if method == "grpo" and fixed:
-        raise InvalidSettingError(f"GRPO has no {', '.join(fixed)}: give max_prompt_length, max_completion_length.")
+    of_grpo = setup.grpo_of(options.get("method", "sft"), grpo, fixed)
     made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
-    return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
+    return replace(made, grpo=of_grpo) if of_grpo else made
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:

@@ -285,6 +285,4 @@ def export(
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
             print(path)
-    length = "The file trains 60 steps, a trial: no epochs, steps or tokens were given."
-    unsaid = not question.training.has_length and format_name != "adapter-config"
-    print_notes(f"Note: {note}" for note in (*written.notes, *([length] if unsaid else ())))
+    print_notes(f"Note: {note}" for note in written.notes)

@@ -81,7 +81,7 @@ class Rights:
     def keys(self) -> list[str]:
         """Keys that sign visitor cookies: the key in the settings, or else those of `store_key`."""
         if given := self._workspace.settings.cookie_key:
-            return [given.get_secret_value()]
+            return [given]
         from rankviz.store.ownership import store_key  # an estimate does not need it
 
         keys = [secrets.token_hex(32)]
