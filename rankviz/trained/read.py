@@ -15,7 +15,7 @@ import numpy as np
 from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
-from rankviz.errors import BadAdapterError, quoted
+from rankviz.errors import BadAdapterError, json_place, quoted
 from rankviz.trained.files import CONFIG, FLOATS, MAX_BYTES, decode, locate, open_tensors
 from rankviz.trained.plan import DTYPES, Module, Outline, StoredTensor
 from rankviz.trained.svd import Pair
