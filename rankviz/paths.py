@@ -21,7 +21,7 @@ INTROSPECTED = "introspected"
 
 def home() -> Path:
     """Return the runs folder, resolved: RANKVIZ_HOME, or ~/.rankviz. Reads the variable itself, not through Settings:
-    an estimate on the command line should not wait for pydantic to load."""
+    an estimate on the command line needs no other setting."""
     return resolved(os.environ.get("RANKVIZ_HOME") or "~/.rankviz")
 
 

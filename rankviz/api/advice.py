@@ -161,8 +161,7 @@ class Advice(Operations):
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
-                llamafactory, mlx, merge, merge-unsloth or gguf. A script and a notebook use the question's framework.
+            format_name: One of exports.FORMATS. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
                 GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.

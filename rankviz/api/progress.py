@@ -94,11 +94,13 @@ class Progress(Operations):
         """Return reasons for each unended run, by run id: a pending cancel, the reason in its journal or sweep, and its
         place in the queue."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
+        if not unended:
+            return {}
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
             with_job = {run.run_id for run in unended if run.place and run.place.job}
         in_queue = not sweep.running and not any(run.run_id in with_job or run.waits for run in unended)
-        place = self.place_in_words(sweep.sweep_id) if in_queue and unended else ""
+        place = self.place_in_words(sweep.sweep_id) if in_queue else ""
 
         def of(run: RunRecord) -> Iterator[str]:
             yield cancel_in_words([run]) if self.cancel_is_pending([run]) else ""

@@ -29,7 +29,6 @@ from rankviz.errors import (
     RunNotFoundError,
     quoted,
 )
-from rankviz.jobs.hub import machine_token
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
@@ -297,6 +296,8 @@ class Runs(Starts, Progress):
 
     def hub_login(self) -> str:
         """Return the token of this machine's own Hub login; empty if there is none, and always on a shared page."""
+        from rankviz.jobs.hub import machine_token
+
         return "" if self._workspace.shared else machine_token()
 
     def is_own(self, name: str) -> bool:

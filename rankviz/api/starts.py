@@ -283,10 +283,7 @@ class Starts(Operations):
         """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._resumed(sweep_id)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
-        with (
-            self._workspace.start_line.turn(),
-            self.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id),
-        ):
+        with self._workspace.start_line.turn(), self.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id):
             queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile

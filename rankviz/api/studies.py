@@ -68,14 +68,7 @@ REMEMBERED = 16
 LINES_SHOWN = 3
 """Number of published lines, of the nearest studies, that the trade-off chart shows."""
 MOST_PARAMETERS = 10**15
-CANNOT_READ = (
-    BadConfigError,
-    GatedModelError,
-    HubUnavailableError,
-    NotInstalledError,
-    UnknownModelError,
-    WorkerError,
-)
+CANNOT_READ = (BadConfigError, GatedModelError, HubUnavailableError, NotInstalledError, UnknownModelError, WorkerError)
 """Errors after which a model has no parameter counts. Its forecast and advice need none."""
 COUNTS_NEED = (
     "Parameters, file, memory, time and cost of an adapter need the layers of a model: give a model of the catalogue, "

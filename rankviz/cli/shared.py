@@ -43,10 +43,7 @@ def offered(option: Option) -> Sequence[str]:
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
     offers = option.choices or option.name in ("model", "gpu")
-    more = {
-        "help": option.description,
-        "autocompletion": (lambda: offered(option)) if offers else None,
-    }
+    more = {"help": option.description, "autocompletion": (lambda: offered(option)) if offers else None}
     if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:

@@ -292,9 +292,7 @@ USUAL_ORDER = (
 )
 
 
-def grid(
-    spectrum: Spectrum,
-) -> tuple[Sequence[str], Sequence[str], Mapping[tuple[str, str], Sequence[LayerSpectrum]]]:
+def grid(spectrum: Spectrum) -> tuple[Sequence[str], Sequence[str], Mapping[tuple[str, str], Sequence[LayerSpectrum]]]:
     """Return the layers by module and block.
 
     Returns:

@@ -84,8 +84,8 @@ class Written(NamedTuple):
     text: str
     file_name: str
     notes: tuple[str, ...]
-    """Differences between the tool's training and the request, and notes of the estimate; also comments in the text,
-    where the format has comments."""
+    """Differences between the tool's training and the request, and notes of the estimate, which are also comments in
+    the text, where the format has comments; and the length of a training for which none was given."""
     extra_files: tuple[tuple[str, str], ...] = ()
     """Name and text of each other file that the tool needs in the same folder."""
 
@@ -140,4 +140,6 @@ def write(
         notes, others = (*notes, launch), ((LAUNCH_FILE, accelerate_config),)
     made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in others)
-    return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)
+    trial = chosen.trains and not made.training.has_length
+    length = f"The file trains {made.max_steps} steps, a trial: no epochs, steps or tokens were given."
+    return Written(chosen.write(made), chosen.file_name, (*made.notes, *([length] if trial else [])), extra_files)

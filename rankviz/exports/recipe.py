@@ -147,10 +147,7 @@ def _trained(
 
 FILE_NAME = "train.jsonl"
 """File name in an export where the name of the user's file is unknown."""
-USUAL: dict[str, set[Trait]] = {
-    "messages": {"role", "user", "assistant"},
-    "conversations": {"from", "human", "gpt"},
-}
+USUAL: dict[str, set[Trait]] = {"messages": {"role", "user", "assistant"}, "conversations": {"from", "human", "gpt"}}
 """Key and roles of the messages, by the form of chats."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""

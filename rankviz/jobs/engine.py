@@ -18,7 +18,7 @@ from rankviz.errors import InvalidSettingError, quoted
 from rankviz.store import RunStore
 
 if TYPE_CHECKING:
-    from rankviz.settings import Settings  # with pydantic, which a list of runs does not need
+    from rankviz.settings import Settings
 
 Kind = Literal["finetune", "probe"]
 

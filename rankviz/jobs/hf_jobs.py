@@ -47,7 +47,7 @@ that are read from each of them."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
 """Seconds until Hugging Face lists a job that it has started, at most."""
-NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
+NEEDED = ("filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
 """Packages that the worker imports besides the trainer; a job gets the versions of this machine."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
 RESUME = "Resume the sweep to start what is left."
@@ -67,19 +67,7 @@ USED_UP = (
     "The spending limit of its sweep does not pay for another job. Resume the sweep with a higher limit, which is that "
     "of the whole sweep."
 )
-SCRIPT = r"""
-set -e
-here=$(mktemp -d)
-for python in /opt/venv/bin/python python3 python; do
-  "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("unsloth") is None)' 2>/dev/null && break
-done
-"$python" -m zipfile -e "$1" "$here"
-export PYTHONPATH="$here:$here/packages" PYTHONUNBUFFERED=1
-"$python" -c 'import filelock, psutil, pydantic_settings, pynvml, threadpoolctl, yaml' 2>/dev/null ||
-  "$python" -m pip install --quiet --target "$here/packages" -r "$here/needed.txt"
-shift
-exec "$python" -m rankviz.jobs.inside "$@"
-"""
+SCRIPT = (ASSETS / "templates" / "hf_job.sh").read_text("utf-8")
 """Shell script that starts the worker in a job's image, which has Unsloth, in a virtual environment or not. The first
 argument is the archive of this package, the others are for `inside`."""
 

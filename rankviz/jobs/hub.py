@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotSoon
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
 from threading import Lock, RLock, Thread
@@ -419,6 +418,8 @@ class Hub:
     def _reaching(self) -> Iterator[None]:
         """Wrap every call: set a time limit, and turn errors into messages of RankViz, which contain no token.
         huggingface_hub has one HTTP client for all visitors, so its cookies are switched off."""
+        from http.cookiejar import DefaultCookiePolicy  # with ssl, which a list of runs does not need
+
         from huggingface_hub import get_session
 
         session = get_session()

@@ -379,11 +379,14 @@ _logged: set[tuple[str, int, type]] = set()
 
 def keep_log_ours() -> None:
     """Remove library warnings about unreadable requests from the log, for every server of this process."""
-    logging.getLogger("uvicorn.error").addFilter(
-        lambda each: each.levelno >= logging.ERROR and not _is_of_parser(each.exc_info and each.exc_info[1])
-    )
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)  # twice is once
     for name in READERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a record of uvicorn is logged."""
+    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info and record.exc_info[1])
 
 
 def _is_of_parser(error: object) -> bool:

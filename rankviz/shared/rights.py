@@ -82,7 +82,7 @@ class Rights:
         """Keys that sign the visitor cookies of a shared page: the key in the settings, or else those of
         `store_key`."""
         if given := self._workspace.settings.cookie_key:
-            return [given.get_secret_value()]
+            return [given]
         from rankviz.store.ownership import store_key  # an estimate does not need it
 
         keys = [secrets.token_hex(32)]

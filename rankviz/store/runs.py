@@ -283,12 +283,7 @@ class RunStore:
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def create(
-        self,
-        request: SweepRequest,
-        owner: str = "",
-        destination: WantedEngine = ANYWHERE,
-        *,
-        data: Path | None = None,
+        self, request: SweepRequest, owner: str = "", destination: WantedEngine = ANYWHERE, *, data: Path | None = None
     ) -> str:
         """Queue a sweep and return its id. All its runs appear at once. data: A file to copy for the runs, in place of
         the data that the request names."""

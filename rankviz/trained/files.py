@@ -3,7 +3,6 @@
 import errno
 import json
 import lzma
-import math
 import os
 import re
 import shutil
@@ -12,13 +11,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from rankviz.core.bounds import printable
 from rankviz.errors import DISK_ERRNOS, SHOWN, BadAdapterError, quoted
+from rankviz.trained.plan import WIDTHS, WRITTEN_AS, StoredTensor
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -123,28 +123,9 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """numpy dtype for reading each floating-point dtype of safetensors."""
-DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-NAMES = {dtype: code for code, dtype in DTYPES.items() if code != "F64"}
-"""safetensors' code of each dtype in which an adapter can be written."""
-WRITTEN_AS = {
-    "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
-    "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-"""Name that safetensors' writer uses for each dtype of a file, in the order in which it sorts the data."""
-WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in WRITTEN_AS}
 MAX_NAME = 512
 """Most characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
-
-
-class StoredTensor(NamedTuple):
-    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
-    bytes in the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
 
 
 def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], np.ndarray]:
@@ -215,16 +196,3 @@ def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, s
         if not (code := re.search(r"\(os error (\d+)\)", str(error))):
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
-
-
-def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
-    in_file = list(WRITTEN_AS)
-    header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
-    end = 0
-    for name in sorted(tensors, key=lambda name: (in_file.index(tensors[name][0]), name)):
-        dtype, shape = tensors[name]
-        start, end = end, end + WIDTHS[dtype] * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end

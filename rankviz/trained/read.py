@@ -16,7 +16,8 @@ from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
 from rankviz.errors import BadAdapterError, quoted
-from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, StoredTensor, decode, locate, open_tensors
+from rankviz.trained.files import CONFIG, FLOATS, MAX_BYTES, decode, locate, open_tensors
+from rankviz.trained.plan import DTYPES, Module, Outline, StoredTensor
 from rankviz.trained.svd import Pair
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -113,39 +114,6 @@ NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
 MAX_KINDS = 5
 """Most unchanged tensors that a note names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Module:
-    """One pair of factors in the file: of a module, or of fused experts with an update for each expert. a, b: Names of
-    the tensors. name: The name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
-    "model.layers.0.mlp.experts.down_proj"."""
-
-    name: str
-    a: str
-    b: str
-    r: int
-    scale: float
-    in_features: int
-    out_features: int
-    experts: int = 1
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Names of its updates: one, or one for each fused expert."""
-        return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """An adapter without its numbers: enough to compute the size of a resized file to the byte."""
-
-    name: str
-    raw_config: Mapping[str, Any]
-    modules: tuple[Module, ...]
-    tensors: Mapping[str, StoredTensor]
-    metadata: Mapping[str, str]
-    adapter_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,7 @@ from rankviz.errors import HubUnavailableError, PublishError, StorageError, quot
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.publish import ADAPTER, TRACKIO, Destination
-from rankviz.publish.files import (
-    CONFIG,
-    WEIGHTS,
-    SweepFacts,
-    trackio_steps,
-    write_adapter,
-    write_dataset,
-)
+from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, trackio_steps, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 
 MAX_TOKEN_BYTES = 10_000

@@ -133,14 +133,16 @@ class DurationTerms(NamedTuple):
     floor: Range
     load: Range
     setup: TrainingSetup
+    exchange: Range = Range(0.0, 0.0, 0.0)
+    """Of several GPUs, for each parameter of the adapter."""
 
-    def at(self, r: float) -> DurationEstimate:
-        """Return the times at one rank."""
-        fixed, slope, floor, steps = self.work, self.work_per_rank, self.floor, self.setup.gradient_accumulation_steps
+    def at(self, r: float, parameters: int = 0) -> DurationEstimate:
+        """Return the times at one rank. parameters: Those of the adapter."""
+        fixed, slope, more, floor, steps = *self[:2], self.exchange, self.floor, self.setup.gradient_accumulation_steps
         step = Range(
-            math.hypot(fixed.low + slope.low * r, floor.low) * steps,
-            math.hypot(fixed.expected + slope.expected * r, floor.expected) * steps,
-            math.hypot(fixed.high + slope.high * r, floor.high) * steps,
+            math.hypot(fixed.low + slope.low * r + more.low * parameters, floor.low) * steps,
+            math.hypot(fixed.expected + slope.expected * r + more.expected * parameters, floor.expected) * steps,
+            math.hypot(fixed.high + slope.high * r + more.high * parameters, floor.high) * steps,
         )
         training = step.times(self.setup.total_steps)
         total = self.load.plus(training) if self.setup.has_length else training

@@ -14,11 +14,7 @@ from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup, card, pads
-from rankviz.core.cost.shapes import (
-    BROADCASTS_KEYS,
-    caps_compiled,
-    heaviest,
-)
+from rankviz.core.cost.shapes import BROADCASTS_KEYS, caps_compiled, heaviest
 from rankviz.core.cost.stack import (
     PACKING_UNSLOTH_ZOO,
     WITHOUT_FUSED_LOSS,

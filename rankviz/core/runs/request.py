@@ -6,7 +6,7 @@ from itertools import count
 from typing import Annotated, Any
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, plain_text, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, check_types, named, number, one_of, plain_text, whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError, LimitError
@@ -141,6 +141,7 @@ class SweepRequest:
     training: TrainingSetup = SHORT_TRAINING
 
     def __post_init__(self):
+        check_types(self)
         settle_rank(self, SWEEP_RANKS, SWEEP_ALPHA)
 
     def lora_at(self, r: int) -> LoraConfig:

@@ -122,6 +122,7 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
+        "max_position_embeddings": _first(text, "max_position_embeddings", "n_positions", default=None),
         **walk(model),
         **_in_peft(model),
     }

@@ -54,9 +54,9 @@ def test_fit_compares_the_band_with_usable_memory(high, verdict):
 
 
 def test_every_assumption_is_used_by_some_formula():
-    """Each id is a text of the core, or fits a formatted one."""
+    """Each id is a text of the code, or fits a formatted one."""
     patterns = set()
-    for file in (ROOT / "rankviz" / "core").rglob("*.py"):
+    for file in (ROOT / "rankviz").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 patterns.add(re.escape(node.value))

@@ -111,7 +111,7 @@ OF_EXPERTS = "expert_rank, unless it is one of r, r/active, r/all, must be a who
         ("lora_alpha", (1e-9, 10**6), (0, 10**6 + 1), "Alpha must be a number above 0 and at most 1,000,000"),
         ("expert_rank", (1, "r / all", " 10 24"), ("r/2", 0, True, 1025, "9" * 5000), OF_EXPERTS),
         ("target_modules", ("qv", ["q_proj"]), ("", (), ("q_proj", "")), "No target modules are given. Name some"),
-        ("modules_to_save", ((), ["norm"]), ("norm",), "modules_to_save must be a list of names, not a text"),
+        ("modules_to_save", ((), ["norm"]), ("norm",), "A module to save must be a list"),
         (FLAGS[3], (None, True, False), (0, "on"), f"{FLAGS[3]} must be true or false"),
         ("text_only", (True, False), (None, 1), "text_only must be true or false"),
     ],
