@@ -231,7 +231,7 @@ def _wait(
     deadline = time.monotonic() + bounds.seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(min(0.1, max(0.0, deadline - time.monotonic())))
+            child.wait(min(0.02, max(0.0, deadline - time.monotonic())))  # it looks ever more rarely
         if max(_size(out), _size(log)) > bounds.answer_bytes:
             out.truncate(0)
             return f"gave more than {bounds.answer_bytes / 1e6:,.0f} MB"
@@ -320,14 +320,11 @@ class ChildWords(NamedTuple):
 
     does: str = "reads"
     doing: str = "Reading"
-    busy: str = (
-        "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy with others"
-    )
+    busy: str = "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy"
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:
-        """Return the message for a request that finds no free place. at_once: Number of children that may run at
-        once."""
+        """Return the message for a request that finds no free place. at_once: Most children at once."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 

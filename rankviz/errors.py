@@ -14,6 +14,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
+from json import JSONDecodeError
 from typing import Any
 
 MAX_MESSAGE = 4000
@@ -44,8 +45,7 @@ def quoted(name: object) -> str:
 
 
 def redacted(text: str, *tokens: str) -> str:
-    """Remove secrets from a text: the given tokens, those in this process's variables, and anything like a Hugging Face
-    token."""
+    """Remove the given tokens, those of this process's variables, and all like Hugging Face's from a text."""
     for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
         if len(token) >= MIN_TOKEN_CHARACTERS:
             text = text.replace(token, "...")
@@ -62,11 +62,17 @@ def redacted_in(value: Any) -> Any:
 
 
 def shortened(text: str, most: int) -> str:
-    """Cut a text to at most `most` characters. Tokens are removed before the cut: half a token would not be
-    recognized."""
+    """Cut a text to `most` characters, without tokens: half a token would not be recognized."""
     if len(text) > most:
         text = redacted(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def json_place(error: Exception) -> str:
+    """Return where a text stops to be JSON, in words: " at character 43", " at line 2, character 7"."""
+    if not isinstance(error, JSONDecodeError):
+        return ""
+    return f" at {f'line {error.lineno}, ' * (error.lineno > 1)}character {error.colno}"
 
 
 def after_first_word(log: bytes) -> bytes:
@@ -154,8 +160,7 @@ class NotYoursError(UserError):
 
 
 class LimitError(UserError):
-    """A request exceeds a limit of this server for one visitor or for all visitors together; the message names the
-    limit."""
+    """A request exceeds a limit of this server for one visitor or for all; the message names the limit."""
 
     limit = ""
     """Name of the limit, a field of Limits; empty for an error that a child process reported (children.remade)."""
@@ -205,8 +210,7 @@ class EngineError(RankVizError):
 
 
 class EngineUnavailableError(RankVizError):
-    """An engine cannot be reached or cannot start a job now; the message says why. RankViz asks the engine again
-    later."""
+    """An engine cannot be reached or cannot start a job now; RankViz asks it again later."""
 
 
 class EngineDeclinedError(EngineUnavailableError):

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost import setup
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, Grpo, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
 from rankviz.core.images import ASSUMED_SIZE, MAX_IMAGES
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -54,8 +54,7 @@ class Option:
         return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
 
     def read(self, text: str) -> Any:
-        """Parse a value from the page's address; raise ValueError with the allowed values where the text is not
-        valid."""
+        """Parse a value from the page's address; raise ValueError with the allowed values for another text."""
         kinds, choices = str(self.kind), ", ".join(self.choices)
         if text in self.choices:
             return text
@@ -92,10 +91,24 @@ _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
 _PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
-_FORMATS = (
-    *("colab", "script", "notebook", "unsloth", "trl", "peft", "adapter-config", "axolotl", "llamafactory", "mlx"),
-    *("merge", "merge-unsloth", "gguf"),
+_MOE_HELP = "Experts: default, linear-only, peft-remap, unsloth or target-parameters."
+_ACCUM_HELP, _ACCUM_FIELD = "Micro-steps per optimizer step.", "gradient_accumulation_steps"
+_STEPS_HELP = "Optimizer steps; empty for the epochs of the data, or 1,000 (an export: 60)."
+_MEAN_HELP = "Mean tokens per example, chat template included."
+_EPOCHS_HELP = "Passes over the examples; empty for 1 without steps or tokens."
+_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
+_VLLM_HELP = "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers)."
+_FORMAT_HELP = (
+    "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
+    "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf."
 )
+_RATE_HELP = "Left out: a usual rate, or the rate for the use case."
+_TOLERANCE_HELP = (
+    'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
+    "0.02 nats or 1 point."
+)
+_BITS_HELP = "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so."
+_USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
 _LORAPLUS_HELP = "LoRA+: learning rate of lora_B over that of lora_A, 1 or more. Memory and time stay the same."
 
 _QUESTION = (
@@ -115,28 +128,13 @@ _LORA = (
     Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
     Option("text_only", bool, False, _TOWERS_HELP),
     *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),
-    Option(
-        "moe",
-        str,
-        "default",
-        "Experts: default, linear-only, peft-remap, unsloth or target-parameters.",
-        "moe_scheme",
-        choices=MOE_SCHEMES,
-    ),
+    Option("moe", str, "default", _MOE_HELP, "moe_scheme", choices=MOE_SCHEMES),
 )
 _TRAINING = (
     Option("precision", str, "nf4-dq", "", choices=setup.PRECISIONS),
     Option("framework", str, "unsloth", "", choices=("unsloth", "trl", "peft")),
     Option("batch", int, 2, "Batch size per micro-step.", "per_device_train_batch_size", setup.MAX_BATCH),
-    Option(
-        "accumulation",
-        int,
-        4,
-        "Micro-steps per optimizer step.",
-        "gradient_accumulation_steps",
-        setup.MAX_ACCUMULATION,
-        flags=("--accum",),
-    ),
+    Option("accumulation", int, 4, _ACCUM_HELP, _ACCUM_FIELD, setup.MAX_ACCUMULATION, flags=("--accum",)),
     Option("max_length", int, 2048, "Maximum tokens per example, padding included.", high=setup.MAX_LENGTH),
     Option("optim", str, "adamw_8bit", "", choices=setup.OPTIMIZERS),
     Option("checkpointing", str, "unsloth", "", "gradient_checkpointing", choices=setup.CHECKPOINTING),
@@ -145,53 +143,25 @@ _TRAINING = (
     Option("strategy", str, "ddp", _STRATEGY_HELP, choices=setup.STRATEGIES),
     Option("offload", bool, False, "Keep the shards of fsdp or zero3 in host memory."),
     Option("tokens", int | None, None, "Tokens to train on, instead of steps.", high=setup.MAX_TRAINING_TOKENS),
-    Option(
-        "steps",
-        int | None,
-        None,
-        "Optimizer steps; empty for the epochs of the data, or 1,000 (an export: 60).",
-        "max_steps",
-        setup.MAX_TRAINING_TOKENS,
-    ),
+    Option("steps", int | None, None, _STEPS_HELP, "max_steps", setup.MAX_TRAINING_TOKENS),
 )
 _DATA = (
     Option("examples", int | None, None, "Number of different training examples.", high=MAX_EXAMPLES),
-    Option(
-        "example_tokens",
-        int | None,
-        None,
-        "Mean tokens per example, chat template included.",
-        "mean_tokens",
-        MAX_EXAMPLE_TOKENS,
-    ),
+    Option("example_tokens", int | None, None, _MEAN_HELP, "mean_tokens", MAX_EXAMPLE_TOKENS),
     Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
-    Option(
-        "epochs",
-        float | None,
-        None,
-        "Passes over the examples; empty for 1 without steps or tokens.",
-        "num_train_epochs",
-        MAX_EPOCHS,
-    ),
+    Option("epochs", float | None, None, _EPOCHS_HELP, "num_train_epochs", MAX_EPOCHS),
 )
 _COLUMNS_HELP = "Columns of the file, such as instruction=question,output=answer; empty: as their names tell."
-_UTILIZATION_HELP = "Share of the GPU that colocated vLLM takes; empty for the framework's (TRL 0.3, Unsloth 0.5)."
 _GRPO = (
     Option("num_generations", int, 8, "With grpo: completions of one prompt.", high=setup.MAX_GENERATIONS),
     Option("max_prompt_length", int, 512, "With grpo: tokens of the longest prompt.", high=setup.MAX_LENGTH),
     Option("max_completion_length", int, 512, "With grpo: tokens of the longest completion.", high=setup.MAX_LENGTH),
-    Option(
-        "vllm_mode",
-        str,
-        "colocate",
-        "With grpo: colocate (vLLM in the trainer's process), server (vLLM on another GPU) or none (transformers).",
-        choices=get_args(setup.VllmMode),
-    ),
+    Option("vllm_mode", str, "colocate", _VLLM_HELP, choices=get_args(setup.VllmMode)),
     Option("vllm_gpu_memory_utilization", float | None, None, _UTILIZATION_HELP, high=1),
     Option("vllm_enable_sleep_mode", bool, False, "Colocated vLLM frees memory during updates (Unsloth: standby)."),
     Option("beta", float, 0.0, "With grpo: weight of the KL term.", high=setup.MAX_BETA),
 )
-_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=("sft", "grpo"))
+_METHOD = Option("method", str, "sft", "sft (supervised) or grpo (reinforcement learning).", choices=setup.METHODS)
 _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str | None, None, f"Width x height of an image in pixels; left out: {ASSUMED_SIZE}."),
@@ -208,26 +178,11 @@ _SWEEP = (
 )
 _ANSWERS = (
     Option("prices", dict[str, float] | None, None, "Your own prices in USD per hour by GPU."),
-    Option(
-        "use_case",
-        str,
-        "instruction",
-        "",
-        choices=("simple", "instruction", "complex", "near-full", "pretraining", "rl"),
-    ),
+    Option("use_case", str, "instruction", "", choices=_USE_CASES),
     Option("forgetting", bool, False, "The base model must keep its abilities."),
     Option("parameters", float | None, None, "Number of parameters of a model that has no name here, such as 125e6."),
-    Option(
-        "format",
-        str,
-        "script",
-        "colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, adapter-config, "
-        "axolotl, llamafactory or mlx (for a Mac); for a trained adapter merge, merge-unsloth or gguf.",
-        choices=_FORMATS,
-    ),
-    Option(
-        "learning_rate", float | None, None, "Left out: a usual rate, or the rate for the use case.", flags=("--lr",)
-    ),
+    Option("format", str, "script", _FORMAT_HELP),
+    Option("learning_rate", float | None, None, _RATE_HELP, flags=("--lr",)),
     Option("loraplus_lr_ratio", float | None, None, _LORAPLUS_HELP),
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
@@ -241,20 +196,8 @@ _ANSWERS = (
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),
-    Option(
-        "tolerance",
-        str | float | None,
-        None,
-        'Differences that do not matter: nats, points, or a text such as "2%" of the gain over the base. Left out: '
-        "0.02 nats or 1 point.",
-    ),
-    Option(
-        "base_bits",
-        str,
-        "16",
-        "Bits of a weight of the served base: 16, 8 or 4; a checkpoint published quantized stays so.",
-        choices=("16", "8", "4"),
-    ),
+    Option("tolerance", str | float | None, None, _TOLERANCE_HELP),
+    Option("base_bits", str, "16", _BITS_HELP, choices=("16", "8", "4")),
     Option("context", int | None, None, "Tokens of one sequence on the server; empty for an assumed range."),
     Option("sequences", int | None, None, "Sequences at once on the server; empty for an assumed range."),
     Option("adapter", str, "", "The id of a run of yours, a Hub id, sample, or the path of a zip that you uploaded."),
@@ -281,12 +224,8 @@ MORE = (
     *("optim", "checkpointing", "loss_path", "tokens", "usd_per_hour", *IMAGES, *SEVERAL),
 )
 """Options of a question after targets, alpha and SETUP, for the command line, HTTP and MCP, in this order."""
-_CHECKPOINTING = replace(
-    OPTIONS["checkpointing"],
-    default="auto",
-    help="unsloth, hf, none, or auto: the framework's own.",
-    choices=("auto", *setup.CHECKPOINTING),
-)
+_AUTO = {"default": "auto", "help": "unsloth, hf, none, or auto: the framework's own."}
+_CHECKPOINTING = replace(OPTIONS["checkpointing"], **_AUTO, choices=("auto", *setup.CHECKPOINTING))
 EVERY = OPTIONS | {each.name: each for each in (*_ANSWERS, _CHECKPOINTING)}
 """Options of a question, and the further options of other operations."""
 
@@ -364,8 +303,7 @@ def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, 
 
 
 def lora_of(options: Mapping[str, Any]) -> LoraConfig:
-    """Return the LoraConfig of these options, without rank and alpha. The option `targets` is a text or a tuple of
-    names."""
+    """Return the LoraConfig of these options, without rank and alpha. `targets`: a text or a tuple of names."""
     lists = {}
     if "targets" in options:
         targets = options["targets"]
@@ -392,23 +330,16 @@ def training_of(
     options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
 ) -> TrainingSetup:
     """Return the TrainingSetup of these options. start: Values of the options that are left out."""
-    grpo, method = _fields(options, _GRPO), options.get("method", "sft")
-    one_of(method, "method", _METHOD.choices)
-    extra = [each.name for each in _GRPO if method != "grpo" and grpo.get(each.name, each.default) != each.default]
-    if extra:
-        raise InvalidSettingError(f"Settings of GRPO: {', '.join(extra)}. Add method grpo, or drop them.")
-    unused = ("max_length", "mean_tokens", "longest_tokens")
+    grpo = {each.name: options[each.name] for each in _GRPO if options.get(each.name, each.default) != each.default}
     fixed = [
         x.flags[0] if x.flags else x.name
         for x in (*_TRAINING, *_DATA)
-        if (x.field or x.name) in unused and options.get(x.name, x.default) != x.default
+        if (x.field or x.name) in ("max_length", "mean_tokens", "longest_tokens")
+        and options.get(x.name, x.default) != x.default
     ]
-    if method == "grpo" and fixed:
-        raise InvalidSettingError(
-            f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
-        )
+    of_grpo = setup.grpo_of(options.get("method", "sft"), grpo, fixed)
     made = replace(start or TrainingSetup(), **_fields(options, (*_TRAINING, *_IMAGES)), data=data)
-    return replace(made, grpo=Grpo(**grpo)) if method == "grpo" else made
+    return replace(made, grpo=of_grpo) if of_grpo else made
 
 
 def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:
@@ -429,8 +360,7 @@ def question_of(options: Mapping[str, Any], data: TrainingData | None = None) ->
 
 
 def sweep_of(options: Mapping[str, Any]) -> Any:
-    """Return the SweepRequest of these options. `SweepRequest.validate` checks the values that this function does
-    not."""
+    """Return the SweepRequest of these options. `SweepRequest.validate` checks the other values."""
     from rankviz.core.runs import request as runs  # an estimate does not need it
 
     mode = options.get("mode", "sweep")

@@ -21,7 +21,7 @@ INTROSPECTED = "introspected"
 
 def home() -> Path:
     """Return the runs folder, resolved: RANKVIZ_HOME, or ~/.rankviz. Reads the variable itself, not through Settings:
-    an estimate on the command line should not wait for pydantic to load."""
+    an estimate on the command line needs no other setting."""
     return resolved(os.environ.get("RANKVIZ_HOME") or "~/.rankviz")
 
 
@@ -65,14 +65,12 @@ def is_hub_id(ref: str) -> bool:
 
 
 def absolute(ref: str | Path) -> Path:
-    """Return the absolute path from the current folder, without following links, for processes that run in another
-    folder."""
+    """Return the absolute path, without following links, for processes that run in another folder."""
     return Path(ref).expanduser().absolute()
 
 
 def existing(ref: str) -> Path | None:
-    """Return the absolute path that a text names; None where no file or folder is there, or the text cannot be a
-    path."""
+    """Return the absolute path that a text names; None where nothing is there, or the text cannot be a path."""
     try:
         path = absolute(ref)
         return path if path.exists() else None
@@ -88,8 +86,7 @@ def written_at(path: Path) -> float:
 
 
 def bytes_in(folder: Path, *, on_disk: bool = False) -> int:
-    """Return the total bytes of the files below a folder. on_disk: True to count the space on the disk, where unwritten
-    parts of a file take none."""
+    """Return the bytes of all files below a folder. on_disk: count the space on the disk, without unwritten parts."""
     total = 0
     for place, _, names in os.walk(folder):  # which passes over folders that vanish meanwhile
         for name in names:

@@ -130,9 +130,8 @@ class References:
         raise dataset.unknown(text, self._assets)
 
     def path(self, ref: object, name: str = "The path") -> Path | None:
-        """Return the file or folder that a text names; None where the text is not a path or, on the user's own machine,
-        no file or folder is there. Raise InvalidSettingError for a path that this visitor may not read. name: Subject
-        of messages."""
+        """Return the file or folder that a text names; None where the text is no path or, on one's own machine, nothing
+        is there. InvalidSettingError where this visitor may not read it. name: For messages."""
         text = _text(ref, name)
         if self._stranger() is None:
             return existing(text)
@@ -140,8 +139,7 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """Return the absolute path of a file that a text names; raise InvalidSettingError where this visitor may not
-        read it."""
+        """Return the path of the file that a text names; InvalidSettingError where this visitor may not read it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:

@@ -4,16 +4,15 @@ A variable is named RANKVIZ_ and a field of Settings, or RANKVIZ_MAX_ and a row 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing import Any
 
 from rankviz import paths
 from rankviz.errors import InvalidSettingError, quoted
@@ -39,18 +38,14 @@ def _limit(own: int | None, shared: int | None, about: str = "") -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of a server; the defaults are those of a page that one person uses. None is no limit. MB are 10^6
-    bytes."""
+    """Limits of a server; the defaults are for one person. None is no limit. MB are 10^6 bytes."""
 
     sweeps_per_visitor: int | None = _limit(None, 2, "Sweeps of one visitor that are queued or running")
     sweeps: int | None = _limit(
-        None,
-        20,
-        "Sweeps of all visitors that are queued or running; five times as many for who has none",
+        None, 20, "Sweeps of all visitors that are queued or running; five times as many for who has none"
     )
     first_sweeps: int | None = _limit(None, 100)
-    """Number of queued and running sweeps of all visitors up to which a visitor who has none of them may start one:
-    five times `sweeps`."""
+    """Open sweeps of all visitors up to which a visitor without one may start one: five times `sweeps`."""
     runs_per_sweep: int = _limit(256, 12, "Runs of one sweep")
     truncations: int | None = _limit(None, 12)
     """Number of lower ranks to which the adapter of one run may be truncated."""
@@ -65,9 +60,7 @@ class Limits:
     worker_memory_percent: int | None = _limit(None, 65)
     """Percent of the memory of this machine, or of its container, that all trainings together may take."""
     runs_kept: int | None = _limit(
-        None,
-        60,
-        "Runs and probes of one visitor that are kept, queued ones too; ended probes make room",
+        None, 60, "Runs and probes of one visitor that are kept, queued ones too; ended probes make room"
     )
     runs_in_total: int | None = _limit(
         None,
@@ -162,78 +155,114 @@ def paid_limits(limits: Limits) -> Limits:
     return replace(limits, **dict.fromkeys(needs), steps=max(limits.steps, PAID_STEPS))
 
 
-def _from_json(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("it must be JSON") from None
+Reader = Callable[[str], Any]
+"""Converts the text of a variable; ValueError says what it must be."""
 
 
-Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
-TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
-Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
+def _checked(make: Reader, valid: Callable[[Any], Any], words: str) -> Reader:
+    def read(text: str) -> Any:
+        try:
+            value = make(text)
+        except (ValueError, RecursionError):
+            value = None
+        if value is None or not valid(value):
+            raise ValueError(words)
+        return value
+
+    return read
 
 
-class Settings(BaseSettings):
-    """Settings of one server."""
+def _matching(pattern: str) -> Reader:
+    return _checked(str, re.compile(pattern).fullmatch, "it has a letter that cannot stand there, or too many")
 
-    model_config = SettingsConfigDict(
-        env_prefix="RANKVIZ_", env_ignore_empty=True, frozen=True, extra="ignore", ignored_types=(cached_property,)
+
+def _json(kind: type, each: Callable[[Any], bool], words: str, least: int = 0) -> Reader:
+    def valid(value: Any) -> bool:
+        fits = isinstance(value, kind) and len(value) >= least
+        return fits and all(map(each, value.values() if kind is dict else value))
+
+    return _checked(json.loads, valid, f"it must be JSON: {words}")
+
+
+def _is_amount(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+FLAGS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
+_flag = _checked(lambda text: FLAGS.get(text.lower()), lambda value: True, "it must be 1 or 0")
+_amount = _checked(float, _is_amount, "it must be a number above 0")
+_count = _checked(int, lambda value: value >= 1, "it must be a whole number of at least 1")
+
+
+def _setting(about: str, default: Any = "", reads: Reader = str, **more: Any) -> Any:
+    """Return a field of Settings. default: The value, or a function that makes it. reads: Converts the variable."""
+    make = default if callable(default) else lambda: default
+    return field(default_factory=make, metadata={"about": about, "reads": reads}, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of one server. A field without repr is a secret."""
+
+    home: Path = _setting("The runs folder", paths.home, Path)  # noqa: RUF009
+    shared: bool = _setting(
+        "Whether strangers use the page: limits, owners, and no path of the machine is read",
+        lambda: "SPACE_ID" in os.environ,
+        _flag,
     )
-
-    home: Path = Field(default_factory=paths.home, description="The runs folder")
-    shared: bool = Field(
-        default_factory=lambda: "SPACE_ID" in os.environ,
-        description="Whether strangers use the page: limits, owners, and no path of the machine is read",
-    )
-    hosts: Annotated[str, Field(pattern=rf"^({HOST_NAME}(\s*,\s*{HOST_NAME})*)?$")] = Field(
-        "",
-        description="Names at which browsers open the page, separated by commas: `ranks.example.org,*.lab.example`. IP "
+    hosts: str = _setting(
+        "Names at which browsers open the page, separated by commas: `ranks.example.org,*.lab.example`. IP "
         "addresses, localhost, the name of this machine and those of a Space need not be named; `*` is any name",
+        reads=_matching(rf"{HOST_NAME}(\s*,\s*{HOST_NAME})*"),
     )
-    engine: str = Field("local", description="The engine of runs that name none")
-    gpus: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="GPUs of this machine that train at once, one worker each; without it all that are alike"
+    engine: str = _setting("The engine of runs that name none", "local")
+    gpus: int | None = _setting(
+        "GPUs of this machine that train at once, one worker each; without it all that are alike", None, _count
     )
-    jobs_flavor: str = Field(JOBS_FLAVOR, description="The machine of a sweep on Hugging Face Jobs that names none")
-    jobs_spend: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        JOBS_SPEND, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
+    jobs_flavor: str = _setting("The machine of a sweep on Hugging Face Jobs that names none", JOBS_FLAVOR)
+    jobs_spend: float = _setting(
+        "US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit", JOBS_SPEND, _amount
     )
-    jobs_image: str = Field(
-        JOBS_IMAGE,
-        description="The image of a Hugging Face job, which has Unsloth",
+    jobs_image: str = _setting("The image of a Hugging Face job, which has Unsloth", JOBS_IMAGE)
+    ray_address: str = _setting(
+        "The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265",
+        reads=_matching(r"https?://[\w.:\[\]/-]+"),
     )
-    ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
-        "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"
+    ray_storage: str = _setting(
+        "A folder or URI that this machine and all Ray nodes see: /shared/rankviz, s3://bucket/rankviz"
     )
-    ray_storage: str = Field(
-        "", description="A folder or URI that this machine and all Ray nodes see: /shared/rankviz, s3://bucket/rankviz"
+    ray_resources: Mapping[str, float] = _setting(
+        "What a job takes of a Ray node, as JSON, by Ray's names",
+        lambda: dict(RAY_RESOURCES),
+        _json(dict, _is_amount, 'numbers above 0 by name, such as {"GPU": 1}', 1),
     )
-    ray_resources: Amounts = Field(
-        dict(RAY_RESOURCES), min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
+    ray_labels: Mapping[str, str] = _setting(
+        'Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`',
+        dict,
+        _json(dict, _is_text, 'texts by name, such as {"gpu": "l4"}'),
     )
-    ray_labels: TextsByName = Field(
-        {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
+    ray_same_folders: bool = _setting(
+        "Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk", False, _flag
     )
-    ray_same_folders: bool = Field(
-        False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
+    slurm_partition: str = _setting(
+        "The partition of Slurm jobs; without it the cluster's default", reads=_matching(r"[\w.,][\w.,-]{0,199}")
     )
-    slurm_partition: Annotated[str, Field(pattern=r"^([\w.,][\w.,-]*)?$", max_length=200)] = Field(
-        "", description="The partition of Slurm jobs; without it the cluster's default"
+    slurm_options: Sequence[str] = _setting(
+        'More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
+        lambda: [*SLURM_OPTIONS],
+        _json(list, _is_text, 'a list of texts, such as ["--gres=gpu:1"]'),
     )
-    slurm_options: Texts = Field(
-        [*SLURM_OPTIONS],
-        description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
+    slurm_python: str = _setting(
+        "The command that starts Python on a Slurm node, with RankViz installed: "
+        "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path"
     )
-    slurm_python: str = Field(
-        "",
-        description="The command that starts Python on a Slurm node, with RankViz installed: "
-        "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path",
-    )
-    admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything: make it random")
-    cookie_key: SecretStr | None = Field(
-        None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
+    admin_token: str | None = _setting("Who knows it may see and end everything: make it random", None, repr=False)
+    cookie_key: str | None = _setting(
+        "Signs the cookies of visitors; without it a key is made and kept in the runs folder", None, repr=False
     )
 
     @property
@@ -247,57 +276,29 @@ class Settings(BaseSettings):
         return read_limits(self.shared)
 
 
-def read(**given: object) -> Settings:
-    """Return the settings; raise InvalidSettingError for an invalid variable. given: Fields that override the
-    environment."""
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field, *inside = map(str, first["loc"])
-        place = f" ({', '.join(inside)})" if inside else ""
-        raise InvalidSettingError(_wrong(field, f"{quoted(first['input'])}{place}: {_reason(first)}")) from None
-    for field, value in settings:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InvalidSettingError(f"RANKVIZ_{field.upper()} has bytes that are no text.")
-        if isinstance(value, SecretStr) and len(text.strip()) < MIN_SECRET:
-            why = f"so short: it must have at least {MIN_SECRET} letters; `openssl rand -hex 32` makes one"
-            raise InvalidSettingError(_wrong(field, why))
-    return settings
-
-
-REASONS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
-    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
-    "greater_than": "it must be more than {gt:g}",
-    "greater_than_equal": "it must be at least {ge:g}",
-    "string_pattern_mismatch": "it has a letter that cannot stand there",
-    "string_too_long": "it may have {max_length} letters",
-    "too_short": "it must have an entry",
-}
-"""Reason in plain words by pydantic's error type; other errors keep pydantic's own words."""
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    return words.format(**error.get("ctx", {}))
-
-
-def why_refused(error: BaseException | None) -> str:
-    """Return why pydantic refuses a value; empty for other errors."""
-    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""
-
-
-def _wrong(field: str, what: str) -> str:
-    return f"RANKVIZ_{field.upper()} cannot be {what}. It holds: {Settings.model_fields[field].description}."
+def read(**given: Any) -> Settings:
+    """Return the settings; raise InvalidSettingError for an invalid variable; an empty one counts as not set. given:
+    Fields that override the environment."""
+    values = dict(given)
+    for each in fields(Settings):
+        variable, about = f"RANKVIZ_{each.name.upper()}", f"It holds: {each.metadata['about']}."
+        if each.name in given or not (text := os.environ.get(variable)):
+            continue
+        try:
+            value = values[each.name] = each.metadata["reads"](text)
+        except ValueError as error:
+            raise InvalidSettingError(f"{variable} cannot be {quoted(text)}: {error}. {about}") from None
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise InvalidSettingError(f"{variable} has bytes that are no text.")
+        if not each.repr and len(value.strip()) < MIN_SECRET:
+            why = f"it must have at least {MIN_SECRET} letters; `openssl rand -hex 32` makes one"
+            raise InvalidSettingError(f"{variable} cannot be so short: {why}. {about}")
+    return Settings(**values)
 
 
 def unread_variables() -> list[str]:
     """Return the RANKVIZ_ variables of the environment that no setting reads, such as those of an older version."""
-    read = {f"RANKVIZ_{name.upper()}" for name in (*Settings.model_fields, *(f"max_{name}" for name in TUNABLE))}
+    read = {f"RANKVIZ_{name.upper()}" for name in (*(x.name for x in fields(Settings)), *(f"max_{x}" for x in TUNABLE))}
     return sorted(name for name in os.environ if name.startswith("RANKVIZ_") and name not in read)
 
 

@@ -34,8 +34,7 @@ class Visitor:
     admin: bool = False
     """True for an admin, who sees and may change everything."""
     also: str = ""
-    """Another id of the same visitor. After a login this is the cookie's id, so that the visitor keeps earlier runs and
-    files."""
+    """Another id of the same visitor: after a login the cookie's, for earlier runs and files."""
     login: Login | None = field(default=None, repr=False, compare=False)
     """Login at Hugging Face; None for a visitor without one."""
 
@@ -46,8 +45,7 @@ class Visitor:
 
     @property
     def is_host(self) -> bool:
-        """True for the user of the machine itself, who may name its files. An admin who signs in on the page has an id
-        instead."""
+        """True for the user of the machine itself, who may name its files; an admin of the page has an id instead."""
         return self.admin and not self.id
 
     @property
@@ -57,8 +55,7 @@ class Visitor:
         return ("",) if self.is_host else tuple(filter(None, (self.id, self.also)))
 
     def owns(self, owner: str) -> bool:
-        """Tell whether this visitor may change things of `owner`. An admin may change everything, also things without
-        an owner."""
+        """Tell whether this visitor may change things of `owner`. An admin may change everything."""
         return self.admin or owner in self.ids
 
 

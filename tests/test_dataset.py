@@ -113,10 +113,10 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is not a JSON object"),
+        ("d.jsonl", GOOD + "{oops\n", r"Row 2 of d\.jsonl is not valid JSON at character 2\."),
         ("d.jsonl", GOOD + "\n" + "[1]\n", r"Row 3 of d\.jsonl is not a JSON object but a list"),
-        ("d.json", "[" + GOOD, r"d\.json is not a JSON array"),
-        ("d.json", "[" * 100_000, r"d\.json is not a JSON array"),
+        ("d.json", "[" + GOOD, r"d\.json is not valid JSON"),
+        ("d.json", "[" * 100_000, r"d\.json is not valid JSON"),
         ("d.json", "[]", r"d\.json has no rows"),
         ("d.jsonl", GOOD + '{"text": "a"}\n', r"Row 2 of d\.jsonl has no 'prompt'"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": " "}\n', r"Row 2 of d\.jsonl: 'completion' is empty"),

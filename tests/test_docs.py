@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def test_every_tab_is_in_the_readme_and_has_a_section_in_the_tour(page):
 def test_every_environment_variable_is_documented():
     files = [*(ROOT / "rankviz").rglob("*.py"), ROOT / "app.py", ROOT / "Dockerfile"]
     names = {name for file in files for name in re.findall(r"RANKVIZ_[A-Z_]*[A-Z]\b", file.read_text("utf-8"))}
-    names |= {variable(name) for name in (*Settings.model_fields, *TUNABLE)}
+    names |= {variable(name) for name in (*(each.name for each in fields(Settings)), *TUNABLE)}
     documented = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "spaces_and_engines.md").read_text("utf-8"), re.M))
 
     assert {"RANKVIZ_HOME", "RANKVIZ_MAX_STEPS"} <= names

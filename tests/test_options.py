@@ -1,10 +1,9 @@
 """The table of options, and what the environment of a server may say."""
 
 import os
-import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.request import MODE_RANKS, QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
 from rankviz.endpoints.planning import METRIC
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import FORMATS
 from rankviz.options import DATA, EVERY, OPTIONS, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of
 from rankviz.settings import PORT, SHARED_LIMITS, TUNABLE, Settings, port, read, read_limits, unread_variables
 from rankviz.ui.link import DEFAULTS
@@ -35,7 +33,7 @@ def test_the_default_gpu_is_one_and_choices_are_those_of_the_code():
         p.default for _, command in commands() for p in command.params if p.name == "gpu" and p.default != "T4"
     }
     assert {"l4"} == {OPTIONS["gpu"].default, DEFAULTS["gpu"], *of_commands}
-    assert (tuple(FORMATS), NAMES) == (EVERY["format"].choices, EVERY["use_case"].choices)
+    assert NAMES == EVERY["use_case"].choices
     assert (tuple(METRICS), tuple(MODE_RANKS)) == (METRIC.choices, TRAIN_OPTIONS["mode"].choices)
 
 
@@ -164,12 +162,12 @@ def test_a_limit_is_a_number_or_none(monkeypatch):
 
     assert (7, None, 4, 20) == (limits.steps, limits.days_kept, limits.sweeps, limits.first_sweeps)
     assert (8, 2, SHARED_LIMITS.rank) == (limits.disk_mb, limits.temp_mb, limits.rank)
-    assert 30 == len(TUNABLE) + len(Settings.model_fields)
+    assert 30 == len(TUNABLE) + len(fields(Settings))
 
 
 @pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "{}", "[1]", '{"GPU": 0}', "x" * 5000])
 def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(monkeypatch, text):
-    for name in [*Settings.model_fields, *(f"max_{name}" for name in TUNABLE)]:
+    for name in [*(each.name for each in fields(Settings)), *(f"max_{name}" for name in TUNABLE)]:
         name = f"RANKVIZ_{name}".upper()
         with monkeypatch.context() as set_to:
             set_to.setenv(name, text)
@@ -179,7 +177,6 @@ def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(
                 refused, _, about = str(error).partition(". It holds: ")
                 assert refused.startswith(f"{name} cannot be ")
                 assert len(refused) < 300
-                assert not re.search(r"Input should|String should|Value error|\^", refused)  # pydantic's words
                 assert about.strip(".")
 
 

@@ -77,6 +77,8 @@ def test_one_rank_numbers_of_numpy_and_grpo_are_taken_and_wrong_mixes_refused():
     assert Question.of("m", [8], max_steps=9) == Question.of("m", [np.int32(8)], max_steps=np.int64(9))
     rl = Question.of("m", 8, method="grpo", num_generations=4)
     assert rl.training.grpo == Grpo(num_generations=4) == Question.of("m", grpo={"num_generations": 4}).training.grpo
+    names = {"optim": "adamw_torch_fused", "gradient_checkpointing": True}
+    assert Question.of("m", optim="adamw_torch", gradient_checkpointing="hf") == Question.of("m", **names)
     for wrong, sentence in (
         ({"num_generations": 4}, "Settings of GRPO: num_generations. Add method grpo"),
         ({"grpo": Grpo(), "method": "sft"}, "Add method grpo"),
@@ -86,6 +88,11 @@ def test_one_rank_numbers_of_numpy_and_grpo_are_taken_and_wrong_mixes_refused():
         ({"grpo": True}, "grpo must be settings of GRPO"),
         ({"grpo": {"ranks": 4}}, "A setting of GRPO must be one of num_generations, .*got 'ranks'"),
         ({"method": "dpo"}, "method must be one of sft, grpo"),
+        ({"gpu": 5}, "gpu must be a text or empty .got 5"),
+        ({"target_modules": 5}, "target_modules must be a text or a list of texts"),
+        ({"examples": 9, "num_train_epochs": "x"}, "num_train_epochs must be a number or empty"),
+        ({"ranks": "16"}, "ranks must be a list of whole numbers"),
+        ({"lora_alpha": [1]}, "lora_alpha must be a text"),
     ):
         with pytest.raises(InvalidSettingError, match=sentence):
             Question.of("m", **wrong)

@@ -343,6 +343,7 @@ MODEL = TypeAdapter(
         num_experts_per_tok=Count,
         layer_types=dict[Text, Blocks],
         sliding_window=Positive | None,
+        max_position_embeddings=Positive | None,
         layers=Annotated[tuple[LAYER, ...], Field(min_length=1)],
         input_embedding=Text,
         plain_modules=tuple[PLAIN_MODULE, ...],

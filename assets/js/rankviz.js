@@ -366,9 +366,6 @@ window.RankViz = (() => {
     put();
   }
 
-  const THIS_COMPUTER_ONLY =
-    "This address works on this computer only. Start with `rankviz serve --host 0.0.0.0` to share it in your network.";
-
   /* The tab of the address opens as soon as the tabs stand, not only when the page is restored. Not the Guide, which is
      made for the restored model when it is opened. */
   function openTab() {
@@ -388,9 +385,9 @@ window.RankViz = (() => {
     openTab();
     on(element, "click", "[data-do=link]", async (button) => {
       await copyText(here(), button);
-      status.textContent = isForThisComputerOnly() ? THIS_COMPUTER_ONLY : "";
+      status.textContent = isForThisComputerOnly() ? "Copied. Opens on this computer only." : "";
+      setTimeout(() => (status.textContent = ""), 8000);
     });
-    on(document, "click", "[role=tab]", () => (status.textContent = ""));
   }
 
   /* What takes longer than a blink says so: a sentence that appears after half a second and goes with done(). */

@@ -75,7 +75,7 @@ ASSETS = {
     "sample_adapter": "A trained adapter to try, with the run that made it and its loss after truncation.",
     "screenshot.png": "The picture in the README.",
     "serving.json": "vLLM's rules for LoRA by architecture, and published slow-downs by adapters.",
-    "templates": "Scripts, configuration files and cards, as jinja2 templates.",
+    "templates": "Scripts, configuration files and cards, most as jinja2 templates.",
     "truth.json": "Simulated training steps beside estimates and measured rows, as `make truth` writes it.",
     "validation": "Measured runs, published ones and RankViz's own probes, each with its source.",
     "validation.json": "These runs predicted, as `make validate` writes it.",

@@ -1,8 +1,7 @@
 """The tables of variables in docs/spaces_and_engines.md, from rankviz.settings."""
 
+from dataclasses import Field, fields
 from typing import Any
-
-from pydantic import SecretStr
 
 from docs.generate.markdown import table
 from rankviz.settings import OWN_LIMITS, SHARED_LIMITS, TUNABLE, Settings
@@ -13,8 +12,7 @@ COMPUTED = {"home": "`~/.rankviz`", "shared": "`true` on a Space, else `false`"}
 
 def settings() -> str:
     """Where things are and who may use them."""
-    fields = Settings.model_fields
-    rows = [[f"`{variable(name)}`", fields[name].description, _default(name)] for name in fields]
+    rows = [[f"`{variable(each.name)}`", each.metadata["about"], _default(each)] for each in fields(Settings)]
     return table(["Variable", "Meaning", "Default"], rows)
 
 
@@ -32,10 +30,10 @@ def variable(name: str) -> str:
     return f"RANKVIZ_{'MAX_' if name in TUNABLE else ''}{name}".upper()
 
 
-def _default(name: str) -> str:
-    field = Settings.model_fields[name]
-    secret = field.annotation in (SecretStr, SecretStr | None)
-    return COMPUTED.get(name) or ("none" if secret or field.default is None else f"`{field.default}`")
+def _default(each: Field) -> str:
+    if each.name in COMPUTED:
+        return COMPUTED[each.name]
+    return "none" if (default := each.default_factory()) is None else f"`{default}`"
 
 
 def _amount(value: Any) -> str:

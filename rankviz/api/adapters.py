@@ -9,22 +9,21 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import installed
 from rankviz.api.workspace import Cache, Operations
 from rankviz.core.quantity import brief
 from rankviz.core.runs.fast_curve import fast_curve
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.spectrum import Losses, Spectrum, truncations
+from rankviz.core.spectrum import Losses, Ranks, Spectrum, Truncation, truncations
 from rankviz.errors import BadAdapterError, NotYoursError, RankVizError, RunNotFoundError, UserError
 from rankviz.paths import named_in
 from rankviz.store import RunStore
+from rankviz.trained.plan import Outline, ResizePlan, plan, received
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.trained.read import Outline
-    from rankviz.trained.resize import ResizePlan
 
 REMEMBERED = 4
 """Number of adapters whose spectrum is cached."""
@@ -62,8 +61,6 @@ class Opened:
     @cached_property
     def truncations(self) -> Sequence[ResizePlan]:
         """Plans of useful truncations (ranks, bytes, energy); none if the adapter cannot be resized."""
-        from rankviz.trained.resize import plan
-
         with suppress(BadAdapterError):
             return [plan(self.outline, self.spectrum, **each._asdict()) for each in truncations(self.spectrum)]
         return []
@@ -115,33 +112,36 @@ class Adapters(Operations):
             energy: Instead of `r`: the share of each module's energy to keep, such as 0.99.
             dtype: fp32, bf16 or fp16; None leaves the dtype unchanged.
         """
-        from rankviz.trained.resize import plan
-
         opened = self.open(adapter)
         with self.looking(opened.spectrum):
             return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
-    def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
-        """Write the resized adapter into a new folder that PEFT can load, and return the folder."""
-        self._write(self._source(adapter), Path(target).absolute(), planned, as_zip=False)
-        return Path(target)
+    def resize(self, adapter: Ref, target: Path, **wanted: Any) -> tuple[ResizePlan, Sequence[str]]:
+        """Write the adapter at lower ranks into a new folder that PEFT can load; return its plan and notes. wanted: As
+        for `plan_resize`."""
+        reply = self._write(self._source(adapter), Path(target).absolute(), wanted, as_zip=False)
+        named = {"ranks": Ranks(*reply["plan"]["ranks"]), "truncation": Truncation(*reply["plan"]["truncation"])}
+        return ResizePlan(**reply["plan"] | named), reply["notes"]
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
         """Write the resized adapter into a zip to download, and return its path."""
         source, name = self._source(adapter), self.spectrum(adapter).name
-        file = f"{name}-r{max(planned.by_module.values())}.zip"
-        return self._workspace.download(file, lambda target: self._write(source, target, planned))
+        file, wanted = f"{name}-r{max(planned.by_module.values())}.zip", planned.truncation._asdict()
+        wanted["dtype"] = planned.dtype
+        return self._workspace.download(file, lambda target: self._write(source, target, wanted))
 
-    def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> None:
-        request = {
-            "paths": [*map(str, source.paths)],
-            "target": str(target),
-            "max_bytes": self._workspace.limits.adapter_mb * 10**6,
-            "plan": vars(planned) if planned else None,
-            "as_zip": as_zip,
-        }
+    def _write(
+        self, source: Source, target: Path, wanted: Mapping[str, Any] | None = None, *, as_zip: bool = True
+    ) -> Mapping[str, Any]:
+        request = {**self._readable(source), "target": str(target), "wanted": wanted, "as_zip": as_zip}
         with self._workspace.children.turn():
-            self._workspace.children.ask("resize", request, about=target.name, error=BadAdapterError)
+            return self._workspace.children.ask("resize", request, about=target.name, error=BadAdapterError)
+
+    def _readable(self, source: Source) -> dict[str, Any]:
+        """Return the files of an adapter and their limits, as a child process gets them."""
+        limits = self._workspace.limits
+        most = {"max_bytes": limits.adapter_mb * 10**6, "max_values": limits.adapter_values}
+        return {"paths": [*map(str, source.paths)], **most}
 
     def is_here(self, run_id: str, r: int) -> bool:
         """Return whether this machine has the files for `zip_of_rank`; False for a run that RankViz ships."""
@@ -229,15 +229,8 @@ class Adapters(Operations):
         key = (source.name, *(_stamp(path) for path in source.paths))
 
         def read() -> Opened:
-            from rankviz.trained.resize import received
-
-            request = {
-                "paths": [*map(str, source.paths)],
-                "max_bytes": self._workspace.limits.adapter_mb * 10**6,
-                "max_values": self._workspace.limits.adapter_values,
-                "name": source.name,
-                "training_steps": source.run.steps_done or None if source.run else None,
-            }
+            steps = source.run.steps_done or None if source.run else None
+            request = {**self._readable(source), "name": source.name, "training_steps": steps}
             about = source.name or source.paths[0].name
             reply = children.ask("adapter", request, about=about, error=BadAdapterError, key=repr(key))
             return Opened(*received(**reply), source.run)

@@ -56,8 +56,7 @@ class AdviceAnswer:
     forecast: Forecast
     """Quality by rank in published studies."""
     own: str = ""
-    """One sentence with the verdict on a sweep of this model, the sweep in the trade-off chart; empty without a
-    sweep."""
+    """One sentence with the verdict on the model's sweep in the trade-off chart; empty without a sweep."""
 
     @property
     def gpu(self) -> str | None:
@@ -161,8 +160,7 @@ class Advice(Operations):
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            format_name: One of exports.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl,
-                llamafactory, mlx, merge, merge-unsloth or gguf. A script and a notebook use the question's framework.
+            format_name: One of exports.FORMATS. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
                 GRPO, else exports.LEARNING_RATE.
             goal: The use case and its data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, token_range
-from rankviz.core.cost.setup import characters as by_kind
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait
 from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError
 from rankviz.paths import existing
@@ -82,12 +82,10 @@ class MeasuredData:
     @property
     def in_words(self) -> str:
         """The data's numbers as a few sentences."""
-        count = units.counted(self.examples, "example")
-        return (
-            f"{self.title}: {count} ({self.format}), about {_tokens(self.mean_tokens)} each, the longest about "
-            f"{_tokens(self.longest_tokens)}. Tokens are estimated from characters. The longest example counts as "
-            "its upper estimate." + "".join(f" {note}" for note in self.notes)
-        )
+        low, mean, high = map(round, (self.mean_tokens.low, self.mean_tokens.expected, self.mean_tokens.high))
+        about = f"{self.title}: {units.counted(self.examples, 'example')} ({self.format}), about {mean:,} tokens each "
+        about += f"({low:,} to {high:,}, by their characters), the longest up to {self.longest_tokens.high:,.0f}."
+        return " ".join((about, *self.notes))
 
 
 class Data(Operations):
@@ -143,7 +141,7 @@ def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
     characters = [len(prompt) + len(answer) for prompt, answer in pairs]
-    mean_tokens = _token_range(sampled, assume).times(share)
+    mean_tokens = token_range(sampled, assume).times(share)
     ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
@@ -151,7 +149,7 @@ def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
         format=read.format,
         examples=len(examples),
         mean_tokens=mean_tokens,
-        longest_tokens=_token_range((longest,), assume),
+        longest_tokens=token_range((longest,), assume),
         lengths=tuple(
             round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
         ),
@@ -165,20 +163,34 @@ def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
     )
 
 
-def _token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
-    counts = by_kind("\n".join(text for example in examples for text in _texts(example)))
-    messages = sum(len(example.messages) for example in examples) / len(examples)
-    return token_range({kind: count / len(examples) for kind, count in counts.items()}, messages, assume)
+CHARACTERS = {
+    "letter": re.compile(r"[a-z]+"),
+    "capital": re.compile(r"[A-Z]+"),
+    "digit": re.compile(r"[0-9]+"),
+    "symbol": re.compile(r"[!-/:-@\[-`{-~]+"),
+    "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
+    "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
+}
+"""Pattern of each kind of character, without white space."""
+ASCII_SHARE = 0.95
+"""Share of ASCII characters from which a text counts as English, code or numbers."""
+
+
+def token_range(examples: Sequence[Example], assume: Assumptions) -> Range:
+    """Estimate the mean tokens of examples, from the kinds of their characters, with the chat template."""
+    text, number = "\n".join(text for example in examples for text in _texts(example)), len(examples)
+    counts = {kind: sum(map(len, pattern.findall(text))) / number for kind, pattern in CHARACTERS.items()}
+    messages = sum(len(example.messages) for example in examples) / number
+    expected = sum(count * assume.value(f"tokens-per-{kind}") for kind, count in counts.items())
+    foreign = counts["east-asian"] + counts["other"]
+    script = "ascii" if foreign <= (1 - ASCII_SHARE) * len(text) / number else "other-scripts"
+    tokens = assume.range(f"tokens-from-characters-{script}").times(expected)
+    tokens = tokens.plus(assume.range("tokens-per-chat").times(min(1.0, messages)))
+    return tokens.plus(assume.range("tokens-per-message").times(messages))
 
 
 def _texts(example: Example) -> Sequence[str]:
     return [content for _, content in example.messages] or [example.prompt, example.completion]
-
-
-def _tokens(tokens: Range) -> str:
-    """Return text such as "400 tokens (320 to 600)"."""
-    low, expected, high = (f"{round(value):,}" for value in (tokens.low, tokens.expected, tokens.high))
-    return f"{expected} tokens ({low} to {high})"
 
 
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:

@@ -183,8 +183,7 @@ class Engines(Operations):
     # Destinations, their machines and the places of runs.
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Return the full name of an engine. InvalidSettingError if flavor or spend is given and the engine rents no
-        machines."""
+        """Return an engine's full name; InvalidSettingError if flavor or spend is given and it rents no machines."""
         name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
@@ -206,9 +205,8 @@ class Engines(Operations):
         return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine: of this machine, of the newest run completed there, or of the
-        GPU that the engine's settings name. None if nothing is known; a GPU that is not in the table has no known
-        speed."""
+        """Return the environment of runs on an engine: this machine's, the newest run's there, or that of the GPU in
+        its settings. None if nothing is known; a GPU outside the table has no known speed."""
         if self.is_here(name):
             from rankviz import machine
 
@@ -233,8 +231,7 @@ class Engines(Operations):
         return {"device": "cuda", "device_name": " or ".join(models) or "a GPU"} if engine.has_gpu else None
 
     def device(self, there: WantedEngine) -> Device:
-        """Return the device at a destination. Where it is not known, return a GPU, since a GPU can train whatever a CPU
-        can."""
+        """Return the device at a destination; a GPU where not known, since it trains whatever a CPU can."""
         rents = there.engine == HF_JOBS
         environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
@@ -393,8 +390,7 @@ class Engines(Operations):
         return replace(device_time(sweep.runs, time.time()), **(self._rent(sweep) if is_payer else {}))
 
     def limit(self, sweep: Sweep) -> float | None:
-        """Return the spending limit (US dollars) that a sweep was last given; None without a limit, or where it cannot
-        be read."""
+        """Return a sweep's latest spending limit (US dollars); None without one, or where it cannot be read."""
         with suppress(EngineUnavailableError):
             return self.given_limit(sweep)
         return None

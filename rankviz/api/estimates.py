@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.api.workspace import Cache, Operations, Part
@@ -176,34 +176,21 @@ class Estimates(Operations):
         """
         from rankviz.core.fit import decide
 
-        model, asked, gpu = (
-            self._api.models.get(question.model_id),
-            replace(question, ranks=(r,)),
-            self.gpu_of(question),
-        )
+        model, gpu = self._api.models.get(question.model_id), self.gpu_of(question)
+        asked = replace(question, ranks=(r,))
         gpus, assume = self._workspace.gpus, self._workspace.assumptions
         own = {hardware.find_gpu(gpus, name).id: price for name, price in (prices or {}).items()}
         key = model, asked, gpu, *own.items()
         return self._fits.get(key, lambda: decide(model, asked, gpu, gpus, assume, own))
 
-    def serving(
-        self,
-        question: Question,
-        r: int,
-        *,
-        base_bits: str = "16",
-        context: int | None = None,
-        sequences: int | None = None,
-    ) -> ServingJSON:
+    def serving(self, question: Question, r: int, **load: Any) -> ServingJSON:
         """Return what serving the adapter costs: vLLM's slots and refusals, how many fit on the question's GPU, the
         merged model, llama.cpp's adapter file, and published slow-downs.
 
         Args:
             question: The settings; its ranks are ignored.
             r: The rank.
-            base_bits: Bits of a weight of the served base: 16, 8 or 4.
-            context: Tokens of one sequence; None for an assumed range.
-            sequences: Sequences that are answered at once; None for an assumed range.
+            load: Of `core.serving.serve`: base_bits (16, 8 or 4), context and sequences (None for an assumed range).
         """
         from rankviz.core.serving import serve
         from rankviz.exports.recipe import loadable, published
@@ -213,10 +200,9 @@ class Estimates(Operations):
         model = self._api.models.get(question.model_id)
         model_id = loadable(model, question.model_id.strip().removesuffix(WHOLE))
         plan = plan_on(model, asked.lora, asked.training, card(None))
-        facts, load = hardware.load_serving(self._workspace.assets), {"context": context, "sequences": sequences}
+        facts, assume = hardware.load_serving(self._workspace.assets), self._workspace.assumptions
         weights = {"model_id": model_id, "stored": published(model_id), "gpus": asked.training.gpus}
-        assume = self._workspace.assumptions
-        served = serve(plan, asked.lora_at(r), facts, gpu, assume, base_bits=base_bits, **load, **weights)
+        served = serve(plan, asked.lora_at(r), facts, gpu, assume, **load, **weights)
         assumed = filter(None, [self._workspace.references.model(question.model_id).note])
         return {**served, "notes": [*assumed, *served["notes"]]}
 

@@ -67,9 +67,8 @@ class Machine(Operations):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Return the bytes of weights that a training would download; 0 if none. None where the Hub does not tell the
-        size; for models of the catalogue it is then estimated. LimitError if too many others query the Hub. device: the
-        training device; None for this machine's."""
+        """Return the bytes of weights that a training would download; 0 if none, None where the Hub does not tell.
+        LimitError if too many query the Hub. device: for training; None for this machine's."""
         if (model := self._from_the_hub(base)) is None:
             return 0
         on_gpu = device.cuda if device else uses_gpu(self.facts())
@@ -85,15 +84,13 @@ class Machine(Operations):
         return [check.sentence for check in problems(self.checks(training, base), "warning")]
 
     def diagnose(self, *, trial: bool = True) -> tuple[Facts, Sequence[Check]]:
-        """Run all checks, with a request to the Hub and, if the trainer is installed, a trial training. Takes up to
-        minutes."""
+        """Run all checks, with a request to the Hub and, with the trainer, a trial training; up to minutes."""
         tried = software.run() if trial and not software.read().missing else None
         facts = self.facts(ask_hub=True, trial=tried)
         return facts, preflight.checks(facts)
 
     def facts(self, *, ask_hub: bool = False, trial: Check | None = None) -> Facts:
-        """Return the facts about this machine that are read quickly. ask_hub: True to check the connection to the
-        Hub."""
+        """Return the facts about this machine that are read quickly. ask_hub: also ask the Hub."""
         import psutil
 
         driver = cards.read_driver()

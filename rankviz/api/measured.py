@@ -50,8 +50,7 @@ class MeasuredRuns(Operations):
         self._paces: dict[Hashable, Pace | None] = {}
 
     def any(self) -> bool:
-        """Return whether any run or probe exists. Does not load the store: an estimate without runs does not need
-        it."""
+        """Return whether any run or probe exists, without loading the store."""
         with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
             return any(not entry.name.startswith(".") for entry in entries)
         return False
@@ -87,9 +86,8 @@ class MeasuredRuns(Operations):
         before: float | None = None,
         ended: Mapping[Hashable, Sequence[Record]] | None = None,
     ) -> Pace | None:
-        """Return the pace of the machine of this environment; None where nothing comparable has finished there. before:
-        time in unix seconds; runs that ended later are ignored. ended: result of `ended_by_machine`, so that it is
-        computed once for many runs."""
+        """Return the pace of the machine of this environment; None where nothing comparable finished there. before:
+        unix seconds; later ends are ignored. ended: of `ended_by_machine`, computed once."""
         from rankviz.core.cost.pace import machine_of, pace_of
 
         here = machine_of(with_versions(environment))
@@ -107,8 +105,7 @@ class MeasuredRuns(Operations):
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
-        """Return the correction of an estimate that belongs to no run; None where nothing comparable was measured
-        here."""
+        """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
         from rankviz.core.cost.pace import Calibration, Workload, kernels
 
         of_kernels = kernels(training, use_dora=lora.use_dora)
@@ -178,8 +175,7 @@ class Estimator:
         self._once = Cache[Any](MOST_FORMULAS).get
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
-        """Return the pace of a run, the same for each rank of a sweep. before: time in unix seconds; later ends are
-        ignored."""
+        """Return a run's pace, the same for each rank of a sweep. before: unix seconds; later ends are ignored."""
         from rankviz.core.runs.estimate import workload_of
 
         model, device, _ = self._of(request, environment)

@@ -62,8 +62,7 @@ class Progress(Operations):
             time.sleep(every_seconds)
 
     def progress(self, sweep: Sweep) -> SweepProgress:
-        """Return progress and remaining time of a sweep. No times while a cancel is pending or the disk cannot be
-        written."""
+        """Return progress and remaining time of a sweep; no time while a cancel is pending or the disk full."""
         progress = progress_of(sweep, time.time(), None if sweep.ended else self._api.runs.time_of_records(sweep.runs))
         if not sweep.running:
             return progress
@@ -91,14 +90,15 @@ class Progress(Operations):
         return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
 
     def _reasons(self, sweep: Sweep) -> Mapping[str, Sequence[str]]:
-        """Return reasons for each unended run, by run id: a pending cancel, the reason in its journal or sweep, and its
-        place in the queue."""
+        """Return why each unended run waits, by id: a pending cancel, its journal's or sweep's reason, its place."""
         unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
+        if not unended:
+            return {}
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
             with_job = {run.run_id for run in unended if run.place and run.place.job}
         in_queue = not sweep.running and not any(run.run_id in with_job or run.waits for run in unended)
-        place = self.place_in_words(sweep.sweep_id) if in_queue and unended else ""
+        place = self.place_in_words(sweep.sweep_id) if in_queue else ""
 
         def of(run: RunRecord) -> Iterator[str]:
             yield cancel_in_words([run]) if self.cancel_is_pending([run]) else ""
@@ -155,8 +155,7 @@ class Progress(Operations):
         return None if left is None else Range(0.0, left, left)
 
     def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
-        """Return the expected seconds of runs of one sweep, or of a probe, at most the server's time limit; None where
-        not known."""
+        """Return the expected seconds of a sweep's runs or a probe, within the server's limit; None if not known."""
         if hasattr(records[0].request, "time_limit_seconds"):
             return self._left(records[0])
         time, minutes = self._api.runs.time_of_records(records), self._workspace.limits.run_minutes

@@ -29,7 +29,6 @@ from rankviz.errors import (
     RunNotFoundError,
     quoted,
 )
-from rankviz.jobs.hub import machine_token
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
@@ -64,8 +63,7 @@ class Runs(Starts, Progress):
         return f"The runs folder is being read: {reading[0]:,} of {reading[1]:,} runs so far."
 
     def made(self) -> Sequence[Sweep]:
-        """Return the sweeps that the current visitor made, newest first. An admin's list has no other visitors'
-        sweeps."""
+        """Return the sweeps that the current visitor made, newest first; an admin's list has no others' either."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]
 
     def owner_of(self, run_or_sweep_id: str) -> str:
@@ -297,6 +295,8 @@ class Runs(Starts, Progress):
 
     def hub_login(self) -> str:
         """Return the token of this machine's own Hub login; empty if there is none, and always on a shared page."""
+        from rankviz.jobs.hub import machine_token
+
         return "" if self._workspace.shared else machine_token()
 
     def is_own(self, name: str) -> bool:
@@ -326,9 +326,7 @@ class Runs(Starts, Progress):
                 raise InvalidSettingError("An adapter is of one run: choose a run of this sweep.")
             run = finished[0]
             if not run.adapter_path or not self._workspace.store.path(run.run_id, run.adapter_path).is_dir():
-                raise InvalidSettingError(
-                    f"Run {run.run_id!r} has no adapter here: none was saved, or it was imported without it."
-                )
+                raise InvalidSettingError(f"Run {run.run_id!r} has no adapter here: none was saved or imported.")
         from rankviz.publish.files import hub_base
 
         hub_base(finished[0].request, destination.base_model)
@@ -343,10 +341,7 @@ class Runs(Starts, Progress):
         elif self._workspace.shared:
             raise InvalidSettingError("Log in at Hugging Face, or give a token of yours with the right to write.")
         elif not use_login or not self.hub_login():
-            raise InvalidSettingError(
-                "Give a Hugging Face token with the right to write, or use this machine's login: hf auth login makes "
-                "one."
-            )
+            raise InvalidSettingError("Give a Hugging Face token that may write, or use this machine's login.")
         return [record.run_id for record in finished]
 
     @writes()
@@ -376,8 +371,7 @@ class Runs(Starts, Progress):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """The published repository or project. url: empty for Trackio on this machine. updated: True where it existed
-    before."""
+    """The published repository or project. url: empty for Trackio here. updated: True where it existed before."""
 
     url: str
     updated: bool

@@ -149,15 +149,13 @@ class Starts(Operations):
         return self._times.get(key, estimated)
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
-        """Return the environment of runs on an engine without a request to it; None for Hugging Face Jobs, where each
-        sweep chooses its machine."""
+        """Return the environment of runs on an engine, without asking it; None for Hugging Face Jobs."""
         name = engine or self._workspace.settings.engine
         return None if name == HF_JOBS else self._api.engines.environment(name)
 
     def _require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
-        """Raise LimitError where one of these runs would exceed the server's time limit. The lower of two estimates
-        counts, by its low end: one from the formulas alone, one corrected by finished runs of all visitors. Runs of
-        unknown time pass."""
+        """Raise LimitError where one of these runs would exceed the server's time limit, by the low end of the lower of
+        two estimates: formulas alone, and corrected by all finished runs. Unknown times pass."""
         limits, engines, estimator = self._workspace.limits, self._api.engines, Estimator(self._api)
         if limits.run_minutes is None or not engines.get(engine).is_limited:
             return
@@ -228,8 +226,7 @@ class Starts(Operations):
         return engine
 
     def plan(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> Plan:
-        """Return the plan of a new sweep; a RankVizError says what to change if the sweep cannot start. there: Result
-        of `engines.destination`."""
+        """Return the plan of a new sweep; a RankVizError says what to change. there: Of `engines.destination`."""
         self.check_sweep_can_start(request, there)
         return self._api.engines.plan_of(self.planned(request), there)
 
@@ -283,10 +280,7 @@ class Starts(Operations):
         """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._resumed(sweep_id)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
-        with (
-            self._workspace.start_line.turn(),
-            self.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id),
-        ):
+        with self._workspace.start_line.turn(), self.quota.check_visitor_limits(new=0, runs=again, sweep_id=sweep_id):
             queued = self._workspace.store.requeue_all([each.run_id for each in again], there)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile

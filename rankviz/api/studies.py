@@ -68,14 +68,7 @@ REMEMBERED = 16
 LINES_SHOWN = 3
 """Number of published lines, of the nearest studies, that the trade-off chart shows."""
 MOST_PARAMETERS = 10**15
-CANNOT_READ = (
-    BadConfigError,
-    GatedModelError,
-    HubUnavailableError,
-    NotInstalledError,
-    UnknownModelError,
-    WorkerError,
-)
+CANNOT_READ = (BadConfigError, GatedModelError, HubUnavailableError, NotInstalledError, UnknownModelError, WorkerError)
 """Errors after which a model has no parameter counts. Its forecast and advice need none."""
 COUNTS_NEED = (
     "Parameters, file, memory, time and cost of an adapter need the layers of a model: give a model of the catalogue, "
@@ -102,8 +95,7 @@ class Studies(Operations):
         return load_evidence(self._workspace.assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
-        """Return the shipped points and the points of files in the given folders. names: Names of these files, a part
-        of the cache key."""
+        """Return the shipped points and those of files in these folders. names: The files', for the cache."""
         return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
@@ -143,8 +135,7 @@ class Studies(Operations):
 
     @writes()
     def add(self, files: Sequence[Path]) -> Added:
-        """Add CSV tables of results and PEFT's JSON files as studies; return what was added, and a sentence for each
-        refused file."""
+        """Add CSV tables and PEFT's JSON files as studies; return what was added, and why files were refused."""
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
@@ -196,8 +187,7 @@ class Studies(Operations):
         return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
 
     def left_out(self, use_case: str) -> BandRecord | None:
-        """Return the band's errors for publications that were left out when the band was made; None where none was left
-        out."""
+        """Return the band's errors for left-out publications; None where none was left out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
 
     def subject(
@@ -220,8 +210,7 @@ class Studies(Operations):
         return Subject(frozenset(names), model_id, family, round(size) if size else None, kinds, expert_rank)
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
-        """Return why a model has no parameter counts and which argument replaces them; empty if the model can be
-        read."""
+        """Return why a model has no parameter counts and what replaces them; empty if it can be read."""
         self._require_model_name(model, parameters)
         if not model:
             return COUNTS_NEED
@@ -245,8 +234,7 @@ class Studies(Operations):
                 raise
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Return the forecast of held-out loss (nats) between the ranks of a sweep; InvalidSettingError without
-        finished runs at two ranks."""
+        """Return the forecast of held-out loss (nats) between a sweep's ranks; InvalidSettingError below two."""
         sweep = self._api.runs.sweep(sweep_id)
         record = read_forecast(self._workspace.assets)["quick_look"]["loss"]
         return bent_forecast(sweep_id, measured_cells(sweep.runs), record, still_training(sweep))
@@ -261,18 +249,15 @@ class Studies(Operations):
         parameters: float | None = None,
         method: str = "sft",
     ) -> tuple[Forecast, BentForecast | None]:
-        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None). With a sweep, the
-        default metric is "loss" and `model` must be the model that it trained. Raise InvalidSettingError for the method
-        grpo."""
+        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None), whose metric is "loss"
+        by default and whose model is `model`. InvalidSettingError for the method grpo."""
         one_of(method, "method", ("sft", "grpo"))
         if method == "grpo":
             raise InvalidSettingError(f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
         if not runs:
             return self.forecast(model, use_case, metric=metric, parameters=parameters), None
         if metric == "score":
-            raise InvalidSettingError(
-                "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
-            )
+            raise InvalidSettingError("Your runs measured a loss, not a score: choose the metric loss, or none.")
         trained = self._api.runs.sweep(runs).runs[0].request.base
         if self._api.models.get(model).id != self._api.models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(

@@ -31,8 +31,7 @@ MANY_NUMBERS = 50_000
 
 
 class Verdicts(Operations):
-    """Comparisons of ranks by their losses, and decisions on ended sweeps: which rank to ship, what to train next,
-    which learning rate is better."""
+    """Comparisons of ranks by their losses, and decisions on ended sweeps: what to ship and to train next."""
 
     def __init__(self, api: Api):
         super().__init__(api)
@@ -88,8 +87,7 @@ class Verdicts(Operations):
         return self._workspace.children.turn()
 
     def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
-        """Return a sweep's best fast curve with its recommended rank; None without a fast curve, or while the sweep
-        trains."""
+        """Return a sweep's best fast curve with its recommended rank; None without one, or while it trains."""
         sweep = self._api.runs.sweep(sweep_id)
         curve = next(iter(fast_curves(sweep.runs)), None)
         if curve is None or not sweep.ended:

@@ -87,8 +87,7 @@ class Cache(Generic[Value]):
     def get(
         self, key: Hashable, make: Callable[[], Value], turn: Callable[[], AbstractContextManager] = nullcontext
     ) -> Value:
-        """Return the result of `make`, cached by this key. turn: Makes a context that may wait before it lets the
-        caller in."""
+        """Return the result of `make`, cached by this key. turn: Makes a context in which the caller may wait."""
         if (known := self._known.get(key, self)) is not self:
             return known
         with turn():
@@ -241,8 +240,7 @@ class Workspace:
         return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
-        """Return a line in which each visitor of a shared page has one place. On other pages, places per visitor are
-        not limited."""
+        """Return a line in which each visitor of a shared page has one place; on other pages any number."""
         from rankviz.children import MAX_OF_A_VISITOR, FairLine
 
         each, mine = (1, MAX_OF_A_VISITOR) if self.shared else (None, None)
@@ -285,9 +283,8 @@ class Workspace:
             yield folder
 
     def download(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Write a file for the current visitor to download, with `write`, and return its path. Older downloads of the
-        visitor are deleted to make room. Raise LimitError where the server has no room, StorageError where writing
-        fails."""
+        """Write a file for the visitor to download, with `write`, and return its path; older downloads make room.
+        LimitError where the server has no room, StorageError where writing fails."""
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
@@ -314,8 +311,7 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Return why this machine cannot train and what to do; empty if it can. `Engines.why_none` considers all
-        engines."""
+        """Return why this machine cannot train and what to do; empty if it can (all engines: `why_none`)."""
         from rankviz import installed
 
         return installed.why_not_train(shared=self.shared) or self.why_not_write()
@@ -351,8 +347,7 @@ class Workspace:
         return self.device(machine.here())
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
-        """Return the row of the GPU table for the device of a run's environment; None if no row has its name and
-        memory."""
+        """Return the GPU table's row for a run's environment; None if no row has its name and memory."""
         name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
         return hardware.gpu_of_device(self.gpus, name, size)
 

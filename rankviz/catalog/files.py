@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rankviz.errors import AssetError
+from rankviz.errors import AssetError, json_place
 
 RESTORE = "repair or restore it"
 
@@ -17,7 +17,7 @@ def read_json(path: Path, remedy: str = RESTORE) -> Any:
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; {remedy}.") from None
     except ValueError as error:
-        raise AssetError(f"{path.name}: not JSON ({error}); {remedy}.") from None
+        raise AssetError(f"{path.name}: not JSON{json_place(error)}; {remedy}.") from None
 
 
 def read_rows(path: Path, key: str) -> list[dict]:

@@ -73,8 +73,7 @@ def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
-    """Return the card with this id or name, or the only card whose name begins with it. Case and punctuation are
-    ignored."""
+    """Return the card with this id or name, or the only one that begins so; case and punctuation are ignored."""
 
     def plain(text: str) -> str:
         return "".join(letter for letter in text.casefold() if letter.isalnum())

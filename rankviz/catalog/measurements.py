@@ -26,8 +26,7 @@ TRUTH_FILE = "truth.json"
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file with the columns of assets/validation/*.csv, or of GRPO_FILE; raise BadDataError, which names a
-    missing column."""
+    """Read a CSV file with the columns of assets/validation/*.csv or GRPO_FILE; BadDataError names a missing one."""
     from rankviz.core.accuracy.grpo import LENGTH_COLUMN, house_cells  # estimates read no rows
     from rankviz.core.accuracy.predicted import parse_row
 
@@ -41,12 +40,12 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
             of_grpo = LENGTH_COLUMN in (reader.fieldnames or ())
             if missing := [name for name in NEEDED if name not in (reader.fieldnames or ()) and not of_grpo]:
                 raise BadDataError(
-                    f"{path.name} has no column {', '.join(missing)}: name the columns as in assets/validation."
+                    f"{path.name} has no column {', '.join(missing)}: name them as in assets/validation."
                 )
             lines = (house_cells(cells) if of_grpo else cells for cells in reader)
             rows = tuple(parse_row(cells, line) for line, cells in enumerate(lines, start=2))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise BadDataError(f"{path.name} is not a CSV file in UTF-8: save it as one.") from None
     if not rows:
         raise BadDataError(f"{path.name} has no rows: give at least one measurement.")
     return rows

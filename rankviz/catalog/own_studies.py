@@ -102,17 +102,16 @@ def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, .
     if file.lower().endswith(".json"):
         try:
             points = tuple(_points_of_run(json.loads(content), file, today))
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
-            why = printable(f"{type(error).__name__}: {error}", 80)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError):
             raise BadDataError(
-                f"{file} is not a result file as PEFT's method comparison writes it ({why}): give one of a run that "
-                "finished, with run_info, train_info and a quality metric such as 'test accuracy'."
+                f"{file} is not a result file as PEFT's method comparison writes it: give one of a run that finished, "
+                "with run_info, train_info and a quality metric such as 'test accuracy'."
             ) from None
     else:
         try:
             rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
+        except (UnicodeDecodeError, csv.Error):
+            raise BadDataError(f"{file} is not a CSV file in UTF-8: {HEADER}.") from None
         if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
             raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
         if len(rows) > MAX_ROWS:
@@ -231,9 +230,8 @@ def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
 
 
 class Result(NamedTuple):
-    """Content of one added file. text: Its points as JSON; nothing else of the file is stored. lower_is_better: Metrics
-    of which lower values are better. refused: Reason why the file cannot be read, as a sentence; empty for a valid
-    file."""
+    """Content of one added file. text: Its points as JSON. lower_is_better: Metrics of which lower values are better.
+    refused: Why the file cannot be read; empty for a valid file."""
 
     name: str
     kept_name: str = ""
@@ -320,10 +318,7 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         except (ValueError, LookupError, TypeError, RecursionError, OSError):
             continue
         points += [replace(p, study_id="added_" + re.sub(r"[^a-z0-9]+", "_", p.task.lower()).strip("_")) for p in own]
-    caveat = (
-        "Added here, not published, with the learning rates that the author of the file chose. Not included in counts "
-        "over published studies."
-    )
+    caveat = "Added here, not published, with its author's learning rates, and not in counts over published studies."
     studies = {
         p.study_id: Study(
             study_id=p.study_id,

@@ -43,9 +43,7 @@ def load_evidence(assets: Path) -> Evidence:
         if point.study_id not in evidence.studies:
             raise AssetError(f"{POINTS_FILE}: row {line}, study_id: no {point.study_id!r} in {STUDIES_FILE}; add it.")
         if point.base_model not in evidence.models:
-            raise AssetError(
-                f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}; add it."
-            )
+            raise AssetError(f"{POINTS_FILE}: row {line}, base_model: no {point.base_model!r} in {MODELS_FILE}.")
     return evidence
 
 
@@ -62,17 +60,14 @@ def read_table(kind: type, path: Path) -> list[Any]:
             raise AssetError(f"{path.name}: the columns must be {', '.join(readers)}, in this order.")
         for line, cells in enumerate(reader, start=2):
             if len(cells) != len(readers):
-                raise AssetError(
-                    f"{path.name}: row {line} has more or fewer cells than there are columns; add or remove some."
-                )
+                raise AssetError(f"{path.name}: row {line} has more or fewer cells than there are columns.")
             values = {}
             for (name, read), text in zip(readers.items(), cells, strict=True):
                 try:
                     values[name] = read(text)
                 except (KeyError, ValueError):
                     raise AssetError(
-                        f"{path.name}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or "
-                        "empty it."
+                        f"{path.name}: row {line}, {name}: {text!r} is no value of this column; correct or empty it."
                     ) from None
             rows.append(kind(**values))
     return rows
@@ -92,8 +87,7 @@ def forecast_of_all(assets: Path, metric: Metric, task: str, ranks: Sequence[int
 
 @lru_cache(maxsize=4)
 def load_rank_lines(assets: Path) -> tuple[RankLine, ...]:
-    """Return the published lines that the forecast is made from, and lines of reinforcement learning, which it
-    ignores."""
+    """Return the published lines behind the forecast, and lines of reinforcement learning, which it ignores."""
     return tuple(
         RankLine(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})
         for row in read_forecast(assets)["published"]

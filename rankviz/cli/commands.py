@@ -14,40 +14,27 @@ from rankviz.paths import ASSETS
 from rankviz.visitor import NOBODY, acting_as
 
 COMMANDS = {
-    "models": "estimates",
-    "gpus": "estimates",
-    "estimate": "estimates",
-    "fit": "estimates",
-    "advise": "studies",
-    "forecast": "studies",
-    "validate": "measured",
-    "probe": "measured",
-    "serving": "estimates",
-    "export": "estimates",
+    **dict.fromkeys(("models", "gpus", "estimate", "fit"), "estimates"),
+    **dict.fromkeys(("advise", "forecast"), "studies"),
+    **dict.fromkeys(("validate", "probe"), "measured"),
+    **dict.fromkeys(("serving", "export"), "estimates"),
     "sweep": "runs",
-    "verdict": "measured",
-    "spectrum": "measured",
-    "resize": "measured",
-    "doctor": "measured",
-    "serve": "commands",
-    "skill": "commands",
+    **dict.fromkeys(("verdict", "spectrum", "resize", "doctor"), "measured"),
+    **dict.fromkeys(("serve", "skill"), "commands"),
     "runs": "runs",
     "evidence": "studies",
 }
 """Module of each command or group of commands; the command has the same name in its module."""
 
 
-def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(f"rankviz {__version__}")
         raise typer.Exit
 
 
 def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Return a Typer app with these commands. Only the modules of these commands are imported, which keeps `estimate`
-    fast."""
+    """Return a Typer app with these commands; only their modules are imported, which keeps `estimate` fast."""
     made = typer.Typer(
         invoke_without_command=True,
         no_args_is_help=True,
@@ -81,6 +68,15 @@ def skill() -> None:
     print((ASSETS / "SKILL.md").read_text(encoding="utf-8"), end="")
 
 
+REASONS = {
+    **dict.fromkeys(("int_parsing", "int_from_float", "int_parsing_size"), "it must be a whole number"),
+    "float_parsing": "it must be a number",
+    "greater_than_equal": "it must be at least {ge:g}",
+    "less_than_equal": "it must be at most {le:g}",
+}
+"""Reason why Typer refuses a value, by pydantic's type of error; other errors have pydantic's own words."""
+
+
 def run() -> None:
     """Run the command that this process's arguments name."""
     line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")  # that a shell is to complete
@@ -92,9 +88,11 @@ def run() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)
             sys.exit(error.exit_code)
-        from rankviz.settings import why_refused
-
-        error.message = why_refused(error.__cause__) or error.message
+        cause = error.__cause__  # pydantic's, with which Typer reads values
+        if type(cause).__name__ == "ValidationError":
+            first = cause.errors()[0]
+            words = REASONS.get(first["type"], first["msg"].removeprefix("Value error, "))
+            error.message = words.format(**first.get("ctx", {}))
         fail(error.format_message(), error.exit_code)
     except typer.Abort:
         fail("Stopped.", 130)

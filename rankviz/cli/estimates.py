@@ -255,8 +255,7 @@ def export(
         ),
     ] = None,
     use_case: Annotated[
-        str | None,
-        typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}."),
+        str | None, typer.Option(help=f"Take the learning rate that is recommended for it: {', '.join(NAMES)}.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
@@ -286,6 +285,4 @@ def export(
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
             print(path)
-    length = "The file trains 60 steps, a trial: no epochs, steps or tokens were given."
-    unsaid = not question.training.has_length and format_name != "adapter-config"
-    print_notes(f"Note: {note}" for note in (*written.notes, *([length] if unsaid else ())))
+    print_notes(f"Note: {note}" for note in written.notes)

@@ -73,9 +73,22 @@ def validate(
                 f"Several GPUs, time: {several.time.rows} rows, mean error {percent(several.time.mean_abs_error)}, "
                 f"{percent(several.time.inside_range)} inside the range."
             )
-    if missing := [row for row in (*report.rows, *report.several_rows) if row.reason and row.predicted_bytes is None]:
-        rows = [{"Row": row.row_id, "Source": row.group, "Reason": row.reason or ""} for row in missing]
-        table(f"{counted(len(rows), 'row')} without a prediction", rows)
+    every = [row for row in (*report.rows, *report.several_rows, *report.grpo_rows) if row.reason]
+    missing = [row for row in every if row.predicted_bytes is None]
+    aside = [row for row in (every if file else report.grpo_rows) if row.reason and row.predicted_bytes]
+    for rows, what in ((aside, "predicted but not counted"), (missing, "without a prediction")):
+        cells = [
+            {
+                "Row": row.row_id,
+                "Source": row.group,
+                "Measured": units.memory_size(row.measured_bytes) if row.measured_bytes else "",
+                "Predicted": units.memory_span(row) if row.predicted_bytes else "",
+                "Reason": row.reason,
+            }
+            for row in rows
+        ]
+        if cells:
+            table(f"{counted(len(cells), 'row')} {what}", cells, texts=2)
 
 
 @takes("losses", "tolerance", table=EVERY, make=as_flag)
@@ -159,7 +172,7 @@ def spectrum(
 def _span(values: list[int]) -> str:
     if not values:
         return "–"
-    return str(values[0]) if min(values) == max(values) else f"{min(values)} – {max(values)}"
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 @takes("adapter", "r", "energy", "dtype", table=RESIZED, make=as_flag)
@@ -169,18 +182,16 @@ def resize(
     **options: Any,
 ) -> None:
     """Truncate a trained adapter to a lower rank; PEFT loads the result."""
-    api, adapter = Api(), options.pop("adapter")
-    planned = api.adapters.plan_resize(adapter, **options)
-    folder = api.adapters.resize(adapter, planned, output)
+    planned, notes = Api().adapters.resize(options.pop("adapter"), output, **options)
     if as_json:
-        return print_json({"output": str(folder), **planned.as_json()})
+        return print_json({"output": str(output), **planned.as_json()})
     energy_kept = planned.energy_kept
     kept = "" if energy_kept is None else f", {100 * energy_kept:.2f} % of the update's energy kept"
     print(
-        f"{folder}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
+        f"{output}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
         f"{units.file_size(planned.adapter_bytes)} (before {units.file_size(planned.adapter_bytes_before)}){kept}."
     )
-    for note in api.adapters.spectrum(adapter).notes:
+    for note in notes:
         print(f"- {note}")
 
 

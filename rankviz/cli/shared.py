@@ -43,10 +43,7 @@ def offered(option: Option) -> Sequence[str]:
 def as_flag(option: Option) -> Parameter:
     """Return an option of the table as a Typer parameter: `model` and `adapter` as arguments, the others as flags."""
     offers = option.choices or option.name in ("model", "gpu")
-    more = {
-        "help": option.description,
-        "autocompletion": (lambda: offered(option)) if offers else None,
-    }
+    more = {"help": option.description, "autocompletion": (lambda: offered(option)) if offers else None}
     if option.name in ("model", "adapter"):
         kind, default = Annotated[str, Argument(**more)], Parameter.empty
     else:
@@ -93,9 +90,7 @@ def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
         raise InvalidSettingError(f"The folder {path.parent} does not exist. Create it first.")
     if path.exists() and not force and (text is None or path.read_text(encoding="utf-8", errors="replace") != text):
         other = "" if text is None else ", with another content"
-        raise InvalidSettingError(
-            f"{path} is there already{other}. Choose another name or folder, or add --force to replace it."
-        )
+        raise InvalidSettingError(f"{path} is there already{other}. Choose another, or add --force to replace it.")
 
 
 def print_notes(notes: Iterable[str]) -> None:
@@ -160,8 +155,7 @@ def check_plot(plot: Path | None, *, force: bool) -> None:
 
 
 def write_plot(plot: Path, drawing: Any, title: str, source: str = "") -> None:
-    """Write a figure into the file of --plot. source: sentences on the origin of the numbers; the drawing's if
-    empty."""
+    """Write a figure into the file of --plot. source: origin of the numbers; the drawing's if empty."""
     from rankviz.figures import write_figure
 
     print(f"Plot: {write_figure(drawing, plot, title=title, source=source)}", file=sys.stderr)

@@ -25,11 +25,7 @@ evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank stu
 
 
 @asks("use_case", "forgetting", "parameters")
-def advise(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "",
-    as_json: Json = False,
-    **options: Any,
-) -> None:
+def advise(model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "", as_json: Json = False, **options: Any) -> None:
     """Recommend a rank, alpha, learning rate and targets, with reasons.
 
     The use case decides, so the model need not be one that can be read; costs need one.

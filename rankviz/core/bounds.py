@@ -3,8 +3,11 @@
 import re
 import reprlib
 from collections.abc import Sequence
+from dataclasses import is_dataclass
+from functools import cache
 from pathlib import PurePath
-from typing import Annotated, NamedTuple
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from rankviz.errors import InvalidSettingError, shortened
 
@@ -169,3 +172,60 @@ def shown(value: object) -> str:
 _SHORT = reprlib.Repr()
 _SHORT.maxother = SHOWN
 _SHORT.maxlevel = 2
+
+WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "empty",
+    **dict.fromkeys((list[int], tuple[int, ...]), "a list of whole numbers, such as [16]"),
+    **dict.fromkeys((list[float], tuple[float, ...]), "a list of numbers, such as [0.001]"),
+    **dict.fromkeys((list[str], tuple[str, ...]), "a list of texts"),
+    dict[str, float]: "numbers by name",
+}
+"""Names of types in error messages; a type that is not listed has its own name."""
+
+
+def check_type(value: object, hint: Any, name: str) -> None:
+    """Check a value against a type hint; raise InvalidSettingError otherwise."""
+    options = _options(hint)
+    if not any(_is(value, option) for option in options):
+        words = " or ".join(WORDS.get(option) or f"a {option.__name__}" for option in options)
+        raise InvalidSettingError(f"{name} must be {words} (got {shown(value)}).")
+
+
+def check_types(settings: Any) -> None:
+    """Check each field of a dataclass, and of those in it, against its hint; raise InvalidSettingError otherwise. Lists
+    become tuples. The values themselves are checked later."""
+    for name, (hint, plain) in _hints(type(settings)).items():
+        value = getattr(settings, name)
+        if type(value) in plain:
+            continue
+        if isinstance(value, list):
+            object.__setattr__(settings, name, value := tuple(value))
+        check_type(value, hint, name)
+        if is_dataclass(value):
+            check_types(value)
+
+
+@cache
+def _hints(settings: type) -> dict[str, tuple[Any, set[type]]]:
+    hints = get_type_hints(settings)
+    return {name: (hint, {*_options(hint)} & {bool, int, float, str, NoneType}) for name, hint in hints.items()}
+
+
+def _options(hint: Any) -> list[Any]:
+    """Return the types of a union, or the one type; in place of a Literal the type of its texts."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return [*dict.fromkeys(str if get_origin(option) is Literal else option for option in options)]
+
+
+def _is(value: object, kind: Any) -> bool:
+    if get_origin(kind) in (list, tuple):
+        return isinstance(value, get_origin(kind)) and all(_is(each, *_options(get_args(kind)[0])) for each in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))

@@ -429,8 +429,7 @@ FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittingCard:
-    """One GPU, or several alike, with the estimate of this setting and its price. reason: Why the setting cannot run on
-    this GPU."""
+    """One GPU, or several alike, with estimate and price of this setting. reason: Why it cannot run there."""
 
     gpu_id: str
     gpu: str
@@ -600,8 +599,7 @@ def fit_in_words(start: Setting) -> str:
 
 
 def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | None, elsewhere: str = "") -> str:
-    """Return a sentence on the change that makes the setting fit, or that helps most of the known ones. elsewhere: A
-    clause on other GPUs."""
+    """Return a sentence on the change that makes it fit, or helps most. elsewhere: A clause on other GPUs."""
     if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."

@@ -253,9 +253,7 @@ def _libraries(software: Software, training: TrainingSetup, has_experts: bool) -
         built = ", ".join(map(dotted, software.bitsandbytes_cuda)) or "no CUDA"
         has = f"bitsandbytes {version} is built for {built}, torch for CUDA {dotted(cuda)}"
         found = f"{has if version else 'bitsandbytes is not installed'}: 4-bit and 8-bit bases and optimizers need it."
-        remedy = (
-            "Run pip install --upgrade bitsandbytes, or train with precision bf16 or fp16 and optimizer adamw_torch."
-        )
+        remedy = "Run pip install --upgrade bitsandbytes, or train in bf16 or fp16 with optimizer adamw_torch."
         yield Check("bitsandbytes", "problem" if is_needed else "not needed", found, remedy)
     zoo, transformers = software.unsloth_zoo, software.transformers
     in_16_bit = zoo and numbers(zoo) < PACKING_UNSLOTH_ZOO and numbers(transformers) >= (5,)

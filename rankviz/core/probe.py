@@ -128,9 +128,7 @@ def settle(
     if model.tower == "whole model" and not by_unsloth_on_gpu:
         refuse_whole(model, "A probe" if device.cuda else "A probe without a GPU")
     if off := flags_not_followed(question.lora, question.training.framework, cuda=device.cuda):
-        raise InvalidSettingError(
-            f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
-        )
+        raise InvalidSettingError(f"{off[0]} is a setting of Unsloth on a GPU, which this probe ignores. Leave it out.")
     if question.training.framework == "unsloth" and not device.cuda:  # which has only its default
         one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
     time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
@@ -207,8 +205,7 @@ def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation 
 
 
 def fit(depths: Sequence[float], values: Sequence[float], depth: float) -> tuple[float, float, float]:
-    """Fit a least-squares line of values over depths, of which at least two differ. Return its intercept, its slope,
-    and its value at `depth`."""
+    """Fit a line of values over depths, of which two differ; return intercept, slope, and value at `depth`."""
     mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
     spread = sum((d - mean_depth) ** 2 for d in depths)
     slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
@@ -238,8 +235,7 @@ class ProbeRecord(Recorded):
 
     @property
     def whole(self) -> tuple[float, float | None] | None:
-        """(peak bytes, seconds of a step) of the whole model, measured or else extrapolated; None before the probe has
-        completed with a result."""
+        """(peak bytes, seconds of a step) of the whole model, measured or extrapolated; None without a result."""
         if (whole := self.full or self.extrapolated) is None or self.state is not RunState.COMPLETED:
             return None
         return whole.peak_bytes, whole.step_seconds
@@ -295,8 +291,7 @@ def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assu
 
 
 def as_json(record: ProbeRecord, estimate: ProbeEstimate | None) -> dict[str, Any]:
-    """Return a probe with its estimate as a JSON object. Bytes are above the baseline on a CPU, and allocated on a GPU
-    (see peak_kind)."""
+    """Return a probe with its estimate as JSON; bytes are above the baseline on a CPU, allocated on a GPU."""
     request, full, training, line = record.request, record.full, record.request.training, record.extrapolated
     computed = ("peak_bytes", "step_seconds", "tokens_per_second")
     measured = [

@@ -6,7 +6,7 @@ covered: several cards, fully sharded LoRA, shared expert factors, LoRA or a cac
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, TypedDict
 
@@ -16,7 +16,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
 from rankviz.core.cost.notes import Published
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
-from rankviz.core.cost.shapes import cache_bytes
+from rankviz.core.cost.shapes import cache_bytes, why_too_long
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
@@ -31,19 +31,18 @@ WIDTH = 2
 """Bytes of a number in slots, loaded adapters and cache: 16 bit, the dtype of the base's activations ("auto")."""
 MERGE = "Merge it into the base and serve the merged model."
 STORED_WIDTHS = {
-    "MXFP4": (17 / 32, 17 / 32),
-    "NVFP4": (9 / 16, 9 / 16),
-    "FP8": (1, 1),
-    "W8A8": (1, 1),
-    "AWQ": (0.5, 0.625),
-    "W4A16": (0.5, 0.625),
+    **{"MXFP4": (17 / 32, 17 / 32), "NVFP4": (9 / 16, 9 / 16)},
+    **dict.fromkeys(("FP8", "W8A8"), (1, 1)),
+    **dict.fromkeys(("AWQ", "W4A16"), (0.5, 0.625)),
 }
 """Least and most bytes of a packed weight, with its scales, by the format of a published checkpoint. MXFP4 has a scale
 of 8 bits for 32 numbers, NVFP4 for 16 (OCP Microscaling Formats 1.0). Of an unlisted format: 4 to 16 bit."""
 PADDED = 256
 """A dimension of MXFP4 experts is padded to a multiple of at most this (vLLM 0.33.0, oracle/mxfp4.py)."""
-LONG = 32_768
-"""Tokens of a sequence above which not every model of the catalogue goes."""
+OTHERS = (
+    "vLLM also refuses a bias other than none, and a start from PiSSA, OLoRA, CorDA or LoftQ: convert that to plain "
+    "LoRA first, at twice the rank. Of a rank_pattern, the largest rank counts."
+)
 PARTS = ("budget", "base", "cache", "working", "free")
 Facts = Mapping[str, Any]
 RangeJSON = shape(Range)
@@ -139,21 +138,22 @@ def serve(
     mac = gpu is not None and gpu.is_mac
     card = None if mac or gpu is None else on_card(model, gpu, base_bits, packed, load, slot, slot_rank or 0, assume)
     line = command(model_id, plan, slot_rank, refused, base_bits, stored, context, sequences)
-    notes = [f"One card is counted, of {gpus}."] * (gpus > 1)
-    if mac:
-        notes.append("vLLM is counted on cards, not on a Mac. Choose a card, or serve it there with llama.cpp.")
-    if packed:
-        notes.append(f"{model_id} is published in {packed.name}, and vLLM serves it so, whatever base_bits says.")
-    if context and context > LONG:
-        notes.append(
-            f"RankViz does not know whether this model takes {context:,} tokens: compare with max_position_embeddings "
-            "in its config.json, above which vLLM does not start."
-        )
-    if card and card["budget_bytes"]["high"] < card["base_bytes"]["low"]:
-        notes.append(f"The base alone does not fit {card['gpu']}: choose a larger card, or a smaller base_bits.")
-    elif card and card["free_bytes"]["high"] < (slot.low if slot else 0):
-        which = "leave no room for a slot" if slot else "do not fit"
-        notes.append(f"Base, cache and step {which}: choose a shorter context, fewer sequences, or a larger card.")
+    short = card and card["free_bytes"]["high"] < (slot.low if slot else 0)
+    too_large = card and card["budget_bytes"]["high"] < card["base_bytes"]["low"]
+    left = "leave no room for a slot" if slot else "do not fit"
+    tower = any(each.layer.part == "vision" for each in plan.adapted)
+    notes = {
+        f"One card is counted, of {gpus}.": gpus > 1,
+        "vLLM is counted on cards, not on a Mac. Choose a card, or serve it there with llama.cpp.": mac,
+        f"{model_id} is published in {packed and packed.name}, and vLLM serves it so, whatever base_bits says.": packed,
+        why_too_long(model, context or 0): True,
+        f"The base alone does not fit {gpu and gpu.name}: choose a larger card, or a smaller base_bits.": too_large,
+        f"Base, cache and step {left}: choose a shorter context, fewer sequences, or a larger card.": (
+            short and not too_large
+        ),
+        OTHERS: slot_rank,
+        "Layers of other towers load only where vLLM has LoRA on them.": slot_rank and tower,
+    }
     return ServingJSON(
         model_id=model_id,
         r=r,
@@ -174,7 +174,7 @@ def serve(
         gguf_alpha=gguf_alpha,
         gguf_refused=gguf_refused,
         slow_down=facts["slow_down"],
-        notes=notes,
+        notes=[sentence for sentence, applies in notes.items() if sentence and applies],
         command="" if mac else line,
     )
 
@@ -377,57 +377,49 @@ def gguf(plan: AdapterPlan, lora: LoraConfig) -> tuple[dict[str, int], float, li
 
 def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     """Return the answer as rows of a table: name, figure, and a remark."""
-    span, merged_only = lambda ends: SimpleNamespace(**ends), "–"
+    refused, rank, slot, card = (answer[name] for name in ("refused", "max_lora_rank", "slot_bytes", "card"))
+    known = slot is None or slot["low"] == slot["high"]
 
     def memory(size: float) -> str:
         return units.memory_size(size) if size >= units.MIB else f"{size / 1024:,.0f} KiB"
 
-    refused, rank, slot, card = (answer[name] for name in ("refused", "max_lora_rank", "slot_bytes", "card"))
-    gguf_refused, sizes = answer["gguf_refused"], answer["gguf_bytes"]
-    why, why_no_gguf = (
-        " ".join(
-            [*(f"{one['feature']}: {one['why']}." for one in each), *dict.fromkeys(one["instead"] for one in each)]
-        )
-        for each in (refused, gguf_refused)
-    )
-    known = slot is None or slot["low"] == slot["high"]
-    start = "A start from PiSSA, OLoRA, CorDA or LoftQ must be converted to plain LoRA first, at twice the rank."
-    if "--enable-tower-connector-lora" in answer["command"]:
-        start += " Layers of other towers load only where vLLM has LoRA on them."
+    def span(ends: Mapping[str, float], text: Callable[[float], str] | None = None) -> str:
+        return units.span(SimpleNamespace(**ends), text) if text else units.memory_span(SimpleNamespace(**ends))
+
+    def reasons(each: list[Refused]) -> str:
+        return " ".join(dict.fromkeys([*(f"{x['feature']}: {x['why']}." for x in each), *(x["instead"] for x in each)]))
+
+    unread = "" if known else "Its rules for this architecture were not read."
     loads = "refuses this adapter" if refused else "loads this adapter" if known else "not known"
-    unread = "" if known else "Its rules for this architecture were not read. "
-    shown = [
-        (f"vLLM {answer['vllm']}", loads, why or unread + start),
-        (
-            "One loaded adapter",
-            memory(answer["loaded_bytes"]) if rank else merged_only,
-            "16 bit, at its own rank, in the server's host memory" if rank else "vLLM serves the merged model instead",
-        ),
-    ]
+    shown = [(f"vLLM {answer['vllm']}", loads, reasons(refused) or unread)]
     if rank:
         waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
-        shown.append(("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"))
         exact = (
             "for each of max_loras, whatever is loaded, on all linear layers of the language model, and on embedding, "
             "head and routers where vLLM wraps them"
         )
-        shown.append(("One slot", units.memory_span(span(slot)), exact if known else "a range: see above"))
+        loaded = "16 bit, at its own rank, in the server's host memory"
+        shown += [
+            ("One loaded adapter", memory(answer["loaded_bytes"]), loaded),
+            ("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"),
+            ("One slot", span(slot), exact if known else "a range: see above"),
+        ]
+    else:
+        shown.append(("One loaded adapter", "–", "vLLM serves the merged model instead"))
     if card:
-        at_once, each = (units.span(span(answer[name]), "{:,.0f}".format) for name in ("sequences", "context"))
+        at_once, each = (span(answer[name], "{:,.0f}".format) for name in ("sequences", "context"))
         names = (("base", "base"), ("cache", f"cache ({at_once} sequences of {each} tokens)"), ("working", "one step"))
-        parts = ", ".join(f"{label} {units.memory_span(span(card[f'{name}_bytes']))}" for name, label in names)
-        share = f"of {units.memory_span(span(card['budget_bytes']))} that vLLM takes of {card['gpu']}"
-        count = units.span(span(card["adapters"]), "{:,}".format) if slot else merged_only
-        shown.append(("Slots that fit", count, f"{share}: {parts}"))
+        parts = ", ".join(f"{label} {span(card[f'{name}_bytes'])}" for name, label in names)
+        remark = f"of {span(card['budget_bytes'])} that vLLM takes of {card['gpu']}: {parts}"
+        shown.append(("Slots that fit", span(card["adapters"], "{:,}".format) if slot else "–", remark))
     merged = "no slot and no slow-down: the way for one adapter; each further one needs a whole model"
+    keeps = "any rank; applied with the scale alpha / r"
+    if answer["gguf_alpha"] != answer["lora_alpha"]:
+        keeps = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. {keeps}"
+    by_type = ", ".join(f"{name} {memory(size)}" for name, size in answer["gguf_bytes"].items() if name != "bf16")
+    without = reasons(answer["gguf_refused"])
     shown.append(("Merged model", memory(answer["merged_bytes"]), merged))
-    alpha = f"lora_alpha {answer['gguf_alpha']:.6g} must be written first: rsLoRA's scale is not stored. "
-    keeps = (
-        alpha if answer["gguf_alpha"] != answer["lora_alpha"] else ""
-    ) + "any rank; applied with the scale alpha / r"
-    by_type = ", ".join(f"{name} {memory(size)}" for name, size in sizes.items() if name != "bf16")
-    shown.append(("llama.cpp", "no GGUF adapter" if gguf_refused else by_type, why_no_gguf or keeps))
-    return shown
+    return [*shown, ("llama.cpp", "no GGUF adapter" if without else by_type, without or keeps)]
 
 
 def points(answer: ServingJSON) -> list[tuple[str, str, str, str, str]]:

@@ -153,20 +153,14 @@ class Spectrum:
 def in_words(spectrum: Spectrum) -> str:
     """Return up to three sentences such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
     if not spectrum.kept[-1]:
-        return (
-            "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
-            "trained."
-        )
+        return "No module has an update: this adapter was saved before its first step, or never trained."
     low, high = (spectrum.rank_for(share) for share in SHARES)
     used = f"r = {high} keeps 99 % of the update's energy" + (f", r = {low} keeps 90 %" if low < high else "")
     weakest = floor(1e4 * spectrum.weakest(high)) / 100
     used += f". At r = {high} every module keeps at least {weakest:.2f} % of its own energy."
     caution = ""
     if spectrum.training_steps is None:
-        caution = (
-            f" The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
-            "random start, not the task."
-        )
+        caution = f" Training steps are not known: below about {FEW_STEPS}, these ranks reflect the random start."
     elif spectrum.after_few_steps:
         caution = (
             f" It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these "
@@ -231,14 +225,10 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
             raise InvalidSettingError(f"The rank must be 1 or more (got {r}).")
         if r >= spectrum.r:
             remedy = f"give a rank from 1 to {spectrum.r - 1}" if spectrum.r > 1 else "a lower rank is not possible"
-            raise InvalidSettingError(
-                f"This adapter has r = {spectrum.r}, and a resize only lowers the rank: {remedy}."
-            )
+            raise InvalidSettingError(f"This adapter has r = {spectrum.r}, and a resize only lowers it: {remedy}.")
         return {layer.name: min(r, layer.r) for layer in spectrum.layers}
     if not 0 < energy <= 1:
-        raise InvalidSettingError(
-            f"The share of energy to keep must be above 0 and at most 1, such as 0.99 (got {energy:g})."
-        )
+        raise InvalidSettingError(f"The share of energy to keep must be above 0, at most 1 (got {energy:g}).")
     return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
 
 
@@ -292,9 +282,7 @@ USUAL_ORDER = (
 )
 
 
-def grid(
-    spectrum: Spectrum,
-) -> tuple[Sequence[str], Sequence[str], Mapping[tuple[str, str], Sequence[LayerSpectrum]]]:
+def grid(spectrum: Spectrum) -> tuple[Sequence[str], Sequence[str], Mapping[tuple[str, str], Sequence[LayerSpectrum]]]:
     """Return the layers by module and block.
 
     Returns:

@@ -28,7 +28,7 @@ from rankviz.dataset.rows import (
     format_of,
     traits_of,
 )
-from rankviz.errors import AssetError, BadDataError, quoted
+from rankviz.errors import AssetError, BadDataError, json_place, quoted
 from rankviz.paths import ASSETS, existing
 from rankviz.units import counted
 
@@ -57,8 +57,8 @@ def _read_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            what = f"{name} is not a JSON array" if is_array else f"Row {number} of {name} is not a JSON object"
-            raise BadDataError(f"{what} ({error}).") from None
+            what = name if is_array else f"Row {number} of {name}"
+            raise BadDataError(f"{what} is not valid JSON{json_place(error)}.") from None
         yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
@@ -71,8 +71,8 @@ def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
             if None in row:
                 raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
-    except csv.Error as error:
-        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
+    except csv.Error:
+        raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: check quotes and line ends.") from None
 
 
 def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
@@ -90,9 +90,8 @@ def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str]) -> Itera
         columns = {*columns_in(file.schema_arrow.names, chosen).values()}.intersection(file.schema_arrow.names)
         batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=sorted(columns) or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = quoted(str(error).partition("\n")[0])
-        raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError):
+        raise BadDataError(f"{name} cannot be read as Parquet: it is damaged, or another kind of file.") from None
 
 
 def _decode(content: bytes, name: str) -> tuple[str, str]:
@@ -153,7 +152,7 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
     try:
         return [Sample(**row) for row in json.loads(index.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise AssetError(f"{index} cannot be read ({error}): run `make assets`.") from error
+        raise AssetError(f"{index} cannot be read: run `make assets`.") from error
 
 
 def is_sample(data: str, assets: Path = ASSETS) -> bool:

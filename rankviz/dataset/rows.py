@@ -137,8 +137,7 @@ def unknown_columns(message: str, columns: Sequence[str]) -> BadDataError:
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example | None:
-    """Return the example of a row; None for a chat without an answer of the assistant. Raise BadDataError for a bad
-    row."""
+    """Return the example of a row; None for a chat without an answer; BadDataError for a bad row."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")

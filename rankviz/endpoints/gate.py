@@ -3,19 +3,17 @@
 All other limits on values are checked in the core.
 """
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypedDict, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypedDict, TypeVar, get_args, get_origin
 
 import gradio as gr
 
-from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, one_of, plain_text, shown, whole
+from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, check_type, few, is_number, one_of, plain_text, shown, whole
 from rankviz.errors import InvalidSettingError
 from rankviz.options import described
 
@@ -28,21 +26,6 @@ MAX_PART = 500
 """Most entries that one call returns."""
 FILES = ("data", "adapter")
 """Names of the arguments that may be an uploaded file."""
-WORDS = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    NoneType: "empty",
-    list[int]: "a list of whole numbers, such as [16]",
-    list[float]: "a list of numbers, such as [0.001]",
-    list[str]: "a list of texts",
-    dict[str, float]: "numbers by name",
-}
-"""Names of the types that an argument may have, for error messages."""
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
 
 
 class FileJSON(TypedDict):
@@ -90,19 +73,15 @@ def require(value: object, kind: Any, name: str) -> None:
         few(value, name, MAX_LIST)
     if isinstance(value, dict):
         few(list(value), name, MAX_KEYS)
-    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
-    options = [str if get_origin(option) is Literal else option for option in options]
-    if not any(_is(value, option) for option in options):
-        words = " or ".join(WORDS[option] for option in options)
-        raise InvalidSettingError(f"{name} must be {words} (got {_SHORT.repr(value)}).")
+    check_type(value, kind, name)
     for each in value if isinstance(value, list) else (*value, *value.values()) if isinstance(value, dict) else [value]:
         if isinstance(each, str):
             plain_text(each, name, MAX_ARGUMENT)
         elif is_number(each) and not abs(each) <= MAX_NUMBER:
             raise InvalidSettingError(f"{name} must be finite and at most 10^18.")
-    if choices and value is not None:
-        one_of(value, name, choices)
+    literals = [kind] if get_origin(kind) is Literal else [x for x in get_args(kind) if get_origin(x) is Literal]
+    if literals and value is not None:
+        one_of(value, name, get_args(literals[0]))
 
 
 def describe(endpoint: Mapping[str, Any], operation: Callable[..., Any]) -> None:
@@ -112,16 +91,6 @@ def describe(endpoint: Mapping[str, Any], operation: Callable[..., Any]) -> None
     for each in endpoint["parameters"]:
         default = {} if each["parameter_default"] in (None, "") else {"default": each["parameter_default"]}
         each["type"] = {**each["type"], "description": meanings[each["parameter_name"]], **default}
-
-
-def _is(value: object, kind: Any) -> bool:
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(_is(each, get_args(kind)[0]) for each in value)
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
-    if kind is float:
-        return is_number(value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def finite(value: Any) -> Any:

@@ -22,11 +22,13 @@ from rankviz.core.spectrum import as_json as spectrum_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line, Near, QualityPoint
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
+from rankviz.exports import FORMATS
 from rankviz.options import EVERY, GRPO, MORE, OPTIONS, SERVED, SERVER, SETUP, question_of, takes
 from rankviz.verdict import VerdictJSON, sentences, verdict_json
 
 METRIC = replace(EVERY["metric"], kind=str, default="loss", help="", choices=("loss", "token_accuracy", "exact_match"))
 GOAL = replace(EVERY["use_case"], kind=str | None, default=None)
+FORMAT = replace(EVERY["format"], choices=tuple(FORMATS))
 ANY = EVERY | {"model": replace(OPTIONS["model"], help="Any name; the model need not be readable.")}
 PointJSON = shape(QualityPoint, "rank", "value", "standard_error", "learning_rate", "trainable_parameters")
 
@@ -156,7 +158,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes(
         *("model", "r", "format", "targets", "alpha", *SETUP, "learning_rate", "use_case"),
         *(*MORE, *GRPO, "loraplus_lr_ratio"),
-        table=EVERY | {"use_case": GOAL},
+        table=EVERY | {"use_case": GOAL, "format": FORMAT},
     )
     def export(**options: Any) -> ExportJSON:
         """Write a training script, a notebook or a configuration file (Unsloth, TRL, PEFT, Axolotl, LLaMA-Factory, MLX

@@ -33,8 +33,7 @@ class Format(NamedTuple):
     file_name: str
     write: Callable[[Recipe], str]
     trained_by: Framework | Callable[[ModelSpec, Question], Framework] | None = None
-    """Framework that the tool trains with, and so whose rules match names to modules, or a function that returns it;
-    None for the chosen framework."""
+    """Framework whose rules match names to modules, or a function that returns it; None for the chosen one."""
     tool: str = ""
     extra_files: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Name and writer of each other file that the tool needs."""
@@ -84,8 +83,8 @@ class Written(NamedTuple):
     text: str
     file_name: str
     notes: tuple[str, ...]
-    """Differences between the tool's training and the request, and notes of the estimate; also comments in the text,
-    where the format has comments."""
+    """Differences between the tool's training and the request, and notes of the estimate, which are also comments in
+    the text, where the format has comments; and the length of a training for which none was given."""
     extra_files: tuple[tuple[str, str], ...] = ()
     """Name and text of each other file that the tool needs in the same folder."""
 
@@ -102,8 +101,7 @@ def write(
     notes: tuple[str, ...] = (),
     loraplus_lr_ratio: float | None = None,
 ) -> Written:
-    """Return the export file of the question's adapter at rank r, in a format of FORMATS. notes: sentences to put
-    before the recipe's notes."""
+    """Return the export of the question's adapter at rank r in a format of FORMATS. notes: come before the recipe's."""
     if format_name not in FORMATS:
         raise InvalidSettingError(f"No format {format_name!r}: choose one of {', '.join(FORMATS)}.")
     if format_name in MERGES:  # whatever trained it
@@ -127,8 +125,7 @@ def write(
     if made.training.gpus > 1 and chosen.trains:
         if chosen.write is not script:
             raise InvalidSettingError(
-                f"The format {format_name} is for one GPU. Choose script, unsloth or trl for several: a file for "
-                "accelerate comes with it."
+                f"The format {format_name} is for one GPU: choose script, unsloth or trl, with a file for accelerate."
             )
         setup = made.training
         setup.validate()  # the format may have another framework
@@ -140,4 +137,6 @@ def write(
         notes, others = (*notes, launch), ((LAUNCH_FILE, accelerate_config),)
     made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in others)
-    return Written(chosen.write(made), chosen.file_name, made.notes, extra_files)
+    trial = chosen.trains and not made.training.has_length
+    length = f"The file trains {made.max_steps} steps, a trial: no epochs, steps or tokens were given."
+    return Written(chosen.write(made), chosen.file_name, (*made.notes, *([length] if trial else [])), extra_files)

@@ -32,43 +32,7 @@ def accelerate_config(recipe: Recipe) -> str:
     """Write the YAML with which `accelerate launch` starts the script on several GPUs. FSDP is of version 1: version 2
     gathers 4-bit weights without their scales. use_orig_params is off, since only then frozen weights need no
     gradients (peft docs/source/accelerate/fsdp.md). Mixed precision is the script's, which knows the GPU."""
-    setup, of_strategy = recipe.training, {}
-    kind, place = "MULTI_GPU", "cpu" if setup.offload else "none"
-    if setup.strategy == "fsdp":
-        kind = "FSDP"
-        settings = {
-            "fsdp_version": 1,
-            "fsdp_reshard_after_forward": "FULL_SHARD",
-            "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "fsdp_backward_prefetch": "BACKWARD_PRE",
-            "fsdp_forward_prefetch": False,
-            "fsdp_use_orig_params": False,
-            "fsdp_cpu_ram_efficient_loading": True,
-            "fsdp_sync_module_states": True,
-            "fsdp_offload_params": setup.offload,
-            "fsdp_state_dict_type": "SHARDED_STATE_DICT",
-        }
-        of_strategy = {"fsdp_config": settings}
-    elif setup.strategy != "ddp":
-        kind, whole = "DEEPSPEED", setup.strategy == "zero3"
-        settings = {
-            "zero_stage": 3 if whole else 2,
-            "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-            "offload_optimizer_device": place,
-            "offload_param_device": place,
-            "zero3_init_flag": whole,
-            "zero3_save_16bit_model": whole,
-        }
-        of_strategy = {"deepspeed_config": settings}
-    launch = {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": kind,
-        "num_machines": 1,
-        "machine_rank": 0,
-        "num_processes": setup.gpus,
-        **of_strategy,
-    }
-    return templates().from_string("{{ launch | yaml }}\n").render(launch=launch)
+    return templates().get_template("accelerate.yaml.jinja").render(setup=recipe.training)
 
 
 def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any) -> str:
@@ -132,8 +96,7 @@ and the tokenizer's end token. With "empty" there would be no end token, and the
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """Write dataset_info.json for the user's examples. If their form is unknown, it has one entry for prompts with
-    completions and one for chats."""
+    """Write dataset_info.json for the user's examples; of unknown form, with an entry for prompts and one for chats."""
     forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
     entries = {}
     for name, form in forms.items():
@@ -192,8 +155,7 @@ def mlx(recipe: Recipe) -> str:
 
 def llamafactory_framework(model: ModelSpec, question: Question) -> Framework:
     """Return the framework by whose rules LLaMA-Factory trains: Unsloth where use_unsloth applies (in 8 bit it would
-    load 16 bit) and Unsloth accepts the adapter; else, and for multimodal models, TRL, because plain PEFT has the same
-    rules."""
+    load 16 bit) and accepts the adapter; else TRL, whose rules are plain PEFT's."""
     training = question.training.without_auto(card(None))
     applies = training.framework == "unsloth" and training.precision in ("nf4", "nf4-dq", "bf16", "fp16")
     if composite(model) is not None or not applies:

@@ -87,8 +87,7 @@ def composite(model: ModelSpec) -> dict[str, list[str]] | None:
 
 def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:
     """Return paths of the modules that LLaMA-Factory gives to PEFT; None where it gives the target names. plan: the
-    adapter with the target names of the file. vision: True where the file unfreezes the vision tower and the
-    projector."""
+    adapter with the file's targets. vision: the file unfreezes vision tower and projector."""
     family = composite(model)
     if family is None:
         return None

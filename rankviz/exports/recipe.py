@@ -70,9 +70,8 @@ def wanted_plan(
 def best_way(
     model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, training: TrainingSetup, tool: str
 ) -> tuple[LoraConfig, AdapterPlan, AdapterPlan | None, tuple[str, ...]]:
-    """Return settings of an export, the adapter as written, the adapter that then trains (None where training is
-    refused) and notes. They are the first of `_variants` that train exactly the requested number of parameters, else
-    the first that the framework accepts."""
+    """Return settings of an export, the adapter as written, the adapter that then trains (None if refused) and notes:
+    the first of `_variants` with exactly the requested parameters, else the first accepted."""
     first = refused = None
     by_paths = tool == NAMES_NO_EXPERTS and composite(model) is not None
     vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
@@ -147,10 +146,7 @@ def _trained(
 
 FILE_NAME = "train.jsonl"
 """File name in an export where the name of the user's file is unknown."""
-USUAL: dict[str, set[Trait]] = {
-    "messages": {"role", "user", "assistant"},
-    "conversations": {"from", "human", "gpt"},
-}
+USUAL: dict[str, set[Trait]] = {"messages": {"role", "user", "assistant"}, "conversations": {"from", "human", "gpt"}}
 """Key and roles of the messages, by the form of chats."""
 TEXT_TOWER = "language_model"
 """Part of every module path in a text tower that is loaded with its whole model."""
@@ -263,8 +259,7 @@ class Recipe:
         return self.data.file_name or FILE_NAME
 
     def require_readable(self, tool: str, *more: Trait) -> None:
-        """Check that the tool reads every row of the file; raise InvalidSettingError otherwise. more: traits that this
-        tool does not read."""
+        """Raise InvalidSettingError unless the tool reads every row of the file. more: traits that it does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
         unread = {"numbers", "lists", "json", "system", *ENCODINGS, *more, *names}
         if self.data.columns or unread.intersection(self.data.traits):
@@ -285,8 +280,7 @@ def recipe(
     loraplus_lr_ratio: float | None = None,
     tool: str = "",
 ) -> Recipe:
-    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its name, if not the
-    framework's."""
+    """Return the question's adapter at rank r for a tool that trains with `framework`. tool: its own name."""
     number(learning_rate, "Learning rate", 0, 1, above=True)
     if loraplus_lr_ratio is not None:
         number(loraplus_lr_ratio, "loraplus_lr_ratio", 1, MAX_LORAPLUS_RATIO)

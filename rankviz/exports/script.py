@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
@@ -44,7 +45,7 @@ def _yaml(value: Any) -> str:
 
 @cache
 def templates() -> "Environment":
-    """Return the environment of assets/templates with its filters (repr, json, commas, yaml, comment), and
+    """Return the environment of assets/templates with its filters (repr, shell, json, commas, yaml, comment), and
     the constants of all exports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,7 +59,7 @@ def templates() -> "Environment":
     constants = data()["constants"]
     held_out = f"{100 * constants['held_out_share']:g} % of the rows are held out; their loss shows when to stop."
     made.globals |= {**constants, "row_of": data()["rows"], "held_out": held_out}
-    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
+    made.filters |= {"repr": repr, "shell": shlex.quote, "json": json.dumps, "commas": "{:,}".format, "yaml": _yaml}
     made.filters["comment"] = lambda sentences: commented(sentences).rstrip("\n")
     return made
 
@@ -132,10 +133,7 @@ def header(recipe: Recipe) -> list[str]:
     if overflows_in_fp16(recipe.model_type) and framework == "unsloth":
         notes.append(in_fp32("In fp16" if precision == "fp16" else "On a card without bf16, such as a T4,"))
     elif overflows_in_fp16(recipe.model_type) and precision == "fp16":
-        notes.append(
-            f"fp16 overflows in this model, and {FRAMEWORKS[framework]} does not prevent it: the loss can become NaN. "
-            "Choose bf16 or fp32, or Unsloth, which computes it in fp32."
-        )
+        notes.append("fp16 overflows in this model: the loss can become NaN. Choose bf16, fp32 or Unsloth.")
     usual = "full" if framework == "peft" else "fused"
     unset = [f"loss path {setup.loss_path!r}"] * (setup.loss_path != usual)
     if framework == "unsloth":
@@ -144,10 +142,7 @@ def header(recipe: Recipe) -> list[str]:
     elif setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
     if recipe.loads_whole_for_text and framework != "unsloth":
-        notes.append(
-            "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
-            "tower."
-        )
+        notes.append("transformers loads the other towers too; target_modules keeps to the text tower.")
     if unset:
         notes.append(f"{FRAMEWORKS[framework]} has its own way here, so not set: {', '.join(unset)}.")
     return notes
@@ -194,7 +189,6 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "file": json.dumps(recipe.file_name, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
         **as_read(recipe.data),
-        "text_only": lora.text_only and plan.model.tower == "text tower",
         "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
         "peft": PEFT_VERSION,
         "auto_class": "AutoModelForImageTextToText" if plan.model.is_whole else "AutoModelForCausalLM",
@@ -203,23 +197,13 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "exact": named["dtype"].get(setup.precision),
         "overflows": overflows_in_fp16(recipe.model_type),
         "attention": named["attn_implementation"].get(setup.attn_implementation),
-        "checkpointed": setup.gradient_checkpointing != "none",
         "use_gradient_checkpointing": named["gradient_checkpointing"][setup.gradient_checkpointing],
         "raised": raised,
-        "early": setup.strategy == "zero3",
-        "on_host": setup.quantized and setup.strategy == "fsdp",
-        "max_length": setup.max_length,
-        "target_modules": json.dumps(recipe.target_modules),
-        "target_parameters": recipe.target_parameters and json.dumps(recipe.target_parameters),
-        "modules_to_save": list(recipe.plan.modules_to_save) or None,
         "epochs": recipe.epochs and f"{recipe.epochs:g}",
         # transformers takes a number below 1 as a share
         "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
         "warmup_share": WARMUP_STEPS_SHARE,
         "optimizer": named["optim"][setup.optim],
-        "loraplus": recipe.loraplus_lr_ratio,
-        "shown_rows": 4,
-        "new_tokens": 128,
         "tokens": TOKENS,
         "serving": serving,
         "serve_command": command(recipe.model_id, plan, slot_rank, refused, stored=published(recipe.model_id)),
@@ -230,18 +214,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
     return list(zip(steps[::2], steps[1::2], strict=True))
 
 
-OPEN_IN_COLAB = (
-    "In Colab, choose File > Upload notebook, then Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
-)
-
-
-COLAB = """\
-from importlib.metadata import version
-
-torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
-torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
-torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
-%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
+OPEN_IN_COLAB = "In Colab: File > Upload notebook, Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
 
 
 def notebook(recipe: Recipe, *, colab: bool = False) -> str:
@@ -258,7 +231,8 @@ def notebook(recipe: Recipe, *, colab: bool = False) -> str:
         cells.append({"cell_type": kind, "id": cell_id, "metadata": {}, **run, "source": source})
 
     add("markdown", "title", "\n\n".join([f"# {recipe.title}", *opening, *rest]))
-    add("code", "install", COLAB.format(requirements=needed) if colab else f"%pip install --quiet {needed}")
+    install = templates().get_template("colab.py.jinja").render(requirements=needed).rstrip("\n")
+    add("code", "install", install if colab else f"%pip install --quiet {needed}")
     for number, (heading, code) in enumerate(parts(recipe, colab=colab), 1):
         about, step = ("about-download", "download") if heading == "Download" else (f"about-{number}", f"step-{number}")
         add("markdown", about, f"## {heading}")

@@ -9,7 +9,7 @@ from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.figures import style
-from rankviz.units import GIB, memory_size
+from rankviz.units import GIB, memory_size, memory_span
 
 SHADES = {
     "base weights": "#46556a",
@@ -31,8 +31,7 @@ SETTING_WORDS = 4
 
 
 def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: int = 340) -> style.Drawing:
-    """Draw one stacked bar per rank with its range of device memory, and the card's usable memory as a line. chosen_r:
-    the rank to mark."""
+    """Draw a stacked bar per rank with its range, and the card's usable memory. chosen_r: the rank to mark."""
     ranks, gpu_name = [rank.r for rank in estimate.ranks], estimate.gpu.name if estimate.gpu else ""
     labels = [f"<b>{r}</b>" if r == chosen_r else str(r) for r in ranks]
     shapes = []
@@ -62,7 +61,7 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
         name="range on the card",
         marker={"symbol": "line-ns-open", "size": 9, "color": style.NEUTRAL, "line": {"width": 1.4}},
         error_y=style.bars(middles, gib, style.NEUTRAL, **look),
-        customdata=[f"{memory_size(low)} to {memory_size(high)} on the card" for low, high in ends],
+        customdata=[f"{memory_span(rank.memory)} on the card" for rank in estimate.ranks],
         hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
     )
     return style.draw(
@@ -133,7 +132,7 @@ def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawi
         trace = style.scatter(
             [row.measured_bytes / GIB for row in rows],
             ys,
-            name=f"{group}, measured at most" if bound else f"{group}, not counted" if shown_only else group,
+            name=f"{group}, upper limit" if bound else f"{group}, not counted" if shown_only else group,
             marker=marker | {"line": {"width": 1.2, "color": colour}},
             error_y=style.bars(ys, ends, style.ESTIMATED, **range_look),
             customdata=[_hover(row) for row in rows],
@@ -160,5 +159,6 @@ def _hover(row: ReportRow) -> str:
     words = escape(row.setting).split(", ")
     lines = [", ".join(words[i : i + SETTING_WORDS]) for i in range(0, len(words), SETTING_WORDS)]
     text = f"measured {memory_size(row.measured_bytes)}, predicted {memory_size(row.predicted_bytes)}"
-    bound = ["at most as predicted: the length is only a cap"] * row.bound
-    return "<br>".join([f"<b>{escape(row.model_id)}</b>", *lines, text, *bound])
+    if row.bound:
+        text = f"measured {memory_size(row.measured_bytes)}; only an upper limit is known, {memory_size(row.high)}"
+    return "<br>".join([f"<b>{escape(row.model_id)}</b>", *lines, text])

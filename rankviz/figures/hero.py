@@ -73,8 +73,7 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
 
 
 class HeroLine(NamedTuple):
-    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS. name: short label, for the
-    legend."""
+    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS. name: for the legend."""
 
     label: str
     kind: str

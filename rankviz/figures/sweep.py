@@ -93,16 +93,15 @@ MARKS = {
 }
 """Symbol and legend word of a marker, by the verdict on its rank."""
 WHAT_A_FAST_CURVE_IS = (
-    "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
-    "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
-    "independent runs show that."
+    "The dashed curve is one adapter, trained at the highest rank and truncated to each lower one: how much rank the "
+    "learned update needs, not what a run at a lower rank would learn."
 )
 WHAT_THE_BAND_IS = (
-    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
-    "the lowest run or above the highest."
+    "The band forecasts runs at the ranks between the measured ones; nothing below the lowest run or above the highest."
 )
 BAND, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
-TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
+TO_TRAIN, SO_FAR = "train next", "best so far"
+ENOUGH, SMALLEST = "enough for this adapter", "smallest rank to consider"
 FRONT = "no other rank is cheaper and better"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
 
@@ -157,7 +156,8 @@ def sweep_info(
         for curve in fast_curves(sweep.runs):
             if measured := tuple(point for point in curve.points if metric.of(point) is not None):
                 curves.append(curve._replace(points=measured))
-    picked_as = TO_TRAIN if picked else ENOUGH if curves else SMALLEST
+    trained = {row["r"] for row in rows}
+    picked_as = (SO_FAR if picked in trained else TO_TRAIN) if picked else ENOUGH if curves else SMALLEST
     if curves and not picked and sweep.ended:
         picked = pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
     elif by_rank and not picked and groups and groups[0].smallest:

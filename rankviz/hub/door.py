@@ -69,8 +69,7 @@ class HubDoor:
             yield Path(reply["path"])
 
     def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
-        """Return the folder of an adapter, fetched unless a copy exists; a known copy is used while the Hub does not
-        answer, or too many ask."""
+        """Return the folder of an adapter: fetched, or a known copy while the Hub does not answer or too many ask."""
         if not is_hub_id(repo_id):
             raise BadAdapterError(
                 f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."

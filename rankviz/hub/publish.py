@@ -53,9 +53,8 @@ def publish(
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
-    """Tell whether a Space of the token's account, or of one of its organizations, is private; None where it does not
-    exist. Raise PublishError for a Space of others, because its program gets the token. api: huggingface_hub's HfApi,
-    or something that answers like it."""
+    """Tell whether a Space of the token's account or organizations is private; None where it does not exist.
+    PublishError for a Space of others, whose program would get the token. api: like HfApi."""
     from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)
@@ -66,8 +65,7 @@ def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool |
     for name in (repo_id, there.id if there else repo_id):  # one that was moved answers by its old name too
         if name.partition("/")[0].casefold() not in owners:
             raise PublishError(
-                f"The Space {name} is of another account, whose program would get your token: choose a Space of yours "
-                "or of an organization of yours."
+                f"The Space {name} is of another account, whose program would get your token: choose yours."
             )
     return bool(there.private) if there else None
 
@@ -101,8 +99,7 @@ def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) 
             mark = json.loads(path.read_bytes()[:MAX_MARK_BYTES])
     if not isinstance(mark, dict) or (mark.get("made_by"), mark.get("made_of")) != ("RankViz", made_of):
         raise PublishError(
-            f"{repo_id} is there already and RankViz did not make it of these runs, so it stays as it is: choose "
-            "another name."
+            f"{repo_id} is there and RankViz did not make it of these runs, so it stays as it is: choose another name."
         )
 
 

@@ -55,8 +55,7 @@ def ask_hub(session: Any = None) -> HubAnswer:
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloads: HF_HUB_CACHE, which may be set after the Hub's client read it, or hub/ in
-    HF_HOME."""
+    """Return the folder of downloads: HF_HUB_CACHE, even if set late, or hub/ in HF_HOME."""
     from huggingface_hub import constants
 
     return Path(os.environ.get(CACHE_VARIABLE) or constants.HF_HUB_CACHE)
@@ -131,8 +130,7 @@ def use_own(home: Path) -> None:
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove unused repositories, the least recently used first, until `is_enough`. besides: ids of repositories to
-    keep."""
+    """Remove unused repositories, the least recently used first, until `is_enough`. besides: ids to keep."""
     for repo in idle(home, besides):
         if is_enough():
             return

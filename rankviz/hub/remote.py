@@ -75,8 +75,7 @@ def find_model(
 
 @contextlib.contextmanager
 def config_of(ref: str | Path, door: HubDoor | None, suggestions: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield the path of a model's config.json; arguments as for find_model. Raise BadConfigError for a folder or file
-    that is no model."""
+    """Yield the path of a model's config.json, as for find_model; BadConfigError for what is no model."""
     if not isinstance(ref, Path):
         with door.config(ref, suggestions) as config:
             yield config
@@ -123,8 +122,7 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
 
 @contextlib.contextmanager
 def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
-    """Turn the Hub's failures in the block into the given errors. unavailable: message where the Hub does not
-    answer."""
+    """Turn the Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
     from httpx import HTTPError
     from huggingface_hub import errors
 
@@ -190,9 +188,7 @@ DATA_UNAVAILABLE = (
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MAX_ADAPTER_CONFIG_BYTES = 4_000_000
-ADAPTER_UNAVAILABLE = (
-    "The Hub cannot be reached, so {!r} cannot be downloaded: try again later, or give the adapter's files."
-)
+ADAPTER_UNAVAILABLE = "The Hub cannot be reached, so {!r} cannot be downloaded: try later, or give the adapter's files."
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:

@@ -58,8 +58,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
             base, data = known.model(request.base), known.data(request.data).path
             if base.path and not sees_folders:
                 raise EngineError(
-                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent. Give it as a "
-                    "Hub id."
+                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent: give a Hub id."
                 )
             if data and data not in sent:
                 aside = folder / "data" / secrets.token_hex(4)
@@ -143,9 +142,8 @@ def parse_job(read: Callable[[str], bytes]) -> tuple[Job, Submission]:
 
 
 def job_by_names(folder: Path) -> Job:
-    """Return the job of a folder whose job.json is damaged, from the names of its files. Only the attempt of the first
-    run is known; the others get attempt 0, which stands for any attempt. Raise OSError where the folder cannot be
-    listed."""
+    """Return the job of a folder whose job.json is damaged, from its file names; attempts but the first run's are 0,
+    which stands for any. Raise OSError where the folder cannot be listed."""
     name, _, number = folder.name.rpartition("-a")
     others = sorted({*os.listdir(folder / "runs")} - {name})
     return Job(attempts=(Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in others)))

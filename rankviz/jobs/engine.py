@@ -18,7 +18,7 @@ from rankviz.errors import InvalidSettingError, quoted
 from rankviz.store import RunStore
 
 if TYPE_CHECKING:
-    from rankviz.settings import Settings  # with pydantic, which a list of runs does not need
+    from rankviz.settings import Settings
 
 Kind = Literal["finetune", "probe"]
 
@@ -137,13 +137,11 @@ class Engine(Protocol):
         ...
 
     def cancel(self, live: Live) -> End | None:
-        """Cancel a job: end all its processes. Return its end, or None where it has not ended yet; then call this
-        again."""
+        """Cancel a job: end all its processes. Return its end, or None: then call this again."""
         ...
 
     def forget(self, live: Live) -> None:
-        """Remove an ended job's folder and the engine's record of it. Call this after all of the job's files were
-        read."""
+        """Remove an ended job's folder and the engine's record of it, after all its files were read."""
 
     def release(self) -> None:
         """Drop all state in memory, since another supervisor may take over. Jobs go on."""

@@ -47,7 +47,7 @@ that are read from each of them."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 MISSING_SECONDS = 300.0
 """Seconds until Hugging Face lists a job that it has started, at most."""
-NEEDED = ("pydantic-settings", "filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
+NEEDED = ("filelock", "psutil", "PyYAML", "threadpoolctl", "nvidia-ml-py")
 """Packages that the worker imports besides the trainer; a job gets the versions of this machine."""
 LEFT_OUT = (".css", ".js", ".png", ".svg", ".woff2", ".pyc")
 RESUME = "Resume the sweep to start what is left."
@@ -67,19 +67,7 @@ USED_UP = (
     "The spending limit of its sweep does not pay for another job. Resume the sweep with a higher limit, which is that "
     "of the whole sweep."
 )
-SCRIPT = r"""
-set -e
-here=$(mktemp -d)
-for python in /opt/venv/bin/python python3 python; do
-  "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("unsloth") is None)' 2>/dev/null && break
-done
-"$python" -m zipfile -e "$1" "$here"
-export PYTHONPATH="$here:$here/packages" PYTHONUNBUFFERED=1
-"$python" -c 'import filelock, psutil, pydantic_settings, pynvml, threadpoolctl, yaml' 2>/dev/null ||
-  "$python" -m pip install --quiet --target "$here/packages" -r "$here/needed.txt"
-shift
-exec "$python" -m rankviz.jobs.inside "$@"
-"""
+SCRIPT = (ASSETS / "templates" / "hf_job.sh").read_text("utf-8")
 """Shell script that starts the worker in a job's image, which has Unsloth, in a virtual environment or not. The first
 argument is the archive of this package, the others are for `inside`."""
 
@@ -177,8 +165,7 @@ class HfJobs(Remote):
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
 
     def bill(self, sweep_id: str) -> Bill:
-        """Return the cost of a sweep's jobs so far; raise EngineUnavailableError where the ledger or a job of the sweep
-        is unreadable."""
+        """Return the cost of a sweep's jobs so far; EngineUnavailableError where ledger or a job is unreadable."""
         return self.ledger.bill(sweep_id, {name: cost_so_far(each) for name, each in self.jobs(sweep_id).items()})
 
     def jobs(self, sweep_id: str = "") -> dict[str, Submission]:
@@ -247,8 +234,7 @@ class HfJobs(Remote):
             self._coming -= wanted
 
     def _read_job(self, hub: Hub, seen: HubJob, owner: str) -> tuple[Job, Submission, Sequence[RunRequest]] | None:
-        """Read a job from the bucket, or from the repository where the job has not begun; None if its files are
-        invalid."""
+        """Read a job from the bucket, or before its begin from the repository; None if its files are invalid."""
 
         def read(path: str) -> bytes:
             path = f"{seen.name}/{path}"

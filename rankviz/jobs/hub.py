@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotSoon
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
 from threading import Lock, RLock, Thread
@@ -85,9 +84,7 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     subtracted, since Hugging Face bills it and may not count it against the time limit. Raise InvalidSettingError where
     the rest is too little; the message names a limit that would be enough."""
     if not 0 < usd <= MOST_USD:
-        raise InvalidSettingError(
-            f"The spending limit must be above 0 and at most {MOST_USD:,} US dollars (got {usd:g})."
-        )
+        raise InvalidSettingError(f"The spending limit must be above 0 and at most {MOST_USD:,} dollars (got {usd:g}).")
     paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(round(min(paid, MOST_SECONDS) - STARTING.high, DIGITS))
     if seconds >= LEAST_SECONDS:
@@ -95,8 +92,8 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
     least = spent + math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
     so_far = f"is used up: this sweep's jobs have cost up to {units.usd(spent)}" if spent else "does not pay for a job"
     raise InvalidSettingError(
-        f"The spending limit of {units.usd(usd)} {so_far}, and starting may take {STARTING.high / 60:.0f} minutes and "
-        f"is billed. Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or "
+        f"The spending limit of {units.usd(usd)} {so_far}: starting alone may take {STARTING.high / 60:.0f} billed "
+        f"minutes. Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)} for the whole sweep, or "
         "choose a cheaper machine."
     )
 
@@ -177,8 +174,7 @@ class Ledger:
 
     def _old(self, sweep_id: str) -> Mapping[str, Any]:
         """Return the content of a sweep's file from older versions' files: costs from spent.json, the limit from
-        limit-SWEEP. The oldest versions stored both by payer (SWEEP@PAYER), and a cost as one number, of the sweep or
-        of a job."""
+        limit-SWEEP. The oldest stored both by payer (SWEEP@PAYER), and a cost as one number."""
         own, spent = self._place / f"limit-{sweep_id}", self._place / "spent.json"
         limits = [own] if own.exists() else self._place.glob(f"limit-{sweep_id}@*")
         jobs: dict[str, Any] = {}
@@ -346,9 +342,8 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def send(self, files: Mapping[str, bytes | Path], message: str) -> None:
-        """Commit files to the repository, without files of `code/` that it has already. files: Contents or local files,
-        by path in the repository. Create repository and bucket as private where they do not exist; raise EngineError
-        where one of the two is public."""
+        """Commit files, by path, to the private repository, without files of `code/` that it has already. Create
+        repository and bucket where missing; raise EngineError where one of the two is public."""
         from huggingface_hub import CommitOperationAdd
 
         bucket, repository = f"{self.name}/{BUCKET}", f"{self.name}/{REPOSITORY}"
@@ -419,6 +414,8 @@ class Hub:
     def _reaching(self) -> Iterator[None]:
         """Wrap every call: set a time limit, and turn errors into messages of RankViz, which contain no token.
         huggingface_hub has one HTTP client for all visitors, so its cookies are switched off."""
+        from http.cookiejar import DefaultCookiePolicy  # with ssl, which a list of runs does not need
+
         from huggingface_hub import get_session
 
         session = get_session()

@@ -201,8 +201,7 @@ class Local(Engine):
     niceness: int = 0
     """Added to this process's niceness for a worker."""
     memory_bytes: float = math.inf
-    """Bytes of main memory for all workers together, in equal parts; a worker above its part is killed, and its run is
-    not tried again."""
+    """Bytes of main memory for all workers, in equal parts; a worker above its part is killed for good."""
 
     name = LOCAL
     title = "This machine"

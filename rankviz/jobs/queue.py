@@ -71,8 +71,7 @@ def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping
 
 
 def parts(order: Sequence[Job], room: int, *, least: int) -> list[Job]:
-    """Divide jobs among `room` free places: each into parts of about equal size, each part of at least `least`
-    runs."""
+    """Divide jobs among `room` free places: each into about equal parts of at least `least` runs."""
     divided: list[Job] = []
     for at, job in enumerate(order):
         attempts = job.attempts

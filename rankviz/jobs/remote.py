@@ -131,9 +131,8 @@ class Remote(Engine):
 
     @abstractmethod
     def submit(self, job: "RemoteJob") -> str:
-        """Submit a job and return its handle. Raise EngineDeclinedError where nothing was submitted, EngineError where
-        the job can never start, and another EngineUnavailableError where the answer was lost, so that `poll` has to
-        find out."""
+        """Submit a job and return its handle. EngineDeclinedError: nothing was submitted; EngineError: it can never
+        start; another EngineUnavailableError: the answer was lost, and `poll` has to find out."""
 
     @abstractmethod
     def poll(self, job: "RemoteJob") -> Live | None:
@@ -192,8 +191,7 @@ class Remote(Engine):
         return end and End(end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        """Remove a job's folder, and cancel the job where it may run. If the cluster starts it later, it finds no
-        files."""
+        """Remove a job's folder, and cancel the job where it may run. Started later, it finds no files."""
         folder = self.place / live.job.name
         job = self._followed.pop(folder.name, None) or RemoteJob(self, folder, *read_job(folder))
         job.stop()
@@ -227,8 +225,7 @@ class Remote(Engine):
         return replace(live, waits=waits, end=end, is_at_cancelled=job.is_at_cancelled)
 
     def _follow(self, folder: Path) -> "RemoteJob":
-        """Return the job of a folder, followed by a thread until it ends. Raise EngineUnavailableError where the folder
-        cannot be read."""
+        """Return the job of a folder, followed by a thread until it ends; EngineUnavailableError if unreadable."""
         if folder.name not in self._followed:
             job = RemoteJob(self, folder, *self._read_folder(folder))
             self._followed[folder.name] = job
@@ -292,8 +289,7 @@ class RemoteJob:
         self._woken.set()
 
     def cancel(self) -> None:
-        """Request a cancel, which `follow` carries out by `Remote.cancel_job`. A job that was not submitted yet ends at
-        once."""
+        """Request a cancel, which `follow` carries out. A job that was not submitted yet ends at once."""
         with self._lock:
             if not self.is_cancelling:
                 self.is_cancelling, self.asked_at = True, time.monotonic()
@@ -399,8 +395,7 @@ class RemoteJob:
             yield
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
-        """Copy new events and files of the job's runs, which run one after the other. Return True once all have been
-        copied."""
+        """Copy new events and files of the job's runs, one after the other. Return True once all are copied."""
         has_all, self._at_cancelled = True, False
         for attempt in self.job.attempts:
             try:

@@ -28,7 +28,7 @@ from rankviz.jobs import bundle, local
 from rankviz.jobs.engine import End, Live
 from rankviz.jobs.remote import Remote, RemoteJob
 from rankviz.machine import disk
-from rankviz.paths import IMPORT_ROOT
+from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 
 Row = Mapping[str, Any]
@@ -48,9 +48,7 @@ EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
 """Shortest interval in seconds between two squeue calls while jobs are cancelled."""
 NEEDED = ("sbatch", "squeue", "scancel")
-NOT_HERE = (
-    "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node of the cluster."
-)
+NOT_HERE = "There is no {} on this machine. Start RankViz where Slurm's commands are, such as a login node."
 NOT_SET_UP = (
     "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
     "its default partition."
@@ -63,17 +61,7 @@ ADVICE = {
     "TIMEOUT": " Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
     "OUT_OF_MEMORY": " Use a smaller batch or a shorter length. More memory is --mem in RANKVIZ_SLURM_OPTIONS.",
 }
-SCRIPT = """#!/bin/sh
-cd {folder} || exit 1
-trap : TERM
-{exports}
-export {models}={shared}
-ls -d {shared}/*/ > /dev/null 2>&1 || {models}={of_nodes}/$(uname -n)
-{command} < /dev/null
-code=$?
-printf '%-3d\\n' $code 1<> {exit_code}
-exit $code
-"""
+SCRIPT = (ASSETS / "templates" / "slurm_job.sh").read_text("utf-8")
 """Batch script of a job. The trap lets the shell outlive the SIGTERM that ends the worker; the exit code replaces a
 line of blanks, as the disk may be full. The embedded base is read from the runs folder if it is there, else from a
 folder per node, since locks do not work between machines on some network disks."""
@@ -202,12 +190,7 @@ class Slurm(Remote):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(
-                [name, *arguments],
-                env=self._environment,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-                **pipes,
+                [name, *arguments], env=self._environment, text=True, errors="replace", start_new_session=True, **pipes
             )
         except OSError:
             raise EngineDeclinedError(NOT_HERE.format(name)) from None

@@ -75,8 +75,7 @@ class Watch:
     """State of one running job that the supervisor keeps in memory."""
 
     ending: str | None = None
-    """Reason to end the job: the id of a run that took too long, or empty for any other reason; None where the job goes
-    on."""
+    """Reason to end the job: the run that took too long, or empty for any other; None where it goes on."""
     stuck: str = ""
     """Reason why the job could not be ended, as a sentence."""
     done_at: float = 0.0
@@ -122,14 +121,12 @@ class Supervisor:
         self._unwritten: dict[str, RunEvent] = {}
         """Last events of runs, by run id, not written yet because the disk was full."""
         self._settled: set[tuple[str, str]] = set()
-        """Settled jobs, which an engine may still list for a while: name, and for workers of this machine the process
-        id."""
+        """Settled jobs, which an engine may still list: name, and of workers here the process id."""
         self._placed: dict[Attempt, tuple[tuple[str, ...], int, float]] = {}
         """By attempt: the last written (engine, place, job, reason to wait), the number of written reasons, and the
         time of the last one, from time.monotonic."""
         self._waiting: tuple[object, Mapping[str, Sequence[Job]]] = None, {}
-        """Jobs to start by engine, and before them the `turns` of the store and the runs that are not free, on which
-        they depend."""
+        """Jobs to start by engine, after what they depend on: the store's `turns` and the runs that are not free."""
         self._barren: Counter[str] = Counter()
         self._served: dict[str, float] | None = None
         """Times when visitors were last served, unix seconds; None until read from the journals."""
@@ -400,8 +397,7 @@ class Supervisor:
             self._give_up([record.run_id for record in queued], end._replace(why=why))
 
     def _end_run(self, record: Record, end: End) -> bool:
-        """Write how a run that had begun ended with its job: cancelled, queued again, or failed. Return True where it
-        is queued again."""
+        """Write how a begun run ended with its job: cancelled, failed, or queued again, for which return True."""
         run_id = record.run_id
         if self._is_cancelling(run_id):
             self._cancelled(run_id)
@@ -567,8 +563,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _logging_errors(self, subject: str) -> Iterator[None]:
-        """Wrap work on one engine, job or run: log an error once, and let work on other engines, jobs and runs go
-        on."""
+        """Wrap work on one engine, job or run: log an error once, and let work on others go on."""
         try:
             yield
         except RunNotFoundError:  # deleted meanwhile

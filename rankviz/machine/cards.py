@@ -54,9 +54,8 @@ def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Ca
 
 
 def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """Return the cards that workers use at the same time, `chosen` first. With CUDA_VISIBLE_DEVICES these are its cards
-    up to the first that does not exist, as CUDA reads it; otherwise the cards with the chosen card's name and memory,
-    for which the page's estimates hold."""
+    """Return the cards that workers use at the same time, `chosen` first: those of CUDA_VISIBLE_DEVICES up to the first
+    that does not exist, as CUDA reads it; else those alike, for which the page's estimates hold."""
     if driver is None or not driver.cards:
         return ()
     if (wanted := environ.get(VISIBLE)) is None:

@@ -11,9 +11,7 @@ LEAST_FREE_BYTES = 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-READ_ONLY_SENTENCE = (
-    "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
-)
+READ_ONLY_SENTENCE = "The runs folder is read-only, so nothing can be saved. Set RANKVIZ_HOME to a writable folder."
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
 NO_KEY_SENTENCE = (
     "The key of the visitors' cookies, cookie.key, cannot be kept in the runs folder, so after a restart what visitors "
@@ -66,8 +64,7 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
-    """Tell whether this error or a cause of it means that the disk is full; where no cause tells, the disk is
-    checked."""
+    """Tell whether an error or a cause of it is a full disk; where no cause tells, the disk is checked."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True

@@ -24,8 +24,7 @@ class Token:
     value: str = field(repr=False)
 
     def validate(self) -> None:
-        """Check that the text can be a token; otherwise raise InvalidSettingError, whose message does not contain the
-        text."""
+        """Raise InvalidSettingError, without the text, unless the text can be a token."""
         if not TOKEN.fullmatch(self.value):
             raise InvalidSettingError(
                 "This is not a Hugging Face token: it has 8 to 500 letters, digits and signs, without spaces."

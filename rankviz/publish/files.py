@@ -289,8 +289,7 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> None:
 
 
 def trackio_steps(run: RunRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Yield metrics with their step: the base's evaluation at step 0, each training step, the final evaluation at the
-    last step."""
+    """Yield metrics with their step: the base's evaluation at 0, each training step, the final one at the last."""
     by_step: dict[int, dict[str, float]] = {}
     for step in run.steps:
         values = {f"train/{name}": getattr(step, name) for name in STEP_VALUES if name not in ("step", "memory_bytes")}

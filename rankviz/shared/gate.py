@@ -257,8 +257,7 @@ async def check_request_body(app: Any, scope: Any, receive: Any, send: Any) -> N
 
 
 async def _read(receive: Any, most: int) -> bytes | None:
-    """Return a request's whole body; None where the sender has disconnected. Raise HTTPException 413 for a longer
-    body."""
+    """Return a request's whole body; None where the sender has disconnected; HTTPException 413 if too long."""
     body, values, more = b"", 0, True
     while more:
         message = await receive()
@@ -298,9 +297,8 @@ MAX_TOKEN = 10_000
 
 
 def own(session: str, scope: Mapping[str, Any]) -> str:
-    """Return the session name that Gradio gets instead of the sent one: a hash of the visitor (the same before and
-    after a login), a colon, which no sent name has, and the sent name. All senders without cookie and header are one
-    visitor."""
+    """Return the session name that Gradio gets: a hash of the visitor (equal before and after a login), a colon, and
+    the sent name. All senders without cookie and header are one visitor."""
     headers = Headers(scope=scope)
     if all(headers.get(name) == value for name, value in FROM_MCP.items()):
         return f"mcp:{session}"
@@ -379,11 +377,14 @@ _logged: set[tuple[str, int, type]] = set()
 
 def keep_log_ours() -> None:
     """Remove library warnings about unreadable requests from the log, for every server of this process."""
-    logging.getLogger("uvicorn.error").addFilter(
-        lambda each: each.levelno >= logging.ERROR and not _is_of_parser(each.exc_info and each.exc_info[1])
-    )
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)  # twice is once
     for name in READERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a record of uvicorn is logged."""
+    return record.levelno >= logging.ERROR and not _is_of_parser(record.exc_info and record.exc_info[1])
 
 
 def _is_of_parser(error: object) -> bool:

@@ -133,8 +133,7 @@ class Visitors:
 
 def visitors_of(api: Api) -> Visitors:
     """Return the Visitors of a page, with the keys and the admin token of its settings."""
-    token = api.workspace.settings.admin_token
-    return Visitors(api.workspace.rights.keys, token.get_secret_value() if token else "", login_is_on())
+    return Visitors(api.workspace.rights.keys, api.workspace.settings.admin_token or "", login_is_on())
 
 
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -69,8 +69,7 @@ class MadeOnce:
         await _send(send, *written(made, origin, takes_gzip))
 
     async def _once(self, scope: Any, receive: Any, app: Any, headers: list[tuple[bytes, bytes]]) -> Made:
-        """Return the cached answer to a request with these headers. The query is left out, since no cached answer
-        depends on it."""
+        """Return the cached answer to a request with these headers. No cached answer depends on the query."""
         key = scope["path"], app is self.app
         whole = {**scope, "scheme": "http", "method": "GET", "query_string": b"", "headers": headers}
         async with self._turn:

@@ -238,8 +238,7 @@ class Quota(Operations):
         return needed
 
     def _require_place(self, sweep_id: str) -> None:
-        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep with queued or running
-        runs passes."""
+        """Raise LimitError where the queue has no place for one more sweep or probe. A sweep with open runs passes."""
         limits = self._workspace.limits
         unended = self._workspace.store.unended()
         queued = {record.request.sweep_id for record in unended}
@@ -288,9 +287,9 @@ class Quota(Operations):
         new = sum(map(self._coming_bytes, runs))
         if kept + new > most_mb * 10**6:
             raise LimitError(
-                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, with those that queued "
-                f"runs will save (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). Delete "
-                "some of your runs first, or choose fewer or lower ranks."
+                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, queued ones included "
+                f"(yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). Delete some, or choose "
+                "fewer or lower ranks."
             )
 
     def _coming_bytes(self, run: RunRequest) -> int:
@@ -303,8 +302,7 @@ class Quota(Operations):
         return 0
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Raise LimitError where deleting all runs and bases that can be replaced would not meet the disk limit. Delete
-        nothing."""
+        """Raise LimitError where even deleting all that can be replaced would not meet the disk limit."""
         if not self._is_over_disk():
             return
         store, home = self._workspace.store, self._workspace.home

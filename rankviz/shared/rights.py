@@ -79,10 +79,9 @@ class Rights:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Keys that sign the visitor cookies of a shared page: the key in the settings, or else those of
-        `store_key`."""
+        """Keys that sign visitor cookies: the key in the settings, or else those of `store_key`."""
         if given := self._workspace.settings.cookie_key:
-            return [given.get_secret_value()]
+            return [given]
         from rankviz.store.ownership import store_key  # an estimate does not need it
 
         keys = [secrets.token_hex(32)]
@@ -131,8 +130,7 @@ class Rights:
         return [record for record in records if visitor.owns(store.listed_ownership(record.run_id).owner)]
 
     def made(self, run_id: str) -> bool:
-        """Return whether the current visitor made this run; False for others' runs, also where an admin may change
-        them."""
+        """Return whether the current visitor made this run; an admin who may change it did not."""
         return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:

@@ -120,8 +120,7 @@ class Arriving:
 
 @middleware
 async def check_uploaded_files(app: Any, scope: Any, receive: Any, send: Any, *, workspace: Workspace) -> None:
-    """Answer uploads, and requests for a file, only where the visitor may send or read it. Must come after
-    `identify`."""
+    """Answer uploads and requests for a file only where the visitor may send or read it; after `identify`."""
     visitor = scope.get(MARK, NOBODY) if workspace.shared else HOST
     try:
         if scope["type"] == "http" and is_upload(scope):

@@ -74,8 +74,7 @@ folders in it, one per line."""
 
 
 def rename_all(folder: Path, aside: Path, names: Sequence[str]) -> None:
-    """Rename folders from `aside` in `folder` into `folder` itself: all or none. The caller holds
-    RunStore.publishing."""
+    """Rename folders from `aside` in `folder` into `folder`: all or none. Needs RunStore.publishing."""
     try:
         replace_durably(folder / RENAMES_FILE, "\n".join((aside.name, *names)))
         for name in names:

@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
 
-from rankviz.core.bounds import printable
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.lora.config import LoraConfig
@@ -32,7 +31,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FEW, LossPoint, StepSummary, thinned, usual_seconds
-from rankviz.errors import PATH_ERRNOS, RunNotFoundError, RunUnreadError, redacted_in
+from rankviz.errors import PATH_ERRNOS, RunNotFoundError, RunUnreadError, json_place, redacted_in
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 MAX_REQUEST_BYTES = 1_000_000
@@ -87,8 +86,7 @@ def parse_event(line: bytes) -> RunEvent | None:
 
 
 def read_events(file: BinaryIO) -> Iterator[RunEvent | None]:
-    """Yield an event for each complete line, or None for a line that is not an event. Afterwards the file's position is
-    behind the last complete line."""
+    """Yield an event, or None for no event, per complete line; the file's position ends behind the last."""
     while True:
         start = file.tell()
         line = last = file.readline(MAX_LINE_BYTES)
@@ -106,8 +104,7 @@ def parse_lines(data: bytes) -> list[RunEvent]:
 
 
 def read_request(folder: Path) -> Request:
-    """Return the request of the run or probe in a folder; raise OSError, UserError or ValueError without a valid
-    one."""
+    """Return the request of a folder's run or probe; OSError, UserError or ValueError without a valid one."""
     with (folder / "request.json").open("rb") as file:
         request = parse_request(file.read(MAX_REQUEST_BYTES + 1))
     if request.run_id != folder.name:
@@ -122,7 +119,7 @@ def parse_request(text: str | bytes) -> Request:
     try:
         row = json.loads(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
-        raise Misfit(f"request.json is not JSON: {printable(str(error), 100)}.") from None
+        raise Misfit(f"request.json is not JSON{json_place(error)}.") from None
     if not isinstance(row, dict):
         raise Misfit("request.json holds no object.")
     if "r" in row:

@@ -96,7 +96,7 @@ def store_key(home: Path, keys: list[str]) -> bool:
     """
     from filelock import FileLock
 
-    from rankviz.settings import MIN_SECRET  # with pydantic, which no worker needs
+    from rankviz.settings import MIN_SECRET
 
     file = home / KEY_FILE
 

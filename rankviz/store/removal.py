@@ -25,9 +25,8 @@ Deletion = tuple[str, ...]
 
 
 def remove(store: RunStore, run_ids: Sequence[str], ended: Collection[str] = ()) -> None:
-    """Delete the folders of runs and probes, and copies of data that no other run uses. Where one of them has not
-    ended, delete nothing and raise InvalidSettingError. ended: Ids of runs that have ended, although the disk was too
-    full to record it."""
+    """Delete the folders of runs and probes, and copies of data that no other run uses; InvalidSettingError, and
+    nothing, where one has not ended. ended: Ids that ended unrecorded, on a full disk."""
     store.update(waits=True)  # it must be known which runs name copies of data
     gone, named = [], set[Path]()
     with store.publishing():

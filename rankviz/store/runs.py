@@ -96,8 +96,7 @@ class RunStore:
         self.home = resolved(home)
         self.runs_dir = self.home / "runs"
         self.reading: tuple[int, int] | None = None
-        """(folders read, folders to read) while a thread reads many folders, else None. Views (`viewing`) then get the
-        runs read so far."""
+        """(folders read, folders to read) while a thread reads many; views then get the runs so far. Else None."""
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
         self._looked = 0.0, 0.0, 0.0
@@ -283,12 +282,7 @@ class RunStore:
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def create(
-        self,
-        request: SweepRequest,
-        owner: str = "",
-        destination: WantedEngine = ANYWHERE,
-        *,
-        data: Path | None = None,
+        self, request: SweepRequest, owner: str = "", destination: WantedEngine = ANYWHERE, *, data: Path | None = None
     ) -> str:
         """Queue a sweep and return its id. All its runs appear at once. data: A file to copy for the runs, in place of
         the data that the request names."""
@@ -366,8 +360,7 @@ class RunStore:
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Hold the lock for renaming run folders, so that nobody reads half a sweep. Renames that a killed app left
-        unfinished are finished first."""
+        """Hold the lock for renaming run folders, so that nobody reads half a sweep; finish what a killed app left."""
         from filelock import FileLock
 
         self.runs_dir.mkdir(parents=True, exist_ok=True)
@@ -436,9 +429,8 @@ class RunStore:
             raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue_all(self, run_ids: Sequence[str], destination: WantedEngine | None = None) -> Sequence[str]:
-        """Queue the failed and cancelled ones of these runs again; return their ids. They enter the queue together, so
-        that one job loads the base, or rents a machine, for all of them. destination: New engine of the runs; None for
-        no change."""
+        """Queue the failed and cancelled ones of these runs again, together, so that one job loads the base; return
+        their ids. destination: New engine of the runs; None for no change."""
         with self.publishing():
             records = [self.record(run_id) for run_id in run_ids if self.run_dir(run_id).is_dir()]
             again = [each for each in records if each.state in (RunState.FAILED, RunState.CANCELLED)]

@@ -201,7 +201,7 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
         with zipfile.ZipFile(source) as archive:
             contents = _read_members(archive, limits)
     except _NO_ZIP as error:
-        raise InvalidSettingError(f"{source.name} cannot be read as a RankViz export: {error}.") from error
+        raise InvalidSettingError(f"{source.name} cannot be read as a RankViz export: it is no whole zip.") from error
     if not contents:
         raise InvalidSettingError("The zip holds no runs.")
     ids = {run.run_id for sweep in shipped for run in sweep.runs}

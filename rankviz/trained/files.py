@@ -3,7 +3,6 @@
 import errno
 import json
 import lzma
-import math
 import os
 import re
 import shutil
@@ -12,13 +11,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 
 from rankviz.core.bounds import printable
 from rankviz.errors import DISK_ERRNOS, SHOWN, BadAdapterError, quoted
+from rankviz.trained.plan import WIDTHS, WRITTEN_AS, StoredTensor
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -64,9 +64,7 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         weights, unpacked = files[0], None
         config, name = (configs or [weights.parent / CONFIG])[0], weights.parent.name or weights.stem
     if not config.is_file():
-        raise BadAdapterError(
-            f"{weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
-        )
+        raise BadAdapterError(f"{weights.name} has no {CONFIG} with its r and lora_alpha: give both, or a zip.")
     if (size := weights.stat().st_size) > max_bytes:
         raise BadAdapterError(f"{weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
     return weights, config, name, unpacked
@@ -95,8 +93,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
                 )
             if size > most:
                 raise BadAdapterError(
-                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip the "
-                    "adapter's folder again."
+                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip it again."
                 )
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
             folder = Path(unpacked.name)
@@ -107,7 +104,7 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
     except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             raise
-        raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
+        raise BadAdapterError(f"{path.name} cannot be read as a zip: zip the folder again.") from None
     return folder / WEIGHTS, folder / CONFIG, path.stem, unpacked
 
 
@@ -123,28 +120,9 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """numpy dtype for reading each floating-point dtype of safetensors."""
-DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-NAMES = {dtype: code for code, dtype in DTYPES.items() if code != "F64"}
-"""safetensors' code of each dtype in which an adapter can be written."""
-WRITTEN_AS = {
-    "U64": "uint64", "I64": "int64", "F64": "float64", "F32": "float32", "U32": "uint32", "I32": "int32",
-    "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-"""Name that safetensors' writer uses for each dtype of a file, in the order in which it sorts the data."""
-WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in WRITTEN_AS}
 MAX_NAME = 512
 """Most characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
-
-
-class StoredTensor(NamedTuple):
-    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
-    bytes in the file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
 
 
 def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], np.ndarray]:
@@ -152,19 +130,15 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
     try:
         with safe_open(path, framework="numpy") as checked:
             metadata = dict(checked.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        why = printable(str(error), SHOWN)
-        raise BadAdapterError(
-            f"{path.name} is not a complete safetensors file ({why}): save or upload it again."
-        ) from None
+    except (SafetensorError, OSError, ValueError):
+        raise BadAdapterError(f"{path.name} is not a complete safetensors file: save or upload it again.") from None
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(length))
     header.pop("__metadata__", None)
     if long := next((name for name in header if len(name) > MAX_NAME), None):
         raise BadAdapterError(
-            f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)}: at most {MAX_NAME} "
-            "are read."
+            f"{path.name} has a tensor with a name of {len(long):,} characters, {quoted(long)} (at most {MAX_NAME})."
         )
     if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
         raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
@@ -176,8 +150,7 @@ def open_tensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str], n
 
 
 def decode(raw: np.ndarray, tensor: StoredTensor) -> np.ndarray:
-    """Return a tensor's values in fp32, or in fp64 if stored so; without a copy where dtype and alignment allow it.
-    raw: Its bytes."""
+    """Return a tensor's values in fp32, or fp64 if stored so; without a copy where possible. raw: Its bytes."""
     if tensor.start % WIDTHS[tensor.dtype]:
         raw = raw.copy()
     stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
@@ -201,8 +174,7 @@ NewTensor = tuple[str, tuple[int, ...], np.ndarray]
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file as PEFT does. Where writing fails, raise OSError with its code, which the library's
-    error lacks."""
+    """Write a safetensors file as PEFT does; raise OSError with its code, which the library's error lacks."""
     if shutil.disk_usage(path.parent).free < sum(values.nbytes for *_, values in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {
@@ -215,16 +187,3 @@ def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, s
         if not (code := re.search(r"\(os error (\d+)\)", str(error))):
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
-
-
-def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
-    in_file = list(WRITTEN_AS)
-    header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
-    end = 0
-    for name in sorted(tensors, key=lambda name: (in_file.index(tensors[name][0]), name)):
-        dtype, shape = tensors[name]
-        start, end = end, end + WIDTHS[dtype] * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end

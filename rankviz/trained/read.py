@@ -15,8 +15,9 @@ import numpy as np
 from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
-from rankviz.errors import BadAdapterError, quoted
-from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, StoredTensor, decode, locate, open_tensors
+from rankviz.errors import BadAdapterError, json_place, quoted
+from rankviz.trained.files import CONFIG, FLOATS, MAX_BYTES, decode, locate, open_tensors
+from rankviz.trained.plan import DTYPES, Module, Outline, StoredTensor
 from rankviz.trained.svd import Pair
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -35,9 +36,8 @@ OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_conf
 
 
 def matcher(values: Mapping[str, Any] | None) -> Callable[[str, Any], Any]:
-    """Return a function of (module name, default) that returns the value of the first pattern matching the name, or its
-    end after a dot, by Python's `re`, as in PEFT. `re` may take forever for a pattern, so call it within
-    `processor_time`."""
+    """Return a function of (module name, default): the value of the first pattern that matches the name, or its end
+    after a dot, as in PEFT. `re` may take forever, so call it within `processor_time`."""
     compiled = []
     for key, value in (values or {}).items():
         try:
@@ -55,8 +55,7 @@ Name = Annotated[str, Letters(MAX_TEXT, MODULE_NAME)]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """Settings of adapter_config.json on which B·A depends, with PEFT's defaults; the rank and scale of each module
-    follow."""
+    """Settings of adapter_config.json on which B·A depends, with PEFT's defaults."""
 
     r: Rank = 8
     lora_alpha: Alpha = 8
@@ -80,14 +79,13 @@ class AdapterConfig:
 
 
 def parse_config(data: bytes, *, name: str = CONFIG) -> tuple[AdapterConfig, dict[str, Any]]:
-    """Parse an adapter_config.json; return its settings, and all its JSON values. Raise BadAdapterError for anything
-    but LoRA."""
+    """Parse an adapter_config.json into settings and all its values; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{name} is larger than a {CONFIG} can be: give the right file.")
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadAdapterError(f"{name} is not JSON ({error}): give the {CONFIG} that PEFT saved.") from None
+        raise BadAdapterError(f"{name} is not JSON{json_place(error)}: give the {CONFIG} that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
         raise BadAdapterError(f"{name} has no peft_type: give the {CONFIG} that PEFT saved.")
     if raw["peft_type"] != "LORA":
@@ -113,39 +111,6 @@ NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
 MAX_KINDS = 5
 """Most unchanged tensors that a note names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Module:
-    """One pair of factors in the file: of a module, or of fused experts with an update for each expert. a, b: Names of
-    the tensors. name: The name in PEFT's patterns: "model.layers.0.self_attn.q_proj",
-    "model.layers.0.mlp.experts.down_proj"."""
-
-    name: str
-    a: str
-    b: str
-    r: int
-    scale: float
-    in_features: int
-    out_features: int
-    experts: int = 1
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Names of its updates: one, or one for each fused expert."""
-        return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """An adapter without its numbers: enough to compute the size of a resized file to the byte."""
-
-    name: str
-    raw_config: Mapping[str, Any]
-    modules: tuple[Module, ...]
-    tensors: Mapping[str, StoredTensor]
-    metadata: Mapping[str, str]
-    adapter_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,8 +246,7 @@ def _module(
                 "A must be r × in and B out × r with the same r."
             )
         raise BadAdapterError(
-            f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config that was saved with these "
-            "weights."
+            f"{name} has rank {rows} in the weights and {r} in {CONFIG}: give the config saved with these weights."
         )
     return Module(
         name=key,

@@ -37,8 +37,7 @@ def singular_values(name: str, pair: Pair) -> np.ndarray:
 
 
 def decompose(name: str, pair: Pair) -> Decomposition:
-    """Return the SVD of B·A as r × r matrices, from which `truncate` makes any lower rank; raise BadAdapterError, which
-    names a diverged module."""
+    """Return the SVD of B·A as r × r matrices for `truncate`; BadAdapterError names a diverged module."""
     root, gram_b, rounding = _factored(name, *pair)
     squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
     values = _values(squares, rounding)

@@ -30,7 +30,7 @@ from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
-    from rankviz.trained.resize import ResizePlan
+    from rankviz.trained.plan import ResizePlan
 
 READING = 'RankViz.busy("adapter-busy", "Reading the adapter…")'
 """JavaScript that shows a notice if reading the adapter takes more than half a second."""

@@ -48,8 +48,7 @@ SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</butt
 
 
 def identity_routes(visitors: Visitors) -> list[Route]:
-    """Return two routes: one gives a program the token with which it acts as a visitor, the other is the admin's
-    sign-in."""
+    """Return the routes of a program's token, with which it acts as a visitor, and of the admin's sign-in."""
 
     async def token(request: Request) -> Response:
         if is_foreign(request.scope):
@@ -107,8 +106,7 @@ def announcement(host: str, port: int) -> list[str]:
     url = room_url(host, port) or f"the address of this machine (or of the host of this container), port {port}."
     return [
         f"Address in your network: {url}",
-        "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
-        "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
-        "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "
-        "opened. Under a name other than this machine's, it answers once RANKVIZ_HOSTS has that name.",
+        "Warning: everyone in the network can use this page: read, start, cancel and delete runs, use this machine's "
+        "access to the Hub, and open its files by their paths. Use it only in a network that you trust, or set "
+        "RANKVIZ_SHARED=true, which gives each visitor limits. For another host name, set RANKVIZ_HOSTS.",
     ]

@@ -265,14 +265,11 @@ class PageBlocks(gr.Blocks):
         mcp = options.get("mcp_server")
         serves_mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true" if mcp is None else mcp
         if serves_mcp and (options.get("auth") or options.get("auth_dependency")):
-            raise UserError(
-                "MCP clients would get past the login. Leave out auth, or turn MCP off: unset GRADIO_MCP_SERVER."
-            )
+            raise UserError("MCP clients would get past the login. Leave out auth, or unset GRADIO_MCP_SERVER.")
         return super().launch(*args, **options)
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        """Return Gradio's description of the endpoints and their arguments; empty for a single page, whose HTML would
-        contain it."""
+        """Return Gradio's description of the endpoints; empty for a single page, whose HTML would contain it."""
         if page is not None:
             return {"named_endpoints": {}, "unnamed_endpoints": {}}
         info = super().get_api_info(all_endpoints=all_endpoints)

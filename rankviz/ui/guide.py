@@ -34,9 +34,8 @@ WHAT_IT_IS = (
     "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
 )
 RANGES = (
-    "A source is who measured with which program, and each is predicted as if it had not been seen. docs/accuracy.md "
-    "has every table, the rows that are not counted, with the reason, and how wide ranges are. To compare measurements "
-    "of your own, run `rankviz validate FILE.csv`."
+    "Each source (who measured, with which program) is predicted without its own rows; docs/accuracy.md has them all. "
+    "For measurements of your own: `rankviz validate FILE.csv`."
 )
 
 
@@ -90,14 +89,10 @@ def rules_html(api: Api, **values: Any) -> str:
     where = f" on {estimate.gpu.name}" if estimate.gpu else ""
     name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
     advised = (
-        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
-        f"a complex task, continued pretraining, or if the file size does not matter. {BY_TASK} Tune the learning rate "
-        "first."
+        "Recommended: r = 32 with alpha = r; r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
+        f"a complex task or continued pretraining. {BY_TASK} Tune the learning rate first."
     )
-    about = (
-        f"The usual rule of thumb, with the numbers for {name}{where} and the settings of Explore. α = r, dropout 0, "
-        "bias none."
-    )
+    about = f"The rule of thumb with the numbers for {name}{where}, as set on Explore: α = r, dropout 0, bias none."
     headers = ["Rank", "Use", "Trainable", "Share", "Adapter file", "Memory"]
     headers.append("Reason, and what published scores say")
     return html.paragraphs(advised, about) + html.table(headers, rows, label="Rule of thumb", left=2)
@@ -108,12 +103,11 @@ def evidence_html(api: Api) -> str:
     record = api.advice.record()
     ours = record.regret("advice")
     about = (
-        "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
-        f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
-        f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}. "
-        f"For the recommended rank, each publication is left out in turn. The rule itself was "
-        "found on these publications, so new ones may do worse; near full fine-tuning and continued pretraining were "
-        "not tested in this way. Always r = 64 failed most where alpha stayed at 16: scale alpha with r."
+        "Regret: how much worse the chosen rank ended than the best tested one, on average over publications (90 % "
+        f"interval), on lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
+        f"{ours.score.publications} publications, {ours.loss.lines} with losses of {ours.loss.publications}. Each is "
+        "left out in turn for the recommended rank, whose rule was found on them all: new ones may do worse. Near full "
+        "fine-tuning and continued pretraining are not among them. Scale alpha with r: r = 64 failed most at alpha 16."
     )
 
     def cell(mean: Mean) -> Cell:

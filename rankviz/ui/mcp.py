@@ -52,8 +52,7 @@ def mcp_messages(app: Any, is_installed: bool | None = None) -> Any:
 
 
 def parsed(body: bytes) -> Any:
-    """Parse a message's JSON; raise ValueError or RecursionError if it is invalid, has a number that is not finite, or
-    cannot be serialized again."""
+    """Parse a message's JSON; ValueError or RecursionError if invalid, not finite, or not serializable."""
     message = json.loads(body)
     json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
     return message
@@ -137,8 +136,7 @@ def checked(server: Any) -> Any:
 
 
 def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema of a tool's structured answer, which must be an object: a list is its `result`, a file its
-    `url`."""
+    """Return the schema of a tool's structured answer, an object: a list is its `result`, a file its `url`."""
     if schema["type"] == "array":
         return {"type": "object", "properties": {"result": schema}, "required": ["result"]}
     is_file = {"path", "orig_name", "meta"} == schema["properties"].keys()

@@ -143,8 +143,8 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
             if len(values) > 1 or len(set(names)) < len(names):
                 raise BadDataError(f"{path.name} has a column twice, or loss and correct: keep one of the two.")
             return _runs(path.name, reader, values[0]), VALUES[values[0]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadDataError(f"{path.name} is not a CSV file in UTF-8 ({error}): save it as one.") from None
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise BadDataError(f"{path.name} is not a CSV file in UTF-8: save it as one.") from None
 
 
 def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ...]:
@@ -166,8 +166,7 @@ def _runs(file: str, reader: csv.DictReader, column: str) -> tuple[RunLosses, ..
         run = by_run.setdefault((row["rank"], row["learning_rate"], row["seed"]), {})
         if (example := numbers[row["example"]]) in run:
             raise BadDataError(
-                f"{file}, row {reader.line_num}, column example: {row['example']!r} appears twice for this rank, seed "
-                "and learning rate."
+                f"{file}, row {reader.line_num}, column example: {row['example']!r} appears twice for a rank and seed."
             )
         run[example] = row[column], row["target_tokens"]
         if len(by_run) > MAX_RUNS:

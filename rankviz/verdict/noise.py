@@ -1,7 +1,7 @@
 """Noise of a sweep, intervals of differences between ranks, and the seeds or examples that would decide a difference.
 
-scipy is imported at the first interval. Its studentized_range is about ten times slower than the function here;
-tests/verdict/test_losses.py compares the two.
+The distributions are computed here, since scipy takes as long to load as a verdict takes, and its studentized_range is
+about ten times slower; tests/verdict/test_losses.py compares the two.
 """
 
 import math
@@ -160,8 +160,7 @@ def _count_differing(values: np.ndarray) -> int:
 
 
 def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Return the variance of examples, (MS_example - MS_rest) / (n m) or 0, and MS_rest; (0, 0) if m is 1. differences:
-    n seeds × m examples."""
+    """Return (MS_example - MS_rest) / (n m) or 0, and MS_rest; (0, 0) if m is 1. differences: n seeds × m examples."""
     n, m = differences.shape
     if m == 1:
         return 0.0, 0.0
@@ -238,8 +237,6 @@ def chance_to_tell(
     tolerance: float,
 ) -> float:
     """Return the probability that a sweep with this number of seeds and examples decides the pair."""
-    from scipy import special
-
     # More examples average out the rest variance, not the variance between runs.
     between = max(0.0, runs.paired_variance - runs.rest_variance / measured_examples)
     paired = between + runs.rest_variance / examples
@@ -256,9 +253,10 @@ def chance_to_tell(
     for variance, freedom, risk in planned.ways:
         half = max(least, _half(runs.ranks, freedom, risk, variance * 2 / seeds, of_examples, examples))
         # Noncentral t, because the interval's own width varies too.
-        chances.append(1 - float(special.nctdtr(freedom, abs(difference) / error, half / error)))
+        deviations, weights = _deviations(freedom)
+        chances.append(1 - float(weights @ normal(half / error * deviations - abs(difference) / error)))
         if (room := tolerance - half) > 0:
-            ends = special.ndtr([(room - difference) / error, (-room - difference) / error])
+            ends = normal(np.array([room - difference, -room - difference]) / error)
             chances.append(float(ends[0] - ends[1]))
     return max(chances)
 
@@ -283,21 +281,15 @@ def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
     P(Q < q) = E R_k(q s), with R_k(w) = k ∫ φ(z) (Φ(z) - Φ(z - w))^(k-1) dz and s² a chi-squared over its degrees of
     freedom; the integral over s is in ln s.
     """
-    from scipy import special
-
-    half = freedom / 2
-    tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
-    u, weights = _legendre(*(math.log(max(tail, 1e-300) / half) / 2 for tail in tails))
-    chi = half * np.exp(2 * u)
-    weights = weights * 2 * np.exp(half * np.log(chi) - chi - special.gammaln(half))
+    s, weights = _deviations(freedom)
     z, dz = _legendre(-REACH, REACH)
-    below, density = special.ndtr(z), k * dz * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    below, density = normal(z), k * dz * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
     def risk(q: float) -> float:
-        between = below - special.ndtr(z - (q * np.exp(u))[:, None])
+        between = below - normal(z - (q * s)[:, None])
         return float(weights @ (between ** (k - 1) @ density)) - p
 
-    # Regula falsi, where an end that stays counts half (the Illinois rule); scipy.optimize would load for longer.
+    # Regula falsi, where an end that stays counts half (the Illinois rule).
     (a, below_p), (b, above_p) = (0.0, -p), (1.0, risk(1.0))
     while above_p < 0:
         (a, below_p), (b, above_p) = (b, above_p), (4 * b, risk(4 * b))
@@ -310,9 +302,40 @@ def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
     return b
 
 
-def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    from scipy import special
+@lru_cache(maxsize=64)
+def _deviations(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return estimated standard deviations s and their weights: s² is a chi-squared over its degrees of freedom. Beyond
+    the ends of ln s there is less than NEGLIGIBLE, by Chernoff's bound, whose root Newton's rule finds."""
+    half = freedom / 2
+    enough = -math.log(NEGLIGIBLE) / half
+    ends = [-(1 + enough) / 2, math.log(2 + enough)]
+    for _ in range(40):
+        ends = [u - (math.exp(2 * u) - 1 - 2 * u - enough) / (2 * math.exp(2 * u) - 2) for u in ends]
+    u, weights = _legendre(*ends)
+    chi = half * np.exp(2 * u)
+    return np.exp(u), weights * 2 * np.exp(half * np.log(chi) - chi - math.lgamma(half))
 
-    x, weights = special.roots_legendre(NODES)
+
+def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    x, weights = _nodes()
     half = (high - low) / 2
     return low + half * (x + 1), half * weights
+
+
+@cache
+def _nodes() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(NODES)
+
+
+ABOVE = (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931)
+UNDER = (0.0883883476483184, 1.75566716318264, 16.064177579207, 86.7807322029461, 296.564248779674, 637.333633378831)
+TAIL = (*ABOVE, 220.206867912376), (*UNDER, 793.826512519948, 440.413735824752)
+"""Coefficients of the ratio of polynomials that is the normal tail over exp(-x² / 2) (Hart and others, Computer
+Approximations, 1968, number 5666); off by 2e-16 at most."""
+
+
+def normal(x: np.ndarray) -> np.ndarray:
+    """Return Φ(x), the probability that a normal deviate is below x."""
+    size = np.abs(x)
+    tail = np.exp(-x * x / 2) * np.polyval(TAIL[0], size) / np.polyval(TAIL[1], size)
+    return np.where(x < 0, tail, 1 - tail)

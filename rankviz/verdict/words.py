@@ -189,7 +189,7 @@ def _answers(
 ) -> Iterable[Answer]:
     ship = shipped(verdict, decision, reading)
     if score:
-        yield Answer(NEXT, f"r = {score.pick}", " ".join(score.sentences[1:]))
+        yield Answer(score.about, f"r = {score.pick}", " ".join(score.sentences[1:]))
         return
     if decision:
         yield Answer(decision.about, f"r = {decision.train.r}", decision.train_sentences[1])

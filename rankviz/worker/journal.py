@@ -67,15 +67,13 @@ class Journal:
         self._written_at = time.monotonic()
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
-        """Write progress, at most once a second and not in the first second of a stage. total: None where it is not
-        known."""
+        """Write progress, at most once a second and not in a stage's first second. total: None if not known."""
         if time.monotonic() - self._written_at >= EVERY_SECONDS:
             self.append(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
             self._written_at = time.monotonic()
 
     def fail(self, error: Exception) -> int:
-        """Record the error that ends this run, and return the exit code for it: on a full disk, the code may be the
-        only record."""
+        """Record the error that ends this run; return its exit code, on a full disk perhaps the only record."""
         full = disk.is_of_a_full_disk(error, self.store.home)
         with contextlib.suppress(OSError):
             print_error(error)
@@ -95,10 +93,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, RankVizError):
         return str(error)
     if device.ran_out_of_memory(error):
-        return (
-            "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
-            "modules, or choose a smaller base."
-        )
+        return "Out of memory. Lower the batch size or max_length, or choose nf4-dq, fewer modules or a smaller base."
     first, *_ = str(error).strip().splitlines() or ["no message"]
     what = f"{type(error).__name__}: {first}"
     if device.is_lost(error):

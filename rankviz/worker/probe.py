@@ -93,8 +93,7 @@ def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
 
 
 def _watch(journal: Journal, attempt: str, depth: int, limit_bytes: int, deadline: float) -> int:
-    """Let a process measure one depth and write the journal; return its exit code, or 0 where memory ran out. Raise
-    TimeoutError at the deadline."""
+    """Let a process measure one depth; return its exit code, 0 if memory ran out; TimeoutError at the deadline."""
     request, store = journal.request, journal.store
     folder, seen_bytes, unfit = journal.folder / f"base-{depth}", 0, {}
     child = subprocess.Popen([*COMMAND, str(store.home), attempt, str(depth), str(folder)], stdin=subprocess.DEVNULL)

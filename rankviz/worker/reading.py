@@ -26,10 +26,17 @@ HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
 
 
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, training_steps: int | None) -> Reply:
-    """Return outline and spectrum of a trained adapter. max_values: most singular values or tensors. name: title of the
-    spectrum; empty for the file's name."""
-    from rankviz.trained.read import read_adapter
+    """Return outline and spectrum of a trained adapter. name: title of the spectrum; empty for the file's name."""
     from rankviz.trained.resize import spectrum
+
+    read = _read_adapter(paths, max_bytes, max_values)
+    made = spectrum(read, name=name, training_steps=training_steps)
+    return {"outline": asdict(read.outline), "spectrum": asdict(made)}
+
+
+def _read_adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Any:
+    """Return the adapter in these files. max_values: most singular values or tensors."""
+    from rankviz.trained.read import read_adapter
 
     read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
     values = sum(module.r * len(module.pairs) for module in read.modules)
@@ -37,29 +44,33 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, tr
         raise BadAdapterError(
             f"{read.outline.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
         )
-    made = spectrum(read, name=name, training_steps=training_steps)
-    return {"outline": asdict(read.outline), "spectrum": asdict(made)}
+    return read
 
 
-def resize(paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None, as_zip: bool) -> Reply:
-    """Write an adapter at lower ranks into a new folder or zip; without a plan, zip it unchanged."""
-    from rankviz.core.spectrum import Ranks
+def resize(
+    paths: Sequence[str], max_bytes: int, max_values: int, target: str, wanted: Mapping[str, Any] | None, as_zip: bool
+) -> Reply:
+    """Write an adapter at lower ranks into a new folder or zip; return its plan and notes. wanted: arguments of
+    rankviz.trained.plan.plan; without them, zip the adapter unchanged."""
     from rankviz.trained import resize as trained
     from rankviz.trained.files import CONFIG, WEIGHTS
-    from rankviz.trained.read import read_adapter
+    from rankviz.trained.plan import plan
 
+    reply: Reply = {}
     with TemporaryDirectory(prefix="rankviz-resize-") as space:
         place = Path(space) / Path(target).stem if as_zip else Path(target)
-        if plan is None:
+        if wanted is None:
             place = Path(paths[0])
         else:
-            read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
-            trained.resize(read, trained.ResizePlan(**{**plan, "ranks": Ranks(*plan["ranks"])}), place)
+            read = _read_adapter(paths, max_bytes, max_values)
+            planned = plan(read.outline, trained.spectrum(read), **wanted)
+            trained.resize(read, planned, place)
+            reply = {"plan": vars(planned), "notes": read.notes}
         if as_zip:
             with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
                 for name in (WEIGHTS, CONFIG):
                     archive.write(place / name, f"{Path(target).stem}/{name}")
-    return {}
+    return reply
 
 
 def data(data: str, assets: str, columns: str) -> Reply:

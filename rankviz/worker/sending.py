@@ -15,14 +15,7 @@ from rankviz.errors import HubUnavailableError, PublishError, StorageError, quot
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.publish import ADAPTER, TRACKIO, Destination
-from rankviz.publish.files import (
-    CONFIG,
-    WEIGHTS,
-    SweepFacts,
-    trackio_steps,
-    write_adapter,
-    write_dataset,
-)
+from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, trackio_steps, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 
 MAX_TOKEN_BYTES = 10_000
@@ -77,8 +70,7 @@ def published(
 
 
 def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str | None) -> Mapping[str, Any]:
-    """Send each run to Trackio. On this machine it replaces a run of the same name; on a Space such a run is
-    refused."""
+    """Send each run to Trackio. Here it replaces a run of the same name; a Space refuses such a run."""
     installed.require("Trackio", "This")
     for name in TRACKIO_ELSEWHERE:
         os.environ.pop(name, None)
@@ -111,8 +103,7 @@ def _require_new(sweep: SweepFacts, place: Destination) -> None:
         names = {str(run.get("name") if isinstance(run, Mapping) else run) for run in there}
     except Exception as error:  # whatever the client of another program raises
         raise HubUnavailableError(
-            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait until it runs, or "
-            "choose another."
+            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait, or choose another."
         ) from None
     if again := sorted(names & {run.run_id for run in sweep.runs}):
         raise PublishError(
@@ -130,15 +121,13 @@ def forget(trackio: Any, project: str, run_ids: set[str]) -> None:
     for run in runs:
         if (run.config or {}).get("made_by") != "RankViz":
             raise PublishError(
-                f"The project {quoted(project)} has a run {quoted(run.name)} that RankViz did not send: choose "
-                "another project."
+                f"{quoted(project)} has a run {quoted(run.name)} that RankViz did not send: choose another project."
             )
         run.delete()
 
 
 def send(trackio: Any, run: RunRecord, sweep: SweepFacts, project: str, where: Mapping[str, Any]) -> None:
-    """Send a run to a project: configuration, loss by step, evaluations and memory. where: space_id and private for a
-    Space; empty for this machine."""
+    """Send a run to a project. where: space_id and private for a Space; empty for this machine."""
     quiet = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
     with warnings.catch_warnings(record=True) as trouble:
         warnings.simplefilter("always")

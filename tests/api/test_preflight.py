@@ -84,9 +84,8 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
     assert pytest.approx(4 + 10 + 6) == held.longest_tokens.expected
     assert pytest.approx(100 + 2 * 8 + 1.6 * 6) == held.longest_tokens.high
     assert held.in_words == (
-        "chats.jsonl: 2 examples (messages), about 18 tokens (9 to 122) each, the longest about 20 tokens (11 to "
-        "126). "
-        "Tokens are estimated from characters. The longest example counts as its upper estimate."
+        "chats.jsonl: 2 examples (messages), about 18 tokens each (9 to 122, by their characters), the longest up to "
+        "126."
     )
 
 

@@ -14,7 +14,7 @@ from tests.catalog.test_own_studies import ROWS, table
 from tests.support.quick import first_quick
 from tests.support.web.stranger import file_data
 
-MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add your results (CSV or PEFT's JSON)"
+MEASURE, RESULTS = "Read lengths from a file", "Add your results (CSV or PEFT's JSON)"
 
 
 def parquet(**columns):

@@ -85,7 +85,8 @@ def test_a_quick_look_trains_truncates_and_decides_and_takes_one_more_run(tmp_pa
     assert (0, f"{look['sweep_id']}-004-r4") == (added.returncode, added.stdout.strip())
     assert [2, 8, 2, 4] == [each["r"] for each in after["runs"]]
     assert look["runs"] == after["runs"][:3]
-    assert "To train next: " in printed and "To ship: " in printed
+    assert " so far: r = " in printed or "Train next: r = " in printed
+    assert "Smallest good adapter: the run at r = " in printed
 
 
 def test_hf_jobs_says_the_cost_first_and_an_account_without_credit_what_to_do(tmp_path, jobs):

@@ -68,9 +68,9 @@ def test_in_words():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"r": 3}, "has r = 3, and a resize only lowers the rank: give a rank from 1 to 2"),
+        ({"r": 3}, "has r = 3, and a resize only lowers it: give a rank from 1 to 2"),
         ({"r": 0}, "The rank must be 1 or more"),
-        ({"energy": 1.5}, "must be above 0 and at most 1, such as 0.99"),
+        ({"energy": 1.5}, "must be above 0, at most 1"),
         ({"r": 2, "energy": 0.9}, "Give either a rank or"),
     ],
 )

@@ -154,7 +154,7 @@ QUESTIONS = (
     (
         "Write the Axolotl configuration for this training.",
         *("export", {"model": QWEN, "format": "axolotl", "rslora": True, "optim": "adamw_torch"}),
-        lambda answer: "peft_use_rslora: true" in answer["text"] and "optimizer: adamw_torch" in answer["text"],
+        lambda answer: "peft_use_rslora: true\n" in answer["text"] and "trains 60 steps" in answer["notes"][-1],
     ),
     (
         "Search for the Qwen3 base models and their parameter counts.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
@@ -38,6 +39,12 @@ from rankviz.ui.explore.answer import routes
 from rankviz.ui.explore.compare import compare
 
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+
+
+def test_a_further_start_adds_no_filter_to_the_log():
+    counts = [gate.keep_log_ours() or len(logging.getLogger("uvicorn.error").filters) for _ in range(2)]
+
+    assert counts[0] == counts[1]
 
 
 class TestNamesAndSites:

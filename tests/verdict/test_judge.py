@@ -176,7 +176,7 @@ def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_te
 
     assert ("Best rank so far", "r = 64") == best[:2]
     assert ("Smallest good adapter", "r = 64, 64.0 MB") == ship[:2]
-    assert ship.sentence.endswith("measured held-out loss 1.6000.")
+    assert ship.sentence.endswith("held-out loss 1.6000.")
     # exp(3.0 - 1.6) = 4.06
     assert ("How sure", "Not tested") == sure[:2]
     assert "differ by 1.400 nats (4.1 times the perplexity). The noise of one run is not" in sure.sentence
@@ -224,7 +224,7 @@ SMALL, RATE = "Best rank: r = 64; Smallest rank to consider: r =", "Better learn
         (TWO, None, {"rate": rates(None, True)}, f"{RATE} Not tested; Train next: r = 8"),
         (TWO, None, {"rate": rates(True, True)}, f"{RATE} More than noise; Train next: r = 8"),
         (TWO, None, {"rate": rates(False, False)}, f"{RATE} Within noise; Train next: Quick look"),
-        (TWO, None, {"score": SimpleNamespace(pick=8, sentences=("a", "b", "c"))}, "Train next: r = 8"),
+        (TWO, None, {"score": SimpleNamespace(pick=8, about="Train next", sentences="abc")}, "Train next: r = 8"),
     ],
 )
 def test_the_answers_of_a_sweep_without_a_decision(verdict, reading, more, said):

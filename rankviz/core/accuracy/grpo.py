@@ -5,6 +5,7 @@ length with which training fitted, and whose model, precision, length and card a
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -31,61 +32,51 @@ Unsloth's notebooks. They hardly change a capacity."""
 def house_cells(cells: Mapping[str, str]) -> dict[str, str]:
     """Return a line of a table of GRPO runs with the columns of other measured rows. A batch that is not stated is one
     group over the accumulation steps, 1 by default: the smallest that TRL accepts, to which Unsloth raises it."""
+    given = defaultdict(str, {name: (text or "").strip() for name, text in cells.items() if name is not None})
 
     def count(name: str) -> str:
-        digits = re.match(r"\d{1,9}", (cells.get(name) or "").strip())
+        digits = re.match(r"\d{1,9}", given[name])
         return digits[0] if digits else ""
 
-    given = {name: (text or "").strip() for name, text in cells.items() if name is not None}
-    method, source = given.get("method", "").lower(), given.get("source", "")
-    precision = next((value for word, value in PRECISION_WORDS.items() if word in method), "")
-    own = "unsloth" in given.get("framework", "").lower()
+    notes, framework = given["notes"], given["framework"].lower()
+    precision = next((value for word, value in PRECISION_WORDS.items() if word in given["method"].lower()), "")
+    own, standby = "unsloth" in framework, "yes" * (given["standby_or_sleep"] == "yes")
     group, steps = int(count("generations") or ASSUMED_GROUP), max(1, int(count("grad_accum") or 1))
-    missing = [
-        f"{what} not stated"
-        for what, known in (("precision", precision), ("length", count(LENGTH_COLUMN)))
-        if not known
-    ]
-    notes = given.get("notes", "")
-    longest = given.get("status") == "capacity" and "longest that fits" in notes and "beyond" not in notes
-    if given.get("status") == "capacity" and not longest:
-        missing.append("the source says that it fits, not that nothing longer does")
-    if given.get("peak_kind") != "card size":
-        missing.append("not a capacity: vLLM's share of the card fixes its peak, or no peak was measured")
-    standby = given.get("standby_or_sleep") == "yes"
-    utilization = given.get("gpu_memory_utilization", "")
-    with_vllm = "colocate" if own or given.get("vllm_mode") else "none"
-    size = float(given["peak_gib"]) * GIB if re.fullmatch(r"\d+(\.\d+)?", given.get("peak_gib", "")) else None
+    longest = "longest that fits" in notes and "beyond" not in notes
+    missing = {
+        "precision not stated": not precision,
+        "length not stated": not count(LENGTH_COLUMN),
+        "the source says that it fits, not that nothing longer does": given["status"] == "capacity" and not longest,
+        "not a capacity: vLLM's share of the card fixes its peak, or no peak was measured": (
+            given["peak_kind"] != "card size"
+        ),
+    }
+    size = float(given["peak_gib"]) * GIB if re.fullmatch(r"\d+(\.\d+)?", given["peak_gib"]) else None
     return {
-        "row_id": given.get("row_id", ""),
-        "independent_group": f"GRPO, {source.partition(' (')[0]}",
-        "tier": "D" if missing else "A",
+        **{name: given[name] for name in ("row_id", "date", "source")},
+        "independent_group": f"GRPO, {given['source'].partition(' (')[0]}",
+        "tier": "D" if any(missing.values()) else "A",
         "use_peak": "yes",
-        "model_id": given.get("model", ""),
+        "model_id": given["model"],
         "precision": precision or "not stated",
-        "kbit_fp32_upcast": "no",
         "framework": "unsloth" if own else "trl",
-        "framework_version": f"standby {standby}, utilization {utilization or 'not stated'}",
         "r": count("rank") or ASSUMED_RANK,
         "targets": "all",
         "batch": count("batch") or str(-(-group // steps)),
         "grad_accum": str(steps),
         "seq_len": count(LENGTH_COLUMN) or "1",
-        "seq_kind": "exact",
         "checkpointing": "unsloth" if own else "hf",
         "loss_path": "fused" if own else "full",
         "optimizer": "adamw_8bit" if own else "adamw_torch",
-        "gpu": re.sub(r"\(.*\)|Tesla|not stated| \d+ GiB", "", given.get("gpu", "")).strip(),
+        "gpu": re.sub(r"\(.*\)|Tesla|not stated| \d+ GiB", "", given["gpu"]).strip(),
         "measured_bytes": "" if size is None else str(round(size)),
         "measured_kind": "capacity",
-        "date": given.get("date", ""),
-        "notes": "; ".join([*missing, notes]),
-        "source": source,
+        "notes": "; ".join([*(sentence for sentence, applies in missing.items() if applies), notes]),
         "generations": str(group),
         "whole_batch": "yes" if count("batch") else "",
-        "standby": "yes" if standby else "",
-        "vllm_mode": with_vllm,
-        "utilization": utilization,
+        "standby": standby,
+        "vllm_mode": "colocate" if own or given["vllm_mode"] else "none",
+        "utilization": given["gpu_memory_utilization"],
     }
 
 

@@ -514,9 +514,8 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
 def summarize(
     predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
 ) -> report.AccuracyReport:
-    """Return the report on predictions. Errors are shares of the measured figure; every setting counts once. made: ISO
-    date. unseen: The same rows, each predicted without its source's measurements; None leaves this part out. Rows of
-    several GPUs are a group of their own."""
+    """Return the report on predictions; every setting counts once. made: ISO date. unseen: The same rows, each
+    predicted without its source; None leaves this out. Several GPUs are a group of their own."""
     evidence, several = evidence_of(predictions, unseen), [p for p in unseen or predictions if p.row.gpus > 1]
     predictions = [p for p in predictions if p.row.gpus == 1]
     unseen = unseen and [p for p in unseen if p.row.gpus == 1]

@@ -75,25 +75,22 @@ def in_words(basis: Basis) -> str:
     """Return a sentence on the errors behind a memory range: of similar settings, each without its source."""
     memory = basis.memory
     if memory is None:
-        return (
-            "There is no measurement of this kind of setup (kernels, checkpointing, attention), so the range is wider. "
-            "The memory formula comes from reading the code, and the width of the range is an assumption."
-        )
+        return "No measured run matches this setup (kernels, checkpointing, attention), so the range is wider: a guess."
     error, inside = memory.left_out_error or memory.mean_abs_error, memory.left_out_inside or 0.0
     alike, (*others, last) = "kernels, checkpointing and attention", memory.groups
     groups = f"{', '.join(others)} and {last}" if others else last
     if memory.kind == "grpo":
         return (
-            f"The memory range rests on {memory.settings} published runs of GRPO ({groups.removeprefix('GRPO, ')}) "
-            f"alone: the estimate of what the longest length on a card needs was {100 * error:.0f} % off on average, "
-            f"and {100 * inside:.0f} % of them were inside the range, whose width they set. Its time is not checked."
+            f"The memory range rests on {memory.settings} published runs of GRPO ({groups.removeprefix('GRPO, ')}): "
+            f"memory at the longest length was {100 * error:.0f} % off on average; {100 * inside:.0f} % were inside. "
+            "They set the width of the range. Time is not checked."
         )
     if memory.kind.startswith("several"):
         alike = "division of the base over several GPUs"
     return (
-        f"The memory range rests on {memory.settings} measured setups of {groups} with the same "
-        f"{alike}. Predicted without the measurements of its own source, a setup was "
-        f"{100 * error:.1f} % off on average, and {100 * inside:.0f} % of them were inside the range. {CHECKED_ON_ROWS}"
+        f"The memory range rests on {memory.settings} measured setups of {groups} with the same {alike}. Predicted "
+        f"without its own source, a setup was {100 * error:.1f} % off on average; {100 * inside:.0f} % were inside the "
+        f"range. {CHECKED_ON_ROWS}"
     )
 
 

@@ -114,8 +114,7 @@ class Block:
         return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
 
     def kernels_may_save(self) -> float:
-        """Share of the kept bytes that optional kernels for linear attention may save: all bytes beyond those of a
-        Llama block of equal widths."""
+        """Share of the kept bytes that optional kernels for linear attention may save: all beyond a Llama block's."""
         return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
 
     def _attention_bytes(self) -> float:

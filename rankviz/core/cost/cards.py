@@ -45,13 +45,11 @@ class SeveralGpus:
     host_bytes: Range | None
     """Host memory that the machine needs for offloaded shards, at most while it loads them; None without offload."""
     efficiency: Range | None
-    """Work of all GPUs together, as a share of N times that of one GPU with the same batch; None where the speed of the
-    GPU is not known."""
+    """Work of all GPUs, as a share of N times one GPU's with the same batch; None for an unknown speed."""
 
 
 def unit_bytes(model: ModelSpec, stack: Stack, whole: float) -> tuple[float, float, float]:
-    """Return the bytes of the largest block, of all that is outside blocks (embeddings, head, last norm) and of scales.
-    whole: Bytes of the base."""
+    """Return the bytes of the largest block, of all outside blocks, and of scales. whole: Bytes of the base."""
     quantized = stack.setup.quantized and model.unquantized_parameters < model.total_parameters
     blocks, scales = dict[int, float](), 0.0
     width = stack.habits.weight_bytes or stack.assume.value(f"weight-bytes-{stack.setup.precision}") if quantized else 0
@@ -133,19 +131,20 @@ def _paced(
     of the base that are divided."""
     setup, assume, n = stack.setup, stack.assume, stack.setup.gpus
     link, others, waits = assume.range(f"link-bytes-per-second-{gpu.link}"), (n - 1) / n, assume.range("gpus-waiting")
-
-    one = Range(1.0, 1.0, 1.0)
-    exchange = one.over(link).times(2 * shared * others)
+    a_byte = Range(1.0, 1.0, 1.0).over(link)
+    exchange = a_byte.times(2 * shared * others)
     if setup.offload:
-        exchange = exchange.plus(one.over(assume.range("host-bytes-per-second")).times(2 * shared / n))
-    a_gradient = one.over(link).times(2 * others / setup.gradient_accumulation_steps)
+        from_host = Range(1.0, 1.0, 1.0).over(assume.range("host-bytes-per-second"))
+        exchange = exchange.plus(from_host.times(2 * shared / n))
+    a_gradient = a_byte.times(2 * others / setup.gradient_accumulation_steps)
     exchange = exchange.plus(a_gradient.times(stack.habits.saved_parameter_bytes * sum(m.trained for m in plan.saved)))
-    per_rank = a_gradient.times(stack.habits.adapter_parameter_bytes * (plan.parameters(2) - plan.parameters(1)))
-    alone, work, slope = duration.work.expected, duration.work.multiplied(waits), duration.work_per_rank
+    of_adapter = a_gradient.times(stack.habits.adapter_parameter_bytes)
+    alone, work = duration.work.expected, duration.work.multiplied(waits)
     paced = duration._replace(
         work=Range(max(work.low, exchange.low), work.expected + exchange.expected, work.high + exchange.high),
-        work_per_rank=slope.multiplied(waits).plus(Range(0.0, per_rank.expected, per_rank.high)),
+        work_per_rank=duration.work_per_rank.multiplied(waits),
         floor=duration.floor.multiplied(waits),
+        exchange=Range(0.0, of_adapter.expected, of_adapter.high),
     )
     slowest, usual = (
         alone * end + more for end, more in ((waits.high, exchange.high), (waits.expected, exchange.expected))

@@ -47,8 +47,7 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """Count the work of one micro-step. weight_gradients: True where the base trains too: 2P + 2HV more operations per
-    token."""
+    """Count the work of one micro-step. weight_gradients: the base trains too, with 2P + 2HV more per token."""
     habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
     attention = sum(
@@ -133,14 +132,16 @@ class DurationTerms(NamedTuple):
     floor: Range
     load: Range
     setup: TrainingSetup
+    exchange: Range = Range(0.0, 0.0, 0.0)
+    """Of several GPUs, for each parameter of the adapter."""
 
-    def at(self, r: float) -> DurationEstimate:
-        """Return the times at one rank."""
-        fixed, slope, floor, steps = self.work, self.work_per_rank, self.floor, self.setup.gradient_accumulation_steps
+    def at(self, r: float, parameters: int = 0) -> DurationEstimate:
+        """Return the times at one rank. parameters: Those of the adapter."""
+        fixed, slope, more, floor, steps = *self[:2], self.exchange, self.floor, self.setup.gradient_accumulation_steps
         step = Range(
-            math.hypot(fixed.low + slope.low * r, floor.low) * steps,
-            math.hypot(fixed.expected + slope.expected * r, floor.expected) * steps,
-            math.hypot(fixed.high + slope.high * r, floor.high) * steps,
+            math.hypot(fixed.low + slope.low * r + more.low * parameters, floor.low) * steps,
+            math.hypot(fixed.expected + slope.expected * r + more.expected * parameters, floor.expected) * steps,
+            math.hypot(fixed.high + slope.high * r + more.high * parameters, floor.high) * steps,
         )
         training = step.times(self.setup.total_steps)
         total = self.load.plus(training) if self.setup.has_length else training
@@ -148,9 +149,8 @@ class DurationTerms(NamedTuple):
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
-    """Return the card's dense FLOP/s for products with the base; None where the table has none. Tensor cores multiply
-    fp16 and bf16 at one rate, so either stands for the other. 4-bit and 8-bit bases are multiplied in 16 bit, with
-    `fp32` in fp32."""
+    """Return the card's dense FLOP/s for products with the base; None where unknown. fp16 and bf16 have one rate. 4-bit
+    and 8-bit bases are multiplied in 16 bit, with `fp32` in fp32."""
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     if setup.precision == "fp16" or not gpu.supports_bf16:
@@ -183,8 +183,7 @@ def duration_terms(
 def _gpu_seconds(
     model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
 ) -> tuple[Range, Range, Range] | None:
-    """Return seconds of a micro-step's work, of the work per unit of rank, and the least seconds of a micro-step; None
-    for a GPU of unknown speed."""
+    """Return seconds of a micro-step's work, of it per unit of rank, and the least; None for an unknown speed."""
     gpu, assume = device.gpu, stack.assume
     peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
     if peak is None or gpu.bandwidth_bytes_per_second is None:
@@ -234,8 +233,7 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
 
 
 def usd_of(duration: DurationEstimate | None, price: Price | None, gpus: int = 1) -> Range | None:
-    """Return the cost of a training in US dollars: hours times price times number of GPUs; None where one of the first
-    two is not known."""
+    """Return the cost in US dollars: hours times price times number of GPUs; None where one is not known."""
     return duration.total.times(price.usd_per_hour * gpus / 3600) if duration and price else None
 
 

@@ -264,8 +264,7 @@ class EstimateJSON(TypedDict):
 
 
 class CalibrationJSON(TypedDict):
-    """Probes and runs on this machine that changed an estimate, with the factors. A shared page names only your own,
-    and `in_words` counts all."""
+    """Probes and runs here that changed an estimate, with the factors. A shared page names only your own."""
 
     calibrated: str
     probe_ids: list[str]

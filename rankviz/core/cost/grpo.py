@@ -13,7 +13,7 @@ from rankviz.core.cost.duration import DurationEstimate, peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads
+from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads, why_too_long
 from rankviz.core.from_json import shape as shape_of
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.quantity import Caution, Range
@@ -32,8 +32,6 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 """CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
 (approximate_vllm_memory_usage)."""
-LONG = 8192
-"""Tokens of prompt and completion above which a model's own limit, which RankViz does not know, may be reached."""
 RolloutJSON = TypedDict(
     "RolloutJSON",
     {
@@ -53,16 +51,9 @@ def kv_cache_bytes(predicted: Prediction, tokens: int) -> float:
     stack, model = predicted.stack, predicted.plan.model
     if stack.setup.grpo.vllm_mode != "none":
         return cache_bytes(model, Range(tokens, tokens, tokens), Range(1, 1, 1), stack.assume).expected
-    window = model.sliding_window or tokens
-    return sum(
-        4.0
-        * kind.count
-        * key_heads(kind, model)
-        * head_dim(kind, model)
-        * min(tokens, window if kind.sliding else tokens)
-        for kind in predicted.shape.kinds
-        if kind.attention_width
-    )
+    window, kinds = model.sliding_window or tokens, [each for each in predicted.shape.kinds if each.attention_width]
+    widths = ((each, 4.0 * each.count * key_heads(each, model) * head_dim(each, model)) for each in kinds)
+    return sum(width * min(tokens, window if each.sliding else tokens) for each, width in widths)
 
 
 def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict[str, Any]:
@@ -79,11 +70,10 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
         return {**parts, "total": stack.assume.range("generate-cache-slack").times(parts["cache"])}
     base = predicted.memory.base_weights
     weights = base if own or setup.quantized else 2 * model.total_parameters
-    lora = 0.0
-    if own:  # one slot; vLLM wraps every linear layer of the language model
-        linear = (x for x in model.layers if x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
-        wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
-        lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
+    # Unsloth: one slot; vLLM wraps every linear layer of the language model
+    linear = (x for x in model.layers if own and x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
+    wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
+    lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
     graphs = min(max(4.0 * GRAPHS * model.hidden_size * shape.blocks, FEWEST_GRAPH_BYTES), MOST_GRAPH_BYTES)
     least = weights + lora + one
     share, taken = grpo.vllm_gpu_memory_utilization or OWN_UTILIZATION[setup.framework], least + (rows - 1) * one
@@ -120,24 +110,13 @@ def with_rollout(
     step = idle.plus(predicted.stack.assume.range("grpo-working-share").times(working))
     shared = Range(*3 * (-engine["shared"],))
     beside = engine["total"].plus(shared)
-    if grpo.vllm_mode == "none":
-        device = step.reached_by(idle.plus(beside))
-    elif grpo.vllm_enable_sleep_mode:
-        left = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"])
+    left, device = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"]), step.plus(beside)
+    if grpo.vllm_mode == "none" or grpo.vllm_enable_sleep_mode:
         device = step.plus(left).reached_by(idle.plus(beside))
-    else:
-        device = step.plus(beside)
     duration, generation, training = _seconds(predicted, r, engine["at_once"])
-    parts = {
-        "trainer_bytes": step,
-        "engine_bytes": engine["total"],
-        "shared_bytes": round(engine["shared"]),
-        "kv_cache_bytes": round(engine["cache"]),
-        "completions_at_once": engine["at_once"],
-        "gpu_memory_utilization": engine["share"],
-        "generation_seconds": generation,
-        "training_seconds": training,
-    }
+    parts = {"trainer_bytes": step, "engine_bytes": engine["total"], "completions_at_once": engine["at_once"]}
+    parts |= {"shared_bytes": round(engine["shared"]), "kv_cache_bytes": round(engine["cache"])}
+    parts |= {"generation_seconds": generation, "training_seconds": training, "gpu_memory_utilization": engine["share"]}
     return replace(memory, device_band=device), duration, parts
 
 
@@ -253,12 +232,10 @@ def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: 
         and setup.quantized,
         "Unsloth's standby sets vLLM's share of the GPU itself and ignores vllm_gpu_memory_utilization.": asleep
         and grpo.vllm_gpu_memory_utilization is not None,
-        f"Prompt and completion are {setup.max_length:,} tokens. RankViz does not know how many this model takes: "
-        "compare with max_position_embeddings in its config.json, above which vLLM does not start.": setup.max_length
-        > LONG,
+        why_too_long(plan.model, setup.max_length): grpo.vllm_mode != "none",
         f"A step takes {setup.examples_per_step:,} prompts, and there are only {data.examples if data else 0}: the "
         "trainer would make no step. Lower batch or accum, or give more prompts.": data
         and data.examples is not None
         and data.examples < setup.examples_per_step,
     }
-    yield from (Caution(sentence) for sentence, applies in sentences.items() if applies)
+    yield from (Caution(sentence) for sentence, applies in sentences.items() if sentence and applies)

@@ -132,9 +132,8 @@ def _weights(layer: LinearLayer) -> int:
 
 
 def nf4_bytes(weights: int, *, nested: bool) -> int:
-    """Bytes of one tensor in NF4: half a byte per weight, and an fp32 maximum for each 64 weights. nested: True for
-    double quantization: maxima in 8 bit, an fp32 maximum for each 256 of them (bitsandbytes
-    functional.quantize_4bit)."""
+    """Bytes of one tensor in NF4: half a byte per weight, and an fp32 maximum per 64 weights. nested: Double
+    quantization: maxima in 8 bit, an fp32 one per 256 of them (bitsandbytes functional.quantize_4bit)."""
     maxima = -(-weights // 64)
     return -(-weights // 2) + (maxima + 4 * -(-maxima // 256) if nested else 4 * maxima)
 
@@ -149,9 +148,8 @@ def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
 
 
 def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
-    """Number of parameters of a module in one block that Unsloth keeps in fp32: norms of some families, by name or of
-    torch's classes, which have a bias (models/vision.py), and biases of gpt-oss's experts that are not in 4 bit
-    (loader.py)."""
+    """Parameters of a module in one block that Unsloth keeps in fp32: norms of some families, by name or with a bias
+    (models/vision.py), and biases of gpt-oss's experts outside 4 bit (loader.py)."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
     own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)

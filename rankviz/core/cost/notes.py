@@ -14,11 +14,7 @@ from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
 from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup, card, pads
-from rankviz.core.cost.shapes import (
-    BROADCASTS_KEYS,
-    caps_compiled,
-    heaviest,
-)
+from rankviz.core.cost.shapes import BROADCASTS_KEYS, caps_compiled, heaviest
 from rankviz.core.cost.stack import (
     PACKING_UNSLOTH_ZOO,
     WITHOUT_FUSED_LOSS,
@@ -32,7 +28,7 @@ from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Caution, Range
-from rankviz.units import counted, memory_size
+from rankviz.units import counted, memory_size, memory_span
 
 FEW_EXAMPLES = 200
 """Number of examples below which a caution warns of overfitting; a choice, since it depends on the task."""
@@ -40,10 +36,7 @@ FEW_EXAMPLES = 200
 
 def in_fp32(where: str) -> str:
     """Return a sentence that Unsloth computes the model in fp32. where: Start of the sentence, such as "In fp16"."""
-    return (
-        f"{where} this model trains slower and takes more memory: its numbers overflow in fp16, so Unsloth computes it "
-        "in fp32."
-    )
+    return f"{where} this model's numbers overflow fp16: Unsloth computes it in fp32, slower and with more memory."
 
 
 def truncation(setup: TrainingSetup) -> Caution | None:
@@ -83,9 +76,7 @@ def question_notes(
     setup, known = question.training, gpu and not gpu.is_mac  # notes on a Mac: mlx_notes
     name, share = gpu.name if gpu else "", assume.range("usable-share-of-nominal").times(100)
     sentences = {
-        "No GPU chosen: no fit, time or cost is estimated, and memory is estimated for a card with room to spare.": (
-            gpu is None
-        ),
+        "No GPU chosen: only memory is estimated, for a card with room to spare.": gpu is None,
         f"{name}: usable memory was not measured; {share.low:.0f} to {share.high:.0f} % of its size is assumed.": (
             known and gpu.usable_bytes is None
         ),
@@ -101,15 +92,14 @@ def question_notes(
         "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.": (
             setup.framework != "unsloth" and setup.gradient_checkpointing == "unsloth"
         ),
-        "The estimate assumes prepare_model_for_kbit_training with plain PEFT; it raises all that is not quantized to "
-        "fp32.": setup.framework == "peft" and setup.quantized,
+        "Plain PEFT counts with prepare_model_for_kbit_training, which raises all that is not quantized to fp32.": (
+            setup.framework == "peft" and setup.quantized
+        ),
         Caution(
-            f"TRL 1.15 stops in its first step with {model.architecture}: its loss looks for the model inside, and "
-            "transformers names none. Choose the text tower, or the framework unsloth or peft."
+            f"TRL 1.15 stops in its first step with {model.architecture}. Choose the text tower, or unsloth or peft."
         ): setup.framework == "trl" and model.architecture in WITHOUT_FUSED_LOSS,
         Caution(
-            "This model has Mamba blocks. The estimate assumes the packages mamba-ssm and causal-conv1d; without them "
-            "transformers computes these blocks in plain torch, which takes gigabytes more at usual lengths."
+            "Mamba blocks need the packages mamba-ssm and causal-conv1d: without them, they take gigabytes more."
         ): "conv1d" in model.refused_names,
         "Memory and time are for text only: the weights of the other tower are counted, its activations are not.": (
             model.is_whole and setup.images is None
@@ -138,29 +128,19 @@ def image_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
     )
     yield "No measured run has images: the errors behind the memory range are those of training on text."
     if image.patches:
-        yield (
-            f"The vision tower computes {image.tiles * image.patches:,} patches of an image. Its memory and time are "
-            "counted from its layers, so the ranges are wide."
-        )
+        yield f"The vision tower computes {image.tiles * image.patches:,} patches of an image: the ranges are wide."
         norms = (each for each in model.plain_modules if each.is_norm and each.part == "vision")
-        if (
-            setup.framework == "trl"
-            and setup.quantized
-            and any(t.name == "bias" for each in norms for t in each.tensors)
-        ):
-            yield (
-                "On a quantized base the tower's activations are larger than on a 16-bit one: its LayerNorms give "
-                "fp32, and bitsandbytes' layers keep that dtype."
-            )
+        biased = any(t.name == "bias" for each in norms for t in each.tensors)
+        if setup.framework == "trl" and setup.quantized and biased:
+            yield "On a quantized base the tower's activations are larger than on a 16-bit one: they are in fp32."
     else:
         yield Caution("What this model's vision tower holds and takes is not counted: it is not made of patches.")
     if "note" in rule:
         yield Caution(rule["note"])
     if setup.longest > setup.max_length:
         yield Caution(
-            f"An example with its images has {setup.longest:,} tokens, above the maximum length of "
-            f"{setup.max_length:,}. Images cannot be truncated, so training would stop: raise the maximum length, or "
-            f"give fewer or smaller images. The estimate is for {setup.longest:,} tokens."
+            f"An example with its images has {setup.longest:,} tokens; training stops above the maximum length of "
+            f"{setup.max_length:,}. Raise it, or give fewer or smaller images. Estimated for {setup.longest:,} tokens."
         )
     elif setup.data is None:
         yield f"Every example counts as {setup.max_length:,} tokens with its images; give tokens per example for fewer."
@@ -198,10 +178,7 @@ def unsloth_notes(
     if not stack.habits.unsloth_kernels:
         return
     if stays_16_bit(model, setup):
-        yield (
-            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
-            "The estimate is for 16 bit."
-        )
+        yield "Unsloth loads this model in 16 bit, as its name ends in -BF16: the estimate is for 16 bit."
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
         kind = "plain NF4" if checkpoint.quantized else "in 16 bit, and Unsloth quantizes it as it loads it"
@@ -225,15 +202,15 @@ def unsloth_notes(
         table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"  # never a tied one
         where = f" at r = {r} and above" if len(moved) < len(ranks) else ""
         yield (
-            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. If "
-            f"it stayed on the card, memory at r = {r} would be {memory_size(moved[r].device + terms.embedding)}."
+            f"The card is short of room{where}, so Unsloth moves the {table} ({size}) to host memory. On the card, "
+            f"r = {r} would take {memory_size(moved[r].device + terms.embedding)}."
         )
     loading = {r: memory.while_loading for r, memory in ranks.items() if memory.fuller_while_loading}
     if loading:
         where = "" if len(loading) == len(ranks) else f" at r = {max(loading)} and below"
         yield Caution(
-            f"Loading takes {memory_size(max(loading.values()))}, more than training{where}, and decides whether it "
-            "fits: rank, batch and length do not change it."
+            f"Loading takes {memory_size(max(loading.values()))}, more than training{where}: rank, batch and length do "
+            "not change whether it fits."
         )
 
 
@@ -243,17 +220,16 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
     if not stack.habits.mlx or gpu is None or usable is None:
         return
     yield Caution(
-        "Not measured: sizes on a Mac are read from the code of MLX and MLX LM, with a wide range, whatever framework "
-        "is chosen. Time and cost are not estimated."
+        "Not measured: sizes on a Mac come from the code of MLX and MLX LM, with wide ranges; no time or cost."
     )
     if not plan.alike_in_blocks:
         own = "experts in its own way" if plan.trains_experts else "the same linear layers in every block"
         yield Caution(
-            f"MLX LM adapts {own}: counts and memory are of PEFT's adapter, and the export format mlx refuses it. "
-            "Choose other target modules, such as attention."
+            f"MLX LM adapts {own}, and the export format mlx refuses it: choose other targets, such as attention. "
+            "Counts and memory are of PEFT's adapter."
         )
     yield (
-        f"By default macOS lets the GPU use {memory_size(usable.low)} to {memory_size(usable.high)}, by its version. "
+        f"By default macOS lets the GPU use {memory_span(usable)}, by its version. "
         "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
     )
     matrix = max((block.matrix() for block in blocks_of(plan.model, predicted.shape, stack)), default=0)
@@ -299,11 +275,9 @@ def several_notes(several: SeveralGpus | None, setup: TrainingSetup, gpu: Gpu | 
         low, usual, most = (
             f"{n * end:.1f}" for end in (several.efficiency.low, several.efficiency.expected, several.efficiency.high)
         )
-        yield (f"{n} GPUs do {low} to {most} times the work of one, {usual} expected, if they are connected by {link}.")
+        yield f"{n} GPUs do {low} to {most} times the work of one, {usual} expected, if connected by {link}."
     if setup.strategy == "fsdp" and setup.quantized and setup.optim == "paged_adamw_8bit":
-        yield Caution(
-            "With FSDP and a quantized base, paged_adamw_8bit stops when a checkpoint is saved. Choose another."
-        )
+        yield Caution("With FSDP and a quantized base, paged_adamw_8bit stops at a checkpoint. Choose another.")
 
 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
@@ -349,10 +323,7 @@ def as_stored(model: ModelSpec, model_id: str, stored: Published | None, trainin
         return ()
     text = f"{model_id} is published in {stored.name}."
     if not stored.config_class:
-        return (
-            f"{text} RankViz does not know how transformers loads it for training. Choose the 16-bit checkpoint of "
-            "this model instead.",
-        )
+        return (f"{text} How transformers loads it to train is not known: choose the 16-bit checkpoint.",)
     text += f" Training loads it dequantized to 16 bit: {memory_size(2 * model.total_parameters)} of weights."
     if training.quantized:
         bits = "8" if training.precision == "int8" else "4"
@@ -391,8 +362,7 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where the default attention holds the attention matrix, or would hold it in batches without
-    padding."""
+    """Return a caution where the default attention holds its matrix, or would in batches without padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or stack.habits.mlx or attention is None or setup.attn_implementation != "sdpa":
@@ -409,17 +379,12 @@ def attention_notes(predicted: Prediction) -> list[str]:
             avoid = "flash-attn 2.6.3 or newer avoids it."
         elif attention.kernel == "eager" or model.model_type in BROADCASTS_KEYS:
             avoid = "A shorter length or a smaller batch needs less."
-        return [
-            Caution(
-                f"Attention {kernel} for this model on this card and holds a matrix of length × length for each head: "
-                f"{size(stack)}. {avoid}"
-            )
-        ]
+        return [Caution(f"Attention {kernel} here and holds a length × length matrix a head: {size(stack)}. {avoid}")]
     if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
         return [
             Caution(
-                "The estimate assumes padded batches. A batch with examples of one length runs torch's math kernel, "
-                f"with an fp32 matrix of {size(equal)}. Unsloth and torch {FUSED_FROM} or newer avoid it."
+                "Padded batches are assumed. A batch of one length runs torch's math kernel, with an fp32 matrix of "
+                f"{size(equal)}. Unsloth and torch {FUSED_FROM} or newer avoid it."
             )
         ]
     return []

@@ -55,7 +55,7 @@ class Prediction(NamedTuple):
         mean, more, shape = r, self.plan.expert_rank_at(r) - r, self.shape
         if more:
             mean = r + more * shape.active_expert_parameters / shape.active_adapter_parameters
-        return self.duration and self.duration.at(mean)
+        return self.duration and self.duration.at(mean, self.plan.parameters(r) - self.saved_parameters)
 
 
 def predict(

@@ -1,11 +1,11 @@
 """Defines a question, which is the input of an estimate, and the adapter of one training set-up on one device."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from rankviz.core.bounds import few, named, number, one_of, plain_text, whole
-from rankviz.core.cost.setup import Device, Gpu, Grpo, TrainingData, TrainingSetup, card, refuse_bf16
+from rankviz.core.bounds import check_types, few, is_number, named, number, one_of, plain_text, whole
+from rankviz.core.cost.setup import Device, Gpu, Grpo, TrainingData, TrainingSetup, card, grpo_of, refuse_bf16
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
 from rankviz.core.lora.plan import AdapterPlan
@@ -53,6 +53,9 @@ class Question:
     def __post_init__(self):
         if isinstance(self.model_id, str):
             object.__setattr__(self, "model_id", named_in(self.model_id))
+        if is_number(self.lora_alpha):
+            object.__setattr__(self, "lora_alpha", str(self.lora_alpha))
+        check_types(self)
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     @classmethod
@@ -60,15 +63,14 @@ class Question:
         """Return the question with these settings, each under its one name: that of its field in LoraConfig (PEFT's
         names), TrainingSetup and Grpo (TRL's), TrainingData or Question. lora_alpha: "r", "2r" or a number. method:
         "grpo" for GRPO with its settings beside it or in a dict `grpo`. Numbers of NumPy are accepted."""
-        homes: dict[str, type] = {}
-        for home in (Grpo, TrainingData, TrainingSetup, LoraConfig, cls):
-            homes |= {each.name: home for each in fields(home)}
+        every = (Grpo, TrainingData, TrainingSetup, LoraConfig, cls)
+        homes = {each.name: home for home in every for each in fields(home)}
         for not_flat in ("model_id", "lora", "training", "data", "r"):
             del homes[not_flat]
         settings = {name: _plain(value) for name, value in settings.items()}
         ranks, method, grpo = _plain(ranks), settings.pop("method", None), settings.get("grpo")
         if isinstance(grpo, Grpo):
-            grpo = {each.name: getattr(grpo, each.name) for each in fields(Grpo)}
+            grpo = asdict(grpo)
         if isinstance(grpo, Mapping):
             method, settings = method or "grpo", {name: each for name, each in settings.items() if name != "grpo"}
             if both := grpo.keys() & settings.keys():
@@ -76,12 +78,10 @@ class Question:
             for name in grpo:
                 one_of(name, "A setting of GRPO", [each.name for each in fields(Grpo)])
             settings |= grpo
-        one_of(method or "sft", "method", ("sft", "grpo"))
         if ranks is not None:
-            ranks = tuple(map(_plain, [ranks] if isinstance(ranks, int | float | str) else ranks))
+            several = isinstance(ranks, Iterable) and not isinstance(ranks, str)
+            ranks = tuple(map(_plain, ranks if several else [ranks]))
         settings["ranks"] = ranks
-        if settings.get("lora_alpha") is not None:
-            settings["lora_alpha"] = str(settings["lora_alpha"])
         given: dict[type, dict[str, Any]] = {home: {} for home in homes.values()}
         for name, value in settings.items():
             if name not in homes:
@@ -91,14 +91,9 @@ class Question:
                 raise InvalidSettingError(f"No setting {quoted(name)}. {hint}")
             given[homes[name]][name] = value
         data = TrainingData(**given[TrainingData]) if given[TrainingData] else None
-        if given[Grpo] and method != "grpo":
-            raise InvalidSettingError(f"Settings of GRPO: {', '.join(given[Grpo])}. Add method grpo, or drop them.")
-        if method == "grpo":
-            if fixed := {"max_length", "mean_tokens", "longest_tokens"} & settings.keys():
-                raise InvalidSettingError(
-                    f"GRPO has no {', '.join(fixed)}: give max_prompt_length and max_completion_length instead."
-                )
-            given[TrainingSetup]["grpo"] = Grpo(**given[Grpo])
+        fixed = [name for name in ("max_length", "mean_tokens", "longest_tokens") if name in settings]
+        if made := grpo_of(method or "sft", given[Grpo], fixed):
+            given[TrainingSetup]["grpo"] = made
         training = TrainingSetup(data=data, **given[TrainingSetup])
         return cls(model_id=model_id, lora=LoraConfig(**given[LoraConfig]), training=training, **given[cls])
 
@@ -141,7 +136,7 @@ class Question:
         setup = self.training
         if on_mac and (self.lora.modules_to_save or setup.images or setup.grpo or setup.gpus > 1):
             raise InvalidSettingError(
-                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, GRPO and gpus."
+                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, grpo, gpus."
             )
 
 

@@ -4,13 +4,11 @@
 """
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rankviz.core.bounds import flag, number, one_of, plain_text, whole
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.images import MAX_IMAGES, sides_of
 from rankviz.core.lora.config import QUANTIZED, Framework
 from rankviz.core.model.spec import ModelSpec
@@ -178,8 +176,7 @@ class TrainingData:
             )
 
     def steps(self, examples_per_step: int) -> int | None:
-        """Return the optimizer steps of all epochs, as transformers' Trainer counts; None without examples or
-        epochs."""
+        """Return the optimizer steps of all epochs, as the Trainer counts; None without examples or epochs."""
         if self.examples is None or self.num_train_epochs is None:
             return None
         return max(1, math.ceil(self.num_train_epochs * math.ceil(self.examples / examples_per_step)))
@@ -228,36 +225,6 @@ def pads(framework: Framework, model: ModelSpec) -> bool:
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
 
 
-CHARACTERS = {
-    "letter": re.compile(r"[a-z]+"),
-    "capital": re.compile(r"[A-Z]+"),
-    "digit": re.compile(r"[0-9]+"),
-    "symbol": re.compile(r"[!-/:-@\[-`{-~]+"),
-    "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
-    "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
-}
-"""Pattern of each kind of character, without white space."""
-ASCII_SHARE = 0.95
-"""Share of ASCII characters from which a text counts as English, code or numbers."""
-
-
-def characters(text: str) -> dict[str, int]:
-    """Count the characters of a text by kind; the key "all" has their total."""
-    counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in CHARACTERS.items()}
-    return {**counts, "all": len(text)}
-
-
-def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
-    """Estimate the tokens of a text and its chat template. counts: From `characters`. messages: Number in the
-    template."""
-    expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in CHARACTERS)
-    foreign = counts["east-asian"] + counts["other"]
-    script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
-    text = assume.range(f"tokens-from-characters-{script}").times(expected)
-    chat = assume.range("tokens-per-chat").times(min(1.0, messages))
-    return text.plus(chat).plus(assume.range("tokens-per-message").times(messages))
-
-
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
 Checkpointing = Literal["unsloth", "hf", "none"]
 LossPath = Literal["fused", "fused-func", "triton", "full", "chunked"]
@@ -266,6 +233,11 @@ Strategy = Literal["ddp", "fsdp", "zero2", "zero3"]
 Auto = Literal["auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 OPTIMIZERS = ("adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd")
+SAME: dict[str, dict[bool | str, str]] = {
+    "optim": {"adamw_torch_fused": "adamw_torch", "adamw_bnb_8bit": "adamw_8bit"},
+    "gradient_checkpointing": {True: "hf", False: "none"},
+}
+"""Value that transformers' TrainingArguments has for the same, by field: it holds as much memory, or a little less."""
 CHECKPOINTING: tuple[Checkpointing, ...] = get_args(Checkpointing)
 LOSS_PATHS: tuple[LossPath, ...] = ("fused", "fused-func", "triton", "full")
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
@@ -331,6 +303,21 @@ class Grpo:
                 raise InvalidSettingError(problem)
 
 
+METHODS = ("sft", "grpo")
+
+
+def grpo_of(method: str, settings: Mapping[str, Any], fixed: Iterable[str]) -> Grpo | None:
+    """Return the settings of GRPO; None for supervised training. fixed: Names of given settings that GRPO lacks."""
+    one_of(method, "method", METHODS)
+    if method != "grpo":
+        if settings:
+            raise InvalidSettingError(f"Settings of GRPO: {', '.join(settings)}. Add method grpo, or drop them.")
+        return None
+    if names := ", ".join(fixed):
+        raise InvalidSettingError(f"GRPO has no {names}: give max_prompt_length and max_completion_length instead.")
+    return Grpo(**settings)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSetup:
     """Settings of one training. Defaults are those of Unsloth's notebooks."""
@@ -375,6 +362,9 @@ class TrainingSetup:
     prompt and completion together, and lengths of the data do not count."""
 
     def __post_init__(self):
+        for name, meant in SAME.items():
+            if isinstance(value := getattr(self, name), bool | str) and value in meant:
+                object.__setattr__(self, name, meant[value])
         if self.grpo is not None:
             if not isinstance(self.grpo, Grpo):
                 raise InvalidSettingError("grpo must be settings of GRPO, such as {'num_generations': 8}.")
@@ -470,7 +460,9 @@ class TrainingSetup:
     @property
     def has_length(self) -> bool:
         """True where the length of training is known: from max_steps, tokens, or the data's epochs."""
-        return self.max_steps is not None or self.tokens is not None or self.data_steps is not None
+        data = self.data
+        of_data = data is not None and None not in (data.examples, data.num_train_epochs)
+        return self.max_steps is not None or self.tokens is not None or of_data
 
     @property
     def total_steps(self) -> int:

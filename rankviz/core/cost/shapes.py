@@ -323,6 +323,26 @@ def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool
     return "efficient" if aligned and not grouped else "math"
 
 
+LONG = 8192
+"""Tokens of a sequence above which a model whose limit is not known may not take them."""
+
+
+def why_too_long(model: ModelSpec, tokens: int) -> str:
+    """Return a sentence on sequences that the model does not take, or may not take; empty for others."""
+    limit = model.max_position_embeddings
+    if tokens <= (limit or LONG):
+        return ""
+    if limit:
+        return (
+            f"This model takes at most {limit:,} tokens (max_position_embeddings in its config.json): with {tokens:,} "
+            "vLLM does not start. Choose fewer."
+        )
+    return (
+        f"RankViz does not know whether this model takes {tokens:,} tokens: compare with max_position_embeddings in "
+        "its config.json, above which vLLM does not start."
+    )
+
+
 def cache_bytes(model: ModelSpec, context: Range, sequences: Range, assume: Assumptions) -> Range:
     """Return the bytes of vLLM's key-value cache, in 16 bit, of so many sequences of so many tokens.
 

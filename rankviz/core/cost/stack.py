@@ -121,8 +121,7 @@ class Stack:
 
     @property
     def kind(self) -> str:
-        """Kind of setting, whose measured rows give the width of bands, by the requested attention; of several GPUs
-        whether they share the base."""
+        """Kind of setting, whose measured rows give the width of bands; of several GPUs whether they share the base."""
         if self.setup.gpus > 1:
             return "several-sharded" if self.setup.sharded else "several-copies"
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
@@ -170,9 +169,8 @@ class Stack:
 
     @property
     def copies_inputs(self) -> bool:
-        """True where each adapter casts its input to another dtype and keeps the copy. bitsandbytes' layers leave the
-        cast to autocast (peft tuners/lora/bnb.py, requires_conversion), except in programs with kernels in place of
-        PEFT's."""
+        """True where each adapter casts its input to another dtype and keeps the copy. bitsandbytes leaves the cast to
+        autocast (peft tuners/lora/bnb.py, requires_conversion), unless kernels replace PEFT's."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_parameter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
@@ -255,8 +253,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where Unsloth runs blocks through torch.compile: not with forced fp32, nor before 2026
-    (models/_block_compile.py)."""
+    """Return True where Unsloth compiles blocks: not in forced fp32, nor before 2026 (models/_block_compile.py)."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
     return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
@@ -269,8 +266,7 @@ def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Return True where Unsloth trains in fp32, because the model overflows in fp16 and the settings or the card leave
-    no bf16."""
+    """Return True where Unsloth trains in fp32: the model overflows in fp16, and there is no bf16."""
     half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 
@@ -282,8 +278,7 @@ def overflows_in_fp16(model_type: str) -> bool:
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
     """Return the dtype in which RankViz's scripts and probes compute. Without bf16, a model that overflows in fp16
-    computes in fp32, unless the settings say fp16, or Unsloth trains, which keeps products in fp16
-    (models/vision.py)."""
+    computes in fp32, unless fp16 is set or Unsloth trains (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision
     if bf16:

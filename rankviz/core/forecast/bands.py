@@ -259,9 +259,8 @@ def fact_words(table: Mapping[str, Any], kind: str) -> Iterable[str]:
         (least, most), (low, high) = rate["times"], rate["worse_at_3"]
         yield (
             f"In {rate['models']} models of one study, a learning rate {least:g} to {most:g} times too low raised the "
-            f"loss by {rate['rate_cost']:.1f} %, and training at a quarter of the rank raised it by "
-            f"{rate['rank_cost']:.1f} % (medians). The learning rate cost more in {rate['worse']} of them; a rate 3 "
-            f"times too low would cost more in an estimated {low} to {high}."
+            f"loss by {rate['rate_cost']:.1f} %, a quarter of the rank by {rate['rank_cost']:.1f} % (medians). The "
+            f"rate cost more in {rate['worse']} of them; 3 times too low, it would in an estimated {low} to {high}."
         )
 
 
@@ -270,10 +269,9 @@ def _basis(
 ) -> Iterable[str]:
     """Yield sentences on where the band comes from, its past errors, and ranks at which it is extrapolated."""
     yield (
-        f"Shortfall from r = {reference} in {unit}, the same for every model and task, from "
+        f"Gap to r = {reference} in {unit}, the same for every model and task, from "
         f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}. Half of the band is "
-        "the rule of thumb with its errors, half is no difference between ranks. It includes the noise of two runs and "
-        "of their test sets."
+        "the rule of thumb with its errors, half no difference between ranks, with the noise of two runs."
     )
     if checked is None:
         yield "Not validated: no publication of this kind could be left out."

@@ -49,9 +49,9 @@ class FinishedAdapter(NamedTuple):
 
     @property
     def in_words(self) -> str:
-        """Phrase with the run, rank and size of the adapter."""
+        """Run, rank and size of the adapter as a phrase."""
         truncated = "" if self.made == "trained" else f", truncated to r = {self.r}"
-        return f"the adapter of the run at r = {self.trained_r}{truncated} ({self.size})"
+        return f"the run at r = {self.trained_r}{truncated} ({self.size})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +111,7 @@ class Decision:
         if self.tried_rates == 1:
             tuned = f"The learning rate ({like.learning_rate:g}) was not tuned: tune it at this rank before a long run."
         return (
-            f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band}).",
+            f"{self.about}: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band}).",
             why,
             f"Keep the data, the target modules and {alpha}. {tuned}",
         )
@@ -123,7 +123,7 @@ class Decision:
             return ()
         best = min(self.adapters, key=lambda each: each.expected)
         seeds = "" if ship.mean_loss is None else f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
-        first = f"To ship: {ship.in_words}, measured held-out loss {ship.loss:.4f}{seeds}."
+        first = f"{SHIP}: {ship.in_words}, held-out loss {ship.loss:.4f}{seeds}."
         if ship is best:
             return (first,)
         lowest = f"{best.in_words}, at {best.expected:.4f}"

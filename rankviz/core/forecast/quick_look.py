@@ -186,8 +186,7 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
 
 
 def share_left(r: float, bend: float, low: float, high: float) -> float:
-    """Return the share of the gap from low to high left at r: 1 at low, 0 at high. bend: Exponent; 0 stands for log
-    r."""
+    """Return the share of the gap left at r: 1 at low, 0 at high. bend: Exponent; 0 stands for log r."""
     if not bend:
         return math.log(high / r) / math.log(high / low)
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
@@ -313,10 +312,11 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
 
 
 class ScoreLook(NamedTuple):
-    """Choice between the lowest and the highest rank of a sweep by a score. pick: Rank to train next. sentences: The
-    pick, the two scores with their noise, and the rule with its past results."""
+    """Choice between the lowest and the highest rank of a sweep by a score. pick: Rank to take. about: Label of
+    the pick. sentences: The pick, the two scores with their noise, and the rule with its past results."""
 
     pick: int
+    about: str
     sentences: Sequence[str]
 
 
@@ -337,10 +337,12 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
         examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
         sd, source = share_error(lower, examples), "from the number of examples alone"
     pick = score_pick((low, lower), (high, higher), sd)
+    about = "Best so far" if pick in values else "Train next"
     return ScoreLook(
         pick,
+        about,
         (
-            f"To train next by {metric.noun}: r = {pick}.",
+            f"{about}, by {metric.noun}: r = {pick}.",
             f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {sd:.2g} points, "
             f"{source}.",
             f"The higher rank is taken if it is better by more than {APART:g} times the noise, else r = {SAFE_RANK}. "

@@ -101,8 +101,6 @@ class LoraConfig:
             named(self.target_modules, "The preset of target modules")
         else:
             module_names(self.target_modules, "A target module")
-        if isinstance(self.modules_to_save, str):
-            raise InvalidSettingError("modules_to_save must be a list of names, not a text.")
         module_names(self.modules_to_save, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
         if self.expert_rank not in EXPERT_RANKS:

@@ -215,8 +215,7 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
 def rank_of_size(parameters: Callable[[int], int], target: float) -> float:
     """Return the rank, usually a fraction, at which an adapter has `target` parameters: Tinker's r = 32 on
-    Qwen3-30B-A3B has the parameters of Unsloth's adapter at r = 12.3. parameters: Returns the adapter's parameters at a
-    rank."""
+    Qwen3-30B-A3B is Unsloth's r = 12.3. parameters: Returns those at a rank."""
     high = bisect_left(range(65_536), target, lo=1, key=parameters)
     if high == 1:
         return target / parameters(1)

@@ -30,10 +30,7 @@ def notes(
         program = "Unsloth's CPU backend" if route.kind == "cpu" else route.framework.upper()
         yield f"{listed(ignored)}: these settings are Unsloth's on a GPU; {program} ignores them."
     if preset == ALL_LINEAR and requested != ALL_LINEAR:
-        yield (
-            f"Unsloth {UNSLOTH_VERSION} ignores its flags beside the word all-linear, so RankViz and its exports name "
-            f"the layers instead: {listed(requested)}."
-        )
+        yield f"Unsloth {UNSLOTH_VERSION} ignores flags beside all-linear, so layers are named: {listed(requested)}."
     if lora.expert_rank != "r" and not plan.trains_experts:
         why = "this model has no experts" if plan.scheme == "dense" else "these experts carry no LoRA"
         yield Caution(f"expert_rank has no effect here: {why}.")
@@ -46,10 +43,7 @@ def notes(
         linear = (layer for layer in plan.model.layers if layer.kind in LINEAR_KINDS)
         left = dict.fromkeys(layer.name for layer in linear if (layer.path, layer.blocks) not in reached)
         if left:
-            yield (
-                f"Unsloth {UNSLOTH_VERSION}'s all-linear is a pattern of its own: it leaves out {listed(left)}, which "
-                "PEFT's takes."
-            )
+            yield f"Unsloth {UNSLOTH_VERSION}'s all-linear leaves out {listed(left)}, which PEFT's takes."
     yield from _tower(plan)
     yield from _embeddings(plan, moved)
 
@@ -67,9 +61,7 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
         why = "these targets name none of them"
         if scheme == "linear-only":
             why = f"PEFT {PEFT_VERSION} reaches them only through target_parameters"
-        yield Caution(
-            f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
-        )
+        yield Caution(f"No adapter on the experts: {names} are fused, and {why}. Attention and dense layers only.")
         return
     reach = listed(dict.fromkeys(a.layer.name for a in experts))
     divisor = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}.get(given)
@@ -146,15 +138,10 @@ def _embeddings(plan: AdapterPlan, moved: tuple[str, ...]) -> Iterator[str]:
     if frozen := [module.name for module in saved if module.frozen_copy]:
         yield f"PEFT saves the frozen weight of {listed(frozen)} with the adapter, since a target names an embedding."
     if idle := {m.name: 0 for m in saved if not (m.trained or m.frozen_copy or m.path in ends)}:
-        yield Caution(
-            f"Unsloth {UNSLOTH_VERSION} saves {listed(idle)} in full without training: it freezes modules that have no "
-            "tensor called weight."
-        )
+        yield Caution(f"Unsloth {UNSLOTH_VERSION} saves {listed(idle)} in full, without training.")
     trained = [module for module in saved if not module.frozen_copy and module.path in ends]
     if model.tie_word_embeddings and trained:
         if len(trained) == 2 and not all(module.trained for module in trained):
             yield "Embedding and head are tied: Unsloth trains one set of weights and saves it twice."
         elif not plan.route.unsloth_on_gpu or len(trained) == 1:
-            yield Caution(
-                "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
-            )
+            yield Caution("Embedding and head are tied in the base: a copy is trained in full, and the tie is lost.")

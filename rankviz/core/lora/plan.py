@@ -258,9 +258,8 @@ class AdapterPlan:
         return tuple(adapted.layer for adapted in self.adapted)
 
     def adapter_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
-        """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2 (bf16), for lora_A
-        and lora_B; DoRA's magnitudes are always fp32. saved_dtype: Dtype of modules saved in full. frozen_dtype: Dtype
-        of frozen weights among them; empty if equal."""
+        """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2, of lora_A and
+        lora_B. saved_dtype: Of modules saved in full. frozen_dtype: Of frozen ones; empty if equal."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
         experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
         dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
@@ -276,8 +275,7 @@ class AdapterPlan:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's tensor names. experts: Rank of experts; None where it
-        is r."""
+        """Return the file's sections, one per dtype, with PEFT's names. experts: Rank of experts; None for r."""
 
         def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
             for each in self.adapted:

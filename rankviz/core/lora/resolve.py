@@ -58,8 +58,7 @@ def _refuse_targets(
         inner = (f"{layer.path}s.{expert}" for expert in range(layer.num_experts))
         if any(map(given.matcher.hits_path, (f"{layer.path}s", *inner))):
             raise InvalidSettingError(
-                f"These target modules hit {_shown(layer.path)}s, a list of experts, or one of it. Name {layer.name} "
-                "instead."
+                f"These targets hit {_shown(layer.path)}s, a list of experts, or one of it: name {layer.name} instead."
             )
 
 
@@ -83,9 +82,8 @@ to save, so names of modules_to_save can match them."""
 
 
 def _refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
-    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that Unsloth's FastLanguageModel
-    refuses in its own families (_norm_modules_to_save), or that RankViz does not count. packed: True for a base whose
-    linear layers are in 4 or 8 bit."""
+    """Raise InvalidSettingError for modules_to_save that cannot be trained in full, that FastLanguageModel refuses in
+    its families (_norm_modules_to_save), or that are not counted. packed: A 4- or 8-bit base."""
     why, modules = "", dict[str, str]()
     for name in names:
         reached = tuple(hits(model, (name,)))
@@ -194,15 +192,13 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
     wrapped = [a for a in adapted if a.layer.kind in PARAMETER_KINDS and not a.split]
     if use_dora and wrapped:
         raise InvalidSettingError(
-            f"DoRA does not work on {wrapped[0].layer.name}, a fused parameter of experts. Turn DoRA off, or choose "
-            "the MoE scheme linear-only."
+            f"DoRA does not work on fused experts ({wrapped[0].layer.name}): turn it off, or choose scheme linear-only."
         )
     for hit, each in itertools.product(hits(model, saved_names), adapted):
         inside = f"{each.module}.".startswith(f"{hit.module}.")
         if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
             raise InvalidSettingError(
-                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
-                "of the two lists."
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA: name it once."
             )
     with_experts = any(a.is_expert for a in adapted)
     if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
@@ -243,9 +239,8 @@ def _with_fused(model: ModelSpec, names: tuple[str, ...] | str, route: Route) ->
 def _embeddings_to_save(
     names: tuple[str, ...], modules_to_save: tuple[str, ...], route: Route
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return target names and modules_to_save as Unsloth changes them: embed_tokens and lm_head among the targets are
-    trained in full instead (_redirect_embedding_targets), unless language layers are off. Its CPU backend recognizes
-    only names without a dot."""
+    """Return target names and modules_to_save as Unsloth changes them: embed_tokens and lm_head are trained in full
+    (_redirect_embedding_targets) unless language layers are off; on a CPU only names without a dot."""
     if route.kind == "peft" or not route.flags.language:
         return names, modules_to_save
     bare = route.kind == "cpu"
@@ -253,8 +248,7 @@ def _embeddings_to_save(
     rest = tuple(name for name in names if name not in moved)
     if moved and not rest:
         raise InvalidSettingError(
-            f"Unsloth trains {' and '.join(moved)} in full, not by LoRA, so no target module is left: "
-            "name at least one projection as well."
+            f"Unsloth trains {' and '.join(moved)} in full, not by LoRA: name at least one projection as well."
         )
     return rest, (*modules_to_save, *(name for name in moved if name not in modules_to_save))
 

@@ -121,9 +121,7 @@ def expand(
             return tuple(dict.fromkeys(name.rpartition(".")[2] if bare else name for name in names))
         case "qv":
             return query_value_names(model)
-    raise InvalidSettingError(
-        f"Target modules must be one of {', '.join(PRESETS)}, or a list of module names (got {targets!r})."
-    )
+    raise InvalidSettingError(f"Target modules must be one of {', '.join(PRESETS)}, or module names (got {targets!r}).")
 
 
 def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
@@ -144,8 +142,7 @@ def minimal_names(model: ModelSpec, part: LayerPart) -> tuple[str, ...]:
 
 
 def query_value_names(model: ModelSpec) -> tuple[str, ...]:
-    """Return q_proj and v_proj, the LoRA paper's targets, or in a model without these the projections that contain
-    them."""
+    """Return q_proj and v_proj, the LoRA paper's targets, or the projections that contain them."""
     linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS]
     text = {layer.name for layer in linear if layer.part != "vision"}
     if "kv_b_proj" in text:
@@ -155,9 +152,7 @@ def query_value_names(model: ModelSpec) -> tuple[str, ...]:
     if fused := next((name for name in FUSED_QKV if name in text), ""):
         return (fused,)
     exist = ", ".join(sorted({layer.name for layer in linear}))
-    raise InvalidSettingError(
-        f"This model has neither q_proj and v_proj nor a fused projection of them; it has {exist}."
-    )
+    raise InvalidSettingError(f"This model has neither q_proj and v_proj nor a fused one; it has {exist}.")
 
 
 OWN_FAMILIES = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
@@ -219,8 +214,7 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
     if fast and model.model_type in OWN_FAMILIES and precision != "int8":
         if given:
             raise InvalidSettingError(
-                f"Unsloth's FastLanguageModel takes no {given[0]} for {model.model_type} models. Leave it out, or "
-                "choose the Unsloth class FastModel."
+                f"FastLanguageModel takes no {given[0]} for {model.model_type}: leave it out, or choose FastModel."
             )
         return Route(framework=framework, kind="own")
     defaults = Flags(vision=not fast)

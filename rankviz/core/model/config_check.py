@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from rankviz.core.bounds import HALVES, UNPRINTABLE, shown
-from rankviz.errors import BadConfigError
+from rankviz.errors import BadConfigError, json_place
 from rankviz.units import MB
 
 MAX_CONFIG_BYTES = 1 * MB
@@ -58,7 +58,7 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
     except RecursionError:
         raise BadConfigError(f"{name} is nested too deep to be a model's config.json.") from None
     except (UnicodeDecodeError, ValueError) as error:
-        raise BadConfigError(f"{name} is not JSON ({error}): give the config.json of a model.") from None
+        raise BadConfigError(f"{name} is not JSON{json_place(error)}: give the config.json of a model.") from None
     if not isinstance(config, dict):
         raise BadConfigError(f"{name} holds a {type(config).__name__}, not an object: give the config.json of a model.")
     if not isinstance(config.get("model_type"), str) or not config["model_type"]:
@@ -108,13 +108,10 @@ def _check(config: dict[str, Any], name: str) -> None:
         elif value != value:
             raise BadConfigError(f"{name}: {key} is not a number.")
     if layers_in_all > MAX_LAYERS_IN_ALL:
-        raise BadConfigError(
-            f"{name} has {layers_in_all:,} layers in all; RankViz takes at most {MAX_LAYERS_IN_ALL:,}."
-        )
+        raise BadConfigError(f"{name} has {layers_in_all:,} layers in all, over the {MAX_LAYERS_IN_ALL:,} that fit.")
     if layers * experts > MAX_EXPERT_LAYERS:
         raise BadConfigError(
-            f"{name} has {layers:,} layers and {experts:,} experts; RankViz takes at most {MAX_EXPERT_LAYERS:,} of "
-            "both together."
+            f"{name} has {layers:,} layers and {experts:,} experts, over the {MAX_EXPERT_LAYERS:,} of both that fit."
         )
 
 

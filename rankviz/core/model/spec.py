@@ -181,6 +181,8 @@ class ModelSpec:
     layer_types: tuple[str, ...] = ()
     """Kind of each block, where config.json states it (full_attention, sliding_attention, linear_attention, ...)."""
     sliding_window: int | None = None
+    max_position_embeddings: int | None = None
+    """Most tokens of a sequence; None where config.json does not say it."""
     layers: tuple[LinearLayer, ...] = ()
     input_embedding: str = ""
     """Path of the module that get_input_embeddings() returns."""

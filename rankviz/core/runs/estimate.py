@@ -129,8 +129,7 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
         )
     if plan.model.is_whole and plan.route.kind == "model" and plan.route.flags.vision:
         raise InvalidSettingError(
-            f"The checkpoint of {model.id} has a vision tower, which would train too, and a run trains on text. Turn "
-            "finetune_vision_layers off."
+            f"The vision tower of {model.id} would train too, on text alone: turn finetune_vision_layers off."
         )
 
 

@@ -211,7 +211,7 @@ class RunStarted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReached(AttemptEvent):
-    """A worker began a stage: "importing Unsloth", "loading the base", "evaluating the base"."""
+    """A worker began a stage: "loading the base", "evaluating the base"."""
 
     stage: Word
 
@@ -424,7 +424,7 @@ EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 READING_DATA = "reading the data"
 GETTING_BASE = "getting the base"
-IMPORTING = "importing Unsloth"
+IMPORTING = "loading libraries (up to 2 min)"
 LOADING = "loading the base"
 TOKENIZING = "tokenizing the data"
 ATTACHING = "attaching the adapter"
@@ -437,5 +437,5 @@ DECOMPOSING = "decomposing the adapter"
 
 DOWNLOADING = "downloading the base"
 UNPACKING = "checking and unpacking the download"
-IMPORTING_TRANSFORMERS = "importing Transformers"
+IMPORTING_TRANSFORMERS = IMPORTING
 CONVERTING = "converting the base"

@@ -91,9 +91,8 @@ def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
 
 
 def pick(curve: FastCurve, tolerance: float = TOLERANCE_NATS, metric: Metric = LOSS) -> CurvePoint:
-    """Return the point of the lowest rank that is at most the tolerance worse than the best point. tolerance: In the
-    unit of the metric. At least one point must have a value of it. There is no significance test, since all points come
-    from one training."""
+    """Return the point of the lowest rank that is at most the tolerance (in the metric's unit) worse than the best
+    point, without a significance test: all come from one training. One must have a value."""
     values = [(p, metric.turned(value)) for p in curve.points if (value := metric.of(p)) is not None]
     best = min(value for _, value in values)
     return next(point for point, value in values if value <= best + tolerance)
@@ -141,7 +140,7 @@ def read(
         )
     if steps := max(point.recovery_steps for point in curve.points):
         sentences.append(
-            f"Truncated adapters below r = {RECOVERED_BELOW} were trained for a few more steps, {steps} in total."
+            f"Truncated adapters below r = {RECOVERED_BELOW} were trained for {steps} more steps in total."
         )
     if independent and not run_sd:
         sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")

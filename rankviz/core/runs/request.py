@@ -6,7 +6,7 @@ from itertools import count
 from typing import Annotated, Any
 
 from rankviz import units
-from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, plain_text, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, check_types, named, number, one_of, plain_text, whole
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError, LimitError
@@ -141,6 +141,7 @@ class SweepRequest:
     training: TrainingSetup = SHORT_TRAINING
 
     def __post_init__(self):
+        check_types(self)
         settle_rank(self, SWEEP_RANKS, SWEEP_ALPHA)
 
     def lora_at(self, r: int) -> LoraConfig:
@@ -201,8 +202,7 @@ class SweepRequest:
                 raise InvalidSettingError(f"A rank to truncate to must be below the highest rank, {highest} (got {r}).")
         if self.cut_ranks and (self.lora.use_dora or self.lora.expert_rank != "r"):
             raise InvalidSettingError(
-                "A fast curve truncates B·A of all layers to one rank. Turn DoRA off and choose expert_rank r, or a "
-                "sweep."
+                "A fast curve truncates all layers to one rank: turn DoRA off and choose expert_rank r, or a sweep."
             )
         for learning_rate in self.learning_rates:
             number(learning_rate, "Learning rate", 0, 1, above=True)
@@ -213,9 +213,7 @@ class SweepRequest:
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
         if self.training.tokens is not None or self.training.data is not None:
-            raise InvalidSettingError(
-                "A run has a length in steps and reads its own data: leave tokens and data empty."
-            )
+            raise InvalidSettingError("A run has a length in steps and its own data: leave tokens and data empty.")
         whole(self.training.max_steps, "Steps", 1, MAX_RUN_STEPS)
         whole(self.training.max_length, "Maximum length", MIN_RUN_LENGTH, MAX_RUN_LENGTH)
         self.training.validate()
@@ -252,8 +250,7 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, rep
         raise InvalidSettingError(f"A quick look takes one learning rate (got {len(rates)}). Choose a sweep for more.")
     if request.lora_alpha.strip().lower() in ("r", "2r"):
         raise InvalidSettingError(
-            f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}): with alpha by rank, its "
-            "two ranks would differ in step size too."
+            f"A quick look needs a fixed alpha, such as 32 (got {request.lora_alpha.strip()}), for steps of one size."
         )
     low, high = pair
     trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if low < r < high)}, independent=(low,))
@@ -297,8 +294,7 @@ LIMITS = {
 
 
 def check_setting_limits(limits: Any, **values: int) -> None:
-    """Raise LimitError for the first value above its limit. values: By field of settings.Limits. limits: A
-    settings.Limits."""
+    """Raise LimitError for the first value above its limit. values: By field. limits: A settings.Limits."""
     for name, value in values.items():
         limit, (what, advice) = getattr(limits, name), LIMITS[name]
         if limit is not None and value > limit:
@@ -306,8 +302,7 @@ def check_setting_limits(limits: Any, **values: int) -> None:
 
 
 def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
-    """Raise LimitError where the runs of a sweep exceed a limit of the server. The size of the base is not checked
-    here."""
+    """Raise LimitError where a sweep's runs exceed a limit of the server, other than the base's size."""
     check_setting_limits(limits, runs_per_sweep=len(runs))
     for run in runs:
         held_out = run.held_out_examples * run.training.max_length
@@ -334,8 +329,7 @@ def check_download_size(weight_bytes: int | None, limits: Any) -> None:
 
 
 def check_run_minutes(seconds: float, limits: Any) -> None:
-    """Raise LimitError where a run takes longer than the server allows. seconds: Low end of the run's estimated
-    time."""
+    """Raise LimitError where a run takes longer than the server allows. seconds: Low end of its estimate."""
     if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
         raise LimitError(
             f"This server allows at most {units.counted(minutes, 'minute')} per run, and one of these takes at least "
@@ -353,10 +347,7 @@ def added_run(runs: Sequence[RunRequest], like: RunRequest, r: int, *, created_a
         raise InvalidSettingError(f"A sweep has at most {MAX_RUNS} runs. Start a new one.")
     fixed, by_rank = {run.lora.lora_alpha for run in runs}, {run.lora.lora_alpha / run.r for run in runs}
     if len(fixed) > 1 and len(by_rank) > 1:
-        raise InvalidSettingError(
-            "The runs of this sweep follow no common rule for alpha, so a run at another rank cannot be compared with "
-            "them. Start a new sweep."
-        )
+        raise InvalidSettingError("The runs of this sweep follow no common rule for alpha: start a new sweep.")
     seeds = {run.seed for run in runs if (run.r, run.learning_rate) == (r, like.learning_rate)}
     existing = {run.run_id for run in runs}
     names = (f"{like.sweep_id}-{place:03d}-r{r}" for place in count(len(runs) + 1))

@@ -23,9 +23,8 @@ COMPILED = 10.0
 
 
 def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of_one: float) -> Timing | None:
-    """Return the measured time of a completed run, to correct estimates of later runs; None where it has too few steps.
-    Steps in which kernels were compiled are left out, since a long run compiles no more than a short one. training,
-    evaluation_of_one: Seconds by formulas alone."""
+    """Return the measured time of a completed run, to correct later estimates; None with too few steps. Steps that
+    compiled kernels are left out. training, evaluation_of_one: Seconds by formulas alone."""
     usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
     if run.completed is None or run.loaded_at is None or run.ended_at is None or usual is None or training <= 0:
         return None

@@ -105,9 +105,8 @@ def sweep_time(
     assumptions: Assumptions,
     pace: Pace | None = None,
 ) -> SweepTime | None:
-    """Estimate the time of a sweep: the base is loaded and evaluated once, each run trains and is evaluated, and each
-    truncation trains its recovery steps and is evaluated. estimates: From estimate_run, one per run; the result is None
-    if one of them has no time."""
+    """Estimate the time of a sweep: the base is loaded and evaluated once, each run and each truncation trains and is
+    evaluated. estimates: From estimate_run, one per run; None if one has no time."""
     training, other, longest = NOTHING, NOTHING, NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:

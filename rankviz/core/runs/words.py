@@ -23,9 +23,7 @@ def still_training(sweep: Sweep) -> str:
     if sweep.ended:
         return ""
     ended = sum(run.state.ended for run in sweep.runs)
-    return (
-        f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have ended."
-    )
+    return f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have."
 
 
 def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:

@@ -21,10 +21,7 @@ SCHEME_WORDS: dict[ExpertScheme | None, str] = {
     "divided": "each expert has the rank divided by the number of active experts",
 }
 """Clause on each way to adapt experts; None is the default of PEFT and Unsloth, without expert_rank."""
-SCHEME_LABELS: dict[ExpertScheme, str] = {
-    "shared-outer": "experts share a factor",
-    "divided": "experts at r / active",
-}
+SCHEME_LABELS: dict[ExpertScheme, str] = {"shared-outer": "experts share a factor", "divided": "experts at r / active"}
 SCHEME_OF_EXPERT_RANK: dict[int | str, str | None] = {"r": None, "r/active": "divided"}
 """Published scheme that equals a value of expert_rank; other values equal no published scheme."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]

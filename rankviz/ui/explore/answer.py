@@ -207,9 +207,8 @@ def models(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the message, the recommendation, notes and the address; and `cost`, the figure that replaces the cost of a
-    rank that does not fit. A model that cannot be read has a notice in place of notes on its costs. estimate: of this
-    question, if there is one already."""
+    """Return message, recommendation, notes (of a model that cannot be read, a notice), address, and `cost`, the figure
+    in place of the cost of a rank that does not fit. estimate: of this question, if there is one already."""
     question = ask(values)
     advised = api.advice.advise(question, goal_of(values))
     if advised.setting:
@@ -272,9 +271,8 @@ def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tupl
 
 
 def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> str:
-    """Return the recommendation: one rank with its confidence, its reason, whether it fits (`fit`, markup), and the
-    settings. estimate: for the current question, with its warnings; None for a model that cannot be read. r: the
-    selected rank."""
+    """Return the recommendation as HTML. estimate: for the current question, with its warnings; None for a model that
+    cannot be read. r: the selected rank. fit: whether the recommended one fits, as HTML."""
     advice = answer.advice
     take = f'<button type="button" class="rv-button" data-use="{advice.r}">Use r = {advice.r}</button>'
     warnings, _ = by_level(estimate.notes) if estimate else ((), ())
@@ -360,7 +358,6 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     setup = estimate.question.training
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
-    # Each column has one unit, also beside half and twice the rank.
     saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
     largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
     count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)

@@ -38,7 +38,7 @@ TITLES = {
     "file": "Data file",
     "longest": "Longest example",
     "example_tokens": "Tokens per example",
-    "forgetting": "Abilities are kept",
+    "forgetting": "Must not forget",
 }
 """Titles of settings whose names in an address are not suitable as titles."""
 EMPTY = (

@@ -47,8 +47,7 @@ LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
 
 def applied(change: str) -> Mapping[str, Any]:
-    """Return the values that a click on a change or a GPU sets, by widget of the question. Module names are left out,
-    since they follow the preset."""
+    """Return the values that a click on a change or a GPU sets, by widget; module names follow the preset."""
     values, notes = link.read(dict(parse_qsl(change)))
     return {} if notes else {name: value for name, value in values.items() if name not in ("modules", "names")}
 
@@ -125,8 +124,8 @@ def methods_html(result: FitAnswer) -> str:
     table = html.table(headers, list(zip(*columns, strict=True)), label="Training methods")
     last, note = result.methods[-1], ""
     if last.name == "full":
-        full = f"Full fine-tuning uses {last.precision} weights, gradients and optimizer states."
-        note = html.paragraphs(f"{full} No measured run validates it, so the range is wider.")
+        full = f"Full fine-tuning: {last.precision} weights, gradients and optimizer states"
+        note = html.paragraphs(f"{full}; no measured run validates it, so the range is wider.")
     return html.titled("Training methods, same batch and length", table + note)
 
 
@@ -174,10 +173,7 @@ def serving(api: Api, **values: Any) -> View:
 
 
 HEIGHT = 340
-LINES = (
-    "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
-    "same line can be compared."
-)
+LINES = "Compare ranks on one line only: a line is one study, base model, task, length and run date."
 SHOWN = 4
 """Maximum number of published studies in a figure; all of the user's own are drawn too."""
 FIGURES: dict[str, tuple[str, tuple[Facet, ...]]] = {
@@ -294,16 +290,14 @@ def about(api: Api) -> str:
     if api.workspace.shared:
         seconds, memory = SHARED_TIME_LIMIT_SECONDS, units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
     return (
-        "A probe builds the real layers of this model with random weights, at two small depths, and runs training "
-        "steps with this adapter on this machine. It downloads nothing. It ends after at most "
-        f"{units.duration(seconds)} and uses at most {memory}. A depth that does not fit is a result too. "
-        "Without a GPU here, precision, optimizer, checkpointing and experts are those of training on a CPU."
+        "Runs training steps with this adapter here, on a few of the model's real layers with random weights, and "
+        f"extrapolates. It downloads nothing and takes at most {units.duration(seconds)} and {memory}. Without a GPU "
+        "here, precision, optimizer, checkpointing and experts are a CPU's."
     )
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:
-    """Queue a probe with these settings. Without a GPU on this machine, settings that need one get the values for a
-    CPU."""
+    """Queue a probe with these settings. Without a GPU here, settings that need one get those of a CPU."""
     r, options, setup = rank_of(values), link.options_of(values), {"framework": values["framework"]}
     if api.workspace.here().cuda:
         setup |= {name: values[name] for name in ("precision", "optim", "checkpointing")}

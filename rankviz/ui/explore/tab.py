@@ -182,13 +182,13 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
-    """Return label and id of each catalogue row; other names can be typed, as a list of all 583 slows every event."""
+    """Return label and id of each released model; other names can be typed, as a list of all 583 slows every event."""
 
     def label(row: ModelRow) -> str:
         about = [units.count(row.total_parameters), *([] if row.tower == "text" else [row.tower])]
-        return f"{row.id} · {', '.join(about)}" + ("" if row.verified else ", total unverified")
+        return f"{row.id} · {', '.join(about)}"
 
-    return [(label(row), row.id) for row in api.models.all()]
+    return [(label(row), row.id) for row in api.models.all() if "hypothetical" not in row.id]
 
 
 def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:

@@ -29,8 +29,7 @@ DOWNLOADS = html.markup("downloads")
 
 def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> gr.HTML:
     """Return a chart component with title and downloads. Its value comes from chart_value; a click on a point is
-    `select`. Without a value it shows nothing, but keeps the figure's room (with `optional`, no room either). A figure
-    without data has no downloads."""
+    `select`. Without a value it keeps the figure's room (with `optional`, none)."""
     title, css = escape(title), " rv-optional" if optional else ""
     template = TEMPLATE.format(title=title, menu=MENU.format(title=title), height=height, css=css)
     return scripted(template, "RankViz.chart(element, props, trigger, watch); // 'select'", elem_id=elem_id)
@@ -49,9 +48,8 @@ def chart_value(drawing: Drawing, *, file: str, source: str = "") -> str:
 
 
 def chart_json(drawing: Drawing, *, file: str, source: str = "") -> dict[str, object]:
-    """Return a figure and its data as a dict, for the page's script. file: name of downloaded files, without rankviz-
-    and suffix. source: sentences on the origin of the numbers, in every download with the address of the view; the
-    drawing's if empty."""
+    """Return a figure and its data as a dict, for the page's script. file: name of downloads, without rankviz- and
+    suffix. source: origin of the numbers, in every download; the drawing's if empty."""
     about = {"file": f"rankviz-{file}", "source": source or drawing.source, "by": f"RankViz {__version__}"}
     return {"data": drawing.data, "layout": drawing.layout, "csv": csv_text(drawing.rows), **about}
 

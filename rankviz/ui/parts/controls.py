@@ -30,8 +30,7 @@ def hidden(script: str | None = None, *, value: Any = "", elem_id: str | None = 
 
 
 def plain(value: str = "", *, elem_id: str | None = None, script: str | None = None) -> gr.HTML:
-    """Return HTML in the page's own styles, without Gradio's prose styles. script: JavaScript that makes it report
-    events."""
+    """Return HTML in the page's own styles, not Gradio's. script: JavaScript that makes it report events."""
     return gr.HTML(value=value, js_on_load=script, apply_default_css=False, elem_id=elem_id)
 
 

@@ -75,7 +75,7 @@ def tag(name: str, content: str | Cell, css: str = "") -> str:
     cell = content if isinstance(content, Cell) else Cell(content)
     attributes = {"class": css, "title": cell.title}
     written = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items() if value)
-    return f"<{name}{written}>{escape(cell.text)}</{name}>"
+    return f"<{name}{written}>{prose(cell.text)}</{name}>"
 
 
 def table(headers: Sequence[str], rows: Sequence[Row | Sequence[Cell | str]], *, label: str, left: int = 1) -> str:
@@ -197,7 +197,7 @@ def headlined(sentences: Sequence[str]) -> str:
 
 
 def bullet_list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
+    return "<ul>" + "".join(f"<li>{prose(item)}</li>" for item in items) + "</ul>" if items else ""
 
 
 def progress(share: float | None, *, label: str) -> str:

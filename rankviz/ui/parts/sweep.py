@@ -278,9 +278,8 @@ def place_of(api: Api, of: Sweep | RunRecord, elsewhere: bool | None = None) -> 
 
 
 def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, Any]:
-    """Return updates of the buttons `add` (a repeat at the most useful rank, once all runs have ended) and `resume`
-    (failed and cancelled runs again), each with its price on a rented machine. A button is off while its price is
-    computed, and `is_busy` is then True."""
+    """Return updates of the buttons `add` (a repeat, once all runs have ended) and `resume` (failed and cancelled
+    runs), with their price on a rented machine. Off while it is computed; `is_busy` is then True."""
     sweep_id, offers = sweep.sweep_id, {}
     if may_change(api, sweep):
         r = decision.forecast.repeat_at if decision and sweep.ended else None
@@ -300,7 +299,7 @@ def next_runs(api: Api, sweep: Sweep, decision: Decision | None) -> dict[str, An
 
 
 def _price(api: Api, sweep_id: str, button: str, check: Callable[[], Plan]) -> str:
-    """Return "a job of $0.04 – 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
+    """Return "a job of $0.04 to 0.17" for a sweep that continues on a rented machine, NO_PRICE_YET while the price is
     computed, and empty for other engines. check: Returns the plan of the continued sweep."""
     with suppress(RankVizError):
         if api.runs.destination(sweep_id).engine != HF_JOBS:
@@ -421,8 +420,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
 
 
 def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """Return the short answers of a sweep side by side, each with its sentence; a note instead while the sweep
-    trains."""
+    """Return the short answers of a sweep side by side; a note instead while the sweep trains."""
     if not sweep.ended:
         return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
     sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
@@ -433,7 +431,7 @@ def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
 
 
 def _decision_html(decision: Decision) -> str:
-    answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
+    answers = [("Rank", decision.train_sentences), ("Adapter", decision.ship_sentences)]
     columns = "".join(f"<div>{html.titled(name, html.headlined(words))}</div>" for name, words in answers if words)
     forecast = html.titled("Forecast between the runs", html.bullet_list(decision.forecast.sentences))
     return html.verdict(f'<div class="rv-halves">{columns}</div>{forecast}')
@@ -495,8 +493,7 @@ def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str
 
 
 def _flat(*rows: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return each name in these mappings, and in mappings nested in them, with its different values as text. Empty
-    values are left out."""
+    """Return each name in these and nested mappings with its different values as text, without empty ones."""
     values: dict[str, dict[str, None]] = {}
     for row in rows:
         nested = [each for each in row.values() if isinstance(each, Mapping)]

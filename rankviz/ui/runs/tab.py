@@ -30,9 +30,8 @@ NOT_DRAWN = ("x", "export_selected", *OF_A_SWEEP)
 
 
 def build(api: Api) -> View:
-    """Build the tab. Return widgets and events: `judged` follows a change of the metric; `showing` is SHOWING while
-    this tab is open, else nothing is drawn (the browser sets it, in the order of clicks); events in `chosen` follow a
-    change of the shown sweep or run."""
+    """Build the tab. Return widgets and events: `judged` follows the metric; `showing` is SHOWING while this tab is
+    open, else nothing is drawn; events in `chosen` follow the shown sweep or run."""
     w: dict[str, Any] = {}
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="runs-empty") as w["empty_box"]:
         plain(html.empty(view.NOTHING_OF_YOURS))
@@ -145,7 +144,6 @@ def kept_words(api: Api) -> str:
         return ""
     hours = units.counted(TEMP_HOURS, "hour")
     return html.paragraphs(
-        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
-        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
-        f"Files that you upload stay for {hours}, unless you delete them."
+        f"Your runs stay for {units.counted(days, 'day')} after they end; imported and incomplete ones go sooner when "
+        f"this server is full. Uploaded files stay for {hours}. Download what you want to keep."
     )

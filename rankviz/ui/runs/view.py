@@ -40,9 +40,7 @@ UNFOLDED = 12
 """Maximum listed sweeps that are not folded."""
 MOST_ROWS = 500
 """Maximum listed sweeps of the visitor: a browser takes seconds to draw thousands."""
-NOTHING_OF_YOURS = (
-    "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
-)
+NOTHING_OF_YOURS = "You have no runs yet. The recorded sweeps below ship with RankViz: click one, or train your own."
 CHOOSE = "Click a sweep in the list to read it."
 
 
@@ -134,7 +132,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
         f"{counted(len(runs), 'run')}, {counted(request.max_steps, 'step')}, α {alphas}, rate {rates}, targets "
         f"{listed(request.lora.target_modules)}"
     )
-    files = " – ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
+    files = " to ".join(dict.fromkeys(units.file_size(size) for size in (sizes[:1] + sizes[-1:]))) or "–"
     memory = max((run.completed.peak_memory_bytes for run in runs if run.completed), default=None)
     return (
         Cell(sweep_title(sweep), sweep.sweep_id, "wrap", ", ".join(filter(None, [setting, owner]))),
@@ -149,8 +147,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
 
 
 def results_table(api: Api, runs: Sequence[RunRecord], *, selected: Collection[str] = (), run_id: str = "") -> str:
-    """Return a row per run with measured values above estimates. selected, run_id: the ticked runs and the shown
-    one."""
+    """Return a row per run: measured above estimated. selected, run_id: the ticked runs and the shown one."""
     accuracies, rows = [metric for metric in measured_metrics(runs) if metric is not LOSS], []
     for run, estimate in zip(runs, api.runs.expected_runs(runs), strict=True):
         here = run.run_id
@@ -169,7 +166,8 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
         """Return a measured value with its estimate, a number or a range, below. of: source of the value."""
         below: str | Cell = ""
         if hasattr(expected, "low"):
-            below = Cell(f"est. {text(expected.low)} – {text(expected.high)}", title=exact_span(expected, unit))
+            spans = {units.memory_size: units.memory_span, units.duration: units.time_span}
+            below = Cell(f"est. {spans[text](expected)}", title=exact_span(expected, unit))
         elif expected is not None:
             below = Cell(f"est. {text(expected)}", title=exact(expected, unit))
         return rounded(text, measured, unit + of, sub=below)
@@ -217,8 +215,7 @@ def runs_view(
     seen: str,
 ) -> View:
     """Return the parts that changed since they were last drawn; nothing while another tab is open (empty `showing`).
-    seen: hashes by part of what was last drawn, as JSON, stored in the browser so that a late answer changes
-    nothing."""
+    seen: hashes of what was last drawn, by part, as JSON from the browser."""
     if not showing:
         return View(timer=gr.Timer(active=False))
     reading, unreadable, uploads = api.runs.reading(), api.runs.unreadable(), api.runs.quota.uploads()
@@ -336,8 +333,7 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
-    """Build a run's section below its row: when and where it ran, its error and log, then folded configuration and
-    environment."""
+    """Build a run's section: when and where it ran, error and log, folded configuration and environment."""
     request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."

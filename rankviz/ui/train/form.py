@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html import escape
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -49,7 +50,7 @@ from rankviz.ui.parts.controls import (
     field,
     plain,
 )
-from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html
+from rankviz.ui.parts.html import Cell, exact_span, notice_html
 from rankviz.ui.parts.sweep import BUSY_SECONDS
 from rankviz.ui.wiring import View
 
@@ -432,8 +433,7 @@ def choice(api: Api, *, engine: str) -> View:
 
 
 def engine_of(api: Api, sweep_id: str) -> dict[str, Any]:
-    """Return updates that set the choice to the engine of a sweep, with its machine and limit; empty where the visitor
-    may not choose that engine."""
+    """Return updates that choose a sweep's engine, machine and limit; empty where the visitor may not."""
     there = api.runs.destination(sweep_id)
     engine = api.engines.name(there.engine)
     if engine not in [place.name for place in api.engines.offered()]:
@@ -543,11 +543,11 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
     """Return the estimated time and memory as HTML, with a warning where a run may reach the server's time limit.
     not_known: Sentence on why the time is unknown."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
-    low, high = min(each.low for each in memory), max(each.high for each in memory)
+    ends = SimpleNamespace(low=min(each.low for each in memory), high=max(each.high for each in memory))
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
     first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
-    words = f"Memory: {units.memory_size(low)} to {units.memory_size(high)}."
-    return html.paragraphs(Cell(first, title=time), Cell(words, title=f"{exact(low)} to {exact(high, 'bytes')}"))
+    words = Cell(f"Memory: {units.memory_span(ends)}.", title=exact_span(ends, "bytes"))
+    return html.paragraphs(Cell(first, title=time), words)
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:

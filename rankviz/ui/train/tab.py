@@ -169,8 +169,7 @@ def build_badge(api: Api) -> tuple[gr.HTML, dict[str, Any]]:
 
 
 def now(api: Api) -> View:
-    """Return the line for the visitor's running sweep, else for the oldest queued one (empty without either), and the
-    timer of its next poll."""
+    """Return the line for the visitor's running, else oldest queued sweep, and the timer of its next poll."""
     unfinished = [sweep for sweep in api.runs.made() if not sweep.ended]
     if not unfinished:
         return View(line="", timer=gr.Timer(IDLE_SECONDS))

@@ -49,9 +49,8 @@ class HeldOutQuestion:
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
-    """Return the row numbers (training, held out) of a shuffle with a fixed seed; at most half of the rows are held
-    out. Training rows that repeat a held-out row are left out, since a model would know their answers by heart. Raise
-    BadDataError where no training row is left."""
+    """Return row numbers (training, held out) of a shuffle with a fixed seed; at most half are held out, and training
+    rows that repeat one are left out. BadDataError where no training row is left."""
     order = list(range(len(examples)))
     random.Random(SPLIT_SEED).shuffle(order)
     held_out = min(held_out, int(LARGEST_HELD_OUT_SHARE * len(examples)))
@@ -136,8 +135,7 @@ def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
     """Return token ids cut at max_length, with labels for each answer and the token that ends it
-    (rankviz.dataset.rows). Raise BadDataError where the chat template takes more processor time than
-    `template_seconds`."""
+    (rankviz.dataset.rows). BadDataError where the chat template takes more than `template_seconds`."""
     tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 

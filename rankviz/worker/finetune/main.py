@@ -66,8 +66,7 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
 
 
 def watched_download(journal: Journal, attempts: Sequence[Attempt]) -> bases.Download:
-    """Return the watch over a base's download. Above the limit of the runs' owner, it fails all runs and ends this
-    process."""
+    """Return the watch over a base's download; above the owner's limit it fails all runs and ends this process."""
     from rankviz.hub.reach import cache_folder, weight_bytes_to_fetch
 
     def stop(error: LimitError) -> None:

@@ -111,9 +111,8 @@ def answers(
     most: float = math.inf,
     seconds: float = math.inf,
 ) -> dict[int, tuple[str, bool]]:
-    """Return the model's greedy answer to each question, by index: (text, True where the model ended the answer).
-    cuda: True on Unsloth's CUDA backend. most: tokens per answer. seconds: limit for all answers; each batch gets at
-    least one token."""
+    """Return the greedy answer to each question, by index: (text, True where the model ended it). cuda: Unsloth's CUDA
+    backend. most: tokens per answer. seconds: limit for all; each batch gets a token."""
     import torch
     from transformers import GenerationConfig
 

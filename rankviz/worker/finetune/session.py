@@ -224,8 +224,7 @@ class Session:
 
     def _truncate(self, adapter: Any, journal: Journal) -> None:
         """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
-        for a few steps, on rows that are new to the adapter, and saved; the next lower rank is truncated from the
-        result."""
+        for a few steps on new rows, and saved; the next is truncated from the result."""
         request = journal.request
         journal.begin(events.DECOMPOSING)
         truncate, recovered = truncation(adapter), 0

@@ -40,8 +40,7 @@ IN_16_BIT = {
 
 
 class FusedAttention(torch.autograd.Function):
-    """Attention as fused kernels compute it. For the backward pass it saves queries, keys, values, output, and an fp32
-    number per head and token."""
+    """Attention as fused kernels compute it: saves queries, keys, values, output, and an fp32 per head and token."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -56,8 +55,7 @@ class FusedAttention(torch.autograd.Function):
 
 
 class GroupedProduct(torch.autograd.Function):
-    """Product behind torch.nn.functional.grouped_mm with frozen weights. It does not save its input for the backward
-    pass."""
+    """Product behind torch.nn.functional.grouped_mm with frozen weights, which does not save its input."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -71,8 +69,7 @@ class GroupedProduct(torch.autograd.Function):
 
 
 class GpuOnMeta(TorchFunctionMode):
-    """Mode in which torch's functions on the meta device save for the backward pass what they save on a GPU, with or
-    without 16-bit autocast."""
+    """Mode in which functions on the meta device save what they save on a GPU, with or without autocast."""
 
     def __init__(self, *, autocast: bool):
         super().__init__()

@@ -34,8 +34,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
     if model_type not in CONFIG_MAPPING:
         raise BadConfigError(
-            f"transformers {transformers.__version__} has no architecture {model_type!r}, and RankViz runs no code "
-            "that comes with a model."
+            f"transformers {transformers.__version__} has no architecture {model_type!r}, and its own code is not run."
         )
     factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
     if whole or "vision_config" in config:
@@ -60,8 +59,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
 
 
 def _makeable(value: Any, key: str = "") -> Any:
-    """Return the config with bf16 for dtypes that no model is built in (fp8, packed): such weights are unpacked to
-    train."""
+    """Return the config with bf16 for dtypes that are unpacked to train (fp8, packed)."""
     if key in DTYPES:
         name = value.removeprefix("torch.") if isinstance(value, str) else value
         return name if not isinstance(name, str) or name in MODEL_DTYPES else "bfloat16"
@@ -122,6 +120,7 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
         "num_experts_per_tok": _first(text, "num_experts_per_tok", "top_k_experts", default=0) or 0,
         "layer_types": list(_first(text, "layer_types", "layers_block_type", default=None) or ()),
         "sliding_window": _first(text, "sliding_window", default=None),
+        "max_position_embeddings": _first(text, "max_position_embeddings", "n_positions", default=None),
         **walk(model),
         **_in_peft(model),
     }
@@ -305,8 +304,7 @@ def layers_of(config: Mapping[str, Any]) -> ModelSpec:
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """Return a ModelSpec as a dict. The caller adds the fields that a config does not give, such as id, name and
-    source."""
+    """Return a ModelSpec as a dict, without what a config does not give, such as id, name and source."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

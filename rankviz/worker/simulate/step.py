@@ -50,8 +50,7 @@ class SimulatedRun:
         depth: int,
         split: int = 1,
     ):
-        """config: that of the whole model. split: number of the first blocks, whose backward pass is a moment by
-        itself."""
+        """config: the whole model's. split: number of first blocks, whose backward pass is a moment by itself."""
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.card = lora, training, become(gpu)
         self.compute_dtype = compute_dtype(self.config["model_type"], training, bf16=self.card.supports_bf16)
@@ -90,9 +89,8 @@ class SimulatedRun:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """Return a value where library code reads it from a tensor: transformers checks whether a whole mask is set; on
-        the CPU, AdamW reads its number of steps, and OPT whether a block is dropped. Raise UserError for anything
-        else."""
+        """Return a value where library code reads it from a tensor: whether a whole mask is set, AdamW's number of
+        steps, whether OPT drops a block. Raise UserError for anything else."""
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:

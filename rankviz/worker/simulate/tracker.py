@@ -94,8 +94,7 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 
 
 class Tracker(TorchDispatchMode):
-    """Follows the storages that operators make while it is active, and counts attention's kernels. Enter it inside a
-    FakeTensorMode."""
+    """Follows operators' storages and counts attention's kernels. Enter it inside a FakeTensorMode."""
 
     _current: "Tracker"
 
@@ -174,8 +173,7 @@ class Tracker(TorchDispatchMode):
 
 @functools.cache
 def _register() -> torch.library.Library:
-    """Register kernels for CUDA, so that the dispatcher does not split these operators: attention under autograd's key
-    too, by the newest tracker."""
+    """Register kernels for CUDA, so that these operators are not split: attention under autograd's key too."""
     library = torch.library.Library("aten", "IMPL")
     library.impl("silu_backward", WHOLE[aten.silu_backward.default], "CUDA")
     for key in ("AutogradCUDA", "CUDA"):
@@ -184,8 +182,7 @@ def _register() -> torch.library.Library:
 
 
 def as_on_a_card() -> None:
-    """Patch libraries to act as on a card: Triton kernels do nothing, needless masks are left out, modules can be
-    moved."""
+    """Patch libraries to act as on a card: no Triton kernels, no needless masks, modules can be moved."""
     import transformers
     from transformers import masking_utils
     from transformers.utils import import_utils

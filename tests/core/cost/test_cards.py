@@ -80,6 +80,9 @@ def test_more_gpus_take_less_memory_each_and_never_do_more_than_their_number_of_
         assert n * answer.price.usd_per_hour == pytest.approx(row.usd.expected / hours)
         assert 0 < efficiency.low <= efficiency.high <= 1
         assert row.duration.step.expected >= alone.duration.step.expected
+    alike = (question(**LLAMA | {"model_id": "Qwen/Qwen3-30B-A3B"}, gpus=2, expert_rank=rank) for rank in ("r", 16))
+    seconds = [API.estimates.estimate(each).rank(16).duration.step.expected for each in alike]
+    assert seconds[0] == pytest.approx(seconds[1])  # gradients of experts go around whatever names their rank
     saving = replace(asked[1].question.lora, modules_to_save=("lm_head", "embed_tokens"))
     saved = API.estimates.estimate(replace(asked[1].question, lora=saving)).estimate.several_gpus
     assert saved.efficiency.expected < asked[1].several_gpus.efficiency.expected  # their gradients go around too

@@ -54,9 +54,9 @@ def test_fit_compares_the_band_with_usable_memory(high, verdict):
 
 
 def test_every_assumption_is_used_by_some_formula():
-    """Each id is a text of the core, or fits a formatted one."""
+    """Each id is a text of the code, or fits a formatted one."""
     patterns = set()
-    for file in (ROOT / "rankviz" / "core").rglob("*.py"):
+    for file in (ROOT / "rankviz").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 patterns.add(re.escape(node.value))
@@ -108,7 +108,7 @@ AVOIDS = {
     "math": "Unsloth, torch 2.14 or newer, or padded batches avoid it.",
     "eager": "A shorter length or a smaller batch needs less.",
     "capped": "flash-attn 2.6.3 or newer avoids it.",
-    "padded": "The estimate assumes padded batches. A batch with examples of one length runs torch's math kernel,",
+    "padded": "Padded batches are assumed. A batch of one length runs torch's math kernel,",
 }
 
 

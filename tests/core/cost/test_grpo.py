@@ -108,7 +108,7 @@ def test_what_a_program_ignores_or_refuses_is_said_in_estimates_and_exports():
     found = Api().estimates.estimate(replace(asked, model_id="Qwen/Qwen3-4B", training=setup, gpu="t4"))
 
     warned = " ".join(by_level(found.estimate.notes)[0])
-    for part in ("does not start with", "max_position_embeddings", "sets vLLM's share", "would make no step"):
+    for part in ("does not start with", "at most 40,960 tokens", "sets vLLM's share", "would make no step"):
         assert part in warned
     assert "published runs of GRPO" in in_words(found.basis)
     for refused in (Api().estimates.estimate, lambda question: Api().advice.export(question, 16)):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.api.data import CHARACTERS, token_range
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.setup import (
     LENGTH_SHARES,
@@ -12,11 +13,10 @@ from rankviz.core.cost.setup import (
     TrainingData,
     TrainingSetup,
     card,
-    characters,
     is_file_name,
-    token_range,
 )
 from rankviz.core.quantity import Range
+from rankviz.dataset.rows import Example
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question
 from tests.support.runs.toy import ASSUMPTIONS, gpu
@@ -216,19 +216,20 @@ def test_lengths_are_mixed_where_examples_differ_and_none_is_truncated():
     ]
 
 
-def tokens(text, messages=0):
-    return token_range(characters(text), messages, ASSUMPTIONS)
+def tokens(text, turns=0):
+    messages = (("user", text), *[("assistant", "")] * (turns - 1)) if turns else ()
+    return token_range([Example(prompt=text, messages=messages)], ASSUMPTIONS)
 
 
 def test_tokens_are_weighted_characters_within_the_measured_range():
-    counts = characters("Abc 12, 学習 é\n")
+    counts = {name: sum(map(len, kind.findall("Abc 12, 学習 é\n"))) for name, kind in CHARACTERS.items()}
     english, chinese = tokens("Abc 12,"), tokens("学習")
 
-    assert {"letter": 2, "capital": 1, "digit": 2, "symbol": 1, "east-asian": 2, "other": 1, "all": 13} == counts
+    assert {"letter": 2, "capital": 1, "digit": 2, "symbol": 1, "east-asian": 2, "other": 1} == counts
     # 2 · 0.25 + 1 · 0.42 + 2 · 1.3 + 1 · 0.66 = 4.18
     assert pytest.approx((0.8 * 4.18, 4.18, 1.6 * 4.18)) == (english.low, english.expected, english.high)
     # 2 · 0.88 = 1.76, and 1.1 true tokens for an estimated one
     assert pytest.approx((0.7 * 1.76, 1.1 * 1.76, 2.8 * 1.76)) == (chinese.low, chinese.expected, chinese.high)
-    one, two, none = (tokens("Abc 12,", messages).expected for messages in (1, 2, 0))
+    one, two, none = (tokens("Abc 12,", turns).expected for turns in (1, 2, 0))
     assert two - one == pytest.approx(ASSUMPTIONS.value("tokens-per-message"))
     assert one - none == pytest.approx(ASSUMPTIONS.value("tokens-per-message") + ASSUMPTIONS.value("tokens-per-chat"))

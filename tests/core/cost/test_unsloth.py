@@ -69,8 +69,7 @@ def notes_of(model_id, gpu_name, *, ranks=(8,), **training):
         ("Qwen/Qwen3-8B", "It is dynamic 4-bit, 427 MiB more than plain NF4 (up to 598 MiB)."),
         (
             "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
-            "Unsloth loads this model in 16 bit: it never quantizes a repository whose name ends in -BF16. "
-            "The estimate is for 16 bit.",
+            "Unsloth loads this model in 16 bit, as its name ends in -BF16: the estimate is for 16 bit.",
         ),
     ],
 )

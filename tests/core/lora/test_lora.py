@@ -66,7 +66,7 @@ def test_names_match_whole_components_from_the_end():
         (TOY, ("x", "y"), "^x, y match nothing in this model. Linear layers here: q_proj, k_proj, "),
         (TOY, (), "^No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth"),
         (TOY, "all", "^Target modules must be one of all-linear, .* names .got 'all'."),
-        (model(MLP), "qv", "neither q_proj and v_proj nor a fused projection of them; it has down_proj, gate_proj, up"),
+        (model(MLP), "qv", "neither q_proj and v_proj nor a fused one; it has down_proj, gate_proj, up"),
         (TOY_MOE, ("experts",), "^experts matches nothing in this model. Experts are fused parameters, which other"),
     ):
         with pytest.raises(InvalidSettingError, match=sentence):
@@ -111,7 +111,7 @@ OF_EXPERTS = "expert_rank, unless it is one of r, r/active, r/all, must be a who
         ("lora_alpha", (1e-9, 10**6), (0, 10**6 + 1), "Alpha must be a number above 0 and at most 1,000,000"),
         ("expert_rank", (1, "r / all", " 10 24"), ("r/2", 0, True, 1025, "9" * 5000), OF_EXPERTS),
         ("target_modules", ("qv", ["q_proj"]), ("", (), ("q_proj", "")), "No target modules are given. Name some"),
-        ("modules_to_save", ((), ["norm"]), ("norm",), "modules_to_save must be a list of names, not a text"),
+        ("modules_to_save", ((), ["norm"]), ("norm",), "A module to save must be a list"),
         (FLAGS[3], (None, True, False), (0, "on"), f"{FLAGS[3]} must be true or false"),
         ("text_only", (True, False), (None, 1), "text_only must be true or false"),
     ],
@@ -326,8 +326,8 @@ FUSED_QKV = model((layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj"
 PLAIN_MOE = replace(TOY_MOE, model_type="toy")
 WHOLE = replace(OTHER, tower="whole for text", model_type="gemma4")
 BOTH = {"modules_to_save": ("lm_head", "embed_tokens")}
-OF_NONE, IN_FULL = "fused parameters, and these targets name none of them.", "Unsloth trains lm_head in full"
-TIED = "Embedding and head are tied in the base: what is trained in full is a copy, and the tie is lost."
+OF_NONE, IN_FULL = "are fused, and these targets name none of them.", "Unsloth trains lm_head in full"
+TIED = "Embedding and head are tied in the base: a copy is trained in full, and the tie is lost."
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ TIED = "Embedding and head are tied in the base: what is trained in full is a co
         (TOY, ("self_attn.q_proj", "mlp.down_proj"), "peft", {}, []),
         (TOY, "qv", "peft", {"modules_to_save": ("z",)}, ["names z, which has no parameters here. Embedding and head"]),
         (TOY, "qv", "trl", {FLAGS[2]: False}, [f"{FLAGS[2]}: these settings are Unsloth's on a GPU; TRL ignores them"]),
-        (OTHER, "all-linear", "unsloth", dict.fromkeys(FLAGS[::3], False), ["name the layers instead: q_", "leaves"]),
+        (OTHER, "all-linear", "unsloth", dict.fromkeys(FLAGS[::3], False), ["so layers are named: q_", "leaves"]),
         (TOY, "qv", "trl", {"expert_rank": 2}, ["expert_rank has no effect here: this model has no experts."]),
         (FUSED_QKV, "qv", "peft", {}, ["qv is qkv_proj here: this model has no q_proj and v_proj of its own."]),
         (FUSED_QKV, ("o_proj", "q_proj"), "peft", {}, ["Name qkv_proj instead, which holds them fused."]),

@@ -198,10 +198,10 @@ def test_unsloths_script_has_arguments_that_its_classes_take(mode):
 
 @pytest.mark.parametrize("mode", ["none", "colocate", "server"])
 def test_every_way_to_generate_is_written_and_other_formats_are_refused(mode):
-    text = script(made(framework="trl", grpo=replace(SHORT, vllm_mode=mode)))
+    text = script(replace(made(framework="trl", grpo=replace(SHORT, vllm_mode=mode)), model_id="my base"))
     compile(text, "train.py", "exec")
     assert (f"vllm_mode='{mode}'" in text) == (mode != "none") == ("`uv run`" not in text)
-    assert ("VLLM_SERVER_DEV_MODE=1 vllm serve" in text) == (mode == "server")
+    assert ("VLLM_SERVER_DEV_MODE=1 vllm serve 'my base'" in text) == (mode == "server")
 
     with pytest.raises(InvalidSettingError, match="GRPO has no Axolotl YAML"):
         write(TOY, Question(model_id=TOY.id, training=TrainingSetup(grpo=Grpo())), 8, "axolotl")

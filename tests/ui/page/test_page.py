@@ -1,6 +1,7 @@
 """The page in a real browser, below a path behind a proxy too, and what it asks of the server as a rank is chosen."""
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -286,16 +287,6 @@ def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):
     page.locator("#accuracy-tables table").first.wait_for()
 
 
-ONLY_HERE = "This address works on this computer only."
-NOTES_WORDS = """() => {
-  window.words = "";
-  const header = document.querySelector("#header");
-  const note = () => (window.words += header.textContent);
-  new MutationObserver(note).observe(header, { childList: true, subtree: true });
-}"""
-"""The button says what became of it for a moment only."""
-
-
 @pytest.fixture
 def opened(page, address):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
@@ -305,18 +296,22 @@ def opened(page, address):
     page.context.clear_permissions()
 
 
-def copied(page):
-    page.evaluate(NOTES_WORDS)
-    page.get_by_role("button", name="Copy link").click()
-    page.wait_for_function("window.words.includes('Copied')")
-    return page.evaluate("navigator.clipboard.readText()")
-
-
-def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opened, address):
-    link = copied(opened)
-
-    assert link.startswith(address + "/")
-    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
+def test_texts_are_short_and_of_one_unit_and_a_link_says_that_it_opens_nowhere_else(opened, address, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", oops}\n')
+    opened.get_by_role("button", name="Copy link").click()
+    opened.locator("#header [role=status]", has_text="Copied. Opens on this computer only.").wait_for()
+    assert opened.evaluate("navigator.clipboard.readText()").startswith(address + "/")
+    restored(opened)
+    opened.get_by_label("Must not forget (prefers lower ranks)").wait_for(state="attached")
+    opened.get_by_role("button", name="Read lengths from a file").wait_for()
+    opened.set_input_files("input[type=file][accept*=jsonl]", str(tmp_path / "rows.jsonl"))
+    opened.locator("#notice", has_text="Row 2 of rows.jsonl is not valid JSON at character 17.").wait_for()
+    opened.locator("#model input").click()
+    models = opened.locator("[role=option]").all_inner_texts()
+    assert len(models) > 100 and not any("hypothetical" in each or "unverified" in each for each in models)
+    opened.locator("#sections [role=tab]", has_text="Fit and").click()
+    changes = opened.locator("#decisions table").first.inner_text().replace("−", "-")
+    assert [] == re.findall(r"[+-]\d,\d\d\d MiB|[+-]\d{3} min", changes)
 
 
 PATH = "/team/rankviz"
