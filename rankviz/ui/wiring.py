@@ -90,7 +90,8 @@ def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
         if isinstance(widget, gr.HTML):
             kind = list[str] if isinstance(widget.value, list) else type(widget.value)
         if kind:
-            require(value, kind, name)
+            lines = isinstance(widget, gr.Textbox) and widget.lines > 1 and isinstance(value, str)
+            require(value.replace("\n", " ") if lines else value, kind, name)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 
