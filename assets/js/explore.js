@@ -133,7 +133,7 @@ window.RankVizExplore = (() => {
     if (document.body.classList.contains("rv-presenting")) return;
     const words = await post("words", { values: state.values }).catch(() => ({ notice: "offline" }));
     if (mine !== newest || r !== state.r || words.notice) return;
-    if (words.cost) record(r).figures[4] = words.cost;
+    if (words.cost) record(r).cheapest = words.cost;
     if (words.cost) paint();
     Object.entries(words.slots).forEach(([name, html]) => slot(name, html));
     if (state.isRefused) refused();
@@ -242,7 +242,7 @@ window.RankVizExplore = (() => {
         if (!shown) return;
         const beside = [Math.floor(r / 2), 2 * r].filter((other) => other >= 1 && record(other));
         cards.forEach((card, i) => {
-          const [value, title, sub] = shown.figures[i];
+          const [value, title, sub] = (i === 4 && shown.cheapest) || shown.figures[i];
           Object.assign(card.querySelector(".rv-value"), { textContent: value, title });
           const second = Object.assign(card.querySelector(".rv-sub"), { textContent: sub, title });
           if (i === 2 && shown.fit) second.prepend(chip(shown.fit), " ");
