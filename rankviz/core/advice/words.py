@@ -66,13 +66,14 @@ def because(advice: RankAdvice) -> str:
         return "published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed"
     (own, kind), record, r = _kinds(advice), advice.record, advice.r
     lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
-    lead = f"halved from {advice.case.r} to keep more of the base" if r < advice.case.r else lead
+    lead = f"halved from {advice.case.r} to forget less" if r < advice.case.r else lead
     gained, more = f"few publications ran it and r = {r // 2}", f"few ran r = {2 * r}"
     if gain := record.gain(kind, r // 2):
         points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
         gained = f"it averaged {points} than r = {r // 2} ({counted(gain.publications, 'publication')})"
     if gain := record.gain(kind, r):
-        adds = f"{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
+        unproven = "an unproven " if gain.low <= 0 else ""
+        adds = f"{unproven}{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
         more = f"r = {2 * r} adds {adds} ({gain.publications}) at twice the file"
     return f"{lead}: {gained}; {more}"
 

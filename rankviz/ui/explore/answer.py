@@ -265,7 +265,7 @@ def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tupl
     if recommended in other:
         text += f". What fits for certain: {other[recommended][0] or 'no single GPU of the table'}."
     if fits[r] == "does_not_fit" and (card := other[r][1]):
-        price = f", ${card.usd_per_hour:.2f} per hour" if card.usd_per_hour else ""
+        price = f", about {units.usd(card.usd.expected, card.usd)}" if card.usd else ""
         cost = [card.label, "", f"cheapest GPU that fits{price}", "–"]
     return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>', cost
 

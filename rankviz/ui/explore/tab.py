@@ -77,8 +77,8 @@ def build(api: Api) -> View:
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
                     looks = {"size": "md", "interactive": False}
-                    rate = f"Rate first: {UNBROKEN}{RATE_RANKS[0]}, two rates"
-                    quick = f"Quick look: {UNBROKEN}{' and '.join(map(str, QUICK_RANKS))}"
+                    rate = f"Rate first: train {UNBROKEN}{RATE_RANKS[0]} at two rates"
+                    quick = f"Quick look: train {UNBROKEN}{' and '.join(map(str, QUICK_RANKS))}"
                     # These fill the form of Train. The learning rate matters most, so it is first.
                     measure = {
                         "rate": gr.Button(rate, elem_id="measure-rate", **looks),

@@ -32,7 +32,7 @@ def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings
     assert 16 == given(goal, points=kept(0.6, 0.5)).r
     assert 32 == given(goal, points=kept(0.5, 0.6)).r == given(goal).r
     assert 16 == given(Goal(use_case="simple", forgetting=True), points=kept(0.6, 0.5)).r
-    assert words.because(given(goal, points=kept(0.6, 0.5))).startswith("halved from 32 to keep more of the base: ")
+    assert words.because(given(goal, points=kept(0.6, 0.5))).startswith("halved from 32 to forget less: ")
 
 
 def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():

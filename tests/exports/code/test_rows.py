@@ -38,7 +38,7 @@ def run(path, tokenizer, form=None, max_length=256, **data):
     names = {"load_dataset": load_dataset, "json": json, "tokenizer": tokenizer, "data_file": str(path), "form": form}
     names |= {"Path": Path, "columns": columns_of(data.get("columns", ""))}
     template = templates().get_template("data.py.jinja")
-    settings = {"max_length": max_length, "tokens": TOKENS, **as_read(TrainingData(form=form, **data))}
+    settings = {"setup": {"max_length": max_length}, "tokens": TOKENS, **as_read(TrainingData(form=form, **data))}
     exec(template.render(held_out_share=0.25, seed=3407, **settings), names)
     return names
 

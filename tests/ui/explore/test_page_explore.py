@@ -216,7 +216,7 @@ def test_one_rank_is_recommended_with_what_fits_and_old_names_open_their_section
     assert len(reason.split()) <= 30
     assert re.match(r"✕ does not fit on T4\. What fits for certain: a batch of 2, .* or the \S+ \(about \$\d+\)\.", fit)
     assert "$" not in cost.locator(".rv-value").inner_text()
-    assert "cheapest GPU that fits, $" in cost.locator(".rv-sub").inner_text()
+    assert "cheapest GPU that fits, about $" in cost.locator(".rv-sub").inner_text()
     page.locator("#memory .rv-plot[data-drawn]").wait_for()
     assert 6 == page.locator("#sections > .tab-wrapper [role=tab]").filter(visible=True).count()
     page.get_by_role("button", name="Use r = 32").click()

@@ -24,7 +24,7 @@ def test_explores_button_fills_train_with_what_can_be_trained_here(page, tmp_pat
     page.locator("#file-note", has_text="96 examples").wait_for()
     page.locator("#slot-length-note", has_text="96 examples are few").wait_for()
     page.locator("#script", has_text='columns = {"instruction": "frage", "output": "antwort"}').wait_for()
-    page.get_by_role("button", name="Quick look: r = 4 and 64").click()
+    page.get_by_role("button", name="Quick look: train r = 4 and 64").click()
 
     page.locator("#train-replaced", has_text="Qwen3-4B cannot be trained here now").wait_for()
     page.wait_for_function("document.querySelector('#train-base input')?.value?.startsWith('SmolLM2')")
