@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from rankviz import dataset
-from rankviz.dataset.rows import columns_text
+from rankviz.dataset.rows import columns_of, columns_text
 from rankviz.errors import BadDataError, InvalidSettingError
 
 
@@ -175,6 +175,25 @@ def test_columns_of_other_names_are_listed_and_can_be_chosen(tmp_path):
     assert [("user: a", "b")] * 2 == [each.as_pair() for each in dataset.read(data, columns=columns).examples]
     with pytest.raises(InvalidSettingError, match="Columns must be such as instruction=question,output=answer"):
         dataset.read(data, columns="foo=antwort")
+
+
+def test_a_column_keeps_its_spaces_and_one_that_nobody_can_name_is_not_offered(tmp_path):
+    columns = dataset.read(write(tmp_path / "d.csv", b"id, question, the answer, answer\n1,a,c,b\n2,a,c,b\n")).columns
+    assert {"instruction": " question", "output": " answer"} == columns_of(columns)
+    assert "instruction=the question" == columns_text({"instruction": "the question"})
+
+    with pytest.raises(BadDataError, match="has the columns \ufffd, , frage;") as caught:
+        dataset.read(write(tmp_path / "d.jsonl", rb'{"\ud800": "a", "": "b", "frage": "c"}' + b"\n"))
+    assert ["frage"] == caught.value.columns
+
+
+def test_a_file_that_is_one_of_several_says_so(tmp_path):
+    notes = {}
+    for name in ("train-00000-of-00010.jsonl", "train-00000-of-00001.jsonl"):
+        notes[name] = dataset.read(jsonl(tmp_path / name, *[{"text": "a"}] * 2)).notes
+
+    part = "train-00000-of-00010.jsonl is one of 10 parts of the data; the others are not read."
+    assert [(part,), ()] == [*notes.values()]
 
 
 def test_shipped_samples_are_as_their_index_says():

@@ -17,7 +17,15 @@ from rankviz.core.quantity import brief
 from rankviz.core.runs.fast_curve import fast_curve
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.spectrum import Losses, Ranks, Spectrum, Truncation, truncations
-from rankviz.errors import BadAdapterError, NotYoursError, RankVizError, RunNotFoundError, UserError
+from rankviz.errors import (
+    BadAdapterError,
+    BadDataError,
+    InvalidSettingError,
+    NotYoursError,
+    RankVizError,
+    RunNotFoundError,
+    UserError,
+)
 from rankviz.paths import named_in
 from rankviz.store import RunStore
 from rankviz.trained.plan import Outline, ResizePlan, plan, received
@@ -172,7 +180,7 @@ class Adapters(Operations):
         base, saved, is_chat = self._workspace.references.base(record.request.base), self._saved(record, r), False
         if not ((saved or self._folder(record)) / "adapter_model.safetensors").is_file():
             raise BadAdapterError(NO_ADAPTER.format(run_id))
-        with suppress(RankVizError):  # data that is gone counts as text
+        with suppress(BadDataError, InvalidSettingError):  # data that is gone counts as text
             data = self._api.data.measure(record.request.data, record.request.columns)
             is_chat = data.format not in ("text", "prompt-completion") or "lists" in data.traits
         how = {name: record.environment.get(name) or "" for name in ("loaded_from", "precision")}
@@ -184,7 +192,8 @@ class Adapters(Operations):
         try:
             with children.turn(), self._workspace.work() as space:
                 self._api.runs.quota.count_prompt(record.request.base)
-                saved = saved or self.resize(run_id, self.plan_resize(run_id, r=r), space / "adapter")
+                if saved is None:
+                    self.resize(run_id, saved := space / "adapter", r=r)
                 request["adapter"] = str(saved)
                 return children.ask("answer", request, about=f"r = {r}", error=UserError, cancelled=cancelled)
         except RankVizError as error:

@@ -248,7 +248,8 @@ class Starts(Operations):
             self.quota.check_visitor_limits(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
-            file = self._api.data.file(request.data)  # an upload may have gone meanwhile
+            if file and not file.is_file():  # an upload may have gone meanwhile
+                raise BadDataError(f"The file {quoted(file.name)} has just gone. Give it again.")
             sweep_id = store.create(request, owner.id, there, data=file)
         self._workspace.work_queue()
         with suppress(OSError):  # its runs have it too

@@ -41,6 +41,8 @@ PARQUET_BATCH = 1024
 MARKS: dict[bytes, Trait] = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Encoding by the byte order mark with which a file begins."""
 UTF_8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+PART = re.compile(r"-\d+-of-(\d{1,9})\b")
+"""Pattern in the name of a file that is one of several, as train-00000-of-00010.parquet."""
 
 
 def _read_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
@@ -185,6 +187,8 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
     columns = _mapped(found)
     if columns:
         notes.append(f"Columns: {columns}.")
+    if (part := PART.search(name)) and int(part[1]) > 1:
+        notes.append(f"{name} is one of {int(part[1]):,} parts of the data; the others are not read.")
     traits.update([encoding] if encoding else ())
     if encoding and encoding != "utf-8-sig":
         notes.append(f"Read as {encoding.upper()}." + WRONG_CHARACTERS * (encoding == "cp1252"))

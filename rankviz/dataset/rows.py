@@ -87,7 +87,9 @@ def columns_of(text: str) -> dict[str, str]:
 
 def columns_text(columns: Mapping[str, str]) -> str:
     """Return columns as the text that `columns_of` reads."""
-    return ",".join(f"{role}={quote(column, safe=' ')}" for role, column in columns.items())
+    return ",".join(
+        f"{role}={quote(column, safe=' ' * (column == column.strip()))}" for role, column in columns.items()
+    )
 
 
 def columns_in(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str]:
@@ -124,7 +126,8 @@ def format_of(columns: Mapping[str, str], row: dict, name: str) -> Format:
     if format_ := _format(columns):
         return format_
     needed = "; or ".join(" and ".join(required) for required in REQUIRED.values())
-    known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
+    known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS))
+    known = HALVES.sub("\ufffd", known) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
     message = f"{name} has the columns {known}{more}; RankViz needs {needed}. Choose its columns, such as "
     raise unknown_columns(f"{message}instruction=question,output=answer.", [*islice(row, SHOWN_COLUMNS)])
@@ -132,7 +135,7 @@ def format_of(columns: Mapping[str, str], row: dict, name: str) -> Format:
 
 def unknown_columns(message: str, columns: Sequence[str]) -> BadDataError:
     error = BadDataError(message)
-    error.columns = [column for column in columns if len(column) <= MAX_COLUMN]
+    error.columns = [each for each in columns if 0 < len(each) <= MAX_COLUMN and not HALVES.search(each)]
     return error
 
 

@@ -182,6 +182,7 @@ def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
 
 
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+NO_DATA = ("dataset_infos.json", "dataset_info.json", "config.json", "package.json")
 DATA_UNAVAILABLE = (
     "The Hub cannot be reached, so the data set {!r} cannot be downloaded: try again later, or give a file."
 )
@@ -233,6 +234,7 @@ def fetch_data(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | N
     with _hub_errors(gated=gated, unknown=nothing, no_file=nothing, unavailable=message):
         info = api.dataset_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
         sizes = {name: size for name, size in _sizes(info).items() if name.lower().endswith(DATA_SUFFIXES)}
+        sizes = {name: size for name, size in sizes.items() if name.rpartition("/")[2].lower() not in NO_DATA}
         if not sizes:
             raise BadDataError(f"{repo_id!r} has no .jsonl, .json, .csv or .parquet file on the Hub.")
         file = min(sizes, key=lambda name: ("train" not in name.lower(), name))

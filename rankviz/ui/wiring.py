@@ -91,7 +91,7 @@ def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
             kind = list[str] if isinstance(widget.value, list) else type(widget.value)
         if kind:
             lines = isinstance(widget, gr.Textbox) and widget.lines > 1 and isinstance(value, str)
-            require(value.replace("\n", " ") if lines else value, kind, name)
+            require(value.replace("\n", " ").replace("\t", " ") if lines else value, kind, name)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 

@@ -83,6 +83,8 @@ def answered(
             warnings.filterwarnings("error", "Found missing adapter keys")
             model = PeftModel.from_pretrained(model, adapter)
     except (UserWarning, RuntimeError, ValueError) as error:
+        if device.ran_out_of_memory(error):
+            raise
         raise UserError(OTHER_LAYERS) from error
     chat = Example(messages=(("user", prompt), ("assistant", "a")))
     question = data.ask(chat, tokenizer, NO_LIMIT) if is_chat else None

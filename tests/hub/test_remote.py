@@ -21,7 +21,7 @@ from rankviz.errors import (
     WorkerError,
 )
 from rankviz.hub.door import HubDoor
-from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter, fetch_config, find_model, introspect_config
+from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter, fetch_config, fetch_data, find_model, introspect_config
 from rankviz.units import GIB
 from tests.support.engines.hub_stand_in import Repository
 from tests.support.models.saved_adapters import two_blocks
@@ -178,6 +178,15 @@ def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(sizes, 
 
     with pytest.raises(BadAdapterError, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=api)
+
+
+def test_a_description_of_a_data_set_is_not_its_data():
+    sizes = {"dataset_infos.json": 5, "faq.jsonl": 2_000_000}
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+    api = SimpleNamespace(dataset_info=lambda *_, **__: SimpleNamespace(sha="abc", siblings=files))
+
+    with pytest.raises(BadDataError, match=r"faq\.jsonl of 'owner/name' has 2,000,000 bytes"):
+        fetch_data("owner/name", max_bytes=10**6, api=api)
 
 
 def door(*, seconds: float = 600, at_once: int = 2, temp=None, **line) -> HubDoor:

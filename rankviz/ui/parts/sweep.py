@@ -334,7 +334,6 @@ def onward(api: Api, sweep: Sweep, shown: View, *, readable: bool) -> dict[str, 
         "take": gr.Button(f"Export r = {r}"),
         "longer": gr.Button(f"Train r = {r} longer ({shown.longer_steps:,} steps)", visible=longer),
         "trying": gr.Accordion(label=label, visible=bool(goes_on and tried and not sweep.recorded)),
-        **dict.fromkeys(("code", "replies"), ""),
     }
 
 

@@ -238,6 +238,7 @@ def runs_view(
         ),
         "overlaid": ((x, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x)),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
+        "taken": ((sweep_id, tolerance, metric), lambda: dict.fromkeys(("code", "replies"), "")),
         "results": (
             (sweep_id, run_id, ticked, of_it),
             lambda: {"results": results_table(api, chosen.runs, **looks) if chosen else ""},

@@ -75,6 +75,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
         status = {} if sweep.ended else {"status": of_sweep.standing_html(api, sweep) + sweep_link(sweep)}
         return View(**chosen, **status, timer=timer)
     drawn = of_sweep.sweep_view(api, sweep)
+    if seen.partition(" ")[0] != sweep.sweep_id:
+        drawn.code = drawn.replies = ""
     drawn.status += sweep_link(sweep)
     drawn.answers = of_sweep.answers_html(sweep)
     drawn.summary += html.folded("Details", drawn.words) if drawn.words else ""

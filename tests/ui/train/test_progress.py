@@ -29,6 +29,7 @@ def test_a_chosen_sweep_is_drawn_once_and_without_one_the_newest_is_named(api):
 
     shown = progress(api, sweep_id=newest.sweep_id, seen="")
     again = progress(api, sweep_id=newest.sweep_id, seen=shown.seen)
+    further = progress(api, sweep_id=newest.sweep_id, seen=f"{newest.sweep_id} before")
     nothing = progress(api, sweep_id="", seen="")
 
     assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
@@ -37,6 +38,8 @@ def test_a_chosen_sweep_is_drawn_once_and_without_one_the_newest_is_named(api):
     assert ("Add a repeat at r = 4", False) == (shown.add.value, shown.resume.visible)
     assert not nothing.add.visible
     assert not hasattr(again, "by_rank")
+    assert ("", "") == (shown.code, shown.replies)
+    assert hasattr(further, "by_rank") and not hasattr(further, "replies")
     assert f"?tab=runs&amp;sweep={newest.sweep_id}" in nothing.status
     assert ("", "") == (nothing.by_rank, nothing.loss)
 
