@@ -202,7 +202,7 @@ def check_types(settings: Any) -> None:
         value = getattr(settings, name)
         if type(value) in plain:
             continue
-        if isinstance(value, list):
+        if isinstance(value, list | range):
             object.__setattr__(settings, name, value := tuple(value))
         check_type(value, hint, name)
         if is_dataclass(value):

@@ -35,7 +35,7 @@ API = "/gradio_api/"
 UPLOAD = f"{API}upload"
 FILES = (f"{API}file=", f"{API}file/")
 """Prefixes of the addresses at which Gradio serves a file; the path of the file follows."""
-ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare")
+ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare", "/rankviz/models")
 """Addresses of RankViz's own, outside Gradio's, that the page's script requests."""
 HEALTH = "/rankviz/health"
 CLOSED = (

@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.errors import NotInstalledError
-from rankviz.settings import Settings
+from rankviz.settings import read
 from rankviz.shared.rights import without_private
 from rankviz.store import RunStore
 from rankviz.store.ownership import WantedEngine
@@ -65,7 +65,7 @@ def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses
 def test_a_name_of_the_site_is_hidden_however_its_option_is_written_and_no_number_is(options, monkeypatch):
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", json.dumps(options))
 
-    shown = without_private(f"Account bio may not use 2 of 4 nodes ({' '.join(options)})", Settings())
+    shown = without_private(f"Account bio may not use 2 of 4 nodes ({' '.join(options)})", read())
 
     assert shown.startswith("Account … may not use 2 of 4 nodes (")
     assert "bio" not in shown

@@ -228,7 +228,7 @@ def test_estimates_and_sweeps_are_plotted(tmp_path):
     ("name", "sentence"),
     [
         ("plot.pdf", "The name of a plot file ends in .html, .png or .svg (got plot.pdf)."),
-        ("mine.html", "mine.html is there already. Choose another name or folder, or add --force to replace it."),
+        ("mine.html", "mine.html is there already. Choose another, or add --force to replace it."),
     ],
 )
 def test_a_plot_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, name, sentence):

@@ -145,7 +145,7 @@ def test_images_lengthen_examples_and_add_the_tower_as_a_range():
     assert before.memory.high < one.memory.high < two.memory.high
     assert before.duration.step.expected < one.duration.step.expected < two.duration.step.expected
     assert before.adapter_bytes == two.adapter_bytes
-    assert any("4,084 tokens, above the maximum length of 2,048" in note for note in large.notes)
+    assert any("4,084 tokens; training stops above the maximum length of 2,048" in note for note in large.notes)
 
 
 def test_smaller_images_are_among_the_changes_and_leave_the_examples_as_many():

@@ -26,6 +26,7 @@ SHIPPED, QUEUED, ENDED = "20261125-015906-370c", "queued", "ended"
 VALUES = {
     "adapter": ("sample",),
     "alpha": ("r", "2r", 16, "32"),
+    "columns": ("", "instruction=q,output=a", "text=line"),
     "data": ("phonemes", "syllables", "pairs"),
     "energy": (0.5, 0.99),
     "engine": (LOCAL, HF_JOBS, RAY, SLURM),

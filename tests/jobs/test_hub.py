@@ -153,7 +153,7 @@ def test_a_minute_that_has_begun_is_paid_whole_and_a_limit_pays_for_a_time_and_t
     [
         *((usd, 0.0, 0.01, "above 0") for usd in (0.0, -1.0, float("nan"), float("inf"))),
         (0.14, 0.0, 0.01, r"Give at least \$0\.15"),
-        *((usd, 0.11, 0.2 / 15, r"jobs have cost up to \$0\.11, .* Give at least \$0\.31 for") for usd in (0.05, 0.3)),
+        *((usd, 0.11, 0.2 / 15, r"jobs have cost up to \$0\.11: .* Give at least \$0\.31 for") for usd in (0.05, 0.3)),
     ],
 )
 def test_a_limit_that_pays_for_no_job_is_refused_with_what_would_do(usd, spent, per_minute, words):

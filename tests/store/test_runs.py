@@ -153,7 +153,7 @@ def write(store, run_id, /, *, journal="", **changes):
         ("seed", True),
         ("cut_ranks", [1] * 100_000),
         ("request.json holds no object.", "[]"),
-        ("request.json is not JSON: ", DEEP),
+        ("request.json is not JSON.", DEEP),
         ("request.json is of before 25 November 2026", '{"r": 8}'),
         ("request.json is larger than 1,000,000 bytes.", " " * 1_000_001),
     ],

@@ -46,7 +46,7 @@ def test_a_finished_run_of_this_machine_is_offered_and_opened_by_its_id(api):
 
     assert ("r = 4, SmolLM2-135M-Instruct on phonemes", run.run_id) == adapter.run_choices(api).choices[1]
     assert (4, run.run_id) == (api.adapters.spectrum(run.run_id).r, api.adapters.spectrum(run.run_id).name)
-    with pytest.raises(BadAdapterError, match="has no adapter here: none was saved"):
+    with pytest.raises(BadAdapterError, match="has no adapter here: no adapter was saved"):
         api.adapters.spectrum(without.run_id)
 
 
