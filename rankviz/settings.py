@@ -192,7 +192,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-FLAGS = {**dict.fromkeys(("1", "true", "yes", "on"), True), **dict.fromkeys(("0", "false", "no", "off"), False)}
+FLAGS = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)
+FLAGS |= dict.fromkeys(("0", "false", "f", "no", "n", "off"), False)
 _flag = _checked(lambda text: FLAGS.get(text.lower()), lambda value: True, "it must be 1 or 0")
 _amount = _checked(float, _is_amount, "it must be a number above 0")
 _count = _checked(int, lambda value: value >= 1, "it must be a whole number of at least 1")
@@ -299,7 +300,7 @@ def read(**given: Any) -> Settings:
 def unread_variables() -> list[str]:
     """Return the RANKVIZ_ variables of the environment that no setting reads, such as those of an older version."""
     read = {f"RANKVIZ_{name.upper()}" for name in (*(x.name for x in fields(Settings)), *(f"max_{x}" for x in TUNABLE))}
-    return sorted(name for name in os.environ if name.startswith("RANKVIZ_") and name not in read)
+    return sorted(name for name in os.environ if name.upper().startswith("RANKVIZ_") and name not in read)
 
 
 def port() -> int:

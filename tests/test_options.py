@@ -181,10 +181,10 @@ def test_whatever_a_variable_holds_is_taken_or_refused_with_what_it_should_hold(
 
 
 def test_a_variable_of_an_older_version_is_named(monkeypatch):
-    for name in ("RANKVIZ_MAX_RANK", "RANKVIZ_MAX_STEPS", "RANKVIZ_SHARED", "RANKVIZ_COOKIE_SECRET"):
+    for name in ("RANKVIZ_MAX_RANK", "RANKVIZ_MAX_STEPS", "RANKVIZ_SHARED", "RANKVIZ_COOKIE_SECRET", "rankviz_gpus"):
         monkeypatch.setenv(name, "8")
 
-    assert ["RANKVIZ_COOKIE_SECRET", "RANKVIZ_MAX_RANK"] == unread_variables()
+    assert ["RANKVIZ_COOKIE_SECRET", "RANKVIZ_MAX_RANK", "rankviz_gpus"] == unread_variables()
 
 
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])

@@ -200,7 +200,9 @@ class Advice(Operations):
     def export_of(self, sweep_id: str, r: int, format_name: str) -> Written:
         """Return a file that trains rank r elsewhere with the base, data, settings and best learning rate of a sweep,
         or that merges its adapter. Data that is gone is left out."""
-        run = self._api.runs.added_request(sweep_id, r, needs_data=False)
+        has_rank = [run for run in self._api.runs.sweep(sweep_id).runs if run.request.r == r]
+        best = min(has_rank, key=lambda run: run.loss_or_inf, default=None)
+        run = best.request if best else self._api.runs.added_request(sweep_id, r, needs_data=False)
         training = run.training
         with suppress(RankVizError):
             training = replace(training, data=self._api.data.measure(run.data, run.columns).training_data())

@@ -199,7 +199,7 @@ class Estimator:
             return estimate_run(model, request, device, self._workspace.assumptions, rows, memory)
 
         machine = machine_of(environment), device, "versions" in environment
-        key = request.base, request.data, request.lora, request.training, machine
+        key = request.base, request.data, request.columns, request.lora, request.training, machine
         return paced(self._once(key, formulas), pace)
 
     def time(self, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None) -> SweepTime | None:
@@ -215,5 +215,5 @@ class Estimator:
         return (
             self._once(("model", request.base), lambda: self._api.models.get(request.base)),
             self._once(key, lambda: self._workspace.device(environment)),
-            self._once(("rows", request.data), lambda: self._measured.row_tokens(request)),
+            self._once(("rows", request.data, request.columns), lambda: self._measured.row_tokens(request)),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -311,8 +310,7 @@ class Starts(Operations):
         sweep = self._api.runs.sweep(sweep_id)
 
         def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
-            loss = run.loss_after.loss if run.loss_after else math.inf
-            return -run.request.r, loss if math.isfinite(loss) else math.inf
+            return -run.request.r, run.loss_or_inf
 
         like = min(sweep.runs, key=best_at_the_highest_rank).request
         if needs_data:

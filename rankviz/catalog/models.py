@@ -170,12 +170,17 @@ def meant(rows: Sequence[ModelRow], text: str) -> tuple[str, str]:
     same = _by_words(tuple(rows)).get(frozenset(words_in(original)) - NO_SIGN, ())
     if same and original != last:
         owner = f"{name.partition('/')[0].lower()}/"
-        base = next((each for each in same if each.text.lower().startswith(owner)), same[0]).text
+        same = [each for each in same if each.text.lower().startswith(owner)] or same
+        if len({each.row.id.removesuffix(WHOLE) for each in same}) != 1:
+            return name, ""
+        base = same[0].text
         return base, f"{quoted(name)} is a copy in another format: its base {base} is used, assumed from the name."
     parts = _parts(name)
     same = same or [each for each in _ranked(rows, parts) if all(_hit(part, each) == 2 for part in parts)]
     if is_id or len({each.row.id.removesuffix(WHOLE) for each in same}) != 1:
         return name, ""
+    if not {word for part in parts for word in part} - NO_SIGN <= {*words_in(same[0].text)}:
+        return name, ""  # its family or licence has a word
     return same[0].text, f"{quoted(name)} is read as {same[0].text}, whose name has these words."
 
 

@@ -206,7 +206,7 @@ def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> tupl
         words = f"{NO_RANK} Energy is not loss, and no loss of the truncated adapter was measured."
         return max(1, min(enough, spectrum.r - 1)), False, words
     if supported == spectrum.r:
-        return half, False, f"{NO_RANK} Each lower rank that keeps 99 % of the energy loses too much."
+        return half, False, f"{NO_RANK} No measured lower rank that keeps 99 % of the energy has a loss near the best."
     why = "it keeps 99 % of the energy, and its measured loss is near the best."
     return supported, True, f"Recommended: r = {supported}, since {why}"
 

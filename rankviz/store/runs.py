@@ -99,6 +99,7 @@ class RunStore:
         """(folders read, folders to read) while a thread reads many; views then get the runs so far. Else None."""
         self._entries: dict[str, Entry] = {}
         self._updating = threading.RLock()
+        self._is_updating = False
         self._looked = 0.0, 0.0, 0.0
         """Of the last look at all folders: time of the runs folder (0 if a write may follow within its resolution), end
         (time.monotonic), and seconds above FREE_SECONDS."""
@@ -472,11 +473,13 @@ class RunStore:
 
     def update(self, *, waits: bool = False) -> None:
         """Read changes in the folder. waits: True to wait, in a view too, while another thread reads many runs."""
-        if _view.get() and not (self._due or waits) and time.monotonic() < self._looked[1] + PATIENCE_SECONDS:
+        is_idle = not self._due and not self._is_updating
+        if _view.get() and is_idle and not waits and time.monotonic() < self._looked[1] + PATIENCE_SECONDS:
             return  # a view asks several times
         while not self._updating.acquire(timeout=PATIENCE_SECONDS):
             if self.reading and _view.get() and not waits:
                 return
+        self._is_updating = True
         try:
             at, (seen, ended, costly) = written_at(self.runs_dir), self._looked
             if time.monotonic() >= ended + costly / (CALM_SHARE if at == seen else LOOK_SHARE):
@@ -497,7 +500,7 @@ class RunStore:
                 self._due.discard(run_id)
                 self._try(run_id)
         finally:
-            self.reading = None
+            self.reading, self._is_updating = None, False
             self._updating.release()
 
     def _changed(self, run_id: str) -> None:

@@ -58,6 +58,8 @@ MEANT = {
     "someone/other-GGUF": None,
     "/models/Qwen3-8B-GGUF": None,
     "phi-4": None,
+    "nvidia open model license": None,
+    "someone/phi-4-GGUF": None,
 }
 ASSUMED = {
     "hf.co/bartowski/Qwen_Qwen3-8B-GGUF:Q4_K_M": "Qwen/Qwen3-8B",

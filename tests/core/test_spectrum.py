@@ -111,7 +111,7 @@ STEEP = (9.0, 3.0, 0.3, *[0.01] * 5)
     [
         (STEEP, {}, [2, 8], (2, True), "Recommended: r = 2"),
         (STEEP, {}, [1, 4, 8], (4, True), "its measured loss is near the best"),
-        (STEEP, {}, [1, 8], (4, False), "Each lower rank that keeps 99 % of the energy loses too much"),
+        (STEEP, {}, [1, 8], (4, False), "No measured lower rank that keeps 99 % of the energy has a loss near"),
         (STEEP, {}, None, (2, False), "no loss of the truncated adapter was measured"),
         (STEEP, {"training_steps": 10}, [2, 8], (4, False), "After 10 steps, the spectrum is mostly noise"),
         ((1.0, 1.1, 0.9, 1.0), {}, [2, 4], (2, False), "The energy is spread over most of the rank, as in noise"),

@@ -109,7 +109,7 @@ def test_every_change_by_another_process_is_seen_at_once(filled):
 
 
 def test_a_view_is_made_of_the_newest_runs_while_the_others_are_read(store):
-    sweeps = [store.create(questions.sweep(ranks=range(1, 51))) for _ in range(3)]
+    sweeps = [store.create(questions.sweep(ranks=tuple(range(1, 51)))) for _ in range(3)]
     oldest_first = sorted(run_id for sweep_id in sweeps for run_id in store.run_ids(sweep_id))
     slow = SlowStore(store.home)
 

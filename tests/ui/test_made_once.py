@@ -98,7 +98,7 @@ def test_the_cookie_of_one_visitor_is_not_sent_to_the_next(gradio):
 @pytest.fixture
 def api(tmp_path):
     """Of a folder of 100 runs, of which READ have been read and no more are."""
-    RunStore(tmp_path).create(questions.sweep(ranks=range(1, 101)))
+    RunStore(tmp_path).create(questions.sweep(ranks=tuple(range(1, 101))))
     api = Api(home=tmp_path, shared=False)
     api.workspace.store = store = SlowStore(tmp_path)
     with store.being_read():

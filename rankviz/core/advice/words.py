@@ -63,7 +63,8 @@ def _best_rates(advice: RankAdvice) -> str:
 def because(advice: RankAdvice) -> str:
     """Return the main reason in at most 30 words, without a full stop."""
     if advice.case.r_range:
-        return "published studies disagree: in some r = 1 did as well as r = 256, in one r = 64 and above collapsed"
+        one = "in one r = 64 and above collapsed at most batch sizes"
+        return f"published studies disagree: in some r = 1 did as well as r = 256, {one}"
     (own, kind), record, r = _kinds(advice), advice.record, advice.r
     lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
     lead = f"halved from {advice.case.r} to forget less" if r < advice.case.r else lead
@@ -95,7 +96,8 @@ def what_rank_changes(estimate: Estimate) -> str:
     """Return a sentence on what grows from r = LOW to r = HIGH, which the estimate must have."""
     low, high = (next(rank for rank in estimate.ranks if rank.r == r) for r in (LOW, HIGH))
     times, memory = high.adapter_bytes / low.adapter_bytes, high.memory.device - low.memory.device
-    text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory by {units.memory_size(memory)}"
+    change = f"{'falls ' if memory < 0 else ''}by {units.memory_size(abs(memory))}"
+    text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory {change}"
     if low.duration and high.duration:
         share = high.duration.total.expected / low.duration.total.expected - 1
         more = "hardly" if abs(share) < 0.05 else units.rounded_percent(share, 0)

@@ -1,7 +1,7 @@
 """Corrects estimates of time and memory by what finished runs and probes measured on the same machine."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class Workload:
     base: str
     parameters: int
     kernels: tuple[str, ...]
+    answered: tuple[Hashable, ...] = ()
+    """Data, its columns and the number of shown answers of a run, on which the time of its answers depends."""
 
     def differs_from(self, here: "Workload") -> int:
         """Return the largest difference from another workload, as an index of DIFFERENCES."""
@@ -63,8 +65,6 @@ class Timing:
     rest: float | None = None
     """Seconds of a run that remain besides loading, training, evaluations and answers, if these take `ratio` times
     their estimates; None for a probe."""
-    load: float | None = None
-    """Seconds until the base was loaded; None for a run that found it loaded, and for a probe."""
     shown: float | None = None
     """Seconds of one set of answers for people to read; None without any."""
     answer: float | None = None
@@ -83,7 +83,7 @@ class Pace:
     """Factor between the expected time and each end of its range."""
     parts: Mapping[str, float]
     """Medians of what the sources measured besides training, by the names of Timing's fields ("rest", and of the same
-    base "load", "shown" and "answer"); without those that none measured."""
+    base and data "shown" and "answer"); without those that none measured."""
     differs: str
     """Difference between the sources and the planned run: one of DIFFERENCES."""
     sources: tuple[Timing, ...]
@@ -141,7 +141,8 @@ def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) 
         width += assume.value("here-base-width") + assume.value("here-size-width") * size
     if differs == 2:
         width += assume.value("here-kernels-width")
-    measured = {"rest": near} | ({} if differs else dict.fromkeys(("load", "shown", "answer"), every))
+    alike = [timing for timing in every if timing.workload == workload]
+    measured = {"rest": near, "shown": alike, "answer": alike}
     parts = {
         name: [value for each in of if (value := getattr(each, name)) is not None] for name, of in measured.items()
     }

@@ -102,7 +102,8 @@ def paced(estimate: RunEstimate, pace: Pace | None) -> RunEstimate:
 def workload_of(model: ModelSpec, request: RunRequest, device: Device) -> Workload:
     """Return the properties that a run's time depends on, for comparison with other runs on its machine."""
     settings = kernels(request.training.without_auto(device), use_dora=request.lora.use_dora)
-    return Workload(base=model.id, parameters=model.total_parameters, kernels=settings)
+    answered = request.data, request.columns, request.shown_answers
+    return Workload(base=model.id, parameters=model.total_parameters, kernels=settings, answered=answered)
 
 
 def row_tokens(mean_characters: float, longest_characters: float, assumptions: Assumptions) -> Range:

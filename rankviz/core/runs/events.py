@@ -424,7 +424,7 @@ EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 READING_DATA = "reading the data"
 GETTING_BASE = "getting the base"
-IMPORTING = "loading libraries (up to 2 min)"
+IMPORTING = "loading libraries"
 LOADING = "loading the base"
 TOKENIZING = "tokenizing the data"
 ATTACHING = "attaching the adapter"

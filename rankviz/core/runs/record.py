@@ -1,5 +1,6 @@
 """The record of a run, computed from its request and events. No code ever sets a state."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -204,6 +205,12 @@ class RunRecord(Recorded):
         if self.loss_before is None or self.loss_after is None:
             return None
         return self.loss_before.loss - self.loss_after.loss
+
+    @property
+    def loss_or_inf(self) -> float:
+        """Held-out loss of the trained adapter, to sort by; inf where it was not measured or is NaN."""
+        loss = self.loss_after.loss if self.loss_after else math.inf
+        return loss if math.isfinite(loss) else math.inf
 
     @property
     def answers(self) -> tuple[HeldOutAnswer, ...]:

@@ -37,7 +37,6 @@ def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of
     spent = seconds + sum(each.exact_match_seconds for each in matched)
     spent += sum(each.seconds for each in (run.answered_before, run.answered_after, *run.cuts) if each)
     answers = sum(min(run.request.exact_match_examples, each.examples) for each in matched)
-    loading = run.loaded_at - (run.started_at or run.loaded_at)
     spent += seconds / training * evaluation_of_one * sum(each.examples for each in evaluations)
     return Timing(
         source_id=run.run_id,
@@ -46,7 +45,6 @@ def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of
         workload=workload,
         ratio=seconds / training,
         rest=max(0.0, run.ended_at - run.loaded_at - spent),
-        load=loading if loading > MIN_SECONDS else None,
         shown=fmean(shown) if shown else None,
         answer=sum(each.exact_match_seconds for each in matched) / answers if answers else None,
         is_here=run.engine in ("", LOCAL),

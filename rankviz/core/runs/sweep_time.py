@@ -118,7 +118,6 @@ def sweep_time(
         training = training.plus(train)
         other = other.plus(_other(run, estimate.seconds, pace, evaluations=1) if place else alone)
     load = load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
-    load = pace.part("load", load) if pace else load
     return SweepTime(load=load, training=training, other=other, longest_run=longest)
 
 
@@ -199,7 +198,7 @@ def stage_in_words(run: RunRecord) -> str:
     if run.stage == events.TRAINING and run.steps:
         return f"{events.TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
     if progress is None:
-        return run.stage
+        return f"{run.stage} (up to 2 min)" if run.stage == events.IMPORTING else run.stage
     if progress.unit == "bytes":
         of = f" of {units.file_size(progress.total)}" if progress.total else ""
         return f"{run.stage}, {units.file_size(progress.done)}{of}"

@@ -289,11 +289,12 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
     except LimitError as error:
         notice, is_busy = notice_html(str(error), kind="error"), isinstance(error, BusyError)
         return {**shown, "selected_title": "", "curve": "", "caption": notice, "is_busy": is_busy}
-    subjects: dict[tuple[str, str], list[tuple[Sweep, Verdict | None]]] = {}
+    subjects: dict[tuple[str, str, str], list[tuple[Sweep, Verdict | None]]] = {}
     for (sweep, runs), verdict in zip(drawn, judged, strict=True):
-        subjects.setdefault((runs[0].request.base, runs[0].request.data), []).append((sweep, verdict))
+        asked = runs[0].request
+        subjects.setdefault((asked.base, asked.data, asked.columns), []).append((sweep, verdict))
     charts, sources = [], []
-    for (base, data), of_it in subjects.items():
+    for (base, data, _), of_it in subjects.items():
         curve = sweep_figure(sweep_info([each for each in of_it if each[1]], x=x), height=PANEL_HEIGHT)
         loss = training_figure([sweep for sweep, _ in of_it], run_ids=selected, height=PANEL_HEIGHT)
         sources.append(curve.source)

@@ -10,6 +10,7 @@ from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import Answered, Evaluated, RunCompleted, RunFailed, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import MODE_SEEDS, fast_ranks, quick_look
+from rankviz.core.runs.sweep_time import SHOWN_TIME
 from rankviz.errors import LimitError
 from rankviz.settings import SHARED_LIMITS
 from rankviz.store.ownership import WantedEngine
@@ -61,10 +62,12 @@ def test_a_like_run_is_announced_as_one_number_before_and_then_as_what_runs_took
     announced = expected(api, shown_answers=4)
 
     assert re.search(r"estimated time up to \d+ min; closer after the first run\.$", before)
-    # 8 s of loading, 40 steps of 1 s; evaluations of 10 s, two sets of answers of 3 s and 1 s more
+    # 40 steps of 1 s; evaluations of 10 s, two sets of answers of 3 s and 1 s more
     time = announced.time
-    assert (8.0, 40.0, 17.0) == pytest.approx((time.load.expected, time.training.expected, time.other.expected))
-    assert announced.seconds.high <= 2 * announced.seconds.low
+    assert (40.0, 17.0) == pytest.approx((time.training.expected, time.other.expected))
+    assert time.training.high <= 2 * time.training.low
+    of_other_data = expected(api, shown_answers=4, data="syllables").time
+    assert time.other.high < 2 * SHOWN_TIME.high < of_other_data.other.high
     assert re.search(rf"from {runs} finished runs? here\.$", announced.sentences[0])
     assert announced.sentences[1].startswith("Loading ")
 
