@@ -1,5 +1,5 @@
 # make run     set up and serve the page on 127.0.0.1:7860
-# make test    set up and run every test, on three workers (make test WORKERS=n: on n)
+# make test    set up and run every test, on two workers (make test WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
 # make test-engines  where runs execute, in full: a true Slurm and a true Ray; minutes
 # make test-counts  a tiny checkpoint of every family through Unsloth's real loader: each part's bytes and the adapter's
@@ -53,7 +53,6 @@ run: setup
 
 # One thread a worker, and one worker more than cores, since tests wait for pages and for other processes;
 # tests/conftest.py says which tests stay together, and in which order they come.
-test: WORKERS = 3
 test: setup-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
