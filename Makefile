@@ -51,8 +51,7 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-t
 run: setup
 	$(BIN)/python app.py
 
-# One thread a worker;
-# tests/conftest.py says which tests stay together, and in which order they come.
+# One thread a worker; tests/conftest.py says which tests stay together, and in which order they come.
 test: setup-test lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

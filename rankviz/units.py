@@ -72,10 +72,11 @@ def duration(seconds: float) -> str:
 
 
 def duration_change(seconds: float) -> str:
-    """Format a difference of seconds: 150 -> '+2.5 min', -150 -> '−2.5 min', and '0 min' for what rounds to 0."""
-    minutes = seconds / 60
-    text = f"{abs(minutes):,.1f}" if abs(minutes) < 10 else f"{abs(minutes):,.0f}"
-    return "0 min" if text == "0.0" else f"{_sign(minutes)}{text} min"
+    """Format a difference of seconds: 150 -> '+2.5 min', -9,000 -> '−2.5 h', and '0 min' for what rounds to 0."""
+    size, unit = time_unit(max(90.0, abs(seconds)))
+    value = abs(seconds) / size
+    text = f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+    return "0 min" if text == "0.0" else f"{_sign(seconds)}{text} {unit}"
 
 
 def _sign(value: float) -> str:

@@ -133,7 +133,7 @@ class DurationTerms(NamedTuple):
     load: Range
     setup: TrainingSetup
     exchange: Range = Range(0.0, 0.0, 0.0)
-    """Of several GPUs, for each parameter of the adapter."""
+    """Seconds in which several GPUs exchange the gradient of one parameter of the adapter."""
 
     def at(self, r: float, parameters: int = 0) -> DurationEstimate:
         """Return the times at one rank. parameters: Those of the adapter."""

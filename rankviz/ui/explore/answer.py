@@ -178,7 +178,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     drawing, known = hero_figure(info, height=HERO_HEIGHT), records(tradeoff, {*RANKS, *question.ranks})
     told = words(api, values, estimate)
     if told["cost"]:
-        known[str(r)]["figures"][-1] = told["cost"]
+        known[str(r)]["cheapest"] = told["cost"]
     name = estimate.model.id if estimate else question.model_id
     source = " ".join([f"{name}.", *info.sentences])
     chart = chart_json(drawing, file=f"trade-off-{tradeoff.quality}", source=source)

@@ -1,6 +1,7 @@
 """Times of runs and sweeps, measured and announced, and estimates beside measured runs."""
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -183,6 +184,14 @@ def test_of_the_shipped_sweeps_four_in_five_runs_after_three_like_ones_are_insid
     prose = " ".join((Path(__file__).parents[3] / "docs" / "method.md").read_text("utf-8").split())
     figures = re.search(r"(\d+) runs came after three like ones, and (\d+) of them \((\d+) %\) were inside", prose)
     assert (len(like), inside, round(100 * inside / len(like))) == tuple(map(int, figures.groups()))
+
+    by_sweep = defaultdict(list)
+    for each in runs:
+        trained = each.completed.train_seconds
+        by_sweep[each.request.sweep_id].append((trained, trained / api.estimates.measured._timing(each).ratio))
+    sweeps = [(first[0] / first[1], tuple(map(sum, zip(*later, strict=True)))) for first, *later in by_sweep.values()]
+    least, low, *_, high = sorted(trained / (pace * formula) for pace, (trained, formula) in sweeps)
+    assert f"took {low:.2f} to {high:.2f} times what the first run foretold in 4 sweeps, and {least:.2f} times" in prose
 
 
 MIB = 2**20
