@@ -4,8 +4,8 @@
 
 The changes are cosmic-ray's: another operator, number, comparison or constant, a decorator less. Rooms, operators and
 time limits stand in pyproject.toml, [tool.cosmic-ray]. Each mutant is tried with the tests that ran its line (at
-module level: that ran any of its file), the quickest first. Prints killed and survived by room, names each survivor
-with its change, and writes RESULT, which docs/code.md shows.
+module level: that ran any of its file), the quickest and those that killed most before it first. Prints killed and
+survived by room, names each survivor with its change, and writes RESULT, which docs/code.md shows.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import math
 import os
 import queue
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -50,12 +51,14 @@ class Tests(NamedTuple):
     of_line: Mapping[tuple[str, int], frozenset[str]]
     of_file: Mapping[str, frozenset[str]]
     seconds: Mapping[str, float]
+    kills: Counter[str]
+    """How many mutants each test has killed so far."""
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Node ids, the quickest first, as many as the time for one mutant allows."""
+        """Node ids, those that kill most in a second first, as many as the time for one mutant allows."""
         names = self.of_line.get((mutant.file, mutant.line)) or self.of_file.get(mutant.file, frozenset())
         chosen, total = [], 0.0
-        for name in sorted(names, key=lambda name: self.seconds.get(name, 1.0)):
+        for name in sorted(names, key=lambda name: (self.seconds.get(name, 1.0) + 0.05) / (self.kills[name] + 0.2)):
             total += self.seconds.get(name, 1.0)
             if total < SETTINGS["seconds-of-tests"]:
                 chosen.append(name)
@@ -116,19 +119,21 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, before: Sequence[str] = (), timeout: float | None = None) -> int:
-    """Pytest's exit status in a copy; 1 where it took too long."""
+def run(
+    folder: Path, *arguments: str, before: Sequence[str] = (), timeout: float | None = None
+) -> tuple[int, list[str]]:
+    """Pytest's exit status in a copy, 1 where it took too long, and the tests that failed."""
     command = [sys.executable, *before, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
     # A .pyc of the same size and second would be taken for the changed file's.
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        quiet = subprocess.DEVNULL
-        return subprocess.run(
-            [*command, *arguments], cwd=folder, env=environment, stdout=quiet, stderr=quiet, timeout=timeout
-        ).returncode
+        ended = subprocess.run(
+            [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+        )
     except subprocess.TimeoutExpired:
-        return 1
+        return 1, []
+    return ended.returncode, re.findall(r"^(?:FAILED|ERROR) ([^\s[]+)", ended.stdout, re.MULTILINE)
 
 
 def tested(folder: Path) -> Tests:
@@ -139,7 +144,7 @@ def tested(folder: Path) -> Tests:
     cases = []
     for marks, names in SETTINGS["tests"].items():
         before = ("-m", "coverage", "run", "--append", "--rcfile=coverage.ini")
-        status = run(folder, "-m", marks, *names, "--junitxml=tests.xml", before=before)
+        status, _ = run(folder, "-m", marks, *names, "--junitxml=tests.xml", before=before)
         if status not in (0, 1):
             raise SystemExit(f"The tests of the unchanged code could not run: pytest ended with {status}.")
         cases += [
@@ -161,7 +166,7 @@ def tested(folder: Path) -> Tests:
             names = {f"{'/'.join(c.split('.')[:-1])}.py::{c.split('.')[-1]}" for c in contexts if ".test_" in c}
             of_line[file, line] = frozenset(names - failing)
             of_file[file] |= names - failing
-    return Tests(of_line, {file: frozenset(names) for file, names in of_file.items()}, seconds)
+    return Tests(of_line, {file: frozenset(names) for file, names in of_file.items()}, seconds, Counter())
 
 
 def _packages() -> list[str]:
@@ -177,7 +182,9 @@ def is_killed(mutant: Mutant, tests: Tests, folder: Path) -> bool:
     before = path.read_text("utf-8")
     path.write_text(mutant.code, "utf-8")
     try:
-        return bool(run(folder, "-x", "-m", "not slow", *names, timeout=SETTINGS["timeout"]))
+        status, failed = run(folder, "-x", "--tb=no", "-m", "not slow", *names, timeout=SETTINGS["timeout"])
+        tests.kills.update(failed)
+        return bool(status)
     finally:
         path.write_text(before, "utf-8")
 
