@@ -35,8 +35,6 @@ from rankviz.store.durable import digest_of, replace_durably
 from rankviz.store.journal import append_events, request_text
 
 JOB_FILE = "job.json"
-OLD_STATE_FILE = "submission.json"
-"""File with a job's state on the cluster, in versions before 1 December 2026."""
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
 """Name of a job's folder: RUN_ID-aATTEMPT."""
 MOST_USD = 10**6
@@ -128,8 +126,6 @@ def parse_job(read: Callable[[str], bytes]) -> tuple[Job, Submission]:
     is missing or damaged: a job whose state is not known is never taken for one that was not submitted."""
     try:
         content = json.loads(read(JOB_FILE))
-        if "terms" not in content:
-            content = json.loads(read(OLD_STATE_FILE)) | content
         job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
         known = {name: content[name] for name in Submission.__dataclass_fields__}
         end = End(**known["end"]) if known["end"] else None
@@ -152,7 +148,6 @@ def job_by_names(folder: Path) -> Job:
 def folders_in(place: Path) -> Sequence[Path]:
     """Return the job folders in `place`, sorted; raise OSError where `place` cannot be listed now."""
     with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
-        # The spending limit of a sweep is a file beside them, whose name may end alike.
         return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
     return []
 

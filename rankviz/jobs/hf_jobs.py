@@ -33,7 +33,7 @@ from rankviz.jobs import bundle
 from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Bill, Flavor, Hub, HubJob, Ledger, Logins, cost_so_far, seconds_left
-from rankviz.jobs.local import describe_exit
+from rankviz.jobs.local import end_by
 from rankviz.jobs.remote import READ_BYTES, Remote, RemoteJob
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
@@ -338,7 +338,7 @@ def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     elif "timeout" in words or "timed out" in words or is_over:
         end = End(why=TIME_IS_UP.format(terms.timeout_seconds / 60), is_final=True)
     elif exit_code is not None:
-        end = End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
+        end = end_by(exit_code)._replace(lost=exit_code < 0)
     else:
         message = f" {seen.message.rstrip('.')}." if seen.message else ""
         end = End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")

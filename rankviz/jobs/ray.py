@@ -203,8 +203,7 @@ def end_of(state: str, exit_code: int | None, message: str) -> End | None:
     if state not in ("SUCCEEDED", "FAILED"):
         return None
     if state == "SUCCEEDED" or exit_code is not None:
-        code = local.from_shell(exit_code or 0)
-        return End(code, local.is_lost(code), local.describe_exit(code))
+        return local.end_by(local.from_shell(exit_code or 0))
     if NEVER_PLACED in message:
         return End(by_us=True, why=message)
     return End(lost=True, why=f"Ray lost the job: {message}"[:500])
