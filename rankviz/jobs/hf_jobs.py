@@ -241,7 +241,7 @@ class HfJobs(Remote):
             return hub.read(path, 0, READ_BYTES) or hub.read(path, 0, READ_BYTES, sent=True)
 
         try:
-            job, submission = bundle.parse_job(read)
+            job, submission = bundle.parse_job(read(bundle.JOB_FILE))
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
             requests = [parse_request(read(f"runs/{run_id}/request.json")) for run_id in job.run_ids]
         except (ValueError, UserError):

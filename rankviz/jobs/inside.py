@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
 """Seconds after the end of the worker in which copying is tried again. Then the job ends, since it costs money."""
-SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
+SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "exit_code")
 """Names of files that are copied while they grow; other files are copied once their run has ended."""
 
 
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         source = Storage(sent)
         source.read_all(work)
         job, _ = bundle.read_job(work)
-        worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
+        worker = given or [sys.executable, "-m", "rankviz.worker", "finetune"]
         started = subprocess.Popen(
             [*worker, str(work), *map(str, job.attempts)],
             cwd=work,

@@ -7,7 +7,7 @@ The time when a visitor was last served is read from the journals, so a restart 
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -21,9 +21,14 @@ from rankviz.store.journal import Record
 NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
-def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
+def waiting_jobs(
+    records: Iterable[Record],
+    store: RunStore,
+    attempt: Callable[[Record], Attempt] = lambda record: Attempt(record.run_id, record.attempt),
+) -> list[Job]:
     """Return jobs of the queued records: records of the same owner, sweep, engine and options are one job. Jobs are in
-    the order of their first queued record; a resumed run counts from the time when it was resumed."""
+    the order of their first queued record; a resumed run counts from the time when it was resumed. attempt: Returns the
+    attempt of a record that is to start."""
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
@@ -32,7 +37,7 @@ def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
             groups.setdefault((owner, record.request.sweep_id, there.engine, options), []).append(record)
     return [
         Job(
-            attempts=tuple(Attempt(record.run_id, record.attempt) for record in group),
+            attempts=tuple(map(attempt, group)),
             kind="probe" if isinstance(group[0], ProbeRecord) else "finetune",
             owner=owner,
             sweep_id=sweep_id,

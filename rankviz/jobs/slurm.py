@@ -202,7 +202,7 @@ class Slurm(Remote):
         return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
-        worker = self.worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
+        worker = self.worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", "finetune"]
         command = [*worker, str(job.folder), *map(str, job.job.attempts)]
         variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
         if not self._python:  # another one has RankViz installed itself

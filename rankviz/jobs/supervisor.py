@@ -494,11 +494,10 @@ class Supervisor:
             groups: dict[str, list[Job]] = {}
             with self.store.publishing():  # so that a sweep is not seen in parts
                 turns = self.store.turns()
-                unended = [record for record in self.store.unended() if record.run_id not in not_free]
-                free = [record for record in unended if not self.store.is_begun(record.run_id)]
-            attempts = {record.run_id: self._next_attempt(record) for record in free}
-            for job in waiting_jobs(free, self.store):
-                job = replace(job, attempts=tuple(attempts[run_id] for run_id in job.run_ids))
+                unended = self.store.unended()
+                begun = {record.run_id for record in self.store.begun_and_cancelled()[0]}
+            free = [record for record in unended if record.run_id not in not_free | begun]
+            for job in waiting_jobs(free, self.store, self._next_attempt):
                 groups.setdefault(job.engine or self.default, []).append(job)
             self._waiting = (turns, not_free), groups
         for name, group in self._waiting[1].items():

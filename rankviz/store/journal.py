@@ -31,7 +31,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FEW, LossPoint, StepSummary, thinned, usual_seconds
-from rankviz.errors import PATH_ERRNOS, RunNotFoundError, RunUnreadError, json_place, redacted_in
+from rankviz.errors import RunNotFoundError, RunUnreadError, json_place, redacted_in
 from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
 
 MAX_REQUEST_BYTES = 1_000_000
@@ -320,21 +320,11 @@ class Entry:
                 return
             folder, attempt = Path(self.folder), self.record.attempt
             self.ownership, self.destination = read_ownership(folder), read_destination(folder)
-            self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
-            self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
+            self.begun_attempt = attempt if (folder / begun_file(attempt)).exists() else 0
+            self.has_cancel = (folder / CANCEL).exists()
             self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
 
 
 def new_entry(folder: Path) -> Entry:
     """Return the entry of a run's folder before its journal is read; raise as `read_request` does."""
     return Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
-
-
-def _is_there(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError as error:
-        if error.errno not in PATH_ERRNOS:
-            raise
-        return False
-    return True

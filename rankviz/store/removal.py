@@ -117,17 +117,6 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
     return [ids for _, ids in _by_age(store, filter(None, groups))]
 
 
-def first_with_runs(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
-    """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
-    chosen = []
-    for each in deletions:
-        chosen.append(each)
-        count -= len(each)
-        if count <= 0:
-            return chosen
-    return []
-
-
 def delete_all(store: RunStore, deletions: Iterable[Deletion]) -> None:
     """Delete the runs of these deletions. The caller holds RunStore.admission, so that no run is resumed meanwhile."""
     for each in deletions:

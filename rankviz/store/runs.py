@@ -192,11 +192,6 @@ class RunStore:
         entry = self._entries.get(run_id)
         return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
 
-    def is_begun(self, run_id: str) -> bool:
-        """Return from the index whether the current attempt has begun; False once the run has ended."""
-        entry = self._entries.get(run_id)
-        return entry is not None and entry.is_begun
-
     def all(self) -> list[RunRecord]:
         """Return every run, the oldest sweep first; runs of a sweep are in training order."""
         return [record for record in self.records() if isinstance(record, RunRecord)]
