@@ -22,7 +22,7 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
 from rankviz.jobs.hub import STARTING, cost_range, seconds_left
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:

@@ -38,8 +38,7 @@ from rankviz.jobs.remote import READ_BYTES, Remote, RemoteJob
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store.durable import aside_of
-from rankviz.store.journal import line_of, parse_request, request_text
-from rankviz.store.ownership import Ownership, WantedEngine
+from rankviz.store.journal import Ownership, WantedEngine, line_of, parse_request, request_text
 
 MOST_RETURNING, MOST_RUNS = 100, 1000
 """MOST_RETURNING: number of an account's newest jobs in which lost sweeps are searched for. MOST_RUNS: number of runs

@@ -13,8 +13,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.paths import written_at
 from rankviz.store import durable
-from rankviz.store.journal import Record
-from rankviz.store.ownership import UNKNOWN_OWNER
+from rankviz.store.journal import UNKNOWN_OWNER, Record
 from rankviz.store.runs import IMPORTED, RunStore
 from rankviz.visitor import data_folder
 

@@ -23,14 +23,15 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
+    NO_ONES,
     OnDisk,
+    Ownership,
     line_of,
     parse_request,
     read_events,
     request_text,
     with_lists_on_disk,
 )
-from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
 
 SUMMARY, LOSSES = "summary.csv", "losses.csv"

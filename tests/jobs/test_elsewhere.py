@@ -15,7 +15,7 @@ from rankviz.jobs.bundle import Submission, folders_in, pack, write_job
 from rankviz.jobs.remote import RemoteJob
 from rankviz.jobs.supervisor import KEPT
 from rankviz.store import RunStore, durable
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.opened_files import failing_reads
 from tests.support.processes.workers import (

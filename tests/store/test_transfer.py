@@ -15,8 +15,7 @@ from rankviz.core.runs.events import Evaluated, RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError, UserError
 from rankviz.paths import ASSETS
 from rankviz.store import ImportLimits, RunStore, export_runs, publish_imported, recorded
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.journal import Ownership, request_text
 from rankviz.store.transfer import LOSSES, SUMMARY
 from tests.store.written_runs import DONE, STARTED, one_run, step
 from tests.support.runs import questions
