@@ -232,8 +232,10 @@ class Engines(Operations):
 
     def device(self, there: WantedEngine) -> Device:
         """Return the device at a destination; a GPU where not known, since it trains whatever a CPU can."""
-        rents = there.engine == HF_JOBS
-        environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
+        if there.engine == HF_JOBS:
+            environment = self._rented(self._jobs.offer(self._require_login(), there.options)[0])
+        else:
+            environment = self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
 
     def place_of(self, run: RunRecord) -> Place:
@@ -314,17 +316,9 @@ class Engines(Operations):
         """Return the machines with one GPU at today's prices, cheapest first."""
         return [each for each in self._require_login().flavors() if each.gpus == 1]
 
-    def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit in US dollars; InvalidSettingError where the
-        machine is not allowed. `seconds_left` checks the limit."""
-        rented, limit = self._jobs.offer(self._require_login(), there.options)
-        if rented.gpus > 1:
-            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
-        return rented, limit
-
     def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
         """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
-        rented, limit = self.terms(there)
+        rented, limit = self._jobs.offer(self._require_login(), there.options)
         expected = self._api.runs.expected_of(runs, self._rented(rented))
         usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
         bill = self._jobs.bill(runs[0].sweep_id)

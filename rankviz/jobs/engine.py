@@ -79,8 +79,6 @@ class Live:
     """End of the job; None while its worker runs or may still start."""
     seconds: float | None = None
     """Billed seconds so far; None where not known, or where machines cost nothing."""
-    is_at_cancelled: bool = False
-    """True where a worker elsewhere trains a run that was cancelled in this runs folder while it was queued."""
 
 
 class Engine(Protocol):

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
 from rankviz.core.runs.events import HF_JOBS, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
@@ -30,7 +29,7 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.bundle import JobTerms, Submission
+from rankviz.jobs.bundle import JobTerms, Submission, files_in
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Bill, Flavor, Hub, HubJob, Ledger, Logins, cost_so_far, seconds_left
 from rankviz.jobs.local import end_by
@@ -150,14 +149,16 @@ class HfJobs(Remote):
         super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
-        """Return the machine and the spending limit in US dollars that the options name; raise InvalidSettingError
-        where the machine is unknown or the limit is no number."""
+        """Return the machine and the spending limit in US dollars that the options name, the limit unchecked. Raise
+        InvalidSettingError where the machine is unknown or has several GPUs, or the limit is no number."""
         name, spend = options.get("flavor") or self.flavor, options.get("spend") or self.spend
         flavors = hub.flavors(wait)
         flavor = next((each for each in flavors if each.name == name), None)
         if flavor is None:
             known = ", ".join(each.name for each in flavors)
             raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
+        if flavor.gpus > 1:
+            raise InvalidSettingError(f"{name} has {flavor.gpus} GPUs, and a job uses one. Choose one with one.")
         try:
             return flavor, float(spend)
         except ValueError:
@@ -261,11 +262,8 @@ class HfJobs(Remote):
 
     def send(self, job: RemoteJob) -> None:
         path, data = archive()
-        files: dict[str, bytes | Path] = {path: data}
-        for file in sorted(job.folder.rglob("*")):
-            if file.is_file():
-                files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(job).send(files, f"Job {job.name}")
+        packed = {f"{job.name}/{file.relative_to(job.folder).as_posix()}": file for file in files_in(job.folder)}
+        self._hub(job).send({path: data, **packed}, f"Job {job.name}")
 
     def submit(self, job: RemoteJob) -> str:
         terms, path = job.submission.terms, archive()[0]

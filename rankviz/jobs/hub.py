@@ -373,7 +373,8 @@ class Hub:
 
     def _described(self, job: Any) -> HubJob:
         stage, durations = _text(getattr(job.status.stage, "value", job.status.stage)), job.durations
-        total, running = (_seconds(durations and getattr(durations, f"{which}_secs")) for which in ("total", "running"))
+        known = (durations and getattr(durations, f"{which}_secs") for which in ("total", "running"))
+        total, running = (float(each) if each is not None and 0 <= each < math.inf else None for each in known)
         if total is not None and not (running is None and stage in ("RUNNING", "COMPLETED")):
             total = min(total, (running or 0.0) + STARTING.high)  # waiting for a machine is not billed, starting is
         return HubJob(
@@ -509,10 +510,6 @@ def machine_token() -> str:
     from huggingface_hub import get_token
 
     return get_token() or ""
-
-
-def _seconds(value: Any) -> float | None:
-    return float(value) if value is not None and 0 <= value < math.inf else None
 
 
 def _plain(words: Any, token: str) -> str:

@@ -9,7 +9,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import Attempt, queued_at
@@ -17,8 +16,6 @@ from rankviz.core.runs.record import RunState
 from rankviz.jobs.engine import Job
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
-
-NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 def waiting_jobs(
@@ -59,7 +56,7 @@ def served_at(records: Iterable[Record], store: RunStore, *, now: float) -> dict
     return last
 
 
-def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES) -> list[Job]:
+def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping[str, int]) -> list[Job]:
     """Return the jobs in the order in which they start if nothing else is queued or ends. served: Time when each
     visitor was last served, unix seconds. places: Number of places that each visitor has now."""
     lines: dict[str, deque[tuple[int, Job]]] = {}
