@@ -339,7 +339,6 @@ def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     else:
         message = f" {seen.message.rstrip('.')}." if seen.message else ""
         end = End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")
-    end = end._replace(was_cancelled=seen.stage in ("CANCELED", "DELETED"))
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 
 

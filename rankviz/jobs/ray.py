@@ -193,7 +193,7 @@ class Ray(Remote):
 def end_of(state: str, exit_code: int | None, message: str) -> End | None:
     """Return a job's end, from Ray's state and message and the exit code of jobs.inside; None while it goes on."""
     if state == "STOPPED":
-        return End(why=STOPPED_THERE, was_cancelled=True)
+        return End(why=STOPPED_THERE)
     if state not in ("SUCCEEDED", "FAILED"):
         return None
     if state == "SUCCEEDED" or exit_code is not None:

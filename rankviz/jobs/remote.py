@@ -345,7 +345,7 @@ class RemoteJob:
         is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
         has_all = bool(live.waits) or self._copy(is_final=bool(end), is_last=is_last)
         if end and (has_all or is_last):
-            by_us = self.submission.cancelled and (end.was_cancelled or end.lost)
+            by_us = self.submission.cancelled and end.exit_code != 0
             self._finish(End(why=CANCELLED, by_us=True) if by_us else end)
 
     def _submit(self) -> bool:

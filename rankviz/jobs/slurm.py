@@ -258,7 +258,7 @@ def end_of(states: frozenset[str], exit_code: int | None, reason: str = "") -> E
         return None
     for state in sorted(states & (ENDED - {"COMPLETED", "FAILED"})):
         why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
-        return End(exit_code, lost=state in LOST, why=why, was_cancelled="CANCELLED" in states)
+        return End(exit_code, lost=state in LOST, why=why)
     words = ", ".join(filter(None, [*sorted(states), reason]))
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
     return End(lost=True, why=why) if exit_code is None else local.end_by(exit_code)
