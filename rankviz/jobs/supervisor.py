@@ -310,15 +310,15 @@ class Supervisor:
 
     def _is_needless(self, engine: Engine, live: Live, watch: Watch, unwanted: Set[str]) -> bool:
         """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
-        states, following_run = [], None
+        states, next_run = [], None
         for record in self._records(live):
             if not record.state.ended and record.run_id in unwanted and self._has_begun(record):
                 return True
             states.append(record.state)
-            if following_run is None and not record.state.ended:
-                following_run, was_cancelled = record, RunState.CANCELLED in states
-        if following_run:  # a worker elsewhere does not know that a run was cancelled while it waited, and trains it
-            is_there = not engine.shares_disk and not live.waits and not self._has_begun(following_run)
+            if next_run is None and not record.state.ended:
+                next_run, was_cancelled = record, RunState.CANCELLED in states
+        if next_run:  # a worker elsewhere does not know that a run was cancelled while it waited, and trains it
+            is_there = not engine.shares_disk and not live.waits and not self._has_begun(next_run)
             return was_cancelled and is_there
         if RunState.CANCELLED in states or live.waits or len(states) < len(live.job.attempts):
             return True
