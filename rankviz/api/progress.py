@@ -78,6 +78,8 @@ class Progress(Operations):
 
     def why_waits(self, run: RunRecord) -> str:
         """Return why a run waits: a pending cancel, its engine's reason, or its place in the queue; else empty."""
+        if run.state.ended:  # so no other run of its sweep is read
+            return ""
         return self.why_each_waits(self._api.runs.sweep(run.request.sweep_id)).get(run.run_id, "")
 
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from rankviz.core.bounds import PLACE, name_alone
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import device_time
 from rankviz.errors import (
     BusyError,
@@ -34,11 +35,11 @@ from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
 from rankviz.store.removal import remove
 from rankviz.store.runs import group
-from rankviz.store.transfer import SummaryRow, summary_row
+from rankviz.store.transfer import SummaryRow, export_runs, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.record import RunRecord
     from rankviz.publish.files import SweepFacts
 
 SHORT_OWNER = 8
@@ -84,8 +85,8 @@ class Runs(Starts, Progress):
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return one sweep: of the current visitor, shared by another, or recorded."""
-        if sweep_id in self._recorded_sweep_ids:
-            return next(sweep for sweep in self.recorded() if sweep.sweep_id == sweep_id)
+        if shipped := [self._recorded_store.get(each) for each, of in self._shipped.items() if of == sweep_id]:
+            return Sweep(sweep_id=sweep_id, runs=tuple(shipped), recorded=True)
         sweep = self._workspace.store.sweep(sweep_id)
         if not (runs := self._workspace.rights.visible(sweep.runs)):
             raise RunNotFoundError(sweep_id)
@@ -102,7 +103,7 @@ class Runs(Starts, Progress):
 
     def get(self, run_id: str) -> RunRecord:
         """Return one run: of the current visitor, shared by another, or recorded."""
-        if run_id in self._recorded_ids:
+        if run_id in self._shipped:
             return self._recorded_store.get(run_id)
         record = self._workspace.store.get(run_id)
         self._workspace.rights.require_sight(run_id)
@@ -119,20 +120,21 @@ class Runs(Starts, Progress):
 
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
-        return self._workspace.recorded
+        return self._recorded
+
+    @cached_property
+    def _recorded(self) -> Sequence[Sweep]:
+        return group(self._recorded_store.all(), recorded=True)
 
     @cached_property
     def _recorded_store(self) -> RunStore:
         return RunStore(self._workspace.assets / "recorded")
 
     @cached_property
-    def _recorded_ids(self) -> Set[str]:
-        """Ids of the recorded runs, from their folder names: no journal is read."""
-        return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
-
-    @cached_property
-    def _recorded_sweep_ids(self) -> Set[str]:
-        return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
+    def _shipped(self) -> Mapping[str, str]:
+        """Sweep id of each recorded run by the run's id, from the folder names: no journal is read."""
+        names = sorted(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
+        return {name: name.rsplit("-", 2)[0] for name in names}
 
     def row(self, run_id: str) -> RunJSON:
         """Return one run as a flat row, with its answers."""
@@ -143,7 +145,7 @@ class Runs(Starts, Progress):
         made one by one. On a shared page and for recorded runs they name no folders of this machine."""
         for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
-            if self._workspace.shared or run.run_id in self._recorded_ids:
+            if self._workspace.shared or run.run_id in self._shipped:
                 row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
             else:
                 folder = self._workspace.store.run_dir(run.run_id)
@@ -194,7 +196,7 @@ class Runs(Starts, Progress):
         return [record.run_id for record in self._workspace.rights.required(name)]
 
     def _ships(self, name: str) -> bool:
-        return name in self._recorded_ids or name in self._recorded_sweep_ids
+        return name in self._shipped or name in self._shipped.values()
 
     def is_open(self, run_or_sweep_id: str) -> bool:
         """Return whether a run, or any run of a sweep, is shared with others."""
@@ -236,19 +238,20 @@ class Runs(Starts, Progress):
         """Write a zip with the journals of runs and sweeps, recorded ones included, and a CSV summary."""
         run_ids: list[str] = []
         for name in dict.fromkeys(ids):
-            if name in self._recorded_sweep_ids:
-                run_ids += [run.run_id for run in self.sweep(name).runs]
-            else:
-                run_ids += [name] if name in self._recorded_ids else self.own_ids(name)
+            shipped = [run_id for run_id, sweep_id in self._shipped.items() if name in (run_id, sweep_id)]
+            run_ids += shipped or self.own_ids(name)
+        stores, target = [self._recorded_store, self._workspace.store], Path(target).absolute()
+        if not self._workspace.shared:  # all journals are the host's own, and each was read in this process already
+            return export_runs(stores, run_ids, target)
         request = {
-            "homes": [str(self._recorded_store.home), str(self._workspace.store.home)],
+            "homes": [str(store.home) for store in stores],
             "run_ids": run_ids,
-            "target": str(Path(target).absolute()),
+            "target": str(target),
             "for_visitor": not self._workspace.visitor.admin,
         }
         with self._workspace.children.turn():
             self._workspace.children.ask("export", request, about="these runs", error=InvalidSettingError)
-        return Path(target)
+        return target
 
     def zip_of(self, ids: Sequence[str]) -> Path:
         """Return the path of an export to download."""

@@ -6,7 +6,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.runs.record import Sweep
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
@@ -136,7 +135,6 @@ class Workspace:
     room: Room = Part("shared.quota.Room")
     temp: TempHome = Part("store.temp.TempHome", "home")
     store: RunStore = Part("store.RunStore", "home")
-    recorded: Sequence[Sweep] = Part("store.recorded", "assets")
     gpus: Sequence[Gpu] = Part("catalog.hardware.load_gpus", "assets")
     assumptions: Assumptions = Part("catalog.hardware.load_assumptions", "assets")
 
@@ -156,6 +154,13 @@ class Workspace:
     def shared(self) -> bool:
         """True where strangers use the page."""
         return self.settings.shared
+
+    @property
+    def has_runs(self) -> bool:
+        """True where the runs folder has a run or probe; the store is not loaded for that."""
+        with suppress(OSError), os.scandir(self.home / "runs") as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+        return False
 
     @property
     def limits(self) -> Limits:

@@ -10,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import MEMORY, estimate_json, gpu_json
+from rankviz.api.estimates import MEMORY, GpuRowJSON, estimate_json
 from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
@@ -28,6 +28,7 @@ from rankviz.cli.shared import (
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
+from rankviz.core.from_json import as_answer
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
@@ -73,7 +74,7 @@ def gpus(as_json: Json = False) -> None:
     """List the GPUs that --gpu takes, with memory, speed and dated prices."""
     rows = Api().workspace.gpus
     if as_json:
-        return print_json([gpu_json(row) for row in rows])
+        return print_json([as_answer(GpuRowJSON, row) for row in rows])
     cells = [
         {
             "GPU": row.id,

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
-from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json, gpu_json
+from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json
 from rankviz.api.models import rest_in_words
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
@@ -179,7 +179,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
 
     def gpus() -> list[GpuRowJSON]:
         """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""
-        return [*map(gpu_json, api.workspace.gpus)]
+        return [as_answer(GpuRowJSON, gpu) for gpu in api.workspace.gpus]
 
     @takes("model", "use_case", "limit", "offset", table=ANY)
     def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
