@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz import units
+from rankviz import machine, units
 from rankviz.api.workspace import Operations, writes
 from rankviz.background import Background
 from rankviz.catalog import hardware
@@ -208,8 +208,6 @@ class Engines(Operations):
         """Return the environment of runs on an engine: this machine's, the newest run's there, or that of the GPU in
         its settings. None if nothing is known; a GPU outside the table has no known speed."""
         if self.is_here(name):
-            from rankviz import machine
-
             return machine.here()
         engine, store = self.get(name), self._workspace.store
         models = engine.gpu_models

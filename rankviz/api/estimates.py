@@ -262,10 +262,12 @@ class EstimateAnswerJSON(EstimateJSON):
     rests_on: BasisJSON
 
 
-def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:
-    """Return the answer as the JSON of `rankviz estimate --json`."""
+def estimate_json(answer: EstimateAnswer, assumed: str = "") -> EstimateAnswerJSON:
+    """Return the answer as the JSON of `rankviz estimate --json`. assumed: A further note, on the assumed length."""
+    result = estimate_as_json(answer.estimate)
     return {
-        **estimate_as_json(answer.estimate),
+        **result,
+        "notes": [*filter(None, [assumed]), *result["notes"]],
         "calibration": answer.calibration.as_json() if answer.calibration else None,
         "rests_on": asdict(answer.basis),
     }

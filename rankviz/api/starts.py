@@ -308,11 +308,7 @@ class Starts(Operations):
         """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at
         the highest rank, with the next seed if rank r has such a run. BadDataError where needed data is gone."""
         sweep = self._api.runs.sweep(sweep_id)
-
-        def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
-            return -run.request.r, run.loss_or_inf
-
-        like = min(sweep.runs, key=best_at_the_highest_rank).request
+        like = min(sweep.runs, key=lambda run: (-run.request.r, run.loss_or_inf)).request
         if needs_data:
             self._require_data(sweep, like.data)
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -197,7 +198,7 @@ class Workspace:
         """Child processes that read adapters, data files and imports. Large verdicts wait in the same line."""
         from rankviz.children import READING
 
-        return self._children(READING, self.limits.child_seconds, self.limits.readers, READING_WAITING)
+        return self._children(READING, self._bounds(self.limits.child_seconds), self.limits.readers, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
@@ -205,8 +206,8 @@ class Workspace:
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
-        limits = self.limits
-        return self._children(ChildWords(busy=what), limits.child_seconds, limits.readers, LAYOUTS_WAITING)
+        bounds = self._bounds(self.limits.child_seconds)
+        return self._children(ChildWords(busy=what), bounds, self.limits.readers, LAYOUTS_WAITING)
 
     @cached_property
     def senders(self) -> Children:
@@ -219,30 +220,31 @@ class Workspace:
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=HUB_VARIABLES)
+        return self._children(work, self._bounds(self.limits.send_seconds), AT_ONCE, MAX_WAITING, HUB_VARIABLES)
 
     @cached_property
     def answerers(self) -> Children:
         """Child processes in which a base model and its adapter answer a prompt, one at a time."""
-        from rankviz.children import TRAINING_VARIABLES, Bounds, Children, ChildWords
+        from rankviz.children import TRAINING_VARIABLES, ChildWords
 
         busy, advice = "answers one prompt at a time, and is busy with another", "choose a smaller base"
-        work, limits = ChildWords("answers with", "Answering with", busy, advice), self.limits
-        memory = limits.child_memory_mb * 10**6 if self.shared else 10**15  # what a GPU's driver reserves counts too
-        bounds = Bounds(seconds=limits.answer_seconds, memory_bytes=memory, processors=os.cpu_count() or 1)
-        line = self._line(1, work.is_busy(1), bounds.seconds, 0)
-        return Children(bounds, self.work, work=work, line=line, variables=TRAINING_VARIABLES)
+        memory = {} if self.shared else {"memory_bytes": 10**15}  # what a GPU's driver reserves counts too
+        bounds = self._bounds(self.limits.answer_seconds, processors=os.cpu_count() or 1, **memory)
+        work = ChildWords("answers with", "Answering with", busy, advice)
+        return self._children(work, bounds, 1, 0, TRAINING_VARIABLES)
 
-    def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
-        from rankviz.children import Children
+    def _children(
+        self, work: ChildWords, bounds: Bounds, at_once: int, waiting: int, variables: re.Pattern | None = None
+    ) -> Children:
+        from rankviz.children import READING_VARIABLES, Children
 
-        line = self._line(at_once, work.is_busy(at_once), seconds, waiting)
-        return Children(self._bounds(seconds), self.work, work=work, line=line, **more)
+        line = self._line(at_once, work.is_busy(at_once), bounds.seconds, waiting)
+        return Children(bounds, self.work, work=work, line=line, variables=variables or READING_VARIABLES)
 
     def _bounds(self, seconds: float, **others: Any) -> Bounds:
         from rankviz.children import Bounds
 
-        return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
+        return Bounds(**{"seconds": seconds, "memory_bytes": self.limits.child_memory_mb * 10**6} | others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
         """Return a line in which each visitor of a shared page has one place; on other pages any number."""

@@ -11,7 +11,6 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.estimates import MEMORY, GpuRowJSON, estimate_json
-from rankviz.api.models import rest_in_words
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -49,11 +48,9 @@ def models(
 ) -> None:
     """Search the base models of the catalogue, or list all of them."""
     api = Api()
-    found, note = api.models.search(" ".join(words or ()))
-    rows = found[:limit]
-    rest = rest_in_words(note, len(found) - len(rows))
+    rows, more, note = api.models.search(" ".join(words or ()), limit)
     if as_json:
-        print_notes(filter(None, [rest]))
+        print_notes(filter(None, [note]))
         return print_json([asdict(row) for row in rows])
     whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
@@ -67,7 +64,7 @@ def models(
         }
         for row in rows
     ]
-    table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
+    table(units.counted(len(rows) + more, "model"), cells, notes=filter(None, [note]))
 
 
 def gpus(as_json: Json = False) -> None:
@@ -103,8 +100,7 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
     if as_json:
-        result = estimate_json(answer)
-        return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
+        return print_json(estimate_json(answer, assumed))
     ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""

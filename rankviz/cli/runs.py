@@ -92,11 +92,8 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     from rankviz.core.forecast.quick_look import bent_json
 
     sweep = api.runs.sweep(sweep_id)
-    waits, decision, rate = (
-        api.runs.why_each_waits(sweep),
-        api.verdicts.decide(sweep_id),
-        api.verdicts.rate_look(sweep_id),
-    )
+    waits, decision = api.runs.why_each_waits(sweep), api.verdicts.decide(sweep_id)
+    rate = api.verdicts.rate_look(sweep_id)
     scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in measured_metrics(sweep.runs)}
     return {
         "sweep_id": sweep_id,
