@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +34,7 @@ from rankviz.options import EVERY, GRPO, OPTIONS, SERVED, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit import Change, FittingCard, Knob, Method
+    from rankviz.core.fit import Change, FittingCard
 
 
 def models(
@@ -157,13 +156,35 @@ def fit(
         for card in decisions.several
         if setting.gpu and card.gpu_id == setting.gpu.id
     ]
-    table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
+    changes = [
+        {
+            "Change": knob.label,
+            "Option": _flags(knob.change),
+            "Memory": units.memory_change(knob.device_bytes),
+            "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
+            "Fit": FIT_WORDS.get(knob.fit, ""),
+        }
+        for knob in decisions.knobs
+    ]
+    table(f"{name}: effect of one change (same tokens)", [*changes, *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
-    methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
-    table(f"{name}: training methods", methods, notes=notes)
+    methods = [
+        {
+            "Method": method.label,
+            "Precision": method.precision,
+            "Trained": f"{method.trained_parameters:,}",
+            MEMORY[on_mac]: memory_span(method.device_bytes),
+            "Time": time_span(method.seconds),
+            "Cost": money_span(method.usd),
+            "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
+            "Fit": FIT_WORDS.get(method.fit, ""),
+        }
+        for method in decisions.methods
+    ]
+    table(f"{name}: training methods", methods, notes=[decisions.sentence, *notes, RULE])
 
 
 def _prices(options: list[str]) -> dict[str, float]:
@@ -186,16 +207,6 @@ def _flags(change: "Change") -> str:
     )
 
 
-def _knob_row(knob: "Knob") -> dict[str, str]:
-    return {
-        "Change": knob.label,
-        "Option": _flags(knob.change),
-        "Memory": units.memory_change(knob.device_bytes),
-        "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
-        "Fit": FIT_WORDS.get(knob.fit, ""),
-    }
-
-
 def _gpu_row(card: "FittingCard") -> dict[str, str]:
     return {
         "GPU": card.label,
@@ -205,19 +216,6 @@ def _gpu_row(card: "FittingCard") -> dict[str, str]:
         "Price source": ", ".join(filter(None, (card.provider, card.price_checked))),
         "Time": time_span(card.seconds),
         "Total": money_span(card.usd),
-    }
-
-
-def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
-    return {
-        "Method": method.label,
-        "Precision": method.precision,
-        "Trained": f"{method.trained_parameters:,}",
-        memory_label: memory_span(method.device_bytes),
-        "Time": time_span(method.seconds),
-        "Cost": money_span(method.usd),
-        "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
-        "Fit": FIT_WORDS.get(method.fit, ""),
     }
 
 

@@ -117,7 +117,14 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
     sweep = api.runs.sweep(sweep_id)
     runs_table(api, sweep)
-    for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
+    failed: dict[str, list[str]] = {}
+    labels = run_labels(sweep)
+    for run in sweep.runs:
+        if run.state == "failed":
+            failed.setdefault(run.error, []).append(labels[run.run_id])
+    for error, names in failed.items():
+        print(f"{units.counted(len(names), 'run')} failed ({'; '.join(names)}): {one_line(' '.join(error.split()))}")
+    for sentence in filter(None, (*standing(api, sweep), still_training(sweep))):
         print(sentence)
     if curves := [(curve.run_id, point) for curve in fast_curves(sweep.runs) for point in curve.points]:
         rows = [
@@ -170,19 +177,6 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
         }
 
     table(f"{sweep.sweep_id}: {sweep_title(sweep)}", map(cells, sweep.runs), texts=2)
-
-
-def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
-    names: dict[str, list[str]] = {}
-    labels = run_labels(sweep)
-    for run in sweep.runs:
-        if run.state == "failed":
-            names.setdefault(run.error, []).append(labels[run.run_id])
-    return [
-        f"{units.counted(len(runs), 'run')} failed ({'; '.join(runs)}): {one_line(' '.join(error.split()))}"
-        for error, runs in names.items()
-    ]
 
 
 def _value(measured: "HeldOut | None", metric: Metric) -> str:

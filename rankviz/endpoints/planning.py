@@ -185,7 +185,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         rates, sources and caveats."""
         near = api.studies.near(api.studies.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
+        return [_line(api, *each) for each in part(lines, limit, offset)]
 
     @takes("sweep_id", "tolerance", "metric", table=EVERY | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
@@ -214,10 +214,9 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     return estimate, fit, serving, advise, forecast, export, models, gpus, studies, verdict, spectrum, resize
 
 
-def _line(near: Near, line: Line, sizes: Sequence[int | None]) -> LineJSON:
-    points = [
-        as_answer(PointJSON, point, trainable_parameters=size) for point, size in zip(line.points, sizes, strict=True)
-    ]
+def _line(api: Api, near: Near, line: Line) -> LineJSON:
+    sizes = zip(line.points, api.studies.parameters(line), strict=True)
+    points = [as_answer(PointJSON, point, trainable_parameters=size) for point, size in sizes]
     return as_answer(
         LineJSON,
         line.first,
