@@ -67,10 +67,6 @@ class EstimateAnswer:
         """Return the estimate of one rank of the question."""
         return next(rank for rank in self.estimate.ranks if rank.r == r)
 
-    def share(self, rank: RankEstimate) -> float:
-        """Return the trainable parameters as a fraction of the base model's parameters."""
-        return rank.adapter_parameters / self.estimate.model.total_parameters
-
     def texts(self, rank: RankEstimate) -> dict[str, str]:
         """Return the figures of a rank as texts, by their headings; empty where there is none."""
         memory, gpu = rank.memory, self.estimate.gpu
@@ -78,7 +74,7 @@ class EstimateAnswer:
             "r": str(rank.r),
             "alpha": f"{rank.lora_alpha:g}",
             "Trainable": f"{rank.adapter_parameters:,}",
-            "Share": f"{100 * self.share(rank):.3f} %",
+            "Share": f"{100 * rank.adapter_parameters / self.estimate.model.total_parameters:.3f} %",
             "File": units.file_size(rank.adapter_bytes),
             MEMORY[gpu is not None and gpu.is_mac]: units.memory_span(memory),
             "Time": units.time_span(rank.duration and rank.duration.total),

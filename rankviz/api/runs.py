@@ -22,9 +22,7 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.run_time import device_time
 from rankviz.errors import (
-    BusyError,
     InvalidSettingError,
-    LimitError,
     NotYoursError,
     PublishError,
     RunNotFoundError,
@@ -38,9 +36,7 @@ from rankviz.store.runs import group
 from rankviz.store.transfer import SummaryRow, export_runs, summary_row
 
 if TYPE_CHECKING:
-    from rankviz.api import Api
     from rankviz.core.runs.record import RunRecord
-    from rankviz.publish.files import SweepFacts
 
 SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
@@ -386,30 +382,6 @@ class Publication:
             return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
         seen = "private" if self.private else "public"
         return f"{'Updated' if self.updated else 'Published'} ({seen}): {self.url}"
-
-
-def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """Return the facts about these runs of one sweep that publishing may show."""
-    from rankviz import verdict
-    from rankviz.publish.files import SweepFacts, hub_base
-
-    records = [api.runs.get(run_id) for run_id in run_ids]
-    sweep = api.runs.sweep(records[0].request.sweep_id)
-    try:
-        judged = api.verdicts.of_sweep(sweep.sweep_id)
-    except BusyError:  # nothing is published yet, so it can wait for its verdict
-        raise
-    except LimitError:  # there will be none here
-        judged = None
-    return SweepFacts(
-        sweep_id=sweep.sweep_id,
-        base_model=hub_base(records[0].request, destination.base_model),
-        runs=records,
-        estimates={record.run_id: api.runs.expected_run(record) for record in records},
-        verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
-        all_runs=sweep.runs,
-        spent=replace(api.engines.spent(sweep), limit_usd=None),
-    )
 
 
 RunEstimateJSON = shape(RunEstimate)
