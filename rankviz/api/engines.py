@@ -169,7 +169,7 @@ class Engines(Operations):
             return message
         if engine.name != HF_JOBS:
             return self.trouble(engine)
-        return self._log_in if self._login() is None else ""
+        return "" if self._login() else LOG_IN if self._workspace.shared else SET_TOKEN
 
     def trouble(self, engine: Engine) -> str:
         """Return why an engine cannot be reached, as the current visitor may read it; empty if it can."""
@@ -354,10 +354,6 @@ class Engines(Operations):
     def _jobs(self) -> HfJobs:
         return self._workspace.supervisor.by_name.get(HF_JOBS)
 
-    @property
-    def _log_in(self) -> str:
-        return LOG_IN if self._workspace.shared else SET_TOKEN
-
     def _login(self) -> Hub | None:
         """Return the login in this request on a shared page. A stored login is never used there, since somebody else
         may have got the browser's cookie. On other pages, return the machine's login."""
@@ -370,7 +366,7 @@ class Engines(Operations):
 
     def _require_login(self) -> Hub:
         if (hub := self._login()) is None:
-            raise EngineUnavailableError(self._log_in)
+            raise EngineUnavailableError(LOG_IN if self._workspace.shared else SET_TOKEN)
         return hub
 
     def _rented(self, flavor: Flavor) -> Mapping[str, Any]:

@@ -62,9 +62,10 @@ class MeasuredRuns(Operations):
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> MemoryCalibration | None:
         """Return the memory correction by probes of the same setup on this device; None without such probes."""
-        if not self._workspace.has_runs or not (probes := self._workspace.store.probes()):
+        if not (probes := self._workspace.store.probes()):
             return None
-        here, device = with_versions(environment), self._workspace.device(environment)
+        here = {"versions": machine.versions(LIBRARIES), **environment}
+        device = self._workspace.device(environment)
         assume = self._workspace.assumptions
         like = [each for each in probes if applies(each, model.id, lora, training, tokens, here, assume)]
         found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in like], assume)
@@ -80,7 +81,7 @@ class MeasuredRuns(Operations):
     ) -> Pace | None:
         """Return the pace of the machine of this environment; None where nothing comparable finished there. before:
         unix seconds; later ends are ignored. ended: of `ended_by_machine`, computed once."""
-        here = machine_of(with_versions(environment))
+        here = machine_of({"versions": machine.versions(LIBRARIES), **environment})
         ended = (self.ended_by_machine() if ended is None else ended).get(here, ())
         end = len(ended) if before is None else bisect_right(ended, before, key=lambda record: record.ended_at)
         key = here, end, workload
@@ -135,11 +136,6 @@ class MeasuredRuns(Operations):
                 one = evaluation_of_one(request, seconds).expected
                 return run_time.timing_of(record, workload_of(model, request, device), seconds.expected, one)
         return None
-
-
-def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an environment with this machine's library versions, unless it has versions already."""
-    return {"versions": machine.versions(LIBRARIES), **environment}
 
 
 class Estimator:

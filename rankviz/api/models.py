@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz import paths
-from rankviz.api.workspace import EMBEDDED_MODEL, Cache, Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
@@ -28,6 +28,8 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("trl", "attention"),
 )
 """Framework and preset to try for a model, in this order. Not every model has the modules of a preset."""
+CATALOGUE_NAMES = {EMBEDDED: "HuggingFaceTB/SmolLM2-135M"}
+"""Catalogue row with the layer shapes of the embedded base, SmolLM2-135M-Instruct."""
 REMEMBERED = 1000
 """Number of models that are cached in memory."""
 NONE_FOUND = "No model of the catalogue has all of these words. A Hub id names any other model."
@@ -77,7 +79,7 @@ class Models(Operations):
     def _find(self, reference: Reference) -> ModelSpec:
         assets = self._workspace.assets
         if reference.kind == "name":
-            return catalog_models.load_model(assets, _catalogue_name(reference))
+            return catalog_models.load_model(assets, CATALOGUE_NAMES.get(reference.text, reference.text))
         from rankviz.hub import remote
 
         is_hub = reference.kind == "hub"
@@ -93,7 +95,8 @@ class Models(Operations):
         """Return the content of a model's config.json."""
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":
-            return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
+            name = CATALOGUE_NAMES.get(reference.text, reference.text)
+            return catalog_models.load_config(self._workspace.assets, name)
         from rankviz.hub import remote
 
         with remote.config_of(reference.path or reference.text, self._workspace.hub) as config:
@@ -112,7 +115,3 @@ class Models(Operations):
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()
-
-
-def _catalogue_name(reference: Reference) -> str:
-    return EMBEDDED_MODEL if reference.text == EMBEDDED else reference.text

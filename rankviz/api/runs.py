@@ -146,10 +146,6 @@ class Runs(Starts):
 
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
-        return self._recorded
-
-    @cached_property
-    def _recorded(self) -> Sequence[Sweep]:
         return group(self._recorded_store.all(), recorded=True)
 
     @cached_property

@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
 
-__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+__all__ = ["ASSETS", "EMBEDDED", "Workspace"]
 
-EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
-"""Catalogue row with the layer shapes of the embedded base, SmolLM2-135M-Instruct."""
 READING_WAITING, LAYOUTS_WAITING = 6, 2
 """Most waiting requests in the lines for file reading (up to a minute each) and model layouts (seconds each). Each
 blocks a thread of the page, so their sum must stay below the number of threads."""

@@ -154,9 +154,6 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 def runs_table(api: Api, sweep: "Sweep") -> None:
     """Print a table with a row for each run of a sweep."""
 
-    def loss(measured: "HeldOut | None") -> str:
-        return f"{measured.loss:.4f}" if measured else ""
-
     def cells(run: "RunRecord") -> Mapping[str, str]:
         place, request, done = api.engines.place_in_words(run), run.request, run.completed
         return {
@@ -167,8 +164,8 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
             "alpha": f"{request.lora.lora_alpha:g}",
             "lr": f"{request.learning_rate:g}",
             "seed": str(request.seed),
-            "Loss before": loss(run.loss_before),
-            "Loss after": loss(run.loss_after),
+            "Loss before": _value(run.loss_before, LOSS),
+            "Loss after": _value(run.loss_after, LOSS),
             **{each.label: _value(run.loss_after, each) for each in METRICS.values() if each is not LOSS},
             "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
             "Peak memory": units.memory_size(done.peak_memory_bytes) if done else "",
