@@ -403,7 +403,8 @@ class Engines(Operations):
 
     def _rent(self, sweep: Sweep) -> dict[str, Any]:
         """Return the fields of Spent on rented machines; empty where none was rented."""
-        engine, limit = self._jobs, self.limit(sweep)
+        has_jobs = (self._workspace.home / HF_JOBS).is_dir()  # else none was sent, and no engine need be loaded
+        engine, limit = (self._jobs, self.limit(sweep)) if has_jobs else (None, None)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
                 for job in engine.jobs(sweep.sweep_id).values() if limit else ():
