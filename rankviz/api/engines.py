@@ -56,7 +56,6 @@ class Offer:
     """Cost of a sweep on a rented machine of Hugging Face."""
 
     flavor: Flavor
-    expected: ExpectedSweep
     usd: Range | None
     """Cost in US dollars; None where the speed of the GPU is not known."""
     limit_usd: float
@@ -268,10 +267,17 @@ class Engines(Operations):
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
         expected_of, engine = self._api.runs.expected_of, self.get(there.engine)
         if engine.name == HF_JOBS:
-            offer = self.offer(runs, there)
-            ranks = offer.expected.ranks
-            engine.require_room(sum(all_adapters_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
-            return Plan(expected=offer.expected, offer=offer)
+            rented, limit = self.terms(there)
+            expected, bill = expected_of(runs, self._rented(rented)), engine.bill(runs[0].sweep_id)
+            offer = Offer(
+                flavor=rented,
+                usd=cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None,
+                limit_usd=limit,
+                bill=bill,
+                timeout_seconds=seconds_left(limit, bill.most_usd, rented.usd_per_minute),
+            )
+            engine.require_room(sum(all_adapters_bytes(run, expected.ranks[run.r].adapter_bytes) for run in runs))
+            return Plan(expected=expected, offer=offer)
         if engine.name == LOCAL:
             return Plan(expected=expected_of(runs), notes=self._api.machine.warnings(runs[0].training, runs[0].base))
         environment = self.environment(engine.name)
@@ -319,15 +325,6 @@ class Engines(Operations):
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
-
-    def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
-        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
-        rented, limit = self.terms(there)
-        expected = self._api.runs.expected_of(runs, self._rented(rented))
-        usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
-        bill = self._jobs.bill(runs[0].sweep_id)
-        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
-        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
 
     def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
         """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError

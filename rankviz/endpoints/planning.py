@@ -150,8 +150,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Forecast the quality that a low rank loses: how far each rank falls short of r = 128 in published studies, as
         a band; with runs, a sweep's own forecast too."""
-        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters", "method")}
-        answer, bent = api.studies.forecasts(**asked)
+        del options["base"]  # no longer used
+        answer, bent = api.studies.forecasts(**options)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
