@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,15 +88,12 @@ class Studies(Operations):
     def all(self) -> Evidence:
         """Return all published points, and those that the current visitor has added here."""
         names = self.added()
-        return self._with_own(self._workspace.own_homes, tuple(names)) if names else self._shipped
-
-    @cached_property
-    def _shipped(self) -> Evidence:
-        return load_evidence(self._workspace.assets)
+        homes, assets = self._workspace.own_homes, self._workspace.assets
+        return self._with_own(homes, tuple(names)) if names else load_evidence(assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
         """Return the shipped points and those of files in these folders. names: The files', for the cache."""
-        return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
+        return load_evidence(self._workspace.assets).plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """Return ratios of the best learning rates at the highest and the lowest rank of published sweeps."""
