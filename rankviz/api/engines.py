@@ -376,9 +376,23 @@ class Engines(Operations):
     # Cost so far.
 
     def spent(self, sweep: Sweep) -> Spent:
-        """Return the cost of all runs of a sweep of the current visitor."""
-        is_payer = not sweep.recorded and self._api.runs.is_mine(sweep.sweep_id)
-        return replace(device_time(sweep.runs, time.time()), **(self._rent(sweep) if is_payer else {}))
+        """Return the cost of all runs of a sweep; that of rented machines only for the visitor who pays."""
+        spent = device_time(sweep.runs, time.time())
+        if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id):
+            return spent
+        has_jobs = (self._workspace.home / HF_JOBS).is_dir()  # else none was sent, and no engine need be loaded
+        engine, limit = (self._jobs, self.limit(sweep)) if has_jobs else (None, None)
+        try:
+            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
+                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
+                most = max(limit, bill.most_usd) if limit else None
+                return replace(spent, is_rented=True, usd=bill.usd, usd_is_whole=bill.is_whole, limit_usd=most)
+        except EngineUnavailableError:  # what jobs have cost cannot be read
+            return replace(spent, is_rented=True, usd_is_whole=False, limit_usd=limit)
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
+            return replace(spent, is_rented=True, usd_is_whole=False)  # it was imported, say
+        return spent
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return a sweep's latest spending limit (US dollars); None without one, or where it cannot be read."""
@@ -397,19 +411,3 @@ class Engines(Operations):
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
                 return float(spend)
         return None
-
-    def _rent(self, sweep: Sweep) -> dict[str, Any]:
-        """Return the fields of Spent on rented machines; empty where none was rented."""
-        has_jobs = (self._workspace.home / HF_JOBS).is_dir()  # else none was sent, and no engine need be loaded
-        engine, limit = (self._jobs, self.limit(sweep)) if has_jobs else (None, None)
-        try:
-            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
-                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
-                most = max(limit, bill.most_usd) if limit else None
-                return {"is_rented": True, "usd": bill.usd, "usd_is_whole": bill.is_whole, "limit_usd": most}
-        except EngineUnavailableError:  # what jobs have cost cannot be read
-            return {"is_rented": True, "usd_is_whole": False, "limit_usd": limit}
-        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
-            return {"is_rented": True, "usd_is_whole": False}  # it was imported, say
-        return {}
