@@ -24,13 +24,7 @@ from rankviz.core.runs.record import RunState, Sweep
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.sweep_time import progress_of
 from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
-from rankviz.errors import (
-    InvalidSettingError,
-    NotYoursError,
-    PublishError,
-    RunNotFoundError,
-    quoted,
-)
+from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError, quoted
 from rankviz.jobs import queue
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.shared.rights import shown
@@ -379,18 +373,18 @@ class Runs(Starts):
         for name in dict.fromkeys(ids):
             shipped = [run_id for run_id, sweep_id in self._shipped.items() if name in (run_id, sweep_id)]
             run_ids += shipped or self.own_ids(name)
-        stores, target = [self._recorded_store, self._workspace.store], Path(target).absolute()
-        if not self._workspace.shared:  # all journals are the host's own, and each was read in this process already
-            return export_runs(stores, run_ids, target)
+        stores = [self._recorded_store, self._workspace.store]
+        if not self._workspace.shared:  # all journals are the host's own, and this process reads them for each list
+            return export_runs(stores, run_ids, Path(target))
         request = {
             "homes": [str(store.home) for store in stores],
             "run_ids": run_ids,
-            "target": str(target),
+            "target": str(Path(target).absolute()),
             "for_visitor": not self._workspace.visitor.admin,
         }
         with self._workspace.children.turn():
             self._workspace.children.ask("export", request, about="these runs", error=InvalidSettingError)
-        return target
+        return Path(target)
 
     def zip_of(self, ids: Sequence[str]) -> Path:
         """Return the path of an export to download."""
