@@ -149,7 +149,7 @@ def unread(error: RankVizError, place: str) -> View:
         choices = [
             (" → ".join(pair), columns_text(dict(zip(("instruction", "output"), pair, strict=True)))) for pair in pairs
         ]
-        shown.columns = gr.Dropdown(choices, value="", visible=True, allow_custom_value=True)
+        shown.columns = gr.Dropdown(choices, value="", visible=bool(choices), allow_custom_value=True)
     return shown
 
 
