@@ -42,7 +42,8 @@ def gib(size_bytes: float) -> str:
 def memory_change(size_bytes: float) -> str:
     """Format a difference of memory: 157,286,400 -> '+150 MiB', and -65,390,000,000 -> '−60.9 GiB'."""
     mib = round(size_bytes / MIB)
-    return _sign(mib) + (gib(abs(size_bytes)) if abs(mib) >= 1024 else f"{abs(mib)} MiB")
+    text = f"{size_bytes / GIB:+,.1f} GiB" if abs(mib) >= 1024 else f"{mib:+} MiB" if mib else "0 MiB"
+    return text.replace("-", "−")
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
@@ -74,13 +75,8 @@ def duration(seconds: float) -> str:
 def duration_change(seconds: float) -> str:
     """Format a difference of seconds: 150 -> '+2.5 min', -9,000 -> '−2.5 h', and '0 min' for what rounds to 0."""
     size, unit = time_unit(max(90.0, abs(seconds)))
-    value = abs(seconds) / size
-    text = f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-    return "0 min" if text == "0.0" else f"{_sign(seconds)}{text} {unit}"
-
-
-def _sign(value: float) -> str:
-    return "+" if value > 0 else "−" if value < 0 else ""
+    text = f"{seconds / size:+,.{1 if abs(seconds) < 10 * size else 0}f}".replace("-", "−")
+    return "0 min" if text[1:] == "0.0" else f"{text} {unit}"
 
 
 def usd(value: float, ends: Any = None) -> str:

@@ -317,14 +317,12 @@ def _deviations(freedom: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    x, weights = _nodes()
+    x, weights = _nodes(NODES)
     half = (high - low) / 2
     return low + half * (x + 1), half * weights
 
 
-@cache
-def _nodes() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(NODES)
+_nodes = cache(np.polynomial.legendre.leggauss)
 
 
 ABOVE = (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931)
