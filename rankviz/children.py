@@ -211,8 +211,10 @@ def run(
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-            output = b"" if stopped else _read(out, 0)  # it may have written on at its old place
-            tail = _read(log, max(0, _size(log) - 4 * LOG_TAIL))
+            out.seek(0)
+            output = b"" if stopped else out.read()  # it may have written on at its old place
+            log.seek(max(0, _size(log) - 4 * LOG_TAIL))
+            tail = log.read()
             tail = after_first_word(tail) if len(tail) == 4 * LOG_TAIL else tail
     finally:
         os.close(reads)
@@ -244,11 +246,6 @@ def _wait(
 
 def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
-
-
-def _read(file: IO[bytes], start: int) -> bytes:
-    file.seek(start)
-    return file.read()
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:

@@ -32,9 +32,9 @@ from rankviz.core.model.towers import as_loaded, text_model
 from rankviz.errors import InvalidSettingError
 
 
-def _refuse(what: str, model: ModelSpec, choose: str = "") -> NoReturn:
-    linear = f"Linear layers here: {', '.join(names_that_exist(model))}."
-    raise InvalidSettingError(f"{what} {linear}{choose and ' '}{choose}")
+def _refuse(what: str, model: ModelSpec, choose: str) -> NoReturn:
+    exist = ", ".join(names_that_exist(model))
+    raise InvalidSettingError(f"{what} Linear layers here: {exist}. {choose}")
 
 
 def _refuse_targets(
@@ -148,7 +148,10 @@ def resolve(
     given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     ignored = () if route.kind == "model" else given
     if framework == "unsloth":
-        model = moe.with_unsloths_rewrite(model)
+        if not model.peft_remap and model.model_type in moe.REMAP:
+            # Unsloth has PEFT rewrite names of qwen2_moe too, which transformers 5.17 leaves out
+            # (unsloth/import_fixes.py, _patch_peft_moe_target_conversion).
+            model = replace(model, peft_remap=model.model_type)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
     packed = bool(lora.modules_to_save) and precision in QUANTIZED
