@@ -1,7 +1,7 @@
 """Ranges of figures that are not known exactly (low, expected, high), and notes by level."""
 
 import math
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -78,13 +78,6 @@ class Range:
 
     def whole_json(self) -> dict[str, int]:
         return {"low": round(self.low), "expected": round(self.expected), "high": round(self.high)}
-
-
-def middle(values: Sequence[float]) -> float:
-    """Return the median."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Caution(str):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypeVar
 
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.quantity import brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
@@ -301,39 +301,29 @@ def grid(spectrum: Spectrum) -> tuple[Sequence[str], Sequence[str], Mapping[tupl
     return rows, blocks, cells
 
 
-class LayerJSON(TypedDict):
+class LayerJSON(shape(LayerSpectrum, "name", "r", "scale", "singular_values")):
     """One update, scale · B·A: singular values, effective and stable rank, Frobenius norm, and the smallest rank that
     keeps each share of its energy."""
 
-    name: str
-    r: int
-    scale: float
-    singular_values: list[float]
     effective_rank: float
     stable_rank: float
     norm: float
     rank_for_energy: dict[str, int]
 
 
-class SpectrumJSON(TypedDict):
+class SpectrumJSON(
+    shape(Spectrum, "name", "r", "lora_alpha", "use_rslora", "dtype", "file_bytes", "training_steps", "notes")
+):
     """A whole adapter. `rank_for_energy`: smallest rank by share of all energy. `energy_kept`: share of all energy by
     rank. Dead modules have no update; the update of a faint module is far smaller than the others."""
 
-    name: str
-    r: int
-    lora_alpha: float | None
-    use_rslora: bool
     base_model: str | None
-    dtype: str
-    file_bytes: int
-    training_steps: int | None
     layers: list[LayerJSON]
     rank_for_energy: dict[str, int]
     energy_kept: dict[str, float | None]
     dead: list[str]
     faint: list[str]
     in_words: str
-    notes: list[str]
 
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:

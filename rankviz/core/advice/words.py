@@ -7,7 +7,7 @@ from rankviz import units
 from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
 from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
@@ -250,11 +250,6 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
     )
     forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
     return own, *(forgetting if advice.retention and not advice.goal.forgetting else ())
-
-
-def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:
-    """Return the forecast at the recommended rank; None without a forecast, or where a range is recommended."""
-    return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(forecast: Forecast, *ranks: int) -> str:

@@ -34,7 +34,7 @@ class Tensor(NamedTuple):
     rank_factor: int = 0
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """One tensor with its whole name. header_bytes: Of its entry in the header, without name, rank and offsets."""
 
     name: str
@@ -63,7 +63,7 @@ def safetensors_bytes(sections: tuple["Section", ...], r: int, expert_rank: int)
 class Section:
     """All tensors of one dtype in an adapter file."""
 
-    def __init__(self, entries: list[Entry]):
+    def __init__(self, entries: list[TensorEntry]):
         entries.sort()  # by name, as the file orders them
         self.count = len(entries)
         self.constant = sum(len(each.name) + each.header_bytes for each in entries)
@@ -246,7 +246,7 @@ class AdapterPlan:
     @functools.lru_cache(maxsize=128)  # noqa: B019 - plans are cached themselves
     def _sections(self, dtype: str, saved: str, frozen: str) -> tuple[Section, ...]:
         """Return the file's sections, one per dtype, with PEFT's names."""
-        entries: dict[str, list[Entry]] = {}
+        entries: dict[str, list[TensorEntry]] = {}
 
         def add(path: str, blocks: tuple[int, ...], tensors: Iterable[Tensor], *, of_expert: bool = False) -> None:
             places = [PREFIX + path.replace("{}", str(block)) for block in blocks or ("",)]
@@ -255,7 +255,7 @@ class AdapterPlan:
                 header = _ENTRY + len(kind) + sum(len(str(size)) for size in shape) + commas
                 size = DTYPE_BYTES[kind] * math.prod(shape) * (factor or 1)
                 own = entries.setdefault(kind, [])
-                own.extend(Entry(place + name, header, size, factor, of_expert) for place in places)
+                own.extend(TensorEntry(place + name, header, size, factor, of_expert) for place in places)
 
         for each in self.adapted:
             add(each.module, each.blocks, each.tensors(dtype, dora=self.use_dora), of_expert=each.is_expert)
