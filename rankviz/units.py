@@ -3,6 +3,7 @@ Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memor
 as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,11 +117,6 @@ def span(values: Any, text: Callable[[float], str]) -> str:
     return f"{low} to {high}"
 
 
-def memory_span(values: Any) -> str:
-    """Format a range of memory in the unit of its high end: "0.94 – 1.20 GiB"."""
-    return span(values, lambda size: memory_size(size, values))
-
-
 def gib_span(values: Any) -> str:
     """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; a single size where both ends have the same
     text."""
@@ -137,17 +133,6 @@ def spare(values: Any) -> str:
     return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 
-def money_span(values: Any) -> str:
-    """Format a range of US dollars, in cents only where it is narrow: "$1.8 – 4.5"."""
-    return span(values, lambda value: usd(value, values))
-
-
-def time_span(values: Any) -> str:
-    """Format a range of seconds in the unit of its high end, such as "1.1 – 1.8 h"; a low end below one such unit has
-    its own: "7 h to 3.3 days". Never "1 h 30 min", so that the numbers of a column compare."""
-    return span(values, lambda seconds: time_in(seconds, values))
-
-
 def time_in(seconds: float, ends: Any) -> str:
     """Format seconds in the unit of the high end of a range, or in a smaller one if they are less than one unit."""
     size, unit = time_unit(ends.high)
@@ -162,3 +147,16 @@ def time_unit(seconds: float) -> tuple[int, str]:
         if seconds >= limit:
             return size, unit
     return TIME_UNITS[-1][1:]
+
+
+def _like_high_end(text: Callable[[float, Any], str], values: Any) -> str:
+    return span(values, lambda value: text(value, values))
+
+
+memory_span = partial(_like_high_end, memory_size)
+"""Format a range of memory in the unit of its high end: "0.94 – 1.20 GiB"."""
+money_span = partial(_like_high_end, usd)
+"""Format a range of US dollars, in cents only where it is narrow: "$1.8 – 4.5"."""
+time_span = partial(_like_high_end, time_in)
+"""Format a range of seconds in the unit of its high end, such as "1.1 – 1.8 h"; a low end below one such unit has its
+own: "7 h to 3.3 days". Never "1 h 30 min", so that the numbers of a column compare."""
