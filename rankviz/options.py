@@ -187,12 +187,7 @@ _ANSWERS = (
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
-    Option(
-        "words",
-        str,
-        "",
-        "Words of a name, family or licence in any order, such as qwen3 4b; or an address.",
-    ),
+    Option("words", str, "", "Words of a name, family or licence in any order, such as qwen3 4b; or an address."),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),
