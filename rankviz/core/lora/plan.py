@@ -5,13 +5,13 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.lora.saved import SavedModule
+from rankviz.core.lora.saved import SavedModule, Tensor
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.core.quantity import brief
@@ -22,16 +22,6 @@ SAFETENSORS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 PREFIX = "base_model.model."
 _EMPTY_HEADER = len('{"__metadata__":{"format":"pt"}}')
 _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
-
-
-class Tensor(NamedTuple):
-    """One tensor of an adapter file. Where rank_factor is not 0, `shape` lacks a dimension of rank_factor × rank."""
-
-    name: str
-    """Name after the module's path, such as ".lora_A.weight"."""
-    dtype: str
-    shape: tuple[int, ...]
-    rank_factor: int = 0
 
 
 class TensorEntry(NamedTuple):
@@ -119,7 +109,7 @@ class Adapted:
         """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
         return self.count * self.layer.out_features * self.layer.num_experts
 
-    def tensors(self, dtype: str, *, dora: bool) -> Iterator[Tensor]:
+    def tensors(self, *, dora: bool) -> Iterator[Tensor]:
         """Yield the tensors of this layer in one block, with PEFT's names after `module`."""
         layer, factor = self.layer, 1 if self.split else self.rank_factor
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
@@ -133,10 +123,10 @@ class Adapted:
             into = (layer.in_features // math.prod(layer.kernel), *layer.kernel)
             out_of, magnitude = (*out_of, *ones), (1, *magnitude, *ones)
         for place in [f".{expert}" for expert in range(layer.num_experts)] if self.split else [""]:
-            yield Tensor(place + names[0], dtype, into, factor)
-            yield Tensor(place + names[1], dtype, out_of, factor)
+            yield Tensor(place + names[0], into, rank_factor=factor)
+            yield Tensor(place + names[1], out_of, rank_factor=factor)
             if dora:
-                yield Tensor(f"{place}.lora_magnitude_vector", "F32", magnitude)
+                yield Tensor(f"{place}.lora_magnitude_vector", magnitude, fp32=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -247,22 +237,16 @@ class AdapterPlan:
     def _sections(self, dtype: str, saved: str, frozen: str) -> tuple[Section, ...]:
         """Return the file's sections, one per dtype, with PEFT's names."""
         entries: dict[str, list[TensorEntry]] = {}
-
-        def add(path: str, blocks: tuple[int, ...], tensors: Iterable[Tensor], *, of_expert: bool = False) -> None:
+        modules = [(x.module, x.blocks, x.tensors(dora=self.use_dora), dtype, x.is_expert) for x in self.adapted]
+        modules += [(x.path, x.blocks, x.tensors, frozen if x.frozen_copy else saved, False) for x in self.saved]
+        for path, blocks, tensors, usual, of_expert in modules:
             places = [PREFIX + path.replace("{}", str(block)) for block in blocks or ("",)]
-            for name, kind, shape, factor in tensors:
-                commas = max(0, len(shape) + bool(factor) - 1)
+            for name, shape, fp32, factor in tensors:
+                kind, commas = "F32" if fp32 else usual, max(0, len(shape) + bool(factor) - 1)
                 header = _ENTRY + len(kind) + sum(len(str(size)) for size in shape) + commas
                 size = DTYPE_BYTES[kind] * math.prod(shape) * (factor or 1)
                 own = entries.setdefault(kind, [])
                 own.extend(TensorEntry(place + name, header, size, factor, of_expert) for place in places)
-
-        for each in self.adapted:
-            add(each.module, each.blocks, each.tensors(dtype, dora=self.use_dora), of_expert=each.is_expert)
-        for module in self.saved:
-            kind = frozen if module.frozen_copy else saved
-            tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
-            add(module.path, module.blocks, tensors)
         return tuple(Section(entries[kind]) for kind in DTYPE_BYTES if kind in entries)
 
     @functools.cached_property
