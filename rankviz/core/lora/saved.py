@@ -22,8 +22,8 @@ PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a
 
 
 class Tensor(NamedTuple):
-    """One tensor of an adapter file. name: After the module's path, such as ".lora_A.weight". fp32: True if always
-    saved in fp32. Where rank_factor is not 0, `shape` lacks a dimension of rank_factor × rank."""
+    """One tensor of an adapter file. name: After the module's path, such as ".lora_A.weight". fp32: True if it is
+    always saved in fp32. Where rank_factor is not 0, `shape` lacks a dimension of rank_factor × rank."""
 
     name: str
     shape: tuple[int, ...]
