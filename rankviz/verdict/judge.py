@@ -129,9 +129,6 @@ class Verdict:
     def rank(self, r: int) -> RankLoss:
         return next(rank for rank in self.ranks if rank.r == r)
 
-    def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
-
 
 def judge(
     runs: Sequence[RunLosses],
