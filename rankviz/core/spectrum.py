@@ -4,7 +4,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
@@ -49,6 +49,11 @@ class Shares:
     def rank_for(self, share: float) -> int:
         """Return the smallest rank that keeps this share of the energy; 0 where all updates are zero."""
         return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
+
+    @property
+    def rank_for_energy(self) -> dict[str, int]:
+        """Smallest rank that keeps each of SHARES, by share as text."""
+        return {f"{share:g}": self.rank_for(share) for share in SHARES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,16 +333,11 @@ class SpectrumJSON(
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
     """Return the JSON object that `rankviz spectrum --json` prints. part: slice of the layers to list."""
-
-    def shares(rank_for: Callable[[float], int]) -> dict[str, int]:
-        return {f"{share:g}": rank_for(share) for share in SHARES}
-
     return as_answer(
         SpectrumJSON,
         spectrum,
         base_model=spectrum.base_model or None,
-        layers=[as_answer(LayerJSON, layer, rank_for_energy=shares(layer.rank_for)) for layer in spectrum.layers[part]],
-        rank_for_energy=shares(spectrum.rank_for),
+        layers=[as_answer(LayerJSON, layer) for layer in spectrum.layers[part]],
         energy_kept={str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
         in_words=in_words(spectrum),
     )
