@@ -83,7 +83,6 @@ class Option:
 
 _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's default."
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
-_TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
 _STRATEGY_HELP = "Over several GPUs: ddp (copies of all), zero2 (states divided), fsdp or zero3 (base divided too)."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
@@ -126,7 +125,7 @@ _LORA = (
     Option("dora", bool, False, "Add DoRA's magnitude vectors.", "use_dora"),
     Option("expert_rank", str, "r", _EXPERTS_HELP, high=MAX_RANK, choices=EXPERT_RANKS),
     Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
-    Option("text_only", bool, False, _TOWERS_HELP),
+    Option("text_only", bool, False, "Under Unsloth, load the text model of a multimodal checkpoint alone."),
     *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),
     Option("moe", str, "default", _MOE_HELP, "moe_scheme", choices=MOE_SCHEMES),
 )
