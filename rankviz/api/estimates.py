@@ -221,7 +221,6 @@ class Estimates(Operations):
         from datetime import date
 
         from rankviz.catalog.measurements import GRPO_FILE, read_rows, shipped_rows
-        from rankviz.core.accuracy.grpo import predict_grpo
         from rankviz.core.accuracy.predicted import left_out_predictions, predict_row, summarize
         from rankviz.core.accuracy.report import widths
 
@@ -232,8 +231,7 @@ class Estimates(Operations):
                 return hardware.gpu_of_device(self._workspace.gpus, name)
 
         def predict(row: MeasuredRow, assume: Assumptions) -> PredictedRow:
-            of = predict_grpo if row.generations else predict_row
-            return of(row, self._api.models.get, card_of, assume)
+            return predict_row(row, self._api.models.get, card_of, assume)
 
         today = date.today().isoformat()
         if file:

@@ -25,7 +25,7 @@ from rankviz.catalog.models import full_name, load_index
 from rankviz.core.runs.events import (
     CONVERTING,
     DOWNLOADING,
-    IMPORTING_TRANSFORMERS,
+    IMPORTING,
     LOADING,
     MODELS_VARIABLE,
     UNPACKING,
@@ -90,7 +90,7 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
-    begin(IMPORTING_TRANSFORMERS)
+    begin(IMPORTING)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

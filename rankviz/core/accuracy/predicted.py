@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from rankviz.core.accuracy import report
 from rankviz.core.bounds import MAX_NUMBER
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.grpo import with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import (
@@ -21,6 +22,7 @@ from rankviz.core.cost.setup import (
     OPTIMIZERS,
     STRATEGIES,
     Gpu,
+    Grpo,
     TrainingSetup,
     card,
 )
@@ -241,6 +243,8 @@ def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> PredictedRow:
     """Predict a row's peak by its own counter, and its step time if that was measured and the card's speed is known."""
+    if row.generations:
+        return _predict_grpo(row, find_model, find_gpu, assume)
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
@@ -265,6 +269,58 @@ def predict_row(
         working_bytes=memory.working + memory.gradients if stack.setup.sharded else memory.activations + memory.logits,
         seconds=duration and duration.step,
         reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
+    )
+
+
+ASSUMED_PROMPT = 512
+"""Tokens of the prompt, where a row has the length of prompt and completion together: TRL's default. It hardly changes
+a capacity."""
+
+
+def _predict_grpo(
+    row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
+) -> PredictedRow:
+    """Predict the memory that a row's length needs on the card. With vLLM in the process, the share that it was given
+    fixes the card's peak, so only rows count that give the longest length that fitted. What a row does not state makes
+    the range: a batch of 1 to a whole group; vLLM with the least share with which it starts, to the program's default;
+    for TRL also no vLLM; a prompt of ASSUMED_PROMPT tokens to none."""
+    gpu = find_gpu(row.gpu)
+    if row.measured_bytes is None and gpu:
+        row = replace(row, measured_bytes=gpu.usable_bytes)
+    if problem := "; ".join(part for part in row.notes.split("; ") if part.endswith("not stated")) or unusable(row):
+        return PredictedRow(row=row, reason=problem)
+    stack = row_stack(row, assume)
+
+    def at(batch: int, mode: str, *, most: bool = False) -> Range:
+        prompt = 1 if most else min(ASSUMED_PROMPT, row.seq_len - 1) or 1
+        grpo = Grpo(
+            num_generations=row.generations,
+            max_prompt_length=prompt,
+            max_completion_length=max(1, row.seq_len - prompt),
+            vllm_mode=mode,
+            vllm_enable_sleep_mode=row.standby,
+            vllm_gpu_memory_utilization=row.utilization,
+        )
+        setup = replace(stack.setup, per_device_train_batch_size=batch, gradient_accumulation_steps=1, grpo=grpo)
+        made = predict(model, LoraConfig(r=row.r), replace(stack, setup=setup), card(gpu))
+        known = gpu and gpu.usable_bytes if row.utilization or (most and not row.standby) else None
+        return with_rollout(made, row.r, known)[0].device_band
+
+    try:
+        model = find_model(row.model_id)
+        least = 1 if not row.whole_batch else row.batch
+        most = row.batch if row.whole_batch else max(row.batch, row.generations)
+        ends = at(least, row.vllm_mode), at(most, "colocate", most=True)
+        expected = at(row.batch, row.vllm_mode)
+    except UserError as error:
+        return PredictedRow(row=row, reason=str(error))
+    counted, notes = row.tier == "A" and row.measured_bytes, row.notes.split("; ")
+    return PredictedRow(
+        row=row,
+        stack=stack,
+        predicted=Range(min(ends[0].low, expected.low), expected.expected, max(ends[1].high, expected.high)),
+        working_bytes=expected.expected,
+        reason="" if counted else notes[0],
     )
 
 
@@ -523,14 +579,7 @@ def summarize(
     aside = [p for p in predictions if p.predicted and not p.scored]
     # A GPU's own counters measured these; a process's resident memory is something else.
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
-    every, left_out = "all counted rows on GPUs" if on_cards else "all counted rows", None
-    if unseen and on_cards:
-        others = [p for p in unseen if p.scored]
-        left_out = report.LeftOut(
-            origins=scores(others, lambda p: p.row.origin),
-            overall=interval_score(every, [p for p in others if not p.stack.habits.on_cpu]),
-            time=_time(unseen),
-        )
+    every = "all counted rows on GPUs" if on_cards else "all counted rows"
     return report.AccuracyReport(
         made=made,
         rows=tuple(map(_row, unseen or predictions)),
@@ -540,26 +589,35 @@ def summarize(
         bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
         evidence=evidence,
-        left_out=left_out,
+        left_out=_by_origin(unseen or (), every),
         several_rows=tuple(map(_row, several)),
-        several=_several(several),
+        several=_by_origin(several, "all counted rows of several GPUs"),
     )
 
 
-def _several(predictions: Sequence[PredictedRow]) -> report.LeftOut | None:
-    """Return the errors of rows of several GPUs by source; None without a counted row."""
+def _by_origin(predictions: Sequence[PredictedRow], every: str) -> report.LeftOut | None:
+    """Return the errors of rows by source; None without a counted row on a GPU. every: Name of all these rows."""
     scored = [p for p in predictions if p.scored]
-    if not scored:
+    if not (on_cards := [p for p in scored if not p.stack.habits.on_cpu]):
         return None
-    return report.LeftOut(
-        origins=scores(scored, lambda p: p.row.origin),
-        overall=interval_score("all counted rows of several GPUs", scored),
-        time=_time(predictions),
-    )
+    by_origin, overall = scores(scored, lambda p: p.row.origin), interval_score(every, on_cards)
+    return report.LeftOut(origins=by_origin, overall=overall, time=_time(predictions))
 
 
 TABLE = attrgetter("row.group")
-SHARED = ("row_id", "group", "origin", "model_id", "gpu", "measured_kind", "two_depth_bytes", "two_depth_seconds")
+SHARED = (
+    *(
+        "row_id",
+        "group",
+        "origin",
+        "model_id",
+        "gpu",
+        "measured_kind",
+        "two_depth_bytes",
+        "two_depth_seconds",
+        "source",
+    ),
+)
 
 
 def _row(p: PredictedRow) -> report.ReportRow:
@@ -568,7 +626,6 @@ def _row(p: PredictedRow) -> report.ReportRow:
     cards = f"{row.gpus} x {row.gpu}, {row.strategy}{' with offload' * row.offload}" if row.gpus > 1 else row.gpu
     return report.ReportRow(
         **{name: getattr(row, name) for name in SHARED},
-        source=row.source,
         scored=p.scored,
         bound=p.bound,
         reason=p.reason or None,

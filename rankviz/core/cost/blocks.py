@@ -225,11 +225,6 @@ class Block:
         return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
 
 
-def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
-    """Return one Block for each kind of block in the model."""
-    return [Block(kind, model, stack) for kind in shape.kinds]
-
-
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Bytes of all blocks' inputs, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32.
     Where Unsloth offloads them to host memory, OFFLOADED_LEFT of them stay (unsloth_zoo/gradient_checkpointing.py)."""

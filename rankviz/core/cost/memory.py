@@ -4,12 +4,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
-from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
-from rankviz.core.cost.setup import Precision
+from rankviz.core.cost.blocks import Block, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
 from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
 from rankviz.core.lora.config import QUANTIZED
@@ -46,14 +45,12 @@ that are not linear layers, and other small tensors."""
 
 
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
-    """Bytes of the frozen weights as a checkpoint stores them: quantized weights at their width, the rest (embeddings,
-    head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4 bits a weight and an fp32 maximum for
-    each 64 weights; double quantization stores the maximum in 8 bits (bitsandbytes functional.quantize_4bit). int8: an
-    fp32 scale for each output row. MLX: groups of 64 with a scale and a bias, also in embeddings and experts (mlx
-    nn/layers/quantized.py). Left out: an embedding that Unsloth casts to fp32 after loading."""
+    """Bytes of the frozen weights, except under Unsloth (unsloth_bytes), as a checkpoint stores them: quantized weights
+    at their width, the rest (embeddings, head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4
+    bits a weight and an fp32 maximum for each 64 weights; double quantization stores the maximum in 8 bits
+    (bitsandbytes functional.quantize_4bit). int8: an fp32 scale for each output row. MLX: groups of 64 with a scale and
+    a bias, also in embeddings and experts (mlx nn/layers/quantized.py)."""
     setup, habits = stack.setup, stack.habits
-    if habits.unsloth_kernels:
-        return sum(unsloth_bytes(model, stack).values())
     total, table = model.total_parameters, model.vocab_size * model.hidden_size
     total += table if habits.litgpt and model.tie_word_embeddings else 0
     if not setup.quantized:
@@ -77,27 +74,19 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
     Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
-    habits, kept = stack.habits, stack.compute_bytes
-    return _unsloth_bytes(model, stack.setup.precision, kept, habits.quantizes_experts, habits.one_expert_at_a_time)
-
-
-@lru_cache(maxsize=512)
-def _unsloth_bytes(
-    model: ModelSpec, precision: Precision, kept: int, quantizes_experts: bool, one_expert_at_a_time: bool
-) -> Mapping[Component, int]:
-    """kept: bytes of one number that is not quantized."""
+    habits, precision, kept = stack.habits, stack.setup.precision, stack.compute_bytes
+    # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
+    # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
+    rebuilt = reads_quantized_experts(model) and not has_split_file(model)
 
     def copy_bytes(layer: LinearLayer) -> int:
         weights = _weights(layer)
-        packed = quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
+        packed = habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
         if precision not in QUANTIZED or not packed:
             return kept * weights
         if precision == "int8":
             return weights + 4 * layer.out_features
-        stacked = layer.kind == "experts" and not one_expert_at_a_time
-        # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
-        # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
-        rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+        stacked = layer.kind == "experts" and not habits.one_expert_at_a_time
         return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
 
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
@@ -348,14 +337,15 @@ class MemoryTerms:
         trained: frozenset[str] = frozenset(),
         tower: tuple[float, float] = (0.0, 0.0),
     ):
-        assume, setup, habits, blocks = stack.assume, stack.setup, stack.habits, blocks_of(model, shape, stack)
+        assume, setup, habits = stack.assume, stack.setup, stack.habits
+        blocks = [Block(kind, model, stack) for kind in shape.kinds]
         matrix = any(block.attention.holds_matrix for block in blocks)
         self.context = assume.range(f"context-bytes-{cards}", "context-bytes")
         # of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading
-        self.checkpoint_bytes = base_bytes(model, shape, stack)
-        linear = unsloth_bytes(model, stack)["linears"] if habits.unsloth_kernels else 0
+        parts = unsloth_bytes(model, stack) if habits.unsloth_kernels else {}
+        self.checkpoint_bytes = sum(parts.values()) if parts else base_bytes(model, shape, stack)
         # more that the checkpoint fetched may weigh; its expected end is in base_weights
-        self.base_extra = extra_bytes(model, stack, self.checkpoint_bytes, linear)
+        self.base_extra = extra_bytes(model, stack, self.checkpoint_bytes, parts.get("linears", 0))
         raised = 2 * model.vocab_size * model.hidden_size if habits.fp32_embedding else 0
         self.base_weights = self.checkpoint_bytes + round(self.base_extra.expected) + raised
         # beside the base at the fullest moment of loading it

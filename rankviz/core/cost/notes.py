@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost.blocks import Block
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
@@ -232,7 +232,7 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
         f"By default macOS lets the GPU use {memory_span(usable)}, by its version. "
         "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
     )
-    matrix = max((block.matrix() for block in blocks_of(plan.model, predicted.shape, stack)), default=0)
+    matrix = max((Block(kind, plan.model, stack).matrix() for kind in predicted.shape.kinds), default=0)
     if matrix:
         yield f"MLX holds attention's matrix of length × length for each head: up to {memory_size(matrix)} a block."
     if stack.setup.quantized:
@@ -370,7 +370,7 @@ def attention_notes(predicted: Prediction) -> list[str]:
     equal = replace(stack, setup=replace(setup, data=None))
 
     def size(stack: Stack) -> str:
-        return f"{memory_size(max(block.matrix() for block in blocks_of(model, shape, stack)))} in one block"
+        return f"{memory_size(max(Block(kind, model, stack).matrix() for kind in shape.kinds))} in one block"
 
     avoid = f"Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
     if attention.holds_matrix:

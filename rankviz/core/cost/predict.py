@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.blocks import blocks_of, checkpoint_bytes
+from rankviz.core.cost.blocks import Block, checkpoint_bytes
 from rankviz.core.cost.cards import SeveralGpus, together
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
@@ -148,7 +148,7 @@ def _tower(
     shape = model_shape(tower, carried)
     behind_patch = round(behind * seen.tokens / (seen.tiles * seen.patches))
     shape = shape._replace(active_weights=shape.active_weights + behind_patch)
-    blocks = blocks_of(tower, shape, there)
+    blocks = [Block(kind, tower, there) for kind in shape.kinds]
     kept, gradients = [block.kept()[0] for block in blocks], max(block.gradients() for block in blocks)
     outside = 2.0 * stack.residual_bytes * batch * setup.image_tokens * model.hidden_size
     outside += 2.0 * there.setup.max_length**2 if joined else 0.0
@@ -205,7 +205,7 @@ def full_finetuning(
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
-    shape, total = _bare_shape(model), model.total_parameters
+    shape, total = model_shape(model, ()), model.total_parameters
     towers, seconds = _tower(model, (), stack, card(gpu), trained=True)
     tower = towers[len(towers) // 2]
     terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
@@ -213,8 +213,3 @@ def full_finetuning(
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = _with_tower(duration_terms(model, shape, stack, card(gpu), weight_gradients=True), seconds)
     return dtype, terms.at(0, total, total), duration and duration.at(0)
-
-
-@lru_cache(maxsize=128)
-def _bare_shape(model: ModelSpec) -> ModelShape:
-    return model_shape(model, ())

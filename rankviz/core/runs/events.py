@@ -1,7 +1,7 @@
 """Defines the events in journals of runs and probes: attempts, stages, measurements and ends."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import gt
@@ -71,18 +71,6 @@ class RunRequeued(AttemptEvent):
 def queued_at(record: Any) -> float:
     """Return the unix seconds at which a person last queued a run or probe, from its record."""
     return record.request.created_at if record.requeued_at is None else record.requeued_at
-
-
-def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """Yield the events of the current attempt, and those without a number; AttemptPlaced and RunRequeued change which
-    attempt is the current one. attempt: Number of the current attempt before the first event."""
-    for event in events:
-        if isinstance(event, AttemptPlaced):
-            attempt = max(attempt, event.attempt)
-        if event.attempt in (0, attempt):
-            yield event
-            if isinstance(event, RunRequeued):
-                attempt = following(attempt)
 
 
 def following(attempt: int) -> int:
@@ -437,5 +425,4 @@ DECOMPOSING = "decomposing the adapter"
 
 DOWNLOADING = "downloading the base"
 UNPACKING = "checking and unpacking the download"
-IMPORTING_TRANSFORMERS = IMPORTING
 CONVERTING = "converting the base"
