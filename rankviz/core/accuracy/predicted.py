@@ -4,37 +4,24 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from rankviz.core.accuracy import report
 from rankviz.core.bounds import MAX_NUMBER
+from rankviz.core.cost import setup as settings
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.grpo import with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import (
-    ATTENTION,
-    CHECKPOINTING,
-    LOSS_PATHS,
-    OPTIMIZERS,
-    STRATEGIES,
-    Gpu,
-    Grpo,
-    TrainingSetup,
-    card,
-)
+from rankviz.core.cost.setup import Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Litgpt, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError, UserError, quoted
-
-KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
-"""Counters of measured memory: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest
-length that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
 
 ORIGINS = {
     **{"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"},
@@ -49,33 +36,35 @@ class MeasuredRow:
     """One measured setting with its results. None means "not known"."""
 
     row_id: str
-    group: str
+    group: str = "not stated"
     """Name of the table that the row comes from; errors within a table are correlated."""
-    tier: str
+    tier: str = "D"
     """Quality of the row. A: all settings stated, exact length. B: the length is the longest sample's, or a limit that
     rows reach. C: a limit that rows may not reach. D: a setting is not stated. E: read from an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
     precision: str
-    raised: str
+    raised: str = "no"
     """Tensors that k-bit preparation cast to fp32: "yes" (all), "no" (none) or "norms only"."""
     framework: str
     framework_version: str
     r: int
     targets: tuple[str, ...]
     batch: int
-    grad_accum: int
+    grad_accum: int = 1
     seq_len: int
     seq_kind: str
     checkpointing: str
-    attn: str
-    loss_path: str
-    optimizer: str
+    attn: str = "sdpa"
+    loss_path: str = "unknown"
+    optimizer: str = "adamw_torch"
     adapter_dtype: str
     gpu: str
     measured_bytes: int | None
-    measured_kind: str
+    measured_kind: str = "unknown"
+    """Counter of measured_bytes: torch's "allocated" or "reserved", nvidia-smi's ("device"), the card's size at the
+    longest length that fitted ("capacity"), or "resident above baseline", a process's resident set since loading."""
     loaded_bytes: int | None
     """Bytes allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
@@ -120,18 +109,6 @@ COLUMNS = {
     "two_depth_seconds": "predicted_two_depth_seconds",
 }
 """Column of a CSV file by field of MeasuredRow, where their names differ."""
-IF_EMPTY = {
-    "group": "not stated",
-    "tier": "D",
-    "raised": "no",
-    "grad_accum": 1,
-    "attn": "sdpa",
-    "loss_path": "unknown",
-    "optimizer": "adamw_torch",
-    "measured_kind": "unknown",
-    "gpus": 1,
-    "strategy": "ddp",
-}
 NEEDED = ("r", "batch", "seq_len")
 
 
@@ -145,6 +122,8 @@ FIELD_KINDS = {
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """Parse one line of a CSV file; raise BadDataError, which names the line and the invalid column."""
     row = {name: _cell(cells, name, kind, line) for name, kind in FIELD_KINDS.items()}
+    defaults = {each.name: each.default for each in fields(MeasuredRow) if each.default is not MISSING}
+    row = {name: defaults.get(name, value) if value in ("", None) else value for name, value in row.items()}
     return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
 
 
@@ -154,9 +133,9 @@ def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
     if kind is bool:
         return text == "yes"
     if kind not in (int, float):
-        return (text or IF_EMPTY.get(name, "")) if kind is str else tuple(filter(None, map(str.strip, text.split(","))))
+        return text if kind is str else tuple(filter(None, map(str.strip, text.split(","))))
     if not text and name not in NEEDED:
-        return IF_EMPTY.get(name)
+        return None
     try:
         value = float(text or 0)
     except ValueError:
@@ -394,17 +373,17 @@ def version_of(name: str, text: str) -> tuple[int, ...] | None:
 
 def unusable(row: MeasuredRow) -> str:
     """Return the reason why a row cannot be predicted; empty where it can."""
-    for value, known, what in (
+    for value, values, what in (
         (row.framework, PROGRAMS, "program"),
         (row.precision, PRECISIONS, "precision"),
         (row.raised, RAISED, "k-bit preparation"),
-        (row.checkpointing, CHECKPOINTING, "checkpointing"),
-        (row.attn, ATTENTION, "attention"),
-        (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
-        (row.optimizer, OPTIMIZERS, "optimizer"),
-        (row.strategy, STRATEGIES, "strategy"),
+        (row.checkpointing, settings.CHECKPOINTING, "checkpointing"),
+        (row.attn, settings.ATTENTION, "attention"),
+        (row.loss_path, (*settings.LOSS_PATHS, "chunked", "unknown"), "loss path"),
+        (row.optimizer, settings.OPTIMIZERS, "optimizer"),
+        (row.strategy, settings.STRATEGIES, "strategy"),
     ):
-        if value not in known:
+        if value not in values:
             return f"{what} {value or 'not stated'!r}: no formula"
     if row.gpu[:1].isdigit() and " x " in row.gpu:
         return "several GPUs"

@@ -33,24 +33,15 @@ class Assumptions:
     def __iter__(self):
         return iter(self._rows.values())
 
-    def __contains__(self, row_id: str) -> bool:
-        return row_id in self._rows
-
-    def row(self, row_id: str) -> Assumption:
-        """Return the row with this id; raise AssetError where there is none."""
-        if row_id not in self._rows:
-            raise AssetError(f"assumptions.json: no row {row_id!r}; add it with a value, a unit and a source.")
-        return self._rows[row_id]
-
     def range(self, *row_ids: str) -> Range:
-        """Return the low, expected and high value of a constant. row_ids: The first that exists is used."""
+        """Return the low, expected and high value of a constant; raise AssetError where no id exists."""
         for row_id in row_ids:
             if row_id in self._rows:
                 return self._rows[row_id].value
-        return self.row(row_ids[-1]).value
+        raise AssetError(f"assumptions.json: no row {row_ids[-1]!r}; add it with a value, a unit and a source.")
 
     def value(self, *row_ids: str) -> float:
-        """Return the expected value of a constant. row_ids: The first that exists is used."""
+        """Return the expected value of a constant; raise AssetError where no id exists."""
         return self.range(*row_ids).expected
 
     def without(self, origin: str) -> "Assumptions":

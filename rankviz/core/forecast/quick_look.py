@@ -286,17 +286,14 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
     by_rate: dict[float, list[float]] = {}
     for run in ended:
         by_rate.setdefault(run.request.learning_rate, []).extend([run.loss_after.loss] if has_loss(run) else [])
-    if len({run.request.r for run in ended}) != 1 or len(by_rate) < 2 or not any(by_rate.values()):
-        return None
-    if not _are_alike(ended):
+    one_rank = len({run.request.r for run in ended}) == 1
+    if not one_rank or len(by_rate) < 2 or not any(by_rate.values()) or not _are_alike(ended):
         return None
     r, noise = ended[0].request.r, _noise(by_rate.values())
     losses = {rate: fmean(each) if each else math.inf for rate, each in sorted(by_rate.items())}
     (lowest, best), (second, _) = sorted((loss, rate) for rate, loss in losses.items())[:2]
-    gap, each = (
-        second - lowest,
-        ", ".join(f"{loss:.4f} at {rate:g}".replace("inf", "diverged") for rate, loss in losses.items()),
-    )
+    gap = second - lowest
+    each = ", ".join(f"{loss:.4f} at {rate:g}".replace("inf", "diverged") for rate, loss in losses.items())
     worth, differs = "The other rate diverged.", True
     if math.isfinite(gap):
         differs = gap > APART * noise.sd if noise else None

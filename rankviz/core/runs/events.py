@@ -14,7 +14,6 @@ LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
-AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
 class Attempt(NamedTuple):
@@ -39,7 +38,7 @@ class AttemptEvent:
     """Base class of all events, with their common fields."""
 
     time: Moment
-    attempt: AttemptNumber = 0
+    attempt: Annotated[int, Between(0, MAX_ATTEMPTS)] = 0
     """Number of the attempt that wrote the event; 0 for the current attempt, as in old journals without numbers."""
     offset: Count = 0
     """Byte position after this event's line in the other machine's journal that it was copied from; 0 for an event
@@ -78,9 +77,6 @@ def following(attempt: int) -> int:
     return min(attempt + 1, MAX_ATTEMPTS)
 
 
-Processors = Annotated[int, Between(1, 100_000)]
-
-
 class Environment(TypedDict, total=False):
     """Machine, library versions and data of a run or probe; other plain values may be added. None is "not known"."""
 
@@ -88,7 +84,7 @@ class Environment(TypedDict, total=False):
     device_name: Word | None
     device_memory_bytes: Bytes | None
     cuda: Word | None
-    cpu_count: Processors | None
+    cpu_count: Annotated[int, Between(1, 100_000)] | None
     cpu_bf16: bool | None
     rankviz: Word
     versions: dict[Word, Word | None]
@@ -104,9 +100,7 @@ def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
 
 MAX_TIMED_STEPS = 10_000
 MAX_REASON = 4000
-StepSeconds = Annotated[float, Between(1e-9, 10**7)]
 Moments = Literal["forward", "backward", "optimizer"]
-NoRoom = Literal["memory limit", "GPU", "system"]
 Blocks = Annotated[int, Between(1, 10_000)]
 
 
@@ -123,7 +117,7 @@ class DepthMeasured(AttemptEvent):
     """Peak memory above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
     """Counter of the peaks: "resident above baseline", or "allocated" by torch, which leaves out cached memory."""
-    timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
+    timed_steps: Annotated[tuple[Annotated[float, Between(1e-9, 10**7)], ...], Items(1, MAX_TIMED_STEPS)]
     """Seconds of each step but the first, which is warm-up."""
     first_step_seconds: Seconds
     tokens_per_step: Count
@@ -162,7 +156,7 @@ class DepthDidNotFit(AttemptEvent):
     short_bytes: Bytes
     """Lower limit of the bytes that were missing; 0 where not known."""
     stage: Word
-    why: NoRoom
+    why: Literal["memory limit", "GPU", "system"]
     """Limit that was reached."""
 
 
@@ -410,19 +404,6 @@ LAST = (RunCompleted, RunFailed, ProbeCompleted)
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 
-READING_DATA = "reading the data"
-GETTING_BASE = "getting the base"
-IMPORTING = "loading libraries"
-LOADING = "loading the base"
-TOKENIZING = "tokenizing the data"
-ATTACHING = "attaching the adapter"
-EVALUATING_BASE = "evaluating the base"
-PREPARING = "preparing the training rows"
-TRAINING = "training"
-EVALUATING_ADAPTER = "evaluating the adapter"
-SAVING = "saving the adapter"
-DECOMPOSING = "decomposing the adapter"
-
-DOWNLOADING = "downloading the base"
-UNPACKING = "checking and unpacking the download"
-CONVERTING = "converting the base"
+DOWNLOADING, IMPORTING = "downloading the base", "loading libraries"
+LOADING, TRAINING = "loading the base", "training"
+"""Stages that more than one module names."""

@@ -123,14 +123,10 @@ def read(
     noise = run_sd or TOLERANCE_NATS
     for r, loss in independent.items():
         if abs(gap := loss - cuts[r]) > APART * noise:
-            so = (
-                f"Step-size alarm: this learning rate or alpha does not suit r = {r}."
-                if gap > 0
-                else "Judge low ranks by runs."
-            )
+            so = f"Step-size alarm: this learning rate or alpha does not suit r = {r}." if gap > 0 else ""
             sentences.append(
                 f"At r = {r} a run reached a loss of {loss:.4f}, and the adapter truncated to that rank {cuts[r]:.4f}: "
-                f"more apart than the noise between runs ({noise:.3f}). {so}"
+                f"more apart than the noise between runs ({noise:.3f}). {so or 'Judge low ranks by runs.'}"
             )
     if lower := [point.r for point in curve.points if point.r < chosen.r]:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"

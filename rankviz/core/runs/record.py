@@ -280,27 +280,27 @@ class RunRecord(Recorded):
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
         """Return the record after all events of a journal. Steps are added in one pass, so the time is linear."""
-        record, steps, copied_bytes = self, [], self.copied_bytes
+        record, steps = self, []
         for event in journal:
             if isinstance(event, events.StepLogged):
-                is_new = not event.offset or event.offset > copied_bytes
-                if is_new and record.counts(event) and not record.state.ended:
+                if record.counts(event) and not record.state.ended:
                     steps.append(event)
-                    copied_bytes = max(copied_bytes, event.offset)
                 continue
             if record.another(event) is not None:
-                record, steps, copied_bytes = record._with_steps(steps), [], 0
+                record, steps = record._with_steps(steps), []
             record = record.after(event)
-            copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
 
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
-        """Return the record with more steps. Steps whose number, seconds or tokens go down are ignored and counted."""
+        """Return the record with more steps, without copies of one another. Steps whose number, seconds or tokens go
+        down are ignored and counted."""
         if not steps:
             return self
-        known, left_out = list(self.steps), 0
+        known, left_out, copied_bytes = list(self.steps), 0, 0
         for step in steps:
-            last = known[-1] if known else None
+            if 0 < step.offset <= copied_bytes:
+                continue
+            copied_bytes, last = max(copied_bytes, step.offset), known[-1] if known else None
             if last and (step.step <= last.step or step.seconds < last.seconds or step.tokens < last.tokens):
                 left_out += 1
             else:
@@ -309,7 +309,7 @@ class RunRecord(Recorded):
             self,
             steps=tuple(known),
             unreadable_lines=self.unreadable_lines + left_out,
-            copied_bytes=max(self.copied_bytes, *(step.offset for step in steps)),
+            copied_bytes=max(self.copied_bytes, copied_bytes),
             last_at=max(self.last_at, *(step.time for step in steps)),
         )
 

@@ -48,15 +48,15 @@ def data_name(data: str) -> str:
     return rest if rest and len(digest) == 16 else name
 
 
-def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
-    """Return short labels of runs by run id. runs: Runs to label; None labels the whole sweep."""
+def run_labels(sweep: Sweep) -> Mapping[str, str]:
+    """Return short labels of a sweep's runs, by run id."""
     by_rate = len({run.request.learning_rate for run in sweep.runs}) > 1
     by_seed = len({run.request.seed for run in sweep.runs}) > 1
     return {
         run.run_id: f"r = {run.request.r}"
         + (f", lr {run.request.learning_rate:g}" if by_rate else "")
         + (f", seed {run.request.seed}" if by_seed else "")
-        for run in (sweep.runs if runs is None else runs)
+        for run in sweep.runs
     }
 
 
