@@ -55,6 +55,7 @@ class MeasuredRow:
     grad_accum: int = 1
     seq_len: int
     seq_kind: str
+    """"cap" where seq_len is only a limit: at the full length, memory would be at least the measured one."""
     checkpointing: str
     attn: str = "sdpa"
     loss_path: str = "unknown"
@@ -89,11 +90,6 @@ class MeasuredRow:
     def origin(self) -> str:
         """Name of the source: who measured, with which program. Its tables share mistakes and are left out together."""
         return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
-
-    @property
-    def is_bound(self) -> bool:
-        """True where the length is only a limit: at the full length, memory would be at least the measured one."""
-        return self.seq_kind == "cap"
 
 
 SETTING = attrgetter(
@@ -207,7 +203,7 @@ class PredictedRow:
     @property
     def bound(self) -> bool:
         """True where the row's length is only a limit, so that the measured memory is at most the predicted one."""
-        return self.predicted is not None and self.row.is_bound
+        return self.predicted is not None and self.row.seq_kind == "cap"
 
     @property
     def inside(self) -> bool:
@@ -400,7 +396,7 @@ def _why_not_counted(row: MeasuredRow) -> str:
     """Return the reason why a row is not counted: one of its source, never the error of its prediction."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
-    if row.is_bound:
+    if row.seq_kind == "cap":
         return "the length is only a cap: measured at most the high end"
     parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
     unknown = "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"

@@ -85,7 +85,7 @@ def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int
 def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     setup = stack.setup
     blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
-    fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
+    fused = stack.assume.value("fused-traffic-share") if stack.time_kind == "fused" else 1.0
     logits = LOGIT_BYTES[stack.activation_bytes] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
     weights = 0.0
     if setup.quantized:

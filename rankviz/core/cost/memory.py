@@ -77,7 +77,8 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     habits, precision, kept = stack.habits, stack.setup.precision, stack.compute_bytes
     # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
     # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
-    rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+    fetched = model.unsloth_checkpoint
+    rebuilt = fetched and fetched.quantized and not has_split_file(model)
 
     def copy_bytes(layer: LinearLayer) -> int:
         weights = _weights(layer)
@@ -169,11 +170,6 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
     return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
 
 
-def reads_quantized_experts(model: ModelSpec) -> bool:
-    """Return True where a 4-bit load fetches a file that already has the experts in 4 bit."""
-    return bool(model.unsloth_checkpoint and model.unsloth_checkpoint.quantized)
-
-
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
     """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, if the head does not share it,
     and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings). trained:
@@ -187,10 +183,12 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
+    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized, or the file has them in 4
+    bit. Unsloth quantizes one
     tensor of fused experts at a time, which exists in 16 bit twice: fused, and as the file's tensor for each expert;
     where the file has it fused, beside its quantized copy. Counted while tiny checkpoints were loaded on a CPU."""
-    if not stack.habits.quantizes_experts or reads_quantized_experts(model):
+    fetched = model.unsloth_checkpoint
+    if not stack.habits.quantizes_experts or (fetched and fetched.quantized):
         return 0.0
     largest = max((_weights(each) for each in model.layers if each.kind == "experts"), default=0)
     return 2.0 * (1.25 if model.model_type.startswith(FUSED_IN_FILES) else 2.0) * largest

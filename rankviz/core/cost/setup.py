@@ -467,6 +467,11 @@ class TrainingSetup:
             return max(1, -(-self.tokens // self.tokens_per_step))
         return self.data_steps or 1
 
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of the whole training, or of one step without a length. Padding counts only without data."""
+        return self.tokens if self.tokens is not None else self.total_steps * self.tokens_per_step
+
     def validate(self) -> None:
         """Raise InvalidSettingError for an invalid setting; the message says which value to change, and its limits."""
         one_of(self.framework, "Framework", get_args(Framework))

@@ -75,10 +75,6 @@ class Habits:
     copies_keys: bool = False  # keys and values are copied to every query head before SDPA, whatever kernel runs
     weight_bytes: float | None = None  # of a quantized weight, where the format is none of RankViz's
 
-    @property
-    def fuses_operators(self) -> bool:
-        return self.unsloth_kernels or self.triton_kernels
-
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Habits without a GPU: of Unsloth's CPU backend, of TRL and of PEFT."""
@@ -136,7 +132,8 @@ class Stack:
     @property
     def time_kind(self) -> str:
         """Kind of setting for timings: "fused" where operators are fused, "mlx", or "hf"."""
-        return "fused" if self.habits.fuses_operators else "mlx" if self.habits.mlx else "hf"
+        fused = self.habits.unsloth_kernels or self.habits.triton_kernels
+        return "fused" if fused else "mlx" if self.habits.mlx else "hf"
 
     @property
     def checkpoints(self) -> bool:
@@ -190,12 +187,6 @@ class Stack:
     def residual_bytes(self) -> int:
         """Bytes of one element of the hidden states between blocks."""
         return 4 if self.habits.fp32_residual else self.activation_bytes
-
-    @property
-    def offloads(self) -> bool:
-        """True where Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        own = self.setup.framework == self.setup.gradient_checkpointing == "unsloth"
-        return own and self.setup.max_length >= OFFLOAD_MIN_LENGTH
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
