@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
-    from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
+    from rankviz.core.quantity import Assumptions
     from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32

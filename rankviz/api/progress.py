@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.workspace import Operations
 from rankviz.core.quantity import Range
-from rankviz.core.runs.record import RunState
+from rankviz.core.runs.record import AFTER_OTHERS, RunState, cancel_in_words, why_it_waits
 from rankviz.core.runs.sweep_time import progress_of
-from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
 from rankviz.jobs import queue
 from rankviz.shared import rights
 from rankviz.visitor import SERVER, acting_as

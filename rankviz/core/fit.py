@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Literal, TypedDict
 
 from rankviz.core.bounds import number
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import price_of, usd_of
 from rankviz.core.cost.estimate import (
     Estimate,
@@ -31,7 +30,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import seen_by
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, brief
+from rankviz.core.quantity import Assumptions, Range, brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 

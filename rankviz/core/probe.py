@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar
 
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import Device, TrainingSetup
@@ -14,7 +13,7 @@ from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.quantity import Range, middle
+from rankviz.core.quantity import Assumptions, Range, middle
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import refuse_whole
 from rankviz.core.runs.record import Recorded, RunState

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from rankviz.core.accuracy import report
 from rankviz.core.bounds import MAX_NUMBER
 from rankviz.core.cost import setup as settings
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.grpo import with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
@@ -20,7 +19,7 @@ from rankviz.core.cost.setup import Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Litgpt, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import BadDataError, UserError, quoted
 
 ORIGINS = {

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import Block
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
@@ -27,7 +26,7 @@ from rankviz.core.cost.stack import (
 from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Caution, Range
+from rankviz.core.quantity import Assumptions, Caution, Range
 from rankviz.units import counted, memory_size, memory_span
 
 FEW_EXAMPLES = 200

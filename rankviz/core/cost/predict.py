@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.blocks import Block, checkpoint_bytes
 from rankviz.core.cost.cards import SeveralGpus, together
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
@@ -17,7 +16,7 @@ from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import InvalidSettingError
 
 FP32_ACTIVATION = ("apertus",)

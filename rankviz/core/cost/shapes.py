@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import pads
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.lora.targets import FUSED_QKV
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
 """Names of square projections that write to the residual stream; others are recognized by their shape."""

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Assumptions
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]

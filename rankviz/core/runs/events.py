@@ -12,6 +12,7 @@ from rankviz.core.quantity import middle
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
+TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 
