@@ -193,16 +193,14 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
         except InvalidSettingError:
             continue
         seconds = seconds_for(tokens, setup, after)
-        more, n = None if before is None or seconds is None else seconds - before, setup.gpus
+        more, price = None if before is None or seconds is None else seconds - before, paid and paid.usd_per_hour
         yield Knob(
             label=label,
             change=change,
             same_result=same_result,
             device_bytes=after.memory.fullest - start.row.memory.fullest,
             seconds=more,
-            usd=None
-            if more is None or paid is None
-            else (n * seconds - start.gpus * before) / 3600 * paid.usd_per_hour,
+            usd=None if None in (more, price) else (setup.gpus * seconds - start.gpus * before) / 3600 * price,
             fit=after.fit,
             margin_bytes=after.spare,
             peak=_peak(start.row.memory, after.memory),
@@ -334,9 +332,8 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
     unit = 1
     if grpo and option == "batch":  # whole groups of completions, with the same accumulation
-        unit = grpo.num_generations // math.gcd(
-            grpo.num_generations, start.question.training.gradient_accumulation_steps
-        )
+        group, accumulation = grpo.num_generations, start.question.training.gradient_accumulation_steps
+        unit = group // math.gcd(group, accumulation)
         ceiling //= unit
 
     @cache

@@ -24,12 +24,7 @@ from rankviz.core.quantity import Assumptions, Range, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
-FIT_WORDS: dict[Fit, str] = {
-    "fits": "fits",
-    "tight": "fits, tight",
-    "uncertain": "uncertain",
-    "does_not_fit": "does not fit",
-}
+FIT_WORDS = {"fits": "fits", "tight": "fits, tight", "uncertain": "uncertain", "does_not_fit": "does not fit"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -443,13 +443,10 @@ class MemoryTerms:
         peak = Moment(*(round(part) for part in max(moments, key=sum)))
         allocated, reserved = self._bands(base, adapter + optimizer, moments, peak)
         return MemoryEstimate(
+            **peak._asdict(),
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
-            activations=peak.activations,
-            logits=peak.logits,
-            other=peak.other,
-            gradients=peak.gradients,
             allocated_band=allocated,
             reserved_band=reserved,
             device_band=reserved.plus(self.context),

@@ -30,6 +30,10 @@ class CurvePoint(NamedTuple):
     """Share of exact matches; like token_accuracy None where it was not measured."""
 
 
+MEASURED = ("r", "loss", "recovery_steps", "path", "token_accuracy", "exact_match")
+"""Fields of a CurvePoint that an AdapterCut has."""
+
+
 class FastCurve(NamedTuple):
     """Points of one fast curve, from the lowest rank to the trained rank."""
 
@@ -64,14 +68,9 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
     points = [
         CurvePoint(
-            r=cut.r,
-            loss=cut.loss,
             parameters=parameters * cut.r // top,
             adapter_bytes=size * cut.r // top,
-            recovery_steps=cut.recovery_steps,
-            path=cut.path,
-            token_accuracy=cut.token_accuracy,
-            exact_match=cut.exact_match,
+            **{name: getattr(cut, name) for name in MEASURED},
         )
         for cut in {cut.r: cut for cut in run.cuts}.values()
         if math.isfinite(cut.loss) and cut.r < top
