@@ -76,8 +76,6 @@ class Setting:
             one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
         return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
 
-    gpus = property(lambda self: self.question.training.gpus, doc="Number of GPUs.")
-
     def with_change(self, change: Change) -> tuple[TrainingSetup, RankEstimate]:
         """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
         the question invalid."""
@@ -200,7 +198,7 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
             same_result=same_result,
             device_bytes=after.memory.fullest - start.row.memory.fullest,
             seconds=more,
-            usd=None if None in (more, price) else (setup.gpus * seconds - start.gpus * before) / 3600 * price,
+            usd=None if None in (more, price) else (setup.gpus * seconds - training.gpus * before) / 3600 * price,
             fit=after.fit,
             margin_bytes=after.spare,
             peak=_peak(start.row.memory, after.memory),
