@@ -13,11 +13,6 @@ from rankviz.core.model.spec import ModelSpec
 OFFLOADED_LEFT = 4
 """Hidden states that stay on the card with Unsloth's offloading: the embedding's output, which autograd holds until the
 backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
-NORMED_QUERIES = ("qwen3",)
-"""model_types of Unsloth's own families with norms on queries and keys, which keep both from before and after the
-norm."""
-BIASED_QUERIES = ("qwen2",)
-"""model_types of Unsloth's own families with biases on q, k and v, whose adapters run in PEFT's code, not Unsloth's."""
 
 
 class Block:
@@ -51,7 +46,7 @@ class Block:
             attention += self.tokens * 2 * stack.attention_bytes * kind.targeted_outputs
         if stack.own_blocks:
             elements = 4 * self.hidden + kind.attention + kind.mlp - kind.mlp_hidden
-            if self.model.model_type in NORMED_QUERIES:
+            if self.model.model_type == "qwen3":  # queries and keys are kept from before and after their norms
                 elements += kind.attention / 2
             return self.tokens * self.width * (elements + self._unfused_elements()) + attention, 0.0, 0.0
         each = self._llama_kept()
@@ -69,7 +64,8 @@ class Block:
         have biases. Unfused code runs there, in which each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
-        some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
+        # qwen2 has biases on q, k and v
+        some = kind.padded_outputs or self.model.model_type == "qwen2" or self.stack.use_dora
         more = max(0, of_attention - self.hidden) if some else 0
         return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 

@@ -19,10 +19,6 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import InvalidSettingError
 
-FP32_ACTIVATION = ("apertus",)
-"""model_types whose activation function (xIELU) autocast runs in fp32, as it runs torch's LayerNorm. bitsandbytes'
-layers return their input's dtype (nn/modules.py, Linear4bit.forward), so hidden states are fp32 from there on."""
-
 
 class Prediction(NamedTuple):
     """Memory and duration of one adapter on one stack, for any rank."""
@@ -177,8 +173,9 @@ def _with_tower(duration: DurationTerms | None, seconds: DurationTerms | None) -
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """Return the stack with its fp32 decisions: hidden states in fp32, where an activation function or LayerNorm makes
-    them so and 4-bit layers keep that dtype; all in fp32, where RankViz's scripts for TRL and PEFT train so."""
+    """Return the stack with its fp32 decisions: hidden states in fp32, where autocast runs LayerNorm or an activation
+    function (Apertus' xIELU) in fp32, since bitsandbytes' layers return their input's dtype (nn/modules.py,
+    Linear4bit.forward); all in fp32, where RankViz's scripts for TRL and PEFT train so."""
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
@@ -186,7 +183,7 @@ def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
     layer_norms = any(tensor.name == "bias" for module in norms for tensor in module.tensors)  # RMS norms have none
     quantizes = setup.quantized and model.unquantized_parameters < model.total_parameters
-    if not (layer_norms or model.model_type in FP32_ACTIVATION) or not quantizes or habits.unsloth_kernels:
+    if not (layer_norms or model.model_type == "apertus") or not quantizes or habits.unsloth_kernels:
         return stack
     return stack.with_habits(raised="norms" if stack.autocasts and habits.raised == "none" else habits.raised)
 

@@ -195,12 +195,8 @@ WITHOUT_SDPA = (
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that pass their single key head to SDPA without copies, and always with a mask (modeling_falcon.py)."""
-LATENT = ("deepseek_v2", "deepseek_v3")
-"""model_types whose keys are wider than their values, which torch's flash kernel does not accept."""
 CAPS_SCORES = ("gemma2",)
 """model_types with a soft cap on attention scores; only eager attention applies it, not SDPA in transformers."""
-UNSLOTH_FLEX_SINKS = ("gpt_oss",)
-"""model_types with sinks that Unsloth runs with flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """Beginnings of model_types that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
@@ -237,7 +233,7 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
         return BlockAttention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return BlockAttention("flash")
-    if model.model_type in UNSLOTH_FLEX_SINKS and habits.unsloth_kernels:
+    if model.model_type == "gpt_oss" and habits.unsloth_kernels:  # unsloth_zoo/temporary_patches/gpt_oss.py
         return BlockAttention("flex")
     unsloth_eager = model.model_type.startswith(UNSLOTH_EAGER) or caps_compiled(model, stack)
     if model.model_type in WITHOUT_SDPA or (habits.unsloth_kernels and unsloth_eager):
@@ -251,7 +247,7 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
     within = setup.max_length < (model.sliding_window or 0) and not habits.unsloth_kernels
     beyond_window = not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
     masked = padded or beyond_window or broadcasts
-    sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in LATENT)
+    sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in ("deepseek_v2", "deepseek_v3"))
     if habits.unsloth_kernels:
         copied = grouped and sdpa(grouped=True) == "math"
     else:
@@ -288,7 +284,8 @@ def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttentio
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
     """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: Elements per head.
-    grouped: Value of enable_gqa. uneven: True where keys are wider than values. Unsloth's own families train without
+    grouped: Value of enable_gqa. uneven: True where keys are wider than values, as torch's flash kernel does not accept
+    (latent attention). Unsloth's own families train without
     cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
     sm, half = stack.compute_capability, stack.attention_bytes == 2
     cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)

@@ -204,15 +204,8 @@ FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "q
 FP32_EMBEDDING = ("gemma3",)
 """Beginnings of those of FORCED_FP32 whose embedding is fp32 too (unsloth_zoo/temporary_patches/gemma.py)."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
-WINDOWED_EXPERTS = ("gpt_oss",)
-"""model_types whose packed experts are unpacked some at a time, in at most half of the free memory, where fp32 is
-forced (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
-UNCOMPILED = ("gpt_oss",)
-"""model_types whose blocks Unsloth never compiles (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
 """First version of unsloth_zoo whose 4-bit loads quantize fused experts (PR #659)."""
-UNHANDLED_EXPERTS = ("longcat_flash",)
-"""model_types whose fused experts Unsloth leaves to transformers' code (_expert_forward_is_handled)."""
 
 
 def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
@@ -238,16 +231,18 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         quantizes_experts=setup.precision == "nf4-dq"
         and (linear_experts or (habits.packs_experts and quantizes_experts(model))),
         ampere=device.has_bf16,
-        windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
+        # unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window
+        windows_experts=forced and model.model_type == "gpt_oss",
     )
     return replace(stack, setup=setup, measured_habits=decided)
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where Unsloth compiles blocks: not in forced fp32, nor before 2026 (models/_block_compile.py)."""
+    """Return True where Unsloth compiles blocks: not in forced fp32, nor gpt-oss, nor before 2026
+    (models/_block_compile.py)."""
     habits = stack.habits
     today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
-    return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
+    return today and not habits.fp32_residual and model.model_type != "gpt_oss"
 
 
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
@@ -279,5 +274,5 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 
 def quantizes_experts(model: ModelSpec) -> bool:
     """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
-    handled = model.model_type not in UNHANDLED_EXPERTS
+    handled = model.model_type != "longcat_flash"  # left to transformers' code (_expert_forward_is_handled)
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
