@@ -166,8 +166,6 @@ Programs with holds_logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure
 copies keys to every head for the efficient kernel. Trainers before version 5 return the output with the loss; in rows
 of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of the same size.
 """
-FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
-"""transformers version of fms-acceleration before February 2025 (scripts/benchmarks/refs/requirements.txt)."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Target modules that Unsloth trains in full if they are not tied."""
 
@@ -337,7 +335,7 @@ def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
     """Return the program's habits in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
-        transformers = FMS_TRANSFORMERS_OF_2024
+        transformers = (4, 45, 2)  # until February 2025 (scripts/benchmarks/refs/requirements.txt)
     old = transformers is not None and transformers < (5,)
     # Rows that do not name unsloth_zoo name Unsloth, whose versions are of the same days.
     unsloth = version_of("unsloth", row.framework_version)

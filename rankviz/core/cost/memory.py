@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from rankviz.core.cost.blocks import Block, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
-from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
+from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT
 from rankviz.core.lora.targets import has_split_file
@@ -394,7 +394,9 @@ class MemoryTerms:
         self.static_bytes_off = assume.value("width-static", "width-static-unmeasured")
         self.width_static = self.width_beside = 0.0
         self.width_trained = assume.value("width-trained-blocks")
-        self.width_compiled = assume.value("width-unsloth-compiled") if compiles_blocks(model, stack) else 0.0
+        # Unsloth compiles blocks, except in forced fp32, of gpt-oss, and before 2026 (models/_block_compile.py).
+        plain = habits.fp32_residual or model.model_type == "gpt_oss" or habits.unsloth_loss in ("func-2025", "cut")
+        self.width_compiled = assume.value("width-unsloth-compiled") if habits.unsloth_kernels and not plain else 0.0
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:

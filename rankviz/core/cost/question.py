@@ -15,7 +15,6 @@ from rankviz.errors import InvalidSettingError, quoted
 from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
-MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
 """Rank of a question without one: the recommended rank."""
 ASSUMED_STEPS = 1_000
@@ -122,7 +121,7 @@ class Question:
         few(self.ranks, "Ranks", MAX_RANK)
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
-        plain_text(self.lora_alpha, "Alpha", MAX_ALPHA_TEXT)
+        plain_text(self.lora_alpha, "Alpha", 40)
         if self.gpu is not None:
             named(self.gpu, "GPU")
         self.lora_at(self.ranks[0]).validate()

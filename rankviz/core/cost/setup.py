@@ -113,15 +113,11 @@ Trait = Literal[
 """Features of a file on which some exports depend (rankviz.dataset): keys of messages, names of roles, turns that do
 not alternate up to an answer, lists as prompts, lists in a text cell, numbers, rows without any input, system messages
 beside instructions; and the file's encoding."""
-MAX_EXAMPLES, MAX_EXAMPLE_TOKENS, MAX_EPOCHS, MAX_FILE_NAME = 10**12, 4_194_304, 10_000, 200
+MAX_EXAMPLES, MAX_EXAMPLE_TOKENS, MAX_EPOCHS = 10**12, 4_194_304, 10_000
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
 """Shares of the examples, sorted by length, at which the tokens of a measured file's examples are stored."""
 LENGTH_STEP = 64
 """Step in tokens to which a length computed from data is rounded up."""
-ALWAYS_PADDED = ("gemma2", "gpt_oss")
-"""model_types for which Unsloth always pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
-RECURRENT = ("linear_attention", "conv", "mamba")
-"""Block types whose state would run from one example into the next; Unsloth pads unless a kernel prevents it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +155,9 @@ class TrainingData:
             one_of(self.form, "Form of the data", get_args(Form))
         for trait in self.traits:
             one_of(trait, "Trait of the data", get_args(Trait))
-        if self.file_name is not None and not is_file_name(self.file_name):
+        name = self.file_name
+        plain = name is None or (0 < len(name) <= 200 and name.isprintable() and not set(name) & set("/\\:"))
+        if not plain or name in (".", ".."):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
         plain_text(self.columns, "Columns")
         if self.num_train_epochs is not None:
@@ -210,16 +208,13 @@ class TrainingData:
         return Range(least, (mean + most) / 2, most)
 
 
-def is_file_name(name: str) -> bool:
-    """Return True for a plain file name: no folders, and only printable characters."""
-    plain = 0 < len(name) <= MAX_FILE_NAME and name.isprintable()
-    return plain and name not in (".", "..") and not set(name) & set("/\\:")
-
-
 def pads(framework: Framework, model: ModelSpec) -> bool:
     """Return True where this trainer pads, or may pad, examples to the longest of a micro-step."""
-    plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
-    return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
+    # unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST
+    plain = not model.is_whole and model.model_type not in ("gemma2", "gpt_oss")
+    # the state of these blocks would run from one example into the next, unless a kernel prevents it
+    recurrent = not {"linear_attention", "conv", "mamba"}.isdisjoint(model.layer_types)
+    return framework != "unsloth" or not plain or recurrent
 
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]

@@ -237,14 +237,6 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     return replace(stack, setup=setup, measured_habits=decided)
 
 
-def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where Unsloth compiles blocks: not in forced fp32, nor gpt-oss, nor before 2026
-    (models/_block_compile.py)."""
-    habits = stack.habits
-    today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
-    return today and not habits.fp32_residual and model.model_type != "gpt_oss"
-
-
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
     """Return True where Unsloth loads the model in 16 bit although the settings ask for a quantized base."""
     checkpoint = model.unsloth_checkpoint

@@ -99,8 +99,6 @@ def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
     return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
 
 
-MAX_TIMED_STEPS = 10_000
-MAX_REASON = 4000
 Moments = Literal["forward", "backward", "optimizer"]
 Blocks = Annotated[int, Between(1, 10_000)]
 
@@ -118,7 +116,7 @@ class DepthMeasured(AttemptEvent):
     """Peak memory above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
     """Counter of the peaks: "resident above baseline", or "allocated" by torch, which leaves out cached memory."""
-    timed_steps: Annotated[tuple[Annotated[float, Between(1e-9, 10**7)], ...], Items(1, MAX_TIMED_STEPS)]
+    timed_steps: Annotated[tuple[Annotated[float, Between(1e-9, 10**7)], ...], Items(1, 10_000)]
     """Seconds of each step but the first, which is warm-up."""
     first_step_seconds: Seconds
     tokens_per_step: Count
@@ -164,7 +162,7 @@ class DepthDidNotFit(AttemptEvent):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthSkipped(AttemptEvent):
     depth: Blocks
-    reason: Annotated[str, Prose(MAX_REASON)]
+    reason: Annotated[str, Prose(4000)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,8 +177,6 @@ DISK_FULL = 74
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
 """Environment variable of a worker: folder for the embedded base, where jobs share one outside the runs folder."""
 MAX_ANSWER_CHARACTERS = 1000
-MAX_ERROR_CHARACTERS = 4000
-MAX_LOG_CHARACTERS = 8000
 When = Literal["before", "after"]
 Tokens = Annotated[int, Between(1, 10**12)]
 """Number of target tokens, of one example or of several."""
@@ -367,9 +363,9 @@ class RunCompleted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFailed(AttemptEvent):
-    error: Annotated[str, Prose(MAX_ERROR_CHARACTERS)]
+    error: Annotated[str, Prose(4000)]
     exit_code: Annotated[int, Between(-(2**31), 2**32)] | None = None
-    log_tail: Annotated[str, Prose(MAX_LOG_CHARACTERS)] = ""
+    log_tail: Annotated[str, Prose(8000)] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
