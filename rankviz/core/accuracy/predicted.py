@@ -142,7 +142,6 @@ def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
     return kind(value)
 
 
-SCORED_TIERS = ("A", "B")
 RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
 DYNAMIC = "nf4-dq-dynamic"
 PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf4-dq")}
@@ -240,7 +239,7 @@ def predict_row(
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.working + memory.gradients if stack.setup.sharded else memory.activations + memory.logits,
         seconds=duration and duration.step,
-        reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
+        reason="" if row.tier in ("A", "B") and measured else _why_not_counted(row),
     )
 
 

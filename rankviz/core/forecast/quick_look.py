@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
-from rankviz.core.forecast.bands import GRID, rounded, share_error
+from rankviz.core.forecast.bands import ENOUGH_INSIDE, GRID, rounded, share_error
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import Metric
@@ -36,7 +36,6 @@ SAFE_RANK = 16
 """Rank that is chosen where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
 """The method was checked on sweeps with a lowest rank of at most CHECKED_LOW and a highest of at least CHECKED_HIGH."""
-ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
 
