@@ -173,14 +173,17 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
     """
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
-    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, measured=run.loss) for run in runs]
+    ranks = [
+        BentRank(r=run.r, median=run.loss, measured=run.loss, **_bands(run.loss, noise, 1 / run.runs)) for run in runs
+    ]
     for low, high in pairwise(sorted(runs)):
         gap = low.loss - high.loss
         for r in (r for r in GRID if low.r < r < high.r):
             w = share_left(r, BEND, low.r, high.r)
             moved = [gap * (share_left(r, bend, low.r, high.r) - w) for bend in (FALLING if gap > 0 else RISING)]
-            means = w * w / low.runs + (1 - w) ** 2 / high.runs
-            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved)))
+            loss, means = high.loss + gap * w, w * w / low.runs + (1 - w) ** 2 / high.runs
+            bands = _bands(loss, noise, means, -min(moved), max(moved))
+            ranks.append(BentRank(r=r, median=loss, measured=None, **bands))
     return tuple(sorted(ranks, key=lambda rank: rank.r))
 
 
@@ -191,22 +194,14 @@ def share_left(r: float, bend: float, low: float, high: float) -> float:
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
 
 
-def _bent_rank(
-    r: int,
-    loss: float,
-    noise: Noise | None,
-    means: float,
-    below: float = 0.0,
-    above: float = 0.0,
-    measured: float | None = None,
-) -> BentRank:
-    """Return a rank with bands. means: Estimate's variance over a run's. below, above: Effect of bends, nats."""
+def _bands(loss: float, noise: Noise | None, means: float, below: float = 0.0, above: float = 0.0) -> dict[str, Any]:
+    """Return the ends of bands. means: Estimate's variance over a run's. below, above: Effect of bends, nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
         ends[f"low_{name}"] = max(0.0, loss - math.hypot(reach, share * below))
         ends[f"high_{name}"] = loss + math.hypot(reach, share * above)
-    return BentRank(r=r, median=loss, measured=measured, **ends)
+    return ends
 
 
 def t_quantile(p: float, freedom: int) -> float:
