@@ -17,7 +17,7 @@ from rankviz.core.quantity import Assumptions, Range, middle
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import refuse_whole
 from rankviz.core.runs.record import Recorded, RunState
-from rankviz.core.runs.request import MAX_SEED
+from rankviz.core.runs.request import MAX_SEED, SHORT_TRAINING
 from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
@@ -30,15 +30,7 @@ FREE_MEMORY_SHARE = 0.8
 TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
 """At each depth TIMED_STEPS steps are timed, and further ones (up to MOST_TIMED_STEPS) until TIMED_SECONDS have passed.
 Steps of a shallow model are short, so their times are noisy."""
-PROBE_TRAINING = TrainingSetup(
-    precision="auto",
-    optim="auto",
-    gradient_checkpointing="auto",
-    loss_path="auto",
-    per_device_train_batch_size=1,
-    gradient_accumulation_steps=1,
-    max_length=256,
-)
+PROBE_TRAINING = replace(SHORT_TRAINING, per_device_train_batch_size=1, max_steps=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
