@@ -235,9 +235,9 @@ class Estimates(Operations):
 
         today = date.today().isoformat()
         if file:
-            return summarize([predict(row, self._workspace.assumptions) for row in read_rows(Path(file))], today, None)
+            return summarize([predict(row, self._workspace.assumptions) for row in read_rows(Path(file))], today)
         rows, constants = shipped_rows(self._workspace.assets), hardware.load_constants(self._workspace.assets)
-        errors = summarize([predict(row, constants) for row in rows], today, None)
+        errors = summarize([predict(row, constants) for row in rows], today)
         measured = constants.with_rows(widths(errors.evidence, errors.made))
         unseen = left_out_predictions(rows, predict, constants, errors.made)
         report = summarize([predict(row, measured) for row in rows], today, unseen)

@@ -412,6 +412,7 @@ def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t for a two-sided 90 % interval, with 1 to 10 degrees of freedom."""
+Rows = Sequence[PredictedRow]
 Figure = Callable[[PredictedRow], float]
 
 
@@ -459,26 +460,21 @@ STATIC = BandEvidence(
 They are not shares, because what is missing (workspaces, small tensors) does not grow with the base."""
 
 
-def evidence_of(
-    predictions: Sequence[PredictedRow], unseen: Sequence[PredictedRow] | None = None
-) -> report.AccuracyByKind:
+def evidence_of(predictions: Rows, unseen: Rows = ()) -> report.AccuracyByKind:
     """Return the errors behind each band. `static` excludes GPTQ, which RankViz does not estimate. unseen: The same
     rows, each predicted without measurements of its source."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
-    others = unseen or ()
     # times of several GPUs have a range of their own (core.cost.cards)
-    timed, others_timed = ([p for p in each if p.seconds and p.row.gpus == 1] for each in (predictions, others))
+    timed, others_timed = ([p for p in each if p.seconds and p.row.gpus == 1] for each in (predictions, unseen))
     return report.AccuracyByKind(
         static=by_kind(STATIC, [p for p in loaded if p.row.gpus == 1]),
-        memory=by_kind(MEMORY, scored, [p for p in others if p.scored]),
+        memory=by_kind(MEMORY, scored, [p for p in unseen if p.scored]),
         time=by_kind(TIME, timed, others_timed),
     )
 
 
-def by_kind(
-    evidence: BandEvidence, predictions: Iterable[PredictedRow], unseen: Iterable[PredictedRow] = ()
-) -> tuple[report.KindAccuracy, ...]:
+def by_kind(evidence: BandEvidence, predictions: Rows, unseen: Rows = ()) -> tuple[report.KindAccuracy, ...]:
     """Return errors by kind of setting. Repeats of one setting count as one error: the root of their mean square."""
     accuracies, left_out = [], _grouped(unseen, evidence.kind)
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
@@ -500,30 +496,30 @@ def by_kind(
     return tuple(accuracies)
 
 
-def _grouped(predictions: Iterable[PredictedRow], key: Callable) -> dict:
+def _grouped(predictions: Rows, key: Callable) -> dict:
     groups = defaultdict(list)
     for prediction in predictions:
         groups[key(prediction)].append(prediction)
     return groups
 
 
-def _by_setting(predictions: Iterable[PredictedRow]) -> Iterable[list[PredictedRow]]:
+def _by_setting(predictions: Rows) -> Iterable[list[PredictedRow]]:
     """Return the rows in groups that repeat one setting."""
     return _grouped(predictions, lambda p: SETTING(p.row)).values()
 
 
-def mean_over_settings(predictions: Iterable[PredictedRow], figure: Figure) -> float:
+def mean_over_settings(predictions: Rows, figure: Figure) -> float:
     """Return the mean of a figure over settings; a setting that was measured several times counts once."""
     return fmean(fmean(figure(p) for p in members) for members in _by_setting(predictions))
 
 
-def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
+def scores(predictions: Rows, name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
     """Return the scores of predicted rows in groups, the largest group first. name_of: Returns the group of a row."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
-def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
+def interval_score(name: str, members: Rows) -> report.Score:
     """Return the score of one group of predicted rows."""
     return report.Score(
         group=name,
@@ -538,14 +534,12 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
     )
 
 
-def summarize(
-    predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
-) -> report.AccuracyReport:
+def summarize(predictions: Rows, made: str, unseen: Rows = ()) -> report.AccuracyReport:
     """Return the report on predictions; every setting counts once. made: ISO date. unseen: The same rows, each
-    predicted without its source; None leaves this out. Several GPUs are a group of their own."""
+    predicted without its source; empty leaves this out. Several GPUs are a group of their own."""
     evidence, several = evidence_of(predictions, unseen), [p for p in unseen or predictions if p.row.gpus > 1]
     predictions = [p for p in predictions if p.row.gpus == 1]
-    unseen = unseen and [p for p in unseen if p.row.gpus == 1]
+    unseen = [p for p in unseen if p.row.gpus == 1]
     scored = [p for p in predictions if p.scored]
     aside = [p for p in predictions if p.predicted and not p.scored]
     # A GPU's own counters measured these; a process's resident memory is something else.
@@ -560,13 +554,13 @@ def summarize(
         bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
         evidence=evidence,
-        left_out=_by_origin(unseen or (), every),
+        left_out=_by_origin(unseen, every),
         several_rows=tuple(map(_row, several)),
         several=_by_origin(several, "all counted rows of several GPUs"),
     )
 
 
-def _by_origin(predictions: Sequence[PredictedRow], every: str) -> report.LeftOut | None:
+def _by_origin(predictions: Rows, every: str) -> report.LeftOut | None:
     """Return the errors of rows by source; None without a counted row on a GPU. every: Name of all these rows."""
     scored = [p for p in predictions if p.scored]
     if not (on_cards := [p for p in scored if not p.stack.habits.on_cpu]):
@@ -613,7 +607,7 @@ def _row(p: PredictedRow) -> report.ReportRow:
     )
 
 
-def _time(predictions: Sequence[PredictedRow]) -> report.TimeScore | None:
+def _time(predictions: Rows) -> report.TimeScore | None:
     timed = [p for p in predictions if p.seconds]
     if not timed:
         return None
