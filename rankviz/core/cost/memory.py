@@ -319,6 +319,9 @@ class Moment(NamedTuple):
     counted = property(lambda self: self.other + self.gradients)
 
 
+LoraAt = Callable[[int], tuple[int, int]]
+
+
 class MemoryTerms:
     """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
     card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
@@ -411,13 +414,7 @@ class MemoryTerms:
         self.width_static = self.width_beside = assume.value("width-full-static")
         self.width_working = (self.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5
 
-    def at(
-        self,
-        r: int,
-        parameters: int,
-        saved_parameters: int = 0,
-        lora_at: Callable[[int], tuple[int, int]] | None = None,
-    ) -> MemoryEstimate:
+    def at(self, r: int, parameters: int, saved_parameters: int = 0, lora_at: LoraAt | None = None) -> MemoryEstimate:
         """Return the memory at the peak of a step. parameters: All trained parameters, saved_parameters of them in
         modules_to_save. lora_at: Returns (the experts' rank, parameters of all LoRA pairs) at rank r; by default
         experts have rank r. Where Unsloth moves the embedding to host memory, the high ends are at least those of the
