@@ -22,6 +22,10 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import BadDataError, UserError, quoted
 
+KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
+"""Counters of measured memory: torch's allocated or reserved, nvidia-smi's ("device"), the card's size at the longest
+length that fitted ("capacity"), not stated, or a process's resident set minus its baseline before loading."""
+
 ORIGINS = {
     **{"fms-": "fms-acceleration", "unsloth-": "unsloth", "fitcheck-": "fitcheck"},
     **dict.fromkeys(("litgpt-", "raschka-"), "litgpt"),
@@ -63,8 +67,6 @@ class MeasuredRow:
     gpu: str
     measured_bytes: int | None
     measured_kind: str = "unknown"
-    """Counter of measured_bytes: torch's "allocated" or "reserved", nvidia-smi's ("device"), the card's size at the
-    longest length that fitted ("capacity"), or "resident above baseline", a process's resident set since loading."""
     loaded_bytes: int | None
     """Bytes allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
