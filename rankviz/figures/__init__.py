@@ -19,5 +19,4 @@ from rankviz.figures.cost import accuracy_figure, memory_figure, parameters_figu
 from rankviz.figures.hero import X_LABELS, hero_figure, hero_info
 from rankviz.figures.studies import studies_figure
 from rankviz.figures.style import plot_file, write_figure
-from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info
-from rankviz.figures.training import training_figure
+from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info, training_figure

@@ -200,15 +200,13 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
         look, points, is_published = LOOKS[line.kind], line.points, line.kind == "published"
         marker = look["marker"] | {"symbol": f"{line.shape}-open" if is_published else line.shape}
         look = look | {"marker": marker} | ({"line": look["line"] | {"dash": dash}} if is_published else {})
-        errors = [point.error or 0 for point in points]
         colour = style.rgba(style.PUBLISHED if is_published else style.MEASURED, 0.6)
-        bar = {"type": "data", "array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
         trace = style.scatter(
             [point.x for point in points],
             [point.y for point in points],
             name=line.name,
             **look,
-            error_y=bar,
+            error_y=style.bars([point.error for point in points], colour, thickness=1.2, width=3),
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
             hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
             hoverinfo="text",
@@ -258,6 +256,9 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         y_title = f"{title.format(other)} (lower is better)"
     else:
         y_title = METRICS[tradeoff.quality].title
+    label = "80 % band" if quality is None or quality.validated else "80 % band (not validated)"
+    if quality is None and not (tradeoff.bent and tradeoff.bent.noise_nats):  # only the median
+        label = "forecast between the runs"
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
         row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
@@ -275,20 +276,12 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         y_title=y_title,
         xs=[place[r] for r in RANKS],
         band=band,
-        band_label=_band_label(tradeoff),
+        band_label=label,
         lines=lines,
         sentences=sentences,
         empty="" if known else axis.unknown,
         rows=rows,
     )
-
-
-def _band_label(tradeoff: Tradeoff) -> str:
-    """Return the legend entry of the band, or of the median where it has none."""
-    forecast, bent = tradeoff.forecast, tradeoff.bent
-    if forecast is None:
-        return "80 % band" if bent and bent.noise_nats else "forecast between the runs"
-    return "80 % band" if forecast.validated else "80 % band (not validated)"
 
 
 def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:

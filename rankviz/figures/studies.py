@@ -93,7 +93,6 @@ def _label(line: Line) -> str:
 
 def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
     errors = [100 / abs(line.best.value) * (point.standard_error or 0) for point in line.points]
-    look = {"array": errors, "arrayminus": None, "visible": any(errors), "color": style.rgba(style.PUBLISHED, 0.6)}
     return style.scatter(
         [point.rank for point in line.points],
         [100 * line.short_of_best(point.value) for point in line.points],
@@ -102,7 +101,7 @@ def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
         legendgroup=label,
         line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
         marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
-        error_y=style.bars([], [], style.PUBLISHED, **look, thickness=1.2),
+        error_y=style.bars(errors, style.PUBLISHED, color=style.rgba(style.PUBLISHED, 0.6), thickness=1.2),
         hovertext=[_hover(line, point) for point in line.points],
         hoverinfo="text",
     )

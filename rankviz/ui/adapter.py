@@ -22,9 +22,19 @@ from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, Rank
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import busy, busy_line, done, file_button, handed, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, Row, exact, notice_html, rounded
+from rankviz.ui.parts.widgets import (
+    busy,
+    busy_line,
+    chart,
+    chart_value,
+    done,
+    file_button,
+    handed,
+    hidden,
+    pickable,
+    plain,
+)
 from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
 from rankviz.units import rounded_percent as percent
 

@@ -19,9 +19,9 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import question_of
 from rankviz.ui.link import DEFAULTS
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import done, hidden, plain, scripted
 from rankviz.ui.parts.html import notice_html
 from rankviz.ui.parts.sweep import not_here
+from rankviz.ui.parts.widgets import done, hidden, plain, scripted
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet

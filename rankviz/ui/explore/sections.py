@@ -35,10 +35,9 @@ from rankviz.figures.studies import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
 from rankviz.ui.parts.question import ask, rank_of
+from rankviz.ui.parts.widgets import chart, chart_value, plain
 from rankviz.ui.wiring import View, action, wire
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.units import rounded_percent as percent

@@ -29,10 +29,21 @@ from rankviz.options import DATA, IMAGES
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
-from rankviz.ui.parts import charts, html, question
-from rankviz.ui.parts.charts import MENU, chart, chart_value
-from rankviz.ui.parts.controls import busy, copyable, done, hidden, pickable, plain, scripted, slot
+from rankviz.ui.parts import html, question, widgets
 from rankviz.ui.parts.html import notice_html, written_html
+from rankviz.ui.parts.widgets import (
+    MENU,
+    busy,
+    chart,
+    chart_value,
+    copyable,
+    done,
+    hidden,
+    pickable,
+    plain,
+    scripted,
+    slot,
+)
 from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
@@ -146,11 +157,11 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             ranks = html.markup("ranks").format(headers="".join(heads))
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
-            charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
+            widgets.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
             with gr.Accordion("Modules", open=False, elem_id="module-fold") as fold:
                 modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Compare", "compare"):
-            charts.panels("RankVizPresent.compare(element)", elem_id="compare")
+            widgets.panels("RankVizPresent.compare(element)", elem_id="compare")
         with tab("Fit and memory", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))

@@ -17,9 +17,8 @@ from rankviz.core.runs.words import sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep
-from rankviz.ui.parts.charts import chart, sweep_chart
-from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import notice_html
+from rankviz.ui.parts.widgets import busy, busy_line, chart, done, hidden, pickable, plain, sweep_chart
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
 from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
@@ -122,7 +121,7 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
     shown = {"box": gr.Row(visible=True)}
     for name, (recorded, _, lesson) in EXAMPLES.items():
         sweep, verdict = api.runs.sweep(recorded), api.verdicts.of_sweep(recorded)
-        shown[name], _ = sweep_chart([(sweep, verdict)], height=of_sweep.HEIGHT, top=TOP)
+        shown[name] = sweep_chart([(sweep, verdict)], height=of_sweep.HEIGHT, top=TOP)
         headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
         shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
     return View(**shown)
@@ -296,7 +295,6 @@ def measuring(
 ) -> dict[str, Any]:
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep.
     Where this machine would train but cannot train the model, the embedded model replaces it."""
-
     samples = [(sample.title, sample.id) for sample in api.data.samples()]
 
     def fill(**values: Any) -> dict[Any, Any]:
