@@ -35,7 +35,7 @@ from rankviz.ui.parts.widgets import (
     pickable,
     plain,
 )
-from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
+from rankviz.ui.wiring import CLICKED, QUIET, View, action, of_click, put, wire
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def build(api: Api) -> View:
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
     inputs = {"source": source, "choice": choice, "cell": cell}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
-    opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **quiet()}
+    opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **QUIET}
 
     of_sample = f"() => {{ {READING}; return [{SAMPLE!r}, {SAMPLE!r}]; }}"
     located = [
@@ -111,9 +111,9 @@ def build(api: Api) -> View:
 
     picked = of_click(lambda name: name)
     for offers in (w["choices"], w["energy_chart"]):
-        offers.select(picked, None, choice, **clicked()).then(**drawing)
-    selected = w["heat"].select(picked, None, cell, **clicked()).then(**drawing)
-    selected.then(lambda: gr.Accordion(open=True), None, more, **quiet())
+        offers.select(picked, None, choice, **CLICKED).then(**drawing)
+    selected = w["heat"].select(picked, None, cell, **CLICKED).then(**drawing)
+    selected.then(lambda: gr.Accordion(open=True), None, more, **QUIET)
     w["make"].click(**busy("resize-busy", "Resizing…"))
     resizing = {"inputs": [source, choice], "outputs": [zipped, made], **action(partial(zip_of, api))}
     w["make"].click(**resizing).then(**done("resize-busy")).success(**handed(zipped))
@@ -136,7 +136,7 @@ def build(api: Api) -> View:
     return View(
         load=load,
         loaded=list(filled.values()),
-        choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **quiet()},
+        choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **QUIET},
         source=source,
         opened=opened,
     )

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -101,7 +100,13 @@ def checked(server: Any) -> Any:
             endpoint = server.tool_to_endpoint[tool.name]
             needed, hints = TOOLS[endpoint.strip("/")]
             tool.inputSchema |= {"required": [needed]} if needed else {}
-            tool.outputSchema = as_object(server.api_info["named_endpoints"][endpoint]["returns"][0]["type"])
+            schema = server.api_info["named_endpoints"][endpoint]["returns"][0]["type"]
+            # An object: of a list, its `result`; of a file, its `url`.
+            if schema["type"] == "array":
+                schema = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+            elif {"path", "orig_name", "meta"} == schema["properties"].keys():
+                schema = {"type": "object", "properties": {"url": {"type": "string"}}, "required": ["url"]}
+            tool.outputSchema = schema
             tool.annotations = ToolAnnotations(**hints)
         return result
 
@@ -133,11 +138,3 @@ def checked(server: Any) -> Any:
     handlers.update({CallToolRequest: answer, ListToolsRequest: tools})
     server.postprocess_output_data = in_json
     return server
-
-
-def as_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema of a tool's structured answer, an object: a list is its `result`, a file its `url`."""
-    if schema["type"] == "array":
-        return {"type": "object", "properties": {"result": schema}, "required": ["result"]}
-    is_file = {"path", "orig_name", "meta"} == schema["properties"].keys()
-    return {"type": "object", "properties": {"url": {"type": "string"}}, "required": ["url"]} if is_file else schema

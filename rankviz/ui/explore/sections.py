@@ -31,7 +31,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.serving import points, rows
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure
-from rankviz.figures.studies import shapes_of
+from rankviz.figures.hero import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html

@@ -44,7 +44,7 @@ from rankviz.ui.parts.widgets import (
     scripted,
     slot,
 )
-from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
+from rankviz.ui.wiring import CLICKED, QUIET, View, of_click, on_any, put, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
@@ -110,7 +110,7 @@ def build(api: Api) -> View:
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
-    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
+    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **QUIET}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note", "columns")}
     from_file = {"file": w["data_file"], "epochs": w["epochs"]}
@@ -166,7 +166,7 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
-            decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
+            decided.select(apply, None, list(inputs.values()), **CLICKED).then(**asking)
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
         with tab("Studies", "studies") as studies_tab:

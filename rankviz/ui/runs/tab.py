@@ -19,7 +19,7 @@ from rankviz.ui.parts.sweep import HEIGHT, connect, press, sweep_widgets, tolera
 from rankviz.ui.parts.sweep import NOT_DRAWN as OF_A_SWEEP
 from rankviz.ui.parts.widgets import busy, busy_line, chart, done, file_button, handed, hidden, pickable, plain
 from rankviz.ui.runs import view
-from rankviz.ui.wiring import View, action, clicked, of_click, on_any, wire
+from rankviz.ui.wiring import CLICKED, View, action, of_click, on_any, wire
 
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
@@ -103,7 +103,7 @@ def build(api: Api) -> View:
     chosen = []
     choose = of_click(partial(view.choice_of, api))
     for name in ("table", "curve", "by_rank", "loss", "tradeoff", "results"):
-        opened = w[name].select(choose, run_id, [*choice], **clicked())
+        opened = w[name].select(choose, run_id, [*choice], **CLICKED)
         opened.then(**drawing).then(None, js=SHOW_RUN)
         opened.then(**publishing)
         chosen.append(opened)
