@@ -184,7 +184,8 @@ def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
         classes = AutoModelForImageTextToText if export.plan.model.is_whole else AutoModelForCausalLM
 
         loaded = classes._model_mapping[type(config)].__name__
-        assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture), model_id
+        is_whole = loaded != load_model(ASSETS, model_id).architecture
+        assert (export.plan.model.tower == "whole for text") is is_whole, model_id
 
 
 @pytest.mark.torch

@@ -53,7 +53,14 @@ def build(api: Api) -> View:
     widgets.table_download(api, partial(view.matching_runs, api), filters, label="these runs", elem_id="runs-download")
     w["table"] = pickable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
-    plain(kept_words(api), elem_id="runs-kept")
+    kept, days = "", api.workspace.limits.days_kept
+    if api.workspace.shared and days is not None:
+        kept = html.paragraphs(
+            f"Your runs stay for {units.counted(days, 'day')} after they end; imported and incomplete ones go sooner "
+            f"when this server is full. Uploaded files stay for {units.counted(TEMP_HOURS, 'hour')}. Download what you "
+            "want to keep."
+        )
+    plain(kept, elem_id="runs-kept")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         w["selected_title"] = plain()
         with gr.Row(elem_classes="rv-bar"):
@@ -140,18 +147,6 @@ def build(api: Api) -> View:
         chosen=[*chosen, brought, *deleted],
         train=train,
         onward=(w["longer"], shown_by),
-    )
-
-
-def kept_words(api: Api) -> str:
-    """Say how long visitors' runs and uploads are kept; empty on a page that is not shared."""
-    days = api.workspace.limits.days_kept
-    if not api.workspace.shared or days is None:
-        return ""
-    hours = units.counted(TEMP_HOURS, "hour")
-    return html.paragraphs(
-        f"Your runs stay for {units.counted(days, 'day')} after they end; imported and incomplete ones go sooner when "
-        f"this server is full. Uploaded files stay for {hours}. Download what you want to keep."
     )
 
 
