@@ -250,7 +250,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(check_request_body),
                 Middleware(mcp_messages),
                 Middleware(check_uploaded_files, workspace=api.workspace),
-                Middleware(MadeOnce, tags=head(room_url(host, port))),
+                Middleware(MadeOnce, tags=head(room_url(host, port) or "")),
             ],
         },
         "state_session_capacity": OPEN_PAGES,
@@ -324,11 +324,11 @@ def identity_routes(visitors: Visitors) -> list[Route]:
     return [Route("/rankviz/visitor", token, methods=["GET"]), *admin]
 
 
-def room_url(host: str, port: int) -> str:
-    """Return the page's URL for other machines in the network; empty for a loopback host, without a network, and inside
-    a container, whose own address nobody else reaches."""
+def room_url(host: str, port: int) -> str | None:
+    """Return the page's URL for other machines in the network; None for a loopback host; empty without a network, and
+    inside a container, whose own address nobody else reaches."""
     if host in ("localhost", "::1") or host.startswith("127."):
-        return ""
+        return None
     if host in ("", "0.0.0.0", "::"):
         host = ""
         if not Path("/.dockerenv").exists() and not Path("/run/.containerenv").exists():
@@ -340,9 +340,9 @@ def room_url(host: str, port: int) -> str:
 
 def announcement(host: str, port: int) -> list[str]:
     """Return lines for the terminal on a page that other machines can reach; empty for a loopback host."""
-    if host in ("localhost", "::1") or host.startswith("127."):
+    if (url := room_url(host, port)) is None:
         return []
-    url = room_url(host, port) or f"the address of this machine (or of the host of this container), port {port}."
+    url = url or f"the address of this machine (or of the host of this container), port {port}."
     return [
         f"Address in your network: {url}",
         "Warning: everyone in the network can use this page: read, start, cancel and delete runs, use this machine's "

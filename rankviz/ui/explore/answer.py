@@ -218,6 +218,13 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     known, note, model = _first(advised.own) or quality, "", values["model"].strip()
     near = () if advised.setting else close_names(api.models.all(), model)
     assumed = api.workspace.references.model(model).note if advised.setting else ""
+    gpu_note = ""
+    if estimate and estimate.usable_bytes:
+        price = "No price in the table: enter your own."
+        if estimate.price:
+            source = f"{estimate.price.provider}, {estimate.price.checked}".rstrip(", ")
+            price = f"${estimate.price.usd_per_hour:.2f} per hour ({source})."
+        gpu_note = html.paragraphs(price, f"Usable memory: {memory_span(estimate.usable_bytes)}.")
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
@@ -232,20 +239,10 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
             "advice": card(advised, estimate, values["r"], fit),
             "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
-            "gpu-note": gpu_note(estimate),
+            "gpu-note": gpu_note,
             "length-note": length_note(question),
         },
     }
-
-
-def gpu_note(estimate: Estimate | None) -> str:
-    """Return the price in use with its source, and the usable memory; empty without a GPU."""
-    if estimate is None or estimate.usable_bytes is None:
-        return ""
-    price = estimate.price
-    source = f"{price.provider}, {price.checked}".rstrip(", ") if price else ""
-    cost = f"${price.usd_per_hour:.2f} per hour ({source})." if price else "No price in the table: enter your own."
-    return html.paragraphs(cost, f"Usable memory: {memory_span(estimate.usable_bytes)}.")
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:

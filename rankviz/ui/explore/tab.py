@@ -13,7 +13,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
@@ -195,11 +194,10 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """Return label and id of each released model; other names can be typed, as a list of all 583 slows every event."""
 
-    def label(row: ModelRow) -> str:
-        about = [units.count(row.total_parameters), *([] if row.tower == "text" else [row.tower])]
-        return f"{row.id} · {', '.join(about)}"
-
-    return [(label(row), row.id) for row in api.models.all() if "hypothetical" not in row.id]
+    rows = [row for row in api.models.all() if "hypothetical" not in row.id]
+    towers = ["" if row.tower == "text" else f", {row.tower}" for row in rows]
+    sizes = [units.count(row.total_parameters) for row in rows]
+    return [(f"{row.id} · {size}{tower}", row.id) for row, size, tower in zip(rows, sizes, towers, strict=True)]
 
 
 def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:
