@@ -56,9 +56,9 @@ from rankviz.shared.identity import (
 from rankviz.shared.page_cache import MadeOnce
 from rankviz.shared.retention import keep_clean
 from rankviz.shared.uploads import check_uploaded_files
+from rankviz.ui.blocks import mcp_messages
 from rankviz.ui.explore.answer import FIGURES, routes
 from rankviz.ui.link import DEFAULTS
-from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.ui.parts import html
 

@@ -21,8 +21,8 @@ from rankviz.core.runs.events import StageReached
 from rankviz.figures import style
 from rankviz.paths import ASSETS
 from rankviz.ui import link, page, serve
+from rankviz.ui.blocks import mcp_messages
 from rankviz.ui.link import CUSTOM
-from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.serve import FIRST_STYLES, STYLESHEETS
