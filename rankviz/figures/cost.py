@@ -53,7 +53,7 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
         }
         traces.append(trace)
     ends = [(rank.memory.low / GIB, rank.memory.high / GIB) for rank in estimate.ranks]
-    look = {"color": style.NEUTRAL, "thickness": 1.4, "width": 5}
+    look = {"opacity": 1, "thickness": 1.4, "width": 5}
     on_card = style.scatter(
         labels,
         [(low + high) / 2 for low, high in ends],
@@ -121,7 +121,7 @@ def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawi
     low, high = (min(sizes) * 0.8, max(sizes) * 1.25) if sizes else (0, 0)
     look = {"line": {"color": style.NEUTRAL, "width": 1.2, "dash": "dash"}, "hoverinfo": "skip", "showlegend": False}
     traces = [style.scatter([low, high], [low, high], mode="lines", name="equal", **look)] if sizes else []
-    range_look = {"symmetric": False, "color": style.rgba(style.ESTIMATED, 0.55), "thickness": 1, "width": 0}
+    range_look = {"symmetric": False, "opacity": 0.55, "thickness": 1, "width": 0}
     for number, ((shown_only, bound, group), rows) in enumerate(sorted(groups.items())):
         colour = style.NEUTRAL if shown_only else style.MEASURED
         symbol = BOUND_SYMBOL if bound else SYMBOLS[number % len(SYMBOLS)]
@@ -133,7 +133,7 @@ def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawi
             [row.predicted_bytes / GIB for row in rows],
             name=f"{group}, upper limit" if bound else f"{group}, not counted" if shown_only else group,
             marker=marker | {"line": {"width": 1.2, "color": colour}},
-            error_y=style.bars(above, style.ESTIMATED, below, **range_look),
+            error_y=style.bars(above, style.ESTIMATED, below=below, **range_look),
             customdata=[_hover(row) for row in rows],
             hovertemplate="%{customdata}<extra></extra>",
         )

@@ -118,7 +118,7 @@ def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
         legendgroup=label,
         line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
         marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
-        error_y=style.bars(errors, style.PUBLISHED, color=style.rgba(style.PUBLISHED, 0.6), thickness=1.2),
+        error_y=style.bars(errors, style.PUBLISHED, opacity=0.6, thickness=1.2, visible=any(errors)),
         hovertext=[_hover(line, point) for point in line.points],
         hoverinfo="text",
     )
@@ -314,13 +314,13 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
         look, points, is_published = LOOKS[line.kind], line.points, line.kind == "published"
         marker = look["marker"] | {"symbol": f"{line.shape}-open" if is_published else line.shape}
         look = look | {"marker": marker} | ({"line": look["line"] | {"dash": dash}} if is_published else {})
-        colour = style.rgba(style.PUBLISHED if is_published else style.MEASURED, 0.6)
+        colour = style.PUBLISHED if is_published else style.MEASURED
         trace = style.scatter(
             [point.x for point in points],
             [point.y for point in points],
             name=line.name,
             **look,
-            error_y=style.bars([point.error for point in points], colour, thickness=1.2, width=3),
+            error_y=style.bars([point.error for point in points], colour, opacity=0.6, thickness=1.2, width=3),
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
             hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
             hoverinfo="text",

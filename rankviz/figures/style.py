@@ -133,12 +133,12 @@ def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more
 
 
 def bars(
-    above: Sequence[float | None], colour: str, below: Sequence[float] | None = None, **more: Any
+    above: Sequence[float | None], colour: str, *, below: Sequence[float] = (), opacity: float = 0.7, **more: Any
 ) -> dict[str, Any]:
     """Return error bars of these lengths, None for no bar. below: lengths below the points, if they differ."""
+    shown = {"visible": any(error is not None for error in above), "color": rgba(colour, opacity)}
     errors = [error or 0 for error in above]
-    look = {"color": rgba(colour, 0.7), "thickness": 1.3, "width": 4}
-    return {"type": "data", "array": errors, "arrayminus": below, "visible": any(errors), **look, **more}
+    return {"type": "data", "array": errors, "arrayminus": below or None, "thickness": 1.3, "width": 4, **shown, **more}
 
 
 LABEL_CHARACTERS = 32
