@@ -58,15 +58,6 @@ class AdviceAnswer:
     own: str = ""
     """One sentence with the verdict on the model's sweep in the trade-off chart; empty without a sweep."""
 
-    @property
-    def gpu(self) -> str | None:
-        return self.setting.gpu.name if self.setting and self.setting.gpu else None
-
-    @property
-    def fit(self) -> Fit | None:
-        """Fit of the advised adapter on the GPU; None without a GPU."""
-        return self.setting.row.fit if self.setting else None
-
 
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
@@ -276,7 +267,7 @@ class AdviceAnswerJSON(TypedDict):
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
-    advice, forecast = answer.advice, answer.forecast
+    advice, forecast, setting = answer.advice, answer.forecast, answer.setting
     row = words.at_recommended(advice, forecast)
     nearest = []
     for near in advice.shown:
@@ -304,6 +295,8 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         would_change=words.would_change(advice),
         steps=[{"why": "forgetting", "before": advice.case.r, "after": advice.r}] * (advice.r < advice.case.r),
         nearest=nearest,
-        fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
+        gpu=setting.gpu.name if setting and setting.gpu else None,
+        fit=setting.row.fit if setting else None,
+        fit_in_words=fit_in_words(setting) if setting else "",
         forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(forecast, advice.r)},
     )
