@@ -152,16 +152,16 @@ class Advice(Operations):
             question: The settings; its ranks are ignored.
             r: The rank.
             format_name: One of exports.FORMATS. A script and a notebook use the question's framework.
-            learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
-                GRPO, else exports.LEARNING_RATE.
+            learning_rate: None for the rate recommended for the goal, for GRPO always of reinforcement learning;
+                without a goal, exports.LEARNING_RATE.
             goal: The use case and its data.
             loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
-            rate = self.advise(question, goal).advice.learning_rate if goal else usual
+            usual = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+            rate = use_case(RL).learning_rate if question.training.grpo else usual
         model = self._api.models.get(question.model_id)
         notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))
         gpu, trains = self._api.estimates.gpu_of(question), getattr(exports.FORMATS.get(format_name), "trains", True)

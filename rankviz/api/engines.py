@@ -22,7 +22,7 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
 from rankviz.jobs.hub import STARTING, cost_range, seconds_left
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
@@ -229,8 +229,10 @@ class Engines(Operations):
 
     def device(self, there: WantedEngine) -> Device:
         """Return the device at a destination; a GPU where not known, since it trains whatever a CPU can."""
-        rents = there.engine == HF_JOBS
-        environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
+        if there.engine == HF_JOBS:
+            environment = self._rented(self._jobs.offer(self._require_login(), there.options)[0])
+        else:
+            environment = self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
 
     def place_of(self, run: RunRecord) -> Place:
@@ -267,7 +269,7 @@ class Engines(Operations):
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
         expected_of, engine = self._api.runs.expected_of, self.get(there.engine)
         if engine.name == HF_JOBS:
-            rented, limit = self.terms(there)
+            rented, limit = engine.offer(self._require_login(), there.options)
             expected, bill = expected_of(runs, self._rented(rented)), engine.bill(runs[0].sweep_id)
             offer = Offer(
                 flavor=rented,
@@ -317,14 +319,6 @@ class Engines(Operations):
     def flavors(self) -> Sequence[Flavor]:
         """Return the machines with one GPU at today's prices, cheapest first."""
         return [each for each in self._require_login().flavors() if each.gpus == 1]
-
-    def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit in US dollars; InvalidSettingError where the
-        machine is not allowed. `seconds_left` checks the limit."""
-        rented, limit = self._jobs.offer(self._require_login(), there.options)
-        if rented.gpus > 1:
-            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
-        return rented, limit
 
     def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
         """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError

@@ -26,7 +26,7 @@ from rankviz.core.runs.request import (
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
 from rankviz.store import durable
-from rankviz.store.ownership import ANYWHERE, WantedEngine
+from rankviz.store.journal import ANYWHERE, WantedEngine
 
 if TYPE_CHECKING:
     from rankviz.api import Api

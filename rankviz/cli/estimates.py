@@ -265,6 +265,7 @@ def export(
     goal = Goal(use_case=use_case) if use_case else None
     rates = options["learning_rate"], goal, options["loraplus_lr_ratio"]
     written = Api().advice.export(question, question.ranks[0], format_name, *rates)
+    notes = written.notes
     if output is None:
         print(written.text, end="")
     else:
@@ -273,11 +274,12 @@ def export(
             raise InvalidSettingError(
                 f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {output.name})."
             )
-        text = written.text.replace(written.file_name, shlex.quote(output.name))  # in commands that it shows
+        # In commands that they show.
+        text, *notes = (each.replace(written.file_name, shlex.quote(output.name)) for each in (written.text, *notes))
         files = {output: text} | {output.with_name(name): text for name, text in written.extra_files}
         for path, text in files.items():
             require_new(path, force=force, text=text)
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
             print(path)
-    print_notes(f"Note: {note}" for note in written.notes)
+    print_notes(f"Note: {note}" for note in notes)

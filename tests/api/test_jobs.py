@@ -13,7 +13,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.jobs.hub import LOGIN
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import use
 from tests.support.processes.workers import wait_for
