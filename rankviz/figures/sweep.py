@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.words import sweep_title, told_apart
+from rankviz.core.runs.record import Sweep, data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point
@@ -27,7 +26,6 @@ from collections.abc import Collection
 from math import isfinite, log2
 
 from rankviz.core.runs.run_time import FEW, thinned
-from rankviz.core.runs.words import data_name, made_of, run_labels
 
 RANK = "rank"
 COST_AXES = {
