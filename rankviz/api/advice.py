@@ -25,7 +25,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import brief
-from rankviz.core.runs.words import made_of
+from rankviz.core.runs.record import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS
@@ -268,7 +268,7 @@ class AdviceAnswerJSON(TypedDict):
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
     advice, forecast, setting = answer.advice, answer.forecast, answer.setting
-    row = words.at_recommended(advice, forecast)
+    row = None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
     nearest = []
     for near in advice.shown:
         study = near.line.study

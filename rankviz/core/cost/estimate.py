@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
@@ -17,20 +16,15 @@ from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import Seen, seen_by
-from rankviz.core.lora.config import Framework, lora_alpha, scale
+from rankviz.core.lora.config import Framework
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, brief, by_level
+from rankviz.core.quantity import Assumptions, Range, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
-FIT_WORDS: dict[Fit, str] = {
-    "fits": "fits",
-    "tight": "fits, tight",
-    "uncertain": "uncertain",
-    "does_not_fit": "does not fit",
-}
+FIT_WORDS = {"fits": "fits", "tight": "fits, tight", "uncertain": "uncertain", "does_not_fit": "does not fit"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +104,7 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
+        memory, duration, lora = predicted.memory_at(r), predicted.duration_at(r), question.lora_at(r)
         rollout = None
         if setup.grpo:
             memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)
@@ -127,8 +121,8 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
-            lora_alpha=alpha,
-            scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
+            lora_alpha=lora.lora_alpha,
+            scale=lora.scale,
             adapter_parameters=plan.parameters(r),
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,
