@@ -395,8 +395,11 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
     if start.row.fit in (None, *FITTING):
         return None
     training, more = start.question.training, []
-    if training.per_device_train_batch_size > 1:
-        more.append(_batch(1, training.rows_per_step // training.gpus))
+    rows, batch = training.rows_per_step // training.gpus, training.per_device_train_batch_size
+    if batch > 1:
+        surely = next((limit.surely for limit in known_limits if limit.option == "batch"), None) or 1
+        batch = next(n for n in range(min(surely, batch - 1), 0, -1) if rows % n == 0)
+        more.append(_batch(batch, rows // batch))
     for limit in known_limits:
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
