@@ -35,8 +35,8 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError
 from rankviz.store import RunStore
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, causes, environment, has_cuda, settle
-from rankviz.worker.journal import Journal, admit_probe, redirect_output, set_environment
+from rankviz.worker.device import Memory, causes, environment, has_cuda, set_environment, settle
+from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
 POLL_SECONDS = 0.02

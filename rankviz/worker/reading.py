@@ -12,7 +12,6 @@ from typing import Any
 
 from rankviz import units
 from rankviz.errors import BadAdapterError, BadDataError, LimitError, UserError
-from rankviz.worker.answering import error_json
 
 Reply = Mapping[str, Any]
 HUB_SETTINGS = {
@@ -141,7 +140,7 @@ def imported(
             removal.delete_all(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:
-        return {"run_ids": [], "takes": takes, "refused": error_json(error)}
+        return {"run_ids": [], "takes": takes, "refused": {"error": type(error).__name__, "message": str(error)}}
 
 
 def hub(what: str, **request: Any) -> Reply:

@@ -16,7 +16,6 @@ from rankviz.references import Reference
 from rankviz.worker import base as bases
 from rankviz.worker import device
 from rankviz.worker.finetune import data, measure
-from rankviz.worker.journal import set_environment
 
 NOT_HERE = (
     "The base model {} is not on this machine: the run trained elsewhere, or the model was removed to make room. Train "
@@ -54,7 +53,7 @@ def answered(
     def refuse(stage: str) -> NoReturn:
         raise not_here
 
-    set_environment()
+    device.set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     found = bases.resolve(reference, Path(run["home"]), refuse)
     os.chdir(os.environ["TMPDIR"])  # loaders would prefer a folder with the name of a repository
