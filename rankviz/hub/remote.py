@@ -121,13 +121,19 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
 
 
 @contextlib.contextmanager
-def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
-    """Turn the Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
+def _repository(
+    repo_id: str, api: Any, *, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str
+) -> Iterator[tuple[Any, str, dict[str, int]]]:
+    """Yield the Hub's client, a repository's commit, and the sizes of its files by name; within the block, turn the
+    Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
     from httpx import HTTPError
-    from huggingface_hub import errors
+    from huggingface_hub import HfApi, errors
 
+    api = api or HfApi()
     try:
-        yield
+        info_of = api.dataset_info if isinstance(unknown, BadDataError) else api.model_info
+        info = info_of(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        yield api, info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
     except errors.GatedRepoError:
         raise gated from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
@@ -153,23 +159,17 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
         suggestions: Names of the catalogue that look like the id, for the message if there is no such model.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
-    with _hub_errors(
+    with _repository(
+        repo_id,
+        api,
         gated=GatedModelError(repo_id),
         unknown=UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name"),
         no_file=BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it cannot be trained. Give its base."),
         unavailable=unavailable(repo_id, suggestions),
-    ):
-        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        if _sizes(info).get("config.json", 0) > MAX_CONFIG_BYTES:
+    ) as (api, _, sizes):
+        if sizes.get("config.json", 0) > MAX_CONFIG_BYTES:
             raise BadConfigError(TOO_LARGE.format("config.json"))
         return Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
-
-
-def _sizes(info: Any) -> dict[str, int]:
-    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
@@ -202,13 +202,12 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         work: Folder for the copy until it is complete.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
     no_adapter = BadAdapterError(
         f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
     )
-    with _hub_errors(
+    with _repository(
+        repo_id,
+        api,
         gated=BadAdapterError(
             f"{repo_id!r} is gated or private on the Hub: download it and give its files; or, on your own machine, "
             "accept its licence there and set HF_TOKEN."
@@ -216,33 +215,41 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         unknown=no_adapter,
         no_file=no_adapter,
         unavailable=ADAPTER_UNAVAILABLE.format(repo_id),
-    ):
-        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        _check_adapter(repo_id, _sizes(info), max_bytes)
-        return _fetched(api, repo_id, info.sha, (CONFIG, WEIGHTS), copies, work)
+    ) as (api, sha, sizes):
+        if WEIGHTS not in sizes and (pickled := next((name for name in sizes if name.endswith(".bin")), None)):
+            wrong = (
+                f"has only {pickled}, and pickle files can run code when they are opened: load it where you trust it "
+                f"and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
+            )
+        elif missing := {WEIGHTS, CONFIG} - sizes.keys():
+            wrong = f"holds no {' and no '.join(sorted(missing))}, so it is not an adapter in PEFT's layout."
+        elif sizes[CONFIG] > MAX_ADAPTER_CONFIG_BYTES:
+            wrong = f"has a {CONFIG} larger than one can be."
+        elif sizes[WEIGHTS] > max_bytes:
+            wrong = f"has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} allowed here."
+        else:
+            return _fetched(api, repo_id, sha, (CONFIG, WEIGHTS), copies, work)
+        raise BadAdapterError(f"{repo_id!r} {wrong}")
 
 
 def fetch_data(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
     """Return a data set's file of examples: of those that RankViz reads the first with "train" in its path, else the
     first. Arguments as for fetch_adapter."""
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
     nothing = BadDataError(f"There is no data set {repo_id!r} on the Hub: check its name (owner/name), or give a file.")
     gated = BadDataError(f"{repo_id!r} is gated or private on the Hub: download its file, and give that.")
     message = DATA_UNAVAILABLE.format(repo_id)
-    with _hub_errors(gated=gated, unknown=nothing, no_file=nothing, unavailable=message):
-        info = api.dataset_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        sizes = {name: size for name, size in _sizes(info).items() if name.lower().endswith(DATA_SUFFIXES)}
-        sizes = {name: size for name, size in sizes.items() if name.rpartition("/")[2].lower() not in NO_DATA}
-        if not sizes:
+    errors = {"gated": gated, "unknown": nothing, "no_file": nothing, "unavailable": message}
+    with _repository(repo_id, api, **errors) as (api, sha, sizes):
+        files = [name for name in sizes if name.lower().endswith(DATA_SUFFIXES)]
+        files = [name for name in files if name.rpartition("/")[2].lower() not in NO_DATA]
+        if not files:
             raise BadDataError(f"{repo_id!r} has no .jsonl, .json, .csv or .parquet file on the Hub.")
-        file = min(sizes, key=lambda name: ("train" not in name.lower(), name))
+        file = min(files, key=lambda name: ("train" not in name.lower(), name))
         if sizes[file] > max_bytes:
             raise BadDataError(
                 f"{file} of {repo_id!r} has {sizes[file]:,} bytes, more than the {max_bytes:,} allowed here."
             )
-        return _fetched(api, repo_id, info.sha, (file,), copies, work, repo_type="dataset") / file
+        return _fetched(api, repo_id, sha, (file,), copies, work, repo_type="dataset") / file
 
 
 def _fetched(
@@ -264,21 +271,3 @@ def _fetched(
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
     copy.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
-
-
-def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
-    weights = sizes.get(WEIGHTS, 0)
-    if WEIGHTS not in sizes and (pickled := next((name for name in sizes if name.endswith(".bin")), None)):
-        wrong = (
-            f"has only {pickled}, and pickle files can run code when they are opened: load it where you trust it and "
-            f"save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
-        )
-    elif missing := {WEIGHTS, CONFIG} - sizes.keys():
-        wrong = f"holds no {' and no '.join(sorted(missing))}, so it is not an adapter in PEFT's layout."
-    elif sizes[CONFIG] > MAX_ADAPTER_CONFIG_BYTES:
-        wrong = f"has a {CONFIG} larger than one can be."
-    elif weights > max_bytes:
-        wrong = f"has {weights:,} bytes of weights, more than the {max_bytes:,} allowed here."
-    else:
-        return
-    raise BadAdapterError(f"{repo_id!r} {wrong}")

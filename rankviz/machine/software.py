@@ -96,6 +96,6 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Ch
     except subprocess.TimeoutExpired:
         return Check("trial", "problem", "Importing the libraries did not end within its time limit.", MEND)
     if ran.returncode == 0:
-        return Check("trial", "ok", f"{ran.stdout.strip().rpartition("\n")[2]}.")
+        return Check("trial", "ok", f"{ran.stdout.strip().rpartition('\n')[2]}.")
     last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
     return Check("trial", "problem", f"It ended with code {ran.returncode}: {redacted(last)}.", MEND)
