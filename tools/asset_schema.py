@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog import read_json, read_rows
 from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, SERVING_FILE, in_one_form
 from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.models import CHECKPOINTS, IMAGE_PROCESSORS, ModelRow

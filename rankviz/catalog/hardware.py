@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog import read_json, read_rows
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.catalog.files import read_json
+from rankviz.catalog import read_json
 from rankviz.core.accuracy.report import AccuracyByKind
 from rankviz.core.from_json import build
 from rankviz.errors import BadDataError

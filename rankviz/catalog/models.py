@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
 from rankviz.core.model.towers import COPY
 from rankviz.errors import UnknownModelError, quoted

@@ -95,7 +95,7 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Ch
             ran = subprocess.run(command, cwd=scratch, env=variables, timeout=timeout_s, **streams)
     except subprocess.TimeoutExpired:
         return Check("trial", "problem", "Importing the libraries did not end within its time limit.", MEND)
+    last = ((ran.stderr if ran.returncode else ran.stdout).strip().splitlines() or ["no message"])[-1]
     if ran.returncode == 0:
-        return Check("trial", "ok", f"{ran.stdout.strip().rpartition('\n')[2]}.")
-    last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        return Check("trial", "ok", f"{last}.")
     return Check("trial", "problem", f"It ended with code {ran.returncode}: {redacted(last)}.", MEND)
