@@ -334,7 +334,17 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         )
         for p in points
     }
-    models = {p.base_model: _model(p, catalogue) for p in points}
+    models = {}
+    for p in points:
+        row = find_model(catalogue, p.base_model) if is_known(catalogue, p.base_model) else None
+        models[p.base_model] = StudiedModel(
+            base_model=p.base_model,
+            model_id=row.id if row else None,
+            family=row.family if row else "",
+            parameters=row.total_parameters if row else None,
+            source="assets/models" if row else "not known",
+            checked=p.run_date,
+        )
     # Two runs of one rank that the columns do not distinguish get lines of their own.
     names = ("study_id", "base_model", "metric", "method", "target_modules", "duration", "table", "run_date", "rank")
     settings = [attrgetter(*names)(p) for p in points]
@@ -344,15 +354,3 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         for p, setting in zip(points, settings, strict=True)
     ]
     return Evidence(studies.values(), models.values(), apart)
-
-
-def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> StudiedModel:
-    row = find_model(catalogue, point.base_model) if is_known(catalogue, point.base_model) else None
-    return StudiedModel(
-        base_model=point.base_model,
-        model_id=row.id if row else None,
-        family=row.family if row else "",
-        parameters=row.total_parameters if row else None,
-        source="assets/models" if row else "not known",
-        checked=point.run_date,
-    )

@@ -25,26 +25,25 @@ def read_driver(nvml: Any = None) -> Driver | None:
         cuda, cards = nvml.nvmlSystemGetCudaDriverVersion_v2(), []
         for index in range(nvml.nvmlDeviceGetCount()):
             with suppress(nvml.NVMLError):  # one card that has failed hides no other
-                cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index))
+                handle, memory = nvml.nvmlDeviceGetHandleByIndex(index), None
+                with suppress(
+                    nvml.NVMLError
+                ):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
+                    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+                known = memory is not None and memory.total > 0
+                card = Card(
+                    index=index,
+                    name=str(nvml.nvmlDeviceGetName(handle)),
+                    uuid=str(nvml.nvmlDeviceGetUUID(handle)),
+                    memory_bytes=memory.total if known else None,
+                    used_bytes=memory.used if known else None,
+                    capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+                )
+                cards.append(card)
         version = str(nvml.nvmlSystemGetDriverVersion())
         return Driver(version=version, cuda=(cuda // 1000, cuda % 1000 // 10), cards=tuple(cards))
     finally:
         nvml.nvmlShutdown()
-
-
-def _card(nvml: Any, handle: Any, index: int) -> Card:
-    memory = None
-    with suppress(nvml.NVMLError):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    known = memory is not None and memory.total > 0
-    return Card(
-        index=index,
-        name=str(nvml.nvmlDeviceGetName(handle)),
-        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=memory.total if known else None,
-        used_bytes=memory.used if known else None,
-        capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-    )
 
 
 def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Card | None:

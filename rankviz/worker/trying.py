@@ -16,6 +16,7 @@ from rankviz.references import Reference
 from rankviz.worker import base as bases
 from rankviz.worker import device
 from rankviz.worker.finetune import data, measure
+from rankviz.worker.probe import quantization
 
 NOT_HERE = (
     "The base model {} is not on this machine: the run trained elsewhere, or the model was removed to make room. Train "
@@ -67,10 +68,8 @@ def answered(
         name = run["loaded_from"] if is_hub_id(run["loaded_from"]) and not found.is_local else name
         if precision not in device.DTYPES:
             how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
-        if precision not in device.DTYPES and not name.endswith("bnb-4bit"):
-            bits = {"load_in_8bit": precision == "int8", "load_in_4bit": precision != "int8"}
-            four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": how["dtype"]}
-            how["quantization_config"] = transformers.BitsAndBytesConfig(**bits, **four)
+            if not name.endswith("bnb-4bit"):
+                how["quantization_config"] = quantization(precision, str(how["dtype"]).removeprefix("torch."))
     try:
         sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not run["text_only"]
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM

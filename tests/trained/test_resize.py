@@ -8,8 +8,7 @@ import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.plan import plan, received
-from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import resize, spectrum
+from rankviz.trained.read import read_adapter, resize, spectrum
 from rankviz.trained.svd import decompose, singular_values, truncate
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 

@@ -1,9 +1,9 @@
 """Splits, orders and tokenizes data with random generators of its own: all runs of a sweep get the same rows."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from typing import Any
 
 from rankviz.children import processor_time
@@ -66,7 +66,7 @@ class SweepData:
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, held_out_examples: int):
         self.dataset, self.tokenizer, self.max_length = dataset, tokenizer, max_length
-        self._tokens: dict[int, Tokens] = {}
+        self._tokenize = cache(lambda i: tokenize(dataset.examples[i], tokenizer, max_length))
         self.training, held_out = split(dataset.examples, held_out_examples)
         self._held_out_rows = [i for i in held_out if self._tokenize(i).targets]
         self.held_out = [self._tokenize(i) for i in self._held_out_rows]
@@ -92,25 +92,17 @@ class SweepData:
 
     def in_order(self, seed: int, count: int, *, skip: int = 0) -> list[Tokens]:
         """Return `count` training rows in this seed's order after the first `skip`; each epoch is shuffled again."""
-        return list(islice(self._epochs(random.Random(seed)), skip, skip + count))
-
-    def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
-        while True:
-            order = list(self.training)
+        chance, rows = random.Random(seed), []
+        while len(rows) < skip + count:
+            order, before = list(self.training), len(rows)
             chance.shuffle(order)
-            usable = False
             for i in order:
                 # A row whose prompt alone fills max_length teaches nothing.
-                if (tokens := self._tokenize(i)).targets:
-                    usable = True
-                    yield tokens
-            if not usable:
+                if len(rows) < skip + count and (tokens := self._tokenize(i)).targets:
+                    rows.append(tokens)
+            if len(rows) == before:
                 raise self._too_short("row")
-
-    def _tokenize(self, i: int) -> Tokens:
-        if i not in self._tokens:
-            self._tokens[i] = tokenize(self.dataset.examples[i], self.tokenizer, self.max_length)
-        return self._tokens[i]
+        return rows[skip:]
 
     def _too_short(self, what: str) -> BadDataError:
         return BadDataError(f"No {what} has a token to learn within {self.max_length}: raise max_length.")
