@@ -44,14 +44,9 @@ BUSY = (
 
 
 class HubDoor:
-    """Sends requests to the Hub for visitors who wait for the answers.
-
-    Args:
-        lookups: Children that look up what exists.
-        downloads: Children that fetch adapters.
-        temp: TempHome in which fetched adapters are kept for a while; None for the Hub's own cache.
-        temp_mb: Most MB of files in it.
-    """
+    """Sends requests to the Hub for visitors who wait for the answers. lookups, downloads: Children that look up what
+    exists, and that fetch files. temp: TempHome in which fetched files are kept for a while; None for the Hub's own
+    cache. temp_mb: Most MB of files in it."""
 
     def __init__(self, lookups: Children, downloads: Children, temp: Any = None, temp_mb: int | None = None):
         self.lines = (lookups.line, downloads.line)
@@ -97,7 +92,6 @@ class HubDoor:
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise
         LimitError where too many ask; with `patient=False`, where there would be any wait."""
-
         look_up = partial(self._ask, self._lookups, "weights", {"repo_id": repo_id}, "", patient=patient)
         try:
             return self._recent(f"weights {repo_id}", look_up)["bytes"]
@@ -106,7 +100,6 @@ class HubDoor:
 
     def reached(self) -> HubAnswer:
         """Return whether the Hub answers; an answer is reused for ANSWER_SECONDS."""
-
         with self._asking:
             if reach.is_offline():
                 return reach.ask_hub()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz import installed
-from rankviz.children import Bounds, Children
+from rankviz.children import Children
 from rankviz.core.model.config_check import MAX_CONFIG_BYTES, TOO_LARGE, parse_config
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import (
@@ -30,15 +30,12 @@ from rankviz.errors import (
     RankVizError,
     UnknownModelError,
 )
-from rankviz.units import GIB
 
 if TYPE_CHECKING:
     from rankviz.hub.door import HubDoor
 
 ANSWERS = 2
 """Version of the worker's answers: add 1 when they get new fields, so that older cached answers are not used."""
-BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
-"""Limits for a caller that passes no children. A usual model takes seconds, and about 1 GiB with torch for the CPU."""
 TIMEOUT_S = 5
 """Seconds between two bytes of an answer; door.py limits the whole request."""
 
@@ -47,19 +44,14 @@ def find_model(
     ref: str | Path,
     *,
     cache: Path,
+    children: Children,
     door: HubDoor | None = None,
     suggestions: Sequence[str] = (),
-    children: Children | None = None,
 ) -> ModelSpec:
-    """Return a model from outside the catalogue.
-
-    Args:
-        ref: Path of a config.json or of its folder, or a Hub id; references.py tells them apart.
-        cache: Folder of introspected configs, by content.
-        door: Looks up a Hub id.
-        suggestions: Names of the catalogue that look like the Hub id, for the message if the model cannot be fetched.
-        children: Child processes that introspect the config.json.
-    """
+    """Return a model from outside the catalogue. ref: Path of a config.json or of its folder, or a Hub id;
+    references.py tells them apart. cache: Folder of introspected configs, by content. children: Processes that
+    introspect the config.json. door: Looks up a Hub id. suggestions: Names of the catalogue that look like the Hub id,
+    for the message if the model cannot be fetched."""
     hint = f"{UnknownModelError(str(ref), tuple(suggestions))} " if suggestions else ""
     installed.require("the trainer", f"{hint}Reading a model that is not in the catalogue")
     with config_of(ref, door, suggestions) as config:
@@ -92,31 +84,29 @@ def read_config(path: Path) -> dict[str, Any]:
         return parse_config(file.read(MAX_CONFIG_BYTES + 1), name=path.name)
 
 
-def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
+def introspect_config(path: Path, *, cache: Path, children: Children) -> dict[str, Any]:
     """Return the worker's introspection of a config.json: a ModelSpec as JSON, without its name and source. Raise
     BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason."""
     read_config(path)
     raw = path.read_bytes()
     key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
-    remembered = cache / f"{key}.json" if cache else None
+    remembered = cache / f"{key}.json"
 
     def known() -> dict[str, Any] | None:
         with contextlib.suppress(ValueError, OSError):
-            return json.loads(remembered.read_bytes()) if remembered else None
+            return json.loads(remembered.read_bytes())
         return None
 
     if (facts := known()) is not None:
         return facts
-    children = children or Children(BOUNDS)
     with children.turn(key):
         if (facts := known()) is None:  # while this one waited
             request = {"config": str(path.resolve())}
             facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
-            if remembered is not None:
-                cache.mkdir(parents=True, exist_ok=True)
-                partial = remembered.with_suffix(f".{os.getpid()}.partial")
-                partial.write_text(json.dumps(facts))
-                partial.replace(remembered)
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = remembered.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(json.dumps(facts))
+            partial.replace(remembered)
     return facts
 
 
@@ -151,14 +141,8 @@ def _repository(
 
 
 def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> Path:
-    """Fetch a model's config.json, and return its path.
-
-    Args:
-        repo_id: The model's id on the Hub.
-        folder: Place for the config.json; the Hub's own cache would keep that of every model that anyone names.
-        suggestions: Names of the catalogue that look like the id, for the message if there is no such model.
-        api: huggingface_hub's HfApi, or something that answers like it.
-    """
+    """Fetch a model's config.json, and return its path. folder: Place for it; the Hub's own cache would keep that of
+    every model that anyone names. suggestions: As for find_model. api: like huggingface_hub's HfApi."""
     with _repository(
         repo_id,
         api,
@@ -193,15 +177,9 @@ ADAPTER_UNAVAILABLE = "The Hub cannot be reached, so {!r} cannot be downloaded: 
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
-    """Return the folder with an adapter's config and weights.
-
-    Args:
-        repo_id: The adapter's id on the Hub.
-        max_bytes: A larger adapter is refused before it is downloaded.
-        copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
-        work: Folder for the copy until it is complete.
-        api: huggingface_hub's HfApi, or something that answers like it.
-    """
+    """Return the folder with an adapter's config and weights. max_bytes: A larger adapter is refused before it is
+    downloaded. copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
+    work: Folder for the copy until it is complete. api: like huggingface_hub's HfApi."""
     no_adapter = BadAdapterError(
         f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
     )

@@ -8,8 +8,6 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +22,6 @@ from rankviz.paths import IMPORT_ROOT
 
 def read() -> Software:
     """Return the installed software that a GPU run needs, with a sentence on what is missing."""
-    return replace(_installed(), missing=installed.missing("the trainer", "Training"))
-
-
-@cache
-def _installed() -> Software:
     torch = _torch_build(_folder("torch"))
     return Software(
         torch=torch.get("__version__") or "",
@@ -39,6 +32,7 @@ def _installed() -> Software:
         bitsandbytes_cuda=_built_for(_folder("bitsandbytes")),
         transformers=version_of("transformers"),
         unsloth_zoo=version_of("unsloth_zoo"),
+        missing=installed.missing("the trainer", "Training"),
     )
 
 

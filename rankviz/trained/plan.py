@@ -97,16 +97,9 @@ class ResizePlan:
 def plan(
     adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
-    """Plan a resize to one rank for all modules, or for each module to the lowest rank that keeps a share of its
-    energy.
-
-    Args:
-        adapter: Adapter to resize.
-        spectrum: The adapter's spectrum.
-        r: Rank below the adapter's.
-        energy: Share of the energy, above 0 and at most 1.
-        dtype: fp32, bf16 or fp16 for the factors; None keeps their dtypes.
-    """
+    """Plan a resize to one rank `r` for all modules, lower than the adapter's, or for each module to the lowest rank
+    that keeps a share of its `energy` (above 0, at most 1). dtype: fp32, bf16 or fp16 for the factors; None keeps
+    their dtypes."""
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
     if str(init := adapter.raw_config.get("init_lora_weights")).startswith(MOVES_THE_BASE):

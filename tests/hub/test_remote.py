@@ -62,8 +62,10 @@ def answering(code):
     ),
 )
 def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sentence, tmp_path):
+    children = answering("raise SystemExit('started')")
+
     with pytest.raises(BadConfigError) as caught:
-        introspect_config(config_file(tmp_path, content), children=answering("raise SystemExit('started')"))
+        introspect_config(config_file(tmp_path, content), cache=tmp_path, children=children)
 
     assert sentence in str(caught.value)
 
@@ -83,7 +85,8 @@ def test_a_config_is_laid_out_once(tmp_path):
 
 @pytest.mark.torch
 def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
-    model = find_model(config_file(tmp_path), cache=tmp_path / "cache")
+    children = Children(Bounds(seconds=60, memory_bytes=16 * GIB))
+    model = find_model(config_file(tmp_path), cache=tmp_path / "cache", children=children)
 
     # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
     assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
@@ -123,7 +126,8 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 400, "hidden_size": 16, "num_local_experts": 8}
 
     with pytest.raises((BadConfigError, WorkerError)) as caught:
-        introspect_config(config_file(tmp_path, huge), children=Children(Bounds(seconds=2, memory_bytes=16 * GIB)))
+        children = Children(Bounds(seconds=2, memory_bytes=16 * GIB))
+        introspect_config(config_file(tmp_path, huge), cache=tmp_path, children=children)
 
     assert "took more than" in str(caught.value)
 
