@@ -134,7 +134,7 @@ class Adapters(Operations):
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
         """Write the resized adapter into a zip to download, and return its path."""
         source, name = self._source(adapter), self.spectrum(adapter).name
-        file, wanted = f"{name}-r{max(planned.by_module.values())}.zip", planned.truncation._asdict()
+        file, wanted = f"{name}-r{max(planned.rank_by_module.values())}.zip", planned.truncation._asdict()
         wanted["dtype"] = planned.dtype
         return self._workspace.download(file, lambda target: self._write(source, target, wanted))
 

@@ -18,8 +18,7 @@ ASSUMPTIONS_FILE = "assumptions.json"
 SERVING_FILE = "serving.json"
 MEMORY_TOLERANCE = 0.1
 """Share by which sizes of one card's memory may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
-MAKERS = frozenset({"nvidia", "geforce", "tesla"})
-"""Words that some drivers put before the name of a card."""
+MAKERS = frozenset({"nvidia", "geforce", "tesla"})  # words that some drivers put before the name of a card
 
 
 @lru_cache(maxsize=8)

@@ -30,12 +30,10 @@ FOLDER = "evidence"
 MAX_FILES = 500
 MAX_STEM = 80
 MAX_FILE_BYTES = 2_000_000
-MAX_ROWS, MAX_POINTS = 5_000, 500
-"""Most rows of one table, and most points of one file."""
+MAX_ROWS, MAX_POINTS = 5_000, 500  # most rows of one table, and most points of one file
 MAX_RANK = 65_536
 MAX_TEXT = 200
-MAX_METRIC = 1e9
-"""Largest absolute value of a metric, since figures have no room for longer numbers."""
+MAX_METRIC = 1e9  # largest absolute value of a metric, since figures have no room for longer numbers
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {

@@ -124,14 +124,10 @@ class Dataset:
     title: str
     format: Format
     examples: tuple[Example, ...]
-    fingerprint: str
-    """First 16 hexadecimal digits of the file's SHA-256."""
-    traits: tuple[str, ...] = ()
-    """Features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)."""
-    notes: tuple[str, ...] = ()
-    """Sentences on values that were converted or left out while reading."""
-    columns: str = ""
-    """Columns of the file by RankViz's names (rows.columns_of); empty where they are the same."""
+    fingerprint: str  # first 16 hexadecimal digits of the file's SHA-256
+    traits: tuple[str, ...] = ()  # features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)
+    notes: tuple[str, ...] = ()  # sentences on values that were converted or left out while reading
+    columns: str = ""  # columns of the file by RankViz's names (rows.columns_of); empty where they are the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

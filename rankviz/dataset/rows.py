@@ -12,14 +12,11 @@ from rankviz.errors import BadDataError, InvalidSettingError, quoted
 
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
-HALVES = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which cannot be written to a file."""
+HALVES = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which cannot be written to a file
 
-NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
-"""Pattern of a CSV cell that other programs read as a number."""
+NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")  # pattern of a CSV cell that other programs read as a number
 
-ROLES = {"human": "user", "gpt": "assistant"}
-"""Role of a message by ShareGPT's name for it."""
+ROLES = {"human": "user", "gpt": "assistant"}  # role of a message by ShareGPT's name for it
 
 Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 
@@ -54,8 +51,7 @@ class Example:
 
     prompt: str = ""
     completion: str = ""
-    messages: tuple[tuple[str, str], ...] = ()
-    """(role, content) of each turn; the last turn is the assistant's."""
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of each turn; the last turn is the assistant's
     turns_left_out: int = 0
     """Number of turns after the assistant's last answer, which are left out because nothing is learned from them."""
 
@@ -235,8 +231,7 @@ def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str
     return value
 
 
-OTHER = "\ue000"
-"""A character that no text has."""
+OTHER = "\ue000"  # a character that no text has
 
 
 def as_text(messages, tokenizer, asks=False):

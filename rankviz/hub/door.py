@@ -29,12 +29,9 @@ from rankviz.hub import reach, remote
 from rankviz.paths import is_hub_id
 
 LOOKUP_BOUNDS = Bounds(seconds=15, memory_bytes=2 * 10**9)
-FAILED_SECONDS = 60
-"""Seconds for which a failed request is not repeated."""
-SILENT_SECONDS = 20
-"""Seconds without requests after the Hub did not answer."""
-ANSWER_SECONDS = 60
-"""Seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes."""
+FAILED_SECONDS = 60  # seconds for which a failed request is not repeated
+SILENT_SECONDS = 20  # seconds without requests after the Hub did not answer
+ANSWER_SECONDS = 60  # seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
 BUSY = (

@@ -27,8 +27,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files, each whole or in parts that an index of this name lists; the first that exists is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS = 16 * 10**6, 200_000
 """Limits of an index of weights: with 100,000 tensors, at 100 bytes each, it has 10 MB."""
-RECENT_SECONDS = 3600.0
-"""Seconds after its last use for which a repository may still be in use."""
+RECENT_SECONDS = 3600.0  # seconds after its last use for which a repository may still be in use
 
 
 def is_offline() -> bool:

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 ANSWERS = 2
 """Version of the worker's answers: add 1 when they get new fields, so that older cached answers are not used."""
-TIMEOUT_S = 5
-"""Seconds between two bytes of an answer; door.py limits the whole request."""
+TIMEOUT_S = 5  # seconds between two bytes of an answer; door.py limits the whole request
 
 
 def find_model(

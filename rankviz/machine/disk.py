@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rankviz.errors import StorageError
 
-LEAST_FREE_BYTES = 2**20
-"""Free bytes below which a disk counts as full: a run could not even record how it ended."""
+LEAST_FREE_BYTES = 2**20  # free bytes below which a disk counts as full: a run could not even record how it ended
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -75,8 +75,7 @@ def _folder(package: str) -> Path | None:
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
 MEND = "Training would fail here too. Mend this first."
-TIMEOUT_S = 180.0
-"""Seconds for the trial: importing Unsloth takes up to a minute on a cold disk."""
+TIMEOUT_S = 180.0  # seconds for the trial: importing Unsloth takes up to a minute on a cold disk
 
 
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Check:

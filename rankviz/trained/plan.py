@@ -70,28 +70,21 @@ class Outline:
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
     """A planned resize. truncation, dtype: As requested. ranks: PEFT's settings. energy_kept: Share over all updates;
-    None where all updates are 0. parameters: Number of values in all factors."""
+    None where all updates are 0. adapter_parameters: Number of values in all factors."""
 
     truncation: Truncation
     dtype: str | None
-    by_module: Mapping[str, int]
+    rank_by_module: Mapping[str, int]
     ranks: Ranks
     energy_kept: float | None
-    parameters: int
+    adapter_parameters: int
     adapter_bytes: int
     adapter_bytes_before: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        return {
-            "r": self.ranks.r,
-            "lora_alpha": self.ranks.lora_alpha,
-            "rank_by_module": dict(self.by_module),
-            "energy_kept": self.energy_kept,
-            "adapter_parameters": self.parameters,
-            "adapter_bytes": self.adapter_bytes,
-            "adapter_bytes_before": self.adapter_bytes_before,
-        }
+        names = ("rank_by_module", "energy_kept", "adapter_parameters", "adapter_bytes", "adapter_bytes_before")
+        return {"r": self.ranks.r, "lora_alpha": self.ranks.lora_alpha} | {name: getattr(self, name) for name in names}
 
 
 def plan(
@@ -117,10 +110,10 @@ def plan(
     return ResizePlan(
         truncation=Truncation(r, energy),
         dtype=dtype,
-        by_module=wanted,
+        rank_by_module=wanted,
         ranks=in_peft(spectrum, wanted, {module.name: module.scale for module in adapter.modules}),
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(
+        adapter_parameters=sum(
             wanted[module.name] * module.experts * (module.in_features + module.out_features)
             for module in adapter.modules
         ),

@@ -40,8 +40,7 @@ MAX_R = 65_536
 MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
-MATCHING_SECONDS = 2.0
-"""Most seconds of processor time for matching all module names of one adapter with its patterns."""
+MATCHING_SECONDS = 2.0  # most seconds of processor time for matching all module names of one adapter with its patterns
 ENDLESS = (
     "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the modules "
     "without nested repeats."
@@ -124,8 +123,7 @@ FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<
 PREFIX = "base_model.model."
 NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
-MAX_KINDS = 5
-"""Most unchanged tensors that a note names."""
+MAX_KINDS = 5  # most unchanged tensors that a note names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +340,7 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
 
     def truncated(update: str) -> Pair:
         pair, (module, _) = adapter.pair(update), adapter.updates[update]
-        return truncate(pair, decompose(update, pair), planned.by_module[module.name])
+        return truncate(pair, decompose(update, pair), planned.rank_by_module[module.name])
 
     low = of_each(adapter.updates, truncated)
     tensors = {
@@ -353,7 +351,7 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
         if module.experts > 1:  # as PEFT's ParamWrapper keeps them
             a = np.concatenate([low[name][0] for name in module.pairs])
             b = np.stack([low[name][1] for name in module.pairs], axis=2)
-        both = shapes(adapter.outline, module, planned.by_module[module.name])
+        both = shapes(adapter.outline, module, planned.rank_by_module[module.name])
         for name, values, shape in zip((module.a, module.b), (a, b), both, strict=True):
             dtype = NAMES[planned.dtype] if planned.dtype else adapter.outline.tensors[name].dtype
             tensors[name] = (dtype, shape, encode(values.reshape(shape), dtype))

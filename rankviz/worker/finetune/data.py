@@ -12,15 +12,13 @@ from rankviz.dataset import Dataset, Example
 from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
 
-IGNORED = -100
-"""Label of a token that is not trained on."""
+IGNORED = -100  # label of a token that is not trained on
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
 """Characters of a row's text per token of max_length. Longer texts are cut before they are tokenized, which takes 250
 MB for each MB of text. Prose has 2 to 6 characters per token."""
-TEMPLATE_SECONDS = 60.0
-"""Processor seconds that a chat template may take for one row; milliseconds are usual."""
+TEMPLATE_SECONDS = 60.0  # processor seconds that a chat template may take for one row; milliseconds are usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +26,7 @@ class Tokens:
     """A tokenized row."""
 
     input_ids: list[int]
-    labels: list[int]
-    """Equal to input_ids where the token is learned, IGNORED elsewhere."""
+    labels: list[int]  # equal to input_ids where the token is learned, IGNORED elsewhere
 
     @property
     def targets(self) -> int:
@@ -42,10 +39,8 @@ class HeldOutQuestion:
     """A held-out row as prompt and reference answer, with the same token ids as for training."""
 
     prompt: list[int]
-    reference: list[int]
-    """Tokens after the prompt that are trained on, with the end token."""
-    texts: tuple[str, str] = ("", "")
-    """Prompt and reference as text."""
+    reference: list[int]  # tokens after the prompt that are trained on, with the end token
+    texts: tuple[str, str] = ("", "")  # prompt and reference as text
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:

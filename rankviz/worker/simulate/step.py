@@ -269,8 +269,7 @@ OPTIMIZERS = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 LEAST_BLOCKS = 3
-APART = 4
-"""Least blocks between the two depths, so that memory left unused at the end of a block matters less."""
+APART = 4  # least blocks between the two depths, so that memory left unused at the end of a block matters less
 
 
 def simulate_whole(
