@@ -129,6 +129,9 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         except (ValueError, KeyError, OverflowError):
             raise BadDataError(f"{where}, {name}: {shown(text)} is not {what}: correct it.") from None
     full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
+    if higher is None:  # by whole words of the metric's name: "answer_accuracy" is not "wer"
+        words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", given["metric"]).lower())
+        higher = LOWER_IS_BETTER.isdisjoint(words) or "accuracy" in words
     parts = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
     parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in parts]
     facet = "attention and mlp" if targets == "all-linear" else facet_of(parts) if targets else "not stated"
@@ -139,7 +142,7 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         | {
             "study_id": "",
             "base_model": given["model"],
-            "higher_is_better": not lower_is_better(given["metric"]) if higher is None else higher,
+            "higher_is_better": higher,
             "role": "main",
             "method": FULL if full else (given["method"] or "lora").lower(),
             "target_modules": "all weights" if full else targets,
@@ -199,12 +202,6 @@ def _points_of_run(result: Mapping, file: str, today: date) -> Iterator[QualityP
         row = cells | {"metric": name, "value": value}
         point = _point({key: "" if each is None else str(each) for key, each in row.items()}, file, file, today)
         yield build(QualityPoint, asdict(point) | more | {"role": role})
-
-
-def lower_is_better(metric: str) -> bool:
-    """Tell whether lower values are better, by whole words of a metric's name: "answer_accuracy" is not "wer"."""
-    words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
-    return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
 def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:

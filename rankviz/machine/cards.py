@@ -62,11 +62,16 @@ def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tu
         alike = (first.name, first.memory_bytes)
         return tuple(card for card in driver.cards if (card.name, card.memory_bytes) == alike)
     cards: dict[str, Card] = {}
-    for name in wanted.split(","):
-        card = _named(name.strip(), driver)
-        if card is None or card.uuid in cards:
+    for name in map(str.strip, wanted.split(",")):
+        if name.startswith("MIG-"):  # the memory of a slice is not looked up
+            named = [replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)]
+        elif name.isdecimal():
+            named = [card for card in driver.cards if card.index == int(name)]
+        else:  # CUDA takes the beginning of a UUID too, as long as it is the only one
+            named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
+        if len(named) != 1 or named[0].uuid in cards:
             break
-        cards[card.uuid] = card
+        cards[named[0].uuid] = named[0]
     return tuple(cards.values())
 
 
@@ -79,15 +84,3 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 def only(card: Card) -> dict[str, str]:
     """Return the environment variables that show a worker no card but this one."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
-
-
-def _named(name: str, driver: Driver) -> Card | None:
-    """Return the card of one entry of CUDA_VISIBLE_DEVICES, or None. The memory of a MIG slice is not looked up."""
-    if name.startswith("MIG-"):
-        return replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)
-    if name.isdecimal():
-        named = [card for card in driver.cards if card.index == int(name)]
-    else:
-        # CUDA takes the beginning of a UUID too, as long as it is the only one.
-        named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
-    return named[0] if len(named) == 1 else None

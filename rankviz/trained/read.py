@@ -151,12 +151,6 @@ class Adapter:
         codes = [self.outline.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
-    @property
-    def base_model(self) -> str:
-        """Id or path of the base model that was trained; empty where the configuration does not name it."""
-        name = self.outline.raw_config.get("base_model_name_or_path")
-        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
-
     def raw(self, name: str) -> np.ndarray:
         """Return a tensor's bytes as stored in the file."""
         tensor = self.outline.tensors[name]
@@ -219,13 +213,10 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES, max_value
 def _factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return the names of factors by module and side ("A", "B"), in the model's order; and the names of all other
     tensors: DoRA magnitudes, biases, modules saved in full."""
-
-    def by_numbers(name: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
-
+    parts = {name: [(int(n), "") if n.isdecimal() else (-1, n) for n in name.split(".")] for name in tensors}
     factors: dict[str, dict[str, str]] = {}
     kept = []
-    for name in sorted(tensors, key=by_numbers):
+    for name in sorted(parts, key=parts.__getitem__):
         if match := FACTOR.fullmatch(name):
             factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
         else:
@@ -361,6 +352,8 @@ def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
 def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = None) -> Spectrum:
     """Return the singular values of every update, scale · B·A. name: By default the adapter's file name."""
     values = of_each(adapter.updates, lambda update: singular_values(update, adapter.pair(update)))
+    base = adapter.outline.raw_config.get("base_model_name_or_path")
+    has_base = isinstance(base, str) and len(base) <= MAX_TEXT and not UNPRINTABLE.search(base)
     return Spectrum(
         name=name or adapter.outline.name,
         r=adapter.r,
@@ -375,7 +368,7 @@ def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = N
             for module in adapter.modules
             for name in module.pairs
         ),
-        base_model=adapter.base_model,
+        base_model=base if has_base else "",
         lora_alpha=adapter.config.lora_alpha,
         use_rslora=bool(adapter.config.use_rslora),
         dtype=adapter.dtype,

@@ -30,10 +30,10 @@ from rankviz.core.runs.events import (
     MODELS_VARIABLE,
     UNPACKING,
 )
-from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError
+from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError, causes
 from rankviz.paths import ASSETS, bytes_in
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
-from rankviz.worker.device import causes, ran_out_of_memory
+from rankviz.worker.device import ran_out_of_memory
 from rankviz.worker.journal import EVERY_SECONDS, Journal
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"

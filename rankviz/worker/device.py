@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from rankviz import machine, units
 from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.preflight import BF16_CAPABILITY
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, causes
 from rankviz.machine import cards
 
 OUT_OF_MEMORY_CODE = 2  # cudaErrorMemoryAllocation of the CUDA runtime
@@ -59,13 +59,6 @@ def has_bf16() -> bool:
     if torch.version.hip:
         return torch.cuda.is_bf16_supported()
     return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, then its cause, then the cause of that cause, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -32,10 +32,10 @@ from rankviz.core.model.config_check import parse_config, without_code
 from rankviz.core.probe import FREE_MEMORY_SHARE, MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.core.runs.request import RunRequest
-from rankviz.errors import UserError
+from rankviz.errors import UserError, causes
 from rankviz.store import RunStore
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, causes, environment, has_cuda, set_environment, settle
+from rankviz.worker.device import Memory, environment, has_cuda, set_environment, settle
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
