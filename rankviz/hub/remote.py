@@ -40,12 +40,7 @@ TIMEOUT_S = 5  # seconds between two bytes of an answer; door.py limits the whol
 
 
 def find_model(
-    ref: str | Path,
-    *,
-    cache: Path,
-    children: Children,
-    door: HubDoor | None = None,
-    suggestions: Sequence[str] = (),
+    ref: str | Path, *, cache: Path, children: Children, door: HubDoor | None = None, suggestions: Sequence[str] = ()
 ) -> ModelSpec:
     """Return a model from outside the catalogue. ref: Path of a config.json or of its folder, or a Hub id;
     references.py tells them apart. cache: Folder of introspected configs, by content. children: Processes that

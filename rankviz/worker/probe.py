@@ -137,22 +137,16 @@ def depth(argv: Sequence[str]) -> int:
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     store, attempt = RunStore(Path(argv[0])), Attempt.parse(argv[1])
-    journal, stage = Journal(store, *attempt), "starting"
-
-    def begin(name: str) -> None:
-        nonlocal stage
-        stage = name
-        journal.begin(f"{blocks} blocks: {name}")
-
+    journal = Journal(store, *attempt)
     try:
         config = parse_config((journal.folder / "config.json").read_bytes())
-        values = measure(journal, config, blocks, folder, begin)
+        values = measure(journal, config, blocks, folder, lambda name: journal.begin(f"{blocks} blocks: {name}"))
         took_seconds = time.monotonic() - started
         journal.append(DepthMeasured(time=time.time(), depth=blocks, took_seconds=took_seconds, **values))
     except Exception as error:
         if (shortage := _shortage(error)) is None:
             return journal.fail(error)
-        journal.append(DepthDidNotFit(time=time.time(), depth=blocks, stage=stage, **shortage))
+        journal.append(DepthDidNotFit(time=time.time(), depth=blocks, stage=_stage(journal), **shortage))
     return 0
 
 

@@ -20,23 +20,16 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     """Build the model on the meta device: shapes without storage. more: arguments of from_config, such as a dtype."""
     import torch
     import transformers
-    from transformers import (
-        CONFIG_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        PreTrainedConfig,
-    )
 
     transformers.logging.set_verbosity_error()
     config = without_code(config)
     model_type = config["model_type"]
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
-    if model_type not in CONFIG_MAPPING:
+    if model_type not in transformers.CONFIG_MAPPING:
         raise BadConfigError(
             f"transformers {transformers.__version__} has no architecture {model_type!r}, and its own code is not run."
         )
-    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    factories = [transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText]
     if whole or "vision_config" in config:
         factories.reverse()
     try:
@@ -44,8 +37,8 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
         with TemporaryDirectory() as folder:
             file = Path(folder, "config.json")
             file.write_text(json.dumps(_makeable(config)))
-            read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
-        parsed = AutoConfig.for_model(**read)
+            read, _ = transformers.PreTrainedConfig.get_config_dict(file, local_files_only=True)
+        parsed = transformers.AutoConfig.for_model(**read)
         if (factory := next((each for each in factories if type(parsed) in each._model_mapping), None)) is not None:
             more |= {"trust_remote_code": False, "attn_implementation": attn_implementation}
             with torch.device("meta"):
