@@ -107,6 +107,7 @@ def plan(
         for name, shape in zip((module.a, module.b), shapes(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (NAMES[dtype] if dtype else layout[name][0], shape)
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
+    header, data_bytes = new_header(layout, adapter.metadata)
     return ResizePlan(
         truncation=Truncation(r, energy),
         dtype=dtype,
@@ -117,7 +118,7 @@ def plan(
             wanted[module.name] * module.experts * (module.in_features + module.out_features)
             for module in adapter.modules
         ),
-        adapter_bytes=new_file_bytes(layout, adapter.metadata),
+        adapter_bytes=len(header) + data_bytes,
         adapter_bytes_before=adapter.adapter_bytes,
     )
 
@@ -140,8 +141,9 @@ def received(outline: Mapping[str, Any], spectrum: Mapping[str, Any]) -> tuple[O
     )
 
 
-def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
+def new_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> tuple[bytes, int]:
+    """Return the bytes before the data in the safetensors file that `write` would make of tensors with these dtypes and
+    shapes, and the number of bytes of the data, in the order of dtypes and then names."""
     in_file = list(WRITTEN_AS)
     header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
     end = 0
@@ -149,5 +151,6 @@ def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata:
         dtype, shape = tensors[name]
         start, end = end, end + WIDTHS[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, end

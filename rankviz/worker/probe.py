@@ -34,6 +34,7 @@ from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, Dep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UserError, causes
 from rankviz.store import RunStore
+from rankviz.trained.plan import new_header
 from rankviz.worker.base import Base
 from rankviz.worker.device import Memory, environment, has_cuda, set_environment, settle
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
@@ -350,20 +351,15 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write random safetensors straight to disk, so that no memory is needed: 8 bytes of header length, a JSON header,
-    then the numbers of each tensor. The numbers are normal with standard deviation 0.02, neither zero nor denormal."""
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        start, end = end, end + BF16_BYTES * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    text += b" " * (-len(text) % 8)
+    """Write random safetensors straight to disk, so that no memory is needed. The numbers are normal with standard
+    deviation 0.02, neither zero nor denormal."""
+    header, _ = new_header({name: ("BF16", shape) for name, shape in shapes.items()}, {})
     chance = random.Random(0)
     few = [struct.pack("<f", chance.gauss(0.0, 0.02))[2:] for _ in range(2**16)]  # bf16: the upper half of an fp32
     noise, ones = b"".join(few) * (CHUNK_NUMBERS // len(few)), struct.pack("<H", 0x3F80) * CHUNK_NUMBERS
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
+        file.write(header)
+        for name, shape in sorted(shapes.items()):
             # Norms start at one, as in any fresh model, or activations would vanish into denormals.
             chunk = ones if len(shape) < 2 and not name.endswith("bias") else noise
             left = BF16_BYTES * math.prod(shape)

@@ -22,11 +22,6 @@ NOT_HERE = (
     "The base model {} is not on this machine: the run trained elsewhere, or the model was removed to make room. Train "
     "a run of this base here, then ask again."
 )
-OTHER_LAYERS = (
-    "PEFT does not find all layers of this adapter in the base, as where Unsloth trained experts. Merge it with the "
-    "Unsloth script of the export, and ask the merged model."
-)
-NO_LIMIT = 100_000  # tokens that no prompt has: the page limits its characters
 
 
 def answered(
@@ -82,9 +77,12 @@ def answered(
     except (UserWarning, RuntimeError, ValueError) as error:
         if device.ran_out_of_memory(error):
             raise
-        raise UserError(OTHER_LAYERS) from error
+        raise UserError(
+            "PEFT does not find all layers of this adapter in the base, as where Unsloth trained experts. Merge it "
+            "with the Unsloth script of the export, and ask the merged model."
+        ) from error
     chat = Example(messages=(("user", prompt), ("assistant", "a")))
-    question = data.ask(chat, tokenizer, NO_LIMIT) if is_chat else None
+    question = data.ask(chat, tokenizer, 100_000) if is_chat else None  # a page's prompts have fewer tokens
     if question is None:  # a space before an answer belongs to the answer's first token
         begins = prompt.startswith(tokenizer.bos_token or OTHER)
         ids = tokenizer(prompt.rstrip(" "), add_special_tokens=not begins)["input_ids"]
