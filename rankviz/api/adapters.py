@@ -263,7 +263,7 @@ class Adapters(Operations):
             record = self._own_run(ref)
         except RunNotFoundError:
             limit = self._workspace.limits.adapter_mb * 10**6
-            return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
+            return Source([self._workspace.hub.fetch("adapter", ref, max_bytes=limit)])
         folder = self._folder(record)
         if not folder.is_dir():
             raise BadAdapterError(NO_ADAPTER.format(ref))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from rankviz.children import Bounds, Children
 from rankviz.core.preflight import HubAnswer
@@ -60,19 +60,16 @@ class HubDoor:
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield Path(reply["path"])
 
-    def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
-        """Return the folder of an adapter: fetched, or a known copy while the Hub does not answer or too many ask."""
-        if not is_hub_id(repo_id):
-            raise BadAdapterError(
-                f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
-            )
-        return self._fetched("adapter", repo_id, max_bytes, remote.ADAPTER_UNAVAILABLE, BadAdapterError)
-
-    def data(self, repo_id: str, *, max_bytes: int) -> Path:
-        """Return the file of a data set, as `adapter` returns a folder."""
-        return self._fetched("data", repo_id, max_bytes, remote.DATA_UNAVAILABLE, BadDataError)
-
-    def _fetched(self, what: str, repo_id: str, max_bytes: int, unavailable: str, error: type[RankVizError]) -> Path:
+    def fetch(self, what: Literal["adapter", "data"], repo_id: str, *, max_bytes: int) -> Path:
+        """Return the folder of an adapter, or the file of a data set: fetched, or a known copy while the Hub does not
+        answer or too many ask."""
+        unavailable, error = remote.DATA_UNAVAILABLE, BadDataError
+        if what == "adapter":
+            unavailable, error = remote.ADAPTER_UNAVAILABLE, BadAdapterError
+            if not is_hub_id(repo_id):
+                raise BadAdapterError(
+                    f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
+                )
         temp = self._temp
 
         def fetched() -> Path:

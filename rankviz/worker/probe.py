@@ -56,33 +56,27 @@ def main(argv: Sequence[str]) -> int:
         if left.parent.name in ended:
             shutil.rmtree(left, ignore_errors=True)
     try:
-        admit_probe(store, journal.request)
-        return measure_all(journal, argv[1])
+        admit_probe(store, request := journal.request)
+        limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
+        deadline = time.monotonic() + request.time_limit_seconds
+        for depth in request.depths:  # in rising order, until one does not fit or time is over
+            try:
+                code = _watch(journal, argv[1], depth, limit_bytes, deadline)
+            except TimeoutError as error:
+                if error.errno is not None:  # a disk's, not the probe's
+                    raise
+                if store.record(probe_id).extrapolated is None:
+                    raise UserError(str(error)) from None
+                journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
+                break
+            if code:
+                return code
+            if store.record(probe_id).did_not_fit:
+                break
+        journal.append(ProbeCompleted(time=time.time()))
+        return 0
     except Exception as error:
         return journal.fail(error)
-
-
-def measure_all(journal: Journal, attempt: str) -> int:
-    """Measure the depths in rising order, until one does not fit or time is over; return the exit code."""
-    request, store = journal.request, journal.store
-    limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
-    deadline = time.monotonic() + request.time_limit_seconds
-    for depth in request.depths:
-        try:
-            code = _watch(journal, attempt, depth, limit_bytes, deadline)
-        except TimeoutError as error:
-            if error.errno is not None:  # a disk's, not the probe's
-                raise
-            if store.record(request.probe_id).extrapolated is None:
-                raise UserError(str(error)) from None
-            journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
-            break
-        if code:
-            return code
-        if store.record(request.probe_id).did_not_fit:
-            break
-    journal.append(ProbeCompleted(time=time.time()))
-    return 0
 
 
 def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:

@@ -231,9 +231,9 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
         with pytest.raises(HubSilentError, match=r"'someone/second' .* The catalogue has 'a/close'"):
             config_of(some, "someone/second")
         with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
-            some.adapter("someone/adapter", max_bytes=10**6)
+            some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         with pytest.raises(HubSilentError, match="so the data set 'someone/faq' cannot be downloaded"):
-            some.data("someone/faq", max_bytes=10**6)
+            some.fetch("data", "someone/faq", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
         assert connected == len(connections)
 
@@ -256,10 +256,10 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
     some = door(temp=temp)
     (two_blocks(tmp_path) / "training_args.bin").write_bytes(b"\x80")
     with played_hub.answering(monkeypatch, someone__adapter=tmp_path) as hub:
-        folder = some.adapter("someone/adapter", max_bytes=10**6)
+        folder = some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         requests = len(hub.asked)
 
-        assert folder == some.adapter("someone/adapter", max_bytes=10**6)
+        assert folder == some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
