@@ -196,8 +196,7 @@ def _parts(text: str) -> list[tuple[str, ...]]:
 
 
 def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[Name]:
-    """Return the best name of each model with all parts, best first: whole words, then names without other words, then
-    the order of the catalogue."""
+    """Return the best name of each model with all parts: whole words first, then names without others, in order."""
     best: dict[str, tuple[tuple[int, ...], Name]] = {}
     typed = {word for part in parts for word in part} | NO_SIGN
     for name in _every_name(tuple(rows)):

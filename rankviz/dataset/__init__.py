@@ -1,7 +1,6 @@
 """Reads training data as rows of prompt and completion: shipped samples, or a JSONL, JSON, CSV or Parquet file.
 Errors name a row by its number: the line of a JSONL file, else its place among the rows. No row is skipped, and what is
-guessed of a file (its columns, its encoding) is said. Turns of a chat from which nothing can be learned are left out
-and counted."""
+guessed of a file (its columns, its encoding) is said. Turns of a chat that teach nothing are left out and counted."""
 
 import csv
 import hashlib

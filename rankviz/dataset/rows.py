@@ -160,8 +160,7 @@ def example_of(format_: Format, row: dict, where: str) -> Example | None:
 
 
 def traits_of(format_: Format, row: dict) -> Iterator[str]:
-    """Yield the features of a valid row on which exports depend (Trait in core/cost/setup.py). "input" means that a row
-    of instructions has an input."""
+    """Yield features of a valid row on which exports depend (Trait in core/cost/setup.py), "input" for a given one."""
     cells = [row[column] for column in REQUIRED[format_]]
     if format_ == "instruction" and row.get("input") is not None:
         yield "input"

@@ -61,8 +61,7 @@ class HubDoor:
             yield Path(reply["path"])
 
     def fetch(self, what: Literal["adapter", "data"], repo_id: str, *, max_bytes: int) -> Path:
-        """Return the folder of an adapter, or the file of a data set: fetched, or a known copy while the Hub does not
-        answer or too many ask."""
+        """Return an adapter's folder or a data set's file, or a known copy while the Hub is silent or too many ask."""
         unavailable, error = remote.DATA_UNAVAILABLE, BadDataError
         if what == "adapter":
             unavailable, error = remote.ADAPTER_UNAVAILABLE, BadAdapterError

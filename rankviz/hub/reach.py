@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE, OWN_CACHE = "HF_HUB_CACHE", "hub"
-"""CACHE_VARIABLE: environment variable with the folder of downloads. OWN_CACHE: subfolder of the runs folder that is
-used where the variable is not set."""
+"""Environment variable with the folder of downloads, and the folder in the runs folder where it is not set."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files, each whole or in parts that an index of this name lists; the first that exists is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS = 16 * 10**6, 200_000

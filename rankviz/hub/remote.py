@@ -1,6 +1,5 @@
 """Reads models and adapters on the Hub or on this disk; never a pickle.
-Of a model only the config.json is read and introspected. Of an adapter two files are fetched, if they are not too
-large."""
+Of a model only the config.json is read and introspected, of an adapter two files are fetched if not too large."""
 
 from __future__ import annotations
 

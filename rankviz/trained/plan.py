@@ -25,8 +25,7 @@ MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
-    bytes in the file."""
+    """A tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, ...). start, end: Offsets in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -91,8 +90,7 @@ def plan(
     adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
     """Plan a resize to one rank `r` for all modules, lower than the adapter's, or for each module to the lowest rank
-    that keeps a share of its `energy` (above 0, at most 1). dtype: fp32, bf16 or fp16 for the factors; None keeps
-    their dtypes."""
+    that keeps a share of its `energy` (above 0, at most 1). dtype: Of the factors; None keeps theirs."""
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
     if str(init := adapter.raw_config.get("init_lora_weights")).startswith(MOVES_THE_BASE):

@@ -1,5 +1,4 @@
-"""Reads a trained LoRA adapter in PEFT's layout (configuration, pairs of A and B, scales), computes its spectrum, and
-writes it truncated to lower ranks."""
+"""Reads a trained LoRA adapter in PEFT's layout, computes its spectrum, and writes it truncated to lower ranks."""
 
 import json
 import math
@@ -173,8 +172,7 @@ class Adapter:
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES, max_values: float = math.inf) -> Adapter:
-    """Read an adapter from a folder, a zip or its files; raise BadAdapterError, which says what is wrong. max_values:
-    most singular values or tensors."""
+    """Read an adapter from a folder, a zip or its files. max_values: Most singular values or tensors it may have."""
     weights, config_file, name, unpacked = locate(paths, max_bytes=max_bytes)
     with config_file.open("rb") as stream:
         config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=config_file.name)

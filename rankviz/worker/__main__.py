@@ -30,8 +30,7 @@ ANSWERS = {
     "publish": "sending:published",
     "answer": "trying:answered",
 }
-"""Functions by command, whose argument is a folder with a request. Each gets the request's entries; its result or error
-is printed as JSON."""
+"""Functions by command. Each gets the entries of the request in a folder; its result or error is printed as JSON."""
 
 
 TOO_LARGE = "It needs more memory than RankViz allows for reading it."

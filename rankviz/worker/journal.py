@@ -31,8 +31,7 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """Journal that a worker writes for a run or a probe: each stage when it begins, and progress about once a second.
-    The attempt is added to each event."""
+    """Journal of an attempt at a run or a probe: stages when they begin, and progress about once a second."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
         """attempt: 0 for the current attempt."""

@@ -303,8 +303,7 @@ def quantization(precision: str, compute: str) -> Any:
 
 def _shortage(error: Exception) -> dict[str, Any] | None:
     """Return limit_bytes, short_bytes (lower bound of the missing bytes) and why ("GPU" or "system") where this error
-    or a cause of it means that memory ran out; else None. torch has an exception class for this on a GPU, not on a
-    CPU."""
+    or a cause of it means that memory ran out; else None. On a CPU, torch raises a plain RuntimeError."""
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):

@@ -104,8 +104,7 @@ class SweepData:
 
 
 def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> HeldOutQuestion | None:
-    """Return the last learned text of a row with the prompt before it; None where the row has no prompt, or is longer
-    than max_length and may not be cut."""
+    """Return a row's last learned text with its prompt; None without a prompt, or where it is too long and not cut."""
     whole = _encode(example, tokenizer, max_length, TEMPLATE_SECONDS)
     if not example.has_prompt or (len(whole.input_ids) > max_length and not may_be_cut):
         return None

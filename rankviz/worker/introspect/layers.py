@@ -231,8 +231,7 @@ def part_of(name: str, ancestors: dict[str, str]) -> str:
 
 
 def unquantized_parameters(model: Any) -> int:
-    """Count the parameters that bitsandbytes does not quantize: all but the weights of nn.Linear (no subclasses) and
-    Conv1D that transformers converts."""
+    """Count parameters that bitsandbytes does not quantize: all but converted nn.Linear (no subclasses) and Conv1D."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
@@ -276,8 +275,7 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
 
 
 ACTIVATION_SECONDS = 20.0
-"""Time limit in seconds for measuring the bytes that blocks keep in training. It usually takes one or two seconds, and
-an estimate is possible without."""
+"""Time limit in seconds for measuring the bytes that blocks keep in training, which usually takes one or two."""
 
 
 def introspect_file(config: str) -> dict[str, Any]:

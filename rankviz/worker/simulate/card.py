@@ -38,8 +38,7 @@ ROUND_LARGE = 2 * 2**20
 
 
 MemoryBlock = tuple[int, int, bool]
-"""A used piece of a segment: address, size, and True for a small piece, since small pieces have segments of their
-own."""
+"""A used piece of a segment: address, size, and True for a small piece (of a segment for small pieces)."""
 
 
 class Allocator:
@@ -249,8 +248,7 @@ def become(gpu: Gpu) -> SimulatedCard:
 def simulated(
     config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], full: bool
 ) -> dict[str, Any]:
-    """Return a `Simulated` as JSON (`python -m rankviz.worker simulate FOLDER`); raise UserError where the model's code
-    does not run on the simulated card."""
+    """Return a `Simulated` as JSON; raise UserError where the model's code does not run on the simulated card."""
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
     prepare()
     from rankviz.worker.introspect.layers import layers_of

@@ -1,8 +1,7 @@
 """Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
 Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
 model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
-is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
-used."""
+is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half used."""
 
 import gc
 from collections.abc import Mapping
