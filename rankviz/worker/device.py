@@ -270,6 +270,17 @@ def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Work
     return WorkerSettings(training=settled, cuda=cuda, model_type=model_type)
 
 
+def quantization(precision: str, compute: str) -> Any:
+    """Return bitsandbytes' settings for a precision; None where it does not quantize. compute: a torch dtype's name."""
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    double = {"bnb_4bit_use_double_quant": precision == "nf4-dq"}
+    return BitsAndBytesConfig(**four_bit, **double) if precision in ("nf4", "nf4-dq") else None
+
+
 def preflight(argv: Sequence[str]) -> int:
     """Try the libraries that training uses, and print one line (`python -m rankviz.worker preflight`). On a GPU,
     multiply on the card, quantize with bitsandbytes' native library, and compile by importing Unsloth."""

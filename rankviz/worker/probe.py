@@ -36,7 +36,7 @@ from rankviz.errors import UserError, causes
 from rankviz.store import RunStore
 from rankviz.trained.plan import new_header
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, environment, has_cuda, set_environment, settle
+from rankviz.worker.device import Memory, environment, has_cuda, quantization, set_environment, settle
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
@@ -288,17 +288,6 @@ def timed_steps(trainer: Any, memory: Memory, least_steps: int, baseline_bytes: 
         "first_step_seconds": first,
         "peak_reserved_bytes": max(filter(None, reserved), default=None),
     }
-
-
-def quantization(precision: str, compute: str) -> Any:
-    """Return bitsandbytes' settings for a precision; None where it does not quantize. compute: a torch dtype's name."""
-    from transformers import BitsAndBytesConfig
-
-    if precision == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
-    double = {"bnb_4bit_use_double_quant": precision == "nf4-dq"}
-    return BitsAndBytesConfig(**four_bit, **double) if precision in ("nf4", "nf4-dq") else None
 
 
 def _shortage(error: Exception) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ from rankviz.references import Reference
 from rankviz.worker import base as bases
 from rankviz.worker import device
 from rankviz.worker.finetune import data, measure
-from rankviz.worker.probe import quantization
 
 NOT_HERE = (
     "The base model {} is not on this machine: the run trained elsewhere, or the model was removed to make room. Train "
@@ -63,7 +62,7 @@ def answered(
         if precision not in device.DTYPES:
             how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
             if not name.endswith("bnb-4bit"):
-                how["quantization_config"] = quantization(precision, str(how["dtype"]).removeprefix("torch."))
+                how["quantization_config"] = device.quantization(precision, str(how["dtype"]).removeprefix("torch."))
     try:
         sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not run["text_only"]
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM

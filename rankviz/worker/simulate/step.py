@@ -21,9 +21,9 @@ from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model.spec import ModelSpec, periods
 from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
+from rankviz.worker.device import quantization
 from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
-from rankviz.worker.probe import quantization
 from rankviz.worker.simulate.card import become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
