@@ -274,7 +274,9 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
     """Return the recommendation as HTML. estimate: for the current question, with its warnings; None for a model that
     cannot be read. r: the selected rank. fit: whether the recommended one fits, as HTML."""
     advice = answer.advice
-    take = f'<button type="button" class="rv-button" data-use="{advice.r}">Use r = {advice.r}</button>'
+    button = '<button type="button" class="rv-button" data-{}>{} r = {}</button>'.format
+    take = button(f'use="{advice.r}"', "Use", advice.r)
+    script = f"<p>{button('open=export', 'Colab or script for', r)}</p>" if estimate else ""
     warnings, _ = by_level(estimate.notes) if estimate else ((), ())
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
     more = f"{counted(len(warnings) - 1, 'more warning')} under Fit and memory." if len(warnings) > 1 else ""
@@ -287,7 +289,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
         f'<div class="rv-advice"><h2>Recommended: r = {advice.r} <span class="rv-fit">'
         f"{advice_words.confidence(advice)} confidence</span></h2>{take * (r != advice.r)}"
         f"{html.paragraphs(advice_words.main_sentences(advice)[0], css='')}{fit}{html.named_values(settings)}"
-        f"{html.paragraphs(warning, more, css='')}</div>"
+        f"{script}{html.paragraphs(warning, more, css='')}</div>"
     )
 
 
