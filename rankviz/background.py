@@ -18,18 +18,22 @@ MOST_LINES = 32
 class Background:
     """Background threads that compute and cache answers. Each line, named by any key, computes one answer at a time.
 
-    soon_seconds: Longest wait of one call of `ask` for an answer.
+    soon_seconds: Longest wait of one call of `ask` for an answer. kept_seconds: Seconds for which a value is cached; an
+    error is cached for at most KEPT_SECONDS.
     """
 
-    def __init__(self, soon_seconds: float = SOON_SECONDS):
-        self.soon_seconds = soon_seconds
+    def __init__(self, soon_seconds: float = SOON_SECONDS, kept_seconds: float = KEPT_SECONDS):
+        self.soon_seconds, self._kept_seconds = soon_seconds, kept_seconds
         self._changed = Condition()
         self._answers: dict[Hashable, tuple[float, Future]] = {}
         self._at_work: set[Hashable] = set()
 
-    def ask(self, line: Hashable, question: Hashable, work: Callable[[], Any]) -> Future | None:
+    def ask(
+        self, line: Hashable, question: Hashable, work: Callable[[], Any], soon_seconds: float | None = None
+    ) -> Future | None:
         """Return the finished Future of a question, with a value or an error; None while the answer is being computed,
-        or while MOST_LINES other lines are busy. work: Computes the answer, in the context of the calling visitor."""
+        or while MOST_LINES other lines are busy. work: Computes the answer, in the context of the calling visitor.
+        soon_seconds: Longest wait, in place of that of all calls."""
         key, context = (line, question), copy_context()
 
         def known() -> bool:
@@ -39,9 +43,9 @@ class Background:
             return key in self._answers
 
         with self._changed:
-            before = time.monotonic() - KEPT_SECONDS
-            self._answers = {key: answer for key, answer in self._answers.items() if answer[0] >= before}
-            return self._answers[key][1] if self._changed.wait_for(known, self.soon_seconds) else None
+            now, soon = time.monotonic(), self.soon_seconds if soon_seconds is None else soon_seconds
+            self._answers = {key: answer for key, answer in self._answers.items() if answer[0] >= now}
+            return self._answers[key][1] if self._changed.wait_for(known, soon) else None
 
     def _work(self, line: Hashable, key: Hashable, work: Callable[[], Any]) -> None:
         answer = Future()
@@ -51,5 +55,6 @@ class Background:
             answer.set_exception(error)
         with self._changed:
             self._at_work.discard(line)
-            self._answers[key] = time.monotonic(), answer
+            seconds = min(KEPT_SECONDS, self._kept_seconds) if answer.exception() else self._kept_seconds
+            self._answers[key] = time.monotonic() + seconds, answer
             self._changed.notify_all()

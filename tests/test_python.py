@@ -26,6 +26,8 @@ def test_an_estimate_in_one_line(tmp_path, monkeypatch):
     assert "PEFT" in frame.attrs["counted_by"]
     assert (1000, "L4") == (answer.estimate.question.training.max_steps, answer.estimate.gpu.name.split()[-1])
     assert answer.estimate.notes[0].startswith("Time and cost assume 1,000 optimizer steps")
+    unknown = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8], gpu=None)
+    assert (set(frame.columns), True) == (set(unknown.to_frame()), unknown.to_frame()["usd_expected"].isna().all())
     bare = rankviz.estimate("Qwen/Qwen3-4B", gpu=None).estimate
     assert (ASSUMED_RANK, None, None) == (bare.ranks[0].r, bare.gpu, bare.ranks[0].duration)
     assert not any("assume 1,000" in note for note in bare.notes)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Part, Workspace
+from rankviz.api.workspace import ASSETS, EMBEDDED, Part, Workspace
 
 if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rankviz.api.studies import Studies
     from rankviz.api.verdicts import Verdicts
 
-__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace", "estimate"]
+__all__ = ["ASSETS", "EMBEDDED", "Api", "Workspace", "estimate"]
 
 
 class Api:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -235,7 +236,9 @@ class Adapters(Operations):
     def open(self, ref: Ref) -> Opened:
         """Read an adapter in a child process. The latest adapters are cached."""
         source, children = self._source(ref), self._workspace.children
-        key = (source.name, *(_stamp(path) for path in source.paths))
+        files = (sorted(path.glob("adapter_*")) if path.is_dir() else [path] for path in source.paths)
+        stamps = [(str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in chain(*files) if each.exists()]
+        key = (source.name, *(str(path.resolve()) for path in source.paths), *stamps)
 
         def read() -> Opened:
             steps = source.run.steps_done or None if source.run else None
@@ -268,9 +271,3 @@ class Adapters(Operations):
         if not folder.is_dir():
             raise BadAdapterError(NO_ADAPTER.format(ref))
         return Source([folder], ref, record)
-
-
-def _stamp(path: Path) -> tuple:
-    """Return a cache key that changes when the file, or an adapter file in the folder, changes."""
-    files = sorted(path.glob("adapter_*")) if path.is_dir() else [path] if path.exists() else []
-    return (str(path.resolve()), *((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))

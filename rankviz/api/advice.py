@@ -58,15 +58,6 @@ class AdviceAnswer:
     own: str = ""
     """One sentence with the verdict on the model's sweep in the trade-off chart; empty without a sweep."""
 
-    @property
-    def gpu(self) -> str | None:
-        return self.setting.gpu.name if self.setting and self.setting.gpu else None
-
-    @property
-    def fit(self) -> Fit | None:
-        """Fit of the advised adapter on the GPU; None without a GPU."""
-        return self.setting.row.fit if self.setting else None
-
 
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
@@ -161,16 +152,16 @@ class Advice(Operations):
             question: The settings; its ranks are ignored.
             r: The rank.
             format_name: One of exports.FORMATS. A script and a notebook use the question's framework.
-            learning_rate: None for the rate recommended for the goal; without a goal, of reinforcement learning for
-                GRPO, else exports.LEARNING_RATE.
+            learning_rate: None for the rate recommended for the goal, for GRPO always of reinforcement learning;
+                without a goal, exports.LEARNING_RATE.
             goal: The use case and its data.
             loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            usual = use_case(RL).learning_rate if question.training.grpo else exports.LEARNING_RATE
-            rate = self.advise(question, goal).advice.learning_rate if goal else usual
+            usual = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+            rate = use_case(RL).learning_rate if question.training.grpo else usual
         model = self._api.models.get(question.model_id)
         notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))
         gpu, trains = self._api.estimates.gpu_of(question), getattr(exports.FORMATS.get(format_name), "trains", True)
@@ -276,7 +267,7 @@ class AdviceAnswerJSON(TypedDict):
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
-    advice, forecast = answer.advice, answer.forecast
+    advice, forecast, setting = answer.advice, answer.forecast, answer.setting
     row = words.at_recommended(advice, forecast)
     nearest = []
     for near in advice.shown:
@@ -304,6 +295,8 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         would_change=words.would_change(advice),
         steps=[{"why": "forgetting", "before": advice.case.r, "after": advice.r}] * (advice.r < advice.case.r),
         nearest=nearest,
-        fit_in_words=fit_in_words(answer.setting) if answer.setting else "",
+        gpu=setting.gpu.name if setting and setting.gpu else None,
+        fit=setting.row.fit if setting else None,
+        fit_in_words=fit_in_words(setting) if setting else "",
         forecast=row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(forecast, advice.r)},
     )

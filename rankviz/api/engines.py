@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz import units
+from rankviz import machine, units
 from rankviz.api.workspace import Operations, writes
 from rankviz.background import Background
 from rankviz.catalog import hardware
@@ -22,7 +22,7 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
 from rankviz.jobs.hub import STARTING, cost_range, seconds_left
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class Offer:
     """Cost of a sweep on a rented machine of Hugging Face."""
 
     flavor: Flavor
-    expected: ExpectedSweep
     usd: Range | None
     """Cost in US dollars; None where the speed of the GPU is not known."""
     limit_usd: float
@@ -169,7 +168,7 @@ class Engines(Operations):
             return message
         if engine.name != HF_JOBS:
             return self.trouble(engine)
-        return self._log_in if self._login() is None else ""
+        return "" if self._login() else LOG_IN if self._workspace.shared else SET_TOKEN
 
     def trouble(self, engine: Engine) -> str:
         """Return why an engine cannot be reached, as the current visitor may read it; empty if it can."""
@@ -208,8 +207,6 @@ class Engines(Operations):
         """Return the environment of runs on an engine: this machine's, the newest run's there, or that of the GPU in
         its settings. None if nothing is known; a GPU outside the table has no known speed."""
         if self.is_here(name):
-            from rankviz import machine
-
             return machine.here()
         engine, store = self.get(name), self._workspace.store
         models = engine.gpu_models
@@ -232,8 +229,10 @@ class Engines(Operations):
 
     def device(self, there: WantedEngine) -> Device:
         """Return the device at a destination; a GPU where not known, since it trains whatever a CPU can."""
-        rents = there.engine == HF_JOBS
-        environment = self._rented(self.terms(there)[0]) if rents else self.environment(there.engine)
+        if there.engine == HF_JOBS:
+            environment = self._rented(self._jobs.offer(self._require_login(), there.options)[0])
+        else:
+            environment = self.environment(there.engine)
         return card(None) if environment is None else self._workspace.device(environment)
 
     def place_of(self, run: RunRecord) -> Place:
@@ -270,10 +269,17 @@ class Engines(Operations):
         """Return the plan of runs of one sweep; LimitError where adapters of a rented machine have no room here."""
         expected_of, engine = self._api.runs.expected_of, self.get(there.engine)
         if engine.name == HF_JOBS:
-            offer = self.offer(runs, there)
-            ranks = offer.expected.ranks
-            engine.require_room(sum(all_adapters_bytes(run, ranks[run.r].adapter_bytes) for run in runs))
-            return Plan(expected=offer.expected, offer=offer)
+            rented, limit = engine.offer(self._require_login(), there.options)
+            expected, bill = expected_of(runs, self._rented(rented)), engine.bill(runs[0].sweep_id)
+            offer = Offer(
+                flavor=rented,
+                usd=cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None,
+                limit_usd=limit,
+                bill=bill,
+                timeout_seconds=seconds_left(limit, bill.most_usd, rented.usd_per_minute),
+            )
+            engine.require_room(sum(all_adapters_bytes(run, expected.ranks[run.r].adapter_bytes) for run in runs))
+            return Plan(expected=expected, offer=offer)
         if engine.name == LOCAL:
             return Plan(expected=expected_of(runs), notes=self._api.machine.warnings(runs[0].training, runs[0].base))
         environment = self.environment(engine.name)
@@ -314,23 +320,6 @@ class Engines(Operations):
         """Return the machines with one GPU at today's prices, cheapest first."""
         return [each for each in self._require_login().flavors() if each.gpus == 1]
 
-    def terms(self, there: WantedEngine) -> tuple[Flavor, float]:
-        """Return machine and spending limit in US dollars; InvalidSettingError where the
-        machine is not allowed. `seconds_left` checks the limit."""
-        rented, limit = self._jobs.offer(self._require_login(), there.options)
-        if rented.gpus > 1:
-            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
-        return rented, limit
-
-    def offer(self, runs: Sequence[RunRequest], there: WantedEngine) -> Offer:
-        """Return the cost of runs of one sweep. The spending limit includes the cost of the sweep's earlier jobs."""
-        rented, limit = self.terms(there)
-        expected = self._api.runs.expected_of(runs, self._rented(rented))
-        usd = cost_range(expected.seconds, rented.usd_per_minute) if expected.seconds else None
-        bill = self._jobs.bill(runs[0].sweep_id)
-        timeout = seconds_left(limit, bill.most_usd, rented.usd_per_minute)
-        return Offer(flavor=rented, expected=expected, usd=usd, limit_usd=limit, bill=bill, timeout_seconds=timeout)
-
     def note_limit(self, sweep_id: str, offer: Offer | None) -> None:
         """Store the spending limit of a sweep on rented machines, which applies to all its later jobs. Raise OSError
         where that fails. For a sweep that exists, call it before more runs are queued: a job may start at once."""
@@ -356,10 +345,6 @@ class Engines(Operations):
     def _jobs(self) -> HfJobs:
         return self._workspace.supervisor.by_name.get(HF_JOBS)
 
-    @property
-    def _log_in(self) -> str:
-        return LOG_IN if self._workspace.shared else SET_TOKEN
-
     def _login(self) -> Hub | None:
         """Return the login in this request on a shared page. A stored login is never used there, since somebody else
         may have got the browser's cookie. On other pages, return the machine's login."""
@@ -372,7 +357,7 @@ class Engines(Operations):
 
     def _require_login(self) -> Hub:
         if (hub := self._login()) is None:
-            raise EngineUnavailableError(self._log_in)
+            raise EngineUnavailableError(LOG_IN if self._workspace.shared else SET_TOKEN)
         return hub
 
     def _rented(self, flavor: Flavor) -> Mapping[str, Any]:
@@ -385,9 +370,23 @@ class Engines(Operations):
     # Cost so far.
 
     def spent(self, sweep: Sweep) -> Spent:
-        """Return the cost of all runs of a sweep of the current visitor."""
-        is_payer = not sweep.recorded and self._api.runs.is_mine(sweep.sweep_id)
-        return replace(device_time(sweep.runs, time.time()), **(self._rent(sweep) if is_payer else {}))
+        """Return the cost of all runs of a sweep; that of rented machines only for the visitor who pays."""
+        spent = device_time(sweep.runs, time.time())
+        if sweep.recorded or not self._api.runs.is_mine(sweep.sweep_id):
+            return spent
+        has_jobs = (self._workspace.home / HF_JOBS).is_dir()  # else none was sent, and no engine need be loaded
+        engine, limit = (self._jobs, self.limit(sweep)) if has_jobs else (None, None)
+        try:
+            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
+                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
+                most = max(limit, bill.most_usd) if limit else None
+                return replace(spent, is_rented=True, usd=bill.usd, usd_is_whole=bill.is_whole, limit_usd=most)
+        except EngineUnavailableError:  # what jobs have cost cannot be read
+            return replace(spent, is_rented=True, usd_is_whole=False, limit_usd=limit)
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
+            return replace(spent, is_rented=True, usd_is_whole=False)  # it was imported, say
+        return spent
 
     def limit(self, sweep: Sweep) -> float | None:
         """Return a sweep's latest spending limit (US dollars); None without one, or where it cannot be read."""
@@ -406,18 +405,3 @@ class Engines(Operations):
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
                 return float(spend)
         return None
-
-    def _rent(self, sweep: Sweep) -> dict[str, Any]:
-        """Return the fields of Spent on rented machines; empty where none was rented."""
-        engine, limit = self._jobs, self.limit(sweep)
-        try:
-            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-                for job in engine.jobs(sweep.sweep_id).values() if limit else ():
-                    limit = max(limit, job.terms.limit_usd)  # one that was started with a higher limit keeps it
-                most = max(limit, bill.most_usd) if limit else None
-                return {"is_rented": True, "usd": bill.usd, "usd_is_whole": bill.is_whole, "limit_usd": most}
-        except EngineUnavailableError:  # what jobs have cost cannot be read
-            return {"is_rented": True, "usd_is_whole": False, "limit_usd": limit}
-        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
-            return {"is_rented": True, "usd_is_whole": False}  # it was imported, say
-        return {}

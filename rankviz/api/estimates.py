@@ -67,25 +67,16 @@ class EstimateAnswer:
         """Return the estimate of one rank of the question."""
         return next(rank for rank in self.estimate.ranks if rank.r == r)
 
-    def share(self, rank: RankEstimate) -> float:
-        """Return the trainable parameters as a fraction of the base model's parameters."""
-        return rank.adapter_parameters / self.estimate.model.total_parameters
-
-    @property
-    def on_mac(self) -> bool:
-        gpu = self.estimate.gpu
-        return gpu is not None and gpu.is_mac
-
     def texts(self, rank: RankEstimate) -> dict[str, str]:
         """Return the figures of a rank as texts, by their headings; empty where there is none."""
-        memory = rank.memory
+        memory, gpu = rank.memory, self.estimate.gpu
         return {
             "r": str(rank.r),
             "alpha": f"{rank.lora_alpha:g}",
             "Trainable": f"{rank.adapter_parameters:,}",
-            "Share": f"{100 * self.share(rank):.3f} %",
+            "Share": f"{100 * rank.adapter_parameters / self.estimate.model.total_parameters:.3f} %",
             "File": units.file_size(rank.adapter_bytes),
-            MEMORY[self.on_mac]: units.memory_span(memory),
+            MEMORY[gpu is not None and gpu.is_mac]: units.memory_span(memory),
             "Time": units.time_span(rank.duration and rank.duration.total),
             "Cost": units.money_span(rank.usd),
             "Generation per step": units.time_span(rank.rollout["generation_seconds"]) if rank.rollout else "",
@@ -150,7 +141,7 @@ class Estimates(Operations):
             notes = (*notes, f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
         answer = replace(answer, notes=notes)
         calibration = None
-        if gpu and training.gpus == 1 and not training.grpo and self.measured.any():
+        if gpu and training.gpus == 1 and not training.grpo and self._workspace.has_runs:
             from rankviz import machine
             from rankviz.core.cost.pace import calibrated_estimate
 
@@ -256,6 +247,7 @@ GpuRowJSON = shape(
     *("id", "name", "memory_bytes", "usable_bytes", "usable_source", "bf16_flops_per_second", "flops_source"),
     *("bandwidth_bytes_per_second", "supports_bf16", "compute_capability", "prices"),
 )
+"""One GPU in lists. The first price is the one that estimates use."""
 
 
 class EstimateAnswerJSON(EstimateJSON):
@@ -266,16 +258,12 @@ class EstimateAnswerJSON(EstimateJSON):
     rests_on: BasisJSON
 
 
-def gpu_json(gpu: Gpu) -> GpuRowJSON:
-    """Return one GPU as the JSON of `rankviz gpus --json`. The first price is the one that estimates use."""
-    row = asdict(gpu)
-    return {name: row[name] for name in GpuRowJSON.__annotations__}
-
-
-def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:
-    """Return the answer as the JSON of `rankviz estimate --json`."""
+def estimate_json(answer: EstimateAnswer, assumed: str = "") -> EstimateAnswerJSON:
+    """Return the answer as the JSON of `rankviz estimate --json`. assumed: A further note, on the assumed length."""
+    result = estimate_as_json(answer.estimate)
     return {
-        **estimate_as_json(answer.estimate),
+        **result,
+        "notes": [*filter(None, [assumed]), *result["notes"]],
         "calibration": answer.calibration.as_json() if answer.calibration else None,
         "rests_on": asdict(answer.basis),
     }

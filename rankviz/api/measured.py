@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -11,22 +10,25 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rankviz import machine
 from rankviz.api.workspace import Cache, Operations
+from rankviz.core.cost.pace import LIBRARIES, Calibration, Workload, kernels, machine_of, pace_of
+from rankviz.core.probe import ProbeRecord, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range
+from rankviz.core.runs import run_time
+from rankviz.core.runs.estimate import RunEstimate, estimate_run, paced, row_tokens, workload_of
+from rankviz.core.runs.sweep_time import SweepTime, evaluation_of_one, sweep_time
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.cost.pace import Calibration, MemoryCalibration, Pace, Timing, Workload
+    from rankviz.core.cost.pace import MemoryCalibration, Pace, Timing
     from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeRecord
-    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
-    from rankviz.core.runs.sweep_time import SweepTime
 
     Record: TypeAlias = RunRecord | ProbeRecord
 
@@ -45,20 +47,12 @@ class MeasuredRuns(Operations):
     def __init__(self, api: Api):
         super().__init__(api)
         self._timings = Cache["Timing | None"](MOST_TIMINGS)
-        self._formulas = Cache["RunEstimate"](MOST_FORMULAS)
+        self._formulas = Cache[RunEstimate](MOST_FORMULAS)
         self._ended: tuple[int | None, Mapping[Hashable, Sequence[Record]]] = None, {}
         self._paces: dict[Hashable, Pace | None] = {}
 
-    def any(self) -> bool:
-        """Return whether any run or probe exists, without loading the store."""
-        with suppress(OSError), os.scandir(self._workspace.home / "runs") as entries:
-            return any(not entry.name.startswith(".") for entry in entries)
-        return False
-
     def row_tokens(self, request: RunRequest) -> Range | None:
         """Return the tokens of a padded example; None where the data cannot be read any more."""
-        from rankviz.core.runs.estimate import row_tokens
-
         with suppress(RankVizError):
             held = self._api.data.measure(request.data, request.columns)
             return row_tokens(held.mean_characters, held.longest_characters, self._workspace.assumptions)
@@ -68,11 +62,10 @@ class MeasuredRuns(Operations):
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, tokens: float, environment: Mapping[str, Any]
     ) -> MemoryCalibration | None:
         """Return the memory correction by probes of the same setup on this device; None without such probes."""
-        if not self.any() or not (probes := self._workspace.store.probes()):
+        if not (probes := self._workspace.store.probes()):
             return None
-        from rankviz.core.probe import applies, calibrate, estimate_probe
-
-        here, device = with_versions(environment), self._workspace.device(environment)
+        here = {"versions": machine.versions(LIBRARIES), **environment}
+        device = self._workspace.device(environment)
         assume = self._workspace.assumptions
         like = [each for each in probes if applies(each, model.id, lora, training, tokens, here, assume)]
         found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in like], assume)
@@ -88,9 +81,7 @@ class MeasuredRuns(Operations):
     ) -> Pace | None:
         """Return the pace of the machine of this environment; None where nothing comparable finished there. before:
         unix seconds; later ends are ignored. ended: of `ended_by_machine`, computed once."""
-        from rankviz.core.cost.pace import machine_of, pace_of
-
-        here = machine_of(with_versions(environment))
+        here = machine_of({"versions": machine.versions(LIBRARIES), **environment})
         ended = (self.ended_by_machine() if ended is None else ended).get(here, ())
         end = len(ended) if before is None else bisect_right(ended, before, key=lambda record: record.ended_at)
         key = here, end, workload
@@ -106,8 +97,6 @@ class MeasuredRuns(Operations):
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
         """Return the correction of an estimate without a run; None where nothing comparable was measured here."""
-        from rankviz.core.cost.pace import Calibration, Workload, kernels
-
         of_kernels = kernels(training, use_dora=lora.use_dora)
         workload = Workload(base=model.id, parameters=model.total_parameters, kernels=of_kernels)
         memory = self.memory(model, lora, training, training.tokens_per_micro_step, environment)
@@ -116,16 +105,12 @@ class MeasuredRuns(Operations):
 
     def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
         """Return the estimate of a run without any correction by measurements. rows: result of `row_tokens`."""
-        from rankviz.core.runs.estimate import estimate_run
-
         key = model, request.lora, request.training, device, rows
         return self._formulas.get(key, lambda: estimate_run(model, request, device, self._workspace.assumptions, rows))
 
     def ended_by_machine(self) -> Mapping[Hashable, Sequence[Record]]:
         """Return ended runs and probes in order, by machine (device, CPUs, versions); cached until a run or probe
         begins or ends. On a shared page, only those of this server's workers: imported ones could claim any machine."""
-        from rankviz.core.cost.pace import machine_of
-
         store, turns = self._workspace.store, self._workspace.store.turns()
         if self._ended[0] != turns:
             by_machine: dict[Hashable, list[Record]] = {}
@@ -138,12 +123,6 @@ class MeasuredRuns(Operations):
 
     def _timing(self, record: Record) -> Timing | None:
         """Return the measured time of an ended run or probe; None where it is not known."""
-        from rankviz.core.probe import ProbeRecord, estimate_probe
-        from rankviz.core.probe import timing_of as timing_of_probe
-        from rankviz.core.runs.estimate import workload_of
-        from rankviz.core.runs.run_time import timing_of as timing_of_run
-        from rankviz.core.runs.sweep_time import evaluation_of_one
-
         request, assume = record.request, self._workspace.assumptions
         device = self._workspace.device(record.environment)
         is_probe = isinstance(record, ProbeRecord)
@@ -152,19 +131,11 @@ class MeasuredRuns(Operations):
             if record.state != "completed" or model is None:
                 return None
             if is_probe:
-                return timing_of_probe(record, model, estimate_probe(model, request, device, assume))
+                return timing_of(record, model, estimate_probe(model, request, device, assume))
             if seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds:
                 one = evaluation_of_one(request, seconds).expected
-                return timing_of_run(record, workload_of(model, request, device), seconds.expected, one)
+                return run_time.timing_of(record, workload_of(model, request, device), seconds.expected, one)
         return None
-
-
-def with_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an environment with this machine's library versions, unless it has versions already."""
-    from rankviz import machine
-    from rankviz.core.cost.pace import LIBRARIES
-
-    return {"versions": machine.versions(LIBRARIES), **environment}
 
 
 class Estimator:
@@ -176,17 +147,12 @@ class Estimator:
 
     def pace(self, request: RunRequest, environment: Mapping[str, Any], *, before: float | None = None) -> Pace | None:
         """Return a run's pace, the same for each rank of a sweep. before: unix seconds; later ends are ignored."""
-        from rankviz.core.runs.estimate import workload_of
-
         model, device, _ = self._of(request, environment)
         ended = self._once("ended", self._measured.ended_by_machine)
         return self._measured.pace(workload_of(model, request, device), environment, before=before, ended=ended)
 
     def estimate(self, request: RunRequest, environment: Mapping[str, Any], pace: Pace | None) -> RunEstimate:
         """Return the estimate of a run's memory and time."""
-        from rankviz.core.cost.pace import machine_of
-        from rankviz.core.runs.estimate import estimate_run, paced
-
         model, device, rows = self._of(request, environment)
 
         def formulas() -> RunEstimate:
@@ -198,14 +164,12 @@ class Estimator:
                 return self._measured.formulas(model, request, device, rows)
             return estimate_run(model, request, device, self._workspace.assumptions, rows, memory)
 
-        machine = machine_of(environment), device, "versions" in environment
-        key = request.base, request.data, request.columns, request.lora, request.training, machine
+        there = machine_of(environment), device, "versions" in environment
+        key = request.base, request.data, request.columns, request.lora, request.training, there
         return paced(self._once(key, formulas), pace)
 
     def time(self, runs: Sequence[RunRequest], environment: Mapping[str, Any], pace: Pace | None) -> SweepTime | None:
         """Return the time of runs of one sweep; None where it is not known."""
-        from rankviz.core.runs.sweep_time import sweep_time
-
         estimates = [self.estimate(run, environment, pace) for run in runs]
         return sweep_time(self._api.models.get(runs[0].base), runs, estimates, self._workspace.assumptions, pace)
 

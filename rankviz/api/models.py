@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz import paths
-from rankviz.api.workspace import EMBEDDED_MODEL, Cache, Operations
+from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup, card
@@ -28,6 +28,8 @@ USUAL_SETTINGS: tuple[tuple[Framework, str], ...] = (
     ("trl", "attention"),
 )
 """Framework and preset to try for a model, in this order. Not every model has the modules of a preset."""
+CATALOGUE_NAMES = {EMBEDDED: "HuggingFaceTB/SmolLM2-135M"}
+"""Catalogue row with the layer shapes of the embedded base, SmolLM2-135M-Instruct."""
 REMEMBERED = 1000
 """Number of models that are cached in memory."""
 NONE_FOUND = "No model of the catalogue has all of these words. A Hub id names any other model."
@@ -44,14 +46,20 @@ class Models(Operations):
         """Return a short row for each model of the catalogue, sorted by id."""
         return catalog_models.load_index(self._workspace.assets)
 
-    def search(self, words: str) -> tuple[Sequence[catalog_models.ModelRow], str]:
-        """Return the models that a text may mean, the best first, with the alias that fits best as their `name`;
-        and a sentence on what was assumed, or on near names where there is none."""
+    def search(
+        self, words: str, limit: int | None = None, offset: int = 0
+    ) -> tuple[Sequence[catalog_models.ModelRow], int, str]:
+        """Return at most `limit` models from `offset` on that a text may mean, the best first, with the alias that fits
+        best as their `name`; the number of models after them; and sentences on what was assumed, on near names where no
+        model has the words, and on the models after the returned ones."""
         rows = self.all()
-        if found := catalog_models.search(rows, words):
-            return found, catalog_models.meant(rows, words)[1] if COPY.search(id_in(words)) else ""
-        near = " or ".join(catalog_models.close_names(rows, words))
-        return [], NONE_FOUND + (f" Did you mean {near}?" if near else "")
+        if not (found := catalog_models.search(rows, words)):
+            near = " or ".join(catalog_models.close_names(rows, words))
+            return [], 0, NONE_FOUND + (f" Did you mean {near}?" if near else "")
+        shown = found[offset : None if limit is None else offset + limit]
+        more = max(0, len(found) - offset - len(shown))
+        note = catalog_models.meant(rows, words)[1] if COPY.search(id_in(words)) else ""
+        return shown, more, f"{note} And {more:,} more: give more words, or a higher limit.".strip() if more else note
 
     def get(self, ref: str) -> ModelSpec:
         """Return a model by catalogue id or alias, folder, config.json or Hub id. A model outside the catalogue is
@@ -71,7 +79,7 @@ class Models(Operations):
     def _find(self, reference: Reference) -> ModelSpec:
         assets = self._workspace.assets
         if reference.kind == "name":
-            return catalog_models.load_model(assets, _catalogue_name(reference))
+            return catalog_models.load_model(assets, CATALOGUE_NAMES.get(reference.text, reference.text))
         from rankviz.hub import remote
 
         is_hub = reference.kind == "hub"
@@ -87,7 +95,8 @@ class Models(Operations):
         """Return the content of a model's config.json."""
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":
-            return catalog_models.load_config(self._workspace.assets, _catalogue_name(reference))
+            name = CATALOGUE_NAMES.get(reference.text, reference.text)
+            return catalog_models.load_config(self._workspace.assets, name)
         from rankviz.hub import remote
 
         with remote.config_of(reference.path or reference.text, self._workspace.hub) as config:
@@ -106,13 +115,3 @@ class Models(Operations):
             return plan_on(model, lora, training, card(None)).target_names
         except InvalidSettingError:
             return ()
-
-
-def rest_in_words(note: str, rest: int) -> str:
-    """Return the note of a search, and a sentence on the models after the listed ones if there are any."""
-    more = f"And {rest:,} more: give more words, or a higher limit." if rest > 0 else ""
-    return " ".join(filter(None, [note, more]))
-
-
-def _catalogue_name(reference: Reference) -> str:
-    return EMBEDDED_MODEL if reference.text == EMBEDDED else reference.text

@@ -1,51 +1,72 @@
-"""Lists, shares, cancels, deletes, exports, imports and publishes runs and sweeps."""
+"""Lists, follows, shares, cancels, deletes, exports, imports and publishes runs and sweeps."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rankviz import installed
-from rankviz.api.progress import Progress
+from rankviz import installed, units
 from rankviz.api.starts import Starts
 from rankviz.api.workspace import writes
 from rankviz.children import remade
 from rankviz.core.bounds import PLACE, name_alone
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.record import RunState, Sweep
 from rankviz.core.runs.run_time import device_time
-from rankviz.errors import (
-    BusyError,
-    InvalidSettingError,
-    LimitError,
-    NotYoursError,
-    PublishError,
-    RunNotFoundError,
-    quoted,
-)
+from rankviz.core.runs.sweep_time import progress_of
+from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
+from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError, quoted
+from rankviz.jobs import queue
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.shared.rights import shown
 from rankviz.store import RunStore, durable
 from rankviz.store.removal import remove
 from rankviz.store.runs import group
-from rankviz.store.transfer import SummaryRow, summary_row
+from rankviz.store.transfer import SummaryRow, export_runs, summary_row
+from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
-    from rankviz.api import Api
-    from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.publish.files import SweepFacts
+    from rankviz.core.probe import ProbeRecord
+    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.sweep_time import SweepProgress
 
 SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""
 
 
-class Runs(Starts, Progress):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuePlace:
+    """Place of a sweep or probe in the queue of all visitors: `ahead` go first, and it starts in so many `seconds`."""
+
+    ahead: int
+    """Number of sweeps and probes that go first, running ones included."""
+    seconds: Range | None
+    """Seconds until the sweep starts; None where the time of an earlier sweep or probe is not known."""
+    trouble: str = ""
+    """Sentence on why nothing starts at all; empty if nothing is wrong."""
+
+    @property
+    def sentence(self) -> str:
+        """Place and longest wait as a sentence. The wait may be shorter, since others may cancel."""
+        if self.trouble:
+            return f"Waiting. {self.trouble}"
+        if not self.ahead:
+            return "Next in the queue."
+        wait = "not known" if self.seconds is None else f"up to {units.duration(self.seconds.high)}"
+        before = units.counted(self.ahead, "sweep")
+        return f"Place {self.ahead + 1:,} in the queue: {before} before it. Expected wait: {wait}."
+
+
+class Runs(Starts):
     """Runs in one runs folder that the current visitor may see, and the recorded runs that RankViz ships."""
 
     # What is here.
@@ -84,8 +105,8 @@ class Runs(Starts, Progress):
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return one sweep: of the current visitor, shared by another, or recorded."""
-        if sweep_id in self._recorded_sweep_ids:
-            return next(sweep for sweep in self.recorded() if sweep.sweep_id == sweep_id)
+        if shipped := [self._recorded_store.get(each) for each, of in self._shipped.items() if of == sweep_id]:
+            return Sweep(sweep_id=sweep_id, runs=tuple(shipped), recorded=True)
         sweep = self._workspace.store.sweep(sweep_id)
         if not (runs := self._workspace.rights.visible(sweep.runs)):
             raise RunNotFoundError(sweep_id)
@@ -102,7 +123,7 @@ class Runs(Starts, Progress):
 
     def get(self, run_id: str) -> RunRecord:
         """Return one run: of the current visitor, shared by another, or recorded."""
-        if run_id in self._recorded_ids:
+        if run_id in self._shipped:
             return self._recorded_store.get(run_id)
         record = self._workspace.store.get(run_id)
         self._workspace.rights.require_sight(run_id)
@@ -119,20 +140,17 @@ class Runs(Starts, Progress):
 
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
-        return self._workspace.recorded
+        return group(self._recorded_store.all(), recorded=True)
 
     @cached_property
     def _recorded_store(self) -> RunStore:
         return RunStore(self._workspace.assets / "recorded")
 
     @cached_property
-    def _recorded_ids(self) -> Set[str]:
-        """Ids of the recorded runs, from their folder names: no journal is read."""
-        return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
-
-    @cached_property
-    def _recorded_sweep_ids(self) -> Set[str]:
-        return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
+    def _shipped(self) -> Mapping[str, str]:
+        """Sweep id of each recorded run by the run's id, from the folder names: no journal is read."""
+        names = sorted(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
+        return {name: name.rsplit("-", 2)[0] for name in names}
 
     def row(self, run_id: str) -> RunJSON:
         """Return one run as a flat row, with its answers."""
@@ -143,7 +161,7 @@ class Runs(Starts, Progress):
         made one by one. On a shared page and for recorded runs they name no folders of this machine."""
         for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
             row, folder, adapter = summary_row(run), None, None
-            if self._workspace.shared or run.run_id in self._recorded_ids:
+            if self._workspace.shared or run.run_id in self._shipped:
                 row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
             else:
                 folder = self._workspace.store.run_dir(run.run_id)
@@ -177,6 +195,123 @@ class Runs(Starts, Progress):
             "device_seconds_is_whole": spent.device_seconds_is_whole,
         }
 
+    # Progress of sweeps, and why their runs wait.
+
+    def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
+        """Yield the sweep's current state repeatedly until all its runs have ended."""
+        while True:
+            sweep = self.sweep(sweep_id)
+            yield sweep
+            if sweep.ended:
+                return
+            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
+            time.sleep(every_seconds)
+
+    def progress(self, sweep: Sweep) -> SweepProgress:
+        """Return progress and remaining time of a sweep; no time while a cancel is pending or the disk full."""
+        progress = progress_of(sweep, time.time(), None if sweep.ended else self.time_of_records(sweep.runs))
+        if not sweep.running:
+            return progress
+        trouble = self._workspace.why_not_write()
+        if not trouble and self.cancel_is_pending(sweep.runs):
+            trouble = cancel_in_words(sweep.runs)
+        return replace(progress, trouble=trouble, seconds_left=None, share=None) if trouble else progress
+
+    def place_in_words(self, sweep_id: str) -> str:
+        """Return a sentence with a waiting sweep's or probe's place in the queue and its wait."""
+        place = self.queue_place(sweep_id)
+        return place.sentence if place else "It starts when a worker is free."
+
+    def why_waits(self, run: RunRecord) -> str:
+        """Return why a run waits: a pending cancel, its engine's reason, or its place in the queue; else empty."""
+        if run.state.ended:  # so no other run of its sweep is read
+            return ""
+        return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
+
+    def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
+        """Return why each run of a sweep waits, by run id; runs that do not wait are left out."""
+        return {run_id: " ".join(reasons) for run_id, reasons in self._reasons(sweep).items() if reasons}
+
+    def why_sweep_waits(self, sweep: Sweep) -> str:
+        """Return why the runs of a sweep wait, except that they wait for another run of the same sweep."""
+        reasons = dict.fromkeys(reason for each in self._reasons(sweep).values() for reason in each)
+        return " ".join(reason for reason in reasons if reason != AFTER_OTHERS)
+
+    def _reasons(self, sweep: Sweep) -> Mapping[str, Sequence[str]]:
+        """Return why each unended run waits, by id: a pending cancel, its journal's or sweep's reason, its place."""
+        unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
+        if not unended:
+            return {}
+        with_job = self._workspace.supervisor.with_job
+        if with_job is None:
+            with_job = {run.run_id for run in unended if run.place and run.place.job}
+        in_queue = not sweep.running and not any(run.run_id in with_job or run.waits for run in unended)
+        place = self.place_in_words(sweep.sweep_id) if in_queue else ""
+
+        def of(run: RunRecord) -> Iterator[str]:
+            yield cancel_in_words([run]) if self.cancel_is_pending([run]) else ""
+            yield from why_it_waits(run, sweep, has_job=run.run_id in with_job)
+            yield place
+
+        return {run.run_id: [*filter(None, of(run))] for run in unended}
+
+    def cancel_is_pending(self, runs: Sequence[RunRecord]) -> bool:
+        """Return True where a cancel was requested for every run that has not ended yet, and there is such a run."""
+        unended = [run for run in runs if not run.state.ended]
+        return bool(unended) and all(self._workspace.store.cancel_word(run.run_id) is not None for run in unended)
+
+    def queue_place(self, sweep_id: str) -> QueuePlace | None:
+        """Return the place of a sweep or probe in the queue of all visitors; None if it has started, or no run of it
+        waits. The place tells number and time of earlier entries, not their owners."""
+        self._workspace.rights.seen(sweep_id)
+        supervisor, store = self._workspace.supervisor, self._workspace.store
+        records, with_job = store.unended(), supervisor.with_job or ()
+        running = [record for record in records if record.state is RunState.RUNNING]
+        started = {record.request.sweep_id for record in records if record.run_id in with_job}
+        at_work = {record.request.sweep_id for record in running}
+        jobs = queue.waiting_jobs(records, store)
+        mine = next((job for job in jobs if job.sweep_id == sweep_id), None)
+        if mine is None or sweep_id in started | at_work:
+            return None
+        engine = mine.engine or supervisor.default
+        there = [job for job in jobs if (job.engine or supervisor.default) == engine]
+        waiting = [job for job in there if job.sweep_id not in at_work]
+        running = [record for record in running if record.engine in ("", engine)]
+        served = queue.served_at(store.records(), store, now=time.time())
+        at_once = Counter(store.listed_ownership(record.run_id).owner for record in running)
+        order = queue.in_turn(waiting, served, at_once)
+        before = order[: order.index(mine)]
+        trouble = self._workspace.why_not_write() or shown(self._workspace, supervisor.away.get(engine, ""))
+        places = max(supervisor.places(engine), len(running))
+        if len(running) + len(before) < places:
+            return QueuePlace(ahead=0, seconds=Range(0.0, 0.0, 0.0), trouble=trouble)
+        sweeps = {record.request.sweep_id: record for record in running}
+        with acting_as(SERVER):
+            queued = {record.run_id: record for record in records}
+            times = [
+                *map(self._left, sweeps.values()),
+                *(self._time([queued[r] for r in job.run_ids]) for job in before),
+            ]
+        seconds = None if None in times else reduce(Range.plus, times).times(1 / places)
+        return QueuePlace(ahead=len(sweeps) + len(before), seconds=seconds, trouble=trouble)
+
+    def _left(self, record: RunRecord | ProbeRecord) -> Range | None:
+        """Return the seconds until the sweep of a running run, or a probe, ends at the latest."""
+        left = getattr(record.request, "time_limit_seconds", None)
+        if left is None:
+            left = self.progress(self._workspace.store.sweep(record.request.sweep_id)).seconds_left
+        return None if left is None else Range(0.0, left, left)
+
+    def _time(self, records: Sequence[RunRecord | ProbeRecord]) -> Range | None:
+        """Return the expected seconds of a sweep's runs or a probe, within the server's limit; None if not known."""
+        if hasattr(records[0].request, "time_limit_seconds"):
+            return self._left(records[0])
+        time, minutes = self.time_of_records(records), self._workspace.limits.run_minutes
+        if time is None or minutes is None:
+            return time and time.total
+        most = 60.0 * minutes * len(records)
+        return Range(*(min(each, most) for each in (time.total.low, time.total.expected, time.total.high)))
+
     # Whose it is, and what its owner may do.
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
@@ -194,7 +329,7 @@ class Runs(Starts, Progress):
         return [record.run_id for record in self._workspace.rights.required(name)]
 
     def _ships(self, name: str) -> bool:
-        return name in self._recorded_ids or name in self._recorded_sweep_ids
+        return name in self._shipped or name in self._shipped.values()
 
     def is_open(self, run_or_sweep_id: str) -> bool:
         """Return whether a run, or any run of a sweep, is shared with others."""
@@ -236,12 +371,13 @@ class Runs(Starts, Progress):
         """Write a zip with the journals of runs and sweeps, recorded ones included, and a CSV summary."""
         run_ids: list[str] = []
         for name in dict.fromkeys(ids):
-            if name in self._recorded_sweep_ids:
-                run_ids += [run.run_id for run in self.sweep(name).runs]
-            else:
-                run_ids += [name] if name in self._recorded_ids else self.own_ids(name)
+            shipped = [run_id for run_id, sweep_id in self._shipped.items() if name in (run_id, sweep_id)]
+            run_ids += shipped or self.own_ids(name)
+        stores = [self._recorded_store, self._workspace.store]
+        if not self._workspace.shared:  # all journals are the host's own, and this process reads them for each list
+            return export_runs(stores, run_ids, Path(target))
         request = {
-            "homes": [str(self._recorded_store.home), str(self._workspace.store.home)],
+            "homes": [str(store.home) for store in stores],
             "run_ids": run_ids,
             "target": str(Path(target).absolute()),
             "for_visitor": not self._workspace.visitor.admin,
@@ -383,30 +519,6 @@ class Publication:
             return f"Sent to the Trackio project {destination.name} on this machine: run trackio show to look at it."
         seen = "private" if self.private else "public"
         return f"{'Updated' if self.updated else 'Published'} ({seen}): {self.url}"
-
-
-def facts_of(api: Api, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
-    """Return the facts about these runs of one sweep that publishing may show."""
-    from rankviz import verdict
-    from rankviz.publish.files import SweepFacts, hub_base
-
-    records = [api.runs.get(run_id) for run_id in run_ids]
-    sweep = api.runs.sweep(records[0].request.sweep_id)
-    try:
-        judged = api.verdicts.of_sweep(sweep.sweep_id)
-    except BusyError:  # nothing is published yet, so it can wait for its verdict
-        raise
-    except LimitError:  # there will be none here
-        judged = None
-    return SweepFacts(
-        sweep_id=sweep.sweep_id,
-        base_model=hub_base(records[0].request, destination.base_model),
-        runs=records,
-        estimates={record.run_id: api.runs.expected_run(record) for record in records},
-        verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
-        all_runs=sweep.runs,
-        spent=replace(api.engines.spent(sweep), limit_usd=None),
-    )
 
 
 RunEstimateJSON = shape(RunEstimate)

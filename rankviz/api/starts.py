@@ -26,7 +26,7 @@ from rankviz.core.runs.request import (
 from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
 from rankviz.store import durable
-from rankviz.store.ownership import ANYWHERE, WantedEngine
+from rankviz.store.journal import ANYWHERE, WantedEngine
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -261,7 +261,8 @@ class Starts(Operations):
         self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
     ) -> WantedEngine:
         """Return the destination on which a sweep of the current visitor would continue."""
-        engines, sweep = self._api.engines, self._own_sweep(sweep_id)
+        self._api.runs.own_ids(sweep_id)
+        engines, sweep = self._api.engines, self._api.runs.sweep(sweep_id)
         now = engines.destination_of(sweep.runs)
         name = engines.name(engine or now.engine, flavor, spend)
         if name != HF_JOBS:
@@ -296,11 +297,11 @@ class Starts(Operations):
         """Queue one more run of a sweep; return the run's id."""
         there, request = self._there(sweep_id), self.added_request(sweep_id, r)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, [request], there).offer)
-        store, first = self._workspace.store, self._own_sweep(sweep_id).runs[0]
+        store, first = self._workspace.store, self._api.runs.own_ids(sweep_id)[0]
         check_visitor_limits = self.quota.check_visitor_limits(new=1, runs=[request], sweep_id=sweep_id, adds=True)
         with self._workspace.start_line.turn(), check_visitor_limits:
             file = self._workspace.references.data(request.data).path
-            store.add([request], store.ownership(first.run_id), there, data=file, joins=request.sweep_id)
+            store.add([request], store.ownership(first), there, data=file, joins=request.sweep_id)
         self._workspace.work_queue()
         return request.run_id
 
@@ -308,11 +309,7 @@ class Starts(Operations):
         """Return the request of one more run of a sweep. Settings, learning rate and seed are those of the best run at
         the highest rank, with the next seed if rank r has such a run. BadDataError where needed data is gone."""
         sweep = self._api.runs.sweep(sweep_id)
-
-        def best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:
-            return -run.request.r, run.loss_or_inf
-
-        like = min(sweep.runs, key=best_at_the_highest_rank).request
+        like = min(sweep.runs, key=lambda run: (-run.request.r, run.loss_or_inf)).request
         if needs_data:
             self._require_data(sweep, like.data)
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
@@ -327,10 +324,6 @@ class Starts(Operations):
         for data in {each.data for each in again}:
             self._require_data(sweep, data)
         return again
-
-    def _own_sweep(self, sweep_id: str) -> Sweep:
-        self._api.runs.own_ids(sweep_id)
-        return self._api.runs.sweep(sweep_id)
 
     def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
         """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""

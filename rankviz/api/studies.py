@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,16 +31,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.core.runs.words import still_training
-from rankviz.core.studies.lines import (
-    FACETS,
-    RL,
-    SCHEME_LABELS,
-    Near,
-    RateByRank,
-    Subject,
-    module_names,
-    nearest_drawn,
-)
+from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, Near, RateByRank, Subject, module_names, nearest_drawn
 from rankviz.errors import (
     BadConfigError,
     BadDataError,
@@ -88,15 +79,12 @@ class Studies(Operations):
     def all(self) -> Evidence:
         """Return all published points, and those that the current visitor has added here."""
         names = self.added()
-        return self._with_own(self._workspace.own_homes, tuple(names)) if names else self._shipped
-
-    @cached_property
-    def _shipped(self) -> Evidence:
-        return load_evidence(self._workspace.assets)
+        homes, assets = self._workspace.own_homes, self._workspace.assets
+        return self._with_own(homes, tuple(names)) if names else load_evidence(assets)
 
     def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
         """Return the shipped points and those of files in these folders. names: The files', for the cache."""
-        return self._shipped.plus(own_studies.own_evidence(homes, self._api.models.all()))
+        return load_evidence(self._workspace.assets).plus(own_studies.own_evidence(homes, self._api.models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """Return ratios of the best learning rates at the highest and the lowest rank of published sweeps."""
@@ -162,30 +150,6 @@ class Studies(Operations):
         """Return the names of the result files that the current visitor has added here."""
         return list(own_studies.kept_files(self._workspace.own_homes))
 
-    def forecast(
-        self,
-        model: str = "",
-        use_case: str = "instruction",
-        *,
-        metric: str | None = None,
-        ranks: Sequence[int] = GRID,
-        parameters: float | None = None,
-    ) -> Forecast:
-        """Return the shortfall of each rank from r = 128 in published studies, as a band, the same for every model.
-
-        Args:
-            model: Any name; no model is loaded.
-            use_case: A name of core.advice.use_case. It selects the studies for counts and coverage.
-            metric: "score" (points; the default) or "loss" (% of the loss).
-            ranks: Whole numbers from 1 to 256.
-            parameters: Size of a model without a name here.
-        """
-        use_case_of(use_case)
-        metric = metric or "score"
-        one_of(metric, "Metric", BAND_METRICS)
-        self._require_model_name(model, parameters)
-        return forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks)
-
     def left_out(self, use_case: str) -> BandRecord | None:
         """Return the band's errors for left-out publications; None where none was left out."""
         return record_left_out(read_forecast(self._workspace.assets), KIND_OF_USE_CASE[use_case])
@@ -249,21 +213,34 @@ class Studies(Operations):
         parameters: float | None = None,
         method: str = "sft",
     ) -> tuple[Forecast, BentForecast | None]:
-        """Return the results of `forecast`, and of `bent` if `runs` is a sweep's id (else None), whose metric is "loss"
-        by default and whose model is `model`. InvalidSettingError for the method grpo."""
+        """Return the shortfall of each rank from r = 128 in published studies, as a band, the same for every model; and
+        the result of `bent`, None without a sweep.
+
+        Args:
+            model: Any name, of which no model is loaded; with `runs`, the base of that sweep.
+            use_case: A name of core.advice.use_case. It selects the studies for counts and coverage.
+            metric: "score" (points; the default without a sweep) or "loss" (% of the loss).
+            runs: Id of a sweep.
+            parameters: Size of a model without a name here.
+            method: "sft"; InvalidSettingError for "grpo".
+        """
         one_of(method, "method", ("sft", "grpo"))
         if method == "grpo":
             raise InvalidSettingError(f"{NO_FORECAST_OF_RL} The command advise with the use case rl lists them.")
-        if not runs:
-            return self.forecast(model, use_case, metric=metric, parameters=parameters), None
-        if metric == "score":
-            raise InvalidSettingError("Your runs measured a loss, not a score: choose the metric loss, or none.")
-        trained = self._api.runs.sweep(runs).runs[0].request.base
-        if self._api.models.get(model).id != self._api.models.get(trained).id or not self.same_kind(model, trained):
-            raise InvalidSettingError(
-                f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
-            )
-        return self.forecast(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
+        if runs:
+            if metric == "score":
+                raise InvalidSettingError("Your runs measured a loss, not a score: choose the metric loss, or none.")
+            trained = self._api.runs.sweep(runs).runs[0].request.base
+            if self._api.models.get(model).id != self._api.models.get(trained).id or not self.same_kind(model, trained):
+                raise InvalidSettingError(
+                    f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
+                )
+        use_case_of(use_case)
+        metric = metric or ("loss" if runs else "score")
+        one_of(metric, "Metric", BAND_METRICS)
+        self._require_model_name(model, parameters)
+        answer = forecast_by_rank(read_forecast(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], GRID)
+        return answer, self.bent(runs) if runs else None
 
     def own_sweeps(self, model: str) -> list[Sweep]:
         """Return the sweeps with evaluated runs of this model: the visitor's own, newest first, then recorded ones,

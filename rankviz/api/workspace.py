@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, ChildWords, FairLine
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.runs.record import Sweep
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
 
-__all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
+__all__ = ["ASSETS", "EMBEDDED", "Workspace"]
 
-EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
-"""Catalogue row with the layer shapes of the embedded base, SmolLM2-135M-Instruct."""
 READING_WAITING, LAYOUTS_WAITING = 6, 2
 """Most waiting requests in the lines for file reading (up to a minute each) and model layouts (seconds each). Each
 blocks a thread of the page, so their sum must stay below the number of threads."""
@@ -136,7 +134,6 @@ class Workspace:
     room: Room = Part("shared.quota.Room")
     temp: TempHome = Part("store.temp.TempHome", "home")
     store: RunStore = Part("store.RunStore", "home")
-    recorded: Sequence[Sweep] = Part("store.recorded", "assets")
     gpus: Sequence[Gpu] = Part("catalog.hardware.load_gpus", "assets")
     assumptions: Assumptions = Part("catalog.hardware.load_assumptions", "assets")
 
@@ -156,6 +153,13 @@ class Workspace:
     def shared(self) -> bool:
         """True where strangers use the page."""
         return self.settings.shared
+
+    @property
+    def has_runs(self) -> bool:
+        """True where the runs folder has a run or probe; the store is not loaded for that."""
+        with suppress(OSError), os.scandir(self.home / "runs") as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+        return False
 
     @property
     def limits(self) -> Limits:
@@ -192,7 +196,7 @@ class Workspace:
         """Child processes that read adapters, data files and imports. Large verdicts wait in the same line."""
         from rankviz.children import READING
 
-        return self._children(READING, self.limits.child_seconds, self.limits.readers, READING_WAITING)
+        return self._children(READING, self._bounds(self.limits.child_seconds), self.limits.readers, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
@@ -200,8 +204,8 @@ class Workspace:
         from rankviz.children import ChildWords
 
         what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
-        limits = self.limits
-        return self._children(ChildWords(busy=what), limits.child_seconds, limits.readers, LAYOUTS_WAITING)
+        bounds = self._bounds(self.limits.child_seconds)
+        return self._children(ChildWords(busy=what), bounds, self.limits.readers, LAYOUTS_WAITING)
 
     @cached_property
     def senders(self) -> Children:
@@ -214,30 +218,31 @@ class Workspace:
             "publishes at most {at_once} runs or sweeps at once, and is busy with others",
             "try again later, or publish less at once",
         )
-        return self._children(work, self.limits.send_seconds, AT_ONCE, MAX_WAITING, variables=HUB_VARIABLES)
+        return self._children(work, self._bounds(self.limits.send_seconds), AT_ONCE, MAX_WAITING, HUB_VARIABLES)
 
     @cached_property
     def answerers(self) -> Children:
         """Child processes in which a base model and its adapter answer a prompt, one at a time."""
-        from rankviz.children import TRAINING_VARIABLES, Bounds, Children, ChildWords
+        from rankviz.children import TRAINING_VARIABLES, ChildWords
 
         busy, advice = "answers one prompt at a time, and is busy with another", "choose a smaller base"
-        work, limits = ChildWords("answers with", "Answering with", busy, advice), self.limits
-        memory = limits.child_memory_mb * 10**6 if self.shared else 10**15  # what a GPU's driver reserves counts too
-        bounds = Bounds(seconds=limits.answer_seconds, memory_bytes=memory, processors=os.cpu_count() or 1)
-        line = self._line(1, work.is_busy(1), bounds.seconds, 0)
-        return Children(bounds, self.work, work=work, line=line, variables=TRAINING_VARIABLES)
+        memory = {} if self.shared else {"memory_bytes": 10**15}  # what a GPU's driver reserves counts too
+        bounds = self._bounds(self.limits.answer_seconds, processors=os.cpu_count() or 1, **memory)
+        work = ChildWords("answers with", "Answering with", busy, advice)
+        return self._children(work, bounds, 1, 0, TRAINING_VARIABLES)
 
-    def _children(self, work: ChildWords, seconds: float, at_once: int, waiting: int, **more: Any) -> Children:
-        from rankviz.children import Children
+    def _children(
+        self, work: ChildWords, bounds: Bounds, at_once: int, waiting: int, variables: re.Pattern | None = None
+    ) -> Children:
+        from rankviz.children import READING_VARIABLES, Children
 
-        line = self._line(at_once, work.is_busy(at_once), seconds, waiting)
-        return Children(self._bounds(seconds), self.work, work=work, line=line, **more)
+        line = self._line(at_once, work.is_busy(at_once), bounds.seconds, waiting)
+        return Children(bounds, self.work, work=work, line=line, variables=variables or READING_VARIABLES)
 
     def _bounds(self, seconds: float, **others: Any) -> Bounds:
         from rankviz.children import Bounds
 
-        return Bounds(seconds=seconds, memory_bytes=self.limits.child_memory_mb * 10**6, **others)
+        return Bounds(**{"seconds": seconds, "memory_bytes": self.limits.child_memory_mb * 10**6} | others)
 
     def _line(self, at_once: int, busy: str, seconds: float, waiting: int | None) -> FairLine:
         """Return a line in which each visitor of a shared page has one place; on other pages any number."""

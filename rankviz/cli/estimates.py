@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import MEMORY, estimate_json, gpu_json
-from rankviz.api.models import rest_in_words
+from rankviz.api.estimates import MEMORY, GpuRowJSON, estimate_json
 from rankviz.cli.shared import (
     Force,
     Json,
@@ -28,6 +26,7 @@ from rankviz.cli.shared import (
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.estimate import FIT_WORDS, tight_meaning
+from rankviz.core.from_json import as_answer
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
@@ -35,7 +34,7 @@ from rankviz.options import EVERY, GRPO, OPTIONS, SERVED, SERVER
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit import Change, FittingCard, Knob, Method
+    from rankviz.core.fit import Change, FittingCard
 
 
 def models(
@@ -48,11 +47,9 @@ def models(
 ) -> None:
     """Search the base models of the catalogue, or list all of them."""
     api = Api()
-    found, note = api.models.search(" ".join(words or ()))
-    rows = found[:limit]
-    rest = rest_in_words(note, len(found) - len(rows))
+    rows, more, note = api.models.search(" ".join(words or ()), limit)
     if as_json:
-        print_notes(filter(None, [rest]))
+        print_notes(filter(None, [note]))
         return print_json([asdict(row) for row in rows])
     whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in api.models.all() if r.id.endswith(WHOLE)}
     cells = [
@@ -66,14 +63,14 @@ def models(
         }
         for row in rows
     ]
-    table(units.counted(len(found), "model"), cells, notes=filter(None, [rest]))
+    table(units.counted(len(rows) + more, "model"), cells, notes=filter(None, [note]))
 
 
 def gpus(as_json: Json = False) -> None:
     """List the GPUs that --gpu takes, with memory, speed and dated prices."""
     rows = Api().workspace.gpus
     if as_json:
-        return print_json([gpu_json(row) for row in rows])
+        return print_json([as_answer(GpuRowJSON, row) for row in rows])
     cells = [
         {
             "GPU": row.id,
@@ -102,8 +99,7 @@ def estimate(plot: Plot = None, force: Force = False, as_json: Json = False, **o
         drawing, title = memory_figure(answer.estimate), f"Memory by component and rank: {answer.estimate.model.id}"
         write_plot(plot, drawing, title, f"{drawing.source} {in_words(answer.basis)}")
     if as_json:
-        result = estimate_json(answer)
-        return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
+        return print_json(estimate_json(answer, assumed))
     ranks = answer.estimate.ranks
     tight = any(rank.fit == "tight" for rank in ranks)
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
@@ -160,13 +156,35 @@ def fit(
         for card in decisions.several
         if setting.gpu and card.gpu_id == setting.gpu.id
     ]
-    table(f"{name}: effect of one change (same tokens)", [*map(_knob_row, decisions.knobs), *here], texts=2)
+    changes = [
+        {
+            "Change": knob.label,
+            "Option": _flags(knob.change),
+            "Memory": units.memory_change(knob.device_bytes),
+            "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
+            "Fit": FIT_WORDS.get(knob.fit, ""),
+        }
+        for knob in decisions.knobs
+    ]
+    table(f"{name}: effect of one change (same tokens)", [*changes, *here], texts=2)
     cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
     table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
-    methods, notes = map(partial(_method_row, MEMORY[on_mac]), decisions.methods), [decisions.sentence, *notes, RULE]
-    table(f"{name}: training methods", methods, notes=notes)
+    methods = [
+        {
+            "Method": method.label,
+            "Precision": method.precision,
+            "Trained": f"{method.trained_parameters:,}",
+            MEMORY[on_mac]: memory_span(method.device_bytes),
+            "Time": time_span(method.seconds),
+            "Cost": money_span(method.usd),
+            "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
+            "Fit": FIT_WORDS.get(method.fit, ""),
+        }
+        for method in decisions.methods
+    ]
+    table(f"{name}: training methods", methods, notes=[decisions.sentence, *notes, RULE])
 
 
 def _prices(options: list[str]) -> dict[str, float]:
@@ -189,16 +207,6 @@ def _flags(change: "Change") -> str:
     )
 
 
-def _knob_row(knob: "Knob") -> dict[str, str]:
-    return {
-        "Change": knob.label,
-        "Option": _flags(knob.change),
-        "Memory": units.memory_change(knob.device_bytes),
-        "Time": NOT_KNOWN if knob.seconds is None else units.duration_change(knob.seconds),
-        "Fit": FIT_WORDS.get(knob.fit, ""),
-    }
-
-
 def _gpu_row(card: "FittingCard") -> dict[str, str]:
     return {
         "GPU": card.label,
@@ -208,19 +216,6 @@ def _gpu_row(card: "FittingCard") -> dict[str, str]:
         "Price source": ", ".join(filter(None, (card.provider, card.price_checked))),
         "Time": time_span(card.seconds),
         "Total": money_span(card.usd),
-    }
-
-
-def _method_row(memory_label: str, method: "Method") -> dict[str, str]:
-    return {
-        "Method": method.label,
-        "Precision": method.precision,
-        "Trained": f"{method.trained_parameters:,}",
-        memory_label: memory_span(method.device_bytes),
-        "Time": time_span(method.seconds),
-        "Cost": money_span(method.usd),
-        "Saved": ("" if method.saved_exact else "about ") + units.file_size(method.saved_bytes),
-        "Fit": FIT_WORDS.get(method.fit, ""),
     }
 
 
@@ -270,6 +265,7 @@ def export(
     goal = Goal(use_case=use_case) if use_case else None
     rates = options["learning_rate"], goal, options["loraplus_lr_ratio"]
     written = Api().advice.export(question, question.ranks[0], format_name, *rates)
+    notes = written.notes
     if output is None:
         print(written.text, end="")
     else:
@@ -278,11 +274,12 @@ def export(
             raise InvalidSettingError(
                 f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {output.name})."
             )
-        text = written.text.replace(written.file_name, shlex.quote(output.name))  # in commands that it shows
+        # In commands that they show.
+        text, *notes = (each.replace(written.file_name, shlex.quote(output.name)) for each in (written.text, *notes))
         files = {output: text} | {output.with_name(name): text for name, text in written.extra_files}
         for path, text in files.items():
             require_new(path, force=force, text=text)
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
             print(path)
-    print_notes(f"Note: {note}" for note in written.notes)
+    print_notes(f"Note: {note}" for note in notes)

@@ -59,20 +59,15 @@ def validate(
     table("Peak memory, counted rows" + ", with their sources seen" * bool(unseen), rows)
     if report.grpo:
         table("GRPO: memory of the trainer at the longest length that fitted", [each.texts() for each in report.grpo])
-    for title, time in (("Time, each source unseen", unseen and unseen.time), ("Time", report.time)):
-        if time:
-            print(
-                f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
-                f"{percent(time.inside_range)} inside the range."
-            )
     if several := report.several:
         scores = (*several.origins, several.overall)
         table("Several GPUs: peak memory of each, by source", [score.texts() for score in scores])
-        if several.time:
-            print(
-                f"Several GPUs, time: {several.time.rows} rows, mean error {percent(several.time.mean_abs_error)}, "
-                f"{percent(several.time.inside_range)} inside the range."
-            )
+    times = {"Time, each source unseen": unseen, "Time": report, "Several GPUs, time": several}
+    for title, time in ((title, each.time) for title, each in times.items() if each and each.time):
+        print(
+            f"{title}: {time.rows} rows, mean error {percent(time.mean_abs_error)}, "
+            f"{percent(time.inside_range)} inside the range."
+        )
     every = [row for row in (*report.rows, *report.several_rows, *report.grpo_rows) if row.reason]
     missing = [row for row in every if row.predicted_bytes is None]
     aside = [row for row in (every if file else report.grpo_rows) if row.reason and row.predicted_bytes]

@@ -92,11 +92,8 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     from rankviz.core.forecast.quick_look import bent_json
 
     sweep = api.runs.sweep(sweep_id)
-    waits, decision, rate = (
-        api.runs.why_each_waits(sweep),
-        api.verdicts.decide(sweep_id),
-        api.verdicts.rate_look(sweep_id),
-    )
+    waits, decision = api.runs.why_each_waits(sweep), api.verdicts.decide(sweep_id)
+    rate = api.verdicts.rate_look(sweep_id)
     scores = {metric.key: api.verdicts.score_look(sweep_id, metric) for metric in measured_metrics(sweep.runs)}
     return {
         "sweep_id": sweep_id,
@@ -120,7 +117,14 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
     sweep = api.runs.sweep(sweep_id)
     runs_table(api, sweep)
-    for sentence in (*errors_in_words(sweep), *standing(api, sweep), *filter(None, [still_training(sweep)])):
+    failed: dict[str, list[str]] = {}
+    labels = run_labels(sweep)
+    for run in sweep.runs:
+        if run.state == "failed":
+            failed.setdefault(run.error, []).append(labels[run.run_id])
+    for error, names in failed.items():
+        print(f"{units.counted(len(names), 'run')} failed ({'; '.join(names)}): {one_line(' '.join(error.split()))}")
+    for sentence in filter(None, (*standing(api, sweep), still_training(sweep))):
         print(sentence)
     if curves := [(curve.run_id, point) for curve in fast_curves(sweep.runs) for point in curve.points]:
         rows = [
@@ -150,9 +154,6 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 def runs_table(api: Api, sweep: "Sweep") -> None:
     """Print a table with a row for each run of a sweep."""
 
-    def loss(measured: "HeldOut | None") -> str:
-        return f"{measured.loss:.4f}" if measured else ""
-
     def cells(run: "RunRecord") -> Mapping[str, str]:
         place, request, done = api.engines.place_in_words(run), run.request, run.completed
         return {
@@ -163,8 +164,8 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
             "alpha": f"{request.lora.lora_alpha:g}",
             "lr": f"{request.learning_rate:g}",
             "seed": str(request.seed),
-            "Loss before": loss(run.loss_before),
-            "Loss after": loss(run.loss_after),
+            "Loss before": _value(run.loss_before, LOSS),
+            "Loss after": _value(run.loss_after, LOSS),
             **{each.label: _value(run.loss_after, each) for each in METRICS.values() if each is not LOSS},
             "Adapter file": "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes),
             "Peak memory": units.memory_size(done.peak_memory_bytes) if done else "",
@@ -173,19 +174,6 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
         }
 
     table(f"{sweep.sweep_id}: {sweep_title(sweep)}", map(cells, sweep.runs), texts=2)
-
-
-def errors_in_words(sweep: "Sweep") -> Sequence[str]:
-    """Return lines such as "2 runs failed (r = 4; r = 8): No wheel.", one for each different error of a sweep."""
-    names: dict[str, list[str]] = {}
-    labels = run_labels(sweep)
-    for run in sweep.runs:
-        if run.state == "failed":
-            names.setdefault(run.error, []).append(labels[run.run_id])
-    return [
-        f"{units.counted(len(runs), 'run')} failed ({'; '.join(runs)}): {one_line(' '.join(error.split()))}"
-        for error, runs in names.items()
-    ]
 
 
 def _value(measured: "HeldOut | None", metric: Metric) -> str:

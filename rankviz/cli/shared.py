@@ -1,6 +1,7 @@
 """Helpers of all commands: options, the question made of them, printing, errors and plots."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -88,6 +89,8 @@ def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
         raise InvalidSettingError(f"{path} is a folder: give the name of a file in it.")
     if not path.parent.is_dir():
         raise InvalidSettingError(f"The folder {path.parent} does not exist. Create it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidSettingError(f"{path} cannot be written by this user: choose another place.")
     if path.exists() and not force and (text is None or path.read_text(encoding="utf-8", errors="replace") != text):
         other = "" if text is None else ", with another content"
         raise InvalidSettingError(f"{path} is there already{other}. Choose another, or add --force to replace it.")

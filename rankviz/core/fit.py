@@ -748,8 +748,8 @@ class FitJSON(TypedDict):
     notes: list[str]
 
 
-def as_json(decided: FitAnswer) -> FitJSON:
-    """Return the decisions as `rankviz fit --json` prints them."""
+def as_json(decided: FitAnswer, assumed: str = "") -> FitJSON:
+    """Return the decisions as `rankviz fit --json` prints them. assumed: A further note, on the assumed length."""
     start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
     setup = start.question.training
     return as_answer(
@@ -773,5 +773,5 @@ def as_json(decided: FitAnswer) -> FitJSON:
         gpus=decided.cards,
         several_gpus=decided.several,
         methods=decided.methods,
-        notes=[*filter(None, [truncation(setup)]), *image_notes(answer.model, setup)],
+        notes=[*filter(None, [assumed, truncation(setup)]), *image_notes(answer.model, setup)],
     )

@@ -4,8 +4,6 @@ Each endpoint calls an operation of rankviz.api as the current visitor (ui.block
 would call an unqueued endpoint without asking for a login.
 """
 
-from itertools import chain
-
 import gradio as gr
 
 from rankviz.api import Api
@@ -34,6 +32,5 @@ TOOLS = {
 
 def publish(api: Api) -> None:
     """Register all endpoints, without limits on concurrent calls: the operations limit what is heavy."""
-    kinds = (planning.planning, runs.reading, runs.changing)
-    for operation in chain.from_iterable(kind(api) for kind in kinds):
+    for operation in (*planning.planning(api), *runs.reading(api), *runs.changing(api)):
         gr.api(checked(operation), api_name=operation.__name__, queue=True, concurrency_limit=None)

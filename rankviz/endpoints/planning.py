@@ -1,13 +1,12 @@
 """Endpoints for planning: what a rank costs and buys, published studies, verdicts, files, and trained adapters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
-from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json, gpu_json
-from rankviz.api.models import rest_in_words
+from rankviz.api.estimates import EstimateAnswerJSON, GpuRowJSON, estimate_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.fit import FitJSON
@@ -119,7 +118,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         """Estimate LoRA or QLoRA fine-tuning at one or more ranks: exact trainable parameters and adapter file,
         and ranges for GPU memory (VRAM), training time and cost. Each rank has its fit on the GPU."""
         question, assumed = question_of(options).with_assumed_length()
-        return _with_note(estimate_json(api.estimates.estimate(question)), assumed)
+        return estimate_json(api.estimates.estimate(question), assumed)
 
     @takes("model", "r", "targets", "alpha", *SETUP, "prices", *MORE, *GRPO, table=EVERY)
     def fit(**options: Any) -> FitJSON:
@@ -127,7 +126,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         saves, the smallest change that makes it fit, the cheapest GPUs that fit, and QLoRA, LoRA and full fine-tuning
         compared."""
         question, assumed = question_of(options).with_assumed_length()
-        return _with_note(fit_json(api.estimates.fit(question, options["r"], options["prices"])), assumed)
+        return fit_json(api.estimates.fit(question, options["r"], options["prices"]), assumed)
 
     @takes("model", "r", *SERVED, table=EVERY)
     def serving(**options: Any) -> ServingJSON:
@@ -151,8 +150,8 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def forecast(**options: Any) -> ForecastAnswerJSON:
         """Forecast the quality that a low rank loses: how far each rank falls short of r = 128 in published studies, as
         a band; with runs, a sweep's own forecast too."""
-        asked = {name: options[name] for name in ("model", "use_case", "metric", "runs", "parameters", "method")}
-        answer, bent = api.studies.forecasts(**asked)
+        del options["base"]  # no longer used
+        answer, bent = api.studies.forecasts(**options)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @takes(
@@ -172,14 +171,13 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     @takes("limit", "offset", "words", table=EVERY)
     def models(limit: int = 20, offset: int = 0, **options: Any) -> ModelsJSON:
         """Search the base models of the catalogue by words, with parameter counts from their real layers."""
-        found, note = api.models.search(options["words"])
-        rows = part(found, limit, offset)
-        rest = max(0, len(found) - offset - len(rows))
-        return ModelsJSON(models=[asdict(row) for row in rows], more=rest, in_words=rest_in_words(note, rest))
+        part((), limit, offset)
+        rows, more, note = api.models.search(options["words"], limit, offset)
+        return ModelsJSON(models=[asdict(row) for row in rows], more=more, in_words=note)
 
     def gpus() -> list[GpuRowJSON]:
         """List the GPUs that estimates know: memory, speed, and prices per hour by provider with source and date."""
-        return [*map(gpu_json, api.workspace.gpus)]
+        return [as_answer(GpuRowJSON, gpu) for gpu in api.workspace.gpus]
 
     @takes("model", "use_case", "limit", "offset", table=ANY)
     def studies(limit: int = 20, offset: int = 0, **options: Any) -> list[LineJSON]:
@@ -187,7 +185,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
         rates, sources and caveats."""
         near = api.studies.near(api.studies.subject(**options), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(each, line, api.studies.parameters(line)) for each, line in part(lines, limit, offset)]
+        return [_line(api, *each) for each in part(lines, limit, offset)]
 
     @takes("sweep_id", "tolerance", "metric", table=EVERY | {"metric": METRIC})
     def verdict(sweep_id: str = "", **options: Any) -> VerdictAnswerJSON:
@@ -216,14 +214,9 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     return estimate, fit, serving, advise, forecast, export, models, gpus, studies, verdict, spectrum, resize
 
 
-def _with_note(answer: Mapping[str, Any], assumed: str) -> Any:
-    return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
-
-
-def _line(near: Near, line: Line, sizes: Sequence[int | None]) -> LineJSON:
-    points = [
-        as_answer(PointJSON, point, trainable_parameters=size) for point, size in zip(line.points, sizes, strict=True)
-    ]
+def _line(api: Api, near: Near, line: Line) -> LineJSON:
+    sizes = zip(line.points, api.studies.parameters(line), strict=True)
+    points = [as_answer(PointJSON, point, trainable_parameters=size) for point, size in sizes]
     return as_answer(
         LineJSON,
         line.first,

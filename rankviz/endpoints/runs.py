@@ -5,8 +5,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.engines import CostJSON
-from rankviz.api.progress import QueuePlace
-from rankviz.api.runs import ListedRunJSON, RunJSON, StandingJSON
+from rankviz.api.runs import ListedRunJSON, QueuePlace, RunJSON, StandingJSON
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part

@@ -23,6 +23,8 @@ from rankviz.errors import InvalidSettingError
 KINDS = ("csv", "parquet")
 CSV_PART, PARQUET_PART = 500, 10_000
 """Number of rows written at a time, to a CSV and to a Parquet file."""
+RANGES = ("seconds", "step_seconds", "load_seconds", "usd")
+"""Ranges of an estimate that are None where they are unknown."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
@@ -56,7 +58,9 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
         "basis": in_words(basis),
         "price_source": values["price_source"],
     }
-    return Table("ranks", [{**_flat(row), **settings, **sources} for row in values["ranks"]], sources)
+    unknown = dict.fromkeys(("low", "expected", "high"))
+    rows = (row | {name: row[name] or unknown for name in RANGES} for row in values["ranks"])
+    return Table("ranks", [{**_flat(row), **settings, **sources} for row in rows], sources)
 
 
 def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:

@@ -1,9 +1,8 @@
 """A job packed as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
 
-    job.json                        kind, attempts, and state on the cluster
+    job.json                        attempts, and state on the cluster
     runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
     runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
-    runs/RUN_ID/config.json         only of a probe
     data/DIGEST/FILE                training data
 
 `python -m rankviz.worker finetune FOLDER RUN_ID@ATTEMPT ...` runs it, and leaves worker.log, adapter/ and cuts/ beside
@@ -18,25 +17,22 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 from rankviz.core.bounds import Between, Word
 from rankviz.core.from_json import build
 from rankviz.core.runs.events import Attempt, AttemptPlaced
-from rankviz.core.runs.request import RunRequest
 from rankviz.errors import EngineError
-from rankviz.jobs.engine import End, Job, Kind
+from rankviz.jobs.engine import End, Job
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.durable import digest_of, replace_durably
 from rankviz.store.journal import append_events, request_text
 
 JOB_FILE = "job.json"
-OLD_STATE_FILE = "submission.json"
-"""File with a job's state on the cluster, in versions before 1 December 2026."""
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
 """Name of a job's folder: RUN_ID-aATTEMPT."""
 MOST_USD = 10**6
@@ -50,26 +46,23 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
     folder.mkdir(parents=True)
     sent: dict[Path, Path] = {}  # path in the folder of each data file that was copied, so that runs share one copy
     for attempt in job.attempts:
-        record = store.record(attempt.run_id)
+        record = store.get(attempt.run_id)
         request, target = record.request, folder / "runs" / attempt.run_id
         target.mkdir(parents=True)
-        if isinstance(request, RunRequest):
-            known = References.of_runs(store.home, store.ownership(request.run_id).owner)
-            base, data = known.model(request.base), known.data(request.data).path
-            if base.path and not sees_folders:
-                raise EngineError(
-                    f"The base {base.path.name!r} is a folder of this machine, and weights are not sent: give a Hub id."
-                )
-            if data and data not in sent:
-                aside = folder / "data" / secrets.token_hex(4)
-                aside.parent.mkdir(exist_ok=True)
-                shutil.copyfile(data, aside)
-                sent[data] = Path("data") / digest_of(aside) / f"data{data.suffix}"
-                (folder / sent[data]).parent.mkdir(exist_ok=True)
-                os.replace(aside, folder / sent[data])
-            request = replace(request, data=str(sent[data])) if data else request
-        else:
-            shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
+        known = References.of_runs(store.home, store.ownership(request.run_id).owner)
+        base, data = known.model(request.base), known.data(request.data).path
+        if base.path and not sees_folders:
+            raise EngineError(
+                f"The base {base.path.name!r} is a folder of this machine, and weights are not sent: give a Hub id."
+            )
+        if data and data not in sent:
+            aside = folder / "data" / secrets.token_hex(4)
+            aside.parent.mkdir(exist_ok=True)
+            shutil.copyfile(data, aside)
+            sent[data] = Path("data") / digest_of(aside) / f"data{data.suffix}"
+            (folder / sent[data]).parent.mkdir(exist_ok=True)
+            os.replace(aside, folder / sent[data])
+        request = replace(request, data=str(sent[data])) if data else request
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_events(target / "events.jsonl", [placed])
@@ -113,30 +106,29 @@ class Submission:
 
 def write_job(folder: Path, job: Job, submission: Submission) -> None:
     """Write job.json, durably; raise OSError where this fails."""
-    content = asdict(replace(submission, end=None)) | {"kind": job.kind, "attempts": [*map(str, job.attempts)]}
     end = submission.end._asdict() if submission.end else None
-    replace_durably(folder / JOB_FILE, json.dumps(content | {"end": end}))
+    content = asdict(replace(submission, end=None)) | {"attempts": [*map(str, job.attempts)], "end": end}
+    replace_durably(folder / JOB_FILE, json.dumps(content))
 
 
 def read_job(folder: Path) -> tuple[Job, Submission]:
     """Read job.json; raise ValueError where it is missing or damaged, and OSError where a retry may help."""
-    return parse_job(lambda name: (folder / name).read_bytes())
+    file = folder / JOB_FILE
+    return parse_job(file.read_bytes() if file.exists() else b"")
 
 
-def parse_job(read: Callable[[str], bytes]) -> tuple[Job, Submission]:
-    """Return a job and its state. `read` returns a file of the job's folder, by name. Raise ValueError where job.json
-    is missing or damaged: a job whose state is not known is never taken for one that was not submitted."""
+def parse_job(text: bytes) -> tuple[Job, Submission]:
+    """Return a job and its state from the content of its job.json. Raise ValueError where that is missing or damaged: a
+    job whose state is not known is never taken for one that was not submitted."""
     try:
-        content = json.loads(read(JOB_FILE))
-        if "terms" not in content:
-            content = json.loads(read(OLD_STATE_FILE)) | content
-        job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
+        content = json.loads(text)
+        job = Job(attempts=tuple(map(Attempt.parse, content["attempts"])))
         known = {name: content[name] for name in Submission.__dataclass_fields__}
-        end = End(**known["end"]) if known["end"] else None
-        terms = build(JobTerms, known["terms"]) if known["terms"] else None
-        if job.attempts and job.kind in get_args(Kind):
-            return job, Submission(**known | {"end": end, "terms": terms})
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        known["end"] = End(**known["end"]) if known["end"] else None
+        known["terms"] = build(JobTerms, known["terms"]) if known["terms"] else None
+        if job.attempts:
+            return job, Submission(**known)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError(f"{JOB_FILE} is missing or damaged")
 
@@ -152,7 +144,6 @@ def job_by_names(folder: Path) -> Job:
 def folders_in(place: Path) -> Sequence[Path]:
     """Return the job folders in `place`, sorted; raise OSError where `place` cannot be listed now."""
     with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
-        # The spending limit of a sweep is a file beside them, whose name may end alike.
         return sorted(place / entry.name for entry in entries if FOLDER.fullmatch(entry.name) and entry.is_dir())
     return []
 

@@ -60,8 +60,6 @@ class End(NamedTuple):
     """True where the job's runs that have not begun fail too, instead of going to another job."""
     by_us: bool = False
     """True where RankViz ended the job. Unfinished runs are queued again, without counting a lost attempt."""
-    was_cancelled: bool = False
-    """True where the job ended because somebody cancelled it on its cluster: RankViz, or its owner there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +77,6 @@ class Live:
     """End of the job; None while its worker runs or may still start."""
     seconds: float | None = None
     """Billed seconds so far; None where not known, or where machines cost nothing."""
-    is_at_cancelled: bool = False
-    """True where a worker elsewhere trains a run that was cancelled in this runs folder while it was queued."""
 
 
 class Engine(Protocol):

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
 from rankviz.core.runs.events import HF_JOBS, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
@@ -30,16 +29,15 @@ from rankviz.errors import (
     quoted,
 )
 from rankviz.jobs import bundle
-from rankviz.jobs.bundle import JobTerms, Submission
+from rankviz.jobs.bundle import JobTerms, Submission, files_in
 from rankviz.jobs.engine import End, Job, Live
 from rankviz.jobs.hub import IN, OUT, Bill, Flavor, Hub, HubJob, Ledger, Logins, cost_so_far, seconds_left
-from rankviz.jobs.local import describe_exit
+from rankviz.jobs.local import end_by
 from rankviz.jobs.remote import READ_BYTES, Remote, RemoteJob
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
 from rankviz.store.durable import aside_of
-from rankviz.store.journal import line_of, parse_request, request_text
-from rankviz.store.ownership import Ownership, WantedEngine
+from rankviz.store.journal import Ownership, WantedEngine, line_of, parse_request, request_text
 
 MOST_RETURNING, MOST_RUNS = 100, 1000
 """MOST_RETURNING: number of an account's newest jobs in which lost sweeps are searched for. MOST_RUNS: number of runs
@@ -151,14 +149,16 @@ class HfJobs(Remote):
         super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
-        """Return the machine and the spending limit in US dollars that the options name; raise InvalidSettingError
-        where the machine is unknown or the limit is no number."""
+        """Return the machine and the spending limit in US dollars that the options name, the limit unchecked. Raise
+        InvalidSettingError where the machine is unknown or has several GPUs, or the limit is no number."""
         name, spend = options.get("flavor") or self.flavor, options.get("spend") or self.spend
         flavors = hub.flavors(wait)
         flavor = next((each for each in flavors if each.name == name), None)
         if flavor is None:
             known = ", ".join(each.name for each in flavors)
             raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
+        if flavor.gpus > 1:
+            raise InvalidSettingError(f"{name} has {flavor.gpus} GPUs, and a job uses one. Choose one with one.")
         try:
             return flavor, float(spend)
         except ValueError:
@@ -241,7 +241,7 @@ class HfJobs(Remote):
             return hub.read(path, 0, READ_BYTES) or hub.read(path, 0, READ_BYTES, sent=True)
 
         try:
-            job, submission = bundle.parse_job(read)
+            job, submission = bundle.parse_job(read(bundle.JOB_FILE))
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
             requests = [parse_request(read(f"runs/{run_id}/request.json")) for run_id in job.run_ids]
         except (ValueError, UserError):
@@ -262,11 +262,8 @@ class HfJobs(Remote):
 
     def send(self, job: RemoteJob) -> None:
         path, data = archive()
-        files: dict[str, bytes | Path] = {path: data}
-        for file in sorted(job.folder.rglob("*")):
-            if file.is_file():
-                files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-        self._hub(job).send(files, f"Job {job.name}")
+        packed = {f"{job.name}/{file.relative_to(job.folder).as_posix()}": file for file in files_in(job.folder)}
+        self._hub(job).send({path: data, **packed}, f"Job {job.name}")
 
     def submit(self, job: RemoteJob) -> str:
         terms, path = job.submission.terms, archive()[0]
@@ -338,11 +335,10 @@ def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     elif "timeout" in words or "timed out" in words or is_over:
         end = End(why=TIME_IS_UP.format(terms.timeout_seconds / 60), is_final=True)
     elif exit_code is not None:
-        end = End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
+        end = end_by(exit_code)._replace(lost=exit_code < 0)
     else:
         message = f" {seen.message.rstrip('.')}." if seen.message else ""
         end = End(lost=True, why=f"The job ended on Hugging Face before its runs did ({seen.stage.lower()}).{message}")
-    end = end._replace(was_cancelled=seen.stage in ("CANCELED", "DELETED"))
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 
 

@@ -10,16 +10,15 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotSoon
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Lock, RLock, Thread
+from threading import Lock, RLock
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from rankviz import units
+from rankviz.background import Background
 from rankviz.core.quantity import Range
 from rankviz.errors import (
     EngineDeclinedError,
@@ -132,8 +131,7 @@ def cost_so_far(submission: Submission) -> Cost:
 
 
 class Ledger:
-    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}. For a
-    sweep without its own file, files of versions before 1 December 2026 are read."""
+    """Files with the spending limits and the costs of ended jobs: {"limit": USD, "jobs": {JOB: [LEAST, MOST]}}."""
 
     def __init__(self, place: Path):
         self._place, self._lock = place, Lock()
@@ -161,28 +159,17 @@ class Ledger:
     def _read(self, sweep_id: str) -> tuple[float | None, Mapping[str, Cost]]:
         file = self._place / f"{sweep_id}.json"
         try:
-            content = json.loads(file.read_text()) if file.exists() else self._old(sweep_id)
+            content = json.loads(file.read_text())
             limit = content["limit"]
             jobs = {name: (float(least), float(most)) for name, (least, most) in content["jobs"].items()}
             is_valid = limit is None or 0 < limit < math.inf
             if is_valid and all(0.0 <= least <= most < math.inf for least, most in jobs.values()):
                 return limit, jobs
+        except FileNotFoundError:
+            return None, {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
-        old = f"spent.json and limit-{sweep_id}"
-        raise EngineUnavailableError(COSTS_UNREADABLE.format(file.name if file.exists() else old))
-
-    def _old(self, sweep_id: str) -> Mapping[str, Any]:
-        """Return the content of a sweep's file from older versions' files: costs from spent.json, the limit from
-        limit-SWEEP. The oldest stored both by payer (SWEEP@PAYER), and a cost as one number."""
-        own, spent = self._place / f"limit-{sweep_id}", self._place / "spent.json"
-        limits = [own] if own.exists() else self._place.glob(f"limit-{sweep_id}@*")
-        jobs: dict[str, Any] = {}
-        for name, costs in json.loads(spent.read_text()).items() if spent.exists() else ():
-            if name.partition("@")[0] == sweep_id:
-                jobs |= costs if isinstance(costs, dict) else {"": costs}
-        costs = {job: cost if isinstance(cost, list) else [cost, cost] for job, cost in jobs.items()}
-        return {"limit": max((float(file.read_text()) for file in limits), default=None), "jobs": costs}
+        raise EngineUnavailableError(COSTS_UNREADABLE.format(file.name))
 
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
@@ -192,8 +179,7 @@ READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """Seconds without data from Hugging Face after which a call fails. huggingface_hub itself has no such limit."""
 FLAVORS_SECONDS, SOON_SECONDS = 300.0, 5.0
-"""FLAVORS_SECONDS: time for which machines and prices are cached. SOON_SECONDS: time to wait for them, or before a
-retry."""
+"""FLAVORS_SECONDS: time for which machines and prices are cached. SOON_SECONDS: time to wait for them."""
 MAX_LISTED = 20_000
 LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
@@ -251,9 +237,7 @@ class Hub:
         """True once a search of the account for jobs to restore has begun."""
         self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
-        self._flavors: Future[Sequence[Flavor]] | None = None
-        self._flavors_at = -math.inf
-        self._lock = Lock()
+        self._background = Background(SOON_SECONDS, FLAVORS_SECONDS)
 
     @property
     def name(self) -> str:
@@ -266,39 +250,30 @@ class Hub:
     def flavors(self, wait: float = SOON_SECONDS) -> Sequence[Flavor]:
         """Return the machines for rent, cheapest first, and fetch the account's name. One thread fetches them for all
         callers; raise EngineUnavailableError where the answer takes longer than `wait` seconds."""
-        with self._lock:
-            known, age = self._flavors, time.monotonic() - self._flavors_at
-            if known is None or (known.done() and age > (SOON_SECONDS if known.exception() else FLAVORS_SECONDS)):
-                self._flavors_at, self._flavors = time.monotonic(), (known := Future())
-                Thread(target=self._list_flavors, args=(known,), name="rankviz-machines", daemon=True).start()
-        try:
-            return known.result(wait)
-        except NotSoon:
-            raise EngineUnavailableError(ASKED) from None
+        if (answer := self._background.ask("machines", "", self._list_flavors, wait)) is None:
+            raise EngineUnavailableError(ASKED)
+        return answer.result()
 
-    def _list_flavors(self, answer: Future[Sequence[Flavor]]) -> None:
-        try:
-            _ = self.name
-            found = []
-            with self._reaching():
-                for each in self._api.list_jobs_hardware():
-                    if each.unit_label != "minute":
-                        continue
-                    card = each.accelerator
-                    number, _, unit = ((card.vram if card else None) or "").partition(" ")
-                    is_gib = unit == "GB" and number.replace(".", "", 1).isdigit()  # so a card's label means GiB
-                    flavor = Flavor(
-                        name=_text(each.name),
-                        label=_text(each.pretty_name),
-                        usd_per_minute=each.unit_cost_micro_usd / 1e6,
-                        gpu=card.model if card else "",
-                        gpus=int(card.quantity or 1) if card else 0,
-                        memory_bytes=round(float(number) * 2**30) if is_gib else None,
-                    )
-                    found.append(flavor)
-            answer.set_result(sorted(found, key=lambda each: (each.usd_per_minute, each.name)))
-        except Exception as error:  # whoever waits is told
-            answer.set_exception(error)
+    def _list_flavors(self) -> Sequence[Flavor]:
+        _ = self.name
+        found = []
+        with self._reaching():
+            for each in self._api.list_jobs_hardware():
+                if each.unit_label != "minute":
+                    continue
+                card = each.accelerator
+                number, _, unit = ((card.vram if card else None) or "").partition(" ")
+                is_gib = unit == "GB" and number.replace(".", "", 1).isdigit()  # so a card's label means GiB
+                flavor = Flavor(
+                    name=_text(each.name),
+                    label=_text(each.pretty_name),
+                    usd_per_minute=each.unit_cost_micro_usd / 1e6,
+                    gpu=card.model if card else "",
+                    gpus=int(card.quantity or 1) if card else 0,
+                    memory_bytes=round(float(number) * 2**30) if is_gib else None,
+                )
+                found.append(flavor)
+        return sorted(found, key=lambda each: (each.usd_per_minute, each.name))
 
     def run(self, *, image: str, command: Sequence[str], flavor: str, timeout: int, labels: Mapping[str, str]) -> str:
         """Start a job; return its id."""
@@ -398,7 +373,8 @@ class Hub:
 
     def _described(self, job: Any) -> HubJob:
         stage, durations = _text(getattr(job.status.stage, "value", job.status.stage)), job.durations
-        total, running = (_seconds(durations and getattr(durations, f"{which}_secs")) for which in ("total", "running"))
+        known = (durations and getattr(durations, f"{which}_secs") for which in ("total", "running"))
+        total, running = (float(each) if each is not None and 0 <= each < math.inf else None for each in known)
         if total is not None and not (running is None and stage in ("RUNNING", "COMPLETED")):
             total = min(total, (running or 0.0) + STARTING.high)  # waiting for a machine is not billed, starting is
         return HubJob(
@@ -534,10 +510,6 @@ def machine_token() -> str:
     from huggingface_hub import get_token
 
     return get_token() or ""
-
-
-def _seconds(value: Any) -> float | None:
-    return float(value) if value is not None and 0 <= value < math.inf else None
 
 
 def _plain(words: Any, token: str) -> str:

@@ -2,8 +2,8 @@
 
 SENT is the packed job (bundle.py), BACK the place for its results: paths, or URIs that fsspec reads. The worker runs
 on a copy on the machine's own disk, since journals grow by appending and object storage holds whole files. This
-program copies journals to BACK every second, a run's files once the run has ended, and `exit_code` last. Failed copies
-are tried again for minutes.
+program copies journals to BACK every second, other files once they are written, and `exit_code` last. Failed copies are
+tried again for minutes.
 """
 
 import contextlib
@@ -17,17 +17,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from rankviz import logs
-from rankviz.core.runs.events import LAST
 from rankviz.jobs import bundle
-from rankviz.store.journal import parse_lines
 
 PR_SET_PDEATHSIG = 1
 """Option of prctl: the kernel kills a process when its parent ends."""
 LOOK_SECONDS, WANTED_SECONDS = 1.0, 60.0
 LAST_SECONDS = 300.0
 """Seconds after the end of the worker in which copying is tried again. Then the job ends, since it costs money."""
-SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", "config.json", "exit_code")
-"""Names of files that are copied while they grow; other files are copied once their run has ended."""
+EXIT_CODE = "exit_code"
+SMALL = ("job.json", "request.json", "events.jsonl", "worker.log", EXIT_CODE)
+"""Names of files that are copied while they grow."""
 
 
 class Storage:
@@ -72,34 +71,23 @@ class Storage:
         return f"{self._root.rstrip('/')}/{path}"
 
 
-def carry(work: Path, back: Storage, run_ids: Sequence[str]) -> Iterator[bool]:
-    """Copy a job's files to the storage at each step of this generator: all files of runs that have just ended, and all
-    small files that have changed. Yield True where every copy succeeded."""
-    read, copied = dict.fromkeys(run_ids, 0), {}  # bytes of each journal that were searched for the run's end
-
-    def write(file: Path) -> bool:
-        try:
-            state = file.stat()
-            if copied.get(file) != (state.st_size, state.st_mtime_ns):
-                back.write(file.relative_to(work).as_posix(), file)
-                copied[file] = state.st_size, state.st_mtime_ns
-            return True
-        except Exception as error:  # each file system has errors of its own
-            print(f"{file.name} could not be written into the storage ({error}).", flush=True)
-            return False
-
+def carry(work: Path, back: Storage) -> Iterator[bool]:
+    """Copy a job's changed files to the storage at each step of this generator: small files at once, other files of the
+    runs once they stay as they are, or the worker has ended. Yield True where nothing is left."""
+    seen, copied = {}, {}  # (bytes, time in nanoseconds) of each file, as last seen and as last copied
     while True:
-        is_whole = True
-        for run_id, offset in read.items():
-            folder = work / "runs" / run_id
-            new = bundle.read_plain(folder / "events.jsonl", offset)
-            new = new[: new.rfind(b"\n") + 1]
-            has_ended = any(isinstance(event, LAST) for event in parse_lines(new))
-            if has_ended and not all([write(file) for file in bundle.files_in(folder)]):
-                is_whole = False
-            else:
-                read[run_id] = offset + len(new)
-        yield all([write(file) for file in bundle.files_in(work) if file.name in SMALL]) and is_whole
+        has_ended = (work / EXIT_CODE).exists()
+        files = [file for file in bundle.files_in(work) if file.name in SMALL or file.is_relative_to(work / "runs")]
+        for file in sorted(files, key=lambda file: file.name == EXIT_CODE):
+            try:
+                state = file.stat().st_size, file.stat().st_mtime_ns
+                stays, seen[file] = seen.get(file) == state, state
+                if (stays or has_ended or file.name in SMALL) and copied.get(file) != state:
+                    back.write(file.relative_to(work).as_posix(), file)
+                    copied[file] = state
+            except Exception as error:  # each file system has errors of its own
+                print(f"{file.name} could not be written into the storage ({error}).", flush=True)
+        yield all(file in seen and copied.get(file) == seen[file] for file in files)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         source = Storage(sent)
         source.read_all(work)
         job, _ = bundle.read_job(work)
-        worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
+        worker = given or [sys.executable, "-m", "rankviz.worker", "finetune"]
         started = subprocess.Popen(
             [*worker, str(work), *map(str, job.attempts)],
             cwd=work,
@@ -119,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
         signal.signal(signal.SIGTERM, lambda *_: started.terminate())
-        looks, wanted_until = carry(work, Storage(back), job.run_ids), time.monotonic() + WANTED_SECONDS
+        looks, wanted_until = carry(work, Storage(back)), time.monotonic() + WANTED_SECONDS
         while started.poll() is None:
             next(looks)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -129,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
                 with contextlib.suppress(Exception):  # the storage cannot be read now
                     if not source.read(bundle.JOB_FILE, 0, 1):  # the page has given this job up
                         started.terminate()
-        (work / "exit_code").write_text(f"{started.returncode}\n")
+        (work / EXIT_CODE).write_text(f"{started.returncode}\n")
         until = time.monotonic() + LAST_SECONDS
         while not next(looks) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)

@@ -235,8 +235,7 @@ class Local(Engine):
         return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
 
     def cancel(self, live: Live) -> End:
-        exit_code = self._worker(live).end(self.grace_seconds)
-        return End(exit_code, why=describe_exit(exit_code))
+        return end_by(self._worker(live).end(self.grace_seconds))
 
     def forget(self, live: Live) -> None:
         lock = self._worker(live).lock
@@ -275,32 +274,28 @@ class Local(Engine):
             worker.end_at(most)
         if not worker.alive():
             with contextlib.suppress(EngineUnavailableError):  # some of its processes are left
-                exit_code = worker.end(self.grace_seconds)
-                end = End(exit_code, exit_code is None or is_lost(exit_code), describe_exit(exit_code))
+                end = end_by(worker.end(self.grace_seconds))
                 if worker.took_bytes:
-                    end = End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(most)))
+                    end = End(end.exit_code, why=OUT_OF_MEMORY.format(units.memory_size(most)))
         where = self._slots.get(worker.lock, ("", {}))[0]
         return Live(job=Job(attempts=worker.attempts), handle=str(worker.pid), where=where, end=end)
 
 
-def is_lost(exit_code: int) -> bool:
-    """Return True where an exit code means that the machine or its GPU failed, and not the run."""
-    return exit_code < 0 or exit_code == GPU_LOST
-
-
-def describe_exit(exit_code: int | None) -> str:
-    """Return a sentence that explains an exit code and advises what to do next."""
+def end_by(exit_code: int | None) -> End:
+    """Return how a job ended, from the exit code of its worker: negative for a signal, None where not known. A signal
+    and GPU_LOST mean that the machine or its GPU failed, and not the run."""
+    why = f"The worker stopped with exit code {exit_code}; the end of its log says why."
     if exit_code is None:
-        return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
-    if exit_code == -signal.SIGKILL:
-        return KILLED
-    if exit_code < 0:
-        return f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
-    if exit_code == GPU_LOST:
-        return "The GPU failed, and its worker with it. Run `rankviz doctor`, and look for Xid errors of the driver."
-    if exit_code == 0:
-        return "The worker stopped before this run was done; the end of its log says what it did last."
-    return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+        why = "The worker stopped, and nobody saw how; the end of its log shows what it did last."
+    elif exit_code == -signal.SIGKILL:
+        why = KILLED
+    elif exit_code < 0:
+        why = f"The worker was ended by {signal.Signals(-exit_code).name}; the end of its log says what it did last."
+    elif exit_code == GPU_LOST:
+        why = "The GPU failed, and its worker with it. Run `rankviz doctor`, and look for Xid errors of the driver."
+    elif exit_code == 0:
+        why = "The worker stopped before this run was done; the end of its log says what it did last."
+    return End(exit_code, lost=exit_code is None or exit_code < 0 or exit_code == GPU_LOST, why=why)
 
 
 def from_shell(code: int) -> int:

@@ -7,9 +7,8 @@ The time when a visitor was last served is read from the journals, so a restart 
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import Attempt, queued_at
@@ -18,12 +17,15 @@ from rankviz.jobs.engine import Job
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
 
-NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
-
-def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
+def waiting_jobs(
+    records: Iterable[Record],
+    store: RunStore,
+    attempt: Callable[[Record], Attempt] = lambda record: Attempt(record.run_id, record.attempt),
+) -> list[Job]:
     """Return jobs of the queued records: records of the same owner, sweep, engine and options are one job. Jobs are in
-    the order of their first queued record; a resumed run counts from the time when it was resumed."""
+    the order of their first queued record; a resumed run counts from the time when it was resumed. attempt: Returns the
+    attempt of a record that is to start."""
     groups: dict[tuple, list[Record]] = {}
     for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
@@ -32,7 +34,7 @@ def waiting_jobs(records: Iterable[Record], store: RunStore) -> list[Job]:
             groups.setdefault((owner, record.request.sweep_id, there.engine, options), []).append(record)
     return [
         Job(
-            attempts=tuple(Attempt(record.run_id, record.attempt) for record in group),
+            attempts=tuple(map(attempt, group)),
             kind="probe" if isinstance(group[0], ProbeRecord) else "finetune",
             owner=owner,
             sweep_id=sweep_id,
@@ -54,7 +56,7 @@ def served_at(records: Iterable[Record], store: RunStore, *, now: float) -> dict
     return last
 
 
-def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES) -> list[Job]:
+def in_turn(waiting: Sequence[Job], served: Mapping[str, float], places: Mapping[str, int]) -> list[Job]:
     """Return the jobs in the order in which they start if nothing else is queued or ends. served: Time when each
     visitor was last served, unix seconds. places: Number of places that each visitor has now."""
     lines: dict[str, deque[tuple[int, Job]]] = {}

@@ -92,16 +92,13 @@ class Ray(Remote):
         return "" if self.storage else NO_STORAGE
 
     def send(self, job: RemoteJob) -> None:
-        with self._storing():
-            storage = Storage(f"{self._folder(job)}/in")
+        with self._storage(job, "in") as storage:
             for file in files_in(job.folder):
                 storage.write(file.relative_to(job.folder).as_posix(), file)
 
     def submit(self, job: RemoteJob) -> str:
         client, handle = self._connected(), self._submission_id(job)
-        given = {ARGUMENTS[name]: amount for name, amount in self.resources.items() if name in ARGUMENTS}
-        if "entrypoint_memory" in given:
-            given["entrypoint_memory"] = int(given["entrypoint_memory"])
+        given = {n: int(v) if n == "memory" else v for n, v in self.resources.items() if n in ARGUMENTS}
         command = ["python", "-m", "rankviz.jobs.inside", *(f"{self._folder(job)}/{part}" for part in ("in", "out"))]
         try:
             client.submit_job(
@@ -111,7 +108,7 @@ class Ray(Remote):
                 metadata={"rankviz": job.name},
                 entrypoint_resources={k: v for k, v in self.resources.items() if k not in ARGUMENTS} or None,
                 entrypoint_label_selector=self.labels or None,
-                **given,
+                **{ARGUMENTS[name]: amount for name, amount in given.items()},
             )
         except Exception as error:
             if re.search(r"status code 4\d\d|Invalid|must be", str(error)) and NOT_FOUND not in str(error):
@@ -137,8 +134,8 @@ class Ray(Remote):
         )
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        with self._storing():
-            return Storage(f"{self._folder(job)}/out").read(path, offset, most)
+        with self._storage(job, "out") as storage:
+            return storage.read(path, offset, most)
 
     def cancel_job(self, job: RemoteJob) -> None:
         client = self._connected()
@@ -168,9 +165,6 @@ class Ray(Remote):
                     raise EngineDeclinedError(str(self._unreached(error))) from error
             return self._client
 
-    def room(self) -> int:
-        return 1 if self.why_not() else super().room()  # `start` then says why a run waits
-
     def _folder(self, job: RemoteJob) -> str:
         return f"{self.storage.rstrip('/')}/{self._submission_id(job)}"
 
@@ -188,9 +182,9 @@ class Ray(Remote):
         return kind(f"The Ray cluster at {self.address} cannot be reached. {why}")
 
     @contextlib.contextmanager
-    def _storing(self) -> Iterator[None]:
+    def _storage(self, job: RemoteJob, part: str) -> Iterator[Storage]:
         try:
-            yield
+            yield Storage(f"{self._folder(job)}/{part}")
         except Exception as error:  # each file system has errors of its own
             why = f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
             raise EngineUnavailableError(why) from error
@@ -199,12 +193,11 @@ class Ray(Remote):
 def end_of(state: str, exit_code: int | None, message: str) -> End | None:
     """Return a job's end, from Ray's state and message and the exit code of jobs.inside; None while it goes on."""
     if state == "STOPPED":
-        return End(why=STOPPED_THERE, was_cancelled=True)
+        return End(why=STOPPED_THERE)
     if state not in ("SUCCEEDED", "FAILED"):
         return None
     if state == "SUCCEEDED" or exit_code is not None:
-        code = local.from_shell(exit_code or 0)
-        return End(code, local.is_lost(code), local.describe_exit(code))
+        return local.end_by(local.from_shell(exit_code or 0))
     if NEVER_PLACED in message:
         return End(by_us=True, why=message)
     return End(lost=True, why=f"Ray lost the job: {message}"[:500])

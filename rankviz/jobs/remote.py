@@ -34,7 +34,6 @@ from rankviz.core.runs.events import (
     RunFailed,
     RunRequeued,
 )
-from rankviz.core.runs.record import RunState
 from rankviz.errors import (
     EngineDeclinedError,
     EngineError,
@@ -222,7 +221,7 @@ class Remote(Engine):
         end, waits = job.submission.end, POLLING if job.handle else SUBMITTING
         live = job.live or Live(job=job.job, handle=job.handle, waits=waits)
         waits = "" if end else job.trouble or live.waits
-        return replace(live, waits=waits, end=end, is_at_cancelled=job.is_at_cancelled)
+        return replace(live, waits=waits, end=end)
 
     def _follow(self, folder: Path) -> "RemoteJob":
         """Return the job of a folder, followed by a thread until it ends; EngineUnavailableError if unreadable."""
@@ -261,13 +260,13 @@ class RemoteJob:
         self.live: Live | None = None
         """The job as its cluster last reported it; None until then."""
         self.trouble = ""
-        self.is_cancelling = self.is_at_cancelled = False
-        """is_cancelling: True once a cancel of the job was requested. is_at_cancelled: As in `Live`."""
+        self.is_cancelling = False
+        """True once a cancel of the job was requested."""
         self.asked_at = -math.inf
         """Time of the latest submission or cancellation, from time.monotonic: answers to earlier polls do not count."""
         self._engine, self._store = engine, engine.store
         self._reached_at, self._cancelled_at, self._missing_since = time.monotonic(), -math.inf, math.inf
-        self._is_sent = self._is_stopped = self._at_cancelled = False
+        self._is_sent = self._is_stopped = False
         self._looks = 0
         self._lines: Counter[str] = Counter()
         """Number of copied journal lines, by run id."""
@@ -346,7 +345,7 @@ class RemoteJob:
         is_last = self._looks >= (1 if self.submission.cancelled else self._engine.late_looks)
         has_all = bool(live.waits) or self._copy(is_final=bool(end), is_last=is_last)
         if end and (has_all or is_last):
-            by_us = self.submission.cancelled and (end.was_cancelled or end.lost)
+            by_us = self.submission.cancelled and end.exit_code != 0
             self._finish(End(why=CANCELLED, by_us=True) if by_us else end)
 
     def _submit(self) -> bool:
@@ -396,7 +395,7 @@ class RemoteJob:
 
     def _copy(self, *, is_final: bool, is_last: bool) -> bool:
         """Copy new events and files of the job's runs, one after the other. Return True once all are copied."""
-        has_all, self._at_cancelled = True, False
+        has_all = True
         for attempt in self.job.attempts:
             try:
                 has_all = self._copy_run(attempt, is_last) and has_all
@@ -412,7 +411,6 @@ class RemoteJob:
                 has_all = False
             if not (has_all or is_final):
                 break
-        self.is_at_cancelled = self._at_cancelled
         return has_all
 
     def _copy_run(self, attempt: Attempt, is_last: bool) -> bool:
@@ -423,16 +421,10 @@ class RemoteJob:
             record = self._store.record(attempt.run_id)
             if record.attempt != attempt.number:
                 return record.attempt > attempt.number
-            if record.state is RunState.CANCELLED:
-                events = list(stamped(self._engine.read(self, path, 0, READ_BYTES), attempt, 0))
-                self._at_cancelled = bool(events) and not any(isinstance(event, LAST) for event in events)
-            elif record.state is not RunState.QUEUED:
-                self._at_cancelled = False
             if record.state.ended:
                 return True
             data = self._engine.read(self, path, record.copied_bytes, READ_BYTES)
             events = list(stamped(data, attempt, record.copied_bytes))
-            self._at_cancelled = self._at_cancelled and not events
             end = next((at for at, event in enumerate(events) if isinstance(event, LAST)), None)
             self._lines[attempt.run_id] += data.count(b"\n")
             lines, bytes_ = self._engine.journal_lines, self._engine.journal_bytes
@@ -490,13 +482,13 @@ class RemoteJob:
                 shutil.rmtree(aside, ignore_errors=True)
         if is_too_large:
             problem = TOO_LARGE.format(self._bytes_left / 1e6, MAX_ADAPTERS)
-            return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
-        if problem and not is_last:
+        elif problem and not is_last:
             return None
-        if problem and not isinstance(last, RunFailed):
-            why = f"The run completed, but its adapter is not here. {problem}"
-            return RunFailed(time=time.time(), error=why, attempt=attempt.number, offset=last.offset)
-        return last
+        elif not problem or isinstance(last, RunFailed):
+            return last
+        else:
+            problem = f"The run completed, but its adapter is not here. {problem}"
+        return RunFailed(time=time.time(), error=problem, attempt=attempt.number, offset=last.offset)
 
     def _fetch(self, attempt: Attempt, path: str, size: int, target: Path | None = None) -> int:
         """Copy up to `size` bytes of a file in a run's folder to `target`, or to the run's folder here. Return the

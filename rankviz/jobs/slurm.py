@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.core.bounds import printable
-from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE, SLURM
+from rankviz.core.runs.events import MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, local
 from rankviz.jobs.engine import End, Live
 from rankviz.jobs.remote import Remote, RemoteJob
-from rankviz.machine import disk
 from rankviz.paths import ASSETS, IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 
@@ -146,8 +145,7 @@ class Slurm(Remote):
         row = self._listed(job).get(self._name(job))
         exit_code = read_exit_code(job.folder)
         if row is None:
-            end = end_by(exit_code)
-            return Live(job=job.job, handle=job.handle, end=end) if end else None
+            return None if exit_code is None else Live(job=job.job, handle=job.handle, end=local.end_by(exit_code))
         states, reason, waits = states_of(row), _line(row, "state_reason").removesuffix("None"), ""
         if states & {"PENDING", "CONFIGURING"}:
             waits = f"Slurm has not started the job yet: {reason or 'no reason given yet'}."
@@ -204,7 +202,7 @@ class Slurm(Remote):
         return subprocess.CompletedProcess(name, process.returncode, stdout, stderr)
 
     def _script(self, job: RemoteJob) -> str:
-        worker = self.worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", job.job.kind]
+        worker = self.worker or [*(self._python or [sys.executable]), "-m", "rankviz.worker", "finetune"]
         command = [*worker, str(job.folder), *map(str, job.job.attempts)]
         variables = {name: os.environ[name] for name in PASSED if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
         if not self._python:  # another one has RankViz installed itself
@@ -260,18 +258,10 @@ def end_of(states: frozenset[str], exit_code: int | None, reason: str = "") -> E
         return None
     for state in sorted(states & (ENDED - {"COMPLETED", "FAILED"})):
         why = f"Slurm ended the job: {state}.{ADVICE.get(state, '')}"
-        return End(exit_code, lost=state in LOST, why=why, was_cancelled="CANCELLED" in states)
+        return End(exit_code, lost=state in LOST, why=why)
     words = ", ".join(filter(None, [*sorted(states), reason]))
     why = f"The job ended in Slurm before its worker did: {words}. Do the nodes see the runs folder under its path?"
-    return end_by(exit_code) or End(lost=True, why=why)
-
-
-def end_by(exit_code: int | None) -> End | None:
-    """Return how a job ended, from the exit code of its worker alone; None without an exit code."""
-    if exit_code is None:
-        return None
-    why = disk.FULL_SENTENCE if exit_code == DISK_FULL else local.describe_exit(exit_code)
-    return End(exit_code, local.is_lost(exit_code), why)
+    return End(lost=True, why=why) if exit_code is None else local.end_by(exit_code)
 
 
 def _line(row: Row, name: str) -> str:

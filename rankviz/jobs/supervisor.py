@@ -128,8 +128,6 @@ class Supervisor:
         self._waiting: tuple[object, Mapping[str, Sequence[Job]]] = None, {}
         """Jobs to start by engine, after what they depend on: the store's `turns` and the runs that are not free."""
         self._barren: Counter[str] = Counter()
-        self._served: dict[str, float] | None = None
-        """Times when visitors were last served, unix seconds; None until read from the journals."""
 
     def places(self, engine: str) -> int:
         """Return the number of jobs that an engine runs at once; 1 where the engine was not polled yet."""
@@ -267,7 +265,6 @@ class Supervisor:
         with self._mutex:
             for known in (self._jobs, self._placed, self._watched):
                 known.clear()
-            self._served = None
             for name, engine in self.by_name.items():
                 with self._reaching(name):
                     engine.release()
@@ -288,7 +285,7 @@ class Supervisor:
         if end is None:
             if run_id := self._takes_too_long(engine, live, watch):
                 watch.ending = run_id
-            elif watch.ending is None and self._is_needless(live, watch, unwanted):
+            elif watch.ending is None and self._is_needless(engine, live, watch, unwanted):
                 watch.ending = ""
             if watch.ending is None:
                 return
@@ -311,17 +308,18 @@ class Supervisor:
         for attempt in live.job.attempts:
             self._placed.pop(attempt, None)
 
-    def _is_needless(self, live: Live, watch: Watch, unwanted: Set[str]) -> bool:
+    def _is_needless(self, engine: Engine, live: Live, watch: Watch, unwanted: Set[str]) -> bool:
         """Return True where a job works on a cancelled run, has nothing to do, or goes on after all runs ended."""
-        has_unwanted, states = not unwanted.isdisjoint(live.job.run_ids), []
+        states, next_run = [], None
         for record in self._records(live):
-            states.append(record.state)
-            if not record.state.ended and not has_unwanted:
-                return live.is_at_cancelled
             if not record.state.ended and record.run_id in unwanted and self._has_begun(record):
                 return True
-        if not all(state.ended for state in states):
-            return live.is_at_cancelled
+            states.append(record.state)
+            if next_run is None and not record.state.ended:
+                next_run, was_cancelled = record, RunState.CANCELLED in states
+        if next_run:  # a worker elsewhere does not know that a run was cancelled while it waited, and trains it
+            is_there = not engine.shares_disk and not live.waits and not self._has_begun(next_run)
+            return was_cancelled and is_there
         if RunState.CANCELLED in states or live.waits or len(states) < len(live.job.attempts):
             return True
         watch.done_at = watch.done_at or time.monotonic()
@@ -494,11 +492,10 @@ class Supervisor:
             groups: dict[str, list[Job]] = {}
             with self.store.publishing():  # so that a sweep is not seen in parts
                 turns = self.store.turns()
-                unended = [record for record in self.store.unended() if record.run_id not in not_free]
-                free = [record for record in unended if not self.store.is_begun(record.run_id)]
-            attempts = {record.run_id: self._next_attempt(record) for record in free}
-            for job in waiting_jobs(free, self.store):
-                job = replace(job, attempts=tuple(attempts[run_id] for run_id in job.run_ids))
+                unended = self.store.unended()
+                begun = {record.run_id for record in self.store.begun_and_cancelled()[0]}
+            free = [record for record in unended if record.run_id not in not_free | begun]
+            for job in waiting_jobs(free, self.store, self._next_attempt):
                 groups.setdefault(job.engine or self.default, []).append(job)
             self._waiting = (turns, not_free), groups
         for name, group in self._waiting[1].items():
@@ -510,13 +507,11 @@ class Supervisor:
                 self._give_up([run_id for job in group for run_id in job.run_ids], end)
 
     def _fill(self, engine: Engine, waiting: Sequence[Job], room: int) -> None:
-        if self._served is None:
-            self._served = served_at(self.store.records(), self.store, now=time.time())
+        served = served_at(self.store.records(), self.store, now=time.time())
         here = [live.job.run_ids[0] for live in self._jobs.get(engine.name, ()) if live.end is None]
-        order = in_turn(waiting, self._served, Counter(self.store.listed_ownership(run_id).owner for run_id in here))
+        order = in_turn(waiting, served, Counter(self.store.listed_ownership(run_id).owner for run_id in here))
         for job in parts(order, room, least=self.split_runs) if engine.divides else order:
             if room > 0 and self._start(engine, job):
-                self._served[job.owner] = time.time()
                 room -= 1
 
     def _start(self, engine: Engine, job: Job) -> bool:

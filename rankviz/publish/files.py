@@ -94,7 +94,6 @@ def hub_base(request: RunRequest, given: str = "") -> str:
     )
 
 
-Facts = Sequence[tuple[str, str]]
 MARKS = "\\`*_{}[]<>|#&~"
 """Characters that Markdown or HTML would not show as plain text."""
 ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)

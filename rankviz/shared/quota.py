@@ -365,10 +365,14 @@ def require_runs(
         leaving = probes[:over]
     if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:
         return leaving
-    others = (each for each in removal.replaceable(store, besides) if each not in leaving)
-    if not (replaced := removal.first_with_runs(others, over)):
+    leaving = list(leaving)
+    for each in removal.replaceable(store, besides):
+        if over > 0 and each not in leaving:
+            leaving.append(each)
+            over -= len(each)
+    if over > 0:
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."
         )
-    return [*leaving, *replaced]
+    return leaving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ from rankviz.machine import disk
 from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rankviz.api.workspace import Workspace
     from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord
@@ -68,6 +71,40 @@ def without_private(text: str, settings: Settings) -> str:
     return ADDRESS.sub(HIDDEN, text)
 
 
+KEY_FILE = "cookie.key"
+
+
+def store_key(home: Path, keys: list[str]) -> bool:
+    """Store a key that signs visitors' cookies on a shared page, unless the runs folder has one. Return True where the
+    key will still be there at the next start; with another key, no visitor would be recognized.
+
+    keys: Keys whose signatures are valid; the last one signs. A key that another app has stored is appended.
+    """
+    from filelock import FileLock  # an estimate does not need it
+
+    from rankviz.settings import MIN_SECRET
+    from rankviz.store.durable import replace_durably
+
+    file = home / KEY_FILE
+
+    def stored() -> str:
+        text = file.read_text(errors="replace").strip() if file.is_file() else ""
+        return text if len(text) >= MIN_SECRET else ""
+
+    try:
+        if not (key := stored()):
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(f".{KEY_FILE}.lock")):
+                if not (key := stored()):
+                    key = keys[-1]
+                    replace_durably(file, key, opener=lambda path, flags: os.open(path, flags, 0o600))
+    except OSError:
+        return False
+    if key != keys[-1]:
+        keys.append(key)
+    return True
+
+
 Record = TypeVar("Record", "RunRecord", "ProbeRecord", "RunRecord | ProbeRecord")
 
 
@@ -82,8 +119,6 @@ class Rights:
         """Keys that sign visitor cookies: the key in the settings, or else those of `store_key`."""
         if given := self._workspace.settings.cookie_key:
             return [given]
-        from rankviz.store.ownership import store_key  # an estimate does not need it
-
         keys = [secrets.token_hex(32)]
         store_key(self._workspace.home, keys)
         return keys
@@ -91,8 +126,6 @@ class Rights:
     def why_unknown_later(self) -> str:
         """Return why visitors will not be recognized after a restart, as a sentence; empty where they will be. A
         visitor who will not be recognized cannot own anything."""
-        from rankviz.store.ownership import store_key
-
         is_given = not self._workspace.shared or self._workspace.settings.cookie_key
         if is_given or store_key(self._workspace.home, self.keys):
             return ""

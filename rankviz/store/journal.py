@@ -1,4 +1,7 @@
-"""Files of one run: request.json, written once; events.jsonl, appended to, one JSON line per event; and marks."""
+"""Files of one run: request.json, written once; events.jsonl, appended to, one JSON line per event; and marks.
+
+Marks are owner.json and engine.json, which no export contains, and empty files of a begun attempt or a cancel.
+"""
 
 import errno
 import json
@@ -13,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
 
+from rankviz.core.bounds import Word
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.lora.config import LoraConfig
@@ -31,8 +35,8 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import FEW, LossPoint, StepSummary, thinned, usual_seconds
-from rankviz.errors import PATH_ERRNOS, RunNotFoundError, RunUnreadError, json_place, redacted_in
-from rankviz.store.ownership import ANYWHERE, NO_ONES, Ownership, WantedEngine, read_destination, read_ownership
+from rankviz.errors import RunNotFoundError, RunUnreadError, json_place, redacted_in
+from rankviz.store.durable import replace_durably
 
 MAX_REQUEST_BYTES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
@@ -48,6 +52,9 @@ _NOT_SYNCED = (StepLogged, StageProgressed, AttemptPlaced)
 Request = RunRequest | ProbeRequest
 Record = RunRecord | ProbeRecord
 Setting = TypeVar("Setting", LoraConfig, TrainingSetup)
+Mark = TypeVar("Mark")
+OWNER_FILE, ENGINE_FILE = "owner.json", "engine.json"
+MAX_MARK_BYTES = 4000
 
 
 def append_events(journal: Path, events: Sequence[RunEvent]) -> None:
@@ -252,6 +259,75 @@ def _read_again(part: Part) -> Record:
     return new_record(request).after_all(parse_lines(data))
 
 
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who owns a run, and whether others may see it."""
+
+    owner: str = ""
+    """Id of the visitor; empty for the host, UNKNOWN_OWNER where not known."""
+    is_open: bool = False
+    """True where anybody with the run's address may see it."""
+
+
+NO_ONES = Ownership()
+UNKNOWN_OWNER = "?"
+"""Id that no visitor has, so that only the admin sees and changes runs of an unknown owner."""
+UNKNOWN = Ownership(UNKNOWN_OWNER)
+UNKNOWN_SENTENCE = "Its owner.json cannot be read, so its owner is not known. Only the admin sees it and can delete it."
+
+
+def read_ownership(folder: Path) -> Ownership:
+    """Return the owner of the run in a folder: the host where there is no file, UNKNOWN where it cannot be read."""
+    return _read(folder / OWNER_FILE, Ownership, NO_ONES, UNKNOWN)
+
+
+def write_ownership(folder: Path, ownership: Ownership) -> None:
+    """Write the owner into a run's folder; not for the host, if the folder has no such file yet."""
+    if ownership != NO_ONES or (folder / OWNER_FILE).exists():
+        replace_durably(folder / OWNER_FILE, json.dumps(asdict(ownership)))
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEngine:
+    """The engine on which a run is to be trained."""
+
+    engine: Word = ""
+    """Name of the engine; empty for the default engine."""
+    options: dict[Word, Word] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files for a run's folder that store the engine, as {name: content}; empty for ANYWHERE."""
+        return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
+
+
+ANYWHERE = WantedEngine()
+
+
+def read_destination(folder: Path) -> WantedEngine:
+    """Return the engine for the run in a folder; ANYWHERE where there is no valid file."""
+    return _read(folder / ENGINE_FILE, WantedEngine, ANYWHERE, ANYWHERE)
+
+
+def write_destination(folder: Path, destination: WantedEngine) -> None:
+    """Write the engine into a run's folder, in place of an earlier one."""
+    (folder / ENGINE_FILE).unlink(missing_ok=True)
+    for name, text in destination.files.items():
+        replace_durably(folder / name, text)
+
+
+def _read(file: Path, kind: type[Mark], missing: Mark, invalid: Mark) -> Mark:
+    """Read a JSON file with all fields of `kind`; return `missing` without a file, `invalid` for an invalid one."""
+    try:
+        with file.open("rb") as stream:
+            row = json.loads(stream.read(MAX_MARK_BYTES))
+        return build(kind, {name: row[name] for name in kind.__annotations__})
+    except FileNotFoundError:
+        return missing
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return invalid
+
+
 def begun_file(attempt: int) -> str:
     """Return the name of the file that marks an attempt as begun."""
     return "begun" if attempt == 1 else f"begun-{attempt}"
@@ -320,21 +396,6 @@ class Entry:
                 return
             folder, attempt = Path(self.folder), self.record.attempt
             self.ownership, self.destination = read_ownership(folder), read_destination(folder)
-            self.begun_attempt = attempt if _is_there(f"{self.folder}/{begun_file(attempt)}") else 0
-            self.has_cancel = _is_there(f"{self.folder}/{CANCEL}")
+            self.begun_attempt = attempt if (folder / begun_file(attempt)).exists() else 0
+            self.has_cancel = (folder / CANCEL).exists()
             self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
-
-
-def new_entry(folder: Path) -> Entry:
-    """Return the entry of a run's folder before its journal is read; raise as `read_request` does."""
-    return Entry(str(folder), f"{folder}/events.jsonl", new_record(read_request(folder)))
-
-
-def _is_there(path: str) -> bool:
-    try:
-        os.stat(path)
-    except OSError as error:
-        if error.errno not in PATH_ERRNOS:
-            raise
-        return False
-    return True

@@ -13,8 +13,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.paths import written_at
 from rankviz.store import durable
-from rankviz.store.journal import Record
-from rankviz.store.ownership import UNKNOWN_OWNER
+from rankviz.store.journal import UNKNOWN_OWNER, Record
 from rankviz.store.runs import IMPORTED, RunStore
 from rankviz.visitor import data_folder
 
@@ -115,17 +114,6 @@ def replaceable(store: RunStore, besides: str = "") -> list[Deletion]:
         for records in others
     )
     return [ids for _, ids in _by_age(store, filter(None, groups))]
-
-
-def first_with_runs(deletions: Iterable[Deletion], count: int) -> list[Deletion]:
-    """Return the first deletions that together have at least `count` runs; empty where all of them have fewer."""
-    chosen = []
-    for each in deletions:
-        chosen.append(each)
-        count -= len(each)
-        if count <= 0:
-            return chosen
-    return []
 
 
 def delete_all(store: RunStore, deletions: Iterable[Deletion]) -> None:

@@ -29,31 +29,8 @@ from rankviz.errors import (
     redacted,
 )
 from rankviz.paths import bytes_in, resolved, written_at
-from rankviz.store import durable
-from rankviz.store.journal import (
-    CANCEL,
-    SETTLED_NANOSECONDS,
-    Entry,
-    Record,
-    append_events,
-    begun_file,
-    new_entry,
-    parse_lines,
-    read_request,
-    request_text,
-)
-from rankviz.store.ownership import (
-    ANYWHERE,
-    NO_ONES,
-    UNKNOWN_OWNER,
-    UNKNOWN_SENTENCE,
-    Ownership,
-    WantedEngine,
-    read_destination,
-    read_ownership,
-    write_destination,
-    write_ownership,
-)
+from rankviz.store import durable, journal
+from rankviz.store.journal import ANYWHERE, NO_ONES, Entry, Ownership, Record, WantedEngine
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
@@ -185,17 +162,12 @@ class RunStore:
     def listed_ownership(self, run_id: str) -> Ownership:
         """Return the owner of a run from the index; for a run that is not in the index, from the disk."""
         entry = self._entries.get(run_id)
-        return read_ownership(self.run_dir(run_id)) if entry is None else entry.ownership
+        return journal.read_ownership(self.run_dir(run_id)) if entry is None else entry.ownership
 
     def listed_destination(self, run_id: str) -> WantedEngine:
         """Return the engine of a run from the index; for a run that is not in the index, from the disk."""
         entry = self._entries.get(run_id)
-        return read_destination(self.run_dir(run_id)) if entry is None else entry.destination
-
-    def is_begun(self, run_id: str) -> bool:
-        """Return from the index whether the current attempt has begun; False once the run has ended."""
-        entry = self._entries.get(run_id)
-        return entry is not None and entry.is_begun
+        return journal.read_destination(self.run_dir(run_id)) if entry is None else entry.destination
 
     def all(self) -> list[RunRecord]:
         """Return every run, the oldest sweep first; runs of a sweep are in training order."""
@@ -208,8 +180,8 @@ class RunStore:
     def events(self, run_id: str) -> tuple[RunEvent, ...]:
         """Return all events of a run in order, without unreadable lines and an unfinished last line."""
         self.record(run_id)
-        journal = self._journal(run_id)
-        return tuple(parse_lines(journal.read_bytes())) if journal.exists() else ()
+        file = self._journal(run_id)
+        return tuple(journal.parse_lines(file.read_bytes())) if file.exists() else ()
 
     def sweep(self, sweep_id: str) -> Sweep:
         """Return the sweep with this id; raise RunNotFoundError where it has no runs."""
@@ -246,22 +218,22 @@ class RunStore:
 
     def ownership(self, run_id: str) -> Ownership:
         """Return the owner of a run or probe, and its visibility to others, from the disk."""
-        return read_ownership(self.run_dir(run_id))
+        return journal.read_ownership(self.run_dir(run_id))
 
     def has_begun(self, run_id: str) -> bool:
         """Return from the disk whether the current attempt of a run has begun."""
-        return (self.run_dir(run_id) / begun_file(self.record(run_id).attempt)).exists()
+        return (self.run_dir(run_id) / journal.begun_file(self.record(run_id).attempt)).exists()
 
     def unreadable(self) -> dict[str, str]:
         """Return {name of an unreadable folder: reason}: request.json is invalid, the journal cannot be opened, or the
         owner is not known. Folders without a request.json do not belong to RankViz and are left out."""
         self.update()
         entries = list(self._entries.items())
-        unowned = sorted(run_id for run_id, entry in entries if entry.ownership.owner == UNKNOWN_OWNER)
-        reasons = dict.fromkeys(unowned, UNKNOWN_SENTENCE)
+        unowned = sorted(run_id for run_id, entry in entries if entry.ownership.owner == journal.UNKNOWN_OWNER)
+        reasons = dict.fromkeys(unowned, journal.UNKNOWN_SENTENCE)
         for run_id in sorted(set(self._names) - self._entries.keys()):
             try:
-                read_request(self.run_dir(run_id))
+                journal.read_request(self.run_dir(run_id))
                 self._journal(run_id).open("rb").close()
             except FileNotFoundError:
                 continue
@@ -313,12 +285,12 @@ class RunStore:
             if kept:
                 durable.copy(data, kept)  # now, so that no run that goes meanwhile takes it along
 
-        folders = {each.run_id: {"request.json": request_text(each), **destination.files} for each in requests}
+        folders = {each.run_id: {"request.json": journal.request_text(each), **destination.files} for each in requests}
         self.publish(folders, ownership, prepare, joins=requests)
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
         """Queue a probe on this machine. config: Content of the config.json of its model."""
-        files = {"request.json": request_text(request), "config.json": config, **WantedEngine(LOCAL).files}
+        files = {"request.json": journal.request_text(request), "config.json": config, **WantedEngine(LOCAL).files}
         self.publish({request.probe_id: files}, Ownership(owner))
 
     def publish(
@@ -337,7 +309,7 @@ class RunStore:
                 (Path(aside) / run_id).mkdir()
                 for name, text in files.items():
                     durable.write_durably(Path(aside) / run_id / name, text)
-                write_ownership(Path(aside) / run_id, ownership)
+                journal.write_ownership(Path(aside) / run_id, ownership)
             with self.publishing():
                 require()
                 for run_id in folders:
@@ -348,7 +320,7 @@ class RunStore:
                     shared = {each.is_open for each in others if each.owner == ownership.owner} == {True}
                     for each in joins if shared != ownership.is_open else ():
                         if each.sweep_id == sweep_id:
-                            write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
+                            journal.write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=shared))
                 durable.rename_all(self.runs_dir, Path(aside), list(folders))
                 self._due.update(folders)
 
@@ -378,13 +350,13 @@ class RunStore:
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Set whether a run, or all runs of a sweep, are visible to others."""
         for run_id in self.run_ids(run_or_sweep_id):
-            write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
+            journal.write_ownership(self.run_dir(run_id), replace(self.ownership(run_id), is_open=is_open))
             self._changed(run_id)
 
     def append(self, run_id: str, *events: RunEvent) -> None:
         """Append events to a run's journal. One process writes at a time: the worker while it lives, then the
         supervisor. Events that an attempt wrote elsewhere have its number, and their offset in the journal there."""
-        append_events(self._journal(run_id), events)
+        journal.append_events(self._journal(run_id), events)
         if all(isinstance(event, StepLogged | StageProgressed) for event in events):
             self._due.add(run_id)  # only of a run at work, which all read
         else:
@@ -400,7 +372,7 @@ class RunStore:
         if attempt not in (0, current):
             return False
         try:
-            (self.run_dir(run_id) / begun_file(current)).touch(exist_ok=False)
+            (self.run_dir(run_id) / journal.begun_file(current)).touch(exist_ok=False)
         except FileExistsError:
             return False
         except FileNotFoundError:
@@ -410,7 +382,7 @@ class RunStore:
 
     def ask_to_cancel(self, run_id: str, word: str = "") -> None:
         """Request that a run's supervisor cancel it. word: Text stored with the request; "" keeps an earlier text."""
-        file = self.run_dir(run_id) / CANCEL
+        file = self.run_dir(run_id) / journal.CANCEL
         if word:
             file.write_text(word)
         else:
@@ -421,7 +393,7 @@ class RunStore:
         """Return the text stored with a request to cancel a run; None without a request, empty where the text cannot be
         read. Raise RunUnreadError where the disk cannot be read now."""
         try:
-            return (self.run_dir(run_id) / CANCEL).read_bytes().decode(errors="replace")
+            return (self.run_dir(run_id) / journal.CANCEL).read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return None
         except (IsADirectoryError, PermissionError):
@@ -438,8 +410,8 @@ class RunStore:
             for record in again:
                 folder = self.run_dir(record.run_id)
                 if destination is not None:
-                    write_destination(folder, destination)
-                (folder / CANCEL).unlink(missing_ok=True)
+                    journal.write_destination(folder, destination)
+                (folder / journal.CANCEL).unlink(missing_ok=True)
                 self.clear(record.run_id)
                 self.append(record.run_id, RunRequeued(time=time.time(), attempt=record.attempt))
             return [record.run_id for record in again]
@@ -488,7 +460,7 @@ class RunStore:
                 self.forget(self._entries.keys() - self._names)
                 self._due |= self._names - self._entries.keys()
                 self._due.update(run_id for run_id, entry in list(self._entries.items()) if entry.has_changed())
-                is_settled = time.time() - at > SETTLED_NANOSECONDS / 1e9
+                is_settled = time.time() - at > journal.SETTLED_NANOSECONDS / 1e9
                 costly = max(0.0, time.thread_time() - began - FREE_SECONDS)
                 self._looked = at if is_settled else 0.0, time.monotonic(), costly
             self._lists()
@@ -520,11 +492,13 @@ class RunStore:
 
     def _look(self, run_id: str) -> None:
         """Read a run; raise RunNotFoundError where its folder holds no run."""
-        known = self._entries.get(run_id)
+        known, folder = self._entries.get(run_id), self.run_dir(run_id)
         try:
             if known is None and not NAME.fullmatch(run_id):  # names come from addresses and command lines too
                 raise RunNotFoundError(run_id)
-            entry = known or new_entry(self.run_dir(run_id))
+            entry = known or Entry(
+                str(folder), f"{folder}/events.jsonl", journal.new_record(journal.read_request(folder))
+            )
             record, turn = entry.record, entry.turn
             try:
                 entry.read()

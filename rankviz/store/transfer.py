@@ -1,7 +1,6 @@
 """Export of runs as a zip (requests, journals and two CSV files, no adapters), and import of such a zip."""
 
 import hashlib
-import os
 import re
 import sys
 import zipfile
@@ -23,14 +22,15 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
+    NO_ONES,
     OnDisk,
+    Ownership,
     line_of,
     parse_request,
     read_events,
     request_text,
     with_lists_on_disk,
 )
-from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
 
 SUMMARY, LOSSES = "summary.csv", "losses.csv"
@@ -49,15 +49,14 @@ LOSS_COLUMNS = {
 
 
 def export_runs(
-    stores: Sequence[RunStore], ids: Sequence[str], target: Path, shown: Callable[[Any], Any] = lambda item: item
+    stores: Sequence[RunStore], run_ids: Sequence[str], target: Path, shown: Callable[[Any], Any] = lambda item: item
 ) -> Path:
-    """Write the ended runs among the named runs and sweeps into the zip `target`; return its path. Each name is
-    searched in the stores in order; raise RunNotFoundError where no store has it. Lines that are not events become
-    empty lines.
+    """Write the ended ones of these runs into the zip `target`; return its path. Each run is searched in the stores in
+    order; raise RunNotFoundError where no store has it. Lines that are not events become empty lines.
 
     shown: Returns a request or an event as the reader of the zip may see it.
     """
-    places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
+    places = {each: next((s for s in stores if s.run_dir(each).is_dir()), stores[-1]) for each in run_ids}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
     records = [replace(record, request=shown(record.request)) for record in records]
     if not records:
@@ -83,18 +82,6 @@ def export_runs(
             raise RunNotFoundError(Path(error.filename).parent.name) from None
         raise
     return target
-
-
-def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
-    """Return {run id: store} for the runs that a run's or sweep's name means. Run folders are searched first, in every
-    store, because a store finds a sweep only by reading the journals of all its runs."""
-    for store in stores:
-        if os.path.isdir(store.run_dir(name)):
-            return {name: store}
-    for store in stores:
-        if runs := store.named(name):
-            return {record.run_id: store for record in runs}
-    raise RunNotFoundError(name)
 
 
 class SummaryRow(TypedDict):

@@ -79,7 +79,7 @@ def rules_html(api: Api, **values: Any) -> str:
             Cell(rule.label, sub=f"here r\xa0=\xa0{case.r}{', default' if case.name == DEFAULT else ''}"),
             Cell(rule.use, kind="narrow"),
             Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
-            units.percent(answer.share(rank)),
+            units.percent(rank.adapter_parameters / answer.estimate.model.total_parameters),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
             rounded(units.memory_size, rank.memory.device, "bytes"),
             Cell(f"{rule.reason} {rule_evidence(record, rule)}", kind="wrap", sub=rule.source),

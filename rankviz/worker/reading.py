@@ -108,8 +108,7 @@ def imported(
     from rankviz.api.workspace import Workspace
     from rankviz.shared.quota import require_runs
     from rankviz.store import removal
-    from rankviz.store.journal import request_text
-    from rankviz.store.ownership import Ownership
+    from rankviz.store.journal import Ownership, request_text
 
     shipped = store.recorded(Path(assets))
     runs = store.read_export(Path(source), shipped, store.ImportLimits(*limits))

@@ -4,18 +4,18 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz import installed
+from rankviz import installed, verdict
 from rankviz.api import Api
-from rankviz.api.runs import facts_of
 from rankviz.core.runs.record import RunRecord
-from rankviz.errors import HubUnavailableError, PublishError, StorageError, quoted
+from rankviz.errors import BusyError, HubUnavailableError, LimitError, PublishError, StorageError, quoted
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.publish import ADAPTER, TRACKIO, Destination
-from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, trackio_steps, write_adapter, write_dataset
+from rankviz.publish.files import CONFIG, WEIGHTS, SweepFacts, hub_base, trackio_steps, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 
 MAX_TOKEN_BYTES = 10_000
@@ -47,7 +47,7 @@ def published(
     os.environ.update(dict.fromkeys(OVER_HTTP, "1"))
     try:
         with acting_as(Visitor(**visitor)):
-            sweep = facts_of(api, run_ids, place)
+            sweep = _facts(api, run_ids, place)
         token = None
         if has_token:  # on standard input; Trackio looks for it in this variable alone
             token = os.environ["HF_TOKEN"] = os.read(0, MAX_TOKEN_BYTES).decode()
@@ -67,6 +67,27 @@ def published(
         if error.errno not in (*disk.FULL, *disk.READ_ONLY):
             raise
         raise StorageError(f"The files could not be written: {disk.explain(error)}") from None
+
+
+def _facts(api: Api, run_ids: Sequence[str], destination: Destination) -> SweepFacts:
+    """Return the facts about these runs of one sweep that publishing may show."""
+    records = [api.runs.get(run_id) for run_id in run_ids]
+    sweep = api.runs.sweep(records[0].request.sweep_id)
+    try:
+        judged = api.verdicts.of_sweep(sweep.sweep_id)
+    except BusyError:  # nothing is published yet, so it can wait for its verdict
+        raise
+    except LimitError:  # there will be none here
+        judged = None
+    return SweepFacts(
+        sweep_id=sweep.sweep_id,
+        base_model=hub_base(records[0].request, destination.base_model),
+        runs=records,
+        estimates={record.run_id: api.runs.expected_run(record) for record in records},
+        verdict=verdict.sentences(judged) if judged and len(judged.ranks) > 1 else (),
+        all_runs=sweep.runs,
+        spent=replace(api.engines.spent(sweep), limit_usd=None),
+    )
 
 
 def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str | None) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from rankviz.errors import NotInstalledError
 from rankviz.settings import read
 from rankviz.shared.rights import without_private
 from rankviz.store import RunStore
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import import_runs

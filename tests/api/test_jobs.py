@@ -13,7 +13,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.jobs.bundle import JobTerms, Submission
 from rankviz.jobs.hub import LOGIN
-from rankviz.store.ownership import WantedEngine, read_destination
+from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import use
 from tests.support.processes.workers import wait_for
@@ -27,14 +27,15 @@ REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
 
 
 def test_the_cost_is_a_range_with_what_it_assumes_and_what_the_limit_means(rented):
-    offer = rented.runs.plan(REQUEST, rented.engines.destination("hf-jobs", "l4x1", 5.0)).offer
+    plan = rented.runs.plan(REQUEST, rented.engines.destination("hf-jobs", "l4x1", 5.0))
+    offer = plan.offer
 
     # 0.013333 a minute: 2 to 10 minutes of starting are part of it, and 375 minutes are paid for.
     assert 3 * 0.013333 <= offer.usd.low <= offer.usd.expected <= offer.usd.high
     assert int(60 * 5 / 0.013333 - 600) == offer.timeout_seconds
     assert "1x Nvidia L4 (l4x1): $0.80 per hour today. Cost: $0." in offer.sentences[0]
     assert "ends the job after 6 h 5 min" in offer.sentences[1]
-    assert "NVIDIA L4" == offer.expected.device_name
+    assert "NVIDIA L4" == plan.expected.device_name
 
 
 def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(rented):

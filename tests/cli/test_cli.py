@@ -201,6 +201,15 @@ def test_a_notebook_in_the_callers_folder_is_filled_from_a_data_file_there_and_t
     assert "The format colab is a .ipynb file: choose a name that ends in .ipynb (got x.py)." in refused.stderr
 
 
+def test_a_script_for_several_gpus_is_started_by_its_own_name_and_one_for_rewards_has_their_rate(tmp_path):
+    several, rewards = ("--framework", "trl", "--gpus", "2"), ("--method", "grpo", "--use-case", "complex")
+
+    run = rankviz(*EXPORT, *several, "-o", str(tmp_path / "mine.py"))
+
+    assert "accelerate launch --config_file accelerate.yaml mine.py starts it" in run.stderr
+    assert "learning_rate=5e-06," in rankviz(*EXPORT, *rewards).stdout
+
+
 def figure_of(page: Path) -> tuple[list[dict], dict]:
     """The traces and the layout that a page draws."""
     call = re.search(r"Plotly\.newPlot\(\s*\"[\w-]+\",\s*", text := page.read_text(encoding="utf-8"))

@@ -11,11 +11,11 @@ import pytest
 from rankviz.core.runs.events import Attempt, RunFailed, StageReached
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, WorkerError
 from rankviz.jobs import End, Engine, Job, Live
-from rankviz.jobs.bundle import Submission, folders_in, pack, read_job, write_job
+from rankviz.jobs.bundle import Submission, folders_in, pack, write_job
 from rankviz.jobs.remote import RemoteJob
 from rankviz.jobs.supervisor import KEPT
 from rankviz.store import RunStore, durable
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.opened_files import failing_reads
 from tests.support.processes.workers import (
@@ -255,16 +255,6 @@ def test_a_packed_job_holds_its_runs_their_data_and_nothing_of_the_machine(store
     assert "ann@example" not in everything
 
 
-def test_the_state_of_a_job_is_read_where_an_earlier_version_wrote_it(store, tmp_path):
-    folder = tmp_path / "sent"
-    job = packed(store, sweep(store, 4), folder)
-    new = json.loads((folder / "job.json").read_text())
-    (folder / "job.json").write_text(json.dumps({name: new.pop(name) for name in ("kind", "attempts")}))
-    (folder / "submission.json").write_text(json.dumps(new | {"submitted": True, "handle": "7"}))
-
-    assert (job, Submission(submitted=True, handle="7")) == read_job(folder)
-
-
 def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
     base = tmp_path / "weights"
     base.mkdir()
@@ -278,7 +268,6 @@ def test_a_base_that_is_a_folder_of_this_machine_is_not_sent(store, tmp_path):
 
 
 def test_a_file_whose_name_ends_as_that_of_a_job_is_none(tmp_path):
-    """As the spending limit of one sweep in 66 does."""
     (tmp_path / "limit-20261201-072333-a447").touch()
     (tmp_path / "20261201-072333-a447-001-r4-a1").mkdir()
 

@@ -17,8 +17,7 @@ from rankviz.jobs.hub import BUCKET, LOGIN, STARTING, Logins, cost_of
 from rankviz.jobs.local import Local
 from rankviz.jobs.remote import NEVER
 from rankviz.store import RunStore
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership, WantedEngine
+from rankviz.store.journal import Ownership, WantedEngine, request_text
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, stand_in_hub, sweep
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, states, wait_for, waiting_for

@@ -213,21 +213,3 @@ def test_a_job_costs_what_is_billed_and_all_that_it_may_where_that_is_not_known(
     assert (0.02, 0.02) == cost(submitted=True, handle="1", seconds=61.0, seconds_at=now - 310, end=End())
     assert (0.0, 0.2) == cost(submitted=True, handle="1", end=End())
     assert (0.0, 0.0) == cost(submitted=True, end=End(lost=True))
-
-
-def test_what_an_earlier_version_stored_counts_and_is_kept(ledger, tmp_path):
-    old = {"s": {"r4-a1": [0.5, 1.0]}, "s@ann": {"r4-a2": 0.25}, "t": {"r8-a1": [9.0, 9.0]}, "u": "?"}
-    (tmp_path / "spent.json").write_text(json.dumps(old))
-    (tmp_path / "limit-s").write_text("2.5")
-    (tmp_path / "limit-s@ann").write_text("3.5")
-    (tmp_path / "limit-t@ann").write_text("4.5")
-    (tmp_path / "limit-v").write_text("nan")
-
-    assert (2, 0.75, False, 1.25) == ledger.bill("s", {})
-    assert (2.5, 4.5, None) == (ledger.limit("s"), ledger.limit("t"), ledger.limit("w"))
-    for unreadable in "uv":
-        with pytest.raises(EngineUnavailableError, match=r"spent\.json"):
-            ledger.limit(unreadable)
-    ledger.note("s", costs={"r4-a3": (1.0, 1.0)})
-    assert (3, 1.75, False, 2.25) == ledger.bill("s", {})
-    assert 2.5 == ledger.limit("s")

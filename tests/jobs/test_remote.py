@@ -43,7 +43,7 @@ class Folder(Remote):
         return Storage(str(self.there)).read(path, offset, most)
 
     def cancel_job(self, job):
-        self.end_there = End(was_cancelled=True)
+        self.end_there = End()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rankviz.jobs.local import Local, lock_file
 from rankviz.jobs.queue import in_turn, parts, waiting_jobs
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.store.ownership import WantedEngine, write_destination
+from rankviz.store.journal import WantedEngine, write_destination
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.processes.workers import (

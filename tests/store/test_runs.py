@@ -17,9 +17,20 @@ from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, RunNotFoundError, RunUnreadError
 from rankviz.settings import MIN_SECRET
+from rankviz.shared.rights import KEY_FILE, store_key
 from rankviz.store import RunStore, durable
-from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, request_text
-from rankviz.store.ownership import FILE, KEY_FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, store_key
+from rankviz.store.journal import (
+    MAX_LINE_BYTES,
+    MAX_SHORT_LINE_BYTES,
+    NO_ONES,
+    OWNER_FILE,
+    UNKNOWN,
+    UNKNOWN_SENTENCE,
+    Ownership,
+    line_of,
+    parse_event,
+    request_text,
+)
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.store.written_runs import STARTED, one_run, step
 from tests.support.processes.hostile_disks import fill, small_disk
@@ -384,7 +395,7 @@ def test_a_run_is_whose_sweep_made_it_and_closed_until_its_owner_opens_it(store,
 
 def test_an_owner_that_cannot_be_read_is_not_known_and_said_to_be_and_where_there_is_no_file_it_is_the_hosts(store):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
-    file = store.run_dir(run_id) / FILE
+    file = store.run_dir(run_id) / OWNER_FILE
 
     for content in ("", "{", "[]", '{"owner": 3, "is_open": true}', '{"owner": "ben"}', "[" * 900, '{"owner":1' * 99):
         file.write_text(content)

@@ -15,8 +15,7 @@ from rankviz.core.runs.events import Evaluated, RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError, UserError
 from rankviz.paths import ASSETS
 from rankviz.store import ImportLimits, RunStore, export_runs, publish_imported, recorded
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.journal import Ownership, request_text
 from rankviz.store.transfer import LOSSES, SUMMARY
 from tests.store.written_runs import DONE, STARTED, one_run, step
 from tests.support.runs import questions
@@ -234,8 +233,8 @@ def test_of_an_export_that_fails_no_file_stays(tmp_path, names):
 
 
 def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(tmp_path):
-    ids = [sweep.sweep_id for sweep in recorded(ASSETS)]
-    path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
+    run_ids = [run.run_id for sweep in recorded(ASSETS) for run in sweep.runs]
+    path = export_runs([RunStore(ASSETS / "recorded")], run_ids, tmp_path / "a.zip")
 
     assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=25_000, values=100_000))
 

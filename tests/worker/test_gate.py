@@ -13,8 +13,7 @@ from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.jobs.local import COMMANDS
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.journal import Ownership, request_text
 from rankviz.visitor import data_folder
 from rankviz.worker.device import WorkerSettings, ran_out_of_memory
 from rankviz.worker.journal import admit, admit_probe

@@ -201,7 +201,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 def models(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the list of models below a box in which a name is typed. body: `words`, the text in the box."""
     plain_text(body.get("words"), "The words")
-    found, note = api.models.search(body["words"]) if body["words"].strip() else ((), "")
+    found, _, note = api.models.search(body["words"]) if body["words"].strip() else ((), 0, "")
     rows = [(row.name if "/" in row.name else row.id, units.count(row.total_parameters)) for row in found[:SUGGESTED]]
     return {"html": html.model_buttons(rows, "option") + (html.paragraphs(note) if note else "")}
 

@@ -14,7 +14,7 @@ from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.jobs.local import Local
 from rankviz.store import RunStore
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub

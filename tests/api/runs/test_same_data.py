@@ -40,7 +40,7 @@ def imported(api, tmp_path):
                 if isinstance(event, RunStarted):
                     event = replace(event, environment={**event.environment, "data_fingerprint": fingerprint})
                 elsewhere.append(run.run_id, event)
-        import_runs(api.workspace.store, export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
+        import_runs(api.workspace.store, export_runs([elsewhere], elsewhere.run_ids(sweep_id), tmp_path / "runs.zip"))
         return sweep_id
 
     return bring

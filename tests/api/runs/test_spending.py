@@ -10,7 +10,7 @@ from rankviz.core.runs.words import Place
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from rankviz.store.runs import IMPORTED
 from rankviz.ui.parts.sweep import standing_html, sweep_view
 from tests.support.engines.elsewhere import Elsewhere

@@ -13,7 +13,7 @@ from rankviz.core.runs.request import MODE_SEEDS, fast_ranks, quick_look
 from rankviz.core.runs.sweep_time import SHOWN_TIME
 from rankviz.errors import LimitError
 from rankviz.settings import SHARED_LIMITS
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions

@@ -8,8 +8,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.request import check_download_size
 from rankviz.errors import LimitError
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.journal import Ownership, request_text
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN, BEN

@@ -7,8 +7,7 @@ import pytest
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
 from rankviz.machine import disk
 from rankviz.store import durable
-from rankviz.store.journal import request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.journal import Ownership, request_text
 from rankviz.visitor import NOBODY, acting_as
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request

@@ -137,7 +137,7 @@ def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_pa
     """In a zip that a host or an earlier version made."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     sweep_id = sweep_of(api, ANN, data="/mnt/ann/mine.jsonl")
-    exported = export_runs([api.workspace.store], [sweep_id], tmp_path / "out.zip")
+    exported = export_runs([api.workspace.store], api.workspace.store.run_ids(sweep_id), tmp_path / "out.zip")
     api.workspace.temp.own(exported, BEN.id)
 
     with acting_as(BEN):

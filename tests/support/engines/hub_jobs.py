@@ -27,7 +27,7 @@ from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.jobs.hub import Logins
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from tests.support.runs import questions
 from tests.support.web.loopback import Answering, Loopback
 

@@ -20,7 +20,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.store import ImportLimits, RunStore, publish_imported, read_export
-from rankviz.store.ownership import NO_ONES, Ownership
+from rankviz.store.journal import NO_ONES, Ownership
 from tests.support.runs import questions
 
 

@@ -9,7 +9,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted
 from rankviz.errors import InvalidSettingError
-from rankviz.store.ownership import WantedEngine
+from rankviz.store.journal import WantedEngine
 from rankviz.ui.parts import question
 from rankviz.ui.parts.charts import json_text
 from rankviz.ui.parts.question import DEFAULTS, ask, gpu_label
