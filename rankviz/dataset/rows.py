@@ -230,7 +230,8 @@ def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str
     return value
 
 
-OTHER = "\ue000"  # a character that no text has
+OTHER = "\ue000"
+"""A character that no text has."""
 
 
 def as_text(messages, tokenizer, asks=False):
