@@ -48,7 +48,7 @@ def load_constants(assets: Path) -> Assumptions:
         fields = in_one_form(row)
         without = tuple((origin, Range(**each)) for origin, each in fields.get("without", ()))
         constants[row["id"]] = Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
-    return Assumptions(constants)
+    return Assumptions(constants, load_serving(assets))
 
 
 @lru_cache(maxsize=8)
