@@ -151,11 +151,11 @@ class Spectrum:
 
 
 def in_words(spectrum: Spectrum) -> str:
-    """Return up to three sentences such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
+    """Return up to three sentences such as "Trained with r = 64; r = 12 is enough for 99 % of the update's energy"."""
     if not spectrum.kept[-1]:
         return "No module has an update: this adapter was saved before its first step, or never trained."
     low, high = (spectrum.rank_for(share) for share in SHARES)
-    used = f"r = {high} keeps 99 % of the update's energy" + (f", r = {low} keeps 90 %" if low < high else "")
+    used = f"r = {high} is enough for 99 % of the update's energy" + (f", r = {low} for 90 %" if low < high else "")
     weakest = floor(1e4 * spectrum.weakest(high)) / 100
     used += f". At r = {high} every module keeps at least {weakest:.2f} % of its own energy."
     caution = ""

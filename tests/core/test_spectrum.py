@@ -56,10 +56,10 @@ def test_in_words():
     spectrum = adapter(layer("q", 10.0, 3.0, 0.1, 0.0), layer("v", 10.0, 0.0, 0.0, 0.0), training_steps=400)
 
     assert (
-        "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
+        "Trained with r = 4; r = 2 is enough for 99 % of the update's energy, r = 1 for 90 %. "
         "At r = 2 every module keeps at least 99.99 % of its own energy." == in_words(spectrum)
     )
-    assert "r = 2 keeps 99 % of the update's energy. At r = 2" in in_words(adapter(layer("q", 1.0, 1.0)))
+    assert "r = 2 is enough for 99 % of the update's energy. At r = 2" in in_words(adapter(layer("q", 1.0, 1.0)))
     assert in_words(adapter(layer("q", 0.0))).startswith("No module has an update")
     short = in_words(adapter(layer("q", 4.0, 3.0, 0.0), training_steps=10))
     assert "It was trained for 10 steps only: below about 200, these ranks mostly reflect the random start." in short

@@ -28,7 +28,7 @@ def test_an_adapter_is_a_sentence_numbers_pictures_and_a_table(api, tmp_path):
 
     assert (False, True) == (view.sample.visible, view.parts.visible)
     text = text_of(view.top)
-    assert "Trained with r = 4; r = 4 keeps 99 % of the update&#x27;s energy, r = 2 keeps 90 %." in text
+    assert "Trained with r = 4; r = 4 is enough for 99 % of the update&#x27;s energy, r = 2 for 90 %." in text
     assert "α 8, scale 2, fp32" in text
     for name in ("Energy: The squared", "Effective rank: How many", "Stable rank: The energy"):
         assert name in text

@@ -159,7 +159,7 @@ class SweepProgress:
     seconds_left: float | None
     """Estimated seconds until the whole sweep ends; None where not known."""
     share: float | None
-    """Elapsed share of the whole sweep's time, 0 to 1; None where not known."""
+    """Elapsed share of the whole sweep's time, 0 to 1; None where not known, as while it prepares."""
     trouble: str = ""
     """Reason why the end is not known, as a sentence: the journal cannot be written, or a cancel was requested."""
 
@@ -207,8 +207,9 @@ def stage_in_words(run: RunRecord) -> str:
 
 
 def _work_left(sweep: Sweep, now: float, time: SweepTime | None) -> tuple[float | None, float | None]:
-    """Return the seconds of work left, and the seconds until the last worker ends; (None, None) where not known.
-    Training is assumed to go on at the measured step time; all else in a run takes the estimated time."""
+    """Return the seconds of work left, None before a step time is measured, and the seconds until the last worker ends,
+    None where not known. Training is assumed to go on at the measured step time; all else in a run takes the estimated
+    time. A preparation that takes longer than loading should (a download) takes nothing off the rest."""
     unended, begun = [run for run in sweep.runs if not run.state.ended], [run.started_at for run in sweep.runs]
     if not unended or not any(begun):
         return None, None
@@ -216,8 +217,8 @@ def _work_left(sweep: Sweep, now: float, time: SweepTime | None) -> tuple[float 
     if not paces:
         if time is None:
             return None, None
-        left = max(LEAST_SECONDS_LEFT, time.total.expected - (now - min(filter(None, begun))))
-        return left, left
+        loads = max(0.0, time.load.expected - (now - min(filter(None, begun))))
+        return None, max(LEAST_SECONDS_LEFT, loads + time.training.expected + time.other.expected)
     usual, other = middle([*paces.values()]), time.other.expected / len(sweep.runs) if time else 0.0
     rests = [
         _steps_left(run) * paces.get(run.run_id, usual)

@@ -141,11 +141,12 @@ def test_each_step_left_takes_as_long_as_those_so_far_and_the_rest_of_a_run_as_e
     )
 
 
-def test_before_the_second_step_the_estimate_of_the_sweep_runs_down_and_without_one_nothing_is_known():
+def test_before_the_second_step_loading_runs_down_and_without_an_estimate_nothing_is_known():
     loading = record(StageReached(time=100.0, stage="loading the base"))
 
     assert 180.0 - 30 == far(loading, QUEUED, now=130.0).seconds_left
-    assert 1.0 == far(loading, QUEUED, now=1000.0).seconds_left
+    late = far(loading, QUEUED, now=1000.0)  # a long download is no training
+    assert (120.0, None) == (late.seconds_left, late.share)
     assert "not known" == far(loading, QUEUED, now=130.0, time=None).left_in_words
     assert (None, "") == (far(QUEUED, now=1.0).seconds_left, far(QUEUED, now=1.0).sentence)
 
