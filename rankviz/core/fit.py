@@ -599,7 +599,7 @@ def fit_in_words(start: Setting) -> str:
     lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
         lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
-    lead, known = f"{what.format('does not start')}: {row.refused}" if row.refused else lead, knobs(start)
+    known = knobs(start)
     return f"{lead} {_change_in_words(start, known, smallest_change(start, known, limits(start)))}"
 
 
@@ -621,7 +621,7 @@ def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | Non
 
 
 def _effect(change: Knob) -> str:
-    less = f"{memory_size(-change.device_bytes)} less"
+    less = f"{memory_size(abs(change.device_bytes))} {'more' if change.device_bytes > 0 else 'less'}"
     if change.seconds is None:
         return less
     span = f"{duration(abs(change.seconds))} {'more' if change.seconds > 0 else 'less'}"

@@ -150,8 +150,9 @@ def serve(
             short and not too_large
         ),
         OTHERS: slot_rank,
-        "Layers of other towers load only where vLLM has LoRA on them. A slot is counted without and with them.": slot_rank
-        and tower,
+        "Other towers' layers load only where vLLM has LoRA on them. A slot is counted without and with them.": (
+            slot_rank and tower
+        ),
     }
     return ServingJSON(
         model_id=model_id,
