@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 
 from benchmarks.visit import PICTURES, Visit
-from rankviz.core.runs.words import base_name
+from rankviz.core.runs.record import base_name
 from rankviz.references import EMBEDDED
 from tests.attacks.spaces import Space
 from tests.support.measured import measured

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from rankviz.catalog.hardware import load_assumptions
 from rankviz.catalog.models import load_model, with_image_processor
-from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost.blocks import Block
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import CPU_HABITS, Stack
@@ -90,7 +90,7 @@ def formula_bytes(model_id: str, dtype: torch.dtype | None, autocast: bool, chec
     checkpoints = "hf" if checkpointing else "none"
     setup = TrainingSetup(framework="trl", precision="bf16", max_length=1024, gradient_checkpointing=checkpoints)
     stack = Stack(setup=setup, use_dora=False, assume=load_assumptions(ASSETS), measured_habits=habits)
-    (block,) = blocks_of(tower, model_shape(tower, carried), stack)[:1]
+    block = Block(model_shape(tower, carried).kinds[0], tower, stack)
     return block.kept()[0] / block.tokens, block.gradients() / block.tokens, 2 * tower.hidden_size
 
 

@@ -52,6 +52,11 @@ def redacted(text: str, *tokens: str) -> str:
     return HF_TOKEN_PATTERN.sub("...", text)
 
 
+def in_a_line(text: object, most: int, *tokens: str) -> str:
+    """Return the first `most` characters of a text of a cluster or the Hub, on one line, without tokens."""
+    return redacted(" ".join(str(text).split()), *tokens)[:most]
+
+
 def redacted_in(value: Any) -> Any:
     """Return a JSON value with tokens removed from all its texts, keys included."""
     if isinstance(value, str):

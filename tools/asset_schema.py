@@ -24,7 +24,6 @@ from rankviz.catalog.studies import (
     read_table,
 )
 from rankviz.core.accuracy.predicted import KINDS, MeasuredRow
-from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.setup import STRATEGIES, Gpu, Price
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.model.spec import (
@@ -36,7 +35,7 @@ from rankviz.core.model.spec import (
     PlainModule,
     decode_blocks,
 )
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumption, Range
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
 from rankviz.paths import ASSETS

@@ -25,7 +25,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import brief
-from rankviz.core.runs.words import made_of
+from rankviz.core.runs.record import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
 from rankviz.exports.recipe import STEPS

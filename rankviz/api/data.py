@@ -18,7 +18,7 @@ from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.core.quantity import Assumptions
     from rankviz.dataset import Example, Format, Sample
 
 SAMPLED = 2_000

@@ -16,8 +16,8 @@ from rankviz.core.cost.setup import Device, card
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import all_adapters_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
+from rankviz.core.runs.record import Place
 from rankviz.core.runs.run_time import Spent, device_time
-from rankviz.core.runs.words import Place
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
-    from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
+    from rankviz.core.quantity import Assumptions
     from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32
@@ -212,7 +212,6 @@ class Estimates(Operations):
         from datetime import date
 
         from rankviz.catalog.measurements import GRPO_FILE, read_rows, shipped_rows
-        from rankviz.core.accuracy.grpo import predict_grpo
         from rankviz.core.accuracy.predicted import left_out_predictions, predict_row, summarize
         from rankviz.core.accuracy.report import widths
 
@@ -223,14 +222,13 @@ class Estimates(Operations):
                 return hardware.gpu_of_device(self._workspace.gpus, name)
 
         def predict(row: MeasuredRow, assume: Assumptions) -> PredictedRow:
-            of = predict_grpo if row.generations else predict_row
-            return of(row, self._api.models.get, card_of, assume)
+            return predict_row(row, self._api.models.get, card_of, assume)
 
         today = date.today().isoformat()
         if file:
-            return summarize([predict(row, self._workspace.assumptions) for row in read_rows(Path(file))], today, None)
+            return summarize([predict(row, self._workspace.assumptions) for row in read_rows(Path(file))], today)
         rows, constants = shipped_rows(self._workspace.assets), hardware.load_constants(self._workspace.assets)
-        errors = summarize([predict(row, constants) for row in rows], today, None)
+        errors = summarize([predict(row, constants) for row in rows], today)
         measured = constants.with_rows(widths(errors.evidence, errors.made))
         unseen = left_out_predictions(rows, predict, constants, errors.made)
         report = summarize([predict(row, measured) for row in rows], today, unseen)

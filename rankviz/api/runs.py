@@ -20,10 +20,9 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.record import RunState, Sweep
+from rankviz.core.runs.record import AFTER_OTHERS, RunState, Sweep, cancel_in_words, why_it_waits
 from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.sweep_time import progress_of
-from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
 from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError, quoted
 from rankviz.jobs import queue
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token

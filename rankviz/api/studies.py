@@ -30,7 +30,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
-from rankviz.core.runs.words import still_training
+from rankviz.core.runs.record import still_training
 from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, Near, RateByRank, Subject, module_names, nearest_drawn
 from rankviz.errors import (
     BadConfigError,

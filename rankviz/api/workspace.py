@@ -24,7 +24,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, ChildWords, FairLine
-    from rankviz.core.cost.assumptions import Assumptions
+    from rankviz.core.quantity import Assumptions
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings

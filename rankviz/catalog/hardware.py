@@ -8,9 +8,8 @@ from typing import Any
 from rankviz.catalog.files import read_json, read_rows
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
-from rankviz.core.cost.assumptions import Assumption, Assumptions
 from rankviz.core.cost.setup import Gpu, Price
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumption, Assumptions, Range
 from rankviz.errors import UnknownGpuError
 
 GPUS_FILE = "gpus.json"

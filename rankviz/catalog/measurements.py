@@ -26,9 +26,8 @@ TRUTH_FILE = "truth.json"
 
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
-    """Read a CSV file with the columns of assets/validation/*.csv or GRPO_FILE; BadDataError names a missing one."""
-    from rankviz.core.accuracy.grpo import LENGTH_COLUMN, house_cells  # estimates read no rows
-    from rankviz.core.accuracy.predicted import parse_row
+    """Read a CSV file with the columns of assets/validation/*.csv; BadDataError names a missing one."""
+    from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
 
     if not path.is_file():
         raise BadDataError(f"There is no file {str(path)!r}: give a CSV file of measurements.")
@@ -37,13 +36,11 @@ def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            of_grpo = LENGTH_COLUMN in (reader.fieldnames or ())
-            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ()) and not of_grpo]:
+            if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
                 raise BadDataError(
                     f"{path.name} has no column {', '.join(missing)}: name them as in assets/validation."
                 )
-            lines = (house_cells(cells) if of_grpo else cells for cells in reader)
-            rows = tuple(parse_row(cells, line) for line, cells in enumerate(lines, start=2))
+            rows = tuple(parse_row(cells, line) for line, cells in enumerate(reader, start=2))
     except (UnicodeDecodeError, csv.Error):
         raise BadDataError(f"{path.name} is not a CSV file in UTF-8: save it as one.") from None
     if not rows:

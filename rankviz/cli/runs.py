@@ -31,9 +31,9 @@ from rankviz.core.from_json import as_answer
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.record import run_labels, still_training, sweep_title, title
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
 from rankviz.errors import InvalidSettingError
 from rankviz.options import ADAPTER, TRAIN_OPTIONS, takes
 from rankviz.options import sweep_of as make_sweep

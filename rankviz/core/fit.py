@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Literal, TypedDict
 
-from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.bounds import number
 from rankviz.core.cost.duration import price_of, usd_of
 from rankviz.core.cost.estimate import (
     Estimate,
@@ -23,14 +23,14 @@ from rankviz.core.cost.estimate import (
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import image_notes, truncation
 from rankviz.core.cost.predict import full_finetuning
-from rankviz.core.cost.question import Question, plan_on, validate_price
+from rankviz.core.cost.question import MAX_USD_PER_HOUR, Question, plan_on
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, overflows_in_fp16
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import seen_by
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, brief
+from rankviz.core.quantity import Assumptions, Range, brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import duration, memory_size, usd
 
@@ -75,13 +75,6 @@ class Setting:
         if len(answer.ranks) > 1:
             one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
         return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
-
-    gpus = property(lambda self: self.question.training.gpus, doc="Number of GPUs.")
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens trained on, which stays the same when the batch or the length changes."""
-        return trained_tokens(self.question.training)
 
     def with_change(self, change: Change) -> tuple[TrainingSetup, RankEstimate]:
         """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
@@ -133,14 +126,9 @@ def keeping_tokens(question: Question, change: Change) -> Change:
     before, after = question.training, changed(question, change).training
     if before.max_steps is None or after.tokens_per_step == before.tokens_per_step:
         return change
-    tokens = trained_tokens(before)
+    tokens = before.trained_tokens
     steps, rest = divmod(tokens, after.tokens_per_step)
     return {**change, **({"tokens": tokens} if rest else {"steps": steps})}
-
-
-def trained_tokens(setup: TrainingSetup) -> int:
-    """Return the tokens of the whole training, or of one step without a length. Padding counts only without data."""
-    return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
 LABELS = {
@@ -194,24 +182,23 @@ def knobs(start: Setting) -> tuple[Knob, ...]:
 
 def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
     """Yield the effects of those changes after which the question is valid."""
-    before, paid = seconds_for(start.tokens, start.question.training, start.row), start.answer.price
+    training, paid = start.question.training, start.answer.price
+    tokens, before = training.trained_tokens, seconds_for(training.trained_tokens, training, start.row)
     for label, change, same_result in changes:
         change = keeping_tokens(start.question, change)
         try:
             setup, after = start.with_change(change)
         except InvalidSettingError:
             continue
-        seconds = seconds_for(start.tokens, setup, after)
-        more, n = None if before is None or seconds is None else seconds - before, setup.gpus
+        seconds = seconds_for(tokens, setup, after)
+        more, price = None if before is None or seconds is None else seconds - before, paid and paid.usd_per_hour
         yield Knob(
             label=label,
             change=change,
             same_result=same_result,
             device_bytes=after.memory.fullest - start.row.memory.fullest,
             seconds=more,
-            usd=None
-            if more is None or paid is None
-            else (n * seconds - start.gpus * before) / 3600 * paid.usd_per_hour,
+            usd=None if None in (more, price) else (setup.gpus * seconds - training.gpus * before) / 3600 * price,
             fit=after.fit,
             margin_bytes=after.spare,
             peak=_peak(start.row.memory, after.memory),
@@ -343,9 +330,8 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
     unit = 1
     if grpo and option == "batch":  # whole groups of completions, with the same accumulation
-        unit = grpo.num_generations // math.gcd(
-            grpo.num_generations, start.question.training.gradient_accumulation_steps
-        )
+        group, accumulation = grpo.num_generations, start.question.training.gradient_accumulation_steps
+        unit = group // math.gcd(group, accumulation)
         ceiling //= unit
 
     @cache
@@ -710,7 +696,7 @@ def decide(
     own = dict(prices or {})
     for each in gpus:
         if each.id in own:
-            validate_price(own[each.id], of=each.name)
+            number(own[each.id], f"The price per hour of the {each.name}", 0, MAX_USD_PER_HOUR)
     start = setting(model, question, gpu, assumptions)
     gpus = [each for each in gpus if each.is_mac == (gpu is not None and gpu.is_mac)]
     known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)
@@ -767,7 +753,7 @@ def as_json(decided: FitAnswer, assumed: str = "") -> FitJSON:
         gpu=start.gpu and start.gpu.name,
         gpu_id=start.gpu and start.gpu.id,
         precision=setup.precision,
-        tokens=start.tokens,
+        tokens=setup.trained_tokens,
         usable_bytes=answer.usable_bytes,
         device_bytes=row.memory.device_band,
         margin_bytes=row.spare,

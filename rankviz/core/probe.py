@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar
 
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import Device, TrainingSetup
@@ -14,22 +13,11 @@ from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.quantity import Range, middle
+from rankviz.core.quantity import Assumptions, Range, middle
+from rankviz.core.runs import events
 from rankviz.core.runs.estimate import refuse_whole
-from rankviz.core.runs.events import (
-    AttemptPlaced,
-    DepthDidNotFit,
-    DepthMeasured,
-    DepthSkipped,
-    ProbeCompleted,
-    RunCancelled,
-    RunEvent,
-    RunFailed,
-    RunStarted,
-    StageReached,
-)
 from rankviz.core.runs.record import Recorded, RunState
-from rankviz.core.runs.request import MAX_SEED
+from rankviz.core.runs.request import MAX_SEED, SHORT_TRAINING
 from rankviz.errors import InvalidSettingError
 
 TIME_LIMIT_SECONDS = 300.0
@@ -42,15 +30,7 @@ FREE_MEMORY_SHARE = 0.8
 TIMED_STEPS, TIMED_SECONDS, MOST_TIMED_STEPS = 5, 8.0, 50
 """At each depth TIMED_STEPS steps are timed, and further ones (up to MOST_TIMED_STEPS) until TIMED_SECONDS have passed.
 Steps of a shallow model are short, so their times are noisy."""
-PROBE_TRAINING = TrainingSetup(
-    precision="auto",
-    optim="auto",
-    gradient_checkpointing="auto",
-    loss_path="auto",
-    per_device_train_batch_size=1,
-    gradient_accumulation_steps=1,
-    max_length=256,
-)
+PROBE_TRAINING = replace(SHORT_TRAINING, per_device_train_batch_size=1, max_steps=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +152,7 @@ class Extrapolation:
     total_parameters: int
 
 
-def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
+def extrapolate(measured: Sequence[events.DepthMeasured], depth: int) -> Extrapolation | None:
     """Extrapolate measurements to a depth; None with fewer than two different depths."""
     depths = [each.depth for each in measured]
     if len(set(depths)) < 2:
@@ -218,12 +198,12 @@ class ProbeRecord(Recorded):
     """State of a probe: its request and the result of all its events."""
 
     request: ProbeRequest
-    measured: tuple[DepthMeasured, ...] = ()
-    did_not_fit: tuple[DepthDidNotFit, ...] = ()
-    skipped: tuple[DepthSkipped, ...] = ()
+    measured: tuple[events.DepthMeasured, ...] = ()
+    did_not_fit: tuple[events.DepthDidNotFit, ...] = ()
+    skipped: tuple[events.DepthSkipped, ...] = ()
 
     @property
-    def full(self) -> DepthMeasured | None:
+    def full(self) -> events.DepthMeasured | None:
         """Measurement of the whole model; None where the whole model was not run."""
         return next((each for each in self.measured if each.depth == self.request.total_depth), None)
 
@@ -240,22 +220,23 @@ class ProbeRecord(Recorded):
             return None
         return whole.peak_bytes, whole.step_seconds
 
-    def _folded(self, event: RunEvent) -> "ProbeRecord":
+    def _folded(self, event: events.RunEvent) -> "ProbeRecord":
         match event:
-            case AttemptPlaced():
+            case events.AttemptPlaced():
                 return replace(self, place=event)
-            case RunStarted() | StageReached():
-                what = {"environment": event.environment} if isinstance(event, RunStarted) else {"stage": event.stage}
-                return replace(self, state=RunState.RUNNING, started_at=self.started_at or event.time, **what)
-            case DepthMeasured() if len(self.measured) < MAX_DEPTHS and event.depth <= self.request.total_depth:
+            case events.RunStarted() | events.StageReached():
+                named = "environment" if isinstance(event, events.RunStarted) else "stage"
+                begun = {"started_at": self.started_at or event.time, named: getattr(event, named)}
+                return replace(self, state=RunState.RUNNING, **begun)
+            case events.DepthMeasured() if len(self.measured) < MAX_DEPTHS and event.depth <= self.request.total_depth:
                 return replace(self, measured=(*self.measured, event))
-            case DepthDidNotFit() if len(self.did_not_fit) < MAX_DEPTHS:
+            case events.DepthDidNotFit() if len(self.did_not_fit) < MAX_DEPTHS:
                 return replace(self, did_not_fit=(*self.did_not_fit, event))
-            case DepthSkipped() if len(self.skipped) < MAX_DEPTHS:
+            case events.DepthSkipped() if len(self.skipped) < MAX_DEPTHS:
                 return replace(self, skipped=(*self.skipped, event))
-            case ProbeCompleted():
+            case events.ProbeCompleted():
                 return replace(self, state=RunState.COMPLETED, ended_at=event.time)
-            case RunFailed() | RunCancelled():
+            case events.RunFailed() | events.RunCancelled():
                 return self._ended(event)
         return self
 
@@ -366,7 +347,7 @@ def table(record: ProbeRecord, estimate: ProbeEstimate | None) -> tuple[list[str
     def time(seconds: float) -> str:
         return f"{'-' * (seconds < 0)}{units.duration(abs(seconds))}"  # of a line through noisy times
 
-    def measured(name: str, each: DepthMeasured) -> tuple[str, str, str, str]:
+    def measured(name: str, each: events.DepthMeasured) -> tuple[str, str, str, str]:
         return f"{name}, measured", memory(each.peak_bytes), time(each.step_seconds), f"{each.tokens_per_second:,.0f}"
 
     rows = [measured(units.counted(each.depth, "block"), each) for each in record.measured if each is not record.full]

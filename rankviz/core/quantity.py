@@ -1,9 +1,15 @@
-"""Ranges of figures that are not known exactly (low, expected, high), and notes by level."""
+"""Ranges of figures that are not known exactly (low, expected, high), constants of all formulas, and notes by level.
+
+Constants are rows of assets/assumptions.json with their sources: the code of core/ holds no measured, quoted or guessed
+number. A constant without a range has three equal values.
+"""
 
 import math
-from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from rankviz.errors import AssetError
 
 ROUNDING = 1e-9
 """Relative difference up to which ends in the wrong order count as rounding and are swapped."""
@@ -78,6 +84,51 @@ class Range:
 
     def whole_json(self) -> dict[str, int]:
         return {"low": round(self.low), "expected": round(self.expected), "high": round(self.high)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumption:
+    """One constant of the formulas, with its source."""
+
+    id: str
+    value: Range
+    unit: str
+    meaning: str
+    source: str
+    checked: str
+    without: tuple[tuple[str, Range], ...] = ()
+    """(source of measured rows, value of the constant fitted without that source) pairs."""
+
+
+class Assumptions:
+    """Constants by id. Methods with several ids use the first id that exists. serving: Content of serving.json."""
+
+    def __init__(self, rows: Mapping[str, Assumption], serving: Mapping[str, Any]):
+        self._rows, self.serving = dict(rows), serving
+
+    def __iter__(self):
+        return iter(self._rows.values())
+
+    def range(self, *row_ids: str) -> Range:
+        """Return the low, expected and high value of a constant; raise AssetError where no id exists."""
+        for row_id in row_ids:
+            if row_id in self._rows:
+                return self._rows[row_id].value
+        raise AssetError(f"assumptions.json: no row {row_ids[-1]!r}; add it with a value, a unit and a source.")
+
+    def value(self, *row_ids: str) -> float:
+        """Return the expected value of a constant; raise AssetError where no id exists."""
+        return self.range(*row_ids).expected
+
+    def without(self, origin: str) -> "Assumptions":
+        """Return the constants as fitted without one source of measured rows (see core.accuracy.predicted)."""
+        return self.with_rows(
+            replace(row, value=value) for row in self for name, value in row.without if name == origin
+        )
+
+    def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
+        """Return a copy with these rows added, in place of rows with the same ids."""
+        return Assumptions({**self._rows, **{row.id: row for row in rows}}, self.serving)
 
 
 def middle(values: Sequence[float]) -> float:

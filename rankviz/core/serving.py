@@ -12,7 +12,6 @@ from typing import TypedDict
 
 from rankviz import units
 from rankviz.core.bounds import one_of, whole
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import usable_memory
 from rankviz.core.cost.notes import Published
 from rankviz.core.cost.setup import MAX_LENGTH, Gpu
@@ -23,7 +22,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.targets import LINEAR_KINDS, listed
 from rankviz.core.lora.vllm import MERGE, Facts, Refused, loading, ranks_of, slot_numbers
 from rankviz.core.model.spec import WHOLE, ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 
 BASE_BITS = ("16", "8", "4")
 """Bits of a weight of the served base. Slots and cache stay in 16 bit."""

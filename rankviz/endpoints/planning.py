@@ -14,7 +14,7 @@ from rankviz.core.fit import as_json as fit_json
 from rankviz.core.forecast.bands import ForecastJSON, forecast_json
 from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.from_json import as_answer, shape
-from rankviz.core.runs.words import still_training
+from rankviz.core.runs.record import still_training
 from rankviz.core.serving import ServingJSON
 from rankviz.core.spectrum import SpectrumJSON
 from rankviz.core.spectrum import as_json as spectrum_json

@@ -19,8 +19,7 @@ from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words import made_of
+from rankviz.core.runs.record import RunRecord, made_of
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.studies import DASHES, shapes_of

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.words import sweep_title, told_apart
+from rankviz.core.runs.record import Sweep, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point

@@ -3,9 +3,8 @@
 from collections.abc import Collection, Sequence
 from math import isfinite, log2
 
-from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.record import Sweep, data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.core.runs.run_time import FEW, thinned
-from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.figures import style
 
 MOST_POINTS = 1000

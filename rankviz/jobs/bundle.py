@@ -25,7 +25,7 @@ from typing import Annotated
 from rankviz.core.bounds import Between, Word
 from rankviz.core.from_json import build
 from rankviz.core.runs.events import Attempt, AttemptPlaced
-from rankviz.errors import EngineError
+from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs.engine import End, Job
 from rankviz.references import References
 from rankviz.store import RunStore
@@ -112,9 +112,17 @@ def write_job(folder: Path, job: Job, submission: Submission) -> None:
 
 
 def read_job(folder: Path) -> tuple[Job, Submission]:
-    """Read job.json; raise ValueError where it is missing or damaged, and OSError where a retry may help."""
+    """Read job.json. Raise EngineUnavailableError where it cannot be read: the job may still run, and submitting it
+    again could cost twice."""
     file = folder / JOB_FILE
-    return parse_job(file.read_bytes() if file.exists() else b"")
+    try:
+        return parse_job(file.read_bytes() if file.exists() else b"")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error  # a visitor reads no path
+        raise EngineUnavailableError(
+            f"The files of a job cannot be read ({folder.parent.name}/{folder.name}: {why}). Its runs wait, since it "
+            "may go on. Mend that folder, or end the job where it runs and remove the folder."
+        ) from error
 
 
 def parse_job(text: bytes) -> tuple[Job, Submission]:

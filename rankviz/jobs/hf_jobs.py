@@ -174,7 +174,7 @@ class HfJobs(Remote):
         jobs = {}
         for folder in bundle.folders_in(self.place):
             try:
-                submission = self._read_folder(folder)[1]
+                submission = bundle.read_job(folder)[1]
             except EngineUnavailableError:
                 # Its first run names it, and the sweep that run. A folder that is gone is on the ledger.
                 if sweep_id and folder.name.startswith(f"{sweep_id}-") and folder.exists():

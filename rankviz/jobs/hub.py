@@ -26,7 +26,7 @@ from rankviz.errors import (
     EngineUnavailableError,
     InvalidSettingError,
     RankVizError,
-    redacted,
+    in_a_line,
 )
 from rankviz.jobs.bundle import MOST_USD, Submission
 from rankviz.store.durable import replace_durably
@@ -380,7 +380,7 @@ class Hub:
         return HubJob(
             id=_text(job.id),
             stage=stage,
-            message=_plain(job.status.message or "", self.token),
+            message=in_a_line(job.status.message or "", 300, self.token),
             seconds=total,
             running_seconds=running,
             name=str((job.labels or {}).get("job", "")),
@@ -416,7 +416,7 @@ class Hub:
             is_network = isinstance(error, httpx.HTTPError | OSError)
             return EngineUnavailableError((NOT_REACHED if is_network else UNREADABLE).format(type(error).__name__))
         code = error.response.status_code
-        words = _plain(error.server_message or error.response.reason_phrase, self.token)
+        words = in_a_line(error.server_message or error.response.reason_phrase, 300, self.token)
         if code == 401:
             self.rejected = True
             return EngineDeclinedError(REJECTED)
@@ -510,11 +510,6 @@ def machine_token() -> str:
     from huggingface_hub import get_token
 
     return get_token() or ""
-
-
-def _plain(words: Any, token: str) -> str:
-    """Return a message of Hugging Face in one line of at most 300 characters, without the token."""
-    return redacted(" ".join(str(words).split()), token)[:300]
 
 
 def _text(value: Any) -> str:

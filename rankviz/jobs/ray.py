@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from rankviz import installed
 from rankviz.core.runs.events import RAY
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, in_a_line
 from rankviz.jobs import local
 from rankviz.jobs.bundle import files_in
 from rankviz.jobs.engine import End, Live
@@ -112,7 +112,7 @@ class Ray(Remote):
             )
         except Exception as error:
             if re.search(r"status code 4\d\d|Invalid|must be", str(error)) and NOT_FOUND not in str(error):
-                raise EngineError(f"Ray does not take the job: {_in_a_line(error)}") from error
+                raise EngineError(f"Ray does not take the job: {in_a_line(error, 500)}") from error
             raise self._unreached(error) from error
         return handle
 
@@ -124,7 +124,7 @@ class Ray(Remote):
             if NOT_FOUND in str(error):
                 return None
             raise self._unreached(error) from error
-        state, message = str(details.status), _in_a_line(details.message or "")
+        state, message = str(details.status), in_a_line(details.message or "", 500)
         return Live(
             job=job.job,
             handle=handle,
@@ -174,7 +174,7 @@ class Ray(Remote):
 
     def _unreached(self, error: Exception) -> EngineUnavailableError:
         """Return the error of a call that had no answer; EngineDeclinedError where the cluster has not got the call."""
-        text = _in_a_line(error)
+        text = in_a_line(error, 500)
         why = f"Does its head run, with a dashboard (pip install 'ray[default]')? {text}"
         if "token" in text.lower() or "Unauthenticated" in text:
             why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
@@ -186,7 +186,7 @@ class Ray(Remote):
         try:
             yield Storage(f"{self._folder(job)}/{part}")
         except Exception as error:  # each file system has errors of its own
-            why = f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {_in_a_line(error)}"
+            why = f"The storage of Ray (RANKVIZ_RAY_STORAGE) cannot be used: {in_a_line(error, 500)}"
             raise EngineUnavailableError(why) from error
 
 
@@ -201,7 +201,3 @@ def end_of(state: str, exit_code: int | None, message: str) -> End | None:
     if NEVER_PLACED in message:
         return End(by_us=True, why=message)
     return End(lost=True, why=f"Ray lost the job: {message}"[:500])
-
-
-def _in_a_line(error: Exception | str) -> str:
-    return redacted(" ".join(str(error).split()))[:500]

@@ -226,23 +226,11 @@ class Remote(Engine):
     def _follow(self, folder: Path) -> "RemoteJob":
         """Return the job of a folder, followed by a thread until it ends; EngineUnavailableError if unreadable."""
         if folder.name not in self._followed:
-            job = RemoteJob(self, folder, *self._read_folder(folder))
+            job = RemoteJob(self, folder, *read_job(folder))
             self._followed[folder.name] = job
             if job.submission.end is None:
                 threading.Thread(target=job.follow, name=f"rankviz-{job.name}", daemon=True).start()
         return self._followed[folder.name]
-
-    def _read_folder(self, folder: Path) -> tuple[Job, Submission]:
-        """Read a job from its folder. Raise EngineUnavailableError where the folder cannot be read: the job may still
-        run, and submitting it again could cost twice."""
-        try:
-            return read_job(folder)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error  # a visitor reads no path
-            raise EngineUnavailableError(
-                f"The files of a job cannot be read ({self.place.name}/{folder.name}: {why}). Its runs wait, since "
-                "it may go on. Mend that folder, or end the job where it runs and remove the folder."
-            ) from error
 
 
 class RemoteJob:

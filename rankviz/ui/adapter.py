@@ -16,7 +16,7 @@ from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.metric import TOLERANCE_NATS
-from rankviz.core.runs.words import base_name, data_name
+from rankviz.core.runs.record import base_name, data_name
 from rankviz.core.spectrum import MOST, NEARLY_ALL, TERMS, Losses, Spectrum, Truncation, in_words, proposed_rank
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure

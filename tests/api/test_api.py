@@ -14,7 +14,7 @@ from rankviz.core.advice.words import main_sentences, reasons
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.runs.events import SAVING, RunStarted, StageReached
+from rankviz.core.runs.events import RunStarted, StageReached
 from rankviz.errors import BadDataError, InvalidSettingError, LimitError
 from rankviz.machine import disk
 from rankviz.visitor import acting_as, current
@@ -148,10 +148,10 @@ def test_a_run_with_no_room_to_say_how_it_ended_is_explained_cancelled_and_delet
         fill(folder)
         with pytest.raises(OSError, match=r"not written whole|No space"):
             for _ in range(1000):
-                store.append(running, StageReached(time=time.time(), stage=SAVING))
+                store.append(running, StageReached(time=time.time(), stage="saving the adapter"))
 
         sentence = api.runs.progress(api.runs.sweep(sweep_id)).sentence
-        assert f"Run 1 of 2: {SAVING}. {disk.FULL_SENTENCE}" == sentence
+        assert f"Run 1 of 2: saving the adapter. {disk.FULL_SENTENCE}" == sentence
 
         assert [running, queued] == list(api.runs.cancel(sweep_id))
         assert {running, queued} == supervisor.unwritten.keys()

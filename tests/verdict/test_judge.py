@@ -16,7 +16,7 @@ from scipy.stats import studentized_range
 from rankviz.api import Api
 from rankviz.core.forecast.quick_look import APART
 from rankviz.core.runs.metric import EXACT_MATCH
-from rankviz.core.runs.words import still_training
+from rankviz.core.runs.record import still_training
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.ui.parts.sweep import judged
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, shipped, summary, verdict_json, words

@@ -4,30 +4,22 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from operator import attrgetter
 from statistics import fmean
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from rankviz.core.accuracy import report
 from rankviz.core.bounds import MAX_NUMBER
-from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost import setup as settings
+from rankviz.core.cost.grpo import with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import (
-    ATTENTION,
-    CHECKPOINTING,
-    LOSS_PATHS,
-    OPTIMIZERS,
-    STRATEGIES,
-    Gpu,
-    TrainingSetup,
-    card,
-)
+from rankviz.core.cost.setup import Gpu, Grpo, TrainingSetup, card
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Litgpt, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import BadDataError, UserError, quoted
 
 KINDS = ("allocated", "reserved", "device", "capacity", "unknown", "resident above baseline")
@@ -47,33 +39,34 @@ class MeasuredRow:
     """One measured setting with its results. None means "not known"."""
 
     row_id: str
-    group: str
+    group: str = "not stated"
     """Name of the table that the row comes from; errors within a table are correlated."""
-    tier: str
+    tier: str = "D"
     """Quality of the row. A: all settings stated, exact length. B: the length is the longest sample's, or a limit that
     rows reach. C: a limit that rows may not reach. D: a setting is not stated. E: read from an extrapolated line."""
     use_peak: bool
     use_time: bool
     model_id: str
     precision: str
-    raised: str
+    raised: str = "no"
     """Tensors that k-bit preparation cast to fp32: "yes" (all), "no" (none) or "norms only"."""
     framework: str
     framework_version: str
     r: int
     targets: tuple[str, ...]
     batch: int
-    grad_accum: int
+    grad_accum: int = 1
     seq_len: int
     seq_kind: str
+    """"cap" where seq_len is only a limit: at the full length, memory would be at least the measured one."""
     checkpointing: str
-    attn: str
-    loss_path: str
-    optimizer: str
+    attn: str = "sdpa"
+    loss_path: str = "unknown"
+    optimizer: str = "adamw_torch"
     adapter_dtype: str
     gpu: str
     measured_bytes: int | None
-    measured_kind: str
+    measured_kind: str = "unknown"
     loaded_bytes: int | None
     """Bytes allocated before the first step: weights, adapter and, where the source says so, optimizer states."""
     measured_seconds_per_step: float | None
@@ -99,11 +92,6 @@ class MeasuredRow:
         """Name of the source: who measured, with which program. Its tables share mistakes and are left out together."""
         return next((name for start, name in ORIGINS.items() if self.group.startswith(start)), self.group)
 
-    @property
-    def is_bound(self) -> bool:
-        """True where the length is only a limit: at the full length, memory would be at least the measured one."""
-        return self.seq_kind == "cap"
-
 
 SETTING = attrgetter(
     *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
@@ -118,18 +106,6 @@ COLUMNS = {
     "two_depth_seconds": "predicted_two_depth_seconds",
 }
 """Column of a CSV file by field of MeasuredRow, where their names differ."""
-IF_EMPTY = {
-    "group": "not stated",
-    "tier": "D",
-    "raised": "no",
-    "grad_accum": 1,
-    "attn": "sdpa",
-    "loss_path": "unknown",
-    "optimizer": "adamw_torch",
-    "measured_kind": "unknown",
-    "gpus": 1,
-    "strategy": "ddp",
-}
 NEEDED = ("r", "batch", "seq_len")
 
 
@@ -143,6 +119,8 @@ FIELD_KINDS = {
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """Parse one line of a CSV file; raise BadDataError, which names the line and the invalid column."""
     row = {name: _cell(cells, name, kind, line) for name, kind in FIELD_KINDS.items()}
+    defaults = {each.name: each.default for each in fields(MeasuredRow) if each.default is not MISSING}
+    row = {name: defaults.get(name, value) if value in ("", None) else value for name, value in row.items()}
     return MeasuredRow(**row | {"row_id": row["row_id"] or f"line {line}"})
 
 
@@ -152,9 +130,9 @@ def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
     if kind is bool:
         return text == "yes"
     if kind not in (int, float):
-        return (text or IF_EMPTY.get(name, "")) if kind is str else tuple(filter(None, map(str.strip, text.split(","))))
+        return text if kind is str else tuple(filter(None, map(str.strip, text.split(","))))
     if not text and name not in NEEDED:
-        return IF_EMPTY.get(name)
+        return None
     try:
         value = float(text or 0)
     except ValueError:
@@ -166,7 +144,6 @@ def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
     return kind(value)
 
 
-SCORED_TIERS = ("A", "B")
 RAISED = {"yes": "all", "norms only": "norms", "no": "none"}
 DYNAMIC = "nf4-dq-dynamic"
 PRECISIONS = {name: name for name in ("bf16", "fp16", "fp32", "int8", "nf4", "nf4-dq")}
@@ -190,8 +167,6 @@ Programs with holds_logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure
 copies keys to every head for the efficient kernel. Trainers before version 5 return the output with the loss; in rows
 of fms-acceleration, the loss of transformers 4.48 makes a shifted copy of the same size.
 """
-FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
-"""transformers version of fms-acceleration before February 2025 (scripts/benchmarks/refs/requirements.txt)."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")
 """Target modules that Unsloth trains in full if they are not tied."""
 
@@ -226,7 +201,7 @@ class PredictedRow:
     @property
     def bound(self) -> bool:
         """True where the row's length is only a limit, so that the measured memory is at most the predicted one."""
-        return self.predicted is not None and self.row.is_bound
+        return self.predicted is not None and self.row.seq_kind == "cap"
 
     @property
     def inside(self) -> bool:
@@ -241,6 +216,8 @@ def predict_row(
     row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
 ) -> PredictedRow:
     """Predict a row's peak by its own counter, and its step time if that was measured and the card's speed is known."""
+    if row.generations:
+        return _predict_grpo(row, find_model, find_gpu, assume)
     if problem := unusable(row):
         return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
@@ -264,7 +241,59 @@ def predict_row(
         loaded_bytes=memory.base_weights + memory.adapter + (memory.optimizer if "Adam states" in row.notes else 0),
         working_bytes=memory.working + memory.gradients if stack.setup.sharded else memory.activations + memory.logits,
         seconds=duration and duration.step,
-        reason="" if row.tier in SCORED_TIERS and measured else _why_not_counted(row),
+        reason="" if row.tier in ("A", "B") and measured else _why_not_counted(row),
+    )
+
+
+ASSUMED_PROMPT = 512
+"""Tokens of the prompt, where a row has the length of prompt and completion together: TRL's default. It hardly changes
+a capacity."""
+
+
+def _predict_grpo(
+    row: MeasuredRow, find_model: Callable[[str], ModelSpec], find_gpu: Callable[[str], Gpu | None], assume: Assumptions
+) -> PredictedRow:
+    """Predict the memory that a row's length needs on the card. With vLLM in the process, the share that it was given
+    fixes the card's peak, so only rows count that give the longest length that fitted. What a row does not state makes
+    the range: a batch of 1 to a whole group; vLLM with the least share with which it starts, to the program's default;
+    for TRL also no vLLM; a prompt of ASSUMED_PROMPT tokens to none."""
+    gpu = find_gpu(row.gpu)
+    if row.measured_bytes is None and gpu:
+        row = replace(row, measured_bytes=gpu.usable_bytes)
+    if problem := "; ".join(part for part in row.notes.split("; ") if part.endswith("not stated")) or unusable(row):
+        return PredictedRow(row=row, reason=problem)
+    stack = row_stack(row, assume)
+
+    def at(batch: int, mode: str, *, most: bool = False) -> Range:
+        prompt = 1 if most else min(ASSUMED_PROMPT, row.seq_len - 1) or 1
+        grpo = Grpo(
+            num_generations=row.generations,
+            max_prompt_length=prompt,
+            max_completion_length=max(1, row.seq_len - prompt),
+            vllm_mode=mode,
+            vllm_enable_sleep_mode=row.standby,
+            vllm_gpu_memory_utilization=row.utilization,
+        )
+        setup = replace(stack.setup, per_device_train_batch_size=batch, gradient_accumulation_steps=1, grpo=grpo)
+        made = predict(model, LoraConfig(r=row.r), replace(stack, setup=setup), card(gpu))
+        known = gpu and gpu.usable_bytes if row.utilization or (most and not row.standby) else None
+        return with_rollout(made, row.r, known)[0].device_band
+
+    try:
+        model = find_model(row.model_id)
+        least = 1 if not row.whole_batch else row.batch
+        most = row.batch if row.whole_batch else max(row.batch, row.generations)
+        ends = at(least, row.vllm_mode), at(most, "colocate", most=True)
+        expected = at(row.batch, row.vllm_mode)
+    except UserError as error:
+        return PredictedRow(row=row, reason=str(error))
+    counted, notes = row.tier == "A" and row.measured_bytes, row.notes.split("; ")
+    return PredictedRow(
+        row=row,
+        stack=stack,
+        predicted=Range(min(ends[0].low, expected.low), expected.expected, max(ends[1].high, expected.high)),
+        working_bytes=expected.expected,
+        reason="" if counted else notes[0],
     )
 
 
@@ -307,7 +336,7 @@ def _habits_in_version(habits: Habits, row: MeasuredRow) -> Habits:
     """Return the program's habits in the version or year that the row names."""
     transformers = version_of("transformers", row.framework_version)
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
-        transformers = FMS_TRANSFORMERS_OF_2024
+        transformers = (4, 45, 2)  # until February 2025 (scripts/benchmarks/refs/requirements.txt)
     old = transformers is not None and transformers < (5,)
     # Rows that do not name unsloth_zoo name Unsloth, whose versions are of the same days.
     unsloth = version_of("unsloth", row.framework_version)
@@ -338,17 +367,17 @@ def version_of(name: str, text: str) -> tuple[int, ...] | None:
 
 def unusable(row: MeasuredRow) -> str:
     """Return the reason why a row cannot be predicted; empty where it can."""
-    for value, known, what in (
+    for value, values, what in (
         (row.framework, PROGRAMS, "program"),
         (row.precision, PRECISIONS, "precision"),
         (row.raised, RAISED, "k-bit preparation"),
-        (row.checkpointing, CHECKPOINTING, "checkpointing"),
-        (row.attn, ATTENTION, "attention"),
-        (row.loss_path, (*LOSS_PATHS, "chunked", "unknown"), "loss path"),
-        (row.optimizer, OPTIMIZERS, "optimizer"),
-        (row.strategy, STRATEGIES, "strategy"),
+        (row.checkpointing, settings.CHECKPOINTING, "checkpointing"),
+        (row.attn, settings.ATTENTION, "attention"),
+        (row.loss_path, (*settings.LOSS_PATHS, "chunked", "unknown"), "loss path"),
+        (row.optimizer, settings.OPTIMIZERS, "optimizer"),
+        (row.strategy, settings.STRATEGIES, "strategy"),
     ):
-        if value not in known:
+        if value not in values:
             return f"{what} {value or 'not stated'!r}: no formula"
     if row.gpu[:1].isdigit() and " x " in row.gpu:
         return "several GPUs"
@@ -365,7 +394,7 @@ def _why_not_counted(row: MeasuredRow) -> str:
     """Return the reason why a row is not counted: one of its source, never the error of its prediction."""
     if not (row.use_peak and row.measured_bytes):
         return "timing only"
-    if row.is_bound:
+    if row.seq_kind == "cap":
         return "the length is only a cap: measured at most the high end"
     parts = (part.strip().split(":")[0] for part in row.notes.split(";"))
     unknown = "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
@@ -385,6 +414,7 @@ def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t for a two-sided 90 % interval, with 1 to 10 degrees of freedom."""
+Rows = Sequence[PredictedRow]
 Figure = Callable[[PredictedRow], float]
 
 
@@ -432,26 +462,21 @@ STATIC = BandEvidence(
 They are not shares, because what is missing (workspaces, small tensors) does not grow with the base."""
 
 
-def evidence_of(
-    predictions: Sequence[PredictedRow], unseen: Sequence[PredictedRow] | None = None
-) -> report.AccuracyByKind:
+def evidence_of(predictions: Rows, unseen: Rows = ()) -> report.AccuracyByKind:
     """Return the errors behind each band. `static` excludes GPTQ, which RankViz does not estimate. unseen: The same
     rows, each predicted without measurements of its source."""
     scored = [p for p in predictions if p.scored]
     loaded = [p for p in scored if p.loaded_bytes and p.row.loaded_bytes and p.row.precision != "gptq-int4"]
-    others = unseen or ()
     # times of several GPUs have a range of their own (core.cost.cards)
-    timed, others_timed = ([p for p in each if p.seconds and p.row.gpus == 1] for each in (predictions, others))
+    timed, others_timed = ([p for p in each if p.seconds and p.row.gpus == 1] for each in (predictions, unseen))
     return report.AccuracyByKind(
         static=by_kind(STATIC, [p for p in loaded if p.row.gpus == 1]),
-        memory=by_kind(MEMORY, scored, [p for p in others if p.scored]),
+        memory=by_kind(MEMORY, scored, [p for p in unseen if p.scored]),
         time=by_kind(TIME, timed, others_timed),
     )
 
 
-def by_kind(
-    evidence: BandEvidence, predictions: Iterable[PredictedRow], unseen: Iterable[PredictedRow] = ()
-) -> tuple[report.KindAccuracy, ...]:
+def by_kind(evidence: BandEvidence, predictions: Rows, unseen: Rows = ()) -> tuple[report.KindAccuracy, ...]:
     """Return errors by kind of setting. Repeats of one setting count as one error: the root of their mean square."""
     accuracies, left_out = [], _grouped(unseen, evidence.kind)
     for name, members in sorted(_grouped(predictions, evidence.kind).items()):
@@ -473,30 +498,30 @@ def by_kind(
     return tuple(accuracies)
 
 
-def _grouped(predictions: Iterable[PredictedRow], key: Callable) -> dict:
+def _grouped(predictions: Rows, key: Callable) -> dict:
     groups = defaultdict(list)
     for prediction in predictions:
         groups[key(prediction)].append(prediction)
     return groups
 
 
-def _by_setting(predictions: Iterable[PredictedRow]) -> Iterable[list[PredictedRow]]:
+def _by_setting(predictions: Rows) -> Iterable[list[PredictedRow]]:
     """Return the rows in groups that repeat one setting."""
     return _grouped(predictions, lambda p: SETTING(p.row)).values()
 
 
-def mean_over_settings(predictions: Iterable[PredictedRow], figure: Figure) -> float:
+def mean_over_settings(predictions: Rows, figure: Figure) -> float:
     """Return the mean of a figure over settings; a setting that was measured several times counts once."""
     return fmean(fmean(figure(p) for p in members) for members in _by_setting(predictions))
 
 
-def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
+def scores(predictions: Rows, name_of: Callable[[PredictedRow], str]) -> tuple[report.Score, ...]:
     """Return the scores of predicted rows in groups, the largest group first. name_of: Returns the group of a row."""
     groups = sorted(_grouped(predictions, name_of).items(), key=lambda item: -len(item[1]))
     return tuple(interval_score(name, members) for name, members in groups)
 
 
-def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
+def interval_score(name: str, members: Rows) -> report.Score:
     """Return the score of one group of predicted rows."""
     return report.Score(
         group=name,
@@ -511,26 +536,17 @@ def interval_score(name: str, members: Sequence[PredictedRow]) -> report.Score:
     )
 
 
-def summarize(
-    predictions: Sequence[PredictedRow], made: str, unseen: Sequence[PredictedRow] | None = None
-) -> report.AccuracyReport:
+def summarize(predictions: Rows, made: str, unseen: Rows = ()) -> report.AccuracyReport:
     """Return the report on predictions; every setting counts once. made: ISO date. unseen: The same rows, each
-    predicted without its source; None leaves this out. Several GPUs are a group of their own."""
+    predicted without its source; empty leaves this out. Several GPUs are a group of their own."""
     evidence, several = evidence_of(predictions, unseen), [p for p in unseen or predictions if p.row.gpus > 1]
     predictions = [p for p in predictions if p.row.gpus == 1]
-    unseen = unseen and [p for p in unseen if p.row.gpus == 1]
+    unseen = [p for p in unseen if p.row.gpus == 1]
     scored = [p for p in predictions if p.scored]
     aside = [p for p in predictions if p.predicted and not p.scored]
     # A GPU's own counters measured these; a process's resident memory is something else.
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
-    every, left_out = "all counted rows on GPUs" if on_cards else "all counted rows", None
-    if unseen and on_cards:
-        others = [p for p in unseen if p.scored]
-        left_out = report.LeftOut(
-            origins=scores(others, lambda p: p.row.origin),
-            overall=interval_score(every, [p for p in others if not p.stack.habits.on_cpu]),
-            time=_time(unseen),
-        )
+    every = "all counted rows on GPUs" if on_cards else "all counted rows"
     return report.AccuracyReport(
         made=made,
         rows=tuple(map(_row, unseen or predictions)),
@@ -540,26 +556,35 @@ def summarize(
         bounds=scores([p for p in aside if p.bound], TABLE),
         time=_time(predictions),
         evidence=evidence,
-        left_out=left_out,
+        left_out=_by_origin(unseen, every),
         several_rows=tuple(map(_row, several)),
-        several=_several(several),
+        several=_by_origin(several, "all counted rows of several GPUs"),
     )
 
 
-def _several(predictions: Sequence[PredictedRow]) -> report.LeftOut | None:
-    """Return the errors of rows of several GPUs by source; None without a counted row."""
+def _by_origin(predictions: Rows, every: str) -> report.LeftOut | None:
+    """Return the errors of rows by source; None without a counted row on a GPU. every: Name of all these rows."""
     scored = [p for p in predictions if p.scored]
-    if not scored:
+    if not (on_cards := [p for p in scored if not p.stack.habits.on_cpu]):
         return None
-    return report.LeftOut(
-        origins=scores(scored, lambda p: p.row.origin),
-        overall=interval_score("all counted rows of several GPUs", scored),
-        time=_time(predictions),
-    )
+    by_origin, overall = scores(scored, lambda p: p.row.origin), interval_score(every, on_cards)
+    return report.LeftOut(origins=by_origin, overall=overall, time=_time(predictions))
 
 
 TABLE = attrgetter("row.group")
-SHARED = ("row_id", "group", "origin", "model_id", "gpu", "measured_kind", "two_depth_bytes", "two_depth_seconds")
+SHARED = (
+    *(
+        "row_id",
+        "group",
+        "origin",
+        "model_id",
+        "gpu",
+        "measured_kind",
+        "two_depth_bytes",
+        "two_depth_seconds",
+        "source",
+    ),
+)
 
 
 def _row(p: PredictedRow) -> report.ReportRow:
@@ -568,7 +593,6 @@ def _row(p: PredictedRow) -> report.ReportRow:
     cards = f"{row.gpus} x {row.gpu}, {row.strategy}{' with offload' * row.offload}" if row.gpus > 1 else row.gpu
     return report.ReportRow(
         **{name: getattr(row, name) for name in SHARED},
-        source=row.source,
         scored=p.scored,
         bound=p.bound,
         reason=p.reason or None,
@@ -585,7 +609,7 @@ def _row(p: PredictedRow) -> report.ReportRow:
     )
 
 
-def _time(predictions: Sequence[PredictedRow]) -> report.TimeScore | None:
+def _time(predictions: Rows) -> report.TimeScore | None:
     timed = [p for p in predictions if p.seconds]
     if not timed:
         return None

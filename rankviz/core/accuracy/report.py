@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.stack import Stack
-from rankviz.core.quantity import Range, brief
+from rankviz.core.quantity import Assumption, Range, brief
 from rankviz.units import rounded_percent
 
 

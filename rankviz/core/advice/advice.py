@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
-from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.quantity import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
 from rankviz.core.studies import lines as counts
 from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, nearest, nearest_drawn

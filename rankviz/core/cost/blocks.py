@@ -5,27 +5,14 @@ import math
 from functools import cached_property
 from typing import NamedTuple
 
-from rankviz.core.cost.shapes import (
-    CAPS_SCORES,
-    SINKS,
-    BlockKind,
-    ModelShape,
-    attention_of,
-    caps_compiled,
-    head_dim,
-    key_heads,
-)
-from rankviz.core.cost.stack import Litgpt, Stack
+from rankviz.core.cost import shapes
+from rankviz.core.cost.shapes import BlockKind, ModelShape
+from rankviz.core.cost.stack import OFFLOAD_MIN_LENGTH, Litgpt, Stack
 from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
 """Hidden states that stay on the card with Unsloth's offloading: the embedding's output, which autograd holds until the
 backward pass is over, the last block's input, and two staging buffers (one below 512 MiB free)."""
-NORMED_QUERIES = ("qwen3",)
-"""model_types of Unsloth's own families with norms on queries and keys, which keep both from before and after the
-norm."""
-BIASED_QUERIES = ("qwen2",)
-"""model_types of Unsloth's own families with biases on q, k and v, whose adapters run in PEFT's code, not Unsloth's."""
 
 
 class Block:
@@ -35,7 +22,7 @@ class Block:
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
         self.kind, self.model, self.stack = kind, model, stack
-        self.attention = attention_of(kind, model, stack)
+        self.attention = shapes.attention_of(kind, model, stack)
         self.tokens, self.width = stack.setup.tokens_per_micro_step, stack.activation_bytes
         self.hidden = model.hidden_size
         # bytes per token measured on the block's class in transformers; None where it was not measured
@@ -59,7 +46,7 @@ class Block:
             attention += self.tokens * 2 * stack.attention_bytes * kind.targeted_outputs
         if stack.own_blocks:
             elements = 4 * self.hidden + kind.attention + kind.mlp - kind.mlp_hidden
-            if self.model.model_type in NORMED_QUERIES:
+            if self.model.model_type == "qwen3":  # queries and keys are kept from before and after their norms
                 elements += kind.attention / 2
             return self.tokens * self.width * (elements + self._unfused_elements()) + attention, 0.0, 0.0
         each = self._llama_kept()
@@ -77,7 +64,8 @@ class Block:
         have biases. Unfused code runs there, in which each adapter keeps its input."""
         kind = self.kind
         of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
-        some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
+        # qwen2 has biases on q, k and v
+        some = kind.padded_outputs or self.model.model_type == "qwen2" or self.stack.use_dora
         more = max(0, of_attention - self.hidden) if some else 0
         return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
@@ -123,7 +111,8 @@ class Block:
         queries, keys and values, with keys and values repeated for each query head. Other kernels, if they get a mask:
         a copy of the mask in the queries' dtype."""
         setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
-        queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
+        kind, model = self.kind, self.model
+        queries, keys = kind.attention_width, shapes.key_heads(kind, model) * shapes.head_dim(kind, model)
         kept = self._matrix_bytes[0] * self._matrix_elements
         if attention.kernel == "math":
             kept += self.tokens * (12 * queries - width * (queries + 2 * keys))
@@ -147,11 +136,11 @@ class Block:
             return 4, assume.value("math-attention-bytes")
         if self.stack.habits.mlx:
             return width, width * assume.value("mlx-attention-copies")
-        if model.model_type in SINKS:
+        if model.model_type in shapes.SINKS:
             return width, width * assume.value("sink-attention-copies")
-        if caps_compiled(model, self.stack):  # the products before the cap, and the softmax
+        if shapes.caps_compiled(model, self.stack):  # the products before the cap, and the softmax
             return 2 * width, width * assume.value("unsloth-capped-attention-copies")
-        cap = width if model.model_type in CAPS_SCORES else 0  # a cap's tanh keeps its result
+        cap = width if model.model_type in shapes.CAPS_SCORES else 0  # a cap's tanh keeps its result
         in_fp16 = self.stack.setup.precision == "fp16" or self.stack.compute_capability < 8
         dtype = "-fp32" if width == 4 else "" if in_fp16 else "-bf16"
         return (4 if width == 4 else 6) + cap, assume.value(f"eager-attention-bytes{dtype}")
@@ -225,18 +214,15 @@ class Block:
         return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
 
 
-def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
-    """Return one Block for each kind of block in the model."""
-    return [Block(kind, model, stack) for kind in shape.kinds]
-
-
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Bytes of all blocks' inputs, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32.
     Where Unsloth offloads them to host memory, OFFLOADED_LEFT of them stay (unsloth_zoo/gradient_checkpointing.py)."""
     if not stack.checkpoints:
         return 0.0
-    each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
-    return each * (min(OFFLOADED_LEFT, shape.blocks) if stack.offloads else shape.blocks)
+    setup = stack.setup
+    each = float(setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
+    offloads = setup.framework == setup.gradient_checkpointing == "unsloth" and setup.max_length >= OFFLOAD_MIN_LENGTH
+    return each * (min(OFFLOADED_LEFT, shape.blocks) if offloads else shape.blocks)
 
 
 def mask_bytes(blocks: list[Block], stack: Stack) -> float:

@@ -32,8 +32,6 @@ checkpointing, two thirds of this."""
 MATH_BYTES = 87
 """Bytes moved per element of the attention matrix by torch's math kernel, always in fp32: 59 on a CPU, and 14 more in
 each forward pass on CUDA, which runs _safe_softmax operator by operator."""
-MEASURED_GROUPS = ("turing", "a100")
-"""Utilisation groups of the cards on which timings were measured that score the estimates."""
 
 
 class Work(NamedTuple):
@@ -85,7 +83,7 @@ def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int
 def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     setup = stack.setup
     blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
-    fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
+    fused = stack.assume.value("fused-traffic-share") if stack.time_kind == "fused" else 1.0
     logits = LOGIT_BYTES[stack.activation_bytes] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
     weights = 0.0
     if setup.quantized:
@@ -197,7 +195,7 @@ def _gpu_seconds(
         rate = rate_fp32
     expected = work.operations / rate + work.operations_fp32 / rate_fp32 + moved
     per_rank = work.operations_per_rank / rate + work.operations_fp32_per_rank / rate_fp32
-    seen = stack.time_kind if gpu.utilisation_group in MEASURED_GROUPS else "unmeasured"
+    seen = stack.time_kind if gpu.utilisation_group in ("turing", "a100") else "unmeasured"  # by measured cards
     spread = math.exp(assume.value(f"time-width-{seen}", "time-width-unmeasured"))
     ends = (Range(value / spread, value, value * spread) for value in (expected, per_rank))
     return *_slowed_by_dora(stack, *ends), assume.range("floor-seconds-per-block").times(shape.blocks)

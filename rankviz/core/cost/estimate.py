@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, why_not, with_rollout
@@ -21,16 +20,11 @@ from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, brief, by_level
+from rankviz.core.quantity import Assumptions, Range, brief, by_level
 from rankviz.units import GB, GIB
 
 Fit = Literal["fits", "tight", "uncertain", "does_not_fit"]
-FIT_WORDS: dict[Fit, str] = {
-    "fits": "fits",
-    "tight": "fits, tight",
-    "uncertain": "uncertain",
-    "does_not_fit": "does not fit",
-}
+FIT_WORDS = {"fits": "fits", "tight": "fits, tight", "uncertain": "uncertain", "does_not_fit": "does not fit"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

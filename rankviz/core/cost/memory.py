@@ -4,14 +4,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
-from rankviz.core.cost.blocks import Block, blocks_of, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
-from rankviz.core.cost.setup import Precision
+from rankviz.core.cost.blocks import Block, checkpoint_bytes, held_logits_bytes, loss_moments, mask_bytes
 from rankviz.core.cost.shapes import ModelShape, caps_compiled
-from rankviz.core.cost.stack import Litgpt, Stack, compiles_blocks
+from rankviz.core.cost.stack import Litgpt, Stack
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT
 from rankviz.core.lora.targets import has_split_file
@@ -46,14 +45,12 @@ that are not linear layers, and other small tensors."""
 
 
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
-    """Bytes of the frozen weights as a checkpoint stores them: quantized weights at their width, the rest (embeddings,
-    head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4 bits a weight and an fp32 maximum for
-    each 64 weights; double quantization stores the maximum in 8 bits (bitsandbytes functional.quantize_4bit). int8: an
-    fp32 scale for each output row. MLX: groups of 64 with a scale and a bias, also in embeddings and experts (mlx
-    nn/layers/quantized.py). Left out: an embedding that Unsloth casts to fp32 after loading."""
+    """Bytes of the frozen weights, except under Unsloth (unsloth_bytes), as a checkpoint stores them: quantized weights
+    at their width, the rest (embeddings, head, norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4: 4
+    bits a weight and an fp32 maximum for each 64 weights; double quantization stores the maximum in 8 bits
+    (bitsandbytes functional.quantize_4bit). int8: an fp32 scale for each output row. MLX: groups of 64 with a scale and
+    a bias, also in embeddings and experts (mlx nn/layers/quantized.py)."""
     setup, habits = stack.setup, stack.habits
-    if habits.unsloth_kernels:
-        return sum(unsloth_bytes(model, stack).values())
     total, table = model.total_parameters, model.vocab_size * model.hidden_size
     total += table if habits.litgpt and model.tie_word_embeddings else 0
     if not setup.quantized:
@@ -77,27 +74,20 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
     Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
-    habits, kept = stack.habits, stack.compute_bytes
-    return _unsloth_bytes(model, stack.setup.precision, kept, habits.quantizes_experts, habits.one_expert_at_a_time)
-
-
-@lru_cache(maxsize=512)
-def _unsloth_bytes(
-    model: ModelSpec, precision: Precision, kept: int, quantizes_experts: bool, one_expert_at_a_time: bool
-) -> Mapping[Component, int]:
-    """kept: bytes of one number that is not quantized."""
+    habits, precision, kept = stack.habits, stack.setup.precision, stack.compute_bytes
+    # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
+    # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
+    fetched = model.unsloth_checkpoint
+    rebuilt = fetched and fetched.quantized and not has_split_file(model)
 
     def copy_bytes(layer: LinearLayer) -> int:
         weights = _weights(layer)
-        packed = quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
+        packed = habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
         if precision not in QUANTIZED or not packed:
             return kept * weights
         if precision == "int8":
             return weights + 4 * layer.out_features
-        stacked = layer.kind == "experts" and not one_expert_at_a_time
-        # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
-        # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
-        rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+        stacked = layer.kind == "experts" and not habits.one_expert_at_a_time
         return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
 
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
@@ -180,11 +170,6 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
     return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
 
 
-def reads_quantized_experts(model: ModelSpec) -> bool:
-    """Return True where a 4-bit load fetches a file that already has the experts in 4 bit."""
-    return bool(model.unsloth_checkpoint and model.unsloth_checkpoint.quantized)
-
-
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
     """Bytes of the embeddings that Unsloth may move to host memory: the input embedding, if the head does not share it,
     and other large tables, such as Gemma 4's per-layer embeddings (models/vision.py, _input_side_embeddings). trained:
@@ -198,10 +183,12 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized. Unsloth quantizes one
+    """Peak bytes besides the base while it is loaded; 0 where no fused experts are quantized, or the file has them in 4
+    bit. Unsloth quantizes one
     tensor of fused experts at a time, which exists in 16 bit twice: fused, and as the file's tensor for each expert;
     where the file has it fused, beside its quantized copy. Counted while tiny checkpoints were loaded on a CPU."""
-    if not stack.habits.quantizes_experts or reads_quantized_experts(model):
+    fetched = model.unsloth_checkpoint
+    if not stack.habits.quantizes_experts or (fetched and fetched.quantized):
         return 0.0
     largest = max((_weights(each) for each in model.layers if each.kind == "experts"), default=0)
     return 2.0 * (1.25 if model.model_type.startswith(FUSED_IN_FILES) else 2.0) * largest
@@ -332,6 +319,9 @@ class Moment(NamedTuple):
     counted = property(lambda self: self.other + self.gradients)
 
 
+LoraAt = Callable[[int], tuple[int, int]]
+
+
 class MemoryTerms:
     """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
     card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
@@ -348,14 +338,15 @@ class MemoryTerms:
         trained: frozenset[str] = frozenset(),
         tower: tuple[float, float] = (0.0, 0.0),
     ):
-        assume, setup, habits, blocks = stack.assume, stack.setup, stack.habits, blocks_of(model, shape, stack)
+        assume, setup, habits = stack.assume, stack.setup, stack.habits
+        blocks = [Block(kind, model, stack) for kind in shape.kinds]
         matrix = any(block.attention.holds_matrix for block in blocks)
         self.context = assume.range(f"context-bytes-{cards}", "context-bytes")
         # of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading
-        self.checkpoint_bytes = base_bytes(model, shape, stack)
-        linear = unsloth_bytes(model, stack)["linears"] if habits.unsloth_kernels else 0
+        parts = unsloth_bytes(model, stack) if habits.unsloth_kernels else {}
+        self.checkpoint_bytes = sum(parts.values()) if parts else base_bytes(model, shape, stack)
         # more that the checkpoint fetched may weigh; its expected end is in base_weights
-        self.base_extra = extra_bytes(model, stack, self.checkpoint_bytes, linear)
+        self.base_extra = extra_bytes(model, stack, self.checkpoint_bytes, parts.get("linears", 0))
         raised = 2 * model.vocab_size * model.hidden_size if habits.fp32_embedding else 0
         self.base_weights = self.checkpoint_bytes + round(self.base_extra.expected) + raised
         # beside the base at the fullest moment of loading it
@@ -406,7 +397,9 @@ class MemoryTerms:
         self.static_bytes_off = assume.value("width-static", "width-static-unmeasured")
         self.width_static = self.width_beside = 0.0
         self.width_trained = assume.value("width-trained-blocks")
-        self.width_compiled = assume.value("width-unsloth-compiled") if compiles_blocks(model, stack) else 0.0
+        # Unsloth compiles blocks, except in forced fp32, of gpt-oss, and before 2026 (models/_block_compile.py).
+        plain = habits.fp32_residual or model.model_type == "gpt_oss" or habits.unsloth_loss in ("func-2025", "cut")
+        self.width_compiled = assume.value("width-unsloth-compiled") if habits.unsloth_kernels and not plain else 0.0
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
@@ -421,13 +414,7 @@ class MemoryTerms:
         self.width_static = self.width_beside = assume.value("width-full-static")
         self.width_working = (self.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5
 
-    def at(
-        self,
-        r: int,
-        parameters: int,
-        saved_parameters: int = 0,
-        lora_at: Callable[[int], tuple[int, int]] | None = None,
-    ) -> MemoryEstimate:
+    def at(self, r: int, parameters: int, saved_parameters: int = 0, lora_at: LoraAt | None = None) -> MemoryEstimate:
         """Return the memory at the peak of a step. parameters: All trained parameters, saved_parameters of them in
         modules_to_save. lora_at: Returns (the experts' rank, parameters of all LoRA pairs) at rank r; by default
         experts have rank r. Where Unsloth moves the embedding to host memory, the high ends are at least those of the
@@ -455,13 +442,10 @@ class MemoryTerms:
         peak = Moment(*(round(part) for part in max(moments, key=sum)))
         allocated, reserved = self._bands(base, adapter + optimizer, moments, peak)
         return MemoryEstimate(
+            **peak._asdict(),
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
-            activations=peak.activations,
-            logits=peak.logits,
-            other=peak.other,
-            gradients=peak.gradients,
             allocated_band=allocated,
             reserved_band=reserved,
             device_band=reserved.plus(self.context),

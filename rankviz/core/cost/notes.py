@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.blocks import blocks_of
+from rankviz.core.cost import stack as stacks
+from rankviz.core.cost.blocks import Block
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
@@ -15,19 +15,10 @@ from rankviz.core.cost.predict import Prediction
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup, card, pads
 from rankviz.core.cost.shapes import BROADCASTS_KEYS, caps_compiled, heaviest
-from rankviz.core.cost.stack import (
-    PACKING_UNSLOTH_ZOO,
-    WITHOUT_FUSED_LOSS,
-    Stack,
-    compute_dtype,
-    forces_fp32,
-    settled,
-    stays_16_bit,
-)
 from rankviz.core.images import ASSUMED_SIZE, seen_by, sides_of
 from rankviz.core.lora.targets import has_split_file
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Caution, Range
+from rankviz.core.quantity import Assumptions, Caution, Range
 from rankviz.units import counted, memory_size, memory_span
 
 FEW_EXAMPLES = 200
@@ -55,18 +46,16 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     )
 
 
-def data_cautions(setup: TrainingSetup) -> list[Caution]:
-    """Return cautions on truncated examples, and on fewer examples than FEW_EXAMPLES."""
+def data_cautions(setup: TrainingSetup) -> Iterator[Caution]:
+    """Yield cautions on truncated examples, and on fewer examples than FEW_EXAMPLES."""
+    if caution := truncation(setup):
+        yield caution
     number = setup.data.examples if setup.data else None
-    few = (
-        number is not None
-        and number < FEW_EXAMPLES
-        and Caution(
+    if number is not None and number < FEW_EXAMPLES:
+        yield Caution(
             f"{counted(number, 'example')} are few: the adapter may learn them by heart (overfitting). Train few "
             "epochs, watch the held-out loss, and add examples if you can."
         )
-    )
-    return [*filter(None, (truncation(setup), few))]
 
 
 def question_notes(
@@ -97,7 +86,7 @@ def question_notes(
         ),
         Caution(
             f"TRL 1.15 stops in its first step with {model.architecture}. Choose the text tower, or unsloth or peft."
-        ): setup.framework == "trl" and model.architecture in WITHOUT_FUSED_LOSS,
+        ): setup.framework == "trl" and model.architecture in stacks.WITHOUT_FUSED_LOSS,
         Caution(
             "Mamba blocks need the packages mamba-ssm and causal-conv1d: without them, they take gigabytes more."
         ): "conv1d" in model.refused_names,
@@ -168,7 +157,7 @@ def data_notes(model: ModelSpec, setup: TrainingSetup) -> Iterator[str]:
 def unsloth_notes(
     model: ModelSpec,
     question: Question,
-    stack: Stack,
+    stack: stacks.Stack,
     device: Device,
     ranks: Mapping[int, MemoryEstimate],
     terms: MemoryTerms,
@@ -177,7 +166,7 @@ def unsloth_notes(
     setup, checkpoint, gpu = stack.setup, model.unsloth_checkpoint, device.gpu
     if not stack.habits.unsloth_kernels:
         return
-    if stays_16_bit(model, setup):
+    if stacks.stays_16_bit(model, setup):
         yield "Unsloth loads this model in 16 bit, as its name ends in -BF16: the estimate is for 16 bit."
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
@@ -188,12 +177,12 @@ def unsloth_notes(
         yield f"Unsloth loads {checkpoint.repository}{instead}. It is {kind}."
     if setup.precision == "nf4":
         yield "Unsloth's load_in_4bit always quantizes with double quantization: the estimate is for nf4-dq."
-    if settled(stack, model, device).habits.quantizes_experts and not has_split_file(model):
+    if stacks.settled(stack, model, device).habits.quantizes_experts and not has_split_file(model):
         yield (
-            f"Experts are counted in 4 bit, as unsloth_zoo {'.'.join(map(str, PACKING_UNSLOTH_ZOO))} and newer load "
-            "them. Older versions with transformers 5 keep them in 16 bit, which takes about four times as much."
+            f"Experts are counted in 4 bit, as unsloth_zoo {'.'.join(map(str, stacks.PACKING_UNSLOTH_ZOO))} and newer "
+            "load them. Older versions with transformers 5 keep them in 16 bit, which takes about four times as much."
         )
-    if forces_fp32(model, setup.precision, device):
+    if stacks.forces_fp32(model, setup.precision, device):
         where = f"On {gpu.name}, which has no bf16," if gpu and not gpu.supports_bf16 else "In fp16"
         yield Caution(f"{in_fp32(where)} The memory is in the estimate; how much slower it is, no measured run says.")
     moved = {r: memory for r, memory in ranks.items() if memory.base_weights < terms.base_weights}
@@ -232,7 +221,7 @@ def mlx_notes(predicted: Prediction, gpu: Gpu | None, usable: Range | None) -> I
         f"By default macOS lets the GPU use {memory_span(usable)}, by its version. "
         "`sudo sysctl iogpu.wired_limit_mb=N` sets another limit until the next start. All programs share this memory."
     )
-    matrix = max((block.matrix() for block in blocks_of(plan.model, predicted.shape, stack)), default=0)
+    matrix = max((Block(kind, plan.model, stack).matrix() for kind in predicted.shape.kinds), default=0)
     if matrix:
         yield f"MLX holds attention's matrix of length × length for each head: up to {memory_size(matrix)} a block."
     if stack.setup.quantized:
@@ -346,12 +335,12 @@ def card_notes(model: ModelSpec, question: Question, gpu: Gpu | None) -> tuple[s
     if setup.attn_implementation == "flash" and capability is not None and capability < FLASH_ATTENTION:
         choose = "Choose sdpa attention"
         notes.append(f"FlashAttention 2 {needs.format(FLASH_ATTENTION, gpu.name, capability, choose)}")
-    if setup.framework != "unsloth" and forces_fp32(model, setup.precision, card(gpu)):
+    if setup.framework != "unsloth" and stacks.forces_fp32(model, setup.precision, card(gpu)):
         name = setup.framework.upper()
         notes.append(
             f"fp16 overflows in this model and {gpu.name} has no bf16, so RankViz's {name} script computes in fp32 "
             "and so does the estimate: more memory, and slower. Train in bf16 on a newer card, or with Unsloth."
-            if compute_dtype(model.model_type, setup, bf16=card(gpu).has_bf16) == "fp32"
+            if stacks.compute_dtype(model.model_type, setup, bf16=card(gpu).has_bf16) == "fp32"
             else f"fp16 overflows in this model, and {name} does not prevent it. Train in bf16 or fp32."
         )
     return tuple(map(Caution, notes))
@@ -361,16 +350,16 @@ FUSED_FROM = "2.14"
 """First torch version whose memory-efficient attention kernel accepts grouped keys."""
 
 
-def attention_notes(predicted: Prediction) -> list[str]:
-    """Return a caution where the default attention holds its matrix, or would in batches without padding."""
+def attention_notes(predicted: Prediction) -> Iterator[Caution]:
+    """Yield a caution where the default attention holds its matrix, or would in batches without padding."""
     model, shape, stack = predicted.plan.model, predicted.shape, predicted.stack
     attention, setup = heaviest(model, shape, stack), stack.setup
     if stack.habits.on_cpu or stack.habits.mlx or attention is None or setup.attn_implementation != "sdpa":
-        return []
+        return
     equal = replace(stack, setup=replace(setup, data=None))
 
-    def size(stack: Stack) -> str:
-        return f"{memory_size(max(block.matrix() for block in blocks_of(model, shape, stack)))} in one block"
+    def size(stack: stacks.Stack) -> str:
+        return f"{memory_size(max(Block(kind, model, stack).matrix() for kind in shape.kinds))} in one block"
 
     avoid = f"Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
     if attention.holds_matrix:
@@ -379,12 +368,9 @@ def attention_notes(predicted: Prediction) -> list[str]:
             avoid = "flash-attn 2.6.3 or newer avoids it."
         elif attention.kernel == "eager" or model.model_type in BROADCASTS_KEYS:
             avoid = "A shorter length or a smaller batch needs less."
-        return [Caution(f"Attention {kernel} here and holds a length × length matrix a head: {size(stack)}. {avoid}")]
-    if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
-        return [
-            Caution(
-                "Padded batches are assumed. A batch of one length runs torch's math kernel, with an fp32 matrix of "
-                f"{size(equal)}. Unsloth and torch {FUSED_FROM} or newer avoid it."
-            )
-        ]
-    return []
+        yield Caution(f"Attention {kernel} here and holds a length × length matrix a head: {size(stack)}. {avoid}")
+    elif setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
+        yield Caution(
+            "Padded batches are assumed. A batch of one length runs torch's math kernel, with an fp32 matrix of "
+            f"{size(equal)}. Unsloth and torch {FUSED_FROM} or newer avoid it."
+        )

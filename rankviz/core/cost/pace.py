@@ -5,12 +5,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import usd_of
 from rankviz.core.cost.estimate import CalibrationJSON, Estimate, RankEstimate, fit, spare
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.quantity import Range, middle
+from rankviz.core.quantity import Assumptions, Range, middle
 from rankviz.units import counted
 
 LATEST = 3

@@ -4,8 +4,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.blocks import blocks_of, checkpoint_bytes
+from rankviz.core.cost.blocks import Block, checkpoint_bytes
 from rankviz.core.cost.cards import SeveralGpus, together
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms
@@ -17,12 +16,8 @@ from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import Adapted, AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.errors import InvalidSettingError
-
-FP32_ACTIVATION = ("apertus",)
-"""model_types whose activation function (xIELU) autocast runs in fp32, as it runs torch's LayerNorm. bitsandbytes'
-layers return their input's dtype (nn/modules.py, Linear4bit.forward), so hidden states are fp32 from there on."""
 
 
 class Prediction(NamedTuple):
@@ -148,7 +143,7 @@ def _tower(
     shape = model_shape(tower, carried)
     behind_patch = round(behind * seen.tokens / (seen.tiles * seen.patches))
     shape = shape._replace(active_weights=shape.active_weights + behind_patch)
-    blocks = blocks_of(tower, shape, there)
+    blocks = [Block(kind, tower, there) for kind in shape.kinds]
     kept, gradients = [block.kept()[0] for block in blocks], max(block.gradients() for block in blocks)
     outside = 2.0 * stack.residual_bytes * batch * setup.image_tokens * model.hidden_size
     outside += 2.0 * there.setup.max_length**2 if joined else 0.0
@@ -178,8 +173,9 @@ def _with_tower(duration: DurationTerms | None, seconds: DurationTerms | None) -
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """Return the stack with its fp32 decisions: hidden states in fp32, where an activation function or LayerNorm makes
-    them so and 4-bit layers keep that dtype; all in fp32, where RankViz's scripts for TRL and PEFT train so."""
+    """Return the stack with its fp32 decisions: hidden states in fp32, where autocast runs LayerNorm or an activation
+    function (Apertus' xIELU) in fp32, since bitsandbytes' layers return their input's dtype (nn/modules.py,
+    Linear4bit.forward); all in fp32, where RankViz's scripts for TRL and PEFT train so."""
     habits, setup = stack.habits, stack.setup
     in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
     if stack.measured_habits is None and in_fp32:
@@ -187,7 +183,7 @@ def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
     layer_norms = any(tensor.name == "bias" for module in norms for tensor in module.tensors)  # RMS norms have none
     quantizes = setup.quantized and model.unquantized_parameters < model.total_parameters
-    if not (layer_norms or model.model_type in FP32_ACTIVATION) or not quantizes or habits.unsloth_kernels:
+    if not (layer_norms or model.model_type == "apertus") or not quantizes or habits.unsloth_kernels:
         return stack
     return stack.with_habits(raised="norms" if stack.autocasts and habits.raised == "none" else habits.raised)
 
@@ -205,7 +201,7 @@ def full_finetuning(
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16"
     stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
-    shape, total = _bare_shape(model), model.total_parameters
+    shape, total = model_shape(model, ()), model.total_parameters
     towers, seconds = _tower(model, (), stack, card(gpu), trained=True)
     tower = towers[len(towers) // 2]
     terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
@@ -213,8 +209,3 @@ def full_finetuning(
     terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
     duration = _with_tower(duration_terms(model, shape, stack, card(gpu), weight_gradients=True), seconds)
     return dtype, terms.at(0, total, total), duration and duration.at(0)
-
-
-@lru_cache(maxsize=128)
-def _bare_shape(model: ModelSpec) -> ModelShape:
-    return model_shape(model, ())

@@ -15,7 +15,6 @@ from rankviz.errors import InvalidSettingError, quoted
 from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
-MAX_ALPHA_TEXT = 40
 ASSUMED_RANK = 32
 """Rank of a question without one: the recommended rank."""
 ASSUMED_STEPS = 1_000
@@ -122,13 +121,13 @@ class Question:
         few(self.ranks, "Ranks", MAX_RANK)
         for r in self.ranks:
             whole(r, "Rank", 1, MAX_RANK)
-        plain_text(self.lora_alpha, "Alpha", MAX_ALPHA_TEXT)
+        plain_text(self.lora_alpha, "Alpha", 40)
         if self.gpu is not None:
             named(self.gpu, "GPU")
         self.lora_at(self.ranks[0]).validate()
         self.training.validate()
         if self.usd_per_hour is not None:
-            validate_price(self.usd_per_hour)
+            number(self.usd_per_hour, "The price per hour", 0, MAX_USD_PER_HOUR)
         refuse_bf16(self.training, card(gpu))
         on_mac = gpu is not None and gpu.is_mac
         if self.training.framework == "mlx" and not on_mac:
@@ -143,11 +142,6 @@ class Question:
 def _plain(value: Any) -> Any:
     """Return a number or an array of NumPy, or of a library like it, as Python's number or list."""
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def validate_price(usd_per_hour: object, of: str = "") -> None:
-    """Raise InvalidSettingError for an impossible price. of: Name of its GPU, where several have a price."""
-    number(usd_per_hour, f"The price per hour{f' of the {of}' if of else ''}", 0, MAX_USD_PER_HOUR)
 
 
 def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> AdapterPlan:

@@ -113,18 +113,11 @@ Trait = Literal[
 """Features of a file on which some exports depend (rankviz.dataset): keys of messages, names of roles, turns that do
 not alternate up to an answer, lists as prompts, lists in a text cell, numbers, rows without any input, system messages
 beside instructions; and the file's encoding."""
-MAX_EXAMPLES = 10**12
-MAX_EXAMPLE_TOKENS = 4_194_304
-MAX_EPOCHS = 10_000
-MAX_FILE_NAME = 200
+MAX_EXAMPLES, MAX_EXAMPLE_TOKENS, MAX_EPOCHS = 10**12, 4_194_304, 10_000
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
 """Shares of the examples, sorted by length, at which the tokens of a measured file's examples are stored."""
 LENGTH_STEP = 64
 """Step in tokens to which a length computed from data is rounded up."""
-ALWAYS_PADDED = ("gemma2", "gpt_oss")
-"""model_types for which Unsloth always pads (unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST)."""
-RECURRENT = ("linear_attention", "conv", "mamba")
-"""Block types whose state would run from one example into the next; Unsloth pads unless a kernel prevents it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +155,9 @@ class TrainingData:
             one_of(self.form, "Form of the data", get_args(Form))
         for trait in self.traits:
             one_of(trait, "Trait of the data", get_args(Trait))
-        if self.file_name is not None and not is_file_name(self.file_name):
+        name = self.file_name
+        plain = name is None or (0 < len(name) <= 200 and name.isprintable() and not set(name) & set("/\\:"))
+        if not plain or name in (".", ".."):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
         plain_text(self.columns, "Columns")
         if self.num_train_epochs is not None:
@@ -213,16 +208,13 @@ class TrainingData:
         return Range(least, (mean + most) / 2, most)
 
 
-def is_file_name(name: str) -> bool:
-    """Return True for a plain file name: no folders, and only printable characters."""
-    plain = 0 < len(name) <= MAX_FILE_NAME and name.isprintable()
-    return plain and name not in (".", "..") and not set(name) & set("/\\:")
-
-
 def pads(framework: Framework, model: ModelSpec) -> bool:
     """Return True where this trainer pads, or may pad, examples to the longest of a micro-step."""
-    plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
-    return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
+    # unsloth 2026.10.9, trainer.py, PADDING_FREE_BLOCKLIST
+    plain = not model.is_whole and model.model_type not in ("gemma2", "gpt_oss")
+    # the state of these blocks would run from one example into the next, unless a kernel prevents it
+    recurrent = not {"linear_attention", "conv", "mamba"}.isdisjoint(model.layer_types)
+    return framework != "unsloth" or not plain or recurrent
 
 
 Precision = Literal["bf16", "fp16", "fp32", "nf4", "nf4-dq", "int8"]
@@ -244,17 +236,10 @@ ATTENTION: tuple[Attention, ...] = get_args(Attention)
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 SHARDED = ("fsdp", "zero3")
 """Strategies that divide the base; "zero2" divides the optimizer's states alone, and "ddp" nothing."""
-MAX_GPUS = 64
-CPU_PRECISIONS = ("fp32", "bf16")
-CPU_OPTIMIZERS = ("adamw_torch", "sgd")
-MAX_BATCH = 4096
-MAX_ACCUMULATION = 65_536
-MAX_LENGTH = 4_194_304
-MAX_TOKENS_PER_MICRO_STEP = 2**26
-MAX_TRAINING_TOKENS = 10**14
+MAX_GPUS, MAX_BATCH, MAX_ACCUMULATION, MAX_LENGTH = 64, 4096, 65_536, 4_194_304
+MAX_TOKENS_PER_MICRO_STEP, MAX_TRAINING_TOKENS = 2**26, 10**14
 VllmMode = Literal["none", "colocate", "server"]
-MAX_GENERATIONS = 1024
-MAX_BETA = 100
+MAX_GENERATIONS, MAX_BETA = 1024, 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,9 +283,13 @@ class Grpo:
             f"Batch size × accumulation is {completions:,} completions, not whole groups of {self.num_generations:,}. "
             "Choose a multiple of num_generations.": completions % self.num_generations != 0,
         }
-        for problem, applies in problems.items():
-            if applies:
-                raise InvalidSettingError(problem)
+        _refuse(problems)
+
+
+def _refuse(problems: Mapping[str, bool]) -> None:
+    """Raise InvalidSettingError with the first message that applies."""
+    if message := next((message for message, applies in problems.items() if applies), ""):
+        raise InvalidSettingError(message)
 
 
 METHODS = ("sft", "grpo")
@@ -473,6 +462,11 @@ class TrainingSetup:
             return max(1, -(-self.tokens // self.tokens_per_step))
         return self.data_steps or 1
 
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of the whole training, or of one step without a length. Padding counts only without data."""
+        return self.tokens if self.tokens is not None else self.total_steps * self.tokens_per_step
+
     def validate(self) -> None:
         """Raise InvalidSettingError for an invalid setting; the message says which value to change, and its limits."""
         one_of(self.framework, "Framework", get_args(Framework))
@@ -511,8 +505,24 @@ class TrainingSetup:
         whole(self.gpus, "GPUs", 1, MAX_GPUS)
         one_of(self.strategy, "Strategy", STRATEGIES)
         flag(self.offload, "offload")
-        if why := _why_not_divided(self):
-            raise InvalidSettingError(why)
+        # int8: FSDP and DeepSpeed shard floating-point numbers alone (peft docs/source/accelerate/fsdp.md)
+        _refuse(
+            {
+                f"Strategy {self.strategy} needs several GPUs. Give gpus 2 or more, or leave the strategy out.": (
+                    self.gpus == 1 and self.strategy != "ddp"
+                ),
+                "Offload moves the shards of fsdp and zero3 to host memory. Choose one of them with gpus 2 or more, or "
+                "leave offload out.": self.offload and not self.sharded,
+                f"RankViz knows Unsloth on several GPUs with ddp alone, a whole base on each (got {self.strategy}). "
+                "Choose strategy ddp, or framework trl.": self.framework == "unsloth" and self.strategy != "ddp",
+                "GRPO is estimated for one GPU. Leave gpus out, or the method.": self.grpo and self.gpus > 1,
+                "RankViz's loop for plain PEFT trains on one GPU. Choose framework trl for several.": (
+                    self.framework == "peft" and self.gpus > 1
+                ),
+                f"An int8 base cannot be sharded with {self.strategy}. Choose precision nf4-dq or bf16, or strategy "
+                "ddp.": self.precision == "int8" and self.sharded,
+            }
+        )
         if self.data is not None:
             self.data.validate()
         for name, value in {**lengths, "Epochs": None, "Steps of all epochs": self.data_steps}.items():
@@ -526,7 +536,7 @@ class TrainingSetup:
             "precision": "nf4-dq" if cuda else "fp32",
             "optim": "adamw_8bit" if cuda else "adamw_torch",
             "gradient_checkpointing": ("unsloth" if own else "hf") if cuda else "none",
-            "loss_path": _own_loss_path(self.framework),
+            "loss_path": "full" if self.framework == "peft" else "fused",
         }
         auto = {name: value for name, value in meant.items() if getattr(self, name) == "auto"}
         if device.gpu is not None and device.gpu.is_mac:  # MLX LM, whatever framework was chosen for a card
@@ -544,38 +554,12 @@ class TrainingSetup:
         return setup
 
 
-def _own_loss_path(framework: Framework) -> LossPath:
-    return "full" if framework == "peft" else "fused"
-
-
 def refuse_bf16(setup: TrainingSetup, device: Device) -> None:
     """Raise InvalidSettingError where the base is in bf16 but the card has no bf16."""
     if setup.precision == "bf16" and not device.has_bf16:
         raise InvalidSettingError(
             f"{device.gpu.name} does not support bf16. Choose precision fp16, nf4 or nf4-dq, or another GPU."
         )
-
-
-def _why_not_divided(setup: TrainingSetup) -> str:
-    """Return why no program divides this training so over several GPUs, and what to choose; empty where one does.
-    int8: FSDP and DeepSpeed shard tensors of floating-point numbers alone (peft docs/source/accelerate/fsdp.md)."""
-    reasons = {
-        f"Strategy {setup.strategy} needs several GPUs. Give gpus 2 or more, or leave the strategy out.": (
-            setup.gpus == 1 and setup.strategy != "ddp"
-        ),
-        "Offload moves the shards of fsdp and zero3 to host memory. Choose one of them with gpus 2 or more, or leave "
-        "offload out.": setup.offload and not setup.sharded,
-        f"RankViz knows Unsloth on several GPUs with ddp alone, a whole base on each (got {setup.strategy}). Choose "
-        "strategy ddp, or framework trl.": setup.framework == "unsloth" and setup.strategy != "ddp",
-        "GRPO is estimated for one GPU. Leave gpus out, or the method.": setup.grpo is not None and setup.gpus > 1,
-        "RankViz's loop for plain PEFT trains on one GPU. Choose framework trl for several.": (
-            setup.framework == "peft" and setup.gpus > 1
-        ),
-        f"An int8 base cannot be sharded with {setup.strategy}. Choose precision nf4-dq or bf16, or strategy ddp.": (
-            setup.precision == "int8" and setup.sharded
-        ),
-    }
-    return next((why for why, applies in reasons.items() if applies), "")
 
 
 def _refusal(setup: TrainingSetup, device: Device) -> str:
@@ -594,10 +578,10 @@ def _refusal(setup: TrainingSetup, device: Device) -> str:
     on_gpu = [each for each in PRECISIONS if each != "nf4" or not unsloth]  # Unsloth always quantizes to nf4-dq
     checkpointing = CHECKPOINTING if unsloth and cuda else ("none",) if unsloth else ("hf", "none")
     for what, value, choices in (
-        ("precision", setup.precision, on_gpu if cuda else CPU_PRECISIONS),
-        ("the optimizer", setup.optim, OPTIMIZERS if cuda else CPU_OPTIMIZERS),
+        ("precision", setup.precision, on_gpu if cuda else ("fp32", "bf16")),
+        ("the optimizer", setup.optim, OPTIMIZERS if cuda else ("adamw_torch", "sgd")),
         ("gradient checkpointing", setup.gradient_checkpointing, checkpointing),
-        ("the loss path", setup.loss_path, (_own_loss_path(setup.framework),)),
+        ("the loss path", setup.loss_path, ("full" if setup.framework == "peft" else "fused",)),
         ("attention", setup.attn_implementation, ("sdpa",)),
     ):
         if value not in choices:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import pads
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.lora.targets import FUSED_QKV
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 
 OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h"})
 """Names of square projections that write to the residual stream; others are recognized by their shape."""
@@ -27,20 +26,20 @@ class BlockKind:
     count: int
     layer_type: str
     activations: BlockActivations | None  # bytes that these blocks hold without an adapter, where it was measured
-    attention: int  # outputs of the projections into attention and the input of the one out of it: Llama's 2Q + 2K
-    mlp: int  # outputs of the projections up plus the input of the one down: 3M in a Llama block
-    mlp_hidden: int  # input of the projection down, M
-    out_of_attention: int
-    inputs: int  # of the linear layers, counted once where layers of one part read the hidden state
-    targeted_inputs: int  # sum of in_features over modules that carry an adapter
-    targeted_outputs: int
-    targeted_modules: int
-    targeted_expert_modules: int  # the experts' share of targeted_modules
-    targeted_mlp_inputs: int  # the MLP's share of targeted_inputs
-    targeted_mlp_hidden: int  # input of the projection down where it carries an adapter, else 0
-    targeted_shared_inputs: int  # targeted_inputs counted once like `inputs`, without the output of attention
-    targeted_mlp_shared_inputs: int  # the MLP's share of targeted_shared_inputs
-    padded_outputs: int  # of targeted projections into attention, where others of them carry no adapter; else 0
+    attention: int = 0  # outputs of the projections into attention and the input of the one out of it: Llama's 2Q + 2K
+    mlp: int = 0  # outputs of the projections up plus the input of the one down: 3M in a Llama block
+    mlp_hidden: int = 0  # input of the projection down, M
+    out_of_attention: int = 0
+    inputs: int = 0  # of the linear layers, counted once where layers of one part read the hidden state
+    targeted_inputs: int = 0  # sum of in_features over modules that carry an adapter
+    targeted_outputs: int = 0
+    targeted_modules: int = 0
+    targeted_expert_modules: int = 0  # the experts' share of targeted_modules
+    targeted_mlp_inputs: int = 0  # the MLP's share of targeted_inputs
+    targeted_mlp_hidden: int = 0  # input of the projection down where it carries an adapter, else 0
+    targeted_shared_inputs: int = 0  # targeted_inputs counted once like `inputs`, without the output of attention
+    targeted_mlp_shared_inputs: int = 0  # the MLP's share of targeted_shared_inputs
+    padded_outputs: int = 0  # of targeted projections into attention, where others of them carry no adapter; else 0
 
     @property
     def attention_width(self) -> int:
@@ -58,11 +57,9 @@ Row = tuple[bool, LinearLayer, int]
 """(True for an adapter, its layer, number of the layer's experts that are active for one token; 1 without experts)."""
 
 
-def _block_kind(
-    rows: Iterable[Row], hidden: int, *, count: int, layer_type: str, activations: BlockActivations | None
-) -> BlockKind:
-    mlp = mlp_hidden = attention = out_of_attention = into_attention = own = targeted_into = targeted_own = 0
-    inputs = outputs = modules = experts = mlp_inputs = targeted_mlp_hidden = 0
+def _block_sums(rows: Iterable[Row], hidden: int) -> Counter[str]:
+    """Return the sizes of a BlockKind, by field."""
+    sums, into_attention, targeted_into = Counter(), 0, 0
     reads, targeted_reads = set(), set()  # whether it is the MLP that reads the hidden state
     for is_adapter, layer, active in rows:
         # a layer that writes to the residual stream, such as o_proj and down_proj
@@ -72,47 +69,30 @@ def _block_kind(
         wide_in, wide_out = active * layer.in_features, active * layer.out_features
         in_mlp, in_attention = layer.part == "mlp", layer.part == "attention"
         if is_adapter:
-            inputs, outputs, modules = inputs + wide_in, outputs + wide_out, modules + active
-            experts += active if expert else 0
+            sums.update(targeted_inputs=wide_in, targeted_outputs=wide_out, targeted_modules=active)
+            sums["targeted_expert_modules"] += active if expert else 0
             if in_mlp or expert:
-                mlp_inputs += wide_in
-                targeted_mlp_hidden += wide_in if out else 0
+                sums.update(targeted_mlp_inputs=wide_in, targeted_mlp_hidden=wide_in if out else 0)
             targeted_into += layer.out_features if in_attention and not out else 0
             if from_hidden:
                 targeted_reads.add(in_mlp)
             elif not (in_attention and out):
-                targeted_own += wide_in
+                sums["targeted_shared_inputs"] += wide_in
             continue
         if in_mlp or layer.kind in ("experts", "router"):
-            mlp += wide_in if out else wide_out
-            mlp_hidden += wide_in if out else 0
+            sums.update(mlp=wide_in if out else wide_out, mlp_hidden=wide_in if out else 0)
         else:
-            attention += wide_in if out else wide_out
-            out_of_attention += layer.in_features if in_attention and out else 0
+            sums.update(attention=wide_in if out else wide_out)
+            sums["out_of_attention"] += layer.in_features if in_attention and out else 0
             into_attention += layer.out_features if in_attention and not out else 0
         if from_hidden:
             reads.add(in_mlp)
         else:
-            own += wide_in
-    return BlockKind(
-        count=count,
-        layer_type=layer_type,
-        activations=activations,
-        attention=attention,
-        mlp=mlp,
-        mlp_hidden=mlp_hidden,
-        out_of_attention=out_of_attention,
-        inputs=hidden * len(reads) + own,
-        targeted_inputs=inputs,
-        targeted_outputs=outputs,
-        targeted_modules=modules,
-        targeted_expert_modules=experts,
-        targeted_mlp_inputs=mlp_inputs,
-        targeted_mlp_hidden=targeted_mlp_hidden,
-        targeted_shared_inputs=hidden * len(targeted_reads) + targeted_own,
-        targeted_mlp_shared_inputs=hidden * (True in targeted_reads) + targeted_mlp_hidden,
-        padded_outputs=targeted_into if targeted_into < into_attention else 0,
-    )
+            sums["inputs"] += wide_in
+    sums.update(inputs=hidden * len(reads), targeted_shared_inputs=hidden * len(targeted_reads))
+    sums["targeted_mlp_shared_inputs"] = hidden * (True in targeted_reads) + sums["targeted_mlp_hidden"]
+    sums["padded_outputs"] = targeted_into if targeted_into < into_attention else 0
+    return sums
 
 
 class ModelShape(NamedTuple):
@@ -192,12 +172,11 @@ def _kinds(rows: dict[tuple[int, ...], list[Row]], model: ModelSpec) -> tuple[Bl
     )
     layers = list(rows.values())
     return tuple(
-        _block_kind(
-            (row for n in numbers for row in layers[n]),
-            model.hidden_size,
+        BlockKind(
             count=count,
             layer_type=layer_type,
             activations=None if at is None else model.activation_bytes_per_token[at],
+            **_block_sums((row for n in numbers for row in layers[n]), model.hidden_size),
         )
         for (numbers, layer_type, at), count in signatures.items()
     )
@@ -216,12 +195,8 @@ WITHOUT_SDPA = (
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that pass their single key head to SDPA without copies, and always with a mask (modeling_falcon.py)."""
-LATENT = ("deepseek_v2", "deepseek_v3")
-"""model_types whose keys are wider than their values, which torch's flash kernel does not accept."""
 CAPS_SCORES = ("gemma2",)
 """model_types with a soft cap on attention scores; only eager attention applies it, not SDPA in transformers."""
-UNSLOTH_FLEX_SINKS = ("gpt_oss",)
-"""model_types with sinks that Unsloth runs with flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """Beginnings of model_types that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
@@ -258,7 +233,7 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
         return BlockAttention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return BlockAttention("flash")
-    if model.model_type in UNSLOTH_FLEX_SINKS and habits.unsloth_kernels:
+    if model.model_type == "gpt_oss" and habits.unsloth_kernels:  # unsloth_zoo/temporary_patches/gpt_oss.py
         return BlockAttention("flex")
     unsloth_eager = model.model_type.startswith(UNSLOTH_EAGER) or caps_compiled(model, stack)
     if model.model_type in WITHOUT_SDPA or (habits.unsloth_kernels and unsloth_eager):
@@ -272,7 +247,7 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttent
     within = setup.max_length < (model.sliding_window or 0) and not habits.unsloth_kernels
     beyond_window = not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
     masked = padded or beyond_window or broadcasts
-    sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in LATENT)
+    sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in ("deepseek_v2", "deepseek_v3"))
     if habits.unsloth_kernels:
         copied = grouped and sdpa(grouped=True) == "math"
     else:
@@ -309,7 +284,8 @@ def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttentio
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
     """Return the kernel that torch.nn.functional.scaled_dot_product_attention chooses. width: Elements per head.
-    grouped: Value of enable_gqa. uneven: True where keys are wider than values. Unsloth's own families train without
+    grouped: Value of enable_gqa. uneven: True where keys are wider than values, as torch's flash kernel does not accept
+    (latent attention). Unsloth's own families train without
     cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING)."""
     sm, half = stack.compute_capability, stack.attention_bytes == 2
     cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)

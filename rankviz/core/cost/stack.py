@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Assumptions
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
@@ -75,10 +75,6 @@ class Habits:
     copies_keys: bool = False  # keys and values are copied to every query head before SDPA, whatever kernel runs
     weight_bytes: float | None = None  # of a quantized weight, where the format is none of RankViz's
 
-    @property
-    def fuses_operators(self) -> bool:
-        return self.unsloth_kernels or self.triton_kernels
-
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Habits without a GPU: of Unsloth's CPU backend, of TRL and of PEFT."""
@@ -136,7 +132,8 @@ class Stack:
     @property
     def time_kind(self) -> str:
         """Kind of setting for timings: "fused" where operators are fused, "mlx", or "hf"."""
-        return "fused" if self.habits.fuses_operators else "mlx" if self.habits.mlx else "hf"
+        fused = self.habits.unsloth_kernels or self.habits.triton_kernels
+        return "fused" if fused else "mlx" if self.habits.mlx else "hf"
 
     @property
     def checkpoints(self) -> bool:
@@ -191,12 +188,6 @@ class Stack:
         """Bytes of one element of the hidden states between blocks."""
         return 4 if self.habits.fp32_residual else self.activation_bytes
 
-    @property
-    def offloads(self) -> bool:
-        """True where Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
-        own = self.setup.framework == self.setup.gradient_checkpointing == "unsloth"
-        return own and self.setup.max_length >= OFFLOAD_MIN_LENGTH
-
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
     """Return the stack for these settings on this device. On a CPU all frameworks train plain PEFT modules without
@@ -213,15 +204,8 @@ FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "q
 FP32_EMBEDDING = ("gemma3",)
 """Beginnings of those of FORCED_FP32 whose embedding is fp32 too (unsloth_zoo/temporary_patches/gemma.py)."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
-WINDOWED_EXPERTS = ("gpt_oss",)
-"""model_types whose packed experts are unpacked some at a time, in at most half of the free memory, where fp32 is
-forced (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
-UNCOMPILED = ("gpt_oss",)
-"""model_types whose blocks Unsloth never compiles (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
 """First version of unsloth_zoo whose 4-bit loads quantize fused experts (PR #659)."""
-UNHANDLED_EXPERTS = ("longcat_flash",)
-"""model_types whose fused experts Unsloth leaves to transformers' code (_expert_forward_is_handled)."""
 
 
 def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
@@ -247,16 +231,10 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         quantizes_experts=setup.precision == "nf4-dq"
         and (linear_experts or (habits.packs_experts and quantizes_experts(model))),
         ampere=device.has_bf16,
-        windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
+        # unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window
+        windows_experts=forced and model.model_type == "gpt_oss",
     )
     return replace(stack, setup=setup, measured_habits=decided)
-
-
-def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
-    """Return True where Unsloth compiles blocks: not in forced fp32, nor before 2026 (models/_block_compile.py)."""
-    habits = stack.habits
-    today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
-    return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
 
 
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
@@ -288,5 +266,5 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 
 def quantizes_experts(model: ModelSpec) -> bool:
     """Return True where Unsloth's 4-bit load quantizes the fused experts, which must be gate_up_proj and down_proj."""
-    handled = model.model_type not in UNHANDLED_EXPERTS
+    handled = model.model_type != "longcat_flash"  # left to transformers' code (_expert_forward_is_handled)
     return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}

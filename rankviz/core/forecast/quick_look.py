@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
-from rankviz.core.forecast.bands import GRID, rounded, share_error
+from rankviz.core.forecast.bands import ENOUGH_INSIDE, GRID, rounded, share_error
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import Metric
@@ -36,7 +36,6 @@ SAFE_RANK = 16
 """Rank that is chosen where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
 """The method was checked on sweeps with a lowest rank of at most CHECKED_LOW and a highest of at least CHECKED_HIGH."""
-ENOUGH_INSIDE = 0.75
 TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
 
 
@@ -174,14 +173,17 @@ def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank
     """
     if len({run.r for run in runs}) < 2:
         raise InvalidSettingError(f"{TOO_FEW}.")
-    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, measured=run.loss) for run in runs]
+    ranks = [
+        BentRank(r=run.r, median=run.loss, measured=run.loss, **_bands(run.loss, noise, 1 / run.runs)) for run in runs
+    ]
     for low, high in pairwise(sorted(runs)):
         gap = low.loss - high.loss
         for r in (r for r in GRID if low.r < r < high.r):
             w = share_left(r, BEND, low.r, high.r)
             moved = [gap * (share_left(r, bend, low.r, high.r) - w) for bend in (FALLING if gap > 0 else RISING)]
-            means = w * w / low.runs + (1 - w) ** 2 / high.runs
-            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved)))
+            loss, means = high.loss + gap * w, w * w / low.runs + (1 - w) ** 2 / high.runs
+            bands = _bands(loss, noise, means, -min(moved), max(moved))
+            ranks.append(BentRank(r=r, median=loss, measured=None, **bands))
     return tuple(sorted(ranks, key=lambda rank: rank.r))
 
 
@@ -192,22 +194,14 @@ def share_left(r: float, bend: float, low: float, high: float) -> float:
     return (r**-bend - high**-bend) / (low**-bend - high**-bend)
 
 
-def _bent_rank(
-    r: int,
-    loss: float,
-    noise: Noise | None,
-    means: float,
-    below: float = 0.0,
-    above: float = 0.0,
-    measured: float | None = None,
-) -> BentRank:
-    """Return a rank with bands. means: Estimate's variance over a run's. below, above: Effect of bends, nats."""
+def _bands(loss: float, noise: Noise | None, means: float, below: float = 0.0, above: float = 0.0) -> dict[str, Any]:
+    """Return the ends of bands. means: Estimate's variance over a run's. below, above: Effect of bends, nats."""
     ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
     for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
         reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
         ends[f"low_{name}"] = max(0.0, loss - math.hypot(reach, share * below))
         ends[f"high_{name}"] = loss + math.hypot(reach, share * above)
-    return BentRank(r=r, median=loss, measured=measured, **ends)
+    return ends
 
 
 def t_quantile(p: float, freedom: int) -> float:
@@ -286,17 +280,14 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
     by_rate: dict[float, list[float]] = {}
     for run in ended:
         by_rate.setdefault(run.request.learning_rate, []).extend([run.loss_after.loss] if has_loss(run) else [])
-    if len({run.request.r for run in ended}) != 1 or len(by_rate) < 2 or not any(by_rate.values()):
-        return None
-    if not _are_alike(ended):
+    one_rank = len({run.request.r for run in ended}) == 1
+    if not one_rank or len(by_rate) < 2 or not any(by_rate.values()) or not _are_alike(ended):
         return None
     r, noise = ended[0].request.r, _noise(by_rate.values())
     losses = {rate: fmean(each) if each else math.inf for rate, each in sorted(by_rate.items())}
     (lowest, best), (second, _) = sorted((loss, rate) for rate, loss in losses.items())[:2]
-    gap, each = (
-        second - lowest,
-        ", ".join(f"{loss:.4f} at {rate:g}".replace("inf", "diverged") for rate, loss in losses.items()),
-    )
+    gap = second - lowest
+    each = ", ".join(f"{loss:.4f} at {rate:g}".replace("inf", "diverged") for rate, loss in losses.items())
     worth, differs = "The other rate diverged.", True
     if math.isfinite(gap):
         differs = gap > APART * noise.sd if noise else None

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.pace import MemoryCalibration, Pace, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import adapter_bytes_on, plan_on
@@ -12,7 +11,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.core.model.towers import LOADED_WHOLE
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
 

@@ -1,7 +1,7 @@
 """Defines the events in journals of runs and probes: attempts, stages, measurements and ends."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import gt
@@ -12,9 +12,9 @@ from rankviz.core.quantity import middle
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
+TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
-AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
 class Attempt(NamedTuple):
@@ -39,7 +39,7 @@ class AttemptEvent:
     """Base class of all events, with their common fields."""
 
     time: Moment
-    attempt: AttemptNumber = 0
+    attempt: Annotated[int, Between(0, MAX_ATTEMPTS)] = 0
     """Number of the attempt that wrote the event; 0 for the current attempt, as in old journals without numbers."""
     offset: Count = 0
     """Byte position after this event's line in the other machine's journal that it was copied from; 0 for an event
@@ -73,24 +73,9 @@ def queued_at(record: Any) -> float:
     return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
-def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
-    """Yield the events of the current attempt, and those without a number; AttemptPlaced and RunRequeued change which
-    attempt is the current one. attempt: Number of the current attempt before the first event."""
-    for event in events:
-        if isinstance(event, AttemptPlaced):
-            attempt = max(attempt, event.attempt)
-        if event.attempt in (0, attempt):
-            yield event
-            if isinstance(event, RunRequeued):
-                attempt = following(attempt)
-
-
 def following(attempt: int) -> int:
     """Return the number of the attempt after this one, at most MAX_ATTEMPTS."""
     return min(attempt + 1, MAX_ATTEMPTS)
-
-
-Processors = Annotated[int, Between(1, 100_000)]
 
 
 class Environment(TypedDict, total=False):
@@ -100,7 +85,7 @@ class Environment(TypedDict, total=False):
     device_name: Word | None
     device_memory_bytes: Bytes | None
     cuda: Word | None
-    cpu_count: Processors | None
+    cpu_count: Annotated[int, Between(1, 100_000)] | None
     cpu_bf16: bool | None
     rankviz: Word
     versions: dict[Word, Word | None]
@@ -114,11 +99,7 @@ def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
     return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
 
 
-MAX_TIMED_STEPS = 10_000
-MAX_REASON = 4000
-StepSeconds = Annotated[float, Between(1e-9, 10**7)]
 Moments = Literal["forward", "backward", "optimizer"]
-NoRoom = Literal["memory limit", "GPU", "system"]
 Blocks = Annotated[int, Between(1, 10_000)]
 
 
@@ -135,7 +116,7 @@ class DepthMeasured(AttemptEvent):
     """Peak memory above the baseline, by part of a training step ("forward", "backward", "optimizer")."""
     peak_kind: Word
     """Counter of the peaks: "resident above baseline", or "allocated" by torch, which leaves out cached memory."""
-    timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
+    timed_steps: Annotated[tuple[Annotated[float, Between(1e-9, 10**7)], ...], Items(1, 10_000)]
     """Seconds of each step but the first, which is warm-up."""
     first_step_seconds: Seconds
     tokens_per_step: Count
@@ -174,14 +155,14 @@ class DepthDidNotFit(AttemptEvent):
     short_bytes: Bytes
     """Lower limit of the bytes that were missing; 0 where not known."""
     stage: Word
-    why: NoRoom
+    why: Literal["memory limit", "GPU", "system"]
     """Limit that was reached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthSkipped(AttemptEvent):
     depth: Blocks
-    reason: Annotated[str, Prose(MAX_REASON)]
+    reason: Annotated[str, Prose(4000)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,8 +177,6 @@ DISK_FULL = 74
 MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
 """Environment variable of a worker: folder for the embedded base, where jobs share one outside the runs folder."""
 MAX_ANSWER_CHARACTERS = 1000
-MAX_ERROR_CHARACTERS = 4000
-MAX_LOG_CHARACTERS = 8000
 When = Literal["before", "after"]
 Tokens = Annotated[int, Between(1, 10**12)]
 """Number of target tokens, of one example or of several."""
@@ -384,9 +363,9 @@ class RunCompleted(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFailed(AttemptEvent):
-    error: Annotated[str, Prose(MAX_ERROR_CHARACTERS)]
+    error: Annotated[str, Prose(4000)]
     exit_code: Annotated[int, Between(-(2**31), 2**32)] | None = None
-    log_tail: Annotated[str, Prose(MAX_LOG_CHARACTERS)] = ""
+    log_tail: Annotated[str, Prose(8000)] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -422,20 +401,6 @@ LAST = (RunCompleted, RunFailed, ProbeCompleted)
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 
-READING_DATA = "reading the data"
-GETTING_BASE = "getting the base"
-IMPORTING = "loading libraries"
-LOADING = "loading the base"
-TOKENIZING = "tokenizing the data"
-ATTACHING = "attaching the adapter"
-EVALUATING_BASE = "evaluating the base"
-PREPARING = "preparing the training rows"
-TRAINING = "training"
-EVALUATING_ADAPTER = "evaluating the adapter"
-SAVING = "saving the adapter"
-DECOMPOSING = "decomposing the adapter"
-
-DOWNLOADING = "downloading the base"
-UNPACKING = "checking and unpacking the download"
-IMPORTING_TRANSFORMERS = IMPORTING
-CONVERTING = "converting the base"
+DOWNLOADING, IMPORTING = "downloading the base", "loading libraries"
+LOADING, TRAINING = "loading the base", "training"
+"""Stages that more than one module names."""

@@ -30,6 +30,10 @@ class CurvePoint(NamedTuple):
     """Share of exact matches; like token_accuracy None where it was not measured."""
 
 
+MEASURED = ("r", "loss", "recovery_steps", "path", "token_accuracy", "exact_match")
+"""Fields of a CurvePoint that an AdapterCut has."""
+
+
 class FastCurve(NamedTuple):
     """Points of one fast curve, from the lowest rank to the trained rank."""
 
@@ -64,14 +68,9 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
     points = [
         CurvePoint(
-            r=cut.r,
-            loss=cut.loss,
             parameters=parameters * cut.r // top,
             adapter_bytes=size * cut.r // top,
-            recovery_steps=cut.recovery_steps,
-            path=cut.path,
-            token_accuracy=cut.token_accuracy,
-            exact_match=cut.exact_match,
+            **{name: getattr(cut, name) for name in MEASURED},
         )
         for cut in {cut.r: cut for cut in run.cuts}.values()
         if math.isfinite(cut.loss) and cut.r < top
@@ -123,14 +122,10 @@ def read(
     noise = run_sd or TOLERANCE_NATS
     for r, loss in independent.items():
         if abs(gap := loss - cuts[r]) > APART * noise:
-            so = (
-                f"Step-size alarm: this learning rate or alpha does not suit r = {r}."
-                if gap > 0
-                else "Judge low ranks by runs."
-            )
+            so = f"Step-size alarm: this learning rate or alpha does not suit r = {r}." if gap > 0 else ""
             sentences.append(
                 f"At r = {r} a run reached a loss of {loss:.4f}, and the adapter truncated to that rank {cuts[r]:.4f}: "
-                f"more apart than the noise between runs ({noise:.3f}). {so}"
+                f"more apart than the noise between runs ({noise:.3f}). {so or 'Judge low ranks by runs.'}"
             )
     if lower := [point.r for point in curve.points if point.r < chosen.r]:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"

@@ -1,8 +1,9 @@
-"""The record of a run, computed from its request and events. No code ever sets a state."""
+"""The record of a run, computed from its request and events, and titles, labels and waiting reasons of runs and sweeps.
+No code ever sets a state."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
@@ -12,6 +13,7 @@ from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.quantity import brief
 from rankviz.core.runs import events
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
+from rankviz.units import counted
 
 
 class HeldOutAnswer(NamedTuple):
@@ -280,27 +282,27 @@ class RunRecord(Recorded):
 
     def after_all(self, journal: Iterable[events.RunEvent]) -> "RunRecord":
         """Return the record after all events of a journal. Steps are added in one pass, so the time is linear."""
-        record, steps, copied_bytes = self, [], self.copied_bytes
+        record, steps = self, []
         for event in journal:
             if isinstance(event, events.StepLogged):
-                is_new = not event.offset or event.offset > copied_bytes
-                if is_new and record.counts(event) and not record.state.ended:
+                if record.counts(event) and not record.state.ended:
                     steps.append(event)
-                    copied_bytes = max(copied_bytes, event.offset)
                 continue
             if record.another(event) is not None:
-                record, steps, copied_bytes = record._with_steps(steps), [], 0
+                record, steps = record._with_steps(steps), []
             record = record.after(event)
-            copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
 
     def _with_steps(self, steps: list[events.StepLogged]) -> "RunRecord":
-        """Return the record with more steps. Steps whose number, seconds or tokens go down are ignored and counted."""
+        """Return the record with more steps, without copies of one another. Steps whose number, seconds or tokens go
+        down are ignored and counted."""
         if not steps:
             return self
-        known, left_out = list(self.steps), 0
+        known, left_out, copied_bytes = list(self.steps), 0, 0
         for step in steps:
-            last = known[-1] if known else None
+            if 0 < step.offset <= copied_bytes:
+                continue
+            copied_bytes, last = max(copied_bytes, step.offset), known[-1] if known else None
             if last and (step.step <= last.step or step.seconds < last.seconds or step.tokens < last.tokens):
                 left_out += 1
             else:
@@ -309,7 +311,7 @@ class RunRecord(Recorded):
             self,
             steps=tuple(known),
             unreadable_lines=self.unreadable_lines + left_out,
-            copied_bytes=max(self.copied_bytes, *(step.offset for step in steps)),
+            copied_bytes=max(self.copied_bytes, copied_bytes),
             last_at=max(self.last_at, *(step.time for step in steps)),
         )
 
@@ -343,3 +345,100 @@ class Sweep:
         """Sum of the seconds of ended runs, without pauses between runs."""
         spans = [run.ended_at - run.started_at for run in self.runs if run.started_at and run.ended_at]
         return sum(max(0.0, span) for span in spans)
+
+
+def sweep_title(sweep: Sweep) -> str:
+    """Return "SmolLM2-135M-Instruct on phonemes, r = 4, 16"; for a fast curve with "(r = 16 truncated to 1, 2)"."""
+    request = sweep.runs[0].request
+    ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
+    lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
+    title = f"{base_name(request.base)} on {data_name(request.data)}, r = {', '.join(map(str, ranks))}"
+    truncated = f" (r = {max(ranks)} truncated to {', '.join(map(str, sorted(lower)))})" if lower else ""
+    return f"{title}{truncated}"
+
+
+def still_training(sweep: Sweep) -> str:
+    """Say that a sweep cannot be judged yet, with its number of ended runs; empty where all have ended."""
+    if sweep.ended:
+        return ""
+    ended = sum(run.state.ended for run in sweep.runs)
+    return f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have."
+
+
+def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
+    """Return a distinct name for each sweep, by sweep id. names: Functions that make a name, from short to long. The
+    first one with different names for all sweeps is used; if there is none, the last one with the id appended."""
+    for name in (*names, lambda sweep: f"{names[-1](sweep)} ({sweep.sweep_id})"):
+        by_id = {sweep.sweep_id: name(sweep) for sweep in sweeps}
+        if len(set(by_id.values())) == len(by_id):
+            break
+    return by_id
+
+
+def base_name(base: str) -> str:
+    """Return a model's own name, without owner or folder."""
+    return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
+
+
+def data_name(data: str) -> str:
+    """Return a sample's id, or a file's name without the fingerprint that the store puts before it."""
+    name = data.rsplit("/", 1)[-1]
+    digest, _, rest = name.partition("-")
+    return rest if rest and len(digest) == 16 else name
+
+
+def run_labels(sweep: Sweep) -> Mapping[str, str]:
+    """Return short labels of a sweep's runs, by run id."""
+    by_rate = len({run.request.learning_rate for run in sweep.runs}) > 1
+    by_seed = len({run.request.seed for run in sweep.runs}) > 1
+    return {
+        run.run_id: f"r = {run.request.r}"
+        + (f", lr {run.request.learning_rate:g}" if by_rate else "")
+        + (f", seed {run.request.seed}" if by_seed else "")
+        for run in sweep.runs
+    }
+
+
+def made_of(sweep: Sweep) -> str:
+    """Return how a sweep differs from other sweeps of its model: "phonemes, 400 steps"."""
+    request = sweep.runs[0].request
+    return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
+
+
+class Place(NamedTuple):
+    """Location at which a run trains: an engine and a machine."""
+
+    engine: str = ""
+    where: str = ""
+    """Name of the machine to show: "GPU 1", "node-3", "l4x1". Empty, or the engine's title, where not known."""
+
+    @property
+    def in_words(self) -> str:
+        """Text such as "Ray cluster, node-0"; empty where nothing is known."""
+        return ", ".join(dict.fromkeys(filter(None, [title(self.engine), self.where])))
+
+
+def title(engine: str) -> str:
+    """Return an engine's title, as within a sentence."""
+    return events.TITLES.get(engine, engine)
+
+
+AFTER_OTHERS = "It starts when another run of its sweep has ended."
+
+
+def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> Iterator[str]:
+    """Yield sentences on why a queued run has not started; none where it has started or only waits for its turn.
+    has_job: True where an engine has started a job that will train the run."""
+    if run.state is not RunState.QUEUED:
+        yield "" if run.state.ended else run.waits
+        return
+    if run.lost:
+        yield f"The last attempt was lost: {run.lost}"
+    starting = f"Its worker is starting{f' on {run.where}' if run.where else ''}." if has_job else ""
+    yield run.waits or (AFTER_OTHERS if sweep.running else starting)
+
+
+def cancel_in_words(runs: Sequence[RunRecord]) -> str:
+    """Return a sentence that the cancellation of these runs was requested."""
+    cost = ", and costs," if any(run.engine == events.HF_JOBS for run in runs) else ""
+    return f"A cancel was requested. The job goes on{cost} until that is done."

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, product
 from typing import Annotated, Any
 
 from rankviz import units
@@ -42,10 +42,7 @@ RECOVERY_LEARNING_RATE_SHARE = 0.3
 WARMUP_STEPS_SHARE = 0.05
 """Share of the steps, if ten or more, in which the learning rate rises from 0 linearly; it then falls to 0 linearly."""
 SHORT_TRAINING = TrainingSetup(
-    precision="auto",
-    optim="auto",
-    gradient_checkpointing="auto",
-    loss_path="auto",
+    **dict.fromkeys(("precision", "optim", "gradient_checkpointing", "loss_path"), "auto"),
     per_device_train_batch_size=8,
     gradient_accumulation_steps=1,
     max_length=256,
@@ -157,17 +154,9 @@ class SweepRequest:
         """Return one request per run, in order of training: all ranks from the lowest at the first learning rate and
         seed, then the next learning rates, then the next seeds, then the repeats. Duplicate values run once."""
         self.validate()
-        grid = [
-            (seed, learning_rate, r)
-            for seed in dict.fromkeys(self.seeds)
-            for learning_rate in dict.fromkeys(self.learning_rates)
-            for r in sorted(set(self.ranks))
-        ]
-        grid += [
-            (max(self.seeds) + number, learning_rate, min(self.ranks))
-            for number in range(1, self.repeats + 1)
-            for learning_rate in dict.fromkeys(self.learning_rates)
-        ]
+        rates, last = tuple(dict.fromkeys(self.learning_rates)), max(self.seeds)
+        grid = [*product(dict.fromkeys(self.seeds), rates, sorted(set(self.ranks)))]
+        grid += product(range(last + 1, last + 1 + self.repeats), rates, [min(self.ranks)])
         return tuple(
             RunRequest(
                 run_id=f"{sweep_id}-{place:03d}-r{r}",

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.core.cost.pace import Timing, Workload
 from rankviz.core.runs.events import HF_JOBS, LOCAL, StepLogged
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words import title
+from rankviz.core.runs.record import RunRecord, title
 
 MIN_SECONDS = 1e-3
 """Least measured time that is used: a shorter one means that the clock was set back while the journal was written."""

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rankviz import units
-from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import load_seconds
 from rankviz.core.cost.pace import Pace
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, middle
+from rankviz.core.quantity import Assumptions, Range, middle
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord, RunState, Sweep

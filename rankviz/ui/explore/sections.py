@@ -86,7 +86,8 @@ def knobs_html(result: FitAnswer) -> str:
     rows = [Row(cells(knob), pick=urlencode(knob.change)) for knob in result.knobs]
     here = (card for card in result.several if has_gpu and card.gpu_id == result.setting.gpu.id)
     rows += [Row([Cell(card.label, "", "narrow"), "", "", FITS[card.fit]]) for card in here]
-    title = f"Effect of one change (same {result.setting.tokens:,} tokens). Click a row to apply it."
+    tokens = result.setting.question.training.trained_tokens
+    title = f"Effect of one change (same {tokens:,} tokens). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
 

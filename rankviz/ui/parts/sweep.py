@@ -17,8 +17,7 @@ from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS, LOCAL, GreedyAnswer
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.words import run_labels, still_training, sweep_title, title
+from rankviz.core.runs.record import RunRecord, RunState, Sweep, run_labels, still_training, sweep_title, title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports import FORMATS
 from rankviz.figures import training_figure

@@ -16,8 +16,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.words import base_name, data_name, sweep_title
+from rankviz.core.runs.record import RunRecord, RunState, Sweep, base_name, data_name, sweep_title
 from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quoted
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table

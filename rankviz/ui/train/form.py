@@ -18,9 +18,9 @@ from rankviz.catalog.models import close_names
 from rankviz.core.cost.notes import data_cautions
 from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
+from rankviz.core.runs.record import base_name, data_name
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, MODE_SIZE, RunRequest, SweepRequest
 from rankviz.core.runs.sweep_time import ExpectedSweep
-from rankviz.core.runs.words import base_name, data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import (
     BusyError,

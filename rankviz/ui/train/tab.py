@@ -12,8 +12,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.words import sweep_title
+from rankviz.core.runs.record import Sweep, sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep

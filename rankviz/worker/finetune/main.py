@@ -83,9 +83,9 @@ def watched_download(journal: Journal, attempts: Sequence[Attempt]) -> bases.Dow
 def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
     """Import Unsloth and load the base and the data, reporting stages. HF_HUB_OFFLINE is set first, because the Hub's
     client reads it once, when it is imported."""
-    journal.begin(events.READING_DATA)
+    journal.begin("reading the data")
     rows = dataset.read(data.text, columns=journal.request.columns)
-    journal.begin(events.GETTING_BASE)
+    journal.begin("getting the base")
     base = bases.resolve(reference, journal.store.home, journal.begin)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"

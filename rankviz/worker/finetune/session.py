@@ -108,7 +108,7 @@ class Session:
         self.memory.settle()
         journal.begin(events.LOADING)
         self.model, self.tokenizer, loaded = load_base(base, self.settings, lora=request.lora, download=download)
-        journal.begin(events.TOKENIZING)
+        journal.begin("tokenizing the data")
         self.data = SweepData(rows, self.tokenizer, request.training.max_length, request.held_out_examples)
         self.questions = self.data.questions(request.exact_match_examples)
         self.shown = self.data.questions(request.shown_answers, may_be_cut=True)
@@ -142,23 +142,23 @@ class Session:
         log(events.RunStarted(time=time.time(), environment=facts))
         self.memory.settle()
         baseline_bytes = self.memory.now()
-        journal.begin(events.ATTACHING)
+        journal.begin("attaching the adapter")
         self.intact, adapter = False, None
         try:
             adapter = attach(self.model, request, plan, self.settings)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
             log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, journal)
-            journal.begin(events.PREPARING)
+            journal.begin("preparing the training rows")
             rows = self.data.in_order(request.seed, request.max_steps * request.training.rows_per_step)
             journal.begin(events.TRAINING)
             self.memory.reset()
             train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
-            journal.begin(events.EVALUATING_ADAPTER)
+            journal.begin("evaluating the adapter")
             for event in self._measured(adapter, "after", journal):
                 log(event)
-            journal.begin(events.SAVING)
+            journal.begin("saving the adapter")
             file_bytes = save(adapter, journal.folder / "adapter", self.base)
             log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
@@ -191,7 +191,7 @@ class Session:
             for event in self._base_events:
                 journal.append(replace(event, time=time.time()))
             return
-        journal.begin(events.EVALUATING_BASE)
+        journal.begin("evaluating the base")
         for event in self._measured(adapter, "before", journal):
             journal.append(event)
             spent = {"exact_match_seconds": None} if isinstance(event, events.Evaluated) else {}
@@ -226,7 +226,7 @@ class Session:
         """Truncate the saved adapter to each lower rank, the highest first, and evaluate each. Low ranks are trained
         for a few steps on new rows, and saved; the next is truncated from the result."""
         request = journal.request
-        journal.begin(events.DECOMPOSING)
+        journal.begin("decomposing the adapter")
         truncate, recovered = truncation(adapter), 0
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:

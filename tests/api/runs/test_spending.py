@@ -5,8 +5,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.cli.runs import print_sweep, standing
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
+from rankviz.core.runs.record import Place
 from rankviz.core.runs.run_time import Spent
-from rankviz.core.runs.words import Place
 from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.jobs.supervisor import KEPT

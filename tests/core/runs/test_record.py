@@ -19,9 +19,8 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.fast_curve import fast_curve, pick, read
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import AFTER_OTHERS, RunRecord, Sweep, why_it_waits
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, added_run, quick_look
-from rankviz.core.runs.words import AFTER_OTHERS, why_it_waits
 from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.questions import sweep

@@ -11,7 +11,8 @@ from rankviz.core.quantity import Range
 
 ASSETS = Path(__file__).parents[3] / "assets"
 SHIPPED = load_assumptions(ASSETS)
-ASSUMPTIONS = SHIPPED.with_rows([replace(SHIPPED.row("cublas-workspace-bytes"), value=Range(0.0, 0.0, 0.0))])
+WORKSPACE = next(row for row in SHIPPED if row.id == "cublas-workspace-bytes")
+ASSUMPTIONS = SHIPPED.with_rows([replace(WORKSPACE, value=Range(0.0, 0.0, 0.0))])
 """Without cuBLAS's workspaces, which are a thousand times a toy."""
 
 
