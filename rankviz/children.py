@@ -25,15 +25,6 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any, NamedTuple
 
 from rankviz import errors, visitor
-from rankviz.errors import (
-    BusyError,
-    HubUnavailableError,
-    RankVizError,
-    UserError,
-    WorkerError,
-    after_first_word,
-    redacted,
-)
 from rankviz.paths import IMPORT_ROOT
 
 MAX_WAITING = 8
@@ -81,14 +72,14 @@ class FairLine:
         with self._changed:
             mine = [*self._inside, *self._waiting.values()].count(visitor_id)
             if self._of_a_visitor is not None and mine >= self._of_a_visitor:
-                raise BusyError(self._busy)
+                raise errors.BusyError(self._busy)
             number = next(self._numbers)
             self._waiting[number] = visitor_id
             try:
                 is_full = self._most_waiting is not None and len(self._waiting) > self._most_waiting
                 wait = self._seconds if patient and not is_full else 0
                 if not self._changed.wait_for(lambda: self._next() == number, wait):
-                    raise BusyError(self._busy)
+                    raise errors.BusyError(self._busy)
                 self._inside.append(visitor_id)
                 self._served[visitor_id] = next(self._numbers)
             finally:
@@ -211,9 +202,11 @@ def run(
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-            output = b"" if stopped else _read(out, 0)  # it may have written on at its old place
-            tail = _read(log, max(0, _size(log) - 4 * LOG_TAIL))
-            tail = after_first_word(tail) if len(tail) == 4 * LOG_TAIL else tail
+            out.seek(0)
+            output = b"" if stopped else out.read()  # it may have written on at its old place
+            log.seek(max(0, _size(log) - 4 * LOG_TAIL))
+            tail = log.read()
+            tail = errors.after_first_word(tail) if len(tail) == 4 * LOG_TAIL else tail
     finally:
         os.close(reads)
         os.close(lives)
@@ -221,7 +214,9 @@ def run(
         stopped = "used too much processor time"
     if secret:
         output = output.replace(secret.encode(), b"...")
-    return ChildResult(child.returncode, output, redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
+    return ChildResult(
+        child.returncode, output, errors.redacted(tail.decode(errors="replace"), secret)[-LOG_TAIL:], stopped
+    )
 
 
 def _wait(
@@ -244,11 +239,6 @@ def _wait(
 
 def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
-
-
-def _read(file: IO[bytes], start: int) -> bytes:
-    file.seek(start)
-    return file.read()
 
 
 def environment(variables: re.Pattern[str]) -> dict[str, str]:
@@ -281,7 +271,7 @@ def _bound(pid: int, reads: int, bounds: Bounds) -> None:
 
 
 @contextlib.contextmanager
-def processor_time(seconds: float, error: RankVizError) -> Iterator[None]:
+def processor_time(seconds: float, error: errors.RankVizError) -> Iterator[None]:
     """Raise `error` where the block takes more than `seconds` of processor time. Has no effect outside the process's
     main thread, because only that thread gets signals."""
     over: list[int] = []
@@ -357,7 +347,7 @@ class Children:
         self.bounds, self.folder = bounds, folder
         self.line = line or FairLine(1, busy=work.is_busy(1), seconds=bounds.seconds)
         self._worker, self._work, self._variables, self._failed_seconds = worker, work, variables, failed_seconds
-        self._failed: OrderedDict[str, tuple[float, RankVizError]] = OrderedDict()
+        self._failed: OrderedDict[str, tuple[float, errors.RankVizError]] = OrderedDict()
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
@@ -379,7 +369,7 @@ class Children:
         request: Mapping[str, Any],
         *,
         about: str,
-        error: type[RankVizError],
+        error: type[errors.RankVizError],
         key: str = "",
         secret: str = "",
         cancelled: threading.Event | None = None,
@@ -404,7 +394,7 @@ class Children:
                 ended = run(command, self.bounds, **how)
                 # Within the block, so that who gave the folder can say what its disk has refused.
                 return answer(ended, about=about, error=error, work=self._work)
-        except (UserError, WorkerError, HubUnavailableError) as failure:
+        except (errors.UserError, errors.WorkerError, errors.HubUnavailableError) as failure:
             if key:
                 self._failed[key] = time.monotonic(), failure
                 while len(self._failed) > MAX_FAILED:
@@ -412,7 +402,7 @@ class Children:
             raise
 
 
-def answer(ended: ChildResult, *, about: str, error: type[RankVizError], work: ChildWords = READING) -> Any:
+def answer(ended: ChildResult, *, about: str, error: type[errors.RankVizError], work: ChildWords = READING) -> Any:
     """Return the result that a child printed. Raise the error that the child reported; an error of class `error` where
     RankViz stopped the child at a limit; or WorkerError where the child died."""
     if ended.stopped:
@@ -423,7 +413,7 @@ def answer(ended: ChildResult, *, about: str, error: type[RankVizError], work: C
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
         may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)
-        failure = WorkerError(
+        failure = errors.WorkerError(
             f"The process that {work.does} {about} ended with code {ended.code} and no answer"
             f"{': it may have run out of memory' if may_be_memory else ''}."
         )
@@ -434,11 +424,11 @@ def answer(ended: ChildResult, *, about: str, error: type[RankVizError], work: C
     return reply
 
 
-def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankVizError:
+def remade(name: str, message: str, *, otherwise: type[errors.RankVizError]) -> errors.RankVizError:
     """Return an error object of the class `name`, as a child reported it; of class `otherwise` for an unknown name."""
     kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
+    if not (isinstance(kind, type) and issubclass(kind, errors.RankVizError)):
         kind = otherwise
     raised = kind.__new__(kind)
-    RankVizError.__init__(raised, message)
+    errors.RankVizError.__init__(raised, message)
     return raised

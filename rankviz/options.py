@@ -83,7 +83,6 @@ class Option:
 
 _FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's default."
 _CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
-_TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
 _EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
 _STRATEGY_HELP = "Over several GPUs: ddp (copies of all), zero2 (states divided), fsdp or zero3 (base divided too)."
 _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
@@ -126,7 +125,7 @@ _LORA = (
     Option("dora", bool, False, "Add DoRA's magnitude vectors.", "use_dora"),
     Option("expert_rank", str, "r", _EXPERTS_HELP, high=MAX_RANK, choices=EXPERT_RANKS),
     Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
-    Option("text_only", bool, False, _TOWERS_HELP),
+    Option("text_only", bool, False, "Under Unsloth, load the text model of a multimodal checkpoint alone."),
     *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),
     Option("moe", str, "default", _MOE_HELP, "moe_scheme", choices=MOE_SCHEMES),
 )
@@ -187,12 +186,7 @@ _ANSWERS = (
     Option("runs", str | None, None, "Id of a sweep of this model, with finished runs at two ranks or more."),
     Option("base", bool | None, None, "No longer used: the band does not depend on it."),
     Option("metric", str | None, None, "score (points) or loss (% of the loss).", choices=("score", "loss")),
-    Option(
-        "words",
-        str,
-        "",
-        "Words of a name, family or licence in any order, such as qwen3 4b; or an address.",
-    ),
+    Option("words", str, "", "Words of a name, family or licence in any order, such as qwen3 4b; or an address."),
     Option("limit", int, 50, "Number of entries, 1 to 500."),
     Option("offset", int, 0, "Number of entries to skip."),
     Option("sweep_id", str, "", "From start_sweep or runs."),

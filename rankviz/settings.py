@@ -188,10 +188,6 @@ def _is_amount(value: object) -> bool:
     return type(value) in (int, float) and 0 < value < math.inf
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 FLAGS = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)
 FLAGS |= dict.fromkeys(("0", "false", "f", "no", "n", "off"), False)
 _flag = _checked(lambda text: FLAGS.get(text.lower()), lambda value: True, "it must be 1 or 0")
@@ -244,7 +240,7 @@ class Settings:
     ray_labels: Mapping[str, str] = _setting(
         'Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`',
         dict,
-        _json(dict, _is_text, 'texts by name, such as {"gpu": "l4"}'),
+        _json(dict, lambda value: isinstance(value, str), 'texts by name, such as {"gpu": "l4"}'),
     )
     ray_same_folders: bool = _setting(
         "Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk", False, _flag
@@ -255,7 +251,7 @@ class Settings:
     slurm_options: Sequence[str] = _setting(
         'More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
         lambda: [*SLURM_OPTIONS],
-        _json(list, _is_text, 'a list of texts, such as ["--gres=gpu:1"]'),
+        _json(list, lambda value: isinstance(value, str), 'a list of texts, such as ["--gres=gpu:1"]'),
     )
     slurm_python: str = _setting(
         "The command that starts Python on a Slurm node, with RankViz installed: "

@@ -3,6 +3,7 @@ Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memor
 as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,8 @@ def gib(size_bytes: float) -> str:
 def memory_change(size_bytes: float) -> str:
     """Format a difference of memory: 157,286,400 -> '+150 MiB', and -65,390,000,000 -> '−60.9 GiB'."""
     mib = round(size_bytes / MIB)
-    return _sign(mib) + (gib(abs(size_bytes)) if abs(mib) >= 1024 else f"{abs(mib)} MiB")
+    text = f"{size_bytes / GIB:+,.1f} GiB" if abs(mib) >= 1024 else f"{mib:+} MiB" if mib else "0 MiB"
+    return text.replace("-", "−")
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
@@ -74,13 +76,8 @@ def duration(seconds: float) -> str:
 def duration_change(seconds: float) -> str:
     """Format a difference of seconds: 150 -> '+2.5 min', -9,000 -> '−2.5 h', and '0 min' for what rounds to 0."""
     size, unit = time_unit(max(90.0, abs(seconds)))
-    value = abs(seconds) / size
-    text = f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-    return "0 min" if text == "0.0" else f"{_sign(seconds)}{text} {unit}"
-
-
-def _sign(value: float) -> str:
-    return "+" if value > 0 else "−" if value < 0 else ""
+    text = f"{seconds / size:+,.{1 if abs(seconds) < 10 * size else 0}f}".replace("-", "−")
+    return "0 min" if text[1:] == "0.0" else f"{text} {unit}"
 
 
 def usd(value: float, ends: Any = None) -> str:
@@ -120,11 +117,6 @@ def span(values: Any, text: Callable[[float], str]) -> str:
     return f"{low} to {high}"
 
 
-def memory_span(values: Any) -> str:
-    """Format a range of memory in the unit of its high end: "0.94 – 1.20 GiB"."""
-    return span(values, lambda size: memory_size(size, values))
-
-
 def gib_span(values: Any) -> str:
     """Format a range of memory: "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; a single size where both ends have the same
     text."""
@@ -141,17 +133,6 @@ def spare(values: Any) -> str:
     return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 
-def money_span(values: Any) -> str:
-    """Format a range of US dollars, in cents only where it is narrow: "$1.8 – 4.5"."""
-    return span(values, lambda value: usd(value, values))
-
-
-def time_span(values: Any) -> str:
-    """Format a range of seconds in the unit of its high end, such as "1.1 – 1.8 h"; a low end below one such unit has
-    its own: "7 h to 3.3 days". Never "1 h 30 min", so that the numbers of a column compare."""
-    return span(values, lambda seconds: time_in(seconds, values))
-
-
 def time_in(seconds: float, ends: Any) -> str:
     """Format seconds in the unit of the high end of a range, or in a smaller one if they are less than one unit."""
     size, unit = time_unit(ends.high)
@@ -166,3 +147,16 @@ def time_unit(seconds: float) -> tuple[int, str]:
         if seconds >= limit:
             return size, unit
     return TIME_UNITS[-1][1:]
+
+
+def _like_high_end(text: Callable[[float, Any], str], values: Any) -> str:
+    return span(values, lambda value: text(value, values))
+
+
+memory_span = partial(_like_high_end, memory_size)
+"""Format a range of memory in the unit of its high end: "0.94 – 1.20 GiB"."""
+money_span = partial(_like_high_end, usd)
+"""Format a range of US dollars, in cents only where it is narrow: "$1.8 – 4.5"."""
+time_span = partial(_like_high_end, time_in)
+"""Format a range of seconds in the unit of its high end, such as "1.1 – 1.8 h"; a low end below one such unit has its
+own: "7 h to 3.3 days". Never "1 h 30 min", so that the numbers of a column compare."""

@@ -73,7 +73,7 @@ def by_component(spec: ModelSpec, parameters: Mapping[str, Any]) -> dict[str, in
         for layer in spec.layers
         for block in layer.blocks or ("",)
     }
-    towers = tuple(f"{tower}." for tower in second_towers(spec))
+    towers = second_towers(spec)
     found: dict[str, int] = {}
     for name, (_, _, size) in parameters.items():
         # An expert stack is named by itself, a layer's weight by its module.

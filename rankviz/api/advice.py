@@ -274,7 +274,7 @@ class AdviceAnswerJSON(TypedDict):
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
     advice, forecast, setting = answer.advice, answer.forecast, answer.setting
-    row = words.at_recommended(advice, forecast)
+    row = None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
     nearest = []
     for near in advice.shown:
         study = near.line.study

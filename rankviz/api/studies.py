@@ -44,7 +44,7 @@ from rankviz.errors import (
     UnknownModelError,
     WorkerError,
 )
-from rankviz.exports.families import is_chat_model
+from rankviz.exports.recipe import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api

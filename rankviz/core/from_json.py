@@ -104,10 +104,12 @@ def _reader(hint: Any) -> Reader:
         hint, *annotations = get_args(hint)
         bounds = {type(bound): bound for bound in annotations}
     origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType) and all(get_origin(option) is Literal for option in options):
+        origin, options = Literal, tuple(word for option in options for word in get_args(option))
+    if origin is Literal:
+        return _checked(lambda value: type(value) is str and value in options, f"one of {', '.join(options)}")
     if origin in (Union, UnionType):
         return _either(options)
-    if origin is Literal:
-        return _one_of(options)
     if origin is tuple:
         item, items = _reader(options[0]), bounds.get(Items, Items(0, MAX_ITEMS))
         return _sized(list, "a list", "items", items, lambda values: tuple(map(item, values)))
@@ -164,18 +166,12 @@ def _text(letters: Letters) -> Reader:
     return _checked(lambda value: pattern.fullmatch(plain(value)) is not None, words)
 
 
-def _one_of(options: tuple[str, ...]) -> Reader:
-    return _checked(lambda value: type(value) is str and value in options, f"one of {', '.join(options)}")
-
-
 def _sized(kind: type, what: str, parts: str, items: Items, make: Reader) -> Reader:
     words = f"{what} of {items.least} to {items.most:,} {parts}"
     return _checked(lambda value: type(value) is kind and items.least <= len(value) <= items.most, words, make)
 
 
 def _either(options: tuple[Any, ...]) -> Reader:
-    if all(get_origin(option) is Literal for option in options):
-        return _one_of(tuple(word for option in options for word in get_args(option)))
     optional, readers = NoneType in options, [_reader(option) for option in options if option is not NoneType]
 
     def read(value: object) -> Any:

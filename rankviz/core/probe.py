@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Annotated, Any, ClassVar
 
 from rankviz import units
@@ -13,7 +14,7 @@ from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.quantity import Assumptions, Range, middle
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import refuse_whole
 from rankviz.core.runs.record import Recorded, RunState
@@ -427,13 +428,13 @@ def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assum
         reserved += [each.peak_reserved_bytes / each.peak_bytes for each in record.measured if each.peak_reserved_bytes]
     if not working:
         return None
-    centre, cuda = middle(working), probes[0][0].environment.get("device") == "cuda"
+    centre, cuda = median(working), probes[0][0].environment.get("device") == "cuda"
     return MemoryCalibration(
         probe_ids=tuple(record.request.probe_id for record, _ in probes),
-        process_bytes=0 if cuda else round(middle(baselines)),
+        process_bytes=0 if cuda else round(median(baselines)),
         working_factor=centre,
         memory_width=max(assume.value("probe-memory-width"), max(abs(each / centre - 1) for each in working)),
-        reserved_share=middle(reserved) if reserved else None,
+        reserved_share=median(reserved) if reserved else None,
     )
 
 

@@ -5,7 +5,7 @@ number. A constant without a range has three equal values.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -129,13 +129,6 @@ class Assumptions:
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
         """Return a copy with these rows added, in place of rows with the same ids."""
         return Assumptions({**self._rows, **{row.id: row for row in rows}}, self.serving)
-
-
-def middle(values: Sequence[float]) -> float:
-    """Return the median."""
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Caution(str):

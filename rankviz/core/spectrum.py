@@ -4,14 +4,14 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypeVar
 
-from rankviz.core.from_json import as_answer
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.quantity import brief
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
@@ -36,8 +36,28 @@ def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
     return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
 
 
+class Shares:
+    """Energy that lower ranks keep. kept: Energy (sum of squares) of the k largest singular values, for k = 0 to r."""
+
+    r: int
+    kept: tuple[float, ...]
+
+    def energy_kept(self, k: int) -> float | None:
+        """Return the share of the energy that rank k keeps; None where all updates are zero."""
+        return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
+
+    def rank_for(self, share: float) -> int:
+        """Return the smallest rank that keeps this share of the energy; 0 where all updates are zero."""
+        return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
+
+    @property
+    def rank_for_energy(self) -> dict[str, int]:
+        """Smallest rank that keeps each of SHARES, by share as text."""
+        return {f"{share:g}": self.rank_for(share) for share in SHARES}
+
+
 @dataclass(frozen=True, kw_only=True)
-class LayerSpectrum:
+class LayerSpectrum(Shares):
     """Singular values of one update, scale · B·A. module: Name in PEFT's patterns, common to all experts of a fused
     parameter. singular_values: All r values, the largest first; 0 for a rank that the update does not use."""
 
@@ -49,7 +69,6 @@ class LayerSpectrum:
 
     @cached_property
     def kept(self) -> tuple[float, ...]:
-        """Energy (sum of squares) of the k largest singular values, for k = 0 to r."""
         return (0.0, *accumulate(value * value for value in self.singular_values))
 
     @property
@@ -77,17 +96,9 @@ class LayerSpectrum:
         """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 for a zero update."""
         return self.energy / self.singular_values[0] ** 2 if not self.is_dead else 0.0
 
-    def energy_kept(self, k: int) -> float | None:
-        """Return the share of the update's energy that rank k keeps; None for a zero update."""
-        return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
-
-    def rank_for(self, share: float) -> int:
-        """Return the smallest rank that keeps this share of the update's energy; 0 for a zero update."""
-        return 0 if self.is_dead else bisect_left(self.kept, share * self.energy * (1 - SAME))
-
 
 @dataclass(frozen=True, kw_only=True)
-class Spectrum:
+class Spectrum(Shares):
     """Singular values of a whole adapter. r: Highest rank of any module. training_steps: Optimizer steps of its
     training; None where no run of RankViz trained it."""
 
@@ -115,27 +126,14 @@ class Spectrum:
         """True where the training was so short that ranks mostly reflect the random initial values."""
         return self.training_steps is not None and self.training_steps < FEW_STEPS
 
-    @property
-    def is_flat(self) -> bool:
-        """True where nearly all energy needs more than half of the trained rank, as in noise or after few steps."""
-        return self.r > 1 and self.rank_for(NEARLY_ALL) > self.r / 2
-
     @cached_property
     def used(self) -> tuple[LayerSpectrum, ...]:
         """Updates that are not zero."""
         return tuple(layer for layer in self.layers if not layer.is_dead)
 
-    def energy_kept(self, k: int) -> float | None:
-        """Return the share of all energy that rank k for all modules keeps; None where all updates are zero."""
-        return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
-
-    def rank_for(self, share: float) -> int:
-        """Return the smallest rank for all modules that keeps this share of all energy; 0 if all updates are zero."""
-        return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
-
     def weakest(self, k: int) -> float:
         """Return the smallest share that any module keeps of its own energy at rank k; 0 where all updates are zero."""
-        return min((layer.kept[min(k, layer.r)] / layer.energy for layer in self.used), default=0.0)
+        return min((layer.energy_kept(k) for layer in self.used), default=0.0)
 
     @property
     def dead(self) -> tuple[str, ...]:
@@ -200,7 +198,7 @@ def proposed_rank(spectrum: Spectrum, good: Sequence[int] | None = None) -> tupl
         steps = counted(spectrum.training_steps or 0, "step")
         again = f"Train for {FEW_STEPS} steps or more, then look again."
         return half, False, f"After {steps}, the spectrum is mostly noise. {NO_RANK} {again}"
-    if spectrum.is_flat:
+    if spectrum.r > 1 and spectrum.rank_for(NEARLY_ALL) > spectrum.r / 2:
         return half, False, f"{NO_RANK} {FLAT}"
     if good is None:
         words = f"{NO_RANK} Energy is not loss, and no loss of the truncated adapter was measured."
@@ -216,8 +214,9 @@ BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
 
 
 def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
-    """Return a rank for each layer, by name: `r`, or at most the layer's own rank; or the smallest that keeps the share
-    `energy` of the layer's energy. At least 1, since PEFT has no rank 0."""
+    """Return a rank for each module: `r`, or at most the module's own rank; or the smallest that keeps the share
+    `energy` of the energy of each of its layers, as experts of a fused parameter share one. At least 1, since PEFT has
+    no rank 0."""
     if (r is None) == (energy is None):
         raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
     if r is not None:
@@ -226,17 +225,12 @@ def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | No
         if r >= spectrum.r:
             remedy = f"give a rank from 1 to {spectrum.r - 1}" if spectrum.r > 1 else "a lower rank is not possible"
             raise InvalidSettingError(f"This adapter has r = {spectrum.r}, and a resize only lowers it: {remedy}.")
-        return {layer.name: min(r, layer.r) for layer in spectrum.layers}
-    if not 0 < energy <= 1:
+    elif not 0 < energy <= 1:
         raise InvalidSettingError(f"The share of energy to keep must be above 0, at most 1 (got {energy:g}).")
-    return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
-
-
-def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
-    """Return a rank for each module: the highest of its layers' ranks, as experts of a fused parameter share one."""
     wanted: dict[str, int] = {}
     for layer in spectrum.layers:
-        wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
+        rank = max(1, layer.rank_for(energy)) if r is None else min(r, layer.r)
+        wanted[layer.module] = max(wanted.get(layer.module, 0), rank)
     return wanted
 
 
@@ -312,53 +306,38 @@ def grid(spectrum: Spectrum) -> tuple[Sequence[str], Sequence[str], Mapping[tupl
     return rows, blocks, cells
 
 
-class LayerJSON(TypedDict):
+class LayerJSON(shape(LayerSpectrum, "name", "r", "scale", "singular_values")):
     """One update, scale · B·A: singular values, effective and stable rank, Frobenius norm, and the smallest rank that
     keeps each share of its energy."""
 
-    name: str
-    r: int
-    scale: float
-    singular_values: list[float]
     effective_rank: float
     stable_rank: float
     norm: float
     rank_for_energy: dict[str, int]
 
 
-class SpectrumJSON(TypedDict):
+class SpectrumJSON(
+    shape(Spectrum, "name", "r", "lora_alpha", "use_rslora", "dtype", "file_bytes", "training_steps", "notes")
+):
     """A whole adapter. `rank_for_energy`: smallest rank by share of all energy. `energy_kept`: share of all energy by
     rank. Dead modules have no update; the update of a faint module is far smaller than the others."""
 
-    name: str
-    r: int
-    lora_alpha: float | None
-    use_rslora: bool
     base_model: str | None
-    dtype: str
-    file_bytes: int
-    training_steps: int | None
     layers: list[LayerJSON]
     rank_for_energy: dict[str, int]
     energy_kept: dict[str, float | None]
     dead: list[str]
     faint: list[str]
     in_words: str
-    notes: list[str]
 
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
     """Return the JSON object that `rankviz spectrum --json` prints. part: slice of the layers to list."""
-
-    def shares(rank_for: Callable[[float], int]) -> dict[str, int]:
-        return {f"{share:g}": rank_for(share) for share in SHARES}
-
     return as_answer(
         SpectrumJSON,
         spectrum,
         base_model=spectrum.base_model or None,
-        layers=[as_answer(LayerJSON, layer, rank_for_energy=shares(layer.rank_for)) for layer in spectrum.layers[part]],
-        rank_for_energy=shares(spectrum.rank_for),
+        layers=[as_answer(LayerJSON, layer) for layer in spectrum.layers[part]],
         energy_kept={str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
         in_words=in_words(spectrum),
     )

@@ -13,9 +13,7 @@ from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.exports import families
-from rankviz.exports.families import composite
-from rankviz.exports.recipe import Recipe
+from rankviz.exports.recipe import Recipe, composite, data, end_of_turn, llamafactory_template
 from rankviz.exports.script import templates
 
 AXOLOTL_VERSION, LLAMAFACTORY_VERSION, MLX_LM_VERSION = "0.21.0", "0.9.5", "0.32.2"
@@ -49,7 +47,7 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
     shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
-    named = families.data()["settings"][name]
+    named = data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, form=form, named=named, **values)
 
 
@@ -57,7 +55,7 @@ def axolotl(recipe: Recipe) -> str:
     """Write Axolotl's YAML, with a comment on each setting that Axolotl treats differently."""
     recipe.require_readable("Axolotl")
     form = recipe.data.form or ("messages" if recipe.is_chat else "prompt-completion")
-    end, named = families.end_of_turn(recipe.model_id, recipe.model_type), families.data()["settings"]["axolotl"]
+    end, named = end_of_turn(recipe.model_id, recipe.model_type), data()["settings"]["axolotl"]
     ending = recipe.file_name.rpartition(".")[2].lower()
     row = {"path": recipe.file_name, "ds_type": "json" if ending == "jsonl" else ending, **named["form"][form]}
     rows: dict[str, Any] = {"datasets": [row]}
@@ -100,7 +98,7 @@ def dataset_info(recipe: Recipe) -> str:
     forms = {"train": recipe.data.form} if recipe.data.form else {"train": "prompt-completion", "chats": "messages"}
     entries = {}
     for name, form in forms.items():
-        described = families.data()["settings"]["llamafactory"]["form"][form]
+        described = data()["settings"]["llamafactory"]["form"][form]
         missing = "query" if "no-input" in recipe.data.traits else None
         columns = {column: field for column, field in described["columns"].items() if column != missing}
         entries[name] = {"file_name": recipe.file_name, **described, "columns": columns}
@@ -112,7 +110,7 @@ def llamafactory(recipe: Recipe) -> str:
     recipe.require_readable("LLaMA-Factory", "uneven")
     through_chats = recipe.is_chat and recipe.data.form != "text"
     # Without a template LLaMA-Factory reads the tokenizer's own.
-    template = families.llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
+    template = llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return _written(
         "LLaMA-Factory",
         f"LLaMA-Factory {LLAMAFACTORY_VERSION}: llamafactory-cli train llamafactory.yaml",

@@ -19,8 +19,7 @@ from rankviz.core.lora.vllm import loading
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.core.serving import command, gguf
 from rankviz.dataset import rows
-from rankviz.exports.families import data
-from rankviz.exports.recipe import FRAMEWORKS, Recipe, published
+from rankviz.exports.recipe import FRAMEWORKS, Recipe, data, published
 from rankviz.paths import ASSETS
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def header(recipe: Recipe) -> list[str]:
         unset += ["nf4 without double quantization"] * (precision == "nf4")
     elif setup.gradient_checkpointing == "unsloth":
         notes.append("Unsloth's checkpoints in host memory become plain gradient checkpointing here.")
-    if recipe.loads_whole_for_text and framework != "unsloth":
+    if recipe.plan.model.tower == "whole for text" and framework != "unsloth":
         notes.append("transformers loads the other towers too; target_modules keeps to the text tower.")
     if unset:
         notes.append(f"{FRAMEWORKS[framework]} has its own way here, so not set: {', '.join(unset)}.")

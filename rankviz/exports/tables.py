@@ -23,6 +23,7 @@ from rankviz.errors import InvalidSettingError
 KINDS = ("csv", "parquet")
 CSV_PART, PARQUET_PART = 500, 10_000
 """Number of rows written at a time, to a CSV and to a Parquet file."""
+AT = "%Y-%m-%dT%H:%M:%SZ"
 RANGES = ("seconds", "step_seconds", "load_seconds", "usd")
 """Ranges of an estimate that are None where they are unknown."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
@@ -72,7 +73,7 @@ def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str
         versions = where.get("versions") or {}
         measured = {
             "basis": "measured" if where else None,
-            "measured_at": _day(record.started_at) if record.started_at else None,
+            "measured_at": record.started_at and time.strftime(AT, time.gmtime(record.started_at)),
             "measured_by": f"RankViz {by}" if by else None,
             **{f"{library}_version": versions.get(library) for library in LIBRARIES},
             "model_fingerprint": where.get("model_fingerprint"),
@@ -83,11 +84,7 @@ def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str
 
 
 def _made() -> dict[str, Any]:
-    return {"made_by": f"RankViz {__version__}", "made_at": _day(time.time())}
-
-
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return {"made_by": f"RankViz {__version__}", "made_at": time.strftime(AT, time.gmtime())}
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:

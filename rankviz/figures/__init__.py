@@ -16,8 +16,6 @@ The page's stylesheet sets the colours of text, grid and hover, so a change of t
 
 from rankviz.figures.adapter import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.cost import accuracy_figure, memory_figure, parameters_figure
-from rankviz.figures.hero import X_LABELS, hero_figure, hero_info
-from rankviz.figures.studies import studies_figure
+from rankviz.figures.hero import X_LABELS, hero_figure, hero_info, studies_figure
 from rankviz.figures.style import plot_file, write_figure
-from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info
-from rankviz.figures.training import training_figure
+from rankviz.figures.sweep import COST_AXES, sweep_figure, sweep_info, training_figure

@@ -52,15 +52,14 @@ def memory_figure(estimate: Estimate, *, chosen_r: int | None = None, height: in
             "hovertemplate": "r = %{x}<br>%{customdata}<extra></extra>",
         }
         traces.append(trace)
-    ends = [(rank.memory.low, rank.memory.high) for rank in estimate.ranks]
-    middles = [(low + high) / 2 / GIB for low, high in ends]
-    look, gib = {"color": style.NEUTRAL, "thickness": 1.4, "width": 5}, [(low / GIB, high / GIB) for low, high in ends]
+    ends = [(rank.memory.low / GIB, rank.memory.high / GIB) for rank in estimate.ranks]
+    look = {"opacity": 1, "thickness": 1.4, "width": 5}
     on_card = style.scatter(
         labels,
-        middles,
+        [(low + high) / 2 for low, high in ends],
         name="range on the card",
         marker={"symbol": "line-ns-open", "size": 9, "color": style.NEUTRAL, "line": {"width": 1.4}},
-        error_y=style.bars(middles, gib, style.NEUTRAL, **look),
+        error_y=style.bars([(high - low) / 2 for low, high in ends], style.NEUTRAL, **look),
         customdata=[f"{memory_span(rank.memory)} on the card" for rank in estimate.ranks],
         hovertemplate="r = %{x}<br>%{customdata}<extra></extra>",
     )
@@ -122,19 +121,19 @@ def accuracy_figure(report: AccuracyReport, *, height: int = 460) -> style.Drawi
     low, high = (min(sizes) * 0.8, max(sizes) * 1.25) if sizes else (0, 0)
     look = {"line": {"color": style.NEUTRAL, "width": 1.2, "dash": "dash"}, "hoverinfo": "skip", "showlegend": False}
     traces = [style.scatter([low, high], [low, high], mode="lines", name="equal", **look)] if sizes else []
-    range_look = {"symmetric": False, "color": style.rgba(style.ESTIMATED, 0.55), "thickness": 1, "width": 0}
+    range_look = {"symmetric": False, "opacity": 0.55, "thickness": 1, "width": 0}
     for number, ((shown_only, bound, group), rows) in enumerate(sorted(groups.items())):
         colour = style.NEUTRAL if shown_only else style.MEASURED
         symbol = BOUND_SYMBOL if bound else SYMBOLS[number % len(SYMBOLS)]
         marker = {"symbol": f"{symbol}-open" if shown_only else symbol, "size": 8, "color": colour}
-        ys = [row.predicted_bytes / GIB for row in rows]
-        ends = [(row.low / GIB, row.high / GIB) for row in rows]
+        above = [(row.high - row.predicted_bytes) / GIB for row in rows]
+        below = [(row.predicted_bytes - row.low) / GIB for row in rows]
         trace = style.scatter(
             [row.measured_bytes / GIB for row in rows],
-            ys,
+            [row.predicted_bytes / GIB for row in rows],
             name=f"{group}, upper limit" if bound else f"{group}, not counted" if shown_only else group,
             marker=marker | {"line": {"width": 1.2, "color": colour}},
-            error_y=style.bars(ys, ends, style.ESTIMATED, **range_look),
+            error_y=style.bars(above, style.ESTIMATED, below=below, **range_look),
             customdata=[_hover(row) for row in rows],
             hovertemplate="%{customdata}<extra></extra>",
         )

@@ -1,4 +1,5 @@
-"""The trade-off chart of one model: every rank by its cost and its expected quality.
+"""Published quality by rank, one line per study, base model and run date; and the trade-off chart of one model, every
+rank by its cost and its expected quality.
 
 Forecasts are a band with a median, published lines are faint with open markers, runs are filled markers with error
 bars, and a fast curve is dashed. Published lines and runs only give differences between their own ranks, so for a
@@ -7,12 +8,14 @@ over the chart, so that a moved slider shows at once.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from math import isfinite, log, log10
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
 from rankviz import units
+from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import GRID, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
@@ -20,10 +23,121 @@ from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCOR
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, made_of
+from rankviz.core.studies.lines import Line, Near, QualityPoint
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
-from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import CostAxis, Point
+
+SHAPES = (
+    *("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x"),
+    *("hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "asterisk"),
+)
+DASHES = ("solid", "dot", "dash", "dashdot")
+POINT_COLUMNS = (
+    *("base_model", "task", "metric", "higher_is_better", "method", "target_modules", "rank", "lora_alpha"),
+    *("learning_rate", "value", "standard_error", "base_value", "duration", "run_date"),
+)
+
+
+def shapes_of(studies: Sequence[str]) -> dict[str, str]:
+    """Return one marker shape per study id, so that figures side by side can share the mapping."""
+    return {study: SHAPES[i % len(SHAPES)] for i, study in enumerate(dict.fromkeys(studies))}
+
+
+def studies_figure(
+    near: Sequence[Near],
+    *,
+    parameters: Callable[[Line], Sequence[int | None]],
+    chosen_r: int | None = None,
+    shapes: Mapping[str, str] | None = None,
+    height: int = 340,
+    name: str = "studies",
+) -> style.Drawing:
+    """Draw published lines of quality by rank on a logarithmic axis. Lines whose best value is 0 are left out: they
+    have no distance from it in percent.
+
+    Args:
+        near: The studies to show, the nearest first.
+        parameters: Returns the adapter parameters of a line's points, for the table.
+        chosen_r: The rank to mark.
+        shapes: Marker by study, for figures side by side; by default one is chosen for each.
+        name: Distinguishes figures side by side, for their zoom.
+    """
+    drawn = [(each, line) for each in near for line in each.lines if line.has_shares]
+    by_label: dict[str, list[Line]] = {}
+    rows = []
+    for each, line in drawn:
+        study, base = line.study, escape(line.model.base_model.rsplit("/", 1)[-1])
+        runs = "bars: ± 1 s.e." if any(point.standard_error is not None for point in line.points) else "one run each"
+        policy = study.learning_rate_label.replace("learning rate", "rate").replace("learning-rate", "rate")
+        method = "" if line.first.method == "lora" else f" ({escape(line.first.method)})"
+        # Broken where the legend would be too wide.
+        label = f"{escape(study.label)}, {base}{method}<br>{policy}; {runs}"
+        by_label.setdefault(label, []).append(line)
+        about = {"study": study.study_id, "source": study.where, "why_near": each.in_words}
+        about |= {"learning_rate_policy": study.learning_rate_label}
+        for point, size in zip(line.points, parameters(line), strict=True):
+            shown = {"r" if name == "rank" else name: getattr(point, name) for name in POINT_COLUMNS}
+            rows.append({**about, **shown, "trainable_parameters": size})
+    shapes = shapes or shapes_of([each.line.study.study_id for each in near])
+    ranks = sorted({r for _, line in drawn for r in line.ranks} | ({chosen_r} if chosen_r else set()))
+    highest, ticks = max(ranks, default=1), []
+    for rank in ranks:  # without those that would overlap
+        if not ticks or rank >= (1.9 if highest < 512 else 3.9) * ticks[-1]:
+            ticks.append(rank)
+    # The same range in figures side by side, so that they can be compared.
+    axis = {"type": "log", "tickangle": 0, "range": [-0.15, 3.2 if highest > 256 else 2.6]}
+    return style.draw(
+        [
+            _trace(label, line, shapes[line.study.study_id], DASHES[i % len(DASHES)]) | {"showlegend": line is lines[0]}
+            for i, (label, lines) in enumerate(by_label.items())
+            for line in lines
+        ],
+        height=height,
+        uirevision=name,
+        x=axis | style.ticks_at([(rank, str(rank)) for rank in ticks]),
+        y={},
+        x_title="LoRA rank r",
+        y_title="% short of best (lower is better)",
+        message="" if drawn else "No published study has these targets.",
+        rows=rows,
+        source="; ".join(dict.fromkeys(f"{each.line.study.citation} ({each.line.study.where})" for each in near)),
+        shapes=[style.vertical_line(chosen_r, style.CHOSEN)] if chosen_r and drawn else [],
+        showlegend=bool(drawn),
+    )
+
+
+def _trace(label: str, line: Line, shape: str, dash: str) -> dict[str, Any]:
+    errors = [100 / abs(line.best.value) * (point.standard_error or 0) for point in line.points]
+    return style.scatter(
+        [point.rank for point in line.points],
+        [100 * line.short_of_best(point.value) for point in line.points],
+        mode="lines+markers",
+        name=label,
+        legendgroup=label,
+        line={"color": style.rgba(style.PUBLISHED, 0.6), "width": 1.2, "dash": dash},
+        marker={"color": style.PUBLISHED, "symbol": f"{shape}-open", "size": 9, "line": {"width": 1.6}},
+        error_y=style.bars(errors, style.PUBLISHED, opacity=0.6, thickness=1.2, visible=any(errors)),
+        hovertext=[_hover(line, point) for point in line.points],
+        hoverinfo="text",
+    )
+
+
+def _hover(line: Line, point: QualityPoint) -> str:
+    spread = " (one run)" if point.standard_error is None else f" ± {point.standard_error:g}"
+    rate = f"learning rate {rate_text(point.learning_rate)}" if point.learning_rate else "learning rate not stated"
+    alpha = f"alpha {point.lora_alpha:g}" if point.lora_alpha else "alpha not stated"
+    about = (
+        f"{line.study.label}, {point.base_model}",
+        point.task,
+        ", ".join(filter(None, (point.duration, point.run_date))),
+        f"{rate}, {alpha}",
+        f"targets: {point.target_modules or 'not stated'}",
+        f"full fine-tuning {line.full.value:g}" if line.full else "",
+    )
+    first = f"<b>r = {point.rank}</b>: {point.value:g}{spread} {escape(metric_in_words(line))}"
+    return "<br>".join((first, *map(escape, filter(None, about))))
+
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Ranks at which the band is drawn: enough for smooth edges on any cost axis."""
@@ -199,15 +313,13 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
         look, points, is_published = LOOKS[line.kind], line.points, line.kind == "published"
         marker = look["marker"] | {"symbol": f"{line.shape}-open" if is_published else line.shape}
         look = look | {"marker": marker} | ({"line": look["line"] | {"dash": dash}} if is_published else {})
-        errors = [point.error or 0 for point in points]
-        colour = style.rgba(style.PUBLISHED if is_published else style.MEASURED, 0.6)
-        bar = {"type": "data", "array": errors, "visible": any(errors), "color": colour, "thickness": 1.2, "width": 3}
+        colour = style.PUBLISHED if is_published else style.MEASURED
         trace = style.scatter(
             [point.x for point in points],
             [point.y for point in points],
             name=line.name,
             **look,
-            error_y=bar,
+            error_y=style.bars([point.error for point in points], colour, opacity=0.6, thickness=1.2, width=3),
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
             hovertext=[f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in points],
             hoverinfo="text",
@@ -257,6 +369,9 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         y_title = f"{title.format(other)} (lower is better)"
     else:
         y_title = METRICS[tradeoff.quality].title
+    label = "80 % band" if quality is None or quality.validated else "80 % band (not validated)"
+    if quality is None and not (tradeoff.bent and tradeoff.bent.noise_nats):  # only the median
+        label = "forecast between the runs"
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
         row = {"kind": "forecast", "source": "", "r": point.r, "value": point.median}
@@ -274,20 +389,12 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         y_title=y_title,
         xs=[place[r] for r in RANKS],
         band=band,
-        band_label=_band_label(tradeoff),
+        band_label=label,
         lines=lines,
         sentences=sentences,
         empty="" if known else axis.unknown,
         rows=rows,
     )
-
-
-def _band_label(tradeoff: Tradeoff) -> str:
-    """Return the legend entry of the band, or of the median where it has none."""
-    forecast, bent = tradeoff.forecast, tradeoff.bent
-    if forecast is None:
-        return "80 % band" if bent and bent.noise_nats else "forecast between the runs"
-    return "80 % band" if forecast.validated else "80 % band (not validated)"
 
 
 def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
@@ -304,9 +411,22 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     ends = [end for pair in pairs for end in pair]
     above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
-    stops = [(x, r) for r, x in zip(RANKS, info.xs, strict=False) if r in GRID and x is not None]
+    places = dict(zip(RANKS, info.xs, strict=False))
+    drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, places)
+    traces = [trace | {"hoverinfo": "skip"} for trace in drawn]
+    if info.band:
+        every = style.scatter(
+            [places[rank.r] for rank in info.band],
+            [rank.median for rank in info.band],
+            name=EVERY_RANK,
+            ids=[str(rank.r) for rank in info.band],
+            marker={"size": 9, "color": "rgba(0,0,0,0)"},
+            showlegend=False,
+        )
+        traces.append(every)
+    stops = [(x, r) for r, x in places.items() if r in GRID and x is not None]
     return style.draw(
-        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
+        [*traces, *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.axis.title}|{info.y_title}",
         x={"range": [min(xs) - room * (not info.axis.from_zero), max(xs) + room] if xs else None, **kind},
@@ -323,22 +443,3 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
         # The handle's label stands among these ranks, and above the rank axis alone.
         ranks=stops if any(x != r for x, r in stops) else (),
     )
-
-
-def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """Return the traces of the forecast: both bands and the median, and a hidden trace of every rank for the hover."""
-    if not info.band:
-        return []
-    xs = dict(zip(RANKS, info.xs, strict=True))
-    drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, xs)
-    return [
-        *(trace | {"hoverinfo": "skip"} for trace in drawn),
-        style.scatter(
-            [xs[rank.r] for rank in info.band],
-            [rank.median for rank in info.band],
-            name=EVERY_RANK,
-            ids=[str(rank.r) for rank in info.band],
-            marker={"size": 9, "color": "rgba(0,0,0,0)"},
-            showlegend=False,
-        ),
-    ]

@@ -133,19 +133,12 @@ def scatter(x: Sequence[Any], y: Sequence[Any], *, mode: str = "markers", **more
 
 
 def bars(
-    ys: Sequence[float], ends: Sequence[tuple[float | None, float | None]], colour: str, **more: Any
+    above: Sequence[float | None], colour: str, *, below: Sequence[float] = (), opacity: float = 0.7, **more: Any
 ) -> dict[str, Any]:
-    """Return error bars from low to high for the points at ys; no bar for (None, None)."""
-    pairs = list(zip(ys, ends, strict=True))
-    return {
-        "type": "data",
-        "array": [0 if high is None else high - y for y, (_, high) in pairs],
-        "arrayminus": [0 if low is None else y - low for y, (low, _) in pairs],
-        "visible": any(high is not None for _, (_, high) in pairs),
-        "color": rgba(colour, 0.7),
-        "thickness": 1.3,
-        "width": 4,
-    } | more
+    """Return error bars of these lengths, None for no bar. below: lengths below the points, if they differ."""
+    shown = {"visible": any(error is not None for error in above), "color": rgba(colour, opacity)}
+    errors = [error or 0 for error in above]
+    return {"type": "data", "array": errors, "arrayminus": below or None, "thickness": 1.3, "width": 4, **shown, **more}
 
 
 LABEL_CHARACTERS = 32

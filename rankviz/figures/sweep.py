@@ -1,4 +1,5 @@
-"""The figure of sweeps: quality by rank or cost, with the verdict's marks, fast curves, a forecast and a Pareto front.
+"""Figures of sweeps: quality by rank or cost, with the verdict's marks, fast curves, a forecast and a Pareto front, and
+the training loss by step, one line per run.
 
 A rank's value is its verdict's: the mean over the runs at the learning rate that the verdict compares.
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.core.runs.record import Sweep, sweep_title, told_apart
+from rankviz.core.runs.record import Sweep, data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point
@@ -21,6 +22,10 @@ from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict, headline, rate
 if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import BentForecast, BentRank
 
+from collections.abc import Collection
+from math import isfinite, log2
+
+from rankviz.core.runs.run_time import FEW, thinned
 
 RANK = "rank"
 COST_AXES = {
@@ -254,15 +259,14 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
 
 def _markers(points: Sequence[Point], name: str, symbol: str) -> dict[str, Any]:
     """Return filled markers with error bars; a click on a marker reports its run."""
-    ys, edge = [point.y for point in points], style.MEASURED if symbol.endswith("open") else "white"
-    ends = [(None, None) if p.error is None else (p.y - p.error, p.y + p.error) for p in points]
+    edge = style.MEASURED if symbol.endswith("open") else "white"
     return style.scatter(
         [point.x for point in points],
-        ys,
+        [point.y for point in points],
         name=name,
         customdata=[point.run_id for point in points],
         marker={"color": style.MEASURED, "size": 11, "symbol": symbol, "line": {"color": edge, "width": 1}},
-        error_y=style.bars(ys, ends, style.MEASURED),
+        error_y=style.bars([point.error for point in points], style.MEASURED),
         hovertext=[point.text for point in points],
         hoverinfo="text",
         cliponaxis=False,
@@ -287,4 +291,80 @@ def _curve(curve: FastCurve, metric: Metric) -> dict[str, Any]:
         hovertext=words,
         hoverinfo="text",
         cliponaxis=False,
+    )
+
+
+MOST_POINTS = 1000
+"""Maximum number of points of one curve; a figure has fewer pixels."""
+ALL_POINTS = 8_000
+"""Maximum number of points of all curves together, but each curve keeps at least FEW."""
+MOST_NAMED = 8
+"""Maximum number of curves with an entry each in the legend; more curves have one entry per rank."""
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def training_figure(
+    sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None, height: int = 320
+) -> style.Drawing:
+    """Draw training loss by step of every run of sweeps in any state, in the colour of measurements, and a marker for
+    its held-out loss after the last step. A higher rank has a stronger and wider line. The dash tells the runs of one
+    rank apart, or with many runs the ranks. run_ids: only these runs; None means all."""
+    runs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
+    each = min(MOST_POINTS, max(FEW, ALL_POINTS // max(1, len(runs))))
+    labels = {run_id: label for sweep in sweeps for run_id, label in run_labels(sweep).items()}
+    if len(sweeps) > 1:
+        names = told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
+        labels = {run.run_id: f"{names[sweep.sweep_id]}: {labels[run.run_id]}" for run, sweep in runs}
+    begun = [run for run, _ in runs if run.steps]
+    peers = {r: [run.run_id for run in begun if run.request.r == r] for r in sorted({run.request.r for run in begun})}
+    max_steps = max((run.request.max_steps for run, _ in runs), default=1)
+    ranks, by_rank, lines, rows, ended = list(peers), len(begun) > MOST_NAMED, [], [], []
+    for run in begun:
+        r, label, steps = run.request.r, labels[run.run_id], thinned(run.steps, each)
+        place, of_rank = ranks.index(r), peers[r]
+        dash = place if by_rank or len(ranks) == len(begun) else of_rank.index(run.run_id)
+        strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
+        named = {"name": f"r = {r}", "legendgroup": str(r), "showlegend": run.run_id == of_rank[0]}
+        look = {"color": style.rgba(style.MEASURED, strength), "width": 1.4 + 0.25 * min(6, log2(r))}
+        line = style.scatter(
+            [x.step for x in steps],
+            [x.loss for x in steps],
+            mode="lines",
+            meta=run.run_id,
+            line=look | {"dash": DASHES[dash % len(DASHES)]},
+            hovertemplate=f"{label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
+            **(named if by_rank else {"name": label}),
+        )
+        lines.append(line)
+        rows += [
+            {"run": run.run_id, "r": r, "step": x.step, "loss": x.loss, "learning_rate": x.learning_rate} for x in steps
+        ]
+        if run.loss_after and isfinite(run.loss_after.loss):
+            ended.append((run.run_id, label, steps[-1].step + max_steps * 0.04, run.loss_after.loss))
+    if ended:
+        held_out = style.scatter(
+            [x for _, _, x, _ in ended],
+            [loss for *_, loss in ended],
+            marker={"color": style.MEASURED, "size": 9, "symbol": "diamond"},
+            name="held-out loss",
+            customdata=[run_id for run_id, *_ in ended],
+            hovertext=[f"{label}<br>held-out {loss:.4f}" for _, label, _, loss in ended],
+            hoverinfo="text",
+        )
+        lines.append(held_out)
+    left_out = any(len(run.steps) > each for run in begun)
+    part = f" At most {each} steps of each run are shown: the lowest and the highest of its parts." * left_out
+    over = runs and all(run.state.ended for run, _ in runs)
+    return style.draw(
+        lines,
+        height=height,
+        uirevision="loss|" + "|".join(run.run_id for run, _ in runs),
+        x={"range": [0, max_steps * 1.08 + 1]},
+        y={},
+        x_title="step",
+        y_title="loss, nats per token (lower is better)",
+        message="" if begun else "No step was logged." if over else "The loss appears with the first step.",
+        rows=rows,
+        source=f"Measured: {'; '.join(map(sweep_title, sweeps))}.{part}" if runs else "",
+        showlegend=True,
     )

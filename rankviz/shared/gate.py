@@ -39,18 +39,8 @@ ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare", "/rankviz/mo
 """Addresses of RankViz's own, outside Gradio's, that the page's script requests."""
 HEALTH = "/rankviz/health"
 CLOSED = (
-    "component_server",
-    "custom_component/",
-    "deep_link",
-    "dev/",
-    "heartbeat/",
-    "process_recording",
-    "profiling/",
-    "proxy=",
-    "run-history/",
-    "stream/",
-    "undo-vibe-edit",
-    "vibe-",
+    *("component_server", "custom_component/", "deep_link", "dev/", "heartbeat/", "process_recording", "profiling/"),
+    *("proxy=", "run-history/", "stream/", "undo-vibe-edit", "vibe-"),
 )
 """Address prefixes, after API, of Gradio components and modes that this page does not have."""
 LOGIN = ("/login", "/login/")

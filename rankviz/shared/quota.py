@@ -184,20 +184,17 @@ class Quota(Operations):
         after = temp.usage(visitor)
         return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
 
-    def check_base_size(self, base: str) -> None:
-        """Raise LimitError where the base model has more parameters than this server allows."""
-        limits = self._workspace.limits
-        if limits.base_parameters is not None:
+    def check_base_size(self, base: str, limit: str = "base_parameters") -> None:
+        """Raise LimitError where the base model has more parameters than this server allows. limit: Field of Limits."""
+        if getattr(self._workspace.limits, limit) is not None:
             model = self._api.models.get(base)
-            check_setting_limits(limits, base_parameters=(model.whole or model).total_parameters)
+            check_setting_limits(self._workspace.limits, **{limit: (model.whole or model).total_parameters})
 
     def count_prompt(self, base: str) -> None:
         """Count one prompt of the current visitor for a base model. Raise LimitError where the base is too large to
         answer on this server, or the visitor has asked too often within an hour."""
         limits, visitor, now = self._workspace.limits, self._workspace.rights.somebody(), time.monotonic()
-        if limits.answering_parameters is not None:
-            model = self._api.models.get(base)
-            check_setting_limits(limits, answering_parameters=(model.whole or model).total_parameters)
+        self.check_base_size(base, "answering_parameters")
         self._prompts = [(who, at) for who, at in self._prompts if now - at < HOUR_SECONDS]
         most = limits.prompts_per_hour
         if most is not None and sum(who in visitor.ids for who, _ in self._prompts) >= most:

@@ -123,26 +123,19 @@ class Rights:
         store_key(self._workspace.home, keys)
         return keys
 
-    def why_unknown_later(self) -> str:
-        """Return why visitors will not be recognized after a restart, as a sentence; empty where they will be. A
-        visitor who will not be recognized cannot own anything."""
-        is_given = not self._workspace.shared or self._workspace.settings.cookie_key
-        if is_given or store_key(self._workspace.home, self.keys):
-            return ""
-        return self._workspace.why_not_write() or self._workspace.of_disk(disk.NO_KEY_SENTENCE)
-
     def somebody(self) -> Visitor:
         """Return the current visitor, who must be able to own runs. Raise InvalidSettingError for a visitor who cannot
         be told from others, StorageError where visitors would not be recognized after a restart."""
-        visitor = self._workspace.visitor
+        workspace, visitor = self._workspace, self._workspace.visitor
         if visitor.is_nobody:
             raise InvalidSettingError(
                 "This page cannot tell you from other visitors, so it keeps nothing for you. Allow its cookie and "
                 "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "
                 "/rankviz/visitor."
             )
-        if not visitor.is_host and (why := self.why_unknown_later()):
-            raise StorageError(why)
+        keeps_key = workspace.shared and not workspace.settings.cookie_key
+        if not visitor.is_host and keeps_key and not store_key(workspace.home, self.keys):
+            raise StorageError(workspace.why_not_write() or workspace.of_disk(disk.NO_KEY_SENTENCE))
         return visitor
 
     def mine(self, run_id: str) -> bool:

@@ -8,7 +8,7 @@ from math import fsum
 from typing import Any, NamedTuple
 
 from rankviz.core.bounds import shown
-from rankviz.core.spectrum import LayerSpectrum, Ranks, Spectrum, Truncation, by_module, in_peft, wanted_ranks
+from rankviz.core.spectrum import LayerSpectrum, Ranks, Spectrum, Truncation, in_peft, wanted_ranks
 from rankviz.errors import BadAdapterError, InvalidSettingError
 
 DTYPES = {"F64": "fp64", "F32": "fp32", "BF16": "bf16", "F16": "fp16"}
@@ -115,7 +115,7 @@ def plan(
             f"by a part of rank {spectrum.r} when it loads this adapter: first save it with "
             "path_initial_model_for_weight_conversion, then resize it."
         )
-    wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
+    wanted = wanted_ranks(spectrum, r=r, energy=energy)
     layout = {name: (tensor.dtype, tensor.shape) for name, tensor in adapter.tensors.items()}
     for module in adapter.modules:
         for name, shape in zip((module.a, module.b), shapes(adapter, module, wanted[module.name]), strict=True):

@@ -22,10 +22,20 @@ from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, Rank
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import busy, busy_line, done, file_button, handed, hidden, pickable, plain
 from rankviz.ui.parts.html import Cell, Row, exact, notice_html, rounded
-from rankviz.ui.wiring import View, action, clicked, of_click, put, quiet, wire
+from rankviz.ui.parts.widgets import (
+    busy,
+    busy_line,
+    chart,
+    chart_value,
+    done,
+    file_button,
+    handed,
+    hidden,
+    pickable,
+    plain,
+)
+from rankviz.ui.wiring import CLICKED, QUIET, View, action, of_click, put, wire
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -88,7 +98,7 @@ def build(api: Api) -> View:
     source, choice, cell = hidden(elem_id="adapter-source"), hidden(), gr.State("")
     inputs = {"source": source, "choice": choice, "cell": cell}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=w)
-    opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **quiet()}
+    opening = {"fn": lambda: ("", "", html.paragraphs(CAUTION)), "outputs": [choice, cell, made], **QUIET}
 
     of_sample = f"() => {{ {READING}; return [{SAMPLE!r}, {SAMPLE!r}]; }}"
     located = [
@@ -101,9 +111,9 @@ def build(api: Api) -> View:
 
     picked = of_click(lambda name: name)
     for offers in (w["choices"], w["energy_chart"]):
-        offers.select(picked, None, choice, **clicked()).then(**drawing)
-    selected = w["heat"].select(picked, None, cell, **clicked()).then(**drawing)
-    selected.then(lambda: gr.Accordion(open=True), None, more, **quiet())
+        offers.select(picked, None, choice, **CLICKED).then(**drawing)
+    selected = w["heat"].select(picked, None, cell, **CLICKED).then(**drawing)
+    selected.then(lambda: gr.Accordion(open=True), None, more, **QUIET)
     w["make"].click(**busy("resize-busy", "Resizing…"))
     resizing = {"inputs": [source, choice], "outputs": [zipped, made], **action(partial(zip_of, api))}
     w["make"].click(**resizing).then(**done("resize-busy")).success(**handed(zipped))
@@ -126,7 +136,7 @@ def build(api: Api) -> View:
     return View(
         load=load,
         loaded=list(filled.values()),
-        choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **quiet()},
+        choices={"fn": choose_from, "inputs": source, "outputs": [runs, w["top"]], **QUIET},
         source=source,
         opened=opened,
     )

@@ -19,10 +19,9 @@ from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS
 from rankviz.figures import accuracy_figure
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import Cell, Row, rounded
 from rankviz.ui.parts.question import ask
+from rankviz.ui.parts.widgets import chart, chart_value, plain
 from rankviz.ui.wiring import View, wire
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent

@@ -19,12 +19,12 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.answer import question_of
 from rankviz.ui.link import DEFAULTS
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import done, hidden, plain, scripted
 from rankviz.ui.parts.html import notice_html
 from rankviz.ui.parts.sweep import not_here
+from rankviz.ui.parts.widgets import done, hidden, plain, scripted
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.train import tab as train
-from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet
+from rankviz.ui.wiring import CLICKED, QUIET, View, of_click, on_any, put
 from rankviz.visitor import Visitor
 
 ANONYMOUS = (
@@ -79,9 +79,7 @@ def build_app(api: Api) -> gr.Blocks:
         run_address, adapter_address = (hidden("RankViz.address(props, watch)") for _ in range(2))
         if api.workspace.shared:
             has_admin = bool(api.workspace.settings.admin_token)
-            app.load(
-                lambda: who_html(api.workspace.visitor, has_admin=has_admin), None, plain(elem_id="who"), **quiet()
-            )
+            app.load(lambda: who_html(api.workspace.visitor, has_admin=has_admin), None, plain(elem_id="who"), **QUIET)
         endpoints.publish(api)
 
         restored = {
@@ -107,15 +105,15 @@ def build_app(api: Api) -> gr.Blocks:
             return put(vars(result), restored) | put(given, exploring.question) | can_measure | form
 
         filled = [*restored.values(), *exploring.question.values(), *measure.values(), *training.fill["outputs"]]
-        loaded = app.load(load, None, filled, **quiet())
+        loaded = app.load(load, None, filled, **QUIET)
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
         loaded.then(**draw_badge)
         app.load(None, js=adapter.BUSY_OF_THE_ADDRESS)
-        app.load(adapting.load, None, adapting.loaded, **quiet()).then(**done("adapter-busy"))
+        app.load(adapting.load, None, adapting.loaded, **QUIET).then(**done("adapter-busy"))
 
         opened_runs = [running.sweep_id, running.run_id]
-        write_address = {"fn": _opened_address, "inputs": opened_runs, "outputs": run_address, **quiet()}
+        write_address = {"fn": _opened_address, "inputs": opened_runs, "outputs": run_address, **QUIET}
         for name, tab in zip(link.TABS, (explore_tab, train_tab, runs_tab, adapter_tab, guide_tab), strict=True):
             # In the browser, so in the order of clicks.
             script = f"() => RankViz.selected({name!r}) === 'runs' ? {runs.SHOWING!r} : ''"
@@ -130,7 +128,7 @@ def build_app(api: Api) -> gr.Blocks:
         for event in training.opened:
             to["train"].then(**event)
         # What is shown by default is named too, so that a copied link shows others the same.
-        to["train"].then(_opened_address, training.sweep_id, run_address, **quiet())
+        to["train"].then(_opened_address, training.sweep_id, run_address, **QUIET)
         shown = to["runs"].then(None, None, running.showing, js=f"() => {runs.SHOWING!r}")
         shown.then(**running.draw).then(**write_address)
         question = {**exploring.question, "data_file": exploring.data_file}
@@ -140,21 +138,21 @@ def build_app(api: Api) -> gr.Blocks:
         for button, shown_by in (training.onward, running.onward):
             measuring.append(button.click(**train.longer(api, training, shown_by, tabs)))
         training.started.then(**draw_badge)
-        picked = badge.select(train.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
+        picked = badge.select(train.chosen, None, [training.sweep_id, training.seen, tabs], **CLICKED)
         for measured in measuring:
             measured.success(**training.draw).then(None, js=train.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
         for after in (*(measured.success for measured in measuring), picked.then, training.started.success):
-            of_training = after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet())
+            of_training = after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **QUIET)
             of_training.then(**write_address)
         for chosen in running.chosen:
             chosen.then(**write_address)
         for event in (on_any(running.tolerance.input), running.judged):
             event.then(None, [running.metric, running.tolerance], None, js=JUDGED_ADDRESS)
-        running.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **quiet())
+        running.train.click(lambda: gr.Tabs(selected="train"), None, tabs, **QUIET)
         for shown in adapting.opened:
-            shown.then(adapter.address_of, adapting.source, adapter_address, **quiet())
+            shown.then(adapter.address_of, adapting.source, adapter_address, **QUIET)
 
         def to_run(run_id: str) -> tuple[str, str, str, Any]:
             """Open the run of a clicked point or row on the Runs tab."""
@@ -162,7 +160,7 @@ def build_app(api: Api) -> gr.Blocks:
 
         shown = [*opened_runs, running.showing, tabs]
         for shows_runs in (exploring.curve, training.curve):
-            chosen = shows_runs.select(of_click(to_run), None, shown, **clicked())
+            chosen = shows_runs.select(of_click(to_run), None, shown, **CLICKED)
             chosen.then(**running.draw).then(None, js=runs.SHOW_RUN)
             chosen.then(**write_address)
     return app

@@ -127,6 +127,23 @@ def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
         require(value, str | float | bool | None, name)
 
 
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "trigger_mode": "always_last",
+    "api_visibility": "private",
+    "concurrency_limit": None,
+    "queue": False,
+}
+"""Arguments that the page's events share: no overlay, the last value wins, not public, not queued. A queue would add a
+round trip to answers that take milliseconds. Without it, answers come in any order, so the page shows the answer to the
+newest of several events with the same outputs (assets/js/newest.js), and the last drawn state is stored in the browser,
+not in a State. `show_progress_on` is empty, since Gradio would copy the state of each listed component."""
+CLICKED = {**QUIET, "trigger_mode": "multiple"}
+"""Arguments of an event with data (a click or a text). Each event is sent, since Gradio would repeat the first event's
+data for the last event that waited."""
+
+
 class View(SimpleNamespace):
     """Widget values of an event, by widget name; other widgets stay unchanged."""
 
@@ -162,7 +179,7 @@ def wire(
         return fields if notice is None else {notice: "", **fields}
 
     widgets = [*outputs.values(), *([notice] if notice else [])]
-    return {"fn": call, "inputs_kwargs": dict(inputs), "outputs": widgets, **quiet()}
+    return {"fn": call, "inputs_kwargs": dict(inputs), "outputs": widgets, **QUIET}
 
 
 def of_click(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,30 +200,6 @@ def on_any(*events: Any, inputs: Sequence[Any] = ()) -> Any:
     return gr.on(list(events) or None, None, list(inputs), js="() => []", queue=False, show_progress="hidden")
 
 
-def quiet() -> dict[str, Any]:
-    """Return arguments that the page's events share: no overlay, the last value wins, not public, not queued.
-
-    A queue would add a round trip to answers that take milliseconds. Without it, answers come in any order, so the
-    page shows the answer to the newest of several events with the same outputs (assets/js/newest.js), and the last
-    drawn state is stored in the browser, not in a State. `show_progress_on` is empty, since Gradio would copy the
-    state of each listed component.
-    """
-    return {
-        "show_progress": "hidden",
-        "show_progress_on": [],
-        "trigger_mode": "always_last",
-        "api_visibility": "private",
-        "concurrency_limit": None,
-        "queue": False,
-    }
-
-
-def clicked() -> dict[str, Any]:
-    """Return `quiet` for an event with data (a click or a text). Each event is sent, since Gradio would repeat the
-    first event's data for the last event that waited."""
-    return {**quiet(), "trigger_mode": "multiple"}
-
-
 def action(function: Callable) -> dict[str, Any]:
-    """Return `quiet` for an event that acts and may fail; queued, since Gradio shows toasts only for queued events."""
-    return {**quiet(), "fn": function, "trigger_mode": "once", "queue": True}
+    """Return arguments of an event that acts and may fail; queued, since Gradio shows toasts for queued events only."""
+    return {**QUIET, "fn": function, "trigger_mode": "once", "queue": True}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import TypedDict
 
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.quantity import brief
@@ -129,9 +128,6 @@ class Verdict:
 
     def rank(self, r: int) -> RankLoss:
         return next(rank for rank in self.ranks if rank.r == r)
-
-    def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
 
 
 def judge(
@@ -264,29 +260,27 @@ class RankVerdictJSON(shape(RankLoss)):
     seeds: int
 
 
-class VerdictJSON(TypedDict):
+class VerdictJSON(
+    shape(
+        Verdict,
+        *("best", "smallest_indistinguishable", "indistinguishable_from_best", "within", "tolerance"),
+        *("seeds", "examples", "diverged"),
+    )
+):
     """Which ranks differ. Differences, `within` and the noise are in `unit`; a difference above zero is worse.
     `borrowed_noise` is always null; it is kept for readers of earlier versions."""
 
     metric: str
     unit: str
     higher_is_better: bool
-    best: int
-    smallest_indistinguishable: int
-    indistinguishable_from_best: list[int]
     pairs: list[PairJSON]
     ranks: list[RankVerdictJSON]
     can_tell: bool
     why_not: str | None
     tolerance_nats: float | None
-    within: float
-    tolerance: str
     confidence: float
-    seeds: int
-    examples: int
     run_sd: float | None
     noise_width: float | None
-    diverged: list[shape(Run)]
     borrowed_noise: None
     headline: str
     sentences: list[str]

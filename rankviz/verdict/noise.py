@@ -217,13 +217,12 @@ class Needed:
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
     """Return the seeds or examples with which a sweep decides a difference of this size with probability POWER."""
-
-    def decides(seeds: int, held_out: int) -> bool:
-        return chance_to_tell(runs, pair, seeds, held_out, examples, difference, tolerance) >= POWER
-
+    known = {"measured_examples": examples, "difference": difference, "tolerance": tolerance}
+    more_seeds = [seeds for seeds in SEEDS if seeds > pair.seeds]
+    more_examples = [examples << n for n in range(1, DOUBLINGS + 1)]
     return Needed(
-        seeds=_first([seeds for seeds in SEEDS if seeds > pair.seeds], lambda seeds: decides(seeds, examples)),
-        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda many: decides(pair.seeds, many)),
+        seeds=_first(more_seeds, lambda seeds: chance_to_tell(runs, pair, seeds, examples, **known)),
+        examples=_first(more_examples, lambda many: chance_to_tell(runs, pair, pair.seeds, many, **known)),
     )
 
 
@@ -261,9 +260,9 @@ def chance_to_tell(
     return max(chances)
 
 
-def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:
-    """Return the first candidate that is enough, or None. Requires that all candidates after it are enough too."""
-    place = bisect_left(candidates, True, key=enough)
+def _first(candidates: Sequence[int], chance: Callable[[int], float]) -> int | None:
+    """Return the first candidate whose chance is at least POWER, or None. Chances rise with the candidates."""
+    place = bisect_left(candidates, POWER, key=chance)
     return candidates[place] if place < len(candidates) else None
 
 
@@ -317,14 +316,12 @@ def _deviations(freedom: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    x, weights = _nodes()
+    x, weights = _nodes(NODES)
     half = (high - low) / 2
     return low + half * (x + 1), half * weights
 
 
-@cache
-def _nodes() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(NODES)
+_nodes = cache(np.polynomial.legendre.leggauss)
 
 
 ABOVE = (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931)

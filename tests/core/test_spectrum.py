@@ -9,7 +9,6 @@ from rankviz.core.spectrum import (
     Ranks,
     Spectrum,
     Truncation,
-    by_module,
     in_peft,
     in_words,
     proposed_rank,
@@ -29,7 +28,7 @@ def adapter(*layers: LayerSpectrum, **more) -> Spectrum:
 
 def for_nearly_all(spectrum: Spectrum) -> Ranks:
     """PEFT's settings of the spectrum, truncated to 99 % of each module's energy."""
-    ranks = by_module(spectrum, wanted_ranks(spectrum, energy=0.99))
+    ranks = wanted_ranks(spectrum, energy=0.99)
     return in_peft(spectrum, ranks, {each.module: each.scale for each in spectrum.layers})
 
 

@@ -18,7 +18,7 @@ from rankviz.errors import InvalidSettingError, NotYoursError
 from rankviz.exports import FORMATS, recipe, write
 from rankviz.exports.configs import adapter_config
 from rankviz.exports.tables import ranks_table, write_table
-from rankviz.ui.parts import charts
+from rankviz.ui.parts import widgets
 from rankviz.visitor import acting_as
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.quick import first_quick
@@ -184,7 +184,8 @@ def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
         classes = AutoModelForImageTextToText if export.plan.model.is_whole else AutoModelForCausalLM
 
         loaded = classes._model_mapping[type(config)].__name__
-        assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture), model_id
+        is_whole = loaded != load_model(ASSETS, model_id).architecture
+        assert (export.plan.model.tower == "whole for text") is is_whole, model_id
 
 
 @pytest.mark.torch
@@ -247,9 +248,9 @@ def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_
     with acting_as(ANN):
         sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
         api.runs.open_to_all(sweep_id, True)
-        assert [4, 8] == [row["r"] for row in charts.sweep_runs(api, sweep_id=sweep_id).rows]
+        assert [4, 8] == [row["r"] for row in widgets.sweep_runs(api, sweep_id=sweep_id).rows]
 
     with acting_as(BEN):
         assert 2 == len(api.runs.sweep(sweep_id).runs)
         with pytest.raises(NotYoursError):
-            charts.sweep_runs(api, sweep_id=sweep_id)
+            widgets.sweep_runs(api, sweep_id=sweep_id)

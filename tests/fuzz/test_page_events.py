@@ -15,8 +15,8 @@ from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.shared.identity import MARK
 from rankviz.ui import link
+from rankviz.ui.blocks import parsed
 from rankviz.ui.explore.answer import answer, question_of, reply
-from rankviz.ui.mcp import parsed
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor

@@ -36,7 +36,6 @@ from rankviz.shared.gate import (
 )
 from rankviz.shared.page_cache import MadeOnce
 from rankviz.ui.explore.answer import routes
-from rankviz.ui.explore.compare import compare
 
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
 
@@ -278,7 +277,7 @@ class TestLogins:
             with gr.Blocks(analytics_enabled=False) as page:
                 gr.Textbox()
             middleware = [Middleware(check_request_body), Middleware(MadeOnce)]
-            own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path), compare=compare)}
+            own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path))}
             host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
             return TestClient(host, base_url="https://testserver")  # whose cookies are secure
 
@@ -288,7 +287,7 @@ class TestLogins:
         return {client.post(f"/ranks{address}", json={}, headers=headers).status_code for address in ANSWERS}
 
     def test_with_a_password_only_who_has_logged_in_is_answered(self, embedded, tmp_path):
-        assert set(ANSWERS) == {route.path for route in routes(Api(home=tmp_path), compare=compare)}
+        assert set(ANSWERS) == {route.path for route in routes(Api(home=tmp_path))}
         assert 401 not in self.answers(embedded())
         client = embedded(auth=("ann", "secret"))
         assert {401} == self.answers(client)

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.shared.identity import ADMIN_COOKIE, COOKIE, HEADER, Visitors, cookie, identify, visitor_of
-from rankviz.ui.addresses import identity_routes
+from rankviz.ui.serve import identity_routes
 from rankviz.visitor import NOBODY
 
 KEY, TOKEN = "0" * 64, "the token of the admin"

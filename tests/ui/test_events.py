@@ -11,10 +11,11 @@ from gradio.helpers import EventData
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError, UserError
+from rankviz.exports.tables import file_name, write_table
 from rankviz.machine import disk
 from rankviz.shared.gate import LOG
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.parts.charts import sweep_runs, written_table
+from rankviz.ui.parts.widgets import sweep_runs
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 PRIVATE = {"api_visibility": "private", "queue": False}
@@ -119,11 +120,12 @@ def doors(api):
     """Everything that hands a file to the browser, and everything that is read in a child process."""
     shipped = api.runs.recorded()[0].sweep_id
     table = sweep_runs(api, sweep_id=shipped)
+    csv = file_name(table, "csv")
     return {
         "spectrum": lambda: api.adapters.spectrum(SAMPLE),
         "resize": lambda: api.adapters.zip_resized(SAMPLE, api.adapters.plan_resize(SAMPLE, r=2)),
         "export": lambda: api.runs.zip_of([shipped]),
-        "table": lambda: written_table(api, table, "csv"),
+        "table": lambda: api.workspace.download(csv, lambda to: write_table(table, "csv", to.parent)),
     }
 
 

@@ -20,13 +20,13 @@ from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.figures import style
 from rankviz.paths import ASSETS
-from rankviz.ui import addresses, link, page
+from rankviz.ui import link, page, serve
+from rankviz.ui.blocks import mcp_messages
 from rankviz.ui.link import CUSTOM
-from rankviz.ui.mcp import mcp_messages
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.theme import FIRST_STYLES, STYLESHEETS
-from rankviz.ui.theme import theme as ui_theme
+from rankviz.ui.serve import FIRST_STYLES, STYLESHEETS
+from rankviz.ui.serve import theme as ui_theme
 from rankviz.visitor import Visitor
 from tests.support.runs import questions
 from tests.support.web.ports import free_port
@@ -54,10 +54,7 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     run = store.sweep(store.create(questions.sweep(ranks=(16,)), "another")).runs[0].run_id
     store.append(run, StageReached(time=time.time(), stage="training"))
 
-    answer = TestClient(Starlette(routes=addresses.health_routes(api))).get("/rankviz/health")
-
-    assert 200 == answer.status_code
-    assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer.json()
+    assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == serve.health(api)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

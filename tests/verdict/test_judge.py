@@ -22,7 +22,7 @@ from rankviz.ui.parts.sweep import judged
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences, shipped, summary, verdict_json, words
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, text_of
-from tests.support.runs.verdict_tables import run, table
+from tests.support.runs.verdict_tables import pair_of, run, table
 
 # Differences of two ranks, three seeds × four examples: mean 3, seed means 2, 3, 4, example means 7/3, 3, 4, 8/3.
 # SS: total 18, seeds 4·(1+0+1) = 8, examples 3·(4/9+0+1+1/9) = 14/3, rest 18 - 8 - 14/3 = 16/3.
@@ -60,9 +60,9 @@ def test_a_rank_with_one_run_among_ranks_with_three_is_not_judged():
 
     verdict = judge(runs)
 
-    assert DIFFERENT == verdict.pair(4, 16).call
+    assert DIFFERENT == pair_of(verdict, 4, 16).call
     assert (64, (4, 16, 64)) == (verdict.best, verdict.indistinguishable_from_best)
-    assert {CANT_TELL} == {verdict.pair(4, 64).call, verdict.pair(16, 64).call}
+    assert {CANT_TELL} == {pair_of(verdict, 4, 64).call, pair_of(verdict, 16, 64).call}
     assert "fewer than two seeds in common" in " ".join(sentences(verdict))
 
 
@@ -74,8 +74,8 @@ STEADY = {4: [[1.501], [1.502], [1.503], [1.501]], 16: [[1.500], [1.501], [1.501
 def test_a_difference_that_is_certain_and_too_small_to_matter_is_equal(tolerance, call):
     verdict = judge(table(STEADY), tolerance=tolerance)
 
-    assert verdict.pair(4, 16).low > 0
-    assert call == verdict.pair(4, 16).call
+    assert pair_of(verdict, 4, 16).low > 0
+    assert call == pair_of(verdict, 4, 16).call
     assert (4 if call == EQUAL else 16) == verdict.smallest_indistinguishable
 
 
@@ -107,7 +107,10 @@ def test_missing_runs_are_adjusted_for_and_said():
     whole = {4: [[2.0], [2.1], [2.6]], 8: [[1.9], [2.0], [2.5]]}
     verdict = judge([*table(whole), run(16, 0, [1.95]), run(16, 1, [2.05])])
 
-    assert (0.1, 0.05) == (pytest.approx(verdict.pair(4, 8).difference), pytest.approx(verdict.pair(4, 16).difference))
+    assert (0.1, 0.05) == (
+        pytest.approx(pair_of(verdict, 4, 8).difference),
+        pytest.approx(pair_of(verdict, 4, 16).difference),
+    )
     assert 8 == verdict.best
     assert "3 at r = 4, 3 at r = 8, 2 at r = 16" in " ".join(verdict.notes)
 
@@ -118,7 +121,7 @@ def test_only_examples_that_all_runs_have_are_compared():
     verdict = judge(runs)
 
     assert 2 == verdict.examples
-    assert pytest.approx(2.1 - 1.125) == verdict.pair(4, 16).difference
+    assert pytest.approx(2.1 - 1.125) == pair_of(verdict, 4, 16).difference
     assert "left out of all runs: 1 of 3 examples" in verdict.notes[0]
 
 
@@ -130,7 +133,7 @@ def test_a_run_that_diverged_is_named_and_left_out():
 
     assert ["r = 4, seed 2", "r = 64, seed 0"] == [each.name for each in verdict.diverged]
     assert [4, 16] == [rank.r for rank in verdict.ranks]
-    assert 2 == verdict.pair(4, 16).seeds
+    assert 2 == pair_of(verdict, 4, 16).seeds
 
 
 def test_each_rank_stands_at_its_own_best_learning_rate_and_the_flattery_is_said():

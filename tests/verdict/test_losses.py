@@ -16,7 +16,7 @@ from rankviz.verdict import CANT_TELL, DIFFERENT, base_loss_of, judge, losses_of
 from rankviz.verdict.noise import PairNoise, RunNoise, chance_to_tell, needed, studentized_range_quantile
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
-from tests.support.runs.verdict_tables import planted, table
+from tests.support.runs.verdict_tables import pair_of, planted, table
 
 HEAD, ANSWERS = "rank,seed,example,loss\n", "rank,seed,example,correct\n"
 
@@ -213,7 +213,7 @@ def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seed
     generator, times = np.random.default_rng(5), 300
     losses = {4: 1.8 + gap, 16: 1.8, 64: 1.8} if ranks == 3 else {4: 1.8 + gap, 16: 1.8}
     tables = [planted(generator, losses, seeds=seeds, rank_by_example_sd=LIKES, rest_sd=REST) for _ in range(times)]
-    decided = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
+    decided = sum(pair_of(judge(runs, tolerance=tolerance), 4, 16).call != CANT_TELL for runs in tables) / times
 
     chance = chance_to_tell(*noise(ranks, seeds), seeds, EXAMPLES, EXAMPLES, gap, tolerance)
 
@@ -283,7 +283,7 @@ def test_equal_ranks_are_called_different_in_at_most_one_of_ten_sweeps(chance, r
 @pytest.mark.parametrize("error", [0.0, 100.0])
 def test_equal_accuracies_at_a_bound_have_an_interval_that_narrows_with_examples(error):
     def half_width(examples, ranks):
-        pair = judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH).pair(4, 16)
+        pair = pair_of(judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH), 4, 16)
         return (pair.high - pair.low) / 2
 
     # The rule of three: 100 · (1 - 0.05^(1/64)) points of one pair, 0.05/3 of three.

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, RankAdvice, Record
+from rankviz.core.advice.advice import FIRST_RANK, Mean, RankAdvice, Record
 from rankviz.core.advice.use_case import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Near, Study, TaskKind
 from rankviz.units import counted
@@ -70,8 +70,7 @@ def because(advice: RankAdvice) -> str:
     lead = f"halved from {advice.case.r} to forget less" if r < advice.case.r else lead
     gained, more = f"few publications ran it and r = {r // 2}", f"few ran r = {2 * r}"
     if gain := record.gain(kind, r // 2):
-        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
-        gained = f"it averaged {points} than r = {r // 2} ({counted(gain.publications, 'publication')})"
+        gained = f"it averaged {_points(gain)} than r = {r // 2} ({counted(gain.publications, 'publication')})"
     if gain := record.gain(kind, r):
         unproven = "an unproven " if gain.low <= 0 else ""
         adds = f"{unproven}{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
@@ -106,14 +105,8 @@ def what_rank_changes(estimate: Estimate) -> str:
     return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
 
 
-def _doubling(record: Record, kind: str, r: int) -> str:
-    """Return a phrase on the gain of twice this rank, or on how few publications ran both ranks."""
-    if gain := record.gain(kind, r):
-        points = f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
-        publications = counted(gain.publications, "publication")
-        return f"r = {2 * r} scored on average {points} than r = {r} in {publications}"
-    few = record.ran(kind, r)
-    return f"{counted(few, 'publication') if few else 'no publication'} ran both r = {r} and r = {2 * r}"
+def _points(gain: Mean) -> str:
+    return f"{abs(gain.mean):.1f} points {'less' if round(gain.mean, 1) < 0 else 'more'}"
 
 
 def main_sentences(advice: RankAdvice) -> tuple[str, str, str]:
@@ -143,11 +136,16 @@ def confidence_in_words(advice: RankAdvice) -> str:
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
     """Return a sentence on what published scores show about one line of the rule of thumb."""
-    shown, known, interval = _doubling(record, rule.kind, rule.r), "Not measured", ""
-    if gain := record.gain(rule.kind, rule.r):
-        known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
-        interval = f" (90 % interval {gain.low:.1f} to {gain.high:.1f})".replace("-0.0", "0.0").replace("-", "−")
-    return f"{known}: on {KINDS[rule.kind]}, {shown}{interval}."
+    r, task = rule.r, KINDS[rule.kind]
+    if not (gain := record.gain(rule.kind, r)):
+        few = counted(ran, "publication") if (ran := record.ran(rule.kind, r)) else "no publication"
+        return f"Not measured: on {task}, {few} ran both r = {r} and r = {2 * r}."
+    known = "Too low on average" if gain.low > 0 else "No clear gain from a higher rank"
+    interval = f"{gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    return (
+        f"{known}: on {task}, r = {2 * r} scored on average {_points(gain)} than r = {r} in "
+        f"{counted(gain.publications, 'publication')} (90 % interval {interval})."
+    )
 
 
 def reasons(advice: RankAdvice) -> Iterable[Reason]:
@@ -250,11 +248,6 @@ def would_change(advice: RankAdvice) -> tuple[str, ...]:
     )
     forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
     return own, *(forgetting if advice.retention and not advice.goal.forgetting else ())
-
-
-def at_recommended(advice: RankAdvice, forecast: Forecast) -> RankForecast | None:
-    """Return the forecast at the recommended rank; None without a forecast, or where a range is recommended."""
-    return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(forecast: Forecast, *ranks: int) -> str:

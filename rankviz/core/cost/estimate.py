@@ -16,7 +16,7 @@ from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import Seen, seen_by
-from rankviz.core.lora.config import Framework, lora_alpha, scale
+from rankviz.core.lora.config import Framework
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
@@ -106,7 +106,7 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
+        memory, duration, lora = predicted.memory_at(r), predicted.duration_at(r), question.lora_at(r)
         rollout, refused = None, ""
         if setup.grpo:
             refused = why_not(predicted, r, usable and usable.expected)
@@ -124,8 +124,8 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
-            lora_alpha=alpha,
-            scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
+            lora_alpha=lora.lora_alpha,
+            scale=lora.scale,
             adapter_parameters=plan.parameters(r),
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,

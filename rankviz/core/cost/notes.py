@@ -169,7 +169,8 @@ def unsloth_notes(
     if stacks.stays_16_bit(model, setup):
         yield "Unsloth loads this model in 16 bit, as its name ends in -BF16: the estimate is for 16 bit."
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
-        instead = "" if checkpoint.is_named(question.model_id) else " in place of this model"
+        is_named = f"/{checkpoint.repository}".lower().endswith(f"/{question.model_id.strip().lower()}")  # owner or not
+        instead = "" if is_named else " in place of this model"
         kind = "plain NF4" if checkpoint.quantized else "in 16 bit, and Unsloth quantizes it as it loads it"
         if checkpoint.quantized and checkpoint.dynamic:
             extra = "" if checkpoint.file_bytes is not None else f" (up to {memory_size(terms.base_extra.high)})"

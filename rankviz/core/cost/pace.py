@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any, Literal
 
 from rankviz.core.cost.duration import usd_of
 from rankviz.core.cost.estimate import CalibrationJSON, Estimate, RankEstimate, fit, spare
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.quantity import Assumptions, Range, middle
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.units import counted
 
 LATEST = 3
@@ -146,9 +147,9 @@ def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) 
         name: [value for each in of if (value := getattr(each, name)) is not None] for name, of in measured.items()
     }
     return Pace(
-        factor=math.exp(middle([math.log(timing.ratio) for timing in near])),
+        factor=math.exp(median([math.log(timing.ratio) for timing in near])),
         spread=math.exp(width),
-        parts={name: middle(values[-LATEST:]) for name, values in parts.items() if values},
+        parts={name: median(values[-LATEST:]) for name, values in parts.items() if values},
         differs=DIFFERENCES[differs],
         sources=tuple(near),
     )

@@ -77,7 +77,7 @@ class LoraConfig:
     @property
     def scale(self) -> float:
         """Factor by which B·A is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA."""
-        return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
+        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -110,11 +110,6 @@ class LoraConfig:
             value = getattr(self, name)
             if value is not None or name not in FLAGS:
                 flag(value, name)
-
-
-def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
-    """Return the factor by which B·A is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA."""
-    return lora_alpha / (r**0.5 if use_rslora else r)
 
 
 def adapter_dtype(

@@ -39,15 +39,6 @@ class Targets:
         return Matcher(self.modules, self.hits)
 
 
-def with_unsloths_rewrite(model: ModelSpec) -> ModelSpec:
-    """Return the model with `peft_remap` set as under Unsloth. Where it is set, PEFT replaces target names of MoE
-    layers, such as gate_proj, by the fused parameters that hold them in transformers 5. Unsloth does this for qwen2_moe
-    too, which transformers 5.17 leaves out (unsloth/import_fixes.py, _patch_peft_moe_target_conversion)."""
-    if model.peft_remap or model.model_type not in REMAP:
-        return model
-    return replace(model, peft_remap=model.model_type)
-
-
 def scheme_of(model: ModelSpec, requested: MoeScheme, route: Route) -> MoeScheme | str:
     """Return the MoE scheme that applies; "dense" for a model without fused experts."""
     if not model.has_experts:

@@ -2,15 +2,16 @@
 
 import functools
 import math
+from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
 from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.lora.saved import SavedModule
+from rankviz.core.lora.saved import SavedModule, Tensor
 from rankviz.core.lora.targets import Route
 from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.core.quantity import brief
@@ -23,93 +24,56 @@ _EMPTY_HEADER = len('{"__metadata__":{"format":"pt"}}')
 _ENTRY = len(',"":{"dtype":"","shape":[],"data_offsets":[,]}')
 
 
-class Tensor(NamedTuple):
-    """One tensor of an adapter file. Where rank_factor is not 0, `shape` lacks a dimension of size rank_factor · r."""
+class TensorEntry(NamedTuple):
+    """One tensor with its whole name. header_bytes: Of its entry in the header, without name, rank and offsets."""
 
     name: str
-    """Name after the block's number, such as ".self_attn.q_proj.lora_A.weight"; the whole name outside blocks."""
-    dtype: str
-    shape: tuple[int, ...]
-    rank_factor: int = 0
-
-
-class Group(NamedTuple):
-    """Tensors whose names share the text before the block's number, each with its blocks; "" outside blocks."""
-
-    prefix: str
-    tensors: list[tuple[tuple[int, ...], Tensor]]
+    header_bytes: int
+    size_bytes: int
+    """Bytes of data, per unit of the rank where the tensor has one."""
+    rank_factor: int
+    of_expert: bool
 
 
 @functools.lru_cache(maxsize=8192)
-def safetensors_bytes(sections: tuple["Section", ...], r: int) -> int:
+def safetensors_bytes(sections: tuple["Section", ...], r: int, expert_rank: int) -> int:
     """Return the bytes of a safetensors file at one rank. sections: Its tensors by dtype, in the order of the file."""
     header, data, end_digits = _EMPTY_HEADER, 0, 0
     for section in sections:
-        header += section.constant + sum(n * len(str(factor * r)) for factor, n in section.rank_factors.items())
-        digits, data = section.ends(r, data)
-        end_digits += digits
+        header += section.constant
+        for (factor, of_expert), tensors in section.rank_factors.items():
+            header += tensors * len(str(factor * (expert_rank if of_expert else r)))
+        end_digits += section.end_digits(r, expert_rank, data)
+        data += section.end(-1, r, expert_rank)
     # Every end but the last is also the next tensor's start, and the first start is 0. The metadata's comma is there.
     header += 2 * end_digits - len(str(data)) + 1
     return 8 + -(-header // 8) * 8 + data
 
 
 class Section:
-    """All tensors of one dtype in an adapter file, block by block as the file orders them."""
+    """All tensors of one dtype in an adapter file."""
 
-    def __init__(self, dtype: str, groups: Iterable[Group]):
-        self.width = DTYPE_BYTES[dtype]
-        self.constant = 0  # header bytes that don't depend on the rank
-        self.rank_factors: Counter[int] = Counter()  # number of dimensions by their factor of the rank
-        self._templates: list[tuple[tuple[int, int], ...]] = []
-        self._kinds: list[int] = []  # which template each block follows, in the order of the file
-        self._before: list[int] = [0]  # number of tensors before each block
-        for group in sorted(groups, key=lambda each: each.prefix + "0" if each.prefix else min(each.tensors)[1].name):
-            self._add(group, dtype)
-        self.count = self._before[-1]
+    def __init__(self, entries: list[TensorEntry]):
+        entries.sort()  # by name, as the file orders them
+        self.count = len(entries)
+        self.constant = sum(len(each.name) + each.header_bytes for each in entries)
+        self.rank_factors = Counter((each.rank_factor, each.of_expert) for each in entries if each.rank_factor)
+        kinds = [(2 if not each.rank_factor else int(each.of_expert), each.size_bytes) for each in entries]
+        # Up to the end of each tensor: bytes per unit of r, per unit of the experts' rank, and those without a rank.
+        self._ends = [array("q", accumulate(size * (kind == each) for kind, size in kinds)) for each in range(3)]
 
-    def _add(self, group: Group, dtype: str) -> None:
-        tensors = sorted((tensor.name, blocks, tensor) for blocks, tensor in group.tensors if tensor.dtype == dtype)
-        # Which of the different sets of blocks a block is in, as bits: blocks with the same bits hold the same tensors.
-        bits = {blocks: 1 << place for place, blocks in enumerate(dict.fromkeys(blocks for _, blocks, _ in tensors))}
-        masks: dict[int | str, int] = {}
-        for blocks, bit in bits.items():
-            for block in blocks or ("",):
-                masks[block] = masks.get(block, 0) | bit
-        templates: dict[int, tuple[int, int]] = {}
-        for block in sorted(masks, key=str):
-            mask = masks[block]
-            if mask not in templates:
-                # elements per unit of rank, and elements that the rank doesn't touch
-                held = [each for _, blocks, each in tensors if bits[blocks] & mask]
-                sizes = ((math.prod(each.shape), each.rank_factor) for each in held)
-                members = tuple((size * factor, 0) if factor else (0, size) for size, factor in sizes)
-                templates[mask] = len(self._templates), len(members)
-                self._templates.append(members)
-            kind, size = templates[mask]
-            self._kinds.append(kind)
-            self._before.append(self._before[-1] + size)
-        numerals = {blocks: sum(len(str(block)) for block in blocks) for blocks in bits}
-        for name, blocks, tensor in tensors:
-            copies = len(blocks) or 1
-            dimensions = len(tensor.shape) + bool(tensor.rank_factor)
-            fixed = sum(len(str(size)) for size in tensor.shape) + max(0, dimensions - 1)
-            self.constant += numerals[blocks] + copies * (_ENTRY + len(group.prefix) + len(name) + len(dtype) + fixed)
-            if tensor.rank_factor:
-                self.rank_factors[tensor.rank_factor] += copies
+    def end(self, place: int, r: int, expert_rank: int) -> int:
+        """Return the bytes from the section's start to the end of the tensor at this place."""
+        others, experts, fixed = self._ends
+        return others[place] * r + experts[place] * expert_rank + fixed[place]
 
-    def ends(self, r: int, offset: int) -> tuple[int, int]:
-        """Return the number of digits in all tensors' end offsets, and the last offset. offset: The section's start."""
-        local = [list(accumulate(self.width * (a * r + b) for a, b in template)) for template in self._templates]
-        starts = list(accumulate((local[kind][-1] for kind in self._kinds), initial=offset))
-        digits, power = self.count, 10
-        while power <= starts[-1]:
-            block = bisect_left(starts, power)
-            digits += self.count - self._before[block]
-            if block:
-                ends = local[self._kinds[block - 1]]
-                digits += len(ends) - bisect_left(ends, power - starts[block - 1])
+    def end_digits(self, r: int, expert_rank: int, offset: int) -> int:
+        """Return the number of digits in all tensors' end offsets. offset: The section's start."""
+        digits, power, places = self.count, 10, range(self.count)
+        while power <= offset + self.end(-1, r, expert_rank):
+            digits += self.count - bisect_left(places, power - offset, key=lambda at: self.end(at, r, expert_rank))
             power *= 10
-        return digits, starts[-1]
+        return digits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,13 +109,10 @@ class Adapted:
         """Parameters of DoRA in all blocks together: one for each output of each LoRA pair."""
         return self.count * self.layer.out_features * self.layer.num_experts
 
-    def tensors(self, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
-        """Yield the tensors of this layer in one block, with PEFT's names after `module`. rank: Fixed rank of the pair;
-        None for the adapter's r."""
+    def tensors(self, *, dora: bool) -> Iterator[Tensor]:
+        """Yield the tensors of this layer in one block, with PEFT's names after `module`."""
         layer, factor = self.layer, 1 if self.split else self.rank_factor
         into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
-        if rank is not None:
-            into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
         if self.transposed:
             into, out_of = out_of, into
         names = (".lora_A.weight", ".lora_B.weight")
@@ -162,10 +123,10 @@ class Adapted:
             into = (layer.in_features // math.prod(layer.kernel), *layer.kernel)
             out_of, magnitude = (*out_of, *ones), (1, *magnitude, *ones)
         for place in [f".{expert}" for expert in range(layer.num_experts)] if self.split else [""]:
-            yield Tensor(place + names[0], dtype, into, factor)
-            yield Tensor(place + names[1], dtype, out_of, factor)
+            yield Tensor(place + names[0], into, rank_factor=factor)
+            yield Tensor(place + names[1], out_of, rank_factor=factor)
             if dora:
-                yield Tensor(f"{place}.lora_magnitude_vector", "F32", magnitude)
+                yield Tensor(f"{place}.lora_magnitude_vector", magnitude, fp32=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -261,9 +222,8 @@ class AdapterPlan:
         """Return the bytes of adapter_model.safetensors, header included. dtype_bytes: 4 (fp32) or 2, of lora_A and
         lora_B. saved_dtype: Of modules saved in full. frozen_dtype: Of frozen ones; empty if equal."""
         saved = SAFETENSORS[saved_dtype] if self.saved else ""
-        experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
-        dtype = {4: "F32", 2: "BF16"}[dtype_bytes]
-        return safetensors_bytes(self._sections(dtype, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
+        dtype, frozen = {4: "F32", 2: "BF16"}[dtype_bytes], SAFETENSORS.get(frozen_dtype, saved)
+        return safetensors_bytes(self._sections(dtype, saved, frozen), r, self.expert_rank_at(r))
 
     def trained_adapter_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
@@ -273,31 +233,21 @@ class AdapterPlan:
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.adapter_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - plans are cached themselves
-    def _sections(self, dtype: str, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
-        """Return the file's sections, one per dtype, with PEFT's names. experts: Rank of experts; None for r."""
-
-        def entries() -> Iterator[tuple[str, tuple[int, ...], Iterable[Tensor]]]:
-            for each in self.adapted:
-                rank = experts if each.is_expert else None
-                yield each.module, each.blocks, each.tensors(dtype, rank, dora=self.use_dora)
-            for module in self.saved:
-                kind = frozen if module.frozen_copy else saved
-                tensors = (Tensor(suffix, "F32" if fp32 else kind, shape) for suffix, shape, fp32 in module.tensors)
-                yield module.path, module.blocks, tensors
-
-        inside: dict[str, Group] = {}
-        outside: list[Group] = []
-        for path, blocks, tensors in entries():
-            before, has_number, after = (PREFIX + path).partition("{}")
-            named = (tensor._replace(name=(after if has_number else before) + tensor.name) for tensor in tensors)
-            if has_number:
-                inside.setdefault(before, Group(before, [])).tensors.extend((blocks, tensor) for tensor in named)
-            else:
-                outside.extend(Group("", [((), tensor)]) for tensor in named)
-        groups = [*inside.values(), *outside]
-        dtypes = {tensor.dtype for group in groups for _, tensor in group.tensors}
-        return tuple(Section(each, groups) for each in DTYPE_BYTES if each in dtypes)
+    @functools.lru_cache(maxsize=128)  # noqa: B019 - plans are cached themselves
+    def _sections(self, dtype: str, saved: str, frozen: str) -> tuple[Section, ...]:
+        """Return the file's sections, one per dtype, with PEFT's names."""
+        entries: dict[str, list[TensorEntry]] = {}
+        modules = [(x.module, x.blocks, x.tensors(dora=self.use_dora), dtype, x.is_expert) for x in self.adapted]
+        modules += [(x.path, x.blocks, x.tensors, frozen if x.frozen_copy else saved, False) for x in self.saved]
+        for path, blocks, tensors, usual, of_expert in modules:
+            places = [PREFIX + path.replace("{}", str(block)) for block in blocks or ("",)]
+            for name, shape, fp32, factor in tensors:
+                kind, commas = "F32" if fp32 else usual, max(0, len(shape) + bool(factor) - 1)
+                header = _ENTRY + len(kind) + sum(len(str(size)) for size in shape) + commas
+                size = DTYPE_BYTES[kind] * math.prod(shape) * (factor or 1)
+                own = entries.setdefault(kind, [])
+                own.extend(TensorEntry(place + name, header, size, factor, of_expert) for place in places)
+        return tuple(Section(entries[kind]) for kind in DTYPE_BYTES if kind in entries)
 
     @functools.cached_property
     def _labels(self) -> dict[str, str]:

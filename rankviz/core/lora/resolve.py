@@ -32,9 +32,9 @@ from rankviz.core.model.towers import as_loaded, text_model
 from rankviz.errors import InvalidSettingError
 
 
-def _refuse(what: str, model: ModelSpec, choose: str = "") -> NoReturn:
-    linear = f"Linear layers here: {', '.join(names_that_exist(model))}."
-    raise InvalidSettingError(f"{what} {linear}{choose and ' '}{choose}")
+def _refuse(what: str, model: ModelSpec, choose: str) -> NoReturn:
+    exist = ", ".join(names_that_exist(model))
+    raise InvalidSettingError(f"{what} Linear layers here: {exist}. {choose}")
 
 
 def _refuse_targets(
@@ -148,7 +148,10 @@ def resolve(
     given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     ignored = () if route.kind == "model" else given
     if framework == "unsloth":
-        model = moe.with_unsloths_rewrite(model)
+        if not model.peft_remap and model.model_type in moe.REMAP:
+            # Unsloth has PEFT rewrite names of qwen2_moe too, which transformers 5.17 leaves out
+            # (unsloth/import_fixes.py, _patch_peft_moe_target_conversion).
+            model = replace(model, peft_remap=model.model_type)
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
     packed = bool(lora.modules_to_save) and precision in QUANTIZED
@@ -157,10 +160,8 @@ def resolve(
 
 @functools.lru_cache(maxsize=512)
 def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[str, ...], packed: bool) -> AdapterPlan:
-    target_modules, modules_to_save, moe_scheme = lora.target_modules, lora.modules_to_save, lora.moe_scheme
-    use_dora, expert_rank = lora.use_dora, lora.expert_rank
-    one_of(moe_scheme, "MoE scheme", MOE_SCHEMES)
-    scheme = moe.scheme_of(model, moe_scheme, route)
+    one_of(lora.moe_scheme, "MoE scheme", MOE_SCHEMES)
+    scheme = moe.scheme_of(model, lora.moe_scheme, route)
     own_way = scheme == "peft-remap" and route.unsloth_on_gpu
     if own_way or (scheme == "target-parameters" and route.split_experts):
         why = "trains experts in its own way on a GPU" if own_way else "loads a linear layer for each expert in 4 bit"
@@ -168,19 +169,19 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
             f"Unsloth {UNSLOTH_VERSION} {why}, so the MoE scheme {scheme} names nothing. Choose the scheme unsloth."
         )
     experts = moe.expert_names(model, scheme)
-    requested = expand(model, target_modules, expert_names=experts, bare=route.scoped)
+    requested = expand(model, lora.target_modules, expert_names=experts, bare=route.scoped)
     if requested == ALL_LINEAR and route.scoped and route.flags_given:
         # Given the word, Unsloth turns every flag on; given the names, it heeds them.
         scope = experts if route.flags.mlp and route.flags.language else ()
         requested = tuple(dict.fromkeys((*chosen_names(model), *scope)))
-    names, saved_names = requested, modules_to_save
+    names, saved_names = requested, lora.modules_to_save
     if requested != ALL_LINEAR:
-        names, saved_names = _embeddings_to_save(requested, modules_to_save, route)
+        names, saved_names = _embeddings_to_save(requested, lora.modules_to_save, route)
     _refuse_saved(model, saved_names, route, packed=packed)
     if scheme == "linear-only":
         names = moe.without_experts(model, names, route)
     targets = moe.apply_scheme(model, _with_fused(model, names, route), scheme, route)
-    _refuse_targets(model, target_modules, names, targets, route)
+    _refuse_targets(model, lora.target_modules, names, targets, route)
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     modules = (*_adapted_modules(model, targets, saved_names, route), *_adapted_parameters(model, targets, route))
     adapted = tuple(sorted(modules, key=lambda each: order[id(each.layer)]))
@@ -190,7 +191,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
         fused = " Experts are fused parameters, which other MoE schemes reach." if scheme == "linear-only" else ""
         _refuse(f"{what} {verb} nothing in this model.{fused}", model, "Choose all-linear or one of these.")
     wrapped = [a for a in adapted if a.layer.kind in PARAMETER_KINDS and not a.split]
-    if use_dora and wrapped:
+    if lora.use_dora and wrapped:
         raise InvalidSettingError(
             f"DoRA does not work on fused experts ({wrapped[0].layer.name}): turn it off, or choose scheme linear-only."
         )
@@ -201,7 +202,7 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
                 f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA: name it once."
             )
     with_experts = any(a.is_expert for a in adapted)
-    if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
+    if with_experts and lora.expert_rank == "r/active" and not model.num_experts_per_tok:
         raise InvalidSettingError(
             "The config.json of this model does not say how many experts are active. Give expert_rank as a number."
         )
@@ -214,15 +215,15 @@ def _resolve(model: ModelSpec, lora: LoraConfig, route: Route, ignored: tuple[st
         model=model,
         adapted=adapted,
         saved=saved_modules(model, saved_names, route, kept_names, {a.layer.path for a in adapted}),
-        use_dora=use_dora,
+        use_dora=lora.use_dora,
         target_modules=names,
         target_parameters=target_parameters,
         modules_to_save=saved_names,
         scheme=scheme,
-        expert_rank=expert_rank if with_experts else "r",
+        expert_rank=lora.expert_rank if with_experts else "r",
         route=route,
     )
-    moved = saved_names[len(modules_to_save) :]
+    moved = saved_names[len(lora.modules_to_save) :]
     about = notes(plan, lora, requested=requested, moved=moved, ignored=ignored)
     return replace(plan, notes=tuple(about))
 

@@ -21,12 +21,14 @@ EMBEDDING_NAMES = ("embed_tokens", "lm_head")
 PARAMETER_KINDS = ("experts", "router")  # of layers that are one parameter of a module in plain_modules
 
 
-class SavedTensor(NamedTuple):
-    """One tensor of a saved module. suffix: Name after the module's path. fp32: True if always saved in fp32."""
+class Tensor(NamedTuple):
+    """One tensor of an adapter file. name: After the module's path, such as ".lora_A.weight". fp32: True if it is
+    always saved in fp32. Where rank_factor is not 0, `shape` lacks a dimension of rank_factor × rank."""
 
-    suffix: str
+    name: str
     shape: tuple[int, ...]
     fp32: bool = False
+    rank_factor: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,7 @@ class SavedModule:
     part: LayerPart
     trained: int
     """Trained parameters in all blocks together; 0 for a frozen copy, and for the second of two tied modules."""
-    tensors: tuple[SavedTensor, ...]
+    tensors: tuple[Tensor, ...]
     blocks: tuple[int, ...] = ()
     frozen_copy: bool = False
     """True for a frozen weight of the base that PEFT saves beside the LoRA pair on it."""
@@ -94,13 +96,13 @@ def _in_full(
     holder: LinearLayer | PlainModule, blocks: tuple[int, ...], *, trained: bool, within: str = ""
 ) -> SavedModule:
     if isinstance(holder, PlainModule):
-        tensors = [SavedTensor(f".{tensor.name}", tensor.shape, tensor.fp32) for tensor in holder.tensors]
+        tensors = [Tensor(f".{tensor.name}", tensor.shape, tensor.fp32) for tensor in holder.tensors]
         parameters = sum(math.prod(tensor.shape) for tensor in holder.tensors if not tensor.buffer)
     else:
         out, kernel = holder.out_features, holder.kernel
         weight = (out, holder.in_features // math.prod(kernel), *kernel)
-        tensors = [SavedTensor(f"{within}.weight", weight[::-1] if holder.kind in ("embedding", "conv1d") else weight)]
-        tensors += [SavedTensor(f"{within}.bias", (out,))] if holder.bias else []
+        tensors = [Tensor(f"{within}.weight", weight[::-1] if holder.kind in ("embedding", "conv1d") else weight)]
+        tensors += [Tensor(f"{within}.bias", (out,))] if holder.bias else []
         parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     return SavedModule(
         path=holder.path,

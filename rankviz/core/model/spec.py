@@ -123,10 +123,6 @@ class UnslothCheckpoint:
     at_most_bytes: int | None = None
     """Upper limit of the weights' bytes, from a measured load; None where `file_bytes` is known."""
 
-    def is_named(self, name: str) -> bool:
-        """Return True where a name, with or without an owner, is this repository's."""
-        return f"/{self.repository}".lower().endswith(f"/{name.strip().lower()}")
-
     @property
     def dynamic(self) -> bool:
         """True for a dynamic 4-bit checkpoint, which keeps some layers in 16 bit."""

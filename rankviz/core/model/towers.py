@@ -39,10 +39,11 @@ def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> Mod
 
 
 def second_towers(model: ModelSpec) -> tuple[str, ...]:
-    """Return the shortest paths that contain a vision or audio tower or a projector, and nothing of the text model."""
+    """Return the shortest paths that contain a vision or audio tower or a projector, and nothing of the text model,
+    each with a dot at its end."""
     text = {prefix for layer in model.layers if layer.part != "vision" for prefix in _prefixes(layer.path)}
     vision = (each.path for each in (*model.layers, *model.plain_modules) if each.part == "vision")
-    return tuple(dict.fromkeys(next(p for p in _prefixes(path) if p not in text) for path in vision))
+    return tuple(dict.fromkeys(next(p for p in _prefixes(path) if p not in text) + "." for path in vision))
 
 
 def text_part(model: ModelSpec) -> ModelSpec:
@@ -52,8 +53,8 @@ def text_part(model: ModelSpec) -> ModelSpec:
         model,
         tower="text tower",
         layers=tuple(layer for layer in model.layers if layer.part != "vision"),
-        other_modules=tuple(path for path in model.other_modules if not _is_under(path, towers)),
-        clippable_linears=tuple(path for path in model.clippable_linears if not _is_under(path, towers)),
+        other_modules=tuple(path for path in model.other_modules if not f"{path}.".startswith(towers)),
+        clippable_linears=tuple(path for path in model.clippable_linears if not f"{path}.".startswith(towers)),
     )
 
 
@@ -62,7 +63,7 @@ def text_model(whole: ModelSpec) -> ModelSpec:
     """Return the text model as its own class builds it: with that class's paths, and sizes without other towers."""
     part, towers = text_part(whole), second_towers(whole)
     vision = [layer for layer in whole.layers if layer.part == "vision"]
-    plain = [module for module in whole.plain_modules if _is_under(module.path, towers)]
+    plain = [module for module in whole.plain_modules if f"{module.path}.".startswith(towers)]
     total = whole.total_parameters - sum((len(module.blocks) or 1) * module.parameters for module in plain)
     total -= sum(layer.parameters + (layer.count * layer.out_features if layer.bias else 0) for layer in vision)
     layers = tuple(replace(layer, path=_unwrapped(layer.path)) for layer in part.layers)
@@ -90,10 +91,6 @@ def _unwrapped(path: str) -> str:
         if path == wrapper or path.startswith(f"{wrapper}."):
             return f"{own}{path.removeprefix(wrapper)}".removeprefix(".")
     return path
-
-
-def _is_under(path: str, towers: tuple[str, ...]) -> bool:
-    return any(path == tower or path.startswith(f"{tower}.") for tower in towers)
 
 
 def _prefixes(path: str) -> tuple[str, ...]:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import gt
+from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, Moment, PathInside, Prose, Seconds, Word
-from rankviz.core.quantity import middle
 
 LOCAL, HF_JOBS, RAY, SLURM = "local", "hf-jobs", "ray", "slurm"
 """Engines: this machine, Hugging Face Jobs (rented by the minute), a Ray cluster and a Slurm cluster."""
@@ -139,7 +139,7 @@ class DepthMeasured(AttemptEvent):
     @property
     def step_seconds(self) -> float:
         """Median of the timed steps."""
-        return middle(self.timed_steps)
+        return median(self.timed_steps)
 
     @property
     def tokens_per_second(self) -> float:
@@ -324,7 +324,7 @@ class StepLogged(AttemptEvent):
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
     """Return the median seconds of all steps but the first; None for fewer than two steps."""
     ends = [step.seconds for step in steps]
-    return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
+    return median([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from rankviz import units
 from rankviz.core.cost.duration import load_seconds
@@ -9,7 +10,7 @@ from rankviz.core.cost.pace import Pace
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Assumptions, Range, middle
+from rankviz.core.quantity import Assumptions, Range
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
@@ -218,7 +219,7 @@ def _work_left(sweep: Sweep, now: float, time: SweepTime | None) -> tuple[float 
             return None, None
         loads = max(0.0, time.load.expected - (now - min(filter(None, begun))))
         return None, max(LEAST_SECONDS_LEFT, loads + time.training.expected + time.other.expected)
-    usual, other = middle([*paces.values()]), time.other.expected / len(sweep.runs) if time else 0.0
+    usual, other = median([*paces.values()]), time.other.expected / len(sweep.runs) if time else 0.0
     rests = [
         _steps_left(run) * paces.get(run.run_id, usual)
         + max(0.0, other - (now - run.steps[-1].time if run.steps_done >= run.request.max_steps else 0.0))

@@ -7,7 +7,7 @@ one request. It has the texts of every rank from 1 to 256, so a change of the ra
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from html import escape
@@ -35,7 +35,7 @@ from rankviz.core.cost.stack import stays_16_bit
 from rankviz.core.fit import FITTING, Setting, instead
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
-from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALLS, Tradeoff
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Range, by_level
 from rankviz.core.runs.metric import METRICS
@@ -44,13 +44,15 @@ from rankviz.endpoints.gate import require
 from rankviz.errors import InvalidSettingError, RankVizError, UnknownGpuError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero import QUALITY_LABELS
+from rankviz.figures.style import CHOSEN, vertical_line
 from rankviz.shared.identity import visitor_of
 from rankviz.store.runs import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart_json
+from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask, length_note
+from rankviz.ui.parts.widgets import PANEL_HEIGHT, chart_json
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
 
@@ -76,20 +78,17 @@ SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Pattern of the space between two sentences; a decimal point has no space after it."""
 
 
-def routes(api: Api, **more: Callable[..., Mapping[str, Any]]) -> list[Route]:
-    """Return a POST route per answer: this module's, and `more`, functions of the API and a body, by name."""
-    own = {"answer": answer, "words": lambda api, body: words(api, given(api, body)), "models": models}
-    views = {**own, **more}
-    return [
-        Route(f"/rankviz/{name}", partial(_respond, partial(view, api)), methods=["POST"])
-        for name, view in views.items()
-    ]
+def routes(api: Api) -> list[Route]:
+    """Return a POST route for each answer of this module."""
 
+    async def respond(view: Callable[..., Mapping[str, Any]], request: Request) -> Response:
+        body, zipped = await request.body(), "gzip" in request.headers.get("accept-encoding", "")
+        with acting_as(visitor_of(request)):
+            return await run_in_threadpool(reply, partial(view, api), body, zipped)
 
-async def _respond(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], request: Request) -> Response:
-    body = await request.body()
-    with acting_as(visitor_of(request)):
-        return await run_in_threadpool(reply, view, body, "gzip" in request.headers.get("accept-encoding", ""))
+    views = {"answer": answer, "words": lambda api, body: words(api, given(api, body))}
+    views |= {"models": models, "compare": compare}
+    return [Route(f"/rankviz/{name}", partial(respond, view), methods=["POST"]) for name, view in views.items()]
 
 
 def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, zipped: bool = False) -> Response:
@@ -219,6 +218,13 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     known, note, model = _first(advised.own) or quality, "", values["model"].strip()
     near = () if advised.setting else close_names(api.models.all(), model)
     assumed = api.workspace.references.model(model).note if advised.setting else ""
+    gpu_note = ""
+    if estimate and estimate.usable_bytes:
+        price = "No price in the table: enter your own."
+        if estimate.price:
+            source = f"{estimate.price.provider}, {estimate.price.checked}".rstrip(", ")
+            price = f"${estimate.price.usd_per_hour:.2f} per hour ({source})."
+        gpu_note = html.paragraphs(price, f"Usable memory: {memory_span(estimate.usable_bytes)}.")
     if values["use_case"] == RL:
         note = "Both train on examples and measure held-out loss. That does not tell the reward."
     elif estimate is None:
@@ -233,20 +239,10 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
             "advice": card(advised, estimate, values["r"], fit),
             "why": details(advised),
             "measure-note": html.paragraphs(note) if note else "",
-            "gpu-note": gpu_note(estimate),
+            "gpu-note": gpu_note,
             "length-note": length_note(question),
         },
     }
-
-
-def gpu_note(estimate: Estimate | None) -> str:
-    """Return the price in use with its source, and the usable memory; empty without a GPU."""
-    if estimate is None or estimate.usable_bytes is None:
-        return ""
-    price = estimate.price
-    source = f"{price.provider}, {price.checked}".rstrip(", ") if price else ""
-    cost = f"${price.usd_per_hour:.2f} per hour ({source})." if price else "No price in the table: enter your own."
-    return html.paragraphs(cost, f"Usable memory: {memory_span(estimate.usable_bytes)}.")
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
@@ -394,3 +390,94 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
         cost,
     ]
+
+
+MAX_PINS, MAX_PIN_LENGTH = 4, 2000
+LETTERS = "ABCD"
+PROBLEM = "Cannot be shown"
+TITLES = {
+    "gpu": "GPU",
+    "usd": "$ per hour",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "moe": "Experts",
+    "save": "modules_to_save",
+    "class": "Unsloth class",
+    "accum": "Accumulation",
+    "optim": "Optimizer",
+    "loss_path": "Loss",
+    "file": "Data file",
+    "longest": "Longest example",
+    "example_tokens": "Tokens per example",
+    "forgetting": "Must not forget",
+}
+"""Titles of settings whose names in an address are not suitable as titles."""
+EMPTY = (
+    "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "
+    "the rank."
+)
+
+
+def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the comparison's markup and a chart for each configuration. body: `pins`, a list of query strings; `x`
+    and `y`, the axes of the trade-off chart."""
+    pins = body.get("pins")
+    if not isinstance(pins, list) or not all(isinstance(pin, str) and len(pin) <= MAX_PIN_LENGTH for pin in pins):
+        raise InvalidSettingError("The pinned configurations could not be read. Remove pin from the address.")
+    if len(pins) > MAX_PINS:
+        raise InvalidSettingError(f"At most {MAX_PINS} configurations can be pinned (got {len(pins)}).")
+    if not pins:
+        return {"html": html.empty(EMPTY), "charts": []}
+    x = body.get("x") or X_DEFAULT
+    one_of(x, "Cost axis", tuple(X_LABELS))
+    quality = body.get("y") if body.get("y") in tuple(SHORTFALLS) else SHORTFALL_LOSS
+    columns, charts = [], []
+    for letter, pin in zip(LETTERS, pins, strict=False):
+        values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
+        title = f"{letter}: {values['model'].rsplit('/', 1)[-1]}, r = {values['r']}"
+        try:
+            if notes:
+                raise InvalidSettingError(" ".join(notes))
+            tradeoff = api.studies.tradeoff(ask(values), values["use_case"], quality)
+        except RankVizError as error:
+            columns.append((title, pin, {"Model": Cell(values["model"]), PROBLEM: Cell(str(error))}))
+            continue
+        info, r = hero_info(tradeoff, x=x), values["r"]
+        drawing = hero_figure(info, height=PANEL_HEIGHT)
+        if r <= len(info.xs) and (place := info.xs[r - 1]) is not None:
+            drawing.layout["shapes"] = [vertical_line(place, CHOSEN)]
+        charts.append({"title": title, **chart_json(drawing, file=f"compare-{letter}")})
+        record = records(tradeoff, {r})[str(r)]
+        cells = {"Model": Cell(values["model"]), "Rank": Cell(f"r = {r}")}
+        own = {name: text for name, text in link.write(values).items() if name not in ("r", "model", "take")}
+        cells |= {name: Cell(text) for name, text in own.items() if text is not None}
+        cells |= {name: Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
+        cells["Fit"] = Cell(html.FITS.get(record["fit"], ""))
+        cells[FORECAST] = Cell(record["quality"], title=record["quality_exact"])
+        columns.append((title, pin, cells))
+    return {"html": _table(columns), "charts": charts}
+
+
+def _table(columns: Sequence[tuple[str, str, Mapping[str, Cell]]]) -> str:
+    """Return a table with settings first and figures last; a row in which the columns differ is marked."""
+    ends = [*FIGURES, "Fit", FORECAST]
+    names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
+    head = "".join(
+        f'<th scope="col" class="rv-left">{escape(label)} <a href="?{escape(pin.lstrip("?"))}">Open</a> '
+        f'<button type="button" data-unpin="{place}" aria-label="Unpin {escape(label)}">Unpin</button></th>'
+        for place, (label, pin, _) in enumerate(columns)
+    )
+    body = ""
+    for name in names:
+        # A setting that the address leaves out is as usual; a column that cannot be shown has dashes.
+        usual = Cell("" if name == PROBLEM else link.usual(name))
+        shown = [cells.get(name, Cell("–") if PROBLEM in cells else usual) for _, _, cells in columns]
+        differs = len({cell.text for cell in shown}) > 1
+        mark, css = ('<span class="rv-unseen">differs: </span>', "rv-differs") if differs else ("", "")
+        title = escape(TITLES.get(name) or name[0].upper() + name[1:].replace("_", " "))
+        cells = "".join(html.tag("td", cell, "rv-narrow rv-left") for cell in shown)
+        body += f'<tr class="{css}"><th scope="row">{mark}{title}</th>{cells}</tr>'
+    return (
+        '<div class="rv-table-box" role="region" aria-label="Pinned configurations"><table class="rv-table rv-compare">'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

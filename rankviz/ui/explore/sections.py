@@ -31,14 +31,13 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.serving import points, rows
 from rankviz.core.studies.lines import Facet, Near
 from rankviz.figures import studies_figure
-from rankviz.figures.studies import shapes_of
+from rankviz.figures.hero import shapes_of
 from rankviz.options import lora_of, training_of
 from rankviz.ui import link
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value
-from rankviz.ui.parts.controls import plain
 from rankviz.ui.parts.html import FITS, Cell, Row, notice_html, rounded_span
 from rankviz.ui.parts.question import ask, rank_of
+from rankviz.ui.parts.widgets import chart, chart_value, plain
 from rankviz.ui.wiring import View, action, wire
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.units import rounded_percent as percent
@@ -266,8 +265,16 @@ POLL_SECONDS = 1.0
 def build_probe(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
     """Build the section "Measure here"; return the event that draws it. Batch and length have widgets of their own,
     since a CPU needs small values. question: its widgets by the names of link.DEFAULTS."""
+    seconds, memory = TIME_LIMIT_SECONDS, f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
+    if api.workspace.shared:
+        seconds, memory = SHARED_TIME_LIMIT_SECONDS, units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
+    about = (
+        "Runs training steps with this adapter here, on a few of the model's real layers with random weights, and "
+        f"extrapolates. It downloads nothing and takes at most {units.duration(seconds)} and {memory}. Without a GPU "
+        "here, precision, optimizer, checkpointing and experts are a CPU's."
+    )
     with gr.Column(elem_id="probe"):
-        plain(html.paragraphs(about(api)))
+        plain(html.paragraphs(about))
         with gr.Row(elem_classes="rv-bar"):
             batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
             length = gr.Number(256, label="Probe length", precision=0, min_width=90)
@@ -284,17 +291,6 @@ def build_probe(api: Api, question: Mapping[str, Any]) -> dict[str, Any]:
     cancel.click(inputs=question["model"], **action(partial(cancelled, api))).then(**drawing)
     timer.tick(**drawing)
     return drawing
-
-
-def about(api: Api) -> str:
-    seconds, memory = TIME_LIMIT_SECONDS, f"{percent(FREE_MEMORY_SHARE, 0)} of the free memory"
-    if api.workspace.shared:
-        seconds, memory = SHARED_TIME_LIMIT_SECONDS, units.memory_size(SHARED_MEMORY_LIMIT_BYTES)
-    return (
-        "Runs training steps with this adapter here, on a few of the model's real layers with random weights, and "
-        f"extrapolates. It downloads nothing and takes at most {units.duration(seconds)} and {memory}. Without a GPU "
-        "here, precision, optimizer, checkpointing and experts are a CPU's."
-    )
 
 
 def begun(api: Api, *, own_batch: int, own_length: int, full: bool, **values: Any) -> View:

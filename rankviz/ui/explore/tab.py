@@ -13,7 +13,6 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.catalog.models import ModelRow
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
@@ -29,11 +28,22 @@ from rankviz.options import DATA, IMAGES
 from rankviz.ui.explore import sections
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
-from rankviz.ui.parts import charts, html, question
-from rankviz.ui.parts.charts import MENU, chart, chart_value
-from rankviz.ui.parts.controls import busy, copyable, done, hidden, pickable, plain, scripted, slot
+from rankviz.ui.parts import html, question, widgets
 from rankviz.ui.parts.html import notice_html, written_html
-from rankviz.ui.wiring import View, clicked, of_click, on_any, put, quiet, wire
+from rankviz.ui.parts.widgets import (
+    MENU,
+    busy,
+    chart,
+    chart_value,
+    copyable,
+    done,
+    hidden,
+    pickable,
+    plain,
+    scripted,
+    slot,
+)
+from rankviz.ui.wiring import CLICKED, QUIET, View, of_click, on_any, put, wire
 
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that, besides the model, decide which modules can be ticked."""
@@ -99,7 +109,7 @@ def build(api: Api) -> View:
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
     w["modules"].input(None, None, w["preset"], js=f"() => '{CUSTOM}'", show_progress="hidden", queue=False)
-    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
+    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **QUIET}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note", "columns")}
     from_file = {"file": w["data_file"], "epochs": w["epochs"]}
@@ -146,16 +156,16 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
             heads = (f'<th scope="col" class="{"" if i else "rv-left"}">{h}</th>' for i, h in enumerate(RANK_HEADERS))
             ranks = html.markup("ranks").format(headers="".join(heads))
             scripted(ranks, "RankVizExplore.ranks(element)", elem_id="ranks")
-            charts.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
+            widgets.table_download(api, ranks_of, inputs, label="all ranks", elem_id="ranks-download")
             with gr.Accordion("Modules", open=False, elem_id="module-fold") as fold:
                 modules = chart("Adapter parameters by module and block", height=SECTION_HEIGHT, elem_id="module-map")
         with tab("Compare", "compare"):
-            charts.panels("RankVizPresent.compare(element)", elem_id="compare")
+            widgets.panels("RankVizPresent.compare(element)", elem_id="compare")
         with tab("Fit and memory", "fit") as fit_tab:
             decided = pickable(elem_id="decisions")
             apply = of_click(lambda change: put(sections.applied(change), inputs))
             # Asks once more when all widgets are set: the first that changes asks before the others are.
-            decided.select(apply, None, list(inputs.values()), **clicked()).then(**asking)
+            decided.select(apply, None, list(inputs.values()), **CLICKED).then(**asking)
             memory = chart("Memory by component and rank, estimated", height=SECTION_HEIGHT, elem_id="memory")
             rests_on = plain(elem_id="rests-on")
         with tab("Studies", "studies") as studies_tab:
@@ -184,11 +194,10 @@ def _sections(api: Api, w: dict[str, Any], inputs: dict[str, Any], asking: dict[
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """Return label and id of each released model; other names can be typed, as a list of all 583 slows every event."""
 
-    def label(row: ModelRow) -> str:
-        about = [units.count(row.total_parameters), *([] if row.tower == "text" else [row.tower])]
-        return f"{row.id} · {', '.join(about)}"
-
-    return [(label(row), row.id) for row in api.models.all() if "hypothetical" not in row.id]
+    rows = [row for row in api.models.all() if "hypothetical" not in row.id]
+    towers = ["" if row.tower == "text" else f", {row.tower}" for row in rows]
+    sizes = [units.count(row.total_parameters) for row in rows]
+    return [(f"{row.id} · {size}{tower}", row.id) for row, size, tower in zip(rows, sizes, towers, strict=True)]
 
 
 def fitted(api: Api, *, is_new: bool = False, **values: Any) -> View:

@@ -22,7 +22,7 @@ from rankviz.errors import RankVizError
 from rankviz.options import question_of
 from rankviz.ui.link import DEFAULTS, NO_GPU, file_in, file_text, options_of
 from rankviz.ui.parts import html
-from rankviz.ui.parts.controls import (
+from rankviz.ui.parts.widgets import (
     CHECK,
     CHOICE,
     EXPERT_RANK,
@@ -46,6 +46,9 @@ Use case, targets, GPU, your data</button>
 """Button that unfolds the rest of the question on a phone, where the figures come first."""
 OFFERED = 8
 """Most columns of a file of which all pairs are offered."""
+COLUMN_LOOKS = {"visible": False, "allow_custom_value": True, "elem_classes": "rv-search"}
+COLUMNS = partial(CHOICE, [], value="", label="Columns: question → answer", **COLUMN_LOOKS)
+"""Choice of a file's columns, which is shown where their names do not tell what they hold."""
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         types = list(SUFFIXES)
         w["data_file"] = gr.UploadButton("Read lengths from a file", file_types=types, size="sm")
         w["file_note"] = plain(elem_id="file-note")
-        columns_widget(w)
+        w["columns"] = COLUMNS()
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
@@ -130,14 +133,8 @@ def gpu_label(gpu: Gpu) -> str:
     return f"{gpu.name} · {size}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
-def columns_widget(w: dict[str, Any]) -> None:
-    """Build the choice of a file's columns, which is shown where their names do not tell what they hold."""
-    looks = {"choices": [], "value": "", "visible": False, "allow_custom_value": True, "elem_classes": "rv-search"}
-    w["columns"] = CHOICE(label="Columns: question → answer", **looks)
-
-
 def choice_after(columns: str) -> Any:
-    """Return the update of `columns_widget` after a file was read: chosen columns stay, without them it is hidden."""
+    """Return the update of COLUMNS after a file was read: chosen columns stay, without them it is hidden."""
     return gr.skip() if columns else gr.Dropdown(value="", visible=False, allow_custom_value=True)
 
 

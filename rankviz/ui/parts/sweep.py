@@ -15,7 +15,7 @@ from rankviz.api import Api
 from rankviz.api.adapters import MOST_CHARACTERS
 from rankviz.api.engines import Plan
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.events import HF_JOBS, LOCAL, GreedyAnswer
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep, run_labels, still_training, sweep_title, title
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, UserError, quoted
@@ -23,11 +23,10 @@ from rankviz.exports import FORMATS
 from rankviz.figures import training_figure
 from rankviz.figures.sweep import BEST, MARKS, WHAT_A_FAST_CURVE_IS
 from rankviz.ui.parts import html
-from rankviz.ui.parts.charts import chart, chart_value, sweep_chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, plain
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, code_html, exact, notice_html, rounded, written_html
+from rankviz.ui.parts.widgets import busy, busy_line, chart, chart_value, copyable, done, plain, sweep_chart
 from rankviz.ui.wiring import View, action, wire
-from rankviz.verdict import Answer, Verdict, sentences, shipped, summary
+from rankviz.verdict import Verdict, sentences, shipped, summary
 
 HEIGHT = 320
 BUSY_SECONDS = 5.0
@@ -142,6 +141,11 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         label = f"Download the adapter {'of' if ship.r == ship.trained_r else 'truncated to'} r = {ship.r} (zip)"
     more = next_runs(api, sweep, shown.decision)
     environment = next((run.environment for run in sweep.runs if run.environment), {})
+    whose = ""
+    if api.workspace.shared and not sweep.recorded:
+        owner = api.runs.owner_of(sweep.runs[0].run_id)
+        others = f"This sweep belongs to {owner}." if owner else OF_ANOTHER
+        whose = others if owner or not mine else COPY_IT if api.runs.is_open(sweep.sweep_id) else ""
     view = vars(shown) | more | {"summary": unknown + shown.summary, "is_busy": shown.is_busy or more["is_busy"]}
     return View(
         **view,
@@ -162,7 +166,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str = "", metric: str = LOS
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
         share=gr.Checkbox(value=shareable and api.runs.is_open(sweep.sweep_id), visible=shareable),
         delete=gr.Button(visible=mine and sweep.ended),
-        owner=_owner_html(api, sweep, mine),
+        owner=html.paragraphs(whose) if whose else "",
         loss=chart_value(training_figure([sweep]), file="loss") if any(run.steps for run in sweep.runs) else "",
         facts=facts_html(sweep.runs, environment),
     )
@@ -184,16 +188,6 @@ def ranks_in_words(sweep: Sweep) -> str:
 def may_change(api: Api, sweep: Sweep) -> bool:
     """Return True where the visitor may cancel, extend, export and delete the sweep."""
     return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
-
-
-def _owner_html(api: Api, sweep: Sweep, mine: bool) -> str:
-    """Return a sentence on the sweep's owner where it matters; empty on a page that is not shared."""
-    words = ""
-    if api.workspace.shared and not sweep.recorded:
-        owner = api.runs.owner_of(sweep.runs[0].run_id)
-        others = f"This sweep belongs to {owner}." if owner else OF_ANOTHER
-        words = others if owner or not mine else COPY_IT if api.runs.is_open(sweep.sweep_id) else ""
-    return html.paragraphs(words) if words else ""
 
 
 def not_here(api: Api, run_or_sweep_id: str) -> str:
@@ -407,25 +401,22 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
         by_verdict = verdict and (verdict.best if verdict.unknown else verdict.smallest_indistinguishable)
         of_curve = reading.chosen.r if reading and not compares else by_verdict
         view.picked = score.pick if score else decision.train.r if decision else of_curve
-        view.by_rank, _ = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
+        view.by_rank = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
     if compares and len(verdict.ranks) > 1:
         view.above_best = verdict_table(verdict)
-        view.tradeoff, _ = sweep_chart([(sweep, verdict)], x="adapter", metric=metric, height=HEIGHT)
+        view.tradeoff = sweep_chart([(sweep, verdict)], x="adapter", metric=metric, height=HEIGHT)
     steps = min((run.request.max_steps for run in evaluated), default=0)
     looks = {"steps": steps, "rate": api.verdicts.rate_look(sweep_id), "score": score}
-    view.summary = problem + _summary(sweep, summary(verdict, decision, reading, **looks))
-    return view
-
-
-def _summary(sweep: Sweep, answers: Sequence[Answer]) -> str:
-    """Return the short answers of a sweep side by side; a note instead while the sweep trains."""
+    answers = summary(verdict, decision, reading, **looks)
+    view.summary = problem
     if not sweep.ended:
-        return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
-    sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
-    figures = [
-        (each.about, Cell(each.value, title=size), each.sentence) for each, size in zip(answers, sizes, strict=True)
-    ]
-    return html.figures(figures) if figures else ""
+        view.summary += html.paragraphs(still_training(sweep)) if evaluated else ""
+    elif answers:
+        sizes = ["" if each.file_bytes is None else exact(each.file_bytes, "bytes") for each in answers]
+        values = [Cell(each.value, title=size) for each, size in zip(answers, sizes, strict=True)]
+        each_with = zip(answers, values, strict=True)
+        view.summary += html.figures([(each.about, value, each.sentence) for each, value in each_with])
+    return view
 
 
 def _decision_html(decision: Decision) -> str:
@@ -466,17 +457,11 @@ def answers_html(sweep: Sweep) -> str:
     by_place = [{answer.place: answer.after for answer in run.answers} for run in shown]
     headers = ["Held-out prompt", "Reference", "Base", *(f"r = {run.request.r}" for run in shown)]
     for answer in shown[0].answers:
-        greedy = [answer.before, *(answers.get(answer.place) for answers in by_place)]
-        texts = [answer.prompt, answer.reference, *map(_answer_text, greedy)]
+        texts = [answer.prompt, answer.reference]
+        for greedy in (answer.before, *(answers.get(answer.place) for answers in by_place)):
+            texts.append(f"{greedy.text.strip() or '(empty)'}{'' if greedy.ended else ' …'}" if greedy else "–")
         rows.append([Cell(text, kind="wrap") for text in texts])
     return html.titled("Answers before and after training", html.table(headers, rows, label="Answers", left=2))
-
-
-def _answer_text(answer: GreedyAnswer | None) -> str:
-    if answer is None:
-        return "–"
-    text = answer.text.strip() or "(empty)"
-    return text if answer.ended else f"{text} …"
 
 
 def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ from rankviz.errors import BusyError, LimitError, RankVizError, UserError, quote
 from rankviz.exports.tables import Table
 from rankviz.exports.tables import runs_table as measured_table
 from rankviz.figures import sweep_figure, sweep_info, training_figure
+from rankviz.publish import ADAPTER, TRACKIO, Destination, Token
+from rankviz.publish.files import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep
-from rankviz.ui.parts.charts import PANEL_HEIGHT, chart_json, json_text
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, exact_span, notice_html, rounded
 from rankviz.ui.parts.sweep import listed, place_of, trains_elsewhere
-from rankviz.ui.runs import publish
+from rankviz.ui.parts.widgets import PANEL_HEIGHT, chart_json, json_text
 from rankviz.ui.wiring import View
 from rankviz.units import counted
 from rankviz.verdict import Verdict
@@ -52,37 +52,36 @@ def choice_of(api: Api, clicked_id: str, run_id: str = "") -> tuple[str, str]:
 
 
 def list_html(
+    api: Api,
     sweeps: Sequence[Sweep],
+    unreadable: Mapping[str, str],
     *,
     text: str = "",
     selected: Collection[str] = (),
     sweep_id: str = "",
-    unreadable: Mapping[str, str] | None = None,
-    owner: Callable[[Sweep], str] = lambda sweep: "",
-    place: Callable[[Sweep], str] = lambda sweep: "",
 ) -> str:
     """Build the table of the visitor's sweeps, runs that cannot be read, and recorded sweeps.
 
     Args:
+        api: Operations of the current visitor.
         sweeps: In the order of the list, recorded ones last.
+        unreadable: Reason why a run cannot be read, by its folder's name; listed without a filter only.
         text: Filter words that a run of a listed sweep must all have, such as its state.
         selected: Ids of the ticked runs; the box of a sweep ticks all its runs.
         sweep_id: Id of the shown sweep.
-        unreadable: Reason why a run cannot be read, by its folder's name; listed without a filter only.
-        owner: Function from a sweep to its owner's name, or to "" if it is not shown.
-        place: Function from a sweep to the machine it runs on, or to "" if it is not shown.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
     matching = [sweep for sweep in sweeps if matching_of(sweep, text)]
     own = [sweep for sweep in matching if not sweep.recorded]
-    broken, dashes = {} if text else unreadable or {}, [Cell("–")] * (len(HEADERS) - 2)
-    rows = []
+    broken, dashes = {} if text else unreadable, [Cell("–")] * (len(HEADERS) - 2)
+    elsewhere, rows = trains_elsewhere(api), []
     for each in (*own[:MOST_ROWS], *broken, *(sweep for sweep in matching if sweep.recorded)):
         if isinstance(each, str):
             cells = Cell(each), Cell(f"unreadable: {broken[each]}", kind="wrap"), *dashes
             rows.append(Row(cells, pick=each, chosen=each == sweep_id))
             continue
-        ids, cells = [run.run_id for run in each.runs], _sweep_cells(each, owner(each), place(each))
+        ids, owner = [run.run_id for run in each.runs], api.runs.owner_of(each.runs[0].run_id)
+        cells = _sweep_cells(each, owner, place_of(api, each, elsewhere))
         looks = {"chosen": each.sweep_id == sweep_id, "ticks": ids, "ticked": selected.issuperset(ids)}
         rows.append(Row(cells, pick=each.sweep_id, **looks))
     if not rows:
@@ -141,7 +140,7 @@ def _sweep_cells(sweep: Sweep, owner: str, place: str) -> Sequence[Cell]:
         Cell(files, title=f"{sizes[0]:,} to {sizes[-1]:,} bytes" if sizes else ""),
         rounded(units.memory_size, memory, "bytes"),
         rounded(units.duration, seconds or None, "seconds", sub="" if sweep.ended or not seconds else "so far"),
-        Cell(_when(runs[0])),
+        Cell(time.strftime("%Y-%m-%d %H:%M", time.localtime(request.created_at))),
     )
 
 
@@ -196,10 +195,6 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
     )
 
 
-def _when(run: RunRecord, form: str = "%Y-%m-%d %H:%M") -> str:
-    return time.strftime(form, time.localtime(run.request.created_at))
-
-
 def runs_view(
     api: Api,
     *,
@@ -229,11 +224,19 @@ def runs_view(
         of_it = of_sweep.fingerprint(chosen), is_open, api.runs.why_sweep_waits(chosen)
         standing = of_sweep.standing_html(api, chosen)
 
+    def listed_parts() -> dict[str, Any]:
+        own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
+        table = list_html(api, sweeps, unreadable, text=text, selected=ticked, sweep_id=sweep_id)
+        size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
+        delete_all = gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files))
+        above = html.empty(reading) if reading else ""
+        return {"empty_box": gr.Row(visible=not own), "table": above + table, "uploads": delete_all}
+
     looks = {"selected": ticked, "run_id": run_id}
     parts: dict[str, tuple[Any, Callable[[], dict[str, Any]]]] = {
         "listed": (
             (text, ticked, sweep_id, tuple(unreadable), prints, reading, uploads),
-            lambda: _list(api, sweeps, reading, text=text, selected=ticked, sweep_id=sweep_id, unreadable=unreadable),
+            listed_parts,
         ),
         "overlaid": ((x, ticked, prints if ticked else ()), lambda: overlay(api, sweeps, ticked, x)),
         "sweep": ((sweep_id, tolerance, metric, of_it), lambda: _sweep(api, chosen, sweep_id, tolerance, metric)),
@@ -257,21 +260,6 @@ def runs_view(
             drawn |= fields
     seconds = of_sweep.BUSY_SECONDS if is_busy else POLL_SECONDS
     return View(**drawn, seen=json.dumps(now), timer=gr.Timer(seconds, active=True))
-
-
-def _list(api: Api, sweeps: Sequence[Sweep], reading: str, **shown: Any) -> dict[str, Any]:
-    def owner(sweep: Sweep) -> str:
-        return api.runs.owner_of(sweep.runs[0].run_id)
-
-    table = list_html(sweeps, **shown, owner=owner, place=partial(place_of, api, elsewhere=trains_elsewhere(api)))
-    own = bool(shown["unreadable"] or reading) or any(not sweep.recorded for sweep in sweeps)
-    uploads = api.runs.quota.uploads()
-    size = f"{counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
-    return {
-        "empty_box": gr.Row(visible=not own),
-        "table": (html.empty(reading) if reading else "") + table,
-        "uploads": gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files)),
-    }
 
 
 def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str) -> dict[str, Any]:
@@ -312,7 +300,7 @@ def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], x: str
 def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
     if chosen is not None:
         drawn = of_sweep.sweep_view(api, chosen, tolerance=tolerance, metric=metric)
-        more = {"message": "", "delete_broken": gr.Button(visible=False), "publish": publish.box_of(api, chosen)}
+        more = {"message": "", "delete_broken": gr.Button(visible=False), "publish": publish_box(api, chosen)}
         return vars(drawn) | more
     reason = api.runs.unreadable().get(sweep_id)
     words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else of_sweep.not_here(api, sweep_id)
@@ -335,7 +323,8 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
 
 def detail_html(api: Api, run: RunRecord) -> str:
     """Build a run's section: when and where it ran, error and log, folded configuration and environment."""
-    request, when = run.request, f"Requested: {_when(run, '%Y-%m-%d %H:%M:%S')}."
+    request = run.request
+    when = f"Requested: {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(request.created_at))}."
     if run.ended_at and run.started_at:
         when += f" Duration: {units.duration(max(0.0, run.ended_at - run.started_at))}."
     estimate, place = api.runs.expected_run(run), place_of(api, run)
@@ -388,3 +377,40 @@ def delete_uploads(api: Api) -> Any:
     """Delete the visitor's uploads; return the update that hides the button."""
     gr.Info(f"{counted(api.runs.quota.delete_uploads().files, 'upload')} deleted.")
     return gr.Button(visible=False)
+
+
+def publish_box(api: Api, sweep: Sweep) -> Any:
+    """Return the section's visibility: shown for the visitor's own sweep with a completed run."""
+    finished = not sweep.recorded and any(run.completed for run in sweep.runs)
+    return gr.Accordion(visible=finished and api.runs.is_own(sweep.sweep_id))
+
+
+def publish_form(api: Api, *, to: str, sweep_id: str) -> View:
+    """Show the fields that a destination needs. The base is asked for where the sweep's base was a local folder."""
+    asks = bool(sweep_id) and not known_base(api.runs.sweep(sweep_id).runs[0].request.base)
+    return View(
+        place=gr.Textbox(label="Project" if to == TRACKIO else "Repository (owner/name)"),
+        space=gr.Textbox(visible=to == TRACKIO),
+        base_model=gr.Textbox(visible=True) if asks else gr.Textbox("", visible=False),
+        use_login=gr.Checkbox(visible=bool(api.runs.hub_login())),
+        status="",
+    )
+
+
+def publish(api: Api, *, sweep_id: str, run_id: str, token: str, **form: Any) -> str:
+    """Publish with the typed token, or with a Hugging Face login's token. Return the result as HTML. form: `to`,
+    `place`, `space`, `base_model`, `public` and `use_login`, as the widgets have them."""
+    to = form["to"]
+    if to == ADAPTER and not run_id:
+        raise UserError("Select a run of this sweep first (click it in the list): an adapter belongs to one run.")
+    space, base = (form["space"].strip() if to == TRACKIO else ""), form["base_model"].strip()
+    name = form["place"].strip()
+    destination = Destination(to=to, name=name, public=bool(form["public"]), space=space, base_model=base)
+    login = api.workspace.visitor.login
+    given = token.strip() or (login.token if login else "")
+    subject = run_id if to == ADAPTER else sweep_id
+    use_login = bool(form["use_login"]) and not given
+    result = api.runs.publish(subject, destination, Token(given) if given else None, use_login=use_login)
+    words = escape(result.in_words(destination).removesuffix(result.url))
+    link = html.link(escape(space or destination.name), result.url) if result.url else ""
+    return f'<div class="rv-notice rv-note" role="status"><p>{words}{link}</p></div>'

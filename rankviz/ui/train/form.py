@@ -20,7 +20,6 @@ from rankviz.core.preflight import problems
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import base_name, data_name
 from rankviz.core.runs.request import FAST_RANKS, MODE_RANKS, MODE_SEEDS, MODE_SIZE, RunRequest, SweepRequest
-from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import (
     BusyError,
@@ -37,7 +36,9 @@ from rankviz.shared.identity import login_is_on
 from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, alpha_of, file_in, flags_of, targets_of
 from rankviz.ui.parts import html, question
-from rankviz.ui.parts.controls import (
+from rankviz.ui.parts.html import Cell, exact_span, notice_html
+from rankviz.ui.parts.sweep import BUSY_SECONDS
+from rankviz.ui.parts.widgets import (
     CHECK,
     CHOICE,
     EXPERT_RANK,
@@ -50,11 +51,10 @@ from rankviz.ui.parts.controls import (
     field,
     plain,
 )
-from rankviz.ui.parts.html import Cell, exact_span, notice_html
-from rankviz.ui.parts.sweep import BUSY_SECONDS
 from rankviz.ui.wiring import View
 
 OWN_FILE, KEPT_FILE = "own", "kept"
+OWN_CHOICE = "Own file", OWN_FILE
 """Data choices: an uploaded file, and the file of the shown run or of Explore's question, whose path is in `kept`."""
 FORM_RANKS, FORM_SIZE = {**MODE_RANKS, "single": (16,)}, {**MODE_SIZE, "single": MODE_SIZE["sweep"]}
 MAX_TEXT = 2000
@@ -124,12 +124,12 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     looks["info"] = f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}"
     add(CHOICE, "model", "Base model", choices=[("SmolLM2-135M-Instruct (embedded)", EMBEDDED)], **looks)
     busy_line("base-busy")
-    add(gr.Radio, "data", "Data", choices=data_choices(samples), elem_id="train-data")
+    add(gr.Radio, "data", "Data", choices=[*samples, OWN_CHOICE], elem_id="train-data")
     looks = {"visible": False, "height": 110, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     add(TEXT, "hub_data", "Or a data set on the Hub", placeholder="owner/name", visible=False, elem_id="train-hub-data")
     w["preview"] = plain(elem_id="train-preview")
-    question.columns_widget(w)
+    w["columns"] = question.COLUMNS()
     add(gr.Radio, "mode", "Mode", choices=[(label, mode) for mode, (label, _) in MODES.items()], elem_id="train-mode")
     w["mode_note"] = plain(html.paragraphs(MODES[DEFAULTS["mode"]][1]))
     add(gr.CheckboxGroup, "ranks", "Ranks", choices=[str(r) for r in STOPS], elem_id="train-ranks")
@@ -172,11 +172,6 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     return w
 
 
-def data_choices(samples: Sequence[tuple[str, str]], kept: str = "") -> list[tuple[str, str]]:
-    """Return the samples, the file in `kept` if there is one, and the visitor's own file, as (label, value) pairs."""
-    return [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), ("Own file", OWN_FILE)]
-
-
 def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None, **size: float | None) -> View:
     """Return ranks, seeds, steps and held-out examples of the mode, and its other updates. Values that are no mode's
     default stay, since the visitor chose them. size: Steps and held-out examples, by widget name."""
@@ -191,10 +186,11 @@ def mode_chosen(*, mode: str, ranks: Sequence[str] | None = None, **size: float 
 
 def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return updates that put these values into the form, by widget name."""
-    mode = values["mode"]
+    mode, kept = values["mode"], values["kept"]
+    data = [*samples, *([(data_name(kept), KEPT_FILE)] if kept else []), OWN_CHOICE]
     return {
         **values,
-        "data": gr.Radio(choices=data_choices(samples, values["kept"]), value=values["data"]),
+        "data": gr.Radio(choices=data, value=values["data"]),
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "hub_data": gr.Textbox(value="", visible=values["data"] == OWN_FILE),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=values["alpha_rule"] == "fixed"),
@@ -466,7 +462,14 @@ def before_start(
             plan = _remote_plan(api, shown, request, engine, flavor, spend)
         if plan:
             cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
-            takes = expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
+            takes = html.paragraphs(plan.not_known)
+            if expected := plan.expected:
+                memory = [run.memory_bytes for run in expected.ranks.values()]
+                ends = SimpleNamespace(low=min(each.low for each in memory), high=max(each.high for each in memory))
+                time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
+                first = " ".join(filter(None, [expected.sentences[0], plan.not_known, expected.too_long]))
+                words = Cell(f"Memory: {units.memory_span(ends)}.", title=exact_span(ends, "bytes"))
+                takes = html.paragraphs(Cell(first, title=time), words)
             shown.expected = cost + notice_html(*plan.notes) + takes
             shown.notice = notice_html(why, kind="error")
     except RankVizError as error:
@@ -537,17 +540,6 @@ def _remote_plan(
 def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
     """Return machine and spending limit for a rented machine; empty for other engines."""
     return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
-
-
-def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """Return the estimated time and memory as HTML, with a warning where a run may reach the server's time limit.
-    not_known: Sentence on why the time is unknown."""
-    memory = [run.memory_bytes for run in expected.ranks.values()]
-    ends = SimpleNamespace(low=min(each.low for each in memory), high=max(each.high for each in memory))
-    time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
-    first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
-    words = Cell(f"Memory: {units.memory_span(ends)}.", title=exact_span(ends, "bytes"))
-    return html.paragraphs(Cell(first, title=time), words)
 
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], str]:

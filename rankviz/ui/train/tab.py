@@ -16,12 +16,11 @@ from rankviz.core.runs.record import Sweep, sweep_title
 from rankviz.errors import RankVizError, RunNotFoundError, quoted
 from rankviz.ui.parts import html
 from rankviz.ui.parts import sweep as of_sweep
-from rankviz.ui.parts.charts import chart, sweep_chart
-from rankviz.ui.parts.controls import busy, busy_line, done, hidden, pickable, plain
 from rankviz.ui.parts.html import notice_html
+from rankviz.ui.parts.widgets import busy, busy_line, chart, done, hidden, pickable, plain, sweep_chart
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.form import BEFORE, before_start, cannot_train_html, choice, preview, trainable
-from rankviz.ui.wiring import View, action, of_click, on_any, put, quiet, wire
+from rankviz.ui.wiring import QUIET, View, action, of_click, on_any, put, wire
 from rankviz.verdict import sentences
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
@@ -121,7 +120,7 @@ def examples(api: Api, *, sweep_id: str | None) -> View:
     shown = {"box": gr.Row(visible=True)}
     for name, (recorded, _, lesson) in EXAMPLES.items():
         sweep, verdict = api.runs.sweep(recorded), api.verdicts.of_sweep(recorded)
-        shown[name], _ = sweep_chart([(sweep, verdict)], height=of_sweep.HEIGHT, top=TOP)
+        shown[name] = sweep_chart([(sweep, verdict)], height=of_sweep.HEIGHT, top=TOP)
         headline = html.paragraphs(sentences(verdict)[0], css="rv-headline")
         shown[f"{name}_words"] = html.verdict(headline + html.paragraphs(lesson) + sweep_link(sweep))
     return View(**shown)
@@ -222,9 +221,9 @@ def build(api: Api) -> View:
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
     terms = {name: w[name] for name in train_form.NAMES}
-    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **quiet()}
+    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **QUIET}
     w["data"].change(lambda data: [kind(visible=data == train_form.OWN_FILE) for kind in (gr.File, gr.Textbox)], **own)
-    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **quiet()}
+    fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **QUIET}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
     entered = {name: w[name] for name in ("mode", "ranks", "steps", "held_out")}
@@ -242,7 +241,7 @@ def build(api: Api) -> View:
     on_any(*_changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     w["again"].tick(**estimating)
 
-    w["model"].input(lambda: "", None, w["replaced"], **quiet())
+    w["model"].input(lambda: "", None, w["replaced"], **QUIET)
     drawn = {name: widget for name, widget in right.items() if name not in of_sweep.NOT_DRAWN}
     outputs = {**drawn, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
@@ -253,7 +252,7 @@ def build(api: Api) -> View:
     starting = {"inputs_kwargs": {**form, **terms}, "outputs": [sweep_id, seen], **action(partial(start, api))}
     started = w["start"].click(**starting)
     started.then(**done("train-busy"))
-    started.success(lambda: "", None, w["replaced"], **quiet())
+    started.success(lambda: "", None, w["replaced"], **QUIET)
     shown_by = of_sweep.connect(api, right, sweep_id, drawing, "train-busy")
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
 
@@ -274,7 +273,7 @@ def build(api: Api) -> View:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        fill={"fn": fill, "inputs": sweep_id, "outputs": [*filled.values()], **quiet()},
+        fill={"fn": fill, "inputs": sweep_id, "outputs": [*filled.values()], **QUIET},
         opened=(previewing, choosing, estimating, exemplary),
         form=fillable,
         engine=w["engine"],
@@ -295,7 +294,6 @@ def measuring(
 ) -> dict[str, Any]:
     """Return the event of an Explore button: fill the form with Explore's question and open Train without a sweep.
     Where this machine would train but cannot train the model, the embedded model replaces it."""
-
     samples = [(sample.title, sample.id) for sample in api.data.samples()]
 
     def fill(**values: Any) -> dict[Any, Any]:

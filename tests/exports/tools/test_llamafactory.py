@@ -8,9 +8,9 @@ import yaml
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.setup import TrainingData
-from rankviz.exports import families, write
+from rankviz.exports import write
 from rankviz.exports.configs import LLAMAFACTORY_VERSION, dataset_info, llamafactory
-from rankviz.exports.families import composite, data
+from rankviz.exports.recipe import composite, data, listed, llamafactory_template
 from rankviz.paths import IMPORT_ROOT
 from tests.exports.test_formats import whole_config
 from tests.support.models.recipes import SETTINGS, made
@@ -120,8 +120,8 @@ def test_the_template_is_the_familys_for_chat_models_and_plain_text_for_base_mod
 
 
 def test_a_model_that_is_not_listed_goes_by_its_type_or_by_what_it_is_a_copy_of():
-    assert "gemma3" == families.llamafactory_template("me/medgemma-tuned-it", "gemma3")
-    assert "falcon_h1" == families.llamafactory_template("unsloth/Falcon-H1-7B-Instruct-bnb-4bit", "")
+    assert "gemma3" == llamafactory_template("me/medgemma-tuned-it", "gemma3")
+    assert "falcon_h1" == llamafactory_template("unsloth/Falcon-H1-7B-Instruct-bnb-4bit", "")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_list_is_llamafactorys_own(theirs):
     with (ASSETS / "llamafactory_templates.csv").open(encoding="utf-8", newline="") as file:
         names = [row["id"] for row in csv.DictReader(file)]
 
-    assert theirs["own"] == {name: families.listed()[name.lower()]["template"] for name in names}
+    assert theirs["own"] == {name: listed()[name.lower()]["template"] for name in names}
     assert sorted(names) == names
 
 

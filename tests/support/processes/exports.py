@@ -10,7 +10,8 @@ from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
-from rankviz.exports import Recipe, families
+from rankviz.exports import Recipe
+from rankviz.exports.recipe import data as facts
 from tests.support.processes.answers import said_by
 
 
@@ -28,7 +29,7 @@ def trained_steps(made: Recipe) -> int:
     data = made.training.data
     if not made.epochs:
         return made.max_steps
-    trained = max(1, data.examples - math.ceil(families.data()["constants"]["held_out_share"] * data.examples))
+    trained = max(1, data.examples - math.ceil(facts()["constants"]["held_out_share"] * data.examples))
     return replace(data, examples=trained).steps(made.training.rows_per_step)
 
 

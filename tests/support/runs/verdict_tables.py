@@ -38,3 +38,8 @@ def planted(
         for r, loss in losses.items()
         for seed in range(seeds)
     ]
+
+
+def pair_of(verdict, r, s):
+    """Pair of two ranks, r < s."""
+    return next(pair for pair in verdict.pairs if (pair.r, pair.s) == (r, s))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.api import Api
-from rankviz.ui.theme import launch_options
+from rankviz.ui.serve import launch_options
 from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[3]

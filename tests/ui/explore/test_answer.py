@@ -9,8 +9,7 @@ from rankviz import visitor
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.shared.identity import HEADER, Visitors, identify
-from rankviz.ui.explore.answer import answer, question_of, routes
-from rankviz.ui.explore.compare import compare
+from rankviz.ui.explore.answer import answer, compare, question_of, routes
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
 
@@ -97,9 +96,9 @@ def asks(*given):
 
 
 def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
-    for view in ("answer", "words", "given", "models"):
+    for view in ("answer", "words", "given", "models", "compare"):
         monkeypatch.setattr(f"rankviz.ui.explore.answer.{view}", asks)
-    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True), compare=asks)
+    visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True))
     app = Starlette(routes=addresses, middleware=[Middleware(identify, visitors=visitors)])
 
     visitor_ids = [

@@ -11,9 +11,9 @@ from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, Run
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import WantedEngine
 from rankviz.ui.parts import question
-from rankviz.ui.parts.charts import json_text
 from rankviz.ui.parts.question import DEFAULTS, ask, gpu_label
 from rankviz.ui.parts.sweep import next_runs, standing_html
+from rankviz.ui.parts.widgets import json_text
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events, text_of
 

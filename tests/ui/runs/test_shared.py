@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.api.runs import Publication
 from rankviz.publish import DATASET, TRACKIO, Destination, Token
 from rankviz.ui.parts.sweep import OF_ANOTHER
-from rankviz.ui.runs import publish
+from rankviz.ui.runs import view as runs_view
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.published import trained
@@ -38,13 +38,13 @@ def started(api, monkeypatch):
 
 def press(api, sweep, *, token=TOKEN):
     form = {"to": DATASET, "place": "ann/ranks", "space": "", "base_model": "", "public": False, "use_login": True}
-    return publish.send(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
+    return runs_view.publish(api, sweep_id=sweep.sweep_id, run_id="", token=token, **form)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sweep, started):
     with acting_as(ANN):
         press(api, sweep, token="")
-        view = publish.form_view(api, to=TRACKIO, sweep_id=sweep.sweep_id)
+        view = runs_view.publish_form(api, to=TRACKIO, sweep_id=sweep.sweep_id)
 
     assert [(None, {"use_login": True})] == [call[2:] for call in started]  # which api.runs refuses there
     assert view.space.visible and not view.base_model.visible and not view.use_login.visible
@@ -53,12 +53,12 @@ def test_a_shared_page_asks_for_a_token_and_never_uses_the_servers_login(api, sw
 def test_the_section_is_shown_to_the_owner_alone(api, sweep):
     for visitor, sees in ((ANN, True), (ADMIN, False)):
         with acting_as(visitor):
-            assert sees == publish.box_of(api, sweep).visible
+            assert sees == runs_view.publish_box(api, sweep).visible
     with acting_as(ANN):
         api.runs.open_to_all(sweep.sweep_id, True)
     with acting_as(BEN):
-        assert not publish.box_of(api, sweep).visible
-    assert not publish.box_of(api, api.runs.recorded()[0]).visible
+        assert not runs_view.publish_box(api, sweep).visible
+    assert not runs_view.publish_box(api, api.runs.recorded()[0]).visible
 
 
 def test_what_is_typed_is_published_once_and_its_end_is_a_link(api, sweep, started):

@@ -82,17 +82,17 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert {} == Api(home=fresh.workspace.home).runs.unreadable()
 
 
-def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():
+def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter(api):
     many = [replace(plain_sweep({4: 2.0}), sweep_id=f"s{number}") for number in range(MOST_ROWS + 2)]
     recorded = replace(plain_sweep({4: 2.0}), sweep_id="shipped", recorded=True)
 
-    table = list_html([*many, recorded])
+    table = list_html(api, [*many, recorded], {})
 
     assert MOST_ROWS + 1 == table.count("<tr") - 2  # heads, one of them in the fold
     assert 12 == table.partition("<details")[0].count("<tr") - 1
     assert "shipped" in table
     assert "Not listed: 2 older sweeps. Use the filter to find them." in table
-    assert "Not listed" not in list_html(many[2:])
+    assert "Not listed" not in list_html(api, many[2:], {})
 
 
 def evaluated(when, loss, **counts):
