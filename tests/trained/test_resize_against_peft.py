@@ -6,8 +6,7 @@ The truncated product is made apart, by dense SVD of what PEFT itself calls the 
 import pytest
 
 from rankviz.trained.plan import plan
-from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import resize, spectrum
+from rankviz.trained.read import read_adapter, resize, spectrum
 
 pytestmark = pytest.mark.torch
 

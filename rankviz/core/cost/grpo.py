@@ -235,8 +235,8 @@ def why_not(predicted: Prediction, r: int, usable_bytes: float | None) -> str:
     if engine.get("too_small"):
         said.append(
             f"vLLM does not start with {100 * engine['share']:.0f} % of the {stack.gpu.name}: weights and the KV cache "
-            f"of one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
-            f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
+            f"of one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose "
+            f"shorter completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
             "completions of a step at once."
         )
     return " ".join(said)
