@@ -38,9 +38,8 @@ def bench_adapters() -> None:
 
 def _bench(name: str, shapes: dict, blocks: int, folder: Path, *, dense: bool) -> None:
     from rankviz.trained.plan import plan
-    from rankviz.trained.read import read_adapter
-    from rankviz.trained.resize import resize, resized
-    from rankviz.trained.resize import spectrum as spectrum_of
+    from rankviz.trained.read import read_adapter, resize, resized
+    from rankviz.trained.read import spectrum as spectrum_of
 
     _write(shapes, blocks, folder)
     adapter, reading = _timed(lambda: read_adapter([folder]))

@@ -13,7 +13,7 @@ RankVizError
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import JSONDecodeError
 from typing import Any
 
@@ -37,6 +37,13 @@ PATH_ERRNOS = (
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
 )
 """errno values of an OSError for a missing, forbidden or wrong kind of file, where another try would not help."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error, then its cause, then the cause of that cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def quoted(name: object) -> str:

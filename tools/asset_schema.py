@@ -8,10 +8,10 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
-from rankviz.catalog.files import read_json, read_rows
-from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, SERVING_FILE, in_one_form
+from rankviz.catalog import read_json, read_rows
+from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, SERVING_FILE
 from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.models import CHECKPOINTS, IMAGE_PROCESSORS, ModelRow
 from rankviz.catalog.studies import (
@@ -148,10 +148,17 @@ GPU = strict(
     source=Text,
     checked=Day,
 )
-ASSUMPTION = Annotated[
-    strict(Assumption, optional=("without",), id=Slug, value=Range, unit=Text, meaning=Text, source=Text, checked=Day),
-    BeforeValidator(in_one_form),
-]
+ASSUMPTION = strict(
+    Assumption,
+    optional=("without",),
+    id=Slug,
+    value=Range | float,
+    unit=Text,
+    meaning=Text,
+    source=Text,
+    checked=Day,
+    without=dict[str, Range | float],
+)
 ARCHITECTURE = strict(
     make_dataclass(
         "Architecture",

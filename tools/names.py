@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rankviz.catalog.files import read_json
+from rankviz.catalog import read_json
 from rankviz.catalog.models import CHECKPOINTS
 from rankviz.core.model.spec import WHOLE
 from rankviz.paths import ASSETS

@@ -21,8 +21,7 @@ from rankviz.references import EMBEDDED_ID
 from rankviz.store import RunStore
 from rankviz.trained.files import CONFIG, WEIGHTS, decode, encode, write
 from rankviz.trained.plan import plan
-from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import resize, spectrum
+from rankviz.trained.read import read_adapter, resize, spectrum
 from rankviz.worker.base import embedded_folder
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.measure import evaluate

@@ -135,7 +135,7 @@ class Adapters(Operations):
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
         """Write the resized adapter into a zip to download, and return its path."""
         source, name = self._source(adapter), self.spectrum(adapter).name
-        file, wanted = f"{name}-r{max(planned.by_module.values())}.zip", planned.truncation._asdict()
+        file, wanted = f"{name}-r{max(planned.rank_by_module.values())}.zip", planned.truncation._asdict()
         wanted["dtype"] = planned.dtype
         return self._workspace.download(file, lambda target: self._write(source, target, wanted))
 
@@ -266,7 +266,7 @@ class Adapters(Operations):
             record = self._own_run(ref)
         except RunNotFoundError:
             limit = self._workspace.limits.adapter_mb * 10**6
-            return Source([self._workspace.hub.adapter(ref, max_bytes=limit)])
+            return Source([self._workspace.hub.fetch("adapter", ref, max_bytes=limit)])
         folder = self._folder(record)
         if not folder.is_dir():
             raise BadAdapterError(NO_ADAPTER.format(ref))

@@ -103,7 +103,7 @@ class Data(Operations):
         """Return the file that a text names, of a data set on the Hub its download; None for a sample."""
         reference = self._workspace.references.data(data)
         if reference.kind == "hub":
-            return self._workspace.hub.data(reference.text, max_bytes=dataset.MAX_FILE_BYTES)
+            return self._workspace.hub.fetch("data", reference.text, max_bytes=dataset.MAX_FILE_BYTES)
         return reference.path
 
     def measure(self, data: str, columns: str = "", *, prompts: bool = False) -> MeasuredData:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from rankviz import installed
 from rankviz.api.workspace import EMBEDDED, Operations, writes
+from rankviz.catalog import read_json
 from rankviz.catalog.hardware import find_gpu
-from rankviz.catalog.measurements import load_truth
+from rankviz.catalog.measurements import TRUTH_FILE
 from rankviz.children import Bounds, Children, ChildWords
 from rankviz.core import preflight, probe
 from rankviz.core.cost.predict import predict
@@ -171,12 +172,14 @@ class Machine(Operations):
         }
         work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
         children = Children(Bounds(**SIMULATION_BOUNDS), work=work)
+        truth = read_json(self._workspace.assets / TRUTH_FILE, "run make truth")
         return SimulatedProbe(
             question=replace(question, model_id=model.id, training=training),
             gpu=gpu.name,
             run=Simulated(**children.ask("simulate", request, about=model.id, error=InvalidSettingError)),
             estimate=estimate.allocated_band,
-            **load_truth(self._workspace.assets),
+            mean_error=truth["mean_error"],
+            worst_error=truth["worst_error"],
         )
 
     def probes(self) -> Sequence[ProbeRecord]:

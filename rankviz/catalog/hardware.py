@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog import read_json, read_rows
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.setup import Gpu, Price
@@ -15,17 +15,14 @@ from rankviz.errors import UnknownGpuError
 GPUS_FILE = "gpus.json"
 ASSUMPTIONS_FILE = "assumptions.json"
 SERVING_FILE = "serving.json"
-ENDS = ("low", "expected", "high")
 MEMORY_TOLERANCE = 0.1
 """Share by which sizes of one card's memory may differ: GB for GiB is 7 % less, and ECC takes up to 6 %."""
-MAKERS = frozenset({"nvidia", "geforce", "tesla"})
-"""Words that some drivers put before the name of a card."""
+MAKERS = frozenset({"nvidia", "geforce", "tesla"})  # words that some drivers put before the name of a card
 
 
 @lru_cache(maxsize=8)
 def load_gpus(assets: Path) -> tuple[Gpu, ...]:
     """Return all cards of the table, sorted by id, then all Macs, sorted by memory."""
-
     macs = sorted(read_rows(assets / GPUS_FILE, "macs"), key=lambda row: row["memory_bytes"])
     rows = [*read_rows(assets / GPUS_FILE, "gpus"), *macs]
     made = [row | {"prices": tuple(Price(**price) for price in row["prices"])} for row in rows]
@@ -42,12 +39,14 @@ def load_assumptions(assets: Path) -> Assumptions:
 def load_constants(assets: Path) -> Assumptions:
     """Return the constants of assumptions.json, without those that the validation computed."""
 
+    def in_range(value: Any) -> Range:
+        return Range(**value) if isinstance(value, dict) else Range(value, value, value)
+
     constants = {}
     for row in read_rows(assets / ASSUMPTIONS_FILE, "assumptions"):
-        fields = in_one_form(row)
-        without = tuple((origin, Range(**each)) for origin, each in fields.get("without", ()))
-        constants[row["id"]] = Assumption(**{**fields, "value": Range(**fields["value"]), "without": without})
-    return Assumptions(constants)
+        without = tuple((origin, in_range(each)) for origin, each in row.get("without", {}).items())
+        constants[row["id"]] = Assumption(**row | {"value": in_range(row["value"]), "without": without})
+    return Assumptions(constants, load_serving(assets))
 
 
 @lru_cache(maxsize=8)
@@ -55,20 +54,6 @@ def load_serving(assets: Path) -> Mapping[str, Any]:
     """Return serving.json: facts on vLLM, its rules by architecture, and published slow-downs by adapters."""
     facts = read_json(assets / SERVING_FILE)
     return {**facts, "architectures": {row["id"]: row for row in facts["architectures"]}}
-
-
-def in_one_form(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of assumptions.json with its value as low, expected and high. A single number becomes all three."""
-    rest = dict(row)
-    value, ends = rest.pop("value", None), [rest.pop(name, None) for name in ENDS]
-    if (value is None) == (None in ends) or (value is not None and ends != [None] * len(ENDS)):
-        raise ValueError("give either value, or low, expected and high")
-    rest["value"] = dict(zip(ENDS, ends if value is None else [value] * len(ENDS), strict=True))
-    if without := rest.pop("without", {}):
-        rest["without"] = tuple(
-            (origin, each if isinstance(each, dict) else dict.fromkeys(ENDS, each)) for origin, each in without.items()
-        )
-    return rest
 
 
 def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
@@ -93,7 +78,8 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
     a difference above MEMORY_TOLERANCE also means another card."""
     device = _words(device_name)
     for gpu in gpus:
-        near = memory_bytes is None or _is_near(memory_bytes, gpu.usable_bytes or gpu.memory_bytes)
+        expected = gpu.usable_bytes or gpu.memory_bytes
+        near = abs((memory_bytes or expected) / expected - 1) <= MEMORY_TOLERANCE
         if near and any(device == _words(name) for name in gpu.device_names):
             return gpu
     return None
@@ -108,12 +94,8 @@ def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = No
         gpu
         for gpu in gpus
         if words and gpu.device_names and _words(gpu.name)[: len(words)] == words
-        if memory_bytes is None or _is_near(gpu.memory_bytes, memory_bytes)
+        if memory_bytes is None or abs(gpu.memory_bytes / memory_bytes - 1) <= MEMORY_TOLERANCE
     ]
-
-
-def _is_near(memory_bytes: int, expected: int) -> bool:
-    return abs(memory_bytes / expected - 1) <= MEMORY_TOLERANCE
 
 
 def environment_of(gpu: Gpu) -> Mapping[str, Any]:

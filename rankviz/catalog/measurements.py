@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.catalog.files import read_json
+from rankviz.catalog import read_json
 from rankviz.core.accuracy.report import AccuracyByKind
 from rankviz.core.from_json import build
 from rankviz.errors import BadDataError
@@ -66,9 +65,3 @@ def load_validation(assets: Path) -> AccuracyReport:
     from rankviz.core.accuracy.report import AccuracyReport
 
     return build(AccuracyReport, read_json(assets / RESULT_FILE, "run make validate"))
-
-
-def load_truth(assets: Path) -> Mapping[str, float]:
-    """Return mean_error and worst_error of simulated peak memory, as shares of the measured peaks."""
-    value = read_json(assets / TRUTH_FILE, "run make truth")
-    return {name: value[name] for name in ("mean_error", "worst_error")}

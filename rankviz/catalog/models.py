@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog import read_json, read_rows
 from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
 from rankviz.core.model.towers import COPY
 from rankviz.errors import UnknownModelError, quoted
@@ -17,8 +17,7 @@ CHECKPOINTS = "unsloth_4bit.json"
 IMAGE_PROCESSORS = "image_processors.json"
 REMEDY = "run `make assets`, or reinstall RankViz"
 SUGGESTIONS = 3
-SIMILARITY = 0.6
-"""Least similarity, 0 to 1 by difflib, of a name that is suggested for an unknown one."""
+SIMILARITY = 0.6  # least similarity, 0 to 1 by difflib, of a name that is suggested for an unknown one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)  # a name is looked up by the hash of all rows
@@ -29,13 +28,11 @@ class ModelRow:
     name: str
     family: str
     total_parameters: int
-    tower: str
-    """Kind of model, as in ModelSpec: "text", "text tower" or "whole model"."""
+    tower: str  # kind of model, as in ModelSpec: "text", "text tower" or "whole model"
     verified: bool
     licence: str | None
     gated: bool | None
-    file: str
-    """File name in assets/models."""
+    file: str  # file name in assets/models
     aliases: tuple[str, ...] = ()
 
 
@@ -105,8 +102,7 @@ def full_name(rows: Sequence[ModelRow], ref: str) -> str:
 
 WORD = re.compile(r"[^\W\d_]+|\d+(?:\.\d+)*[^\W\d_]*")
 """Pattern of a word of a name: letters, or a number with the letters behind it. "Qwen3-4B" is "qwen", "3" and "4b"."""
-NO_SIGN = frozenset({"meta", "hf"})
-"""Words that some owners write into the name of the same model."""
+NO_SIGN = frozenset({"meta", "hf"})  # words that some owners write into the name of the same model
 
 
 class Name(NamedTuple):
@@ -114,12 +110,9 @@ class Name(NamedTuple):
 
     text: str
     row: ModelRow
-    words: frozenset[str]
-    """Words of the name, without its owner and its format."""
-    searched: str
-    """These words in their order, and behind a slash those of format, owner, family and licence."""
-    is_copy: bool
-    """True for a copy in another format, such as 4 bit."""
+    words: frozenset[str]  # words of the name, without its owner and its format
+    searched: str  # these words in their order, and behind a slash those of format, owner, family and licence
+    is_copy: bool  # true for a copy in another format, such as 4 bit
 
 
 def words_in(text: str) -> tuple[str, ...]:
@@ -203,8 +196,7 @@ def _parts(text: str) -> list[tuple[str, ...]]:
 
 
 def _ranked(rows: Sequence[ModelRow], parts: Sequence[tuple[str, ...]]) -> list[Name]:
-    """Return the best name of each model with all parts, best first: whole words, then names without other words, then
-    the order of the catalogue."""
+    """Return the best name of each model with all parts: whole words first, then names without others, in order."""
     best: dict[str, tuple[tuple[int, ...], Name]] = {}
     typed = {word for part in parts for word in part} | NO_SIGN
     for name in _every_name(tuple(rows)):

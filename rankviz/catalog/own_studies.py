@@ -30,12 +30,10 @@ FOLDER = "evidence"
 MAX_FILES = 500
 MAX_STEM = 80
 MAX_FILE_BYTES = 2_000_000
-MAX_ROWS, MAX_POINTS = 5_000, 500
-"""Most rows of one table, and most points of one file."""
+MAX_ROWS, MAX_POINTS = 5_000, 500  # most rows of one table, and most points of one file
 MAX_RANK = 65_536
 MAX_TEXT = 200
-MAX_METRIC = 1e9
-"""Largest absolute value of a metric, since figures have no room for longer numbers."""
+MAX_METRIC = 1e9  # largest absolute value of a metric, since figures have no room for longer numbers
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {
@@ -131,6 +129,9 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         except (ValueError, KeyError, OverflowError):
             raise BadDataError(f"{where}, {name}: {shown(text)} is not {what}: correct it.") from None
     full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
+    if higher is None:  # by whole words of the metric's name: "answer_accuracy" is not "wer"
+        words = re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", given["metric"]).lower())
+        higher = LOWER_IS_BETTER.isdisjoint(words) or "accuracy" in words
     parts = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
     parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in parts]
     facet = "attention and mlp" if targets == "all-linear" else facet_of(parts) if targets else "not stated"
@@ -141,7 +142,7 @@ def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> Qual
         | {
             "study_id": "",
             "base_model": given["model"],
-            "higher_is_better": not lower_is_better(given["metric"]) if higher is None else higher,
+            "higher_is_better": higher,
             "role": "main",
             "method": FULL if full else (given["method"] or "lora").lower(),
             "target_modules": "all weights" if full else targets,
@@ -201,12 +202,6 @@ def _points_of_run(result: Mapping, file: str, today: date) -> Iterator[QualityP
         row = cells | {"metric": name, "value": value}
         point = _point({key: "" if each is None else str(each) for key, each in row.items()}, file, file, today)
         yield build(QualityPoint, asdict(point) | more | {"role": role})
-
-
-def lower_is_better(metric: str) -> bool:
-    """Tell whether lower values are better, by whole words of a metric's name: "answer_accuracy" is not "wer"."""
-    words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
-    return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
 def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
@@ -334,7 +329,17 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         )
         for p in points
     }
-    models = {p.base_model: _model(p, catalogue) for p in points}
+    models = {}
+    for p in points:
+        row = find_model(catalogue, p.base_model) if is_known(catalogue, p.base_model) else None
+        models[p.base_model] = StudiedModel(
+            base_model=p.base_model,
+            model_id=row.id if row else None,
+            family=row.family if row else "",
+            parameters=row.total_parameters if row else None,
+            source="assets/models" if row else "not known",
+            checked=p.run_date,
+        )
     # Two runs of one rank that the columns do not distinguish get lines of their own.
     names = ("study_id", "base_model", "metric", "method", "target_modules", "duration", "table", "run_date", "rank")
     settings = [attrgetter(*names)(p) for p in points]
@@ -344,15 +349,3 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
         for p, setting in zip(points, settings, strict=True)
     ]
     return Evidence(studies.values(), models.values(), apart)
-
-
-def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> StudiedModel:
-    row = find_model(catalogue, point.base_model) if is_known(catalogue, point.base_model) else None
-    return StudiedModel(
-        base_model=point.base_model,
-        model_id=row.id if row else None,
-        family=row.family if row else "",
-        parameters=row.total_parameters if row else None,
-        source="assets/models" if row else "not known",
-        checked=point.run_date,
-    )

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.files import RESTORE, read_json, read_rows
+from rankviz.catalog import RESTORE, read_json, read_rows
 from rankviz.core.forecast.bands import Forecast, Metric, RankLine, forecast
 from rankviz.core.forecast.tradeoff import RANKS
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study

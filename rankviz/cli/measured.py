@@ -183,7 +183,7 @@ def resize(
     energy_kept = planned.energy_kept
     kept = "" if energy_kept is None else f", {100 * energy_kept:.2f} % of the update's energy kept"
     print(
-        f"{output}: r = {_span(sorted(planned.by_module.values()))}, {planned.parameters:,} parameters, "
+        f"{output}: r = {_span(sorted(planned.rank_by_module.values()))}, {planned.adapter_parameters:,} parameters, "
         f"{units.file_size(planned.adapter_bytes)} (before {units.file_size(planned.adapter_bytes_before)}){kept}."
     )
     for note in notes:

@@ -1,7 +1,6 @@
 """Reads training data as rows of prompt and completion: shipped samples, or a JSONL, JSON, CSV or Parquet file.
 Errors name a row by its number: the line of a JSONL file, else its place among the rows. No row is skipped, and what is
-guessed of a file (its columns, its encoding) is said. Turns of a chat from which nothing can be learned are left out
-and counted."""
+guessed of a file (its columns, its encoding) is said. Turns of a chat that teach nothing are left out and counted."""
 
 import csv
 import hashlib
@@ -136,14 +135,10 @@ class Dataset:
     title: str
     format: Format
     examples: tuple[Example, ...]
-    fingerprint: str
-    """First 16 hexadecimal digits of the file's SHA-256."""
-    traits: tuple[str, ...] = ()
-    """Features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)."""
-    notes: tuple[str, ...] = ()
-    """Sentences on values that were converted or left out while reading."""
-    columns: str = ""
-    """Columns of the file by RankViz's names (rows.columns_of); empty where they are the same."""
+    fingerprint: str  # first 16 hexadecimal digits of the file's SHA-256
+    traits: tuple[str, ...] = ()  # features of the rows on which exports depend, sorted (Trait in core/cost/setup.py)
+    notes: tuple[str, ...] = ()  # sentences on values that were converted or left out while reading
+    columns: str = ""  # columns of the file by RankViz's names (rows.columns_of); empty where they are the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,14 +12,11 @@ from rankviz.errors import BadDataError, InvalidSettingError, quoted
 
 SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
-HALVES = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which cannot be written to a file."""
+HALVES = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which cannot be written to a file
 
-NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
-"""Pattern of a CSV cell that other programs read as a number."""
+NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")  # pattern of a CSV cell that other programs read as a number
 
-ROLES = {"human": "user", "gpt": "assistant"}
-"""Role of a message by ShareGPT's name for it."""
+ROLES = {"human": "user", "gpt": "assistant"}  # role of a message by ShareGPT's name for it
 
 Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text", "prompt"]
 
@@ -56,8 +53,7 @@ class Example:
 
     prompt: str = ""
     completion: str = ""
-    messages: tuple[tuple[str, str], ...] = ()
-    """(role, content) of each turn; the last turn is the assistant's."""
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of each turn; the last turn is the assistant's
     turns_left_out: int = 0
     """Number of turns after the assistant's last answer, which are left out because nothing is learned from them."""
 
@@ -198,8 +194,7 @@ def prompt_of(row: dict, where: str) -> Example:
 
 
 def traits_of(format_: Format, row: dict) -> Iterator[str]:
-    """Yield the features of a valid row on which exports depend (Trait in core/cost/setup.py). "input" means that a row
-    of instructions has an input."""
+    """Yield features of a valid row on which exports depend (Trait in core/cost/setup.py), "input" for a given one."""
     cells = [row[column] for column in REQUIRED[format_]]
     if format_ == "instruction" and row.get("input") is not None:
         yield "input"

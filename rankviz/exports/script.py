@@ -15,8 +15,9 @@ from rankviz.core.cost.notes import in_fp32
 from rankviz.core.cost.setup import DELIMITERS, ENCODINGS, TrainingData
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
+from rankviz.core.lora.vllm import loading
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
-from rankviz.core.serving import command, gguf, loading
+from rankviz.core.serving import command, gguf
 from rankviz.dataset import rows
 from rankviz.exports.recipe import FRAMEWORKS, Recipe, data, published
 from rankviz.paths import ASSETS

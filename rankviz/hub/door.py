@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from rankviz.children import Bounds, Children
 from rankviz.core.preflight import HubAnswer
@@ -29,12 +29,9 @@ from rankviz.hub import reach, remote
 from rankviz.paths import is_hub_id
 
 LOOKUP_BOUNDS = Bounds(seconds=15, memory_bytes=2 * 10**9)
-FAILED_SECONDS = 60
-"""Seconds for which a failed request is not repeated."""
-SILENT_SECONDS = 20
-"""Seconds without requests after the Hub did not answer."""
-ANSWER_SECONDS = 60
-"""Seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes."""
+FAILED_SECONDS = 60  # seconds for which a failed request is not repeated
+SILENT_SECONDS = 20  # seconds without requests after the Hub did not answer
+ANSWER_SECONDS = 60  # seconds for which an answer of the Hub is reused; a page asks again whenever a setting changes
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
 BUSY = (
@@ -44,14 +41,9 @@ BUSY = (
 
 
 class HubDoor:
-    """Sends requests to the Hub for visitors who wait for the answers.
-
-    Args:
-        lookups: Children that look up what exists.
-        downloads: Children that fetch adapters.
-        temp: TempHome in which fetched adapters are kept for a while; None for the Hub's own cache.
-        temp_mb: Most MB of files in it.
-    """
+    """Sends requests to the Hub for visitors who wait for the answers. lookups, downloads: Children that look up what
+    exists, and that fetch files. temp: TempHome in which fetched files are kept for a while; None for the Hub's own
+    cache. temp_mb: Most MB of files in it."""
 
     def __init__(self, lookups: Children, downloads: Children, temp: Any = None, temp_mb: int | None = None):
         self.lines = (lookups.line, downloads.line)
@@ -68,19 +60,15 @@ class HubDoor:
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield Path(reply["path"])
 
-    def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
-        """Return the folder of an adapter: fetched, or a known copy while the Hub does not answer or too many ask."""
-        if not is_hub_id(repo_id):
-            raise BadAdapterError(
-                f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
-            )
-        return self._fetched("adapter", repo_id, max_bytes, remote.ADAPTER_UNAVAILABLE, BadAdapterError)
-
-    def data(self, repo_id: str, *, max_bytes: int) -> Path:
-        """Return the file of a data set, as `adapter` returns a folder."""
-        return self._fetched("data", repo_id, max_bytes, remote.DATA_UNAVAILABLE, BadDataError)
-
-    def _fetched(self, what: str, repo_id: str, max_bytes: int, unavailable: str, error: type[RankVizError]) -> Path:
+    def fetch(self, what: Literal["adapter", "data"], repo_id: str, *, max_bytes: int) -> Path:
+        """Return an adapter's folder or a data set's file, or a known copy while the Hub is silent or too many ask."""
+        unavailable, error = remote.DATA_UNAVAILABLE, BadDataError
+        if what == "adapter":
+            unavailable, error = remote.ADAPTER_UNAVAILABLE, BadAdapterError
+            if not is_hub_id(repo_id):
+                raise BadAdapterError(
+                    f"There is no adapter {quoted(repo_id)} here: give its files, a run's id or a Hub id (owner/name)."
+                )
         temp = self._temp
 
         def fetched() -> Path:
@@ -97,7 +85,6 @@ class HubDoor:
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """Return the bytes of a repository's weights still to fetch, as reach.weight_bytes_to_fetch does. Raise
         LimitError where too many ask; with `patient=False`, where there would be any wait."""
-
         look_up = partial(self._ask, self._lookups, "weights", {"repo_id": repo_id}, "", patient=patient)
         try:
             return self._recent(f"weights {repo_id}", look_up)["bytes"]
@@ -106,7 +93,6 @@ class HubDoor:
 
     def reached(self) -> HubAnswer:
         """Return whether the Hub answers; an answer is reused for ANSWER_SECONDS."""
-
         with self._asking:
             if reach.is_offline():
                 return reach.ask_hub()

@@ -22,21 +22,10 @@ MAX_HUB_WORDS = 200
 def publish(
     folder: Path, repo_id: str, kind: Kind, *, made_of: str, public: bool, token: str | None, api: Any = None
 ) -> dict[str, Any]:
-    """Upload a folder; return the repository's url, updated (True where it existed before) and private.
-
-    Args:
-        folder: Folder whose files become those of the repository.
-        repo_id: owner/name.
-        kind: Kind of the repository.
-        made_of: The id of the run or sweep.
-        public: True where everybody may see a new repository.
-        token: None for the login of this machine.
-        api: huggingface_hub's HfApi with this token, or something that answers like it.
-
-    Raises:
-        PublishError: the Hub refuses the upload, or the repository belongs to something else.
-        HubUnavailableError: no network, or no answer.
-    """
+    """Upload a folder; return the repository's url, updated (True where it existed before) and private. Raise
+    PublishError where the Hub refuses the upload or the repository belongs to something else, HubUnavailableError where
+    the Hub does not answer. made_of: The id of the run or sweep. public: True where everybody may see a new repository.
+    token: None for the login of this machine. api: like huggingface_hub's HfApi with this token."""
     from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE, OWN_CACHE = "HF_HUB_CACHE", "hub"
-"""CACHE_VARIABLE: environment variable with the folder of downloads. OWN_CACHE: subfolder of the runs folder that is
-used where the variable is not set."""
+"""Environment variable with the folder of downloads, and the folder in the runs folder where it is not set."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of weight files, each whole or in parts that an index of this name lists; the first that exists is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS = 16 * 10**6, 200_000
 """Limits of an index of weights: with 100,000 tensors, at 100 bytes each, it has 10 MB."""
-RECENT_SECONDS = 3600.0
-"""Seconds after its last use for which a repository may still be in use."""
+RECENT_SECONDS = 3600.0  # seconds after its last use for which a repository may still be in use
 
 
 def is_offline() -> bool:
@@ -105,23 +103,16 @@ def weight_bytes_to_fetch(repo_id: str, folder: Path | None = None, api: Any = N
         with tempfile.TemporaryDirectory(prefix="rankviz-", dir=folder) as place:
             info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
             sizes = {each.rfilename: each.size for each in info.siblings or ()}
-            names = _weight_files(sizes, lambda name: api.hf_hub_download(repo_id, name, local_dir=Path(place)))
+            whole = next((name for name in WEIGHTS if name in sizes or f"{name}.index.json" in sizes), "")
+            names, index = {whole}.intersection(sizes), f"{whole}.index.json"
+            if not names and (sizes.get(index) or math.inf) <= MAX_INDEX_BYTES:
+                file = Path(api.hf_hub_download(repo_id, index, local_dir=Path(place)))
+                with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                    names = {str(name) for name in json.loads(file.read_bytes())["weight_map"].values()}
     except (HTTPError, OSError, errors.HFValidationError):
         return None
     missing = [sizes.get(name) for name in names if not _cached(repo_id, name)]
     return None if not names or None in missing else sum(missing)
-
-
-def _weight_files(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
-    """Return the weight files of a repository that a loader reads; none where they cannot be determined."""
-    whole = next((name for name in WEIGHTS if name in sizes or f"{name}.index.json" in sizes), "")
-    if whole in sizes:
-        return [whole]
-    index = f"{whole}.index.json"
-    if (sizes.get(index) or math.inf) <= MAX_INDEX_BYTES:
-        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return {str(name) for name in json.loads(Path(fetch(index)).read_bytes())["weight_map"].values()}
-    return ()
 
 
 def use_own(home: Path) -> None:

@@ -1,6 +1,5 @@
 """Reads models and adapters on the Hub or on this disk; never a pickle.
-Of a model only the config.json is read and introspected. Of an adapter two files are fetched, if they are not too
-large."""
+Of a model only the config.json is read and introspected, of an adapter two files are fetched if not too large."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz import installed
-from rankviz.children import Bounds, Children
+from rankviz.children import Children
 from rankviz.core.model.config_check import MAX_CONFIG_BYTES, TOO_LARGE, parse_config
 from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import (
@@ -30,36 +29,22 @@ from rankviz.errors import (
     RankVizError,
     UnknownModelError,
 )
-from rankviz.units import GIB
 
 if TYPE_CHECKING:
     from rankviz.hub.door import HubDoor
 
 ANSWERS = 2
 """Version of the worker's answers: add 1 when they get new fields, so that older cached answers are not used."""
-BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
-"""Limits for a caller that passes no children. A usual model takes seconds, and about 1 GiB with torch for the CPU."""
-TIMEOUT_S = 5
-"""Seconds between two bytes of an answer; door.py limits the whole request."""
+TIMEOUT_S = 5  # seconds between two bytes of an answer; door.py limits the whole request
 
 
 def find_model(
-    ref: str | Path,
-    *,
-    cache: Path,
-    door: HubDoor | None = None,
-    suggestions: Sequence[str] = (),
-    children: Children | None = None,
+    ref: str | Path, *, cache: Path, children: Children, door: HubDoor | None = None, suggestions: Sequence[str] = ()
 ) -> ModelSpec:
-    """Return a model from outside the catalogue.
-
-    Args:
-        ref: Path of a config.json or of its folder, or a Hub id; references.py tells them apart.
-        cache: Folder of introspected configs, by content.
-        door: Looks up a Hub id.
-        suggestions: Names of the catalogue that look like the Hub id, for the message if the model cannot be fetched.
-        children: Child processes that introspect the config.json.
-    """
+    """Return a model from outside the catalogue. ref: Path of a config.json or of its folder, or a Hub id;
+    references.py tells them apart. cache: Folder of introspected configs, by content. children: Processes that
+    introspect the config.json. door: Looks up a Hub id. suggestions: Names of the catalogue that look like the Hub id,
+    for the message if the model cannot be fetched."""
     hint = f"{UnknownModelError(str(ref), tuple(suggestions))} " if suggestions else ""
     installed.require("the trainer", f"{hint}Reading a model that is not in the catalogue")
     with config_of(ref, door, suggestions) as config:
@@ -92,42 +77,46 @@ def read_config(path: Path) -> dict[str, Any]:
         return parse_config(file.read(MAX_CONFIG_BYTES + 1), name=path.name)
 
 
-def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
+def introspect_config(path: Path, *, cache: Path, children: Children) -> dict[str, Any]:
     """Return the worker's introspection of a config.json: a ModelSpec as JSON, without its name and source. Raise
     BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason."""
     read_config(path)
     raw = path.read_bytes()
     key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
-    remembered = cache / f"{key}.json" if cache else None
+    remembered = cache / f"{key}.json"
 
     def known() -> dict[str, Any] | None:
         with contextlib.suppress(ValueError, OSError):
-            return json.loads(remembered.read_bytes()) if remembered else None
+            return json.loads(remembered.read_bytes())
         return None
 
     if (facts := known()) is not None:
         return facts
-    children = children or Children(BOUNDS)
     with children.turn(key):
         if (facts := known()) is None:  # while this one waited
             request = {"config": str(path.resolve())}
             facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
-            if remembered is not None:
-                cache.mkdir(parents=True, exist_ok=True)
-                partial = remembered.with_suffix(f".{os.getpid()}.partial")
-                partial.write_text(json.dumps(facts))
-                partial.replace(remembered)
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = remembered.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(json.dumps(facts))
+            partial.replace(remembered)
     return facts
 
 
 @contextlib.contextmanager
-def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
-    """Turn the Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
+def _repository(
+    repo_id: str, api: Any, *, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str
+) -> Iterator[tuple[Any, str, dict[str, int]]]:
+    """Yield the Hub's client, a repository's commit, and the sizes of its files by name; within the block, turn the
+    Hub's failures into the given errors. unavailable: message where the Hub does not answer."""
     from httpx import HTTPError
-    from huggingface_hub import errors
+    from huggingface_hub import HfApi, errors
 
+    api = api or HfApi()
     try:
-        yield
+        info_of = api.dataset_info if isinstance(unknown, BadDataError) else api.model_info
+        info = info_of(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        yield api, info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
     except errors.GatedRepoError:
         raise gated from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
@@ -145,31 +134,19 @@ def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizE
 
 
 def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> Path:
-    """Fetch a model's config.json, and return its path.
-
-    Args:
-        repo_id: The model's id on the Hub.
-        folder: Place for the config.json; the Hub's own cache would keep that of every model that anyone names.
-        suggestions: Names of the catalogue that look like the id, for the message if there is no such model.
-        api: huggingface_hub's HfApi, or something that answers like it.
-    """
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
-    with _hub_errors(
+    """Fetch a model's config.json, and return its path. folder: Place for it; the Hub's own cache would keep that of
+    every model that anyone names. suggestions: As for find_model. api: like huggingface_hub's HfApi."""
+    with _repository(
+        repo_id,
+        api,
         gated=GatedModelError(repo_id),
         unknown=UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name"),
         no_file=BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it cannot be trained. Give its base."),
         unavailable=unavailable(repo_id, suggestions),
-    ):
-        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        if _sizes(info).get("config.json", 0) > MAX_CONFIG_BYTES:
+    ) as (api, _, sizes):
+        if sizes.get("config.json", 0) > MAX_CONFIG_BYTES:
             raise BadConfigError(TOO_LARGE.format("config.json"))
         return Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
-
-
-def _sizes(info: Any) -> dict[str, int]:
-    return {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
@@ -193,22 +170,15 @@ ADAPTER_UNAVAILABLE = "The Hub cannot be reached, so {!r} cannot be downloaded: 
 
 
 def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
-    """Return the folder with an adapter's config and weights.
-
-    Args:
-        repo_id: The adapter's id on the Hub.
-        max_bytes: A larger adapter is refused before it is downloaded.
-        copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
-        work: Folder for the copy until it is complete.
-        api: huggingface_hub's HfApi, or something that answers like it.
-    """
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
+    """Return the folder with an adapter's config and weights. max_bytes: A larger adapter is refused before it is
+    downloaded. copies: Beginning of the path of the copy to make, unless it exists; empty for the Hub's own cache.
+    work: Folder for the copy until it is complete. api: like huggingface_hub's HfApi."""
     no_adapter = BadAdapterError(
         f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
     )
-    with _hub_errors(
+    with _repository(
+        repo_id,
+        api,
         gated=BadAdapterError(
             f"{repo_id!r} is gated or private on the Hub: download it and give its files; or, on your own machine, "
             "accept its licence there and set HF_TOKEN."
@@ -216,33 +186,41 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         unknown=no_adapter,
         no_file=no_adapter,
         unavailable=ADAPTER_UNAVAILABLE.format(repo_id),
-    ):
-        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        _check_adapter(repo_id, _sizes(info), max_bytes)
-        return _fetched(api, repo_id, info.sha, (CONFIG, WEIGHTS), copies, work)
+    ) as (api, sha, sizes):
+        if WEIGHTS not in sizes and (pickled := next((name for name in sizes if name.endswith(".bin")), None)):
+            wrong = (
+                f"has only {pickled}, and pickle files can run code when they are opened: load it where you trust it "
+                f"and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
+            )
+        elif missing := {WEIGHTS, CONFIG} - sizes.keys():
+            wrong = f"holds no {' and no '.join(sorted(missing))}, so it is not an adapter in PEFT's layout."
+        elif sizes[CONFIG] > MAX_ADAPTER_CONFIG_BYTES:
+            wrong = f"has a {CONFIG} larger than one can be."
+        elif sizes[WEIGHTS] > max_bytes:
+            wrong = f"has {sizes[WEIGHTS]:,} bytes of weights, more than the {max_bytes:,} allowed here."
+        else:
+            return _fetched(api, repo_id, sha, (CONFIG, WEIGHTS), copies, work)
+        raise BadAdapterError(f"{repo_id!r} {wrong}")
 
 
 def fetch_data(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
     """Return a data set's file of examples: of those that RankViz reads the first with "train" in its path, else the
     first. Arguments as for fetch_adapter."""
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
     nothing = BadDataError(f"There is no data set {repo_id!r} on the Hub: check its name (owner/name), or give a file.")
     gated = BadDataError(f"{repo_id!r} is gated or private on the Hub: download its file, and give that.")
     message = DATA_UNAVAILABLE.format(repo_id)
-    with _hub_errors(gated=gated, unknown=nothing, no_file=nothing, unavailable=message):
-        info = api.dataset_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        sizes = {name: size for name, size in _sizes(info).items() if name.lower().endswith(DATA_SUFFIXES)}
-        sizes = {name: size for name, size in sizes.items() if name.rpartition("/")[2].lower() not in NO_DATA}
-        if not sizes:
+    errors = {"gated": gated, "unknown": nothing, "no_file": nothing, "unavailable": message}
+    with _repository(repo_id, api, **errors) as (api, sha, sizes):
+        files = [name for name in sizes if name.lower().endswith(DATA_SUFFIXES)]
+        files = [name for name in files if name.rpartition("/")[2].lower() not in NO_DATA]
+        if not files:
             raise BadDataError(f"{repo_id!r} has no .jsonl, .json, .csv or .parquet file on the Hub.")
-        file = min(sizes, key=lambda name: ("train" not in name.lower(), name))
+        file = min(files, key=lambda name: ("train" not in name.lower(), name))
         if sizes[file] > max_bytes:
             raise BadDataError(
                 f"{file} of {repo_id!r} has {sizes[file]:,} bytes, more than the {max_bytes:,} allowed here."
             )
-        return _fetched(api, repo_id, info.sha, (file,), copies, work, repo_type="dataset") / file
+        return _fetched(api, repo_id, sha, (file,), copies, work, repo_type="dataset") / file
 
 
 def _fetched(
@@ -264,21 +242,3 @@ def _fetched(
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
     copy.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
-
-
-def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
-    weights = sizes.get(WEIGHTS, 0)
-    if WEIGHTS not in sizes and (pickled := next((name for name in sizes if name.endswith(".bin")), None)):
-        wrong = (
-            f"has only {pickled}, and pickle files can run code when they are opened: load it where you trust it and "
-            f"save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
-        )
-    elif missing := {WEIGHTS, CONFIG} - sizes.keys():
-        wrong = f"holds no {' and no '.join(sorted(missing))}, so it is not an adapter in PEFT's layout."
-    elif sizes[CONFIG] > MAX_ADAPTER_CONFIG_BYTES:
-        wrong = f"has a {CONFIG} larger than one can be."
-    elif weights > max_bytes:
-        wrong = f"has {weights:,} bytes of weights, more than the {max_bytes:,} allowed here."
-    else:
-        return
-    raise BadAdapterError(f"{repo_id!r} {wrong}")

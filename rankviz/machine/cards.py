@@ -25,26 +25,25 @@ def read_driver(nvml: Any = None) -> Driver | None:
         cuda, cards = nvml.nvmlSystemGetCudaDriverVersion_v2(), []
         for index in range(nvml.nvmlDeviceGetCount()):
             with suppress(nvml.NVMLError):  # one card that has failed hides no other
-                cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index))
+                handle, memory = nvml.nvmlDeviceGetHandleByIndex(index), None
+                with suppress(
+                    nvml.NVMLError
+                ):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
+                    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+                known = memory is not None and memory.total > 0
+                card = Card(
+                    index=index,
+                    name=str(nvml.nvmlDeviceGetName(handle)),
+                    uuid=str(nvml.nvmlDeviceGetUUID(handle)),
+                    memory_bytes=memory.total if known else None,
+                    used_bytes=memory.used if known else None,
+                    capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
+                )
+                cards.append(card)
         version = str(nvml.nvmlSystemGetDriverVersion())
         return Driver(version=version, cuda=(cuda // 1000, cuda % 1000 // 10), cards=tuple(cards))
     finally:
         nvml.nvmlShutdown()
-
-
-def _card(nvml: Any, handle: Any, index: int) -> Card:
-    memory = None
-    with suppress(nvml.NVMLError):  # "Not Supported" where the GPU shares the machine's memory: GB10, Jetson
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    known = memory is not None and memory.total > 0
-    return Card(
-        index=index,
-        name=str(nvml.nvmlDeviceGetName(handle)),
-        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        memory_bytes=memory.total if known else None,
-        used_bytes=memory.used if known else None,
-        capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-    )
 
 
 def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> Card | None:
@@ -63,11 +62,16 @@ def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> tu
         alike = (first.name, first.memory_bytes)
         return tuple(card for card in driver.cards if (card.name, card.memory_bytes) == alike)
     cards: dict[str, Card] = {}
-    for name in wanted.split(","):
-        card = _named(name.strip(), driver)
-        if card is None or card.uuid in cards:
+    for name in map(str.strip, wanted.split(",")):
+        if name.startswith("MIG-"):  # the memory of a slice is not looked up
+            named = [replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)]
+        elif name.isdecimal():
+            named = [card for card in driver.cards if card.index == int(name)]
+        else:  # CUDA takes the beginning of a UUID too, as long as it is the only one
+            named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
+        if len(named) != 1 or named[0].uuid in cards:
             break
-        cards[card.uuid] = card
+        cards[named[0].uuid] = named[0]
     return tuple(cards.values())
 
 
@@ -80,15 +84,3 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 def only(card: Card) -> dict[str, str]:
     """Return the environment variables that show a worker no card but this one."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
-
-
-def _named(name: str, driver: Driver) -> Card | None:
-    """Return the card of one entry of CUDA_VISIBLE_DEVICES, or None. The memory of a MIG slice is not looked up."""
-    if name.startswith("MIG-"):
-        return replace(driver.cards[0], index=None, uuid=name, memory_bytes=None, used_bytes=None)
-    if name.isdecimal():
-        named = [card for card in driver.cards if card.index == int(name)]
-    else:
-        # CUDA takes the beginning of a UUID too, as long as it is the only one.
-        named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
-    return named[0] if len(named) == 1 else None

@@ -4,10 +4,9 @@ import errno
 import os
 from pathlib import Path
 
-from rankviz.errors import StorageError
+from rankviz.errors import StorageError, causes
 
-LEAST_FREE_BYTES = 2**20
-"""Free bytes below which a disk counts as full: a run could not even record how it ended."""
+LEAST_FREE_BYTES = 2**20  # free bytes below which a disk counts as full: a run could not even record how it ended
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """errno of a full disk; EFBIG is for a limit on the size of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -65,11 +64,8 @@ def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
 
 def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
     """Tell whether an error or a cause of it is a full disk; where no cause tells, the disk is checked."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return is_full(folder)
+    full = any(isinstance(each, OSError) and each.errno in FULL for each in causes(error))
+    return full or is_full(folder)
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -8,8 +8,6 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +22,6 @@ from rankviz.paths import IMPORT_ROOT
 
 def read() -> Software:
     """Return the installed software that a GPU run needs, with a sentence on what is missing."""
-    return replace(_installed(), missing=installed.missing("the trainer", "Training"))
-
-
-@cache
-def _installed() -> Software:
     torch = _torch_build(_folder("torch"))
     return Software(
         torch=torch.get("__version__") or "",
@@ -39,6 +32,7 @@ def _installed() -> Software:
         bitsandbytes_cuda=_built_for(_folder("bitsandbytes")),
         transformers=version_of("transformers"),
         unsloth_zoo=version_of("unsloth_zoo"),
+        missing=installed.missing("the trainer", "Training"),
     )
 
 
@@ -81,8 +75,7 @@ def _folder(package: str) -> Path | None:
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "preflight")
 MEND = "Training would fail here too. Mend this first."
-TIMEOUT_S = 180.0
-"""Seconds for the trial: importing Unsloth takes up to a minute on a cold disk."""
+TIMEOUT_S = 180.0  # seconds for the trial: importing Unsloth takes up to a minute on a cold disk
 
 
 def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Check:
@@ -95,7 +88,7 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> Ch
             ran = subprocess.run(command, cwd=scratch, env=variables, timeout=timeout_s, **streams)
     except subprocess.TimeoutExpired:
         return Check("trial", "problem", "Importing the libraries did not end within its time limit.", MEND)
+    last = ((ran.stderr if ran.returncode else ran.stdout).strip().splitlines() or ["no message"])[-1]
     if ran.returncode == 0:
-        return Check("trial", "ok", f"{ran.stdout.strip()}.")
-    last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        return Check("trial", "ok", f"{last}.")
     return Check("trial", "problem", f"It ended with code {ran.returncode}: {redacted(last)}.", MEND)

@@ -120,8 +120,7 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """numpy dtype for reading each floating-point dtype of safetensors."""
-MAX_NAME = 512
-"""Most characters of a tensor's name."""
+MAX_NAME = 512  # most characters of a tensor's name
 LARGEST_FP16 = 65504.0
 
 

@@ -25,8 +25,7 @@ MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, F16, ...). start, end: Offsets of its
-    bytes in the file."""
+    """A tensor of a file, not yet read. dtype: safetensors' code (F32, BF16, ...). start, end: Offsets in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -70,43 +69,28 @@ class Outline:
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
     """A planned resize. truncation, dtype: As requested. ranks: PEFT's settings. energy_kept: Share over all updates;
-    None where all updates are 0. parameters: Number of values in all factors."""
+    None where all updates are 0. adapter_parameters: Number of values in all factors."""
 
     truncation: Truncation
     dtype: str | None
-    by_module: Mapping[str, int]
+    rank_by_module: Mapping[str, int]
     ranks: Ranks
     energy_kept: float | None
-    parameters: int
+    adapter_parameters: int
     adapter_bytes: int
     adapter_bytes_before: int
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON."""
-        return {
-            "r": self.ranks.r,
-            "lora_alpha": self.ranks.lora_alpha,
-            "rank_by_module": dict(self.by_module),
-            "energy_kept": self.energy_kept,
-            "adapter_parameters": self.parameters,
-            "adapter_bytes": self.adapter_bytes,
-            "adapter_bytes_before": self.adapter_bytes_before,
-        }
+        names = ("rank_by_module", "energy_kept", "adapter_parameters", "adapter_bytes", "adapter_bytes_before")
+        return {"r": self.ranks.r, "lora_alpha": self.ranks.lora_alpha} | {name: getattr(self, name) for name in names}
 
 
 def plan(
     adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
-    """Plan a resize to one rank for all modules, or for each module to the lowest rank that keeps a share of its
-    energy.
-
-    Args:
-        adapter: Adapter to resize.
-        spectrum: The adapter's spectrum.
-        r: Rank below the adapter's.
-        energy: Share of the energy, above 0 and at most 1.
-        dtype: fp32, bf16 or fp16 for the factors; None keeps their dtypes.
-    """
+    """Plan a resize to one rank `r` for all modules, lower than the adapter's, or for each module to the lowest rank
+    that keeps a share of its `energy` (above 0, at most 1). dtype: Of the factors; None keeps theirs."""
     if dtype is not None and dtype not in NAMES:
         raise InvalidSettingError(f"The dtype of an adapter must be fp32, bf16 or fp16 (got {dtype!r}).")
     if str(init := adapter.raw_config.get("init_lora_weights")).startswith(MOVES_THE_BASE):
@@ -121,17 +105,18 @@ def plan(
         for name, shape in zip((module.a, module.b), shapes(adapter, module, wanted[module.name]), strict=True):
             layout[name] = (NAMES[dtype] if dtype else layout[name][0], shape)
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
+    header, data_bytes = new_header(layout, adapter.metadata)
     return ResizePlan(
         truncation=Truncation(r, energy),
         dtype=dtype,
-        by_module=wanted,
+        rank_by_module=wanted,
         ranks=in_peft(spectrum, wanted, {module.name: module.scale for module in adapter.modules}),
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(
+        adapter_parameters=sum(
             wanted[module.name] * module.experts * (module.in_features + module.out_features)
             for module in adapter.modules
         ),
-        adapter_bytes=new_file_bytes(layout, adapter.metadata),
+        adapter_bytes=len(header) + data_bytes,
         adapter_bytes_before=adapter.adapter_bytes,
     )
 
@@ -154,8 +139,9 @@ def received(outline: Mapping[str, Any], spectrum: Mapping[str, Any]) -> tuple[O
     )
 
 
-def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """Return the exact size in bytes of the file that `write` would make of tensors with these dtypes and shapes."""
+def new_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> tuple[bytes, int]:
+    """Return the bytes before the data in the safetensors file that `write` would make of tensors with these dtypes and
+    shapes, and the number of bytes of the data, in the order of dtypes and then names."""
     in_file = list(WRITTEN_AS)
     header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
     end = 0
@@ -163,5 +149,6 @@ def new_file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata:
         dtype, shape = tensors[name]
         start, end = end, end + WIDTHS[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, end

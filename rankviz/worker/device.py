@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,32 @@ from typing import Any, Literal
 import psutil
 
 import rankviz
-from rankviz import machine
+from rankviz import machine, units
 from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.preflight import BF16_CAPABILITY
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, causes
 from rankviz.machine import cards
 
-OUT_OF_MEMORY_CODE = 2
-"""cudaErrorMemoryAllocation of the CUDA runtime."""
+OUT_OF_MEMORY_CODE = 2  # cudaErrorMemoryAllocation of the CUDA runtime
+SHORT_SPIN = "1000"
+"""GOMP_SPINCOUNT: number of times that a waiting thread polls before it sleeps. libgomp's default of 300,000 takes up
+to 50 times the processor time where other programs are busy, and slows the threads that are waited for."""
+
+
+def set_environment() -> None:
+    """Set variables before the first import of libraries that read them: no telemetry, no trackers, no thread-pool
+    warnings, and threads that share the processor with other programs. The user's own settings for threads stay."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)
+    os.environ.update(
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        DO_NOT_TRACK="1",
+        UNSLOTH_DISABLE_STATISTICS="1",
+        WANDB_DISABLED="true",
+        PYTHONUNBUFFERED="1",
+    )
 
 
 def has_cuda() -> bool:
@@ -42,13 +59,6 @@ def has_bf16() -> bool:
     if torch.version.hip:
         return torch.cuda.is_bf16_supported()
     return torch.cuda.get_device_capability() >= BF16_CAPABILITY  # torch emulates it below, several times slower
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, then its cause, then the cause of that cause, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -258,3 +268,40 @@ def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Work
             "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
         )
     return WorkerSettings(training=settled, cuda=cuda, model_type=model_type)
+
+
+def quantization(precision: str, compute: str) -> Any:
+    """Return bitsandbytes' settings for a precision; None where it does not quantize. compute: a torch dtype's name."""
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
+    double = {"bnb_4bit_use_double_quant": precision == "nf4-dq"}
+    return BitsAndBytesConfig(**four_bit, **double) if precision in ("nf4", "nf4-dq") else None
+
+
+def preflight(argv: Sequence[str]) -> int:
+    """Try the libraries that training uses, and print one line (`python -m rankviz.worker preflight`). On a GPU,
+    multiply on the card, quantize with bitsandbytes' native library, and compile by importing Unsloth."""
+    set_environment()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+
+    summary = f"torch {torch.__version__} uses the CPU, with {torch.get_num_threads()} threads"
+    if has_cuda():
+        properties = torch.cuda.get_device_properties(0)
+        summary = f"torch {torch.__version__} sees {properties.name} with {units.memory_size(properties.total_memory)}"
+        ones = torch.ones(256, 256, dtype=torch.bfloat16 if has_bf16() else torch.float16, device="cuda")
+        if (total := (ones @ ones).sum().item()) != 256**3:
+            raise ArithmeticError(f"ones times ones summed to {total} on the GPU, not {256**3}")
+        from bitsandbytes import functional
+
+        weights = torch.randn(64, 64, dtype=torch.float16, device="cuda")
+        packed, state = functional.quantize_4bit(weights, quant_type="nf4")
+        if not (error := (functional.dequantize_4bit(packed, state) - weights).abs().mean().item()) < 0.2:
+            raise ArithmeticError(f"NF4 and back is off by {error:.3f} on average, of numbers around 1")
+    import unsloth
+
+    print(f"{summary}; Unsloth {unsloth.__version__} imports", flush=True)
+    return 0

@@ -18,25 +18,7 @@ from rankviz.settings import Limits, read
 from rankviz.store import RunStore
 from rankviz.worker import device
 
-SHORT_SPIN = "1000"
-"""GOMP_SPINCOUNT: number of times that a waiting thread polls before it sleeps. libgomp's default of 300,000 takes up
-to 50 times the processor time where other programs are busy, and slows the threads that are waited for."""
 EVERY_SECONDS = 1.0
-
-
-def set_environment() -> None:
-    """Set variables before the first import of libraries that read them: no telemetry, no trackers, no thread-pool
-    warnings, and threads that share the processor with other programs. The user's own settings for threads stay."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)
-    os.environ.update(
-        TOKENIZERS_PARALLELISM="false",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        DO_NOT_TRACK="1",
-        UNSLOTH_DISABLE_STATISTICS="1",
-        WANDB_DISABLED="true",
-        PYTHONUNBUFFERED="1",
-    )
 
 
 def redirect_output(log: Path) -> None:
@@ -49,8 +31,7 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """Journal that a worker writes for a run or a probe: each stage when it begins, and progress about once a second.
-    The attempt is added to each event."""
+    """Journal of an attempt at a run or a probe: stages when they begin, and progress about once a second."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
         """attempt: 0 for the current attempt."""

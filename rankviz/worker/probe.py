@@ -32,15 +32,15 @@ from rankviz.core.model.config_check import parse_config, without_code
 from rankviz.core.probe import FREE_MEMORY_SHARE, MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.core.runs.request import RunRequest
-from rankviz.errors import UserError
+from rankviz.errors import UserError, causes
 from rankviz.store import RunStore
+from rankviz.trained.plan import new_header
 from rankviz.worker.base import Base
-from rankviz.worker.device import Memory, causes, environment, has_cuda, settle
-from rankviz.worker.journal import Journal, admit_probe, redirect_output, set_environment
+from rankviz.worker.device import Memory, environment, has_cuda, quantization, set_environment, settle
+from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
-POLL_SECONDS = 0.02
-"""Seconds between two checks of memory; what is allocated in between may exceed the limit."""
+POLL_SECONDS = 0.02  # seconds between two checks of memory; what is allocated in between may exceed the limit
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,33 +56,27 @@ def main(argv: Sequence[str]) -> int:
         if left.parent.name in ended:
             shutil.rmtree(left, ignore_errors=True)
     try:
-        admit_probe(store, journal.request)
-        return measure_all(journal, argv[1])
+        admit_probe(store, request := journal.request)
+        limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
+        deadline = time.monotonic() + request.time_limit_seconds
+        for depth in request.depths:  # in rising order, until one does not fit or time is over
+            try:
+                code = _watch(journal, argv[1], depth, limit_bytes, deadline)
+            except TimeoutError as error:
+                if error.errno is not None:  # a disk's, not the probe's
+                    raise
+                if store.record(probe_id).extrapolated is None:
+                    raise UserError(str(error)) from None
+                journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
+                break
+            if code:
+                return code
+            if store.record(probe_id).did_not_fit:
+                break
+        journal.append(ProbeCompleted(time=time.time()))
+        return 0
     except Exception as error:
         return journal.fail(error)
-
-
-def measure_all(journal: Journal, attempt: str) -> int:
-    """Measure the depths in rising order, until one does not fit or time is over; return the exit code."""
-    request, store = journal.request, journal.store
-    limit_bytes = memory_limit(request, cuda=machine.here()["device"] == "cuda")
-    deadline = time.monotonic() + request.time_limit_seconds
-    for depth in request.depths:
-        try:
-            code = _watch(journal, attempt, depth, limit_bytes, deadline)
-        except TimeoutError as error:
-            if error.errno is not None:  # a disk's, not the probe's
-                raise
-            if store.record(request.probe_id).extrapolated is None:
-                raise UserError(str(error)) from None
-            journal.append(DepthSkipped(time=time.time(), depth=depth, reason=str(error)))
-            break
-        if code:
-            return code
-        if store.record(request.probe_id).did_not_fit:
-            break
-    journal.append(ProbeCompleted(time=time.time()))
-    return 0
 
 
 def memory_limit(request: ProbeRequest, *, cuda: bool) -> int:
@@ -138,22 +132,16 @@ def depth(argv: Sequence[str]) -> int:
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     store, attempt = RunStore(Path(argv[0])), Attempt.parse(argv[1])
-    journal, stage = Journal(store, *attempt), "starting"
-
-    def begin(name: str) -> None:
-        nonlocal stage
-        stage = name
-        journal.begin(f"{blocks} blocks: {name}")
-
+    journal = Journal(store, *attempt)
     try:
         config = parse_config((journal.folder / "config.json").read_bytes())
-        values = measure(journal, config, blocks, folder, begin)
+        values = measure(journal, config, blocks, folder, lambda name: journal.begin(f"{blocks} blocks: {name}"))
         took_seconds = time.monotonic() - started
         journal.append(DepthMeasured(time=time.time(), depth=blocks, took_seconds=took_seconds, **values))
     except Exception as error:
         if (shortage := _shortage(error)) is None:
             return journal.fail(error)
-        journal.append(DepthDidNotFit(time=time.time(), depth=blocks, stage=stage, **shortage))
+        journal.append(DepthDidNotFit(time=time.time(), depth=blocks, stage=_stage(journal), **shortage))
     return 0
 
 
@@ -302,21 +290,9 @@ def timed_steps(trainer: Any, memory: Memory, least_steps: int, baseline_bytes: 
     }
 
 
-def quantization(precision: str, compute: str) -> Any:
-    """Return bitsandbytes' settings for a precision; None where it does not quantize. compute: a torch dtype's name."""
-    from transformers import BitsAndBytesConfig
-
-    if precision == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute}
-    double = {"bnb_4bit_use_double_quant": precision == "nf4-dq"}
-    return BitsAndBytesConfig(**four_bit, **double) if precision in ("nf4", "nf4-dq") else None
-
-
 def _shortage(error: Exception) -> dict[str, Any] | None:
     """Return limit_bytes, short_bytes (lower bound of the missing bytes) and why ("GPU" or "system") where this error
-    or a cause of it means that memory ran out; else None. torch has an exception class for this on a GPU, not on a
-    CPU."""
+    or a cause of it means that memory ran out; else None. On a CPU, torch raises a plain RuntimeError."""
     torch = sys.modules.get("torch")
     for each in causes(error):
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
@@ -357,20 +333,15 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
 
 
 def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write random safetensors straight to disk, so that no memory is needed: 8 bytes of header length, a JSON header,
-    then the numbers of each tensor. The numbers are normal with standard deviation 0.02, neither zero nor denormal."""
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        start, end = end, end + BF16_BYTES * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    text += b" " * (-len(text) % 8)
+    """Write random safetensors straight to disk, so that no memory is needed. The numbers are normal with standard
+    deviation 0.02, neither zero nor denormal."""
+    header, _ = new_header({name: ("BF16", shape) for name, shape in shapes.items()}, {})
     chance = random.Random(0)
     few = [struct.pack("<f", chance.gauss(0.0, 0.02))[2:] for _ in range(2**16)]  # bf16: the upper half of an fp32
     noise, ones = b"".join(few) * (CHUNK_NUMBERS // len(few)), struct.pack("<H", 0x3F80) * CHUNK_NUMBERS
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
+        file.write(header)
+        for name, shape in sorted(shapes.items()):
             # Norms start at one, as in any fresh model, or activations would vanish into denormals.
             chunk = ones if len(shape) < 2 and not name.endswith("bias") else noise
             left = BF16_BYTES * math.prod(shape)

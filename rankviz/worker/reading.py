@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from rankviz import units
-from rankviz.errors import BadAdapterError, BadDataError, LimitError, UserError
-from rankviz.worker.answering import error_json
+from rankviz.errors import BadDataError, LimitError, UserError
 
 Reply = Mapping[str, Any]
 HUB_SETTINGS = {
@@ -27,24 +26,11 @@ HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
 
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int, name: str, training_steps: int | None) -> Reply:
     """Return outline and spectrum of a trained adapter. name: title of the spectrum; empty for the file's name."""
-    from rankviz.trained.resize import spectrum
+    from rankviz.trained.read import read_adapter, spectrum
 
-    read = _read_adapter(paths, max_bytes, max_values)
+    read = read_adapter([*map(Path, paths)], max_bytes=max_bytes, max_values=max_values)
     made = spectrum(read, name=name, training_steps=training_steps)
     return {"outline": asdict(read.outline), "spectrum": asdict(made)}
-
-
-def _read_adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Any:
-    """Return the adapter in these files. max_values: most singular values or tensors."""
-    from rankviz.trained.read import read_adapter
-
-    read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
-    values = sum(module.r * len(module.pairs) for module in read.modules)
-    if (number := max(values, len(read.outline.tensors))) > max_values:
-        raise BadAdapterError(
-            f"{read.outline.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
-        )
-    return read
 
 
 def resize(
@@ -52,7 +38,7 @@ def resize(
 ) -> Reply:
     """Write an adapter at lower ranks into a new folder or zip; return its plan and notes. wanted: arguments of
     rankviz.trained.plan.plan; without them, zip the adapter unchanged."""
-    from rankviz.trained import resize as trained
+    from rankviz.trained import read as trained
     from rankviz.trained.files import CONFIG, WEIGHTS
     from rankviz.trained.plan import plan
 
@@ -62,10 +48,10 @@ def resize(
         if wanted is None:
             place = Path(paths[0])
         else:
-            read = _read_adapter(paths, max_bytes, max_values)
-            planned = plan(read.outline, trained.spectrum(read), **wanted)
-            trained.resize(read, planned, place)
-            reply = {"plan": vars(planned), "notes": read.notes}
+            adapter = trained.read_adapter([*map(Path, paths)], max_bytes=max_bytes, max_values=max_values)
+            planned = plan(adapter.outline, trained.spectrum(adapter), **wanted)
+            trained.resize(adapter, planned, place)
+            reply = {"plan": vars(planned), "notes": adapter.notes}
         if as_zip:
             with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
                 for name in (WEIGHTS, CONFIG):
@@ -140,7 +126,7 @@ def imported(
             removal.delete_all(workspace.store, leaving)  # last: what is refused takes nobody's place
         return {"run_ids": run_ids, "takes": takes, "refused": None}
     except UserError as error:
-        return {"run_ids": [], "takes": takes, "refused": error_json(error)}
+        return {"run_ids": [], "takes": takes, "refused": {"error": type(error).__name__, "message": str(error)}}
 
 
 def hub(what: str, **request: Any) -> Reply:

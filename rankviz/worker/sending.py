@@ -103,7 +103,22 @@ def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str 
         where = {"space_id": place.space, "private": not place.public}
         if private is not None:
             hub.require_private(place.space, private, place.public)
-            _require_new(sweep, place)
+            from trackio.remote_client import RemoteClient
+
+            try:
+                client = RemoteClient(place.space, hf_token=os.environ.get("HF_TOKEN"), verbose=False)
+                there = client.predict(project=place.name, api_name="/get_runs_for_project")
+                names = {str(run.get("name") if isinstance(run, Mapping) else run) for run in there}
+            except Exception as error:  # whatever the client of another program raises
+                raise HubUnavailableError(
+                    f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait, or choose "
+                    "another."
+                ) from None
+            if again := sorted(names & {run.run_id for run in sweep.runs}):
+                raise PublishError(
+                    f"{place.space} has runs of these already, such as {again[0]}: to send them again, delete them in "
+                    "Trackio."
+                )
     import trackio
 
     with hub.in_words(place.space or place.name, token):
@@ -113,23 +128,6 @@ def _to_trackio(sweep: SweepFacts, place: Destination, folder: Path, token: str 
             send(trackio, run, sweep, place.name, where)
     url = f"https://huggingface.co/spaces/{place.space}" if place.space else ""
     return {"url": url, "updated": private is not None, "private": not place.public if private is None else private}
-
-
-def _require_new(sweep: SweepFacts, place: Destination) -> None:
-    from trackio.remote_client import RemoteClient
-
-    try:
-        client = RemoteClient(place.space, hf_token=os.environ.get("HF_TOKEN"), verbose=False)
-        there = client.predict(project=place.name, api_name="/get_runs_for_project")
-        names = {str(run.get("name") if isinstance(run, Mapping) else run) for run in there}
-    except Exception as error:  # whatever the client of another program raises
-        raise HubUnavailableError(
-            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait, or choose another."
-        ) from None
-    if again := sorted(names & {run.run_id for run in sweep.runs}):
-        raise PublishError(
-            f"{place.space} has runs of these already, such as {again[0]}: to send them again, delete them in Trackio."
-        )
 
 
 def forget(trackio: Any, project: str, run_ids: set[str]) -> None:

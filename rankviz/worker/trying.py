@@ -16,18 +16,11 @@ from rankviz.references import Reference
 from rankviz.worker import base as bases
 from rankviz.worker import device
 from rankviz.worker.finetune import data, measure
-from rankviz.worker.journal import set_environment
 
 NOT_HERE = (
     "The base model {} is not on this machine: the run trained elsewhere, or the model was removed to make room. Train "
     "a run of this base here, then ask again."
 )
-OTHER_LAYERS = (
-    "PEFT does not find all layers of this adapter in the base, as where Unsloth trained experts. Merge it with the "
-    "Unsloth script of the export, and ask the merged model."
-)
-NO_LIMIT = 100_000
-"""Tokens that no prompt has: the page limits its characters."""
 
 
 def answered(
@@ -54,7 +47,7 @@ def answered(
     def refuse(stage: str) -> NoReturn:
         raise not_here
 
-    set_environment()
+    device.set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     found = bases.resolve(reference, Path(run["home"]), refuse)
     os.chdir(os.environ["TMPDIR"])  # loaders would prefer a folder with the name of a repository
@@ -68,10 +61,8 @@ def answered(
         name = run["loaded_from"] if is_hub_id(run["loaded_from"]) and not found.is_local else name
         if precision not in device.DTYPES:
             how["dtype"] = torch.bfloat16 if device.has_bf16() else torch.float16
-        if precision not in device.DTYPES and not name.endswith("bnb-4bit"):
-            bits = {"load_in_8bit": precision == "int8", "load_in_4bit": precision != "int8"}
-            four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": how["dtype"]}
-            how["quantization_config"] = transformers.BitsAndBytesConfig(**bits, **four)
+            if not name.endswith("bnb-4bit"):
+                how["quantization_config"] = device.quantization(precision, str(how["dtype"]).removeprefix("torch."))
     try:
         sees = hasattr(transformers.AutoConfig.from_pretrained(name), "vision_config") and not run["text_only"]
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
@@ -85,9 +76,12 @@ def answered(
     except (UserWarning, RuntimeError, ValueError) as error:
         if device.ran_out_of_memory(error):
             raise
-        raise UserError(OTHER_LAYERS) from error
+        raise UserError(
+            "PEFT does not find all layers of this adapter in the base, as where Unsloth trained experts. Merge it "
+            "with the Unsloth script of the export, and ask the merged model."
+        ) from error
     chat = Example(messages=(("user", prompt), ("assistant", "a")))
-    question = data.ask(chat, tokenizer, NO_LIMIT) if is_chat else None
+    question = data.ask(chat, tokenizer, 100_000) if is_chat else None  # a page's prompts have fewer tokens
     if question is None:  # a space before an answer belongs to the answer's first token
         begins = prompt.startswith(tokenizer.bos_token or OTHER)
         ids = tokenizer(prompt.rstrip(" "), add_special_tokens=not begins)["input_ids"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.files import read_rows
+from rankviz.catalog import read_rows
 from rankviz.catalog.models import load_config, load_index, load_model, with_image_processor
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingData, TrainingSetup

@@ -36,8 +36,7 @@ from rankviz.hub.reach import has_weights
 from rankviz.paths import ASSETS
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
-from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import spectrum
+from rankviz.trained.read import read_adapter, spectrum
 from rankviz.ui.parts.sweep import answers_html, standing_html
 from rankviz.verdict import verdict_json
 from tests.attacks.payloads import zip_of

@@ -18,9 +18,9 @@ def plain_loss(home: Path, precision: str, adapter: str = "") -> dict[str, Any]:
     from rankviz import dataset
     from rankviz.core.runs.request import SweepRequest
     from rankviz.worker.base import embedded_folder
+    from rankviz.worker.device import quantization
     from rankviz.worker.finetune.data import SweepData
     from rankviz.worker.finetune.measure import evaluate
-    from rankviz.worker.probe import quantization
 
     folder, cuda = embedded_folder(home), torch.cuda.is_available()
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16

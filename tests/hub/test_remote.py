@@ -62,8 +62,10 @@ def answering(code):
     ),
 )
 def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sentence, tmp_path):
+    children = answering("raise SystemExit('started')")
+
     with pytest.raises(BadConfigError) as caught:
-        introspect_config(config_file(tmp_path, content), children=answering("raise SystemExit('started')"))
+        introspect_config(config_file(tmp_path, content), cache=tmp_path, children=children)
 
     assert sentence in str(caught.value)
 
@@ -83,7 +85,8 @@ def test_a_config_is_laid_out_once(tmp_path):
 
 @pytest.mark.torch
 def test_a_config_is_laid_out_by_the_real_worker(tmp_path):
-    model = find_model(config_file(tmp_path), cache=tmp_path / "cache")
+    children = Children(Bounds(seconds=60, memory_bytes=16 * GIB))
+    model = find_model(config_file(tmp_path), cache=tmp_path / "cache", children=children)
 
     # Embedding 1,600; two blocks of 16·16 + 2·16·8 + 16·16 + 3·16·32 + 2 norms of 16; a norm.
     assert 1600 + 2 * (256 + 256 + 256 + 1536 + 32) + 16 == model.total_parameters == TOY.total_parameters
@@ -123,7 +126,8 @@ def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 400, "hidden_size": 16, "num_local_experts": 8}
 
     with pytest.raises((BadConfigError, WorkerError)) as caught:
-        introspect_config(config_file(tmp_path, huge), children=Children(Bounds(seconds=2, memory_bytes=16 * GIB)))
+        children = Children(Bounds(seconds=2, memory_bytes=16 * GIB))
+        introspect_config(config_file(tmp_path, huge), cache=tmp_path, children=children)
 
     assert "took more than" in str(caught.value)
 
@@ -227,9 +231,9 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
         with pytest.raises(HubSilentError, match=r"'someone/second' .* The catalogue has 'a/close'"):
             config_of(some, "someone/second")
         with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
-            some.adapter("someone/adapter", max_bytes=10**6)
+            some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         with pytest.raises(HubSilentError, match="so the data set 'someone/faq' cannot be downloaded"):
-            some.data("someone/faq", max_bytes=10**6)
+            some.fetch("data", "someone/faq", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
         assert connected == len(connections)
 
@@ -252,10 +256,10 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
     some = door(temp=temp)
     (two_blocks(tmp_path) / "training_args.bin").write_bytes(b"\x80")
     with played_hub.answering(monkeypatch, someone__adapter=tmp_path) as hub:
-        folder = some.adapter("someone/adapter", max_bytes=10**6)
+        folder = some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         requests = len(hub.asked)
 
-        assert folder == some.adapter("someone/adapter", max_bytes=10**6)
+        assert folder == some.fetch("adapter", "someone/adapter", max_bytes=10**6)
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}

@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 from rankviz.children import processor_time
 from rankviz.errors import BadAdapterError
 from rankviz.trained.files import encode
-from rankviz.trained.read import ENDLESS, matcher, read_adapter
-from rankviz.trained.resize import spectrum
+from rankviz.trained.read import ENDLESS, matcher, read_adapter, spectrum
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"

@@ -8,8 +8,7 @@ import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.plan import plan, received
-from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import resize, spectrum
+from rankviz.trained.read import read_adapter, resize, spectrum
 from rankviz.trained.svd import decompose, singular_values, truncate
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 
@@ -81,7 +80,7 @@ def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
         "embed.lora_embedding_A": (2, 30),
         "embed.lora_embedding_B": (8, 2),
     } == {n.removeprefix("base_model.model."): tensor.shape for n, tensor in tensors.items()}
-    assert sum(np.prod(tensor.shape) for tensor in tensors.values()) == what.parameters
+    assert sum(np.prod(tensor.shape) for tensor in tensors.values()) == what.adapter_parameters
     np.testing.assert_allclose(update(after, "conv"), truncated(update(before, "conv"), 2), atol=1e-4)
 
 

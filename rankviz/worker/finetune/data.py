@@ -1,9 +1,9 @@
 """Splits, orders and tokenizes data with random generators of its own: all runs of a sweep get the same rows."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from typing import Any
 
 from rankviz.children import processor_time
@@ -12,15 +12,13 @@ from rankviz.dataset import Dataset, Example
 from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
 
-IGNORED = -100
-"""Label of a token that is not trained on."""
+IGNORED = -100  # label of a token that is not trained on
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
 CHARACTERS_PER_TOKEN = 64
 """Characters of a row's text per token of max_length. Longer texts are cut before they are tokenized, which takes 250
 MB for each MB of text. Prose has 2 to 6 characters per token."""
-TEMPLATE_SECONDS = 60.0
-"""Processor seconds that a chat template may take for one row; milliseconds are usual."""
+TEMPLATE_SECONDS = 60.0  # processor seconds that a chat template may take for one row; milliseconds are usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +26,7 @@ class Tokens:
     """A tokenized row."""
 
     input_ids: list[int]
-    labels: list[int]
-    """Equal to input_ids where the token is learned, IGNORED elsewhere."""
+    labels: list[int]  # equal to input_ids where the token is learned, IGNORED elsewhere
 
     @property
     def targets(self) -> int:
@@ -42,10 +39,8 @@ class HeldOutQuestion:
     """A held-out row as prompt and reference answer, with the same token ids as for training."""
 
     prompt: list[int]
-    reference: list[int]
-    """Tokens after the prompt that are trained on, with the end token."""
-    texts: tuple[str, str] = ("", "")
-    """Prompt and reference as text."""
+    reference: list[int]  # tokens after the prompt that are trained on, with the end token
+    texts: tuple[str, str] = ("", "")  # prompt and reference as text
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
@@ -66,7 +61,7 @@ class SweepData:
 
     def __init__(self, dataset: Dataset, tokenizer: Any, max_length: int, held_out_examples: int):
         self.dataset, self.tokenizer, self.max_length = dataset, tokenizer, max_length
-        self._tokens: dict[int, Tokens] = {}
+        self._tokenize = cache(lambda i: tokenize(dataset.examples[i], tokenizer, max_length))
         self.training, held_out = split(dataset.examples, held_out_examples)
         self._held_out_rows = [i for i in held_out if self._tokenize(i).targets]
         self.held_out = [self._tokenize(i) for i in self._held_out_rows]
@@ -92,33 +87,24 @@ class SweepData:
 
     def in_order(self, seed: int, count: int, *, skip: int = 0) -> list[Tokens]:
         """Return `count` training rows in this seed's order after the first `skip`; each epoch is shuffled again."""
-        return list(islice(self._epochs(random.Random(seed)), skip, skip + count))
-
-    def _epochs(self, chance: random.Random) -> Iterator[Tokens]:
-        while True:
-            order = list(self.training)
+        chance, rows = random.Random(seed), []
+        while len(rows) < skip + count:
+            order, before = list(self.training), len(rows)
             chance.shuffle(order)
-            usable = False
             for i in order:
                 # A row whose prompt alone fills max_length teaches nothing.
-                if (tokens := self._tokenize(i)).targets:
-                    usable = True
-                    yield tokens
-            if not usable:
+                if len(rows) < skip + count and (tokens := self._tokenize(i)).targets:
+                    rows.append(tokens)
+            if len(rows) == before:
                 raise self._too_short("row")
-
-    def _tokenize(self, i: int) -> Tokens:
-        if i not in self._tokens:
-            self._tokens[i] = tokenize(self.dataset.examples[i], self.tokenizer, self.max_length)
-        return self._tokens[i]
+        return rows[skip:]
 
     def _too_short(self, what: str) -> BadDataError:
         return BadDataError(f"No {what} has a token to learn within {self.max_length}: raise max_length.")
 
 
 def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> HeldOutQuestion | None:
-    """Return the last learned text of a row with the prompt before it; None where the row has no prompt, or is longer
-    than max_length and may not be cut."""
+    """Return a row's last learned text with its prompt; None without a prompt, or where it is too long and not cut."""
     whole = _encode(example, tokenizer, max_length, TEMPLATE_SECONDS)
     if not example.has_prompt or (len(whole.input_ids) > max_length and not may_be_cut):
         return None

@@ -19,13 +19,13 @@ from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import base as bases
 from rankviz.worker import device
-from rankviz.worker.journal import Journal, admit, limits_of, redirect_output, set_environment
+from rankviz.worker.journal import Journal, admit, limits_of, redirect_output
 
 
 def main(argv: Sequence[str]) -> int:
     home, attempts = Path(argv[0]).resolve(), [Attempt.parse(text) for text in argv[1:]]
     store = RunStore(home)
-    set_environment()
+    device.set_environment()
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     session = None
     for run_id, attempt in attempts:

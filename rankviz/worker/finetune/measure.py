@@ -9,10 +9,8 @@ from typing import Any
 from rankviz.core.runs.events import Evaluated
 from rankviz.worker.finetune.data import IGNORED, HeldOutQuestion, Tokens
 
-MAX_LOGIT_BYTES = 64 * 2**20
-"""Bytes of fp32 logits up to which rows are batched; a single row may have more."""
-EXTRA_TOKENS = 8
-"""Number of tokens that an answer may be longer than its reference."""
+MAX_LOGIT_BYTES = 64 * 2**20  # bytes of fp32 logits up to which rows are batched; a single row may have more
+EXTRA_TOKENS = 8  # number of tokens that an answer may be longer than its reference
 MAX_CACHED_TOKENS = 2048
 """Tokens of a batch whose keys and values are cached: half a gigabyte for a base of 8 billion parameters in fp32."""
 

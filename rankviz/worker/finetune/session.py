@@ -34,8 +34,7 @@ from rankviz.worker.finetune.training import save, train, truncation, unsloth_ar
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import Journal
 
-UNSLOTHS_OWN = LoraConfig()
-"""Settings under which Unsloth's default class loads the whole checkpoint."""
+UNSLOTHS_OWN = LoraConfig()  # settings under which Unsloth's default class loads the whole checkpoint
 
 
 def load_base(

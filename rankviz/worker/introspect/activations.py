@@ -76,9 +76,15 @@ class GpuOnMeta(TorchFunctionMode):
         self._autocast = autocast
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if self._autocast:
-            args, kwargs = _cast(func.__name__, args, kwargs)
+        name, kwargs = func.__name__, kwargs or {}
+        if self._autocast and (name in IN_16_BIT or (name in IN_FP32 and kwargs.get("dtype") is None)):
+            dtype = torch.bfloat16 if name in IN_16_BIT else torch.float32
+
+            def cast(value: Any) -> Any:
+                floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+                return value.to(dtype) if floating and value.dtype != torch.float64 else value
+
+            args, kwargs = tuple(map(cast, args)), {key: cast(value) for key, value in kwargs.items()}
         if func is functional.scaled_dot_product_attention:
             return FusedAttention.apply(*args[:3])
         if func is torch._grouped_mm:
@@ -91,18 +97,6 @@ class GpuOnMeta(TorchFunctionMode):
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
     """Apply the fused dropout kernel, which saves a byte per element."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
-
-
-def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    dtype = torch.bfloat16 if name in IN_16_BIT else torch.float32
-    if name not in IN_16_BIT and (name not in IN_FP32 or kwargs.get("dtype") is not None):
-        return args, kwargs
-
-    def cast(value: Any) -> Any:
-        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
-        return value.to(dtype) if floating and value.dtype != torch.float64 else value
-
-    return tuple(cast(value) for value in args), {key: cast(value) for key, value in kwargs.items()}
 
 
 class LiveBytes(TorchDispatchMode):

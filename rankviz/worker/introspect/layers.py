@@ -20,23 +20,16 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     """Build the model on the meta device: shapes without storage. more: arguments of from_config, such as a dtype."""
     import torch
     import transformers
-    from transformers import (
-        CONFIG_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        PreTrainedConfig,
-    )
 
     transformers.logging.set_verbosity_error()
     config = without_code(config)
     model_type = config["model_type"]
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
-    if model_type not in CONFIG_MAPPING:
+    if model_type not in transformers.CONFIG_MAPPING:
         raise BadConfigError(
             f"transformers {transformers.__version__} has no architecture {model_type!r}, and its own code is not run."
         )
-    factories = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    factories = [transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText]
     if whole or "vision_config" in config:
         factories.reverse()
     try:
@@ -44,8 +37,8 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
         with TemporaryDirectory() as folder:
             file = Path(folder, "config.json")
             file.write_text(json.dumps(_makeable(config)))
-            read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
-        parsed = AutoConfig.for_model(**read)
+            read, _ = transformers.PreTrainedConfig.get_config_dict(file, local_files_only=True)
+        parsed = transformers.AutoConfig.for_model(**read)
         if (factory := next((each for each in factories if type(parsed) in each._model_mapping), None)) is not None:
             more |= {"trust_remote_code": False, "attn_implementation": attn_implementation}
             with torch.device("meta"):
@@ -238,8 +231,7 @@ def part_of(name: str, ancestors: dict[str, str]) -> str:
 
 
 def unquantized_parameters(model: Any) -> int:
-    """Count the parameters that bitsandbytes does not quantize: all but the weights of nn.Linear (no subclasses) and
-    Conv1D that transformers converts."""
+    """Count parameters that bitsandbytes does not quantize: all but converted nn.Linear (no subclasses) and Conv1D."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
@@ -282,20 +274,15 @@ def _first(config: Any, *names: str, default: Any = ...) -> Any:
     return default
 
 
-TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
 ACTIVATION_SECONDS = 20.0
-"""Time limit in seconds for measuring the bytes that blocks keep in training. It usually takes one or two seconds, and
-an estimate is possible without."""
+"""Time limit in seconds for measuring the bytes that blocks keep in training, which usually takes one or two."""
 
 
 def introspect_file(config: str) -> dict[str, Any]:
-    """Return `introspect` of a config.json; raise BadConfigError where it takes too much memory."""
+    """Return `introspect` of the config.json with this path."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # of a model nothing is wanted but what is here
     path = Path(config)
-    try:
-        return introspect(parse_config(path.read_bytes(), name=path.name))
-    except MemoryError:
-        raise BadConfigError(TOO_LARGE) from None
+    return introspect(parse_config(path.read_bytes(), name=path.name))
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:

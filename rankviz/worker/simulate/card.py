@@ -38,8 +38,7 @@ ROUND_LARGE = 2 * 2**20
 
 
 MemoryBlock = tuple[int, int, bool]
-"""A used piece of a segment: address, size, and True for a small piece, since small pieces have segments of their
-own."""
+"""A used piece of a segment: address, size, and True for a small piece (of a segment for small pieces)."""
 
 
 class Allocator:
@@ -151,10 +150,27 @@ class SimulatedCard:
 
 @functools.cache
 def prepare() -> None:
-    """Load torch with one simulated card, once; raise RuntimeError where torch was imported before."""
+    """Load torch with one simulated card, once; raise RuntimeError where torch was imported before. The first call on a
+    machine compiles card.cpp for its torch."""
     if "torch" in sys.modules:
         raise RuntimeError("The simulated card must be there before torch is imported.")
-    library = ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
+    torch_folder = Path(importlib.util.find_spec("torch").origin).parent
+    version, libraries = importlib.metadata.version("torch").encode(), torch_folder / "lib"
+    key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
+    target = paths.home() / "simulate" / f"card-{key}.so"
+    if not target.exists():
+        if (compiler := shutil.which("g++")) is None:
+            raise UserError("A simulation needs a C++ compiler once, and there is no g++: apt-get install g++")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder, target.name)
+            command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{torch_folder / 'include'}", str(SOURCE)]
+            command += ["-o", str(made), f"-L{libraries}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise UserError(f"g++ could not compile the simulated card: {done.stderr.strip()[:300]}")
+            os.replace(made, target)
+    library = ctypes.CDLL(str(target), ctypes.RTLD_GLOBAL)
     import bitsandbytes  # noqa: F401  it looks for CUDA's libraries where torch.cuda is there
     import torch
     from torch._subclasses import fake_tensor
@@ -171,28 +187,6 @@ def prepare() -> None:
     torch.cuda.stream = lambda other: contextlib.nullcontext()
     torch.version.cuda = torch.version.cuda or "12.8"
     torch._C._cuda_getCurrentRawStream = torch._C._cuda_getDevice = lambda *_: 0
-
-
-def _library() -> Path:
-    """Return the path of card.cpp compiled for this torch; the first call compiles it."""
-    torch_folder = Path(importlib.util.find_spec("torch").origin).parent
-    version = importlib.metadata.version("torch").encode()
-    key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
-    target, libraries = paths.home() / "simulate" / f"card-{key}.so", torch_folder / "lib"
-    if target.exists():
-        return target
-    if (compiler := shutil.which("g++")) is None:
-        raise UserError("A simulation needs a C++ compiler once, and there is no g++: apt-get install g++")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder, target.name)
-        command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{torch_folder / 'include'}", str(SOURCE)]
-        command += ["-o", str(made), f"-L{libraries}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"g++ could not compile the simulated card: {done.stderr.strip()[:300]}")
-        os.replace(made, target)
-    return target
 
 
 def become(gpu: Gpu) -> SimulatedCard:
@@ -254,8 +248,7 @@ def become(gpu: Gpu) -> SimulatedCard:
 def simulated(
     config: Mapping[str, Any], gpu: str, lora: Mapping[str, Any], training: Mapping[str, Any], full: bool
 ) -> dict[str, Any]:
-    """Return a `Simulated` as JSON (`python -m rankviz.worker simulate FOLDER`); raise UserError where the model's code
-    does not run on the simulated card."""
+    """Return a `Simulated` as JSON; raise UserError where the model's code does not run on the simulated card."""
     setup, card = build(TrainingSetup, training), find_gpu(load_gpus(paths.ASSETS), gpu)
     prepare()
     from rankviz.worker.introspect.layers import layers_of

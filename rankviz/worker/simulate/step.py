@@ -1,8 +1,7 @@
 """Runs training steps of a real model on the simulated card, and returns the bytes held at each moment of a step.
 Uses transformers' classes, bitsandbytes' 4-bit layers, PEFT's adapters, and TRL's fused loss or transformers' own. The
 model has the first `depth` blocks of its config.json and no weights. All rows have max_length tokens, and every token
-is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half
-used."""
+is a target. Not covered: evaluation, and memory blocks that loading a checkpoint leaves half used."""
 
 import gc
 from collections.abc import Mapping
@@ -22,9 +21,9 @@ from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.model.spec import ModelSpec, periods
 from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
+from rankviz.worker.device import quantization
 from rankviz.worker.finetune.training import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config, layers_of
-from rankviz.worker.probe import quantization
 from rankviz.worker.simulate.card import become
 from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
@@ -269,8 +268,7 @@ OPTIMIZERS = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 LEAST_BLOCKS = 3
-APART = 4
-"""Least blocks between the two depths, so that memory left unused at the end of a block matters less."""
+APART = 4  # least blocks between the two depths, so that memory left unused at the end of a block matters less
 
 
 def simulate_whole(

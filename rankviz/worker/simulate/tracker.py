@@ -217,7 +217,6 @@ def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse:
                 new = fn(old)
             if new is not old:
                 self._parameters[name] = nn.Parameter(new, requires_grad=old.requires_grad)
-                self._parameters[name].grad = old.grad
     for name, old in self._buffers.items():
         if old is not None:
             self._buffers[name] = fn(old)

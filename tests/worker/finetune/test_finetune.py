@@ -220,7 +220,7 @@ PROGRAM = """
 import json, os, sys
 from dataclasses import replace
 from pathlib import Path
-from rankviz.worker.journal import set_environment
+from rankviz.worker.device import set_environment
 set_environment()
 os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
