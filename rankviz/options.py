@@ -123,7 +123,7 @@ _QUESTION = (
 _LORA = (
     Option("rslora", bool, False, "Scale by alpha / sqrt(r).", "use_rslora"),
     Option("dora", bool, False, "Add DoRA's magnitude vectors.", "use_dora"),
-    Option("expert_rank", str, "r", _EXPERTS_HELP, high=MAX_RANK, choices=EXPERT_RANKS),
+    Option("expert_rank", str | float, "r", _EXPERTS_HELP, high=MAX_RANK, choices=EXPERT_RANKS),
     Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
     Option("text_only", bool, False, "Under Unsloth, load the text model of a multimodal checkpoint alone."),
     *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),

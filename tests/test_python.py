@@ -67,6 +67,7 @@ def test_each_setting_has_one_name():
         ("lora_r", "ranks"),
         ("max_seq_length", "max_length"),
         ("load_in_4bit", "precision"),
+        ("example_tokens", "mean_tokens"),
         ("data", "num_train_epochs"),
     ):
         with pytest.raises(InvalidSettingError, match=f"^No setting '{wrong}'. .*{meant}"):

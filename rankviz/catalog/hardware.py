@@ -67,7 +67,7 @@ def find_gpu(gpus: tuple[Gpu, ...], name: str) -> Gpu:
         return exact
     begins = [gpu for gpu in gpus if wanted and plain(gpu.name).startswith(wanted)]
     if len(begins) != 1:
-        raise UnknownGpuError(name, tuple(gpu.name for gpu in begins or gpus))
+        raise UnknownGpuError(name, tuple(f"{gpu.name} ({gpu.id})" for gpu in begins or gpus))
     return begins[0]
 
 

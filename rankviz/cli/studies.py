@@ -134,8 +134,7 @@ def forecast(
 
     answer, bent = Api().studies.forecasts(model, **options)
     if as_json:
-        own = {"bent": bent_json(bent)} if bent else {}
-        return print_json(forecast_json(answer) | own)
+        return print_json(forecast_json(answer) | {"bent": bent_json(bent) if bent else None})
     print(answer.heading, *(f"- {fact}" for fact in answer.facts), sep="\n")
     if answer.ranks:
         rows = [

@@ -354,9 +354,10 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     ends = sorted({0, step, *([shortest] if is_length and 0 < shortest < ceiling else []), ceiling})
     surely, expected = largest_with("low"), largest_with("expected")
     if expected is None:
+        shown = max(unit, start.question.training.image_tokens) if is_length else unit
         memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-        one_in_words = LIMIT_LABELS[option].format(unit).replace("1 tokens", "1 token")
+        one_in_words = LIMIT_LABELS[option].format(shown).replace("1 tokens", "1 token")
         note = one.refused or f"{one_in_words} does not fit: {needed}, {usable} usable"
     if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
@@ -581,7 +582,8 @@ def fit_in_words(start: Setting) -> str:
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
-    what = f"r = {start.r} {{}} {start.gpu.name}"
+    n = start.question.training.gpus
+    what = f"r = {start.r} {{}} {f'each of {n} x ' * (n > 1)}{start.gpu.name}"
     memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
     if row.fit in FITTING:
         return f"{what.format('fits' if row.fit == 'fits' else 'barely fits')}: {memory}."

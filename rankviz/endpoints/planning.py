@@ -142,7 +142,7 @@ def planning(api: Api) -> Sequence[Callable[..., Any]]:
     def advise(**options: Any) -> AdviceAnswerJSON:
         """Recommend a LoRA rank, alpha, learning rate and target modules for a use case and an amount of data, with
         reasons, and costs if the model can be read."""
-        question, _ = question_of(options).with_assumed_length()
+        question = question_of(options)
         goal = Goal(use_case=options["use_case"], forgetting=options["forgetting"])
         return advice_json(api.advice.advise(question, goal, options["parameters"]))
 

@@ -25,6 +25,7 @@ MEANT = {
     "load_in_4bit": 'precision="nf4-dq"',
     "load_in_8bit": 'precision="int8"',
     "epochs": "num_train_epochs",
+    "example_tokens": "mean_tokens",
     **dict.fromkeys(("batch_size", "per_device_batch_size"), "per_device_train_batch_size"),
 }
 """Setting that is meant by another library's name of it."""
@@ -133,10 +134,9 @@ class Question:
         if self.training.framework == "mlx" and not on_mac:
             raise InvalidSettingError("MLX trains on a Mac. Choose one as GPU, such as mac-32gb, or another framework.")
         setup = self.training
-        if on_mac and (self.lora.modules_to_save or setup.images or setup.grpo or setup.gpus > 1):
-            raise InvalidSettingError(
-                "MLX LM trains LoRA alone, on text. Leave out modules_to_save, images, grpo, gpus."
-            )
+        more = {"modules_to_save": self.lora.modules_to_save, "images": setup.images, "method grpo": setup.grpo}
+        if on_mac and (given := [name for name, value in {**more, "gpus": setup.gpus > 1}.items() if value]):
+            raise InvalidSettingError(f"MLX LM trains LoRA alone, on text. Leave out {', '.join(given)}.")
 
 
 def _plain(value: Any) -> Any:

@@ -7,11 +7,11 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.cost.cards import together, unit_bytes
 from rankviz.core.cost.memory import MemoryTerms
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Grpo, TrainingSetup
 from rankviz.core.fit import as_json, decide, seconds_for
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import UserError
 from rankviz.exports.configs import accelerate_config
 from tests.core.cost.toy_cost import SEVEN, estimate, shape_of, stack
 from tests.support.models.recipes import made
@@ -63,7 +63,7 @@ def test_scales_of_4_bit_weights_are_not_divided():
     ],
 )
 def test_a_division_that_no_program_makes_is_refused(setup, message):
-    with pytest.raises(InvalidSettingError, match=message):
+    with pytest.raises(UserError, match=message):
         TrainingSetup(**{"framework": "trl", **setup}).validate()
 
 
@@ -168,7 +168,7 @@ def test_a_script_for_several_gpus_comes_with_its_launch_file():
     compile(zero, "train.py", "exec")
     assert zero.index("SFTConfig(\n") < zero.index("from_pretrained(\n") and " deepspeed\n" in zero
     assert ("`uv run`" in alone.text, "`uv run`" in written.text, "`uv run`" in zero) == (True, False, False)
-    with pytest.raises(InvalidSettingError, match="is for one GPU"):
+    with pytest.raises(UserError, match="is for one GPU"):
         API.advice.export(asked, 16, "axolotl")
 
 
@@ -219,9 +219,11 @@ def test_what_the_export_for_a_mac_writes_and_refuses_is_said(tmp_path):
     ("settings", "sentence"),
     [
         ({"framework": "mlx", "gpu": "l4"}, "MLX trains on a Mac. Choose one as GPU, such as mac-32gb"),
-        ({"gpu": "mac-64gb", "modules_to_save": ("lm_head",)}, "MLX LM trains LoRA alone, on text"),
+        ({"gpu": "mac-64gb", "modules_to_save": ("lm_head",)}, r"on text\. Leave out modules_to_save\.$"),
+        ({"gpu": "mac-64gb", "grpo": Grpo()}, r"Leave out method grpo\.$"),
+        ({"gpu": "mac"}, r"Mac, 16 GB \(mac-16gb\)"),
     ],
 )
 def test_what_mlx_cannot_do_is_refused(tmp_path, settings, sentence):
-    with pytest.raises(InvalidSettingError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         Api(home=tmp_path).estimates.estimate(question(QWEN, **settings))
