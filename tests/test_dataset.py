@@ -129,6 +129,7 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", GOOD.replace("a", "é").encode() + b'{"prompt": "\xff"}\n', r"d\.jsonl is not UTF-8 \(line 2\)"),
         ("d.csv", "prompt,completion\na,b\nc,d,e\n", r"Row 2 of d\.csv has more cells than the header"),
         ("d.csv", 'prompt,completion\na,b\n"c,d\n', r"Row 2 of d\.csv cannot be read as CSV"),
+        ("d.csv", "Frage;Antwort\na;b\n", r"columns Frage, Antwort; RankViz needs"),
         ("d.csv", "messages\n{\n", "messages must be a JSON list"),
         ("d.parquet", "not parquet", r"d\.parquet cannot be read as Parquet"),
     ],

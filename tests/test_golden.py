@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.golden.answers import answers
-from tests.golden.drawn import COUNT, SELDOM_OFTEN, drawn
+from tests.golden.drawn import COUNT, OTHERWISE, SELDOM_OFTEN, drawn
 
 GOLDEN = Path(__file__).parent / "golden"
 RELATIVE = 1e-9
@@ -62,7 +62,7 @@ def test_no_number_of_the_golden_file_has_moved():
 
 
 # In parts, of which a mutant (benchmarks.mutants) has the time for some.
-@pytest.mark.parametrize(("first", "end"), pairwise((0, 90, 300, SELDOM_OFTEN, COUNT)))
+@pytest.mark.parametrize(("first", "end"), pairwise((0, 90, 300, SELDOM_OFTEN, OTHERWISE, COUNT)))
 def test_no_number_of_the_drawn_questions_has_moved(first, end):
     assert ([], end - first) == moved("drawn.jsonl.gz", drawn(first, end), first, end)
 

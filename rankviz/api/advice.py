@@ -14,7 +14,7 @@ from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
-from rankviz.core.cost.estimate import Fit
+from rankviz.core.cost.estimate import Fit, any_rank
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
@@ -186,6 +186,12 @@ class Advice(Operations):
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
+        if question.training.grpo and format_name in exports.GRPO_FORMATS:
+            framework = exports.FORMATS[format_name].trained_by or question.training.framework
+            setup = replace(question.training, framework=framework)
+            on = None if gpu and gpu.is_mac else gpu
+            at = any_rank(model, replace(question, ranks=(r,), training=setup), on, self._workspace.assumptions).at
+            notes += tuple(filter(None, [at(r).refused]))
         return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
 
     def export_of(self, sweep_id: str, r: int, format_name: str) -> Written:

@@ -106,20 +106,22 @@ class Data(Operations):
             return self._workspace.hub.fetch("data", reference.text, max_bytes=dataset.MAX_FILE_BYTES)
         return reference.path
 
-    def measure(self, data: str, columns: str = "") -> MeasuredData:
+    def measure(self, data: str, columns: str = "", *, prompts: bool = False) -> MeasuredData:
         """Return first rows, number, lengths and format of the examples in a shipped sample or a JSONL, JSON, CSV or
         Parquet file of the current visitor. BadDataError names the first row that cannot be used.
-        columns: Those to read (dataset.rows.columns_of); empty for those that the file's names tell."""
+        columns: Those to read (dataset.rows.columns_of); empty for those that the file's names tell. prompts: True for
+        rows of prompts (dataset.read)."""
         reference, assets = self._workspace.references.data(data), self._workspace.assets
         data = str(self.file(data)) if reference.kind == "hub" else reference.text
         path = existing(data)
         status = path.stat() if path else None
-        key = (data, columns, status and (status.st_mtime_ns, status.st_size, status.st_ino))
+        key = (data, columns, prompts, status and (status.st_mtime_ns, status.st_size, status.st_ino))
         if dataset.is_sample(data, assets):
-            return self._known.get(key, lambda: measured(data, assets))
+            return self._known.get(key, lambda: measured(data, assets, prompts=prompts))
         if data.lower().endswith(".parquet"):
             installed.require("pyarrow", "Parquet")  # here, since a child does not know who asks
         children, request = self._workspace.children, {"data": data, "assets": str(assets), "columns": columns}
+        request |= {"prompts": prompts}
 
         def read() -> MeasuredData:
             about = Path(data).name[:80]
@@ -131,9 +133,9 @@ class Data(Operations):
         return self._known.get(key, read, lambda: children.turn(repr(key)))
 
 
-def measured(data: str, assets: Path, columns: str = "") -> MeasuredData:
+def measured(data: str, assets: Path, columns: str = "", *, prompts: bool = False) -> MeasuredData:
     """Return first rows and numbers of a sample or file, read in this process."""
-    read, assume = dataset.read(data, assets, columns), load_assumptions(assets)
+    read, assume = dataset.read(data, assets, columns, prompts=prompts), load_assumptions(assets)
     examples, pairs = read.examples, [example.as_pair() for example in read.examples]
     lengths = [sum(map(len, _texts(example))) for example in examples]
     step = max(1, len(examples) // SAMPLED)

@@ -46,7 +46,7 @@ def load_constants(assets: Path) -> Assumptions:
     for row in read_rows(assets / ASSUMPTIONS_FILE, "assumptions"):
         without = tuple((origin, in_range(each)) for origin, each in row.get("without", {}).items())
         constants[row["id"]] = Assumption(**row | {"value": in_range(row["value"]), "without": without})
-    return Assumptions(constants)
+    return Assumptions(constants, load_serving(assets))
 
 
 @lru_cache(maxsize=8)

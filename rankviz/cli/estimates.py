@@ -138,6 +138,7 @@ def fit(
     if decisions.limits:
         usable, memory = units.memory_size(setting.answer.usable_bytes.expected), setting.row.memory
         left = f"{units.spare(setting.row.spare)} of {usable} usable"
+        left = "since vLLM does not start, or refuses the adapter" if setting.row.refused else left
         fits = f"{FIT_WORDS[setting.row.fit]} on {number}{setting.gpu.name}, {left}"
         rows = [
             {

@@ -70,7 +70,7 @@ def question_in(options: Mapping[str, Any], command: str = "") -> Question:
     if options.get("data") is not None:
         from rankviz.api import Api
 
-        file = Api().data.measure(str(options["data"]), options["columns"])
+        file = Api().data.measure(str(options["data"]), options["columns"], prompts=options.get("method") == "grpo")
         print_notes([file.in_words])
         measured = file.training_data()
     return question_of(options, data_of(options, measured))

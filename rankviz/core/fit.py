@@ -342,7 +342,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
 
     def largest_with(end: str) -> int | None:
         def margin(n: int) -> float:
-            return getattr(ask(n).spare, end)
+            return -1.0 if ask(n).refused else getattr(ask(n).spare, end)
 
         found = (largest(margin, below + 1, last) for below, last in reversed(list(pairwise(ends))))
         return next(filter(None, found), None)
@@ -357,7 +357,7 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
         one_in_words = LIMIT_LABELS[option].format(unit).replace("1 tokens", "1 token")
-        note = f"{one_in_words} does not fit: {needed}, {usable} usable"
+        note = one.refused or f"{one_in_words} does not fit: {needed}, {usable} usable"
     if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
@@ -395,13 +395,20 @@ def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequen
     if start.row.fit in (None, *FITTING):
         return None
     training, more = start.question.training, []
-    if training.per_device_train_batch_size > 1:
-        more.append(_batch(1, training.rows_per_step // training.gpus))
+    rows, batch = training.rows_per_step // training.gpus, training.per_device_train_batch_size
+    if batch > 1:
+        surely = next((limit.surely for limit in known_limits if limit.option == "batch"), None) or 1
+        batch = next(n for n in range(min(surely, batch - 1), 0, -1) if rows % n == 0)
+        more.append(_batch(batch, rows // batch))
     for limit in known_limits:
         if (n := limit.surely) and limit.option != "batch":
             n = 1 << (n.bit_length() - 1) if limit.option == "r" else n
             more.append((LIMIT_LABELS[limit.option].format(n), {limit.option: n}, False))
-    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.fit in FITTING and knob.device_bytes < 0)
+
+    def lowers(knob: Knob) -> bool:
+        return bool(start.row.refused) or knob.device_bytes < 0
+
+    fitting = (knob for knob in (*_priced(start, more), *priced) if knob.fit in FITTING and lowers(knob))
     # min takes the first of equals
     return min(
         fitting,
@@ -468,7 +475,7 @@ def cards(
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
         paid = usd_of(row.duration, price, card.gpus)
-        return replace(card, fit=row.fit, margin_bytes=row.spare, seconds=seconds, usd=paid)
+        return replace(card, fit=row.fit, reason=row.refused, margin_bytes=row.spare, seconds=seconds, usd=paid)
 
     by_size = sorted(gpus, key=lambda gpu: (gpu.memory_bytes, gpu.id))
     by_cost = sorted(map(on, by_size), key=lambda card: card.usd.expected if card.usd else math.inf)
@@ -540,7 +547,8 @@ def methods(start: Setting) -> tuple[Method, ...]:
         full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
         dtype, memory, duration = full
         left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
-        rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, left)]  # saved in 16 bit
+        ends = left, left and fit(left, usable, assume)
+        rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, *ends)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
             row = start.with_change({"precision": precision})[1] if precision else None
@@ -548,7 +556,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             row = None
         if row:
             sizes = row.adapter_parameters, row.adapter_bytes
-            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare))
+            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare, row.fit))
     return tuple(
         Method(
             name=name,
@@ -559,12 +567,12 @@ def methods(start: Setting) -> tuple[Method, ...]:
             saved_bytes=size,
             saved_exact=name != "full",
             device_bytes=memory.device_band,
-            fit=left and fit(left, usable, assume),
+            fit=verdict,
             margin_bytes=left,
             seconds=duration and duration.total,
             usd=usd_of(duration, answer.price, training.gpus),
         )
-        for name, label, precision, parameters, size, memory, duration, left in rows
+        for name, label, precision, parameters, size, memory, duration, left, verdict in rows
     )
 
 
@@ -593,14 +601,16 @@ def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | Non
         return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest)})."
     loading = start.row.memory.fuller_while_loading
     most = "no setting lowers what loading takes" if loading else "no setting is left that lowers it"
-    if helps := _lowers_most(known):
+    if start.row.refused:
+        most = "vLLM does not start, or refuses the adapter, with each"
+    elif helps := _lowers_most(known):
         short = memory_size(-helps.margin_bytes.low)
         most = f"{helps.label} helps most ({_effect(helps)}), but up to {short} are still missing"
     return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
 
 
 def _effect(change: Knob) -> str:
-    less = f"{memory_size(-change.device_bytes)} less"
+    less = f"{memory_size(abs(change.device_bytes))} {'more' if change.device_bytes > 0 else 'less'}"
     if change.seconds is None:
         return less
     span = f"{duration(abs(change.seconds))} {'more' if change.seconds > 0 else 'less'}"
@@ -641,7 +651,8 @@ class FitAnswer:
     @property
     def helps_most(self) -> Knob | None:
         """Change that lowers memory most, where no single change makes the setting fit; None otherwise."""
-        needed = self.setting.row.fit not in (None, *FITTING) and not self.smallest
+        row = self.setting.row
+        needed = row.fit not in (None, *FITTING) and not self.smallest and not row.refused
         return _lowers_most(self.knobs) if needed else None
 
     @property

@@ -101,10 +101,10 @@ class Assumption:
 
 
 class Assumptions:
-    """Constants by id. Methods with several ids use the first id that exists."""
+    """Constants by id. Methods with several ids use the first id that exists. serving: Content of serving.json."""
 
-    def __init__(self, rows: Mapping[str, Assumption]):
-        self._rows = dict(rows)
+    def __init__(self, rows: Mapping[str, Assumption], serving: Mapping[str, Any]):
+        self._rows, self.serving = dict(rows), serving
 
     def __iter__(self):
         return iter(self._rows.values())
@@ -128,7 +128,7 @@ class Assumptions:
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
         """Return a copy with these rows added, in place of rows with the same ids."""
-        return Assumptions({**self._rows, **{row.id: row for row in rows}})
+        return Assumptions({**self._rows, **{row.id: row for row in rows}}, self.serving)
 
 
 class Caution(str):

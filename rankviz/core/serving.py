@@ -6,9 +6,9 @@ covered: several cards, fully sharded LoRA, shared expert factors, LoRA or a cac
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from rankviz import units
 from rankviz.core.bounds import one_of, whole
@@ -18,8 +18,9 @@ from rankviz.core.cost.setup import MAX_LENGTH, Gpu
 from rankviz.core.cost.shapes import cache_bytes, why_too_long
 from rankviz.core.from_json import shape
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.plan import Adapted, AdapterPlan
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.targets import LINEAR_KINDS, listed
+from rankviz.core.lora.vllm import MERGE, Facts, Refused, loading, ranks_of, slot_numbers
 from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.core.quantity import Assumptions, Range
 
@@ -28,7 +29,6 @@ BASE_BITS = ("16", "8", "4")
 MAX_SEQUENCES = 4096
 WIDTH = 2
 """Bytes of a number in slots, loaded adapters and cache: 16 bit, the dtype of the base's activations ("auto")."""
-MERGE = "Merge it into the base and serve the merged model."
 STORED_WIDTHS = {
     **{"MXFP4": (17 / 32, 17 / 32), "NVFP4": (9 / 16, 9 / 16)},
     **dict.fromkeys(("FP8", "W8A8"), (1, 1)),
@@ -43,9 +43,7 @@ OTHERS = (
     "LoRA first, at twice the rank. Of a rank_pattern, the largest rank counts."
 )
 PARTS = ("budget", "base", "cache", "working", "free")
-Facts = Mapping[str, Any]
 RangeJSON = shape(Range)
-Refused = TypedDict("Refused", dict.fromkeys(("feature", "why", "instead"), str))
 OnCard = TypedDict("OnCard", {"gpu": str, "adapters": RangeJSON} | {f"{n}_bytes": RangeJSON for n in PARTS})
 SlowDown = TypedDict(
     "SlowDown",
@@ -53,7 +51,6 @@ SlowDown = TypedDict(
     | dict.fromkeys(("r", "slot_rank"), int | None)
     | dict.fromkeys(("low", "high"), float),
 )
-Refused.__doc__ = "What a server refuses in an adapter, why, and what to do instead."
 OnCard.__doc__ = """Bytes of the card that the server takes (`budget_bytes`), its parts, what they leave free for slots,
 and the number of slots that fit."""
 SlowDown.__doc__ = """A published time with an unmerged adapter over the time without, from `low` to `high`. Ranks that
@@ -61,12 +58,13 @@ were not published are null."""
 
 
 class ServingJSON(TypedDict):
-    """One adapter on a server. `highest_rank`: of any of its modules. `max_lora_rank`: vLLM's setting, null where the
-    adapter can only be served merged. `wasted_share`: of a slot's memory and compute. `slot_bytes`: a range where
-    the architecture was not looked up. `context`, `sequences`: tokens of a sequence and sequences at once, which set
-    the card's `cache_bytes`. `adapters`: slots that fit. `refused`: what vLLM does not load; `gguf_refused`: what stops
-    llama.cpp's converter. `gguf_alpha`: lora_alpha to write into adapter_config.json for it. `slow_down`: published
-    times with an adapter over times without. `notes`: what this answer leaves out. `command`: empty on a Mac."""
+    """One adapter on a server. `highest_rank`: of any of its modules. `max_lora_rank`: vLLM's setting, null where
+    the adapter can only be served merged. `wasted_share`: of that rank, and so of the compute. `slot_bytes`: also
+    of layers that the adapter leaves out; a range where the architecture, or its other towers, were not read.
+    `context`, `sequences`: tokens of a sequence and sequences at once, which set the card's `cache_bytes`.
+    `adapters`: slots that fit. `refused`: what vLLM does not load; `gguf_refused`: what stops llama.cpp's
+    converter. `gguf_alpha`: lora_alpha to write into adapter_config.json for it. `slow_down`: published times with
+    an adapter over times without. `notes`: what this answer leaves out. `command`: empty on a Mac."""
 
     model_id: str
     r: int
@@ -130,7 +128,8 @@ def serve(
     model_id = model_id or model.id.removesuffix(WHOLE)
     slot_rank, refused = loading(plan, r, facts)
     packed = stored if slot_rank else None  # merged in 16 bit
-    slot = slot_rank and slot_numbers(model, facts).times(WIDTH * slot_rank)
+    tower = any(each.layer.part == "vision" for each in plan.adapted)
+    slot = slot_rank and slot_numbers(model, facts, towers=tower).times(WIDTH * slot_rank)
     copied = {module.path for module in plan.saved if not module.frozen_copy}
     untied = model.tie_word_embeddings and copied & {model.input_embedding, model.output_embedding}
     sizes, gguf_alpha, gguf_refused = gguf(plan, lora)
@@ -140,7 +139,6 @@ def serve(
     short = card and card["free_bytes"]["high"] < (slot.low if slot else 0)
     too_large = card and card["budget_bytes"]["high"] < card["base_bytes"]["low"]
     left = "leave no room for a slot" if slot else "do not fit"
-    tower = any(each.layer.part == "vision" for each in plan.adapted)
     notes = {
         f"One card is counted, of {gpus}.": gpus > 1,
         "vLLM is counted on cards, not on a Mac. Choose a card, or serve it there with llama.cpp.": mac,
@@ -151,7 +149,9 @@ def serve(
             short and not too_large
         ),
         OTHERS: slot_rank,
-        "Layers of other towers load only where vLLM has LoRA on them.": slot_rank and tower,
+        "Other towers' layers load only where vLLM has LoRA on them. A slot is counted without and with them.": (
+            slot_rank and tower
+        ),
     }
     return ServingJSON(
         model_id=model_id,
@@ -176,96 +176,6 @@ def serve(
         notes=[sentence for sentence, applies in notes.items() if sentence and applies],
         command="" if mac else line,
     )
-
-
-def ranks_of(plan: AdapterPlan, r: int) -> Iterator[tuple[Adapted, int]]:
-    """Yield each adapted layer with the rank of its pair, of one expert for experts, as PEFT's rank_pattern has it."""
-    for each in plan.adapted:
-        factor = each.rank_factor // each.layer.num_experts if each.is_expert else 1
-        yield each, factor * (plan.expert_rank_at(r) if each.is_expert else r)
-
-
-def slot_numbers(model: ModelSpec, facts: Facts) -> Range:
-    """Return the numbers that one slot holds for each unit of max_lora_rank. Exact for an architecture that has a row
-    in assets/serving.json. Else between the least, with experts' fused tensors, and the most, with embedding, head and
-    routers and a share more (`unknown`) for slices that other architectures have."""
-    plain, rule = facts["unknown"], facts["architectures"].get(model.architecture)
-    if rule:
-        return Range(*[numbers_per_rank(model, rule)] * 3)
-    low, high = ({"fused_experts": True}, {"wraps": [layer.name for layer in model.layers]})
-    ends = [numbers_per_rank(model, {**plain, **change}) for change in (low, {}, high)]
-    return Range(ends[0], ends[1], plain["most"] * ends[2])
-
-
-def numbers_per_rank(model: ModelSpec, rule: Facts) -> int:
-    """Return the numbers that one slot holds for each unit of max_lora_rank: in + out of every linear layer of the
-    language model, also of those that the adapter leaves out (lora/model_manager.py, _create_lora_modules).
-
-    rule: `wraps` names the embedding, head and routers that vLLM wraps too. A layer holds an A for each slice of vLLM's
-    fused layer (lora/layers/column_parallel_linear.py): several in a row of `slices`, and two for the experts'
-    gate_up_proj, unless `fused_experts` (lora/layers/fused_moe.py). `convolutions` are depthwise ones that vLLM has as
-    linear layers, from kernel to channels. tests/core/test_serving.py compares with vLLM's own modules.
-    """
-    total = 0
-    for layer in model.layers:
-        into, out = layer.in_features, layer.out_features
-        if layer.part == "vision":
-            continue
-        if layer.kind == "experts":
-            second = model.hidden_size if layer.name == "gate_up_proj" and not rule["fused_experts"] else 0
-            total += layer.count * layer.num_experts * (into + out + second)
-        elif layer.kind in LINEAR_KINDS or layer.name in rule["wraps"]:
-            total += layer.count * (rule["slices"].get(layer.name, 1) * into + out)
-    for module in model.plain_modules:
-        name = module.path.rpartition(".")[2]
-        if name in rule["convolutions"]:
-            channels, _, kernel = module.tensors[0].shape
-            total += len(module.blocks) * (channels + rule["slices"].get(name, 1) * kernel)
-    keys, values = ([each for each in model.layers if each.name == f"{kind}_proj"] for kind in "kv")
-    taken = {block for layer in values if layer.part != "vision" for block in layer.blocks}
-    for layer in keys if taken else ():  # Gemma 4's global blocks take k for v; vLLM's qkv_proj has both
-        alone = sum(block not in taken for block in layer.blocks) if layer.part != "vision" else 0
-        total += alone * (layer.in_features + layer.out_features)
-    return total
-
-
-def loading(plan: AdapterPlan, r: int, facts: Facts) -> tuple[int | None, list[Refused]]:
-    """Return the max_lora_rank to set, None where the adapter must be merged or resized, and what vLLM refuses in it
-    (lora/peft_helper.py, lora/lora_model.py, lora/layers/logits_processor.py), each with what to do."""
-    model, vllm = plan.model, facts["vllm"]
-    rule = facts["architectures"].get(model.architecture, facts["unknown"])
-    highest, most = max(rank for _, rank in ranks_of(plan, r)), vllm["ranks"][-1]
-    found: list[tuple[str, str, str]] = []
-    if not rule["lora"]:
-        found.append((model.architecture, "vLLM has no LoRA for this architecture", MERGE))
-    if highest > most:
-        found.append((f"rank {highest}", f"the largest slot has rank {most}", f"Resize it to r = {most}, or merge it."))
-    if plan.use_dora:
-        found.append(("DoRA", "vLLM has no magnitude vectors", MERGE))
-    full = {module.name for module in plan.saved if not module.frozen_copy} - set(vllm["saved"])
-    if full:
-        why = f"vLLM loads whole modules named {listed(vllm['saved'])} only, and not {listed(sorted(full))}"
-        found.append(("modules_to_save", why, MERGE))
-    text = [each for each in plan.adapted if each.layer.part != "vision"]
-    extra = {each.layer.name for each in text if each.layer.kind not in (*LINEAR_KINDS, "experts")} - {*rule["wraps"]}
-    odd = sorted(extra | {each.layer.name for each in text} & {*rule["refuses"]})
-    experts = [each for each in text if each.is_expert]
-    if model.architecture not in facts["architectures"]:
-        odd, experts = [], []  # not known
-    if odd:
-        found.append((listed(odd), "vLLM has no LoRA on it in this architecture", MERGE))
-    if any(each.layer.kind == "lm_head" for each in text) and model.vocab_size > vllm["largest_vocabulary"]:
-        why = f"LoRA on a head ends at {vllm['largest_vocabulary']:,} tokens, and this has {model.vocab_size:,}"
-        found.append(("lm_head", why, MERGE))
-    if any(each.split for each in experts):
-        found.append(("experts", "vLLM knows their linear layers by other names", MERGE))
-    elif experts and not rule["fused_experts"]:
-        found.append(("experts", vllm["fused_experts"]["why"], vllm["fused_experts"]["instead"]))
-    elif len({each.layer.name for each in experts}) == 1:
-        found.append(("experts", "vLLM loads LoRA on both of the experts' tensors or on none", MERGE))
-    merged = any(instead != vllm["fused_experts"]["instead"] for _, _, instead in found)
-    slot_rank = None if merged else next(rank for rank in vllm["ranks"] if rank >= highest)
-    return slot_rank, [Refused(feature=feature, why=why, instead=instead) for feature, why, instead in found]
 
 
 def command(
@@ -388,11 +298,12 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     def reasons(each: list[Refused]) -> str:
         return " ".join(dict.fromkeys([*(f"{x['feature']}: {x['why']}." for x in each), *(x["instead"] for x in each)]))
 
-    unread = "" if known else "Its rules for this architecture were not read."
+    unread = "" if known else "Its rules for this architecture, or for its other towers, were not read."
     loads = "refuses this adapter" if refused else "loads this adapter" if known else "not known"
     shown = [(f"vLLM {answer['vllm']}", loads, reasons(refused) or unread)]
     if rank:
-        waste = f"{100 * answer['wasted_share']:.0f} % of a slot's memory and compute is unused at r = {answer['r']}"
+        waste = f"{100 * answer['wasted_share']:.0f} % of it, and of its compute, is unused at r = {answer['r']}"
+        fills = f"this adapter fills {min(100.0, 100 * answer['loaded_bytes'] / slot['expected']):.0f} % of it"
         exact = (
             "for each of max_loras, whatever is loaded, on all linear layers of the language model, and on embedding, "
             "head and routers where vLLM wraps them"
@@ -400,8 +311,8 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
         loaded = "16 bit, at its own rank, in the server's host memory"
         shown += [
             ("One loaded adapter", memory(answer["loaded_bytes"]), loaded),
-            ("max_lora_rank", str(rank), waste if answer["wasted_share"] else "no slot memory is unused"),
-            ("One slot", span(slot), exact if known else "a range: see above"),
+            ("max_lora_rank", str(rank), waste if answer["wasted_share"] else "r uses all of it"),
+            ("One slot", span(slot), f"{exact if known else 'a range: see above'}; {fills}"),
         ]
     else:
         shown.append(("One loaded adapter", "–", "vLLM serves the merged model instead"))

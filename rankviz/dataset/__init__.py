@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import installed
-from rankviz.core.cost.setup import Trait
+from rankviz.core.cost.setup import DELIMITERS, Trait
 from rankviz.dataset.rows import (
     NUMBER,
     REQUIRED,
@@ -25,6 +25,7 @@ from rankviz.dataset.rows import (
     columns_text,
     example_of,
     format_of,
+    prompt_of,
     traits_of,
 )
 from rankviz.errors import AssetError, BadDataError, json_place, quoted
@@ -63,9 +64,19 @@ def _read_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
         yield from enumerate(value, start=1) if is_array else [(number, value)]
 
 
-def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
+def _delimiter(text: str) -> str:
+    """Return the trait of a CSV file whose first line has more cells with another sign than a comma, else ""."""
     csv.field_size_limit(MAX_FILE_BYTES)
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+
+    def cells(trait: str) -> int:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS.get(trait, ",")), ()))
+
+    return max(("", *DELIMITERS), key=cells)
+
+
+def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    delimiter = DELIMITERS.get(_delimiter(text), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
@@ -76,7 +87,7 @@ def _read_csv(text: str, name: str) -> Iterator[tuple[int, Any]]:
         raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: check quotes and line ends.") from None
 
 
-def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str]) -> Iterator[tuple[int, Any]]:
+def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str], prompts: bool) -> Iterator[tuple[int, Any]]:
     installed.require("pyarrow", "Parquet")
     import pyarrow
     import pyarrow.parquet
@@ -88,7 +99,8 @@ def _read_parquet(content: bytes, name: str, chosen: Mapping[str, str]) -> Itera
             raise BadDataError(
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
-        columns = {*columns_in(file.schema_arrow.names, chosen).values()}.intersection(file.schema_arrow.names)
+        known = file.schema_arrow.names
+        columns = {*columns_in(known, chosen, prompts).values()}.intersection(known)
         batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=sorted(columns) or None)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError):
@@ -157,9 +169,10 @@ def is_sample(data: str, assets: Path = ASSETS) -> bool:
     return any(sample.id == data for sample in samples(assets))
 
 
-def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
+def read(data: str, assets: Path = ASSETS, columns: str = "", *, prompts: bool = False) -> Dataset:
     """Read a sample by its id or a file by its path; raise BadDataError, which says what to correct. columns: The
-    chosen columns (rows.columns_of); empty for those that the file's names tell."""
+    chosen columns (rows.columns_of); empty for those that the file's names tell. prompts: True to read rows of prompts
+    for rewards (GRPO), whose answers may be missing."""
     sample = next((sample for sample in samples(assets) if sample.id == data), None)
     path = Path(assets) / "data" / sample.file if sample else existing(data)
     if path is None or path.suffix.lower() not in READERS or not path.is_file():
@@ -171,11 +184,11 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
     content, suffix = path.read_bytes(), path.suffix.lower()
     chosen, name = columns_of(columns), path.name
     if suffix == ".parquet":
-        encoding, rows = "", _read_parquet(content, name, chosen)
+        encoding, rows = "", _read_parquet(content, name, chosen, prompts)
     else:
         text, encoding = _decode(content, name)
         rows = READERS[suffix](text, name)
-    format_, examples, traits, found = _examples(rows, name, chosen)
+    format_, examples, traits, found = _examples(rows, name, chosen, prompts)
     if suffix == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
         traits.add("numbers")  # to programs that take a column of digits for numbers
     notes = ["The column conversations (ShareGPT) is read as messages."] if format_ == "conversations" else []
@@ -184,6 +197,9 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
         notes.append(f"Columns: {columns}.")
     if (part := PART.search(name)) and int(part[1]) > 1:
         notes.append(f"{name} is one of {int(part[1]):,} parts of the data; the others are not read.")
+    if suffix == ".csv" and (delimiter := _delimiter(text)):
+        traits.add(delimiter)
+        notes.append(f"Read with {delimiter} between the cells.")
     traits.update([encoding] if encoding else ())
     if encoding and encoding != "utf-8-sig":
         notes.append(f"Read as {encoding.upper()}." + WRONG_CHARACTERS * (encoding == "cp1252"))
@@ -198,7 +214,7 @@ def read(data: str, assets: Path = ASSETS, columns: str = "") -> Dataset:
         examples=examples,
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
         traits=tuple(sorted(traits)),
-        columns=columns_text(found) if columns else "",
+        columns=columns_text(found) if columns or prompts else "",
         notes=tuple(notes),
     )
 
@@ -220,7 +236,7 @@ def _mapped(columns: Mapping[str, str]) -> str:
 
 
 def _examples(
-    rows: Iterator[tuple[int, Any]], name: str, chosen: Mapping[str, str]
+    rows: Iterator[tuple[int, Any]], name: str, chosen: Mapping[str, str], prompts: bool
 ) -> tuple[Format, tuple[Example, ...], set[str], Mapping[str, str]]:
     """Return format, examples, features of the rows, and the file's columns by RankViz's names."""
     format_, examples, unanswered, traits, columns = None, [], [], set(), {}
@@ -228,11 +244,13 @@ def _examples(
         if not isinstance(row, dict):
             raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
         if not format_:
-            columns = columns_in(row, chosen)
-            format_, mapped = format_of(columns, row, name), _mapped(columns)
+            columns = columns_in(row, chosen, prompts)
+            format_, mapped = format_of(columns, row, name, prompts), _mapped(columns)
             of = f"of {name} ({mapped})" if mapped else f"of {name}"
         row = {role: row.get(column) for role, column in columns.items()}
-        if example := example_of(format_, row, f"Row {number} {of}"):
+        if prompts:
+            examples.append(prompt_of(row, f"Row {number} {of}"))
+        elif example := example_of(format_, row, f"Row {number} {of}"):
             examples.append(example)
             traits.update(traits_of(format_, row))
         else:
@@ -247,6 +265,8 @@ def _examples(
             f"{len(unanswered):,} of {counted(count, 'row')} of {name} have no answer of the assistant, so there is "
             f"nothing to learn from them. Remove them; the first is row {unanswered[0]:,}."
         )
+    if prompts:
+        return format_, tuple(examples), traits, columns
     if len(examples) < 2:
         raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
     if format_ == "instruction":

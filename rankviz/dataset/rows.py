@@ -18,7 +18,7 @@ NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")  # pattern of a CSV cell that other pr
 
 ROLES = {"human": "user", "gpt": "assistant"}  # role of a message by ShareGPT's name for it
 
-Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
+Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text", "prompt"]
 
 REQUIRED: dict[Format, tuple[str, ...]] = {
     "messages": ("messages",),
@@ -27,7 +27,9 @@ REQUIRED: dict[Format, tuple[str, ...]] = {
     "instruction": ("instruction", "output"),
     "text": ("text",),
 }
-"""Columns of each format. Formats are tried in this order on the first row."""
+"""Columns of each format with answers. Formats are tried in this order on the first row."""
+PROMPTS = ("messages", "conversations", "instruction", "prompt", "text")
+"""Columns of prompts by `as_prompt`, the first one first. Rows for rewards (GRPO) have the format "prompt"."""
 OPTIONAL = ("input", "system")
 """Further columns of the format "instruction": text behind the instruction, and the system's message."""
 USUAL_NAMES = {
@@ -72,8 +74,8 @@ def columns_of(text: str) -> dict[str, str]:
     characters of the file's names are percent-encoded."""
     pairs = (part.partition("=") for part in text.split(",") if part.strip())
     columns = {role.strip(): unquote(column.strip()) for role, _, column in pairs}
-    roles = {*OPTIONAL, *chain(*REQUIRED.values())}
-    if text and not (columns.keys() <= roles and all(columns.values()) and _format(columns)):
+    roles = {*OPTIONAL, *chain(*REQUIRED.values()), "answer"}
+    if text and not (columns.keys() <= roles and all(columns.values()) and columns.keys() & {*PROMPTS}):
         raise InvalidSettingError(
             f"Columns must be such as instruction=question,output=answer (got {quoted(text)}); before = stands one of "
             f"{', '.join(sorted(roles))}."
@@ -88,9 +90,10 @@ def columns_text(columns: Mapping[str, str]) -> str:
     )
 
 
-def columns_in(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str]:
+def columns_in(names: Iterable[str], chosen: Mapping[str, str], prompts: bool = False) -> dict[str, str]:
     """Return a file's columns by RankViz's names: the chosen ones, else those of a format, else those with usual names.
-    Capitals, and signs between words, do not count. Empty where there are none. names: All columns of the file."""
+    Capitals, and signs between words, do not count. Empty where there are none. names: All columns of the file.
+    prompts: for rows of prompts, whose answers may be missing."""
     plain = {re.sub(r"[\W_]+", "_", str(name).strip().casefold()): str(name) for name in names}
     if chosen:
         return dict(chosen) if {*chosen.values()} <= {*plain.values()} else {}
@@ -99,6 +102,21 @@ def columns_in(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str
         named = (plain[name] for name in USUAL_NAMES[role].split() if name in plain)
         return next((name for name in named if name not in besides), "")
 
+    if prompts:
+        role = next((role for role in PROMPTS if role in plain), "")
+        column = plain.get(role) or usual("instruction")
+        if not column:
+            return next(({role: usual(role)} for role in ("messages", "text") if usual(role)), {})
+        if role == "prompt" and (usual("system") or "context" in plain):
+            role = ""
+        columns = {role or "instruction": column}
+        answers = ("answer", "ground_truth", *USUAL_NAMES["output"].split())
+        if answer := next((plain[name] for name in answers if plain.get(name, column) != column), ""):
+            columns["answer"] = answer
+        for role in OPTIONAL if "instruction" in columns else ():
+            if more := usual(role, [*columns.values()]):
+                columns[role] = more
+        return columns
     format_ = _format(plain)
     columns = {role: plain[role] for role in REQUIRED[format_]} if format_ else {}
     answer = usual("output")
@@ -117,11 +135,12 @@ def _format(columns: Iterable[str]) -> Format | None:
     return next((format_ for format_, required in REQUIRED.items() if {*required} <= {*columns}), None)
 
 
-def format_of(columns: Mapping[str, str], row: dict, name: str) -> Format:
-    """Return the format of a file by its columns; raise BadDataError with them where no format fits its first row."""
-    if format_ := _format(columns):
+def format_of(columns: Mapping[str, str], row: dict, name: str, prompts: bool = False) -> Format:
+    """Return the format of a file by its columns; raise BadDataError with them where no format fits its first row.
+    prompts: for rows of prompts."""
+    if format_ := ("prompt" if columns else None) if prompts else _format(columns):
         return format_
-    needed = "; or ".join(" and ".join(required) for required in REQUIRED.values())
+    needed = "; or ".join(PROMPTS if prompts else (" and ".join(required) for required in REQUIRED.values()))
     known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS))
     known = HALVES.sub("\ufffd", known) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
@@ -157,6 +176,21 @@ def example_of(format_: Format, row: dict, where: str) -> Example | None:
             return Example(messages=(*system, ("user", given), ("assistant", _text(row, "output", where))))
         case "text":
             return Example(completion=_text(row, "text", where))
+
+
+def prompt_of(row: dict, where: str) -> Example:
+    """Return the prompt of a row, and its answer, empty without one, as `as_prompt` reads them; BadDataError for a row
+    without a prompt."""
+    try:
+        prompt, answer = as_prompt(row)
+    except ValueError as error:
+        raise BadDataError(f"{where} {error}.") from None
+    turns = [] if isinstance(prompt, str) else [(turn["role"], turn["content"]) for turn in prompt]
+    if HALVES.search("".join([answer, *chain(*turns)] if turns else [answer, prompt])):
+        raise BadDataError(f"{where} has half of a character: write it as UTF-8.")
+    if turns:
+        return Example(messages=(*turns, ("assistant", answer)))
+    return Example(prompt=prompt, completion=answer)
 
 
 def traits_of(format_: Format, row: dict) -> Iterator[str]:
@@ -228,6 +262,60 @@ def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str
     if not value.strip() and not may_be_empty:
         raise BadDataError(f"{where}: {column!r} is empty.")
     return value
+
+
+def text_in(value):
+    """Return a cell as text; a number is text too, and nothing is empty."""
+    if isinstance(value, (list, dict)):
+        raise ValueError(f"has {str(value)[:40]} where text must be")
+    return "" if value is None else str(value)
+
+
+def chat_in(cell):
+    """Return a list of messages, or the JSON of one, with the names of OpenAI's chats; None for another cell."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return None
+    turns = cell if isinstance(cell, list) else []
+    if not turns or not all(isinstance(turn, dict) and (turn.get("role") or turn.get("from")) for turn in turns):
+        return None
+    chat = []
+    for turn in turns:
+        role, content = ("role", "content") if turn.get("role") else ("from", "value")
+        name = text_in(turn[role])
+        chat.append({"role": ROLES.get(name, name), "content": text_in(turn.get(content))})
+    return chat
+
+
+def as_prompt(row):
+    """Return the prompt of a row, as text or as messages, and its answer as text, empty without one.
+
+    The prompt is the first filled column of messages, conversations, instruction, prompt and text; the answer that of
+    answer, completion and output, or the assistant's message that ends a chat.
+    """
+    names = [name for name in PROMPTS if row.get(name) is not None]
+    if not names:
+        raise ValueError(f"has no prompt: it needs one of {', '.join(PROMPTS)}")
+    cell = row[names[0]]
+    prompt = chat_in(cell) if names[0] not in ("instruction", "text") else None
+    answers = [row[name] for name in ("answer", "completion", "output") if row.get(name) is not None]
+    if names[0] in ("messages", "conversations") and prompt is None:
+        raise ValueError("must have a list of messages, each with a role and a content, or from and value")
+    if prompt is None:
+        prompt = text_in(cell)
+        if names[0] == "instruction":
+            system = [{"role": "system", "content": text_in(row["system"])}] if row.get("system") else []
+            request = "\n\n".join(filter(None, [prompt, text_in(row.get("input"))]))
+            prompt = [*system, {"role": "user", "content": request}] if request.strip() else ""
+    elif prompt[-1]["role"] == "assistant":
+        *prompt, last = prompt
+        answers.append(last["content"])
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+        raise ValueError("has an empty prompt")
+    answer = chat_in(answers[0]) if answers else None
+    return prompt, answer[-1]["content"] if answer else text_in(answers[0] if answers else None)
 
 
 OTHER = "\ue000"

@@ -121,7 +121,7 @@ def write(
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
     about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
     if made.training.grpo:
-        notes = (*notes, *grpo_cautions(made.plan, made.training, r, use_dora=made.lora.use_dora))
+        notes = (*notes, *grpo_cautions(made.plan, made.training))
     if made.training.gpus > 1 and chosen.trains:
         if chosen.write is not script:
             raise InvalidSettingError(

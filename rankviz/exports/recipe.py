@@ -23,7 +23,7 @@ from rankviz.catalog.models import load_index, meant
 from rankviz.core.bounds import number
 from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import ENCODINGS, TrainingData, TrainingSetup, Trait, card
+from rankviz.core.cost.setup import DELIMITERS, ENCODINGS, TrainingData, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import FLAGS, PEFT_VERSION, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
@@ -360,12 +360,13 @@ class Recipe:
     def require_readable(self, tool: str, *more: Trait) -> None:
         """Raise InvalidSettingError unless the tool reads every row of the file. more: traits that it does not read."""
         names = set.union(*USUAL.values()) - USUAL.get(self.data.form or "", set())
-        unread = {"numbers", "lists", "json", "system", *ENCODINGS, *more, *names}
+        unread = {"numbers", "lists", "json", "system", *ENCODINGS, *DELIMITERS, *more, *names}
         if self.data.columns or unread.intersection(self.data.traits):
             raise InvalidSettingError(
                 f"{tool} cannot train on all rows of {self.data.file_name or 'this file'}: numbers, lists of messages "
                 "or JSON in place of text, chats whose keys, roles or turns it does not know, columns of other names, "
-                "or another encoding. Use the Unsloth or TRL script, which reads them, or change the file."
+                "another encoding, or semicolons or tabs between cells. Use the Unsloth or TRL script, which reads "
+                "them, or change the file."
             )
 
 
@@ -384,6 +385,8 @@ def recipe(
     if loraplus_lr_ratio is not None:
         number(loraplus_lr_ratio, "loraplus_lr_ratio", 1, MAX_LORAPLUS_RATIO)
     requested, chosen = question.lora_at(r), question.training.framework
+    if question.training.data and question.training.data.form == "prompt" and not question.training.grpo:
+        raise InvalidSettingError("These rows were read as prompts, without answers to learn: choose the method grpo.")
     training = replace(question.training.without_auto(card(None)), framework=framework)
     model_id = loadable(model, question.model_id.strip().removesuffix(":whole"))
     stored = published(model_id) if framework != "unsloth" else None

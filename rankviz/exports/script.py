@@ -7,16 +7,17 @@ import shlex
 from collections.abc import Sequence
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rankviz import __version__
 from rankviz.catalog.hardware import load_serving
 from rankviz.core.cost.notes import in_fp32
-from rankviz.core.cost.setup import ENCODINGS, Form, TrainingData
+from rankviz.core.cost.setup import DELIMITERS, ENCODINGS, TrainingData
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
+from rankviz.core.lora.vllm import loading
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
-from rankviz.core.serving import command, gguf, loading
+from rankviz.core.serving import command, gguf
 from rankviz.dataset import rows
 from rankviz.exports.recipe import FRAMEWORKS, Recipe, data, published
 from rankviz.paths import ASSETS
@@ -88,6 +89,10 @@ def requirements(framework: Framework) -> tuple[str, ...]:
 FORM_UNKNOWN = (
     'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
 )
+PROMPTS = f"PROMPTS = {rows.PROMPTS}\n\n\n" + "\n\n".join(
+    map(inspect.getsource, (rows.text_in, rows.chat_in, rows.as_prompt))
+)
+"""Source code of the functions that read a row of prompts; the script for GRPO contains it unchanged."""
 TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
 """Source code of the functions with which RankViz's own runs tokenize; the script contains it unchanged."""
 
@@ -148,10 +153,11 @@ def header(recipe: Recipe) -> list[str]:
 
 
 def as_read(data: TrainingData) -> dict[str, Any]:
-    """Return how the file of examples is read: its columns and encoding, and if it has system messages."""
+    """Return how the file of examples is read: its columns, encoding and delimiter, and if it has system messages."""
     return {
         "columns": rows.columns_of(data.columns),
         "encoding": next((trait for trait in data.traits if trait in ENCODINGS), ""),
+        "delimiter": next((DELIMITERS[trait] for trait in data.traits if trait in DELIMITERS), ""),
         "has_system": "system" in data.traits,
     }
 
@@ -184,7 +190,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "grpo": setup.grpo,
         "lora": lora,
         "plan": plan,
-        "forms": (recipe.data.form,) if recipe.data.form else get_args(Form),
+        "forms": (recipe.data.form,) if recipe.data.form else tuple(rows.REQUIRED),
         "file": json.dumps(recipe.file_name, ensure_ascii=False),
         "form": f'"{recipe.data.form}"' if recipe.data.form else FORM_UNKNOWN,
         **as_read(recipe.data),
@@ -204,6 +210,7 @@ def parts(recipe: Recipe, *, colab: bool = False) -> list[tuple[str, str]]:
         "warmup_share": WARMUP_STEPS_SHARE,
         "optimizer": named["optim"][setup.optim],
         "tokens": TOKENS,
+        "reading": PROMPTS,
         "serving": serving,
         "serve_command": command(recipe.model_id, plan, slot_rank, refused, stored=published(recipe.model_id)),
         "counted": counted and f" RankViz counts {counted}.",

@@ -59,12 +59,12 @@ def resize(
     return reply
 
 
-def data(data: str, assets: str, columns: str) -> Reply:
+def data(data: str, assets: str, columns: str, prompts: bool) -> Reply:
     """Return the first rows and the lengths of a data file; where its columns are unknown, their names."""
     from rankviz.api.data import measured
 
     try:
-        return asdict(measured(data, Path(assets), columns))
+        return asdict(measured(data, Path(assets), columns, prompts=prompts))
     except BadDataError as error:
         if not error.columns:
             raise

@@ -70,6 +70,15 @@ def test_what_vllm_refuses_is_said_with_what_to_do(model_id, lora, features):
     )
 
 
+def test_a_slot_holds_also_what_the_adapter_leaves_out_and_other_towers_as_a_range():
+    for model_id in ("google/gemma-3-4b-it:whole", "google/gemma-4-E4B:whole", "Qwen/Qwen3-VL-4B-Instruct"):
+        answer = served(model_id)
+        assert answer["slot_bytes"]["low"] < answer["loaded_bytes"] <= answer["slot_bytes"]["expected"]
+        assert answer["slot_bytes"]["expected"] < answer["slot_bytes"]["high"] and "were not read" in rows(answer)[0][2]
+    narrow, parts = served("Qwen/Qwen3-8B", target_modules=("q_proj", "v_proj")), ("max_lora_rank", "One slot")
+    assert ["r uses all of it", "fills 16 % of it"] == [text[-16:] for name, _, text in rows(narrow) if name in parts]
+
+
 def test_the_command_has_the_counted_load_and_loads_the_weights_that_were_asked_for(tmp_path):
     api = Api(home=tmp_path, shared=False)
 

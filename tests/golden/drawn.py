@@ -15,12 +15,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rankviz.api import Api
 from tests.golden.answers import ask, compact, write
 from tests.support.models.families import one_a_family
 
-COUNT, SELDOM_OFTEN = 1500, 900
+COUNT, SELDOM_OFTEN, OTHERWISE = 2100, 900, 1500
 """Number of questions: of 30, one is a fit, two are verdicts, and the others estimates. From SELDOM_OFTEN on, three are
-fits, each model is the smallest of its architecture or has experts, and what is seldom given is given often."""
+fits, each model is the smallest of its architecture or has experts, and what is seldom given is given often. From
+OTHERWISE on, two are of serving, and the others train in one of WAYS."""
 ADAPTER = re.compile(r"^ +(target_\w+|modules_to_save|\w+_pattern|finetune_\w+)=(.*),$|(Fast\w+)\.get_peft_model", re.M)
 """Arguments of an exported script that make the adapter."""
 TOLD = re.compile(r"\w+(?:[._,]\w+)+|\w*\d\w*")
@@ -63,6 +65,25 @@ MORE_TARGETS = (
     *("shared_expert.down_proj,q_proj", "layers.0.mlp.experts.down_proj", "visual.blocks.0.attn.proj,proj", "experts"),
     *("o_proj,1", "k_proj,k_proj,merger.linear_fc1"),
 )
+WAYS = {
+    "--images": ("1", "3", "1 --image-size 4032x3024", "2 --image-size 300x900", "5 --image-size 1920x1080"),
+    "--gpus": tuple(
+        f"{number} --strategy {strategy}"
+        for number in (2, 8)
+        for strategy in ("ddp", "zero2", "zero3", "fsdp", "fsdp --offload", "zero3 --offload")
+    ),
+    "--gpu": ("mac-16gb", "mac-32gb", "mac-128gb"),
+    "--method": tuple(
+        f"grpo {more} {vllm}"
+        for more in ("", "--num-generations 4 --beta 0.04", "--max-prompt-length 1500 --max-completion-length 3000")
+        for vllm in (
+            *("--vllm-mode none", "--vllm-mode server", "--vllm-enable-sleep-mode", ""),
+            *("--vllm-gpu-memory-utilization 0.6", "--vllm-enable-sleep-mode --vllm-gpu-memory-utilization 0.45"),
+        )
+    ),
+}
+"""Images, several GPUs, a Mac, and rewards."""
+SERVED = ("", "--base-bits 4", "--base-bits 8 --context 4000 --sequences 16", "--context 30000 --sequences 2")
 LENGTHS = (
     "--steps 300",
     "--tokens 2000000",
@@ -80,14 +101,31 @@ def drawn(first: int = 0, last: int = COUNT) -> Iterator[dict[str, Any]]:
         os.environ["RANKVIZ_HOME"] = home
         models = [row["id"] for row in json.loads(ask("models --json"))]
         of_family = sorted(one_a_family())
+        seeing = [name for name in models if Api(home=home).models.get(name).image_processor]
         for number in range(first, last):
             chance, often = random.Random(number), number >= SELDOM_OFTEN
             ids = of_family if often else models
-            if number % 15 == 7:
+            if number >= OTHERWISE and number % 15 == 7:
+                words = ["serving", chance.choice(ids), "-r", chance.choice(("8", "24", "300"))]
+                lora = [*chance.sample(FLAGS[:4], chance.choice((0, 0, 1))), "--targets", chance.choice(MORE_TARGETS)]
+                words += [*chance.choice(([], lora)), *chance.choice(SERVED).split()]
+                yield {"question": " ".join(words), "answer": numbers(json.loads(ask([*words, "--json"])))}
+            elif number % 15 == 7:
                 yield verdict(chance, Path(home) / f"{number}.csv", gaps=often)
             elif number % (10 if often else 30) == 0:
                 words = ["fit", chance.choice(ids), "-r", chance.choice(("8", "16", "64")), *settings(chance, often)]
                 yield entry(words)
+            elif number >= OTHERWISE:
+                name = chance.choice(list(WAYS))
+                ids = seeing if name == "--images" else ids
+                words = ["estimate", chance.choice(ids), "-r", "16", "-r", "64", *settings(chance, False)]
+                if name == "--method":  # it has lengths of its own
+                    length, at = "--steps 300", words.index("--max-length")
+                    del words[at : at + 2]
+                else:
+                    length = chance.choice(LENGTHS)
+                usual = "--framework trl --gpu l40s --targets all-linear" if number % 4 else "--targets all-linear"
+                yield entry([*words, *usual.split(), *length.split(), name, *chance.choice(WAYS[name]).split()])
             else:
                 ranks = sorted(chance.sample((1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 1024), 2))
                 words = ["estimate", chance.choice(ids), *(word for r in ranks for word in ("-r", str(r)))]

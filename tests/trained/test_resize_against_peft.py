@@ -125,11 +125,11 @@ def test_peft_loads_the_truncated_product_and_gives_its_outputs(case, options, t
     loaded, what = resized(model, tmp_path, **options)
 
     layers, cut = wrapped(model), wrapped(loaded)
-    assert layers.keys() == cut.keys() == what.by_module.keys()
+    assert layers.keys() == cut.keys() == what.rank_by_module.keys()
     for name, layer in layers.items():
-        assert what.by_module[name] == cut[name].r["default"] <= layer.r["default"]
+        assert what.rank_by_module[name] == cut[name].r["default"] <= layer.r["default"]
         # A convolution of GPT-2's kind is transposed, and so are experts in some models: the SVD is the same.
-        expected = truncated(layer.get_delta_weight("default"), what.by_module[name])
+        expected = truncated(layer.get_delta_weight("default"), what.rank_by_module[name])
         torch.testing.assert_close(cut[name].get_delta_weight("default"), expected, atol=2e-6, rtol=1e-4)
     after = logits(loaded)
     assert not torch.allclose(before, after, atol=1e-3), "the cut changed nothing: it proves nothing"
@@ -141,7 +141,7 @@ def outputs_of_truncated(model, what):
     import torch
 
     deltas = {
-        name: truncated(layer.get_delta_weight("default"), what.by_module[name])
+        name: truncated(layer.get_delta_weight("default"), what.rank_by_module[name])
         for name, layer in wrapped(model).items()
     }
     with torch.no_grad():

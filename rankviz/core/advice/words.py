@@ -97,12 +97,13 @@ def what_rank_changes(estimate: Estimate) -> str:
     times, memory = high.adapter_bytes / low.adapter_bytes, high.memory.device - low.memory.device
     change = f"{'falls ' if memory < 0 else ''}by {units.memory_size(abs(memory))}"
     text = f"From r = {LOW} to r = {HIGH} the file grows {times:.2g} times and memory {change}"
-    if low.duration and high.duration:
+    if low.duration and high.duration and low.fit != "does_not_fit":
         share = high.duration.total.expected / low.duration.total.expected - 1
         more = "hardly" if abs(share) < 0.05 else units.rounded_percent(share, 0)
         text += f"; {more} more time{' and money' if high.usd else ''}"
-    unfit = high.fit == "does_not_fit" != low.fit
-    return f"{text}; r = {HIGH} does not fit {estimate.gpu.name}." if unfit else f"{text}."
+    if high.fit != "does_not_fit":
+        return f"{text}."
+    return f"{text}; {'neither fits' if low.fit == high.fit else f'r = {HIGH} does not fit'} {estimate.gpu.name}."
 
 
 def _points(gain: Mean) -> str:

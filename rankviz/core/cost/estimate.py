@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
-from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, with_rollout
+from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, why_not, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
@@ -47,6 +47,8 @@ class RankEstimate:
     spare: Range | None
     """Usable bytes of the card minus the peak that nvidia-smi shows in loading and training; negative where memory is
     short. Where usable memory is a range, each end is compared with the memory of this training on such a card."""
+    refused: str = ""
+    """With GRPO, why it cannot start, whatever memory is free; `fit` is then "does_not_fit"."""
     rollout: Mapping[str, Any] | None = None
     """With GRPO, memory and time of the trainer and of generation, by the keys of RolloutJSON."""
 
@@ -105,8 +107,9 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
 
     def at(r: int) -> RankEstimate:
         memory, duration, lora = predicted.memory_at(r), predicted.duration_at(r), question.lora_at(r)
-        rollout = None
+        rollout, refused = None, ""
         if setup.grpo:
+            refused = why_not(predicted, r, usable and usable.expected)
             memory, duration, rollout = with_rollout(predicted, r, usable and usable.expected)
         left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
@@ -128,8 +131,9 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory=memory,
             duration=duration,
             usd=usd_of(duration, price, setup.gpus),
-            fit=fit(left, usable, assumptions) if usable else None,
+            fit=usable and ("does_not_fit" if refused else fit(left, usable, assumptions)),
             spare=left,
+            refused=refused,
             rollout=rollout,
         )
 
@@ -142,6 +146,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     model, plan, setup, device = predicted.plan.model, predicted.plan, question.training, card(gpu)
     ranks = tuple(at(r) for r in question.ranks)
     attention = heaviest(model, predicted.shape, predicted.stack)
+    noted = next((each.r for each in ranks if each.refused), ranks[0].r)
     return Estimate(
         model=model,
         question=question,
@@ -159,7 +164,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted.memory),
             *several_notes(predicted.several, setup, gpu),
-            *(grpo_notes(predicted, ranks[0].r, usable and usable.expected) if setup.grpo else ()),
+            *(grpo_notes(predicted, noted, usable and usable.expected) if setup.grpo else ()),
         ),
         several_gpus=predicted.several,
     )

@@ -16,6 +16,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import cache_bytes, head_dim, key_heads, why_too_long
 from rankviz.core.from_json import shape as shape_of
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.targets import listed
+from rankviz.core.lora.vllm import Facts, loading, ranks_of, slot_numbers
 from rankviz.core.quantity import Caution, Range
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted, memory_size
@@ -29,6 +31,11 @@ vLLM 0.11 (load_vllm, standby_target_gpu_util)."""
 STANDBY_FACTOR = 0.95
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values of max_lora_rank to which Unsloth rounds a rank up (determine_max_lora_rank)."""
+MOST_EXPERT_RANK = 128
+"""Largest rank of an adapter with experts that Unsloth hands to vLLM (_moe_expert_lora_refusal_reason)."""
+FUSED_BY_UNSLOTH = ("Qwen3MoeForCausalLM", "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
+"""Architectures in which Unsloth makes vLLM take experts' fused tensors (patch_vllm_stacked_moe_lora, and
+empty_model.py)."""
 GRAPHS, FEWEST_GRAPH_BYTES, MOST_GRAPH_BYTES = 172, 0.15 * 2**30, 2**30
 """CUDA graphs of vLLM as Unsloth counts them: 4 · H bytes for each block and graph, within these bounds
 (approximate_vllm_memory_usage)."""
@@ -64,18 +71,16 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
     stack, model, shape = predicted.stack, predicted.plan.model, predicted.shape
     setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
     one, rows = max(1.0, kv_cache_bytes(predicted, setup.max_length)), setup.rows_per_step
-    parts: dict[str, Any] = dict.fromkeys(("weights", "shared", "lora", "graphs", "least"), 0.0)
+    parts: dict[str, Any] = dict.fromkeys(("weights", "shared", "graphs", "least"), 0.0) | {"lora": Range(0, 0, 0)}
     parts |= {"share": None, "at_once": rows, "cache": rows * one if grpo.vllm_mode == "none" else 0.0}
     if grpo.vllm_mode != "colocate":
         return {**parts, "total": stack.assume.range("generate-cache-slack").times(parts["cache"])}
     base = predicted.memory.base_weights
     weights = base if own or setup.quantized else 2 * model.total_parameters
-    # Unsloth: one slot; vLLM wraps every linear layer of the language model
-    linear = (x for x in model.layers if own and x.kind in ("linear", "conv1d", "experts") and x.part != "vision")
-    wide = sum(x.count * x.num_experts * (x.in_features + x.out_features) for x in linear)
-    lora = 2.0 * next((rank for rank in LORA_RANKS if rank >= r), r) * wide
+    slot_rank = next((rank for rank in LORA_RANKS if rank >= r), r) if own else 0  # one slot
+    lora = slot_numbers(model, unsloths(stack.assume.serving)).times(2 * slot_rank)
     graphs = min(max(4.0 * GRAPHS * model.hidden_size * shape.blocks, FEWEST_GRAPH_BYTES), MOST_GRAPH_BYTES)
-    least = weights + lora + one
+    least = weights + lora.expected + one
     share, taken = grpo.vllm_gpu_memory_utilization or OWN_UTILIZATION[setup.framework], least + (rows - 1) * one
     if usable_bytes is not None:
         if own and grpo.vllm_enable_sleep_mode:
@@ -83,7 +88,7 @@ def engine_at(predicted: Prediction, r: int, usable_bytes: float | None) -> dict
         # TRL's engine gets a share of the card, Unsloth's of what is free before the model is loaded
         taken = share * (usable_bytes - (predicted.memory.context.expected if own else 0.0))
     held = taken if taken >= least else least + (rows - 1) * one
-    cache = held - weights - lora
+    cache = held - weights - lora.expected
     return {
         **{"weights": weights, "shared": weights if own else 0.0, "lora": lora, "graphs": graphs, "least": least},
         **{"share": share if usable_bytes is not None else None, "cache": cache, "too_small": taken < least},
@@ -110,7 +115,7 @@ def with_rollout(
     step = idle.plus(predicted.stack.assume.range("grpo-working-share").times(working))
     shared = Range(*3 * (-engine["shared"],))
     beside = engine["total"].plus(shared)
-    left, device = Range(engine["lora"], engine["lora"], engine["lora"] + engine["graphs"]), step.plus(beside)
+    left, device = engine["lora"].plus(Range(0, 0, engine["graphs"])), step.plus(beside)
     if grpo.vllm_mode == "none" or grpo.vllm_enable_sleep_mode:
         device = step.plus(left).reached_by(idle.plus(beside))
     duration, generation, training = _seconds(predicted, r, engine["at_once"])
@@ -170,19 +175,15 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     stack, plan = predicted.stack, predicted.plan
     setup, grpo, own = stack.setup, stack.setup.grpo, stack.habits.unsloth_kernels
     engine, trainer = engine_at(predicted, r, usable_bytes), memory_size(predicted.memory_at(r).device)
-    if too_small := engine.get("too_small"):
-        yield Caution(
-            f"vLLM does not start with {100 * engine['share']:.0f} % of this GPU: weights and the KV cache of "
-            f"one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose shorter "
-            f"completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
-            "completions of a step at once."
-        )
-    yield from grpo_cautions(plan, setup, r, use_dora=stack.use_dora)
+    too_small = engine.get("too_small")
+    if refused := why_not(predicted, r, usable_bytes):
+        yield Caution(refused)
+    yield from grpo_cautions(plan, setup)
     cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
     if grpo.vllm_mode == "colocate":
         part = f", {100 * engine['share']:.0f} % of the GPU" if engine["share"] and not too_small else ""
         weights = f"{memory_size(engine['weights'])} of weights{', shared with the trainer' if own else ''}"
-        lora = f", {memory_size(engine['lora'])} for an adapter of rank {r}" if own else ""
+        lora = f", {memory_size(engine['lora'].expected)} for an adapter of rank {r}" if own else ""
         takes = "would take" if too_small else "takes"
         yield (
             f"vLLM in the trainer's process {takes} {memory_size(engine['total'].expected)}{part}: {weights}{lora} and "
@@ -211,21 +212,49 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     )
 
 
-def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup, r: int, *, use_dora: bool) -> Iterator[Caution]:
-    """Yield cautions on what the programs refuse or ignore at rank r, for estimates and exports; raise
+def unsloths(facts: Facts) -> Facts:
+    """Return the content of serving.json with what Unsloth changes in vLLM."""
+    rules = facts["architectures"]
+    return {**facts, "architectures": rules | {x: rules[x] | {"fused_experts": True} for x in FUSED_BY_UNSLOTH}}
+
+
+def why_not(predicted: Prediction, r: int, usable_bytes: float | None) -> str:
+    """Return why vLLM does not start, or not take the adapter at rank r, so that nothing trains; empty otherwise."""
+    plan, stack, said = predicted.plan, predicted.stack, []
+    engine, setup = engine_at(predicted, r, usable_bytes), stack.setup
+    if setup.framework == "unsloth" and setup.grpo.vllm_mode == "colocate":  # TRL merges the adapter first
+        refused = [f"{each['feature']} ({each['why']})" for each in loading(plan, r, unsloths(stack.assume.serving))[1]]
+        if any(each.is_expert for each in plan.adapted):
+            highest = max(rank for _, rank in ranks_of(plan, r))
+            refused += ["experts of a 4-bit or 8-bit base"] * setup.quantized
+            refused += [f"experts above r = {MOST_EXPERT_RANK}"] * (highest > MOST_EXPERT_RANK)
+        said += [
+            f"Unsloth hands the adapter to vLLM, which refuses {listed(refused)}. Choose vllm_mode none, or framework "
+            "trl, which merges the adapter first."
+        ] * bool(refused)
+    if engine.get("too_small"):
+        said.append(
+            f"vLLM does not start with {100 * engine['share']:.0f} % of the {stack.gpu.name}: weights and the KV cache "
+            f"of one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose "
+            f"shorter completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
+            "completions of a step at once."
+        )
+    return " ".join(said)
+
+
+def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup) -> Iterator[Caution]:
+    """Yield cautions on what the programs refuse or ignore at any rank, for estimates and exports; raise
     InvalidSettingError for a setting that the program would not run as estimated."""
     grpo, own, data = setup.grpo, setup.framework == "unsloth", setup.data
-    beside, asleep = own and grpo.vllm_mode == "colocate", own and grpo.vllm_enable_sleep_mode
+    asleep = own and grpo.vllm_enable_sleep_mode
+    if own and grpo.vllm_mode == "colocate" and plan.model.model_type == "gpt_oss":
+        raise InvalidSettingError("Unsloth runs gpt-oss without vLLM. Choose vllm_mode none, or framework trl.")
     if asleep and plan.model.is_whole:
         raise InvalidSettingError(
             "Unsloth turns standby off for models with a vision tower. Leave vllm_enable_sleep_mode out, or choose "
             "framework trl."
         )
     sentences = {
-        "Unsloth hands the adapter to vLLM, which refuses DoRA and modules_to_save. Choose vllm_mode none, or "
-        "framework trl, which merges the adapter first.": beside and (use_dora or plan.modules_to_save),
-        f"vLLM takes adapters up to r = {LORA_RANKS[-1]}, and Unsloth stops above. Choose framework trl.": beside
-        and r > LORA_RANKS[-1],
         "RankViz has not run TRL's vLLM with a quantized base, and Unsloth's code refuses to send such weights to that "
         "engine. Try a few steps first, or choose a 16-bit base or framework unsloth.": not own
         and grpo.vllm_mode != "none"

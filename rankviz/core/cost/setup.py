@@ -102,17 +102,20 @@ def card(gpu: Gpu | None) -> Device:
     return Device(cuda=True, gpu=gpu)
 
 
-Form = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
-"""Forms of training data (rankviz.dataset)."""
+Form = Literal["messages", "conversations", "prompt-completion", "instruction", "text", "prompt"]
+"""Forms of training data (rankviz.dataset); "prompt" has no answers to learn, for GRPO."""
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252")
 """Encodings of files besides UTF-8, by Python's names."""
+DELIMITERS: dict["Trait", str] = {"semicolons": ";", "tabs": "\t"}
+"""Signs between the cells of a CSV file besides the comma."""
 Trait = Literal[
     *("role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input", "system"),
     *ENCODINGS,
+    *("semicolons", "tabs"),
 ]
 """Features of a file on which some exports depend (rankviz.dataset): keys of messages, names of roles, turns that do
 not alternate up to an answer, lists as prompts, lists in a text cell, numbers, rows without any input, system messages
-beside instructions; and the file's encoding."""
+beside instructions; the file's encoding, and the sign between its cells."""
 MAX_EXAMPLES, MAX_EXAMPLE_TOKENS, MAX_EPOCHS = 10**12, 4_194_304, 10_000
 LENGTH_SHARES = tuple(step / 20 for step in range(21))
 """Shares of the examples, sorted by length, at which the tokens of a measured file's examples are stored."""

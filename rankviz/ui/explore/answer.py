@@ -53,7 +53,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell
 from rankviz.ui.parts.question import ask, length_note
 from rankviz.ui.parts.widgets import PANEL_HEIGHT, chart_json
-from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
+from rankviz.units import NOT_KNOWN, counted, memory_span, money_span
 from rankviz.visitor import acting_as
 
 X_DEFAULT = "file"
@@ -357,17 +357,20 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
     saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
-    largest, file = estimate.ranks[-1], f"{rank.adapter_bytes / units.MB:,.1f} MB"
+    # A column has one unit, so that its numbers compare; files of a MB and of 40 GB don't share one.
+    least, largest, saved_bytes = estimate.ranks[0], estimate.ranks[-1], rank.adapter_bytes
+    file = units.file_size(saved_bytes) if saved_bytes >= 10 * units.GB else f"{saved_bytes / units.MB:,.1f} MB"
     count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
     margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
 
     def ends(values: Range, form: str, sign: str = "") -> str:
         return f"{values.low:{form}} to {sign}{values.high:{form}}"
 
-    time = money = "", "", NOT_KNOWN
+    time, money = [NOT_KNOWN, "", "select a GPU with a known speed", NOT_KNOWN], ("", "", NOT_KNOWN)
     if duration:
-        total, about = duration.total, units.time_in(duration.total.expected, largest.duration.total)
-        time = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", f"about {about}", about
+        total, text = duration.total, partial(units.time_in, ends=least.duration.total)
+        exact, about = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", text(total.expected)
+        time = [units.span(total, text), exact, f"about {about}", about]
     if usd:
         about = units.usd(usd.expected, usd)
         money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
@@ -380,14 +383,9 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         cost = ["–", "", f"does not fit {gpu.name}", "–"]
     return [
         [count, f"{rank.adapter_parameters:,} parameters", shares, count],
-        [
-            file,
-            f"{rank.adapter_bytes:,} bytes, header included",
-            saved,
-            file,
-        ],
+        [file, f"{saved_bytes:,} bytes, header included", saved, file],
         [units.span(memory, size), device, on_gpu, size(memory.device)],
-        [time_span(duration and duration.total), time[0], time[1] or "select a GPU with a known speed", time[2]],
+        time,
         cost,
     ]
 

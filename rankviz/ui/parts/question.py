@@ -146,7 +146,7 @@ def unread(error: RankVizError, place: str) -> View:
         choices = [
             (" → ".join(pair), columns_text(dict(zip(("instruction", "output"), pair, strict=True)))) for pair in pairs
         ]
-        shown.columns = gr.Dropdown(choices, value="", visible=True, allow_custom_value=True)
+        shown.columns = gr.Dropdown(choices, value="", visible=bool(choices), allow_custom_value=True)
     return shown
 
 
@@ -200,7 +200,7 @@ def length_note(question: Question) -> str:
     training, data = question.training, question.training.data
     steps = f"{units.counted(training.total_steps, 'step')} of {training.rows_per_step} examples"
     if data is None:
-        text = f"No data given: time and cost assume {steps} with {training.max_length:,} tokens each."
+        text = f"Without data: {steps} with {training.max_length:,} tokens."
     elif training.data_steps is None:
         text = f"Time and cost are for {steps}."
     else:

@@ -17,6 +17,7 @@ from rankviz.core.cost.setup import Device, Grpo, TrainingData, TrainingSetup
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.options import training_of
+from rankviz.units import memory_size
 from tests.core.cost import toy_cost
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
@@ -116,6 +117,44 @@ def test_what_a_program_ignores_or_refuses_is_said_in_estimates_and_exports():
             refused(asked)
     with pytest.raises(InvalidSettingError, match="GRPO has no max_length"):
         training_of({"method": "grpo", "max_length": 100})
+
+
+@pytest.mark.parametrize(
+    ("model_id", "r", "changes", "said", "most"),
+    [
+        ("Qwen/Qwen3-4B", 16, {}, "", 512),
+        ("Qwen/Qwen3-4B", 600, {}, "rank 600", 512),
+        ("Qwen/Qwen3-4B", 16, {"use_dora": True}, "DoRA", 0),
+        ("Qwen/Qwen3-4B", 16, {"grpo": Grpo(vllm_gpu_memory_utilization=0.01)}, "does not start with 1 %", 0),
+        ("Qwen/Qwen3-30B-A3B", 16, {}, "experts of a 4-bit or 8-bit base", 0),
+        ("Qwen/Qwen3-30B-A3B", 16, {"precision": "bf16"}, "", 128),
+        ("Qwen/Qwen3-30B-A3B", 256, {"precision": "bf16"}, "experts above r = 128", 128),
+        ("mistralai/Mixtral-8x7B-v0.1", 16, {"precision": "bf16"}, "one tensor for all experts", 0),
+    ],
+)
+def test_where_vllm_does_not_start_or_refuses_the_adapter_nothing_fits_and_the_export_says_so(
+    model_id, r, changes, said, most
+):
+    settings = {"grpo": Grpo(), "precision": "nf4-dq", "ranks": (r,)} | changes
+    asked = questions.question(model_id, gpu="h200-sxm", **settings)
+    decided, written = Api().estimates.fit(asked, r), Api().advice.export(asked, r)
+
+    assert (0 if said else r) <= (decided.limits[0].surely or 0) <= most
+    assert ("does_not_fit" if said else "fits") == decided.setting.row.fit
+    for notes in (decided.setting.answer.notes, written.notes):
+        assert bool(said) == any(
+            "vLLM" in note and said in note for note in notes if "refuses" in note or "not start" in note
+        )
+    assert bool(said) == (decided.smallest is not None) == ("without changes" not in decided.sentence)
+
+
+def test_vllms_buffers_under_unsloth_are_servings_slot_and_gpt_oss_has_no_vllm_there():
+    asked = questions.question("Qwen/Qwen3-4B", grpo=Grpo(), gpu="l4")
+    slot = memory_size(Api().estimates.serving(asked, 16)["slot_bytes"]["expected"])
+
+    assert any(f"{slot} for an adapter of rank 16" in note for note in Api().estimates.estimate(asked).estimate.notes)
+    with pytest.raises(InvalidSettingError, match="gpt-oss without vLLM"):
+        Api().estimates.estimate(replace(asked, model_id="openai/gpt-oss-20b"))
 
 
 @pytest.mark.torch

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from rankviz.core.cost.setup import TrainingData
+from rankviz.core.cost.setup import Grpo, TrainingData
 from rankviz.dataset import read
 from rankviz.dataset.rows import columns_of
-from rankviz.exports.script import TOKENS, as_read, templates
+from rankviz.exports.script import TOKENS, as_read, parts, templates
+from tests.support.models.recipes import made
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
 
@@ -97,7 +98,45 @@ AS_READ = {
 }
 
 
+ASKED_ONLY = {
+    "text": [{"text": "2+2="}],
+    "numbers as answers": [{"prompt": "a", "answer": each} for each in (2, 0, 1.5, "two", None)],
+    "messages as prompt": [{"prompt": CHAT[:1], "answer": "4"}, {"prompt": json.dumps(CHAT[:1])}, {"prompt": "a"}],
+    "prompts alone": [{"prompt": "[1] a"}],
+    "chats that the user ends": [{"messages": [*CHAT, CHAT[0]]}, {"messages": CHAT}],
+    "usual names": [{"system": "s", "problem": "a", "solution": "long", "answer": 7}],
+}
+
+
+@pytest.mark.parametrize("kind", ASKED_ONLY)
+def test_prompts_for_rewards_are_read_alike_with_answers_as_text(tmp_path, tokenizer, kind):
+    from datasets import Dataset, load_dataset
+
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ASKED_ONLY[kind]))
+    found = read(str(path), prompts=True)
+    recipe = made(framework="trl", grpo=Grpo(), data=TrainingData(form=found.format, columns=found.columns))
+    names = {"Dataset": Dataset, "load_dataset": load_dataset, "json": json, "Path": Path, "tokenizer": tokenizer}
+    names |= {"data_file": str(path), "columns": columns_of(found.columns)}
+
+    exec(dict(parts(recipe))["The data"], names)
+
+    for example, row in zip(found.examples, names["prompts"], strict=True):
+        prompt = row["prompt"]
+        turns = [("user", prompt)] if isinstance(prompt, str) else [(each["role"], each["content"]) for each in prompt]
+        asked = example.messages[:-1] or (("user", example.prompt),)
+        assert (asked, example.messages[-1][1] if example.messages else example.completion) == (
+            tuple(turns),
+            row["answer"],
+        )
+    answers = [row["answer"] for row in names["prompts"]]
+    expected = {"numbers as answers": ["2", "0", "1.5", "two", ""], "chats that the user ends": ["", "A"]}
+    assert expected.get(kind, answers) == answers and (kind != "usual names" or answers == ["7"])
+
+
 OWN = {
+    "semicolons": ("csv", "utf-8", ("system", "question", "answer")),
+    "tabs": ("csv", "cp1252", ("system", "question", "answer")),
     "Windows' encoding": ("csv", "cp1252", ("Système", "Frage", "Answer")),
     "UTF-16": ("csv", "utf-16", ("system", "question", "réponse")),
     "usual names in UTF-8 with a mark": ("jsonl", "utf-8-sig", ("system_prompt", "human", "bot")),
@@ -114,7 +153,8 @@ def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind, monkeyp
     else:
         ending, encoding, names = OWN[kind]
         path, row = tmp_path / f"own.{ending}", dict(zip(names, ("été", "4?", "007"), strict=True))
-        lines = [",".join(each) for each in (row, *[row.values()] * 4)]
+        sign = {"semicolons": ";", "tabs": "\t"}.get(kind, ",")
+        lines = [sign.join(each) for each in (row, *[row.values()] * 4)]
         lines = lines if ending == "csv" else [json.dumps(row, ensure_ascii=False)] * 4
         path.write_text("\n".join(lines), encoding=encoding)
         columns = "" if "bot" in names else "system={},instruction={},output={}".format(*map(quote, names))

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict
-from typing import get_args
 
 import pytest
 import yaml
 
 from rankviz.api.data import measured, measured_from
-from rankviz.core.cost.setup import Form, TrainingData
+from rankviz.core.cost.setup import TrainingData
+from rankviz.dataset.rows import REQUIRED
 from rankviz.errors import InvalidSettingError
 from rankviz.exports.configs import AXOLOTL_VERSION as VERSION
 from rankviz.exports.configs import axolotl, dataset_info, llamafactory
@@ -75,7 +75,7 @@ LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in 
 """By form, where it isn't "abc<|im_end|>"."""
 BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
 GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
-FORMS = get_args(Form)
+FORMS = tuple(REQUIRED)
 FORM_CASES = [f"form {form}" for form in FORMS]
 BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
 

@@ -65,6 +65,15 @@ def test_each_kind_of_model_has_a_first_screen(api, model):
     assert shown["chart"]["data"] and "Recommended" in shown["slots"]["advice"]
 
 
+def test_for_what_cannot_run_no_time_and_money_are_compared_and_a_column_has_one_unit(api):
+    shown = answer(api, {"search": "?model=deepseek-ai/DeepSeek-V3&gpu=l4"})
+
+    assert "; neither fits L4." in shown["slots"]["message"] and "money" not in shown["slots"]["message"]
+    figures = shown["records"]["16"]["figures"]
+    assert figures[1][0].endswith(" GB")
+    assert 1 == len({text.rpartition(" ")[2] for text in (figures[3][0], figures[3][2], figures[3][3])})
+
+
 def test_a_sweep_of_the_model_offers_its_own_metrics(api):
     assert ["score", "percent"] == [key for key, _ in answer(api, {"values": LLAMA})["qualities"]]
 

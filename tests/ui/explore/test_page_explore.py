@@ -86,7 +86,7 @@ def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_p
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 80)
     page.goto(LLAMA)
-    page.locator("#slot-length-note", has_text="time and cost assume 1,000 steps of 8 examples").wait_for()
+    page.locator("#slot-length-note", has_text="Without data: 1,000 steps of 8 examples").wait_for()
     restored(page)
 
     for label, value in (("Examples", "5000"), ("Tokens per example", "400"), ("Longest example", "1600")):
