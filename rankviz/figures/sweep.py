@@ -18,6 +18,7 @@ from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict, headline, rate_note
+from rankviz.verdict.losses import OVER_EXAMPLES, is_over_examples
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import BentForecast, BentRank
@@ -199,7 +200,8 @@ def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[Point]:
             continue
         repeats = f"{rank.seeds} seeds, bar is one standard deviation" if rank.seeds > 1 else "one run"
         value, rate = verdict.read(rank.loss), f"learning rate {rank.learning_rate:g}, {repeats}"
-        words = f"<b>r = {rank.r}</b>", verdict.metric.text(value), axis.text(fmean(costs)), rate
+        over = f" ({OVER_EXAMPLES})" if is_over_examples(sweep.runs, verdict.metric) else ""
+        words = f"<b>r = {rank.r}</b>", verdict.metric.text(value) + over, axis.text(fmean(costs)), rate
         point = Point(
             rank.r,
             fmean(costs) / axis.unit,

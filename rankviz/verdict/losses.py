@@ -62,6 +62,16 @@ def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLoss
     )
 
 
+OVER_EXAMPLES = "mean over examples; in the table of runs: over tokens"
+
+
+def is_over_examples(runs: Iterable[RunRecord], metric: Metric = LOSS) -> bool:
+    """Tell whether losses_of counts every example alike, since runs of older versions have no numbers of tokens: its
+    means then differ from the losses of the runs."""
+    after = [run.loss_after for run in runs if run.loss_after]
+    return metric is LOSS and any(each.example_losses and not each.example_tokens for each in after)
+
+
 def base_loss_of(runs: Sequence[RunRecord], metric: Metric = LOSS) -> float | None:
     """Return the base's mean loss (or errors), with the weights of losses_of; None where it was not measured."""
     before = next((run.loss_before for run in runs if run.loss_before), None)

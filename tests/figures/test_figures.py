@@ -248,6 +248,8 @@ def test_each_rank_lies_at_its_cost_and_mean_loss():
     assert [2.05, 1.55] == pytest.approx([p.y for p in group.points])
     assert 0.1 / 2**0.5 == pytest.approx(group.points[0].error)
     assert "learning rate 0.001, 2 seeds, bar is one standard deviation" in group.points[0].text
+    old, weighed = (sweep_info([(each, verdict_of(each))]).groups[0].points[0].text for each in (SWEEP, sweep))
+    assert ("mean over examples" in old, "mean over examples" in weighed) == (True, False)
     assert list(group.points) == list(group.front)
     assert [4, 16] == [p.x for p in info.groups[0].points]
     assert [("independent runs", 4, 2), ("independent runs", 16, 2)] == [

@@ -64,7 +64,8 @@ class Decision:
     enough: BentRank
     """Lowest rank whose loss, the mean of its runs or else an estimate, is at most `within` above the lowest loss."""
     within: float
-    """Nats above the lowest loss that `enough` may have: the given tolerance, else PICK_SHARE of the lowest loss."""
+    """Nats above the lowest loss that `enough` may have: the given tolerance, else PICK_SHARE of the lowest loss, and
+    at least TOLERANCE_NATS where the noise of a run is not known."""
     settled: BentRank | None
     """Smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
     like: RunRequest
@@ -127,7 +128,10 @@ class Decision:
         if ship is best:
             return (first,)
         lowest = f"{best.in_words}, at {best.expected:.4f}"
-        return first, f"No lower rank is within {self.tolerance:.3g} nats of the best available adapter: {lowest}."
+        return (
+            first,
+            f"It has the lowest rank within {self.tolerance:.3g} nats of the best available adapter: {lowest}.",
+        )
 
 
 def decide(
@@ -139,12 +143,14 @@ def decide(
         runs: All runs of the sweep; at least two ranks must be evaluated.
         forecast: The forecast between these runs.
         tolerance: Nats that count as equal; None takes TOLERANCE_NATS for shipping, and the forecast's own share for
-            training.
+            training, or TOLERANCE_NATS where the noise is not known.
         settled: Smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict.
     """
     cells = measured_cells(runs)
     lowest = min(rank.median for rank in forecast.ranks)
-    within = PICK_SHARE * abs(lowest) if tolerance is None else tolerance
+    # Without a measured noise, a difference within the usual tolerance decides nothing, here as for the adapter.
+    untested = TOLERANCE_NATS if forecast.noise_nats is None else 0.0
+    within = max(PICK_SHARE * abs(lowest), untested) if tolerance is None else tolerance
     like = min(cells[max(cells)], key=lambda run: run.loss_after.loss).request
     alphas = {run.request.lora.lora_alpha for run in runs if has_loss(run)}
     return Decision(

@@ -112,7 +112,7 @@ def build(api: Api) -> View:
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **QUIET}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     filled = {name: w[name] for name in (*DATA, "length", "measured_file", "file_note", "columns")}
-    from_file = {"file": w["data_file"], "epochs": w["epochs"]}
+    from_file = {"file": w["data_file"], "epochs": w["epochs"], "measured_file": w["measured_file"]}
     measuring = wire(partial(question.measured, api), inputs=from_file, outputs=filled)
     w["data_file"].upload(**measuring).then(**asking)
     again = wire(partial(question.measured, api), inputs=from_file | {"columns": w["columns"]}, outputs=filled)

@@ -150,13 +150,19 @@ def unread(error: RankVizError, place: str) -> View:
     return shown
 
 
-def measured(api: Api, *, file: str | None, epochs: float | None = None, columns: str = "") -> View:
+def measured(
+    api: Api, *, file: str | None, epochs: float | None = None, columns: str = "", measured_file: str = ""
+) -> View:
     """Measure an uploaded file; return values of DATA, the remembered file and a note. The length is then in epochs.
-    An error stands in the note, next to the button. columns: Those that were chosen."""
+    An error stands in the note, next to the button. columns: Those that were chosen. measured_file: The file before,
+    whose numbers stay shown with an error."""
     try:
         held = api.data.measure(file or "", columns)
     except RankVizError as error:
-        return unread(error, "file_note")
+        view = unread(error, "file_note")
+        if measured_file:
+            view.file_note += html.paragraphs(f"Shown: {file_in(measured_file).file_name}, as before.")
+        return view
     data = held.training_data()
     return View(
         examples=data.examples,

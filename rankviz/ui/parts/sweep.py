@@ -27,6 +27,7 @@ from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, code_html, exact, 
 from rankviz.ui.parts.widgets import busy, busy_line, chart, chart_value, copyable, done, plain, sweep_chart
 from rankviz.ui.wiring import View, action, wire
 from rankviz.verdict import Verdict, sentences, shipped, summary
+from rankviz.verdict.losses import OVER_EXAMPLES, is_over_examples
 
 HEIGHT = 320
 BUSY_SECONDS = 5.0
@@ -106,10 +107,10 @@ def connect(api: Api, w: Mapping[str, Any], sweep_id: Any, drawing: Mapping[str,
         changed.then(**drawing).then(**done(line_id))
     shown, line_id = {"sweep_id": sweep_id}, line_id.replace("busy", "try-busy")
     shown |= {name: w[name] for name in ("tolerance", "metric") if name in w}
+    w["ask"].click(**busy(line_id, "Loading the base and the adapter, then answering …"))  # before the work: see busy
     for name, view, own, result in (("take", exported, "export_as", "code"), ("ask", replies, "prompt", "replies")):
         event = wire(partial(view, api), inputs={own: w[own], **shown}, outputs={result: w[result]}, notice=w[result])
         w[name].click(**event | {"queue": True, "trigger_mode": "once"}).then(**done(line_id))
-    w["ask"].click(**busy(line_id, "Loading the base and the adapter, then answering …"))
     w["stop"].click(**action(lambda: api.adapters.cancel_answers()))
     return shown
 
@@ -404,6 +405,8 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
         view.by_rank = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
     if compares and len(verdict.ranks) > 1:
         view.above_best = verdict_table(verdict)
+        if is_over_examples(sweep.runs, metric):
+            view.above_best += html.paragraphs(f"Differences and the dots of the charts: {OVER_EXAMPLES}.")
         view.tradeoff = sweep_chart([(sweep, verdict)], x="adapter", metric=metric, height=HEIGHT)
     steps = min((run.request.max_steps for run in evaluated), default=0)
     looks = {"steps": steps, "rate": api.verdicts.rate_look(sweep_id), "score": score}

@@ -77,7 +77,8 @@ def busy_line(line_id: str) -> gr.HTML:
 
 
 def busy(line_id: str, text: str) -> dict[str, Any]:
-    """Return an event that runs only in the browser: show this text if the work takes more than half a second."""
+    """Return an event that runs only in the browser: show this text if the work takes more than half a second. It must
+    be built before the event that works: Gradio awaits the events of a click in the order in which they were built."""
     return {"fn": None, "js": f"() => RankViz.busy({json.dumps(line_id)}, {json.dumps(text)})"}
 
 

@@ -180,7 +180,7 @@ def _publishing(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accord
         event(**drawing)
     form = {**w, "to": to, "public": public, "token": token, "sweep_id": sweep_id, "run_id": run_id}
     del form["status"]
-    sent = button.click(inputs_kwargs=form, outputs=w["status"], **action(partial(view.publish, api)))
     button.click(**busy("publish-busy", "Publishing…"))
+    sent = button.click(inputs_kwargs=form, outputs=w["status"], **action(partial(view.publish, api)))
     sent.then(**done("publish-busy")).then(None, None, token, js="() => ''")
     return box, drawing

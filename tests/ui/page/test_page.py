@@ -253,6 +253,8 @@ def test_a_sweep_is_launched_watched_reloaded_finished_and_leads_on(page, tmp_pa
     page.locator("#sweep-try > button").click()
     page.locator("#sweep-prompt textarea").fill("3 d")
     page.locator("#sweep-ask").click()
+    page.locator("#sweep-try-busy", has_text="Loading the base").wait_for()
+    assert not page.locator("#sweep-replies pre").count()
     page.wait_for_function("document.querySelectorAll('#sweep-replies pre').length === 2")
     page.locator("#sweep-longer", has_text="longer (24 steps)").click()
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '24'")

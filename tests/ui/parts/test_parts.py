@@ -64,6 +64,9 @@ def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_man
 
     assert "above the maximum length of 512 tokens are truncated, up to 10 % of the examples and " in note
     assert "truncated" not in question.length_note(ask({**values, "max_length": 4096}))
+    path.write_text("")  # the file that is chosen next
+    missed = question.measured(Api(home=tmp_path / "home"), file=str(path), measured_file=shown.measured_file)
+    assert "rows.jsonl has no rows. Shown: rows.jsonl, as before." == text_of(missed.file_note)
 
 
 THERE = WantedEngine("hf-jobs", {"flavor": "l4x1", "spend": "5"})

@@ -40,7 +40,7 @@ def test_a_chosen_sweep_is_drawn_once_and_without_one_the_newest_is_named(api):
     assert not hasattr(again, "by_rank")
     assert ("", "") == (shown.code, shown.replies)
     assert hasattr(further, "by_rank") and not hasattr(further, "replies")
-    assert f"?tab=runs&amp;sweep={newest.sweep_id}" in nothing.status
+    assert all(f"?tab={tab}&amp;sweep={newest.sweep_id}" in nothing.status for tab in ("runs", "train"))
     assert ("", "") == (nothing.by_rank, nothing.loss)
 
 
