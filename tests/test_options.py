@@ -96,35 +96,6 @@ def test_options_that_do_not_go_together_are_refused(options, message):
         sweep_of(options)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("r", "8", 8),
-        ("dora", "1", True),
-        ("expert_rank", "r/all", "r/all"),
-        ("expert_rank", "08", "8"),
-        ("epochs", "1.5", 1.5),
-    ],
-)
-def test_a_text_of_an_address_is_read(name, text, value):
-    assert value == OPTIONS[name].read(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("r", "2000", "a whole number from 1 to 1,024"),
-        ("batch", "²", "a whole number from 1 to 4,096"),
-        ("expert_rank", "x", "one of r, r/active, r/all, or a whole number from 1 to 1,024"),
-        ("optim", "x", "one of adamw_8bit"),
-        ("epochs", "nan", "a number from 0 to 10,000"),
-    ],
-)
-def test_a_wrong_text_of_an_address_says_what_it_must_be(name, text, message):
-    with pytest.raises(ValueError, match=message):
-        OPTIONS[name].read(text)
-
-
 ROOT = Path(__file__).parents[1]
 
 

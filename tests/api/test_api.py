@@ -1,6 +1,5 @@
 """The operations: what they check and refuse, what is made in the background, and a folder that cannot be written."""
 
-import json
 import time
 from functools import partial
 from threading import Event
@@ -58,17 +57,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_queued(api, tmp_pa
         api.runs.start(questions.sweep(**settings, **{"data": str(data)} if rows else {}))
 
     assert [] == list(api.runs.sweeps())
-
-
-def test_a_shared_page_reads_no_files_of_its_machine(tmp_path):
-    secret = tmp_path / "secret.jsonl"
-    secret.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    api = Api(home=tmp_path / "home", shared=True)
-
-    for read in (lambda: api.data.measure(str(secret)), lambda: api.models.get(str(tmp_path))):
-        with pytest.raises(InvalidSettingError, match="shared"):
-            read()
 
 
 @pytest.mark.parametrize("r", [-4, 0, 5000])

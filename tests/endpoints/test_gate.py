@@ -74,9 +74,6 @@ def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(e
         endpoints["estimate"](model=forged)
 
 
-def endpoint(model: str = "", ranks: list[int] = [16], data: str | None = None) -> None: ...  # noqa: B006
-
-
 def test_a_call_by_place_gets_the_defaults_of_what_it_leaves_out(page, endpoints):
     for function in page.fns.values():
         defaults = [each.default for each in inspect.signature(endpoints[function.api_name]).parameters.values()]

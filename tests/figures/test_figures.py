@@ -114,11 +114,6 @@ def test_a_picture_is_drawn_by_the_browser_of_this_machine(tmp_path):
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
 
 
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
-
-
 def test_each_rank_lies_at_its_exact_cost(api):
     tradeoff = api.studies.tradeoff(QWEN)
     by_rank = {rank.r: rank for rank in tradeoff.estimate.ranks}

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rankviz.core.runs.events import Evaluated, RunCancelled, RunFailed
+from rankviz.core.runs.events import Evaluated, RunCancelled
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, RunNotFoundError, RunUnreadError
 from rankviz.settings import MIN_SECRET
@@ -53,39 +53,6 @@ def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(store):
     journal = (store.run_dir(run_id) / "events.jsonl").read_text()
     assert "alicesOwn" not in journal
     assert {"loaded_from": QUIET, QUIET: {"nested": [QUIET, 3]}} == json.loads(journal)["environment"]
-
-
-def test_what_a_crash_cut_off_takes_no_later_event_with_it(store):
-    run_id = one_run(store)
-    store.append(run_id, STARTED)
-    store.append(run_id, step(1))
-    with (store.run_dir(run_id) / "events.jsonl").open("a") as file:
-        file.write('{"event": "StepLogged", "ti')
-
-    store.append(run_id, RunCancelled(time=5.0))
-
-    record = store.get(run_id)
-    assert RunState.CANCELLED is record.state
-    assert 1 == record.unreadable_lines
-    assert (STARTED, step(1), RunCancelled(time=5.0)) == store.events(run_id)
-
-
-def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
-    writer, reader = RunStore(tmp_path), RunStore(tmp_path)
-    run_id = one_run(writer)
-    assert writer.begin(run_id)
-    for event in (STARTED, step(1), RunFailed(time=3.0, error="no luck")):
-        writer.append(run_id, event)
-    assert RunState.FAILED is reader.get(run_id).state
-
-    writer.requeue_all([run_id])
-
-    again = reader.get(run_id)
-    assert (RunState.QUEUED, (), "") == (again.state, again.steps, again.error)
-    assert reader.begin(run_id)
-    writer.append(run_id, STARTED)
-    writer.append(run_id, step(1))
-    assert (RunState.RUNNING, 1) == (reader.get(run_id).state, len(reader.get(run_id).steps))
 
 
 def test_only_one_caller_begins_a_run(store):

@@ -105,13 +105,14 @@ def test_the_address_names_what_differs():
     address = address_of(r=64, alpha_rule="2r", rslora=True, usd_per_hour=1.5, batch=4)
 
     assert {"r": "64", "alpha": "2r", "rslora": "1", "usd": "1.5", "batch": "4"} == address
+    assert ({"expert_rank": "8"}, []) == link.read({"expert_rank": "08"})
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"preset": CUSTOM, "names": "q_proj, v_proj"},
-        {"dora": True, "modules_to_save": "lm_head, embed_tokens", "moe": "linear-only"},
+        {"dora": True, "modules_to_save": "lm_head, embed_tokens", "moe": "linear-only", "expert_rank": "r/all"},
         {"parts": ["vision", "mlp"], "unsloth_class": "FastModel"},
         {"gpu": "none", "precision": "bf16", "framework": "trl", "optim": "sgd", "checkpointing": "hf"},
         {"usd_per_hour": 12345.678},
@@ -141,6 +142,9 @@ def test_a_copied_address_restores_what_was_asked(changes):
         ({"rslora": "yes"}, "rslora must be 0 or 1"),
         ({"parts": "vision,tail"}, "parts must be some of vision, language, attention, mlp"),
         ({"usd": "inf"}, "usd must be a number from 0 to 1,000,000"),
+        ({"epochs": "nan"}, "epochs must be a number from 0 to 10,000"),
+        ({"batch": "²"}, "batch must be a whole number from 1 to 4,096"),
+        ({"expert_rank": "x"}, "one of r, r/active, r/all, or a whole number from 1 to 1,024"),
         ({"precision": "fp8"}, "precision must be one of nf4-dq"),
         ({"model": "x" * 301}, "model must be at most 300 characters"),
     ],

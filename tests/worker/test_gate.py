@@ -1,6 +1,5 @@
 """What a worker refuses before it loads anything, its settings on a device, and memory that ran out."""
 
-import itertools
 import json
 import os
 import subprocess
@@ -110,15 +109,11 @@ def test_the_worker_fails_such_a_run_without_a_word_of_the_file(store, tmp_path)
     assert not {word for word in ("salary", "9999", "Smith") if word in texts}
 
 
-def chain(*errors: BaseException) -> BaseException:
-    """The first error, caused by the second, and so on."""
-    for error, cause in itertools.pairwise(errors):
-        error.__cause__ = cause
-    return errors[0]
-
-
 def test_memory_that_ran_out_in_a_cause_is_memory_that_ran_out():
-    assert ran_out_of_memory(chain(RuntimeError("the loader failed"), MemoryError()))
+    error = RuntimeError("the loader failed")
+    error.__cause__ = MemoryError()
+
+    assert ran_out_of_memory(error)
     assert not ran_out_of_memory(RuntimeError("CUDA out of memory, says a log line"))
 
 

@@ -105,29 +105,25 @@ def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
     assert 2 == len({run.request.sweep_id for run in api.workspace.store.all()})
 
 
+def cancelled(api, sweep_id, *numbers, max_steps=2):
+    """Runs of ANN's sweep as a zip may bring them, a few at a time."""
+    for number in numbers:
+        names = {"run_id": f"{sweep_id}-{number:03d}-r4", "sweep_id": sweep_id}
+        settings = {"base": "embedded", "data": "phonemes", "r": 4, "max_steps": max_steps, "created_at": 1.0}
+        request = questions.run(**names, **settings, seed=number)
+        api.workspace.store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership(ANN.id))
+        api.workspace.store.append(request.run_id, RunCancelled(time=2.0))
+
+
 def test_a_run_that_came_over_a_limit_is_not_resumed(api):
-    request = questions.run(
-        run_id="s1-001-r4", sweep_id="s1", base="embedded", data="phonemes", r=4, max_steps=100_000, created_at=1.0
-    )
-    api.workspace.store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership(ANN.id))
-    api.workspace.store.append(request.run_id, RunCancelled(time=2.0))
+    cancelled(api, "s1", 1, max_steps=100_000)
 
     with acting_as(ANN):
         with pytest.raises(LimitError, match="200 steps per run"):
             api.runs.resume("s1")
         with pytest.raises(LimitError, match="200 steps per run"):
             api.runs.add("s1", 8)
-        assert "cancelled" == api.runs.get(request.run_id).state
-
-
-def cancelled(api, sweep_id, *numbers):
-    """Runs of ANN's sweep as a zip may bring them, a few at a time."""
-    for number in numbers:
-        names = {"run_id": f"{sweep_id}-{number:03d}-r4", "sweep_id": sweep_id}
-        settings = {"base": "embedded", "data": "phonemes", "r": 4, "max_steps": 2, "created_at": 1.0}
-        request = questions.run(**names, **settings, seed=number)
-        api.workspace.store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership(ANN.id))
-        api.workspace.store.append(request.run_id, RunCancelled(time=2.0))
+        assert "cancelled" == api.runs.get("s1-001-r4").state
 
 
 def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):

@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
 from rankviz.machine import disk
-from rankviz.store import durable
 from rankviz.store.journal import Ownership, request_text
 from rankviz.visitor import NOBODY, acting_as
 from tests.support.runs import questions
@@ -157,22 +156,6 @@ def test_a_probe_is_seen_and_ended_by_who_started_it(api):
     with acting_as(BEN):
         assert [request.probe_id] == [record.run_id for record in api.machine.probes()]
         assert [request.probe_id] == api.runs.cancel(request.probe_id)
-
-
-def test_a_deleted_run_leaves_nothing_and_its_data_stays_while_another_run_reads_it(api, tmp_path):
-    rows = tmp_path / "mine.jsonl"
-    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    kept = api.workspace.store.copy_path(rows, ANN.id)
-    durable.copy(rows, kept)
-    first, second = (sweep_of(api, ANN, data=str(kept)) for _ in range(2))
-    folder = api.workspace.store.run_dir(first_run(api, first))
-
-    with acting_as(ANN):
-        api.runs.delete(first)
-        assert not folder.exists() and kept.exists()
-        api.runs.delete(second)
-    assert not kept.parent.exists()
-    assert {".publish.lock"} >= {path.name for path in api.workspace.store.runs_dir.iterdir()}
 
 
 def test_what_cannot_be_read_is_listed_for_its_owner_who_can_delete_it(api):

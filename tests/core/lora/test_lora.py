@@ -40,15 +40,6 @@ def plan_of(spec: ModelSpec, targets="unsloth", framework="peft", **settings) ->
     return resolve(spec, LoraConfig(target_modules=targets, **settings), framework)
 
 
-def test_each_layer_adds_rank_times_in_plus_out():
-    assert 4096 == plan_of(TOY, "all-linear").parameters(8)
-    assert 4096 == plan_of(TOY, "unsloth").parameters(8)
-    assert 448 == plan_of(TOY, "qv").parameters(4)
-    assert 896 == plan_of(TOY, "attention").parameters(4)
-    assert 1152 == plan_of(TOY, "mlp").parameters(4)
-    assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
-
-
 def test_names_match_whole_components_from_the_end():
     assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
     assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)

@@ -76,10 +76,11 @@ def test_a_place_of_a_later_attempt_begins_it():
 
 
 def test_an_ended_run_is_begun_again_only_where_it_is_asked_for():
-    ended = ASKED.after_all([RunFailed(time=2.0, error="no luck")])
+    ended = ASKED.after_all([step(1), RunFailed(time=2.0, error="no luck")])
+    again = ended.after(RunRequeued(time=3.0))
 
     assert ended == ended.after(placed(2))
-    assert "queued" == ended.after(RunRequeued(time=3.0)).state
+    assert ("queued", (), "") == (again.state, again.steps, again.error)
 
 
 def test_what_is_brought_twice_counts_once():

@@ -75,10 +75,6 @@ def test_a_run_tells_its_pace_and_what_it_took_beside_training_and_evaluation():
     assert (2.0, pytest.approx(61 - 48 - 8)) == (timing.ratio, timing.rest)
 
 
-def placed(attempt=1, **fields):
-    return AttemptPlaced(time=0.0, attempt=attempt, engine="local", **fields)
-
-
 def spent(*events, now=1000.0):
     return device_time([ASKED.after_all(events)], now)
 
@@ -93,17 +89,14 @@ def test_a_lost_attempt_counts_to_its_last_line_since_nobody_saw_its_end():
 
 
 def test_a_run_that_its_engine_cannot_read_counts_to_its_last_line_and_says_that_it_may_be_more():
-    time = spent(begun(100.0), stepped(160.0), placed(waits="It waits for its owner's login."))
+    waits = AttemptPlaced(time=0.0, attempt=1, engine="local", waits="It waits for its owner's login.")
+    time = spent(begun(100.0), stepped(160.0), waits)
 
     assert (60.0, False, "at least 60 s") == (time.device_seconds, time.device_seconds_is_whole, time.in_words)
 
 
 TIME = SweepTime(**{part: Range(60.0, 60.0, 60.0) for part in ("load", "training", "other", "longest_run")})
 """Of a whole sweep: 180 s, 60 of them neither loading nor training."""
-
-
-def step(number, seconds, time):
-    return StepLogged(time=time, step=number, loss=1.0, learning_rate=1e-4, tokens=100, seconds=seconds, memory_bytes=1)
 
 
 IDS = map(str, count())
@@ -115,13 +108,12 @@ def record(*events, **settings):
 
 def training(at, *, done=10, pace=2.0, **settings):
     """A run that has trained so many of its 40 steps, at this pace."""
-    steps = [step(1, pace, at + 1 + pace), step(done, done * pace, at + 1 + done * pace)]
+    steps = [stepped(at + 1 + number * pace, number, seconds=number * pace) for number in (1, done)]
     return record(RunStarted(time=at, environment={}), StageReached(time=at + 1, stage="training"), *steps, **settings)
 
 
 def ended_at(at):
-    completed = RunCompleted(time=at + 130, train_seconds=120.0, peak_memory_bytes=1, peak_memory_kind="x")
-    return training(at, done=40, pace=3.0).after(completed)
+    return training(at, done=40, pace=3.0).after(done(at + 130, train_seconds=120.0))
 
 
 def far(*runs, now, time=TIME):

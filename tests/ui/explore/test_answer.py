@@ -17,11 +17,6 @@ SCREENS = ("meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "google/gemma-3-4b-i
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 
 
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
-
-
 def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_what_its_counts_need(api):
     shown = answer(api, {"values": {**LLAMA, "model": "roberta-base", "use_case": "simple"}})
 

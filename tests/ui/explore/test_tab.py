@@ -25,11 +25,6 @@ Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 
 
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path)
-
-
 def test_text_from_outside_is_escaped_everywhere():
     evil = "<img src=x onerror=alert(1)>"
     row = html.Row(cells=[html.Cell(evil, title=evil, sub=evil)], pick=evil, ticks=[evil])
