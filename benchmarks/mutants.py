@@ -50,18 +50,20 @@ class Tests(NamedTuple):
 
     of_line: Mapping[tuple[str, int], frozenset[str]]
     of_file: Mapping[str, frozenset[str]]
-    seconds: Mapping[str, float]
+    cases: Mapping[str, Mapping[str, float]]
+    """Seconds by node id, by test: its parameters one by one where their names are plain."""
     kills: Counter[str]
     """How many mutants each test has killed so far."""
 
     def of(self, mutant: Mutant) -> list[str]:
         """Node ids, those that kill most in a second first, as many as the time for one mutant allows."""
         names = self.of_line.get((mutant.file, mutant.line)) or self.of_file.get(mutant.file, frozenset())
+        seconds = {node: took for name in names for node, took in self.cases[name].items()}
         chosen, total = [], 0.0
-        for name in sorted(names, key=lambda name: (self.seconds.get(name, 1.0) + 0.05) / (self.kills[name] + 0.2)):
-            total += self.seconds.get(name, 1.0)
+        for node in sorted(seconds, key=lambda node: (seconds[node] + 0.05) / (self.kills[node] + 0.2)):
+            total += seconds[node]
             if total < SETTINGS["seconds-of-tests"]:
-                chosen.append(name)
+                chosen.append(node)
         return chosen
 
 
@@ -133,7 +135,7 @@ def run(
         )
     except subprocess.TimeoutExpired:
         return 1, []
-    return ended.returncode, re.findall(r"^(?:FAILED|ERROR) ([^\s[]+)", ended.stdout, re.MULTILINE)
+    return ended.returncode, re.findall(r"^(?:FAILED|ERROR) (\S+)", ended.stdout, re.MULTILINE)
 
 
 def tested(folder: Path) -> Tests:
@@ -154,9 +156,11 @@ def tested(folder: Path) -> Tests:
     failing = {name for name, case in cases if case.find("failure") is not None or case.find("error") is not None}
     for name in sorted(failing):
         print(f"{name} fails on the unchanged code and is left out.")
-    seconds = Counter()
+    took = defaultdict(Counter)
     for name, case in cases:
-        seconds[name] += float(case.get("time"))
+        _, _, parameters = case.get("name").partition("[")
+        node = f"{name}[{parameters}" if re.fullmatch(r"[\w.-]+\]", parameters) else name
+        took[name][node] += float(case.get("time"))
     of_line, of_file = {}, defaultdict(set)
     data = CoverageData(str(folder / ".coverage"))
     data.read()
@@ -166,7 +170,7 @@ def tested(folder: Path) -> Tests:
             names = {f"{'/'.join(c.split('.')[:-1])}.py::{c.split('.')[-1]}" for c in contexts if ".test_" in c}
             of_line[file, line] = frozenset(names - failing)
             of_file[file] |= names - failing
-    return Tests(of_line, {file: frozenset(names) for file, names in of_file.items()}, seconds, Counter())
+    return Tests(of_line, {file: frozenset(names) for file, names in of_file.items()}, took, Counter())
 
 
 def _packages() -> list[str]:

@@ -105,7 +105,7 @@ WHAT_THE_BAND_IS = (
     "The band forecasts runs at the ranks between the measured ones; nothing below the lowest run or above the highest."
 )
 BAND, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
-TO_TRAIN, SO_FAR = "train next", "best so far"
+TO_TRAIN, SO_FAR = "train next", "good so far"
 ENOUGH, SMALLEST = "enough for this adapter", "smallest rank to consider"
 FRONT = "no other rank is cheaper and better"
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")

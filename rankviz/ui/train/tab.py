@@ -55,7 +55,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
     if sweep is None:
         if newest := next(iter(api.runs.made()), None):
             words = f"Newest sweep: <b>{escape(sweep_title(newest))}</b>. {escape(of_sweep.state_of(newest))}"
-            here = f'<p><a href="?tab=train&amp;sweep={quote(newest.sweep_id)}">Show it here</a></p>'
+            here = f'<p class="rv-caption"><a href="?tab=train&amp;sweep={quote(newest.sweep_id)}">Show it here</a></p>'
             status += f'<div class="rv-empty"><p>{words}</p>{here}{sweep_link(newest)}</div>'
         elif not status:
             status = html.empty(CANNOT_TRAIN if api.engines.why_none() else EMPTY)
