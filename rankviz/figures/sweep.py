@@ -4,8 +4,8 @@ the training loss by step, one line per run.
 A rank's value is its verdict's: the mean over the runs at the learning rate that the verdict compares.
 """
 
-from collections.abc import Sequence
-from math import log10
+from collections.abc import Collection, Sequence
+from math import isfinite, log2, log10
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from rankviz import units
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep, data_name, made_of, run_labels, sweep_title, told_apart
+from rankviz.core.runs.run_time import FEW, thinned
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import style
 from rankviz.figures.style import CostAxis, Point
@@ -22,11 +23,6 @@ from rankviz.verdict.losses import OVER_EXAMPLES, is_over_examples
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import BentForecast, BentRank
-
-from collections.abc import Collection
-from math import isfinite, log2
-
-from rankviz.core.runs.run_time import FEW, thinned
 
 RANK = "rank"
 COST_AXES = {

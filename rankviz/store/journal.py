@@ -261,7 +261,7 @@ def _read_again(part: Part) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who owns a run, and whether others may see it."""
+    """Owner of a run, and whether others may see it."""
 
     owner: str = ""
     """Id of the visitor; empty for the host, UNKNOWN_OWNER where not known."""

@@ -219,8 +219,8 @@ def unsloths(facts: Facts) -> Facts:
 
 
 def why_not(predicted: Prediction, r: int, usable_bytes: float | None) -> str:
-    """Return why vLLM does not start, or not take the adapter at rank r, so that nothing trains; empty otherwise."""
-    plan, stack, said = predicted.plan, predicted.stack, []
+    """Return why vLLM does not start or refuses the adapter of rank r, so that nothing trains; empty otherwise."""
+    plan, stack, reasons = predicted.plan, predicted.stack, []
     engine, setup = engine_at(predicted, r, usable_bytes), stack.setup
     if setup.framework == "unsloth" and setup.grpo.vllm_mode == "colocate":  # TRL merges the adapter first
         refused = [f"{each['feature']} ({each['why']})" for each in loading(plan, r, unsloths(stack.assume.serving))[1]]
@@ -228,18 +228,19 @@ def why_not(predicted: Prediction, r: int, usable_bytes: float | None) -> str:
             highest = max(rank for _, rank in ranks_of(plan, r))
             refused += ["experts of a 4-bit or 8-bit base"] * setup.quantized
             refused += [f"experts above r = {MOST_EXPERT_RANK}"] * (highest > MOST_EXPERT_RANK)
-        said += [
-            f"Unsloth hands the adapter to vLLM, which refuses {listed(refused)}. Choose vllm_mode none, or framework "
-            "trl, which merges the adapter first."
-        ] * bool(refused)
+        if refused:
+            reasons.append(
+                f"Unsloth hands the adapter to vLLM, which refuses {listed(refused)}. Choose vllm_mode none, or "
+                "framework trl, which merges the adapter first."
+            )
     if engine.get("too_small"):
-        said.append(
+        reasons.append(
             f"vLLM does not start with {100 * engine['share']:.0f} % of the {stack.gpu.name}: weights and the KV cache "
             f"of one completion need {memory_size(engine['least'])}. Raise vllm_gpu_memory_utilization, or choose "
             f"shorter completions or a larger GPU; the estimate is for the {memory_size(engine['total'].low)} of all "
             "completions of a step at once."
         )
-    return " ".join(said)
+    return " ".join(reasons)
 
 
 def grpo_cautions(plan: AdapterPlan, setup: TrainingSetup) -> Iterator[Caution]:
