@@ -145,7 +145,7 @@ def fit(
                 "Largest value that fits": LIMITED[limit.option],
                 "Certain": "none" if limit.surely is None else f"{limit.surely:,}",
                 "Expected": "none" if limit.expected is None else f"{limit.expected:,}",
-                "Note": limit.note,
+                "Note": "" if setting.row.refused else limit.note,  # a sentence that stands below
             }
             for limit in decisions.limits
         ]
@@ -167,9 +167,10 @@ def fit(
         }
         for knob in decisions.knobs
     ]
-    table(f"{name}: effect of one change (same tokens)", [*changes, *here], texts=2)
-    cards = [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]
-    table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
+    images = " but for the image size" if any("image_size" in knob.change for knob in decisions.knobs) else ""
+    table(f"{name}: effect of one change (same tokens{images})", [*changes, *here], texts=2)
+    if cards := [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]:
+        table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:
         table("Several GPUs on which it fits, cheapest first", map(_gpu_row, decisions.several))
     methods = [

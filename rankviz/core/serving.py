@@ -303,7 +303,9 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
     shown = [(f"vLLM {answer['vllm']}", loads, reasons(refused) or unread)]
     if rank:
         waste = f"{100 * answer['wasted_share']:.0f} % of it, and of its compute, is unused at r = {answer['r']}"
-        fills = f"this adapter fills {min(100.0, 100 * answer['loaded_bytes'] / slot['expected']):.0f} % of it"
+        ends = {"low": slot["high"], "high": slot["low"]}
+        filled = {end: min(100.0, 100 * answer["loaded_bytes"] / size) for end, size in ends.items()}
+        fills = f"this adapter fills {span(filled, '{:.0f}'.format)} % of it"
         exact = (
             "for each of max_loras, whatever is loaded, on all linear layers of the language model, and on embedding, "
             "head and routers where vLLM wraps them"

@@ -200,6 +200,8 @@ def read(data: str, assets: Path = ASSETS, columns: str = "", *, prompts: bool =
     if suffix == ".csv" and (delimiter := _delimiter(text)):
         traits.add(delimiter)
         notes.append(f"Read with {delimiter} between the cells.")
+    if prompts and not any(example.as_pair()[1] for example in examples):
+        notes.append("No prompt has an answer: an exported script's reward needs one, so write your own there.")
     traits.update([encoding] if encoding else ())
     if encoding and encoding != "utf-8-sig":
         notes.append(f"Read as {encoding.upper()}." + WRONG_CHARACTERS * (encoding == "cp1252"))

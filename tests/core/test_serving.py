@@ -1,6 +1,7 @@
 """Serving: slots as vLLM's own modules have them, refusals, what fits beside base and cache, and llama.cpp's file."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_a_slot_holds_also_what_the_adapter_leaves_out_and_other_towers_as_a_ran
         answer = served(model_id)
         assert answer["slot_bytes"]["low"] < answer["loaded_bytes"] <= answer["slot_bytes"]["expected"]
         assert answer["slot_bytes"]["expected"] < answer["slot_bytes"]["high"] and "were not read" in rows(answer)[0][2]
+        assert re.search(r"this adapter fills \d+ to 100 % of it", dict(row[::2] for row in rows(answer))["One slot"])
     narrow, parts = served("Qwen/Qwen3-8B", target_modules=("q_proj", "v_proj")), ("max_lora_rank", "One slot")
     assert ["r uses all of it", "fills 16 % of it"] == [text[-16:] for name, _, text in rows(narrow) if name in parts]
 

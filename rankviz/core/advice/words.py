@@ -72,8 +72,8 @@ def because(advice: RankAdvice) -> str:
     if gain := record.gain(kind, r // 2):
         gained = f"it averaged {_points(gain)} than r = {r // 2} ({counted(gain.publications, 'publication')})"
     if gain := record.gain(kind, r):
-        unproven = "an unproven " if gain.low <= 0 else ""
-        adds = f"{unproven}{gain.mean:.1f}" if round(gain.mean, 1) > 0 else "nothing"
+        proven = gain.low > 0 and round(gain.mean, 1) > 0
+        adds = f"{gain.mean:.1f}" if proven else "nothing proven"
         more = f"r = {2 * r} adds {adds} ({gain.publications}) at twice the file"
     return f"{lead}: {gained}; {more}"
 

@@ -86,7 +86,8 @@ def knobs_html(result: FitAnswer) -> str:
     here = (card for card in result.several if has_gpu and card.gpu_id == result.setting.gpu.id)
     rows += [Row([Cell(card.label, "", "narrow"), "", "", FITS[card.fit]]) for card in here]
     tokens = result.setting.question.training.trained_tokens
-    title = f"Effect of one change (same {tokens:,} tokens). Click a row to apply it."
+    images = " but for the image size" if any("image_size" in knob.change for knob in result.knobs) else ""
+    title = f"Effect of one change (same {tokens:,} tokens{images}). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
 
@@ -100,7 +101,7 @@ def limits_html(result: FitAnswer) -> str:
         [LIMITS[each.option], *("none" if value is None else f"{value:,}" for value in (each.surely, each.expected))]
         for each in result.limits
     ]
-    notes = (f"{LIMITS[limit.option]}: {limit.note}." for limit in result.limits if limit.note)
+    notes = (f"{LIMITS[limit.option]}: {limit.note.removesuffix('.')}." for limit in result.limits if limit.note)
     table = html.table(["Setting", "Certain", "Expected"], rows, label="Largest value that fits")
     return html.titled(title, table + html.paragraphs(*notes))
 

@@ -126,6 +126,11 @@ def test_the_bytes_of_a_base_are_those_of_unsloths_quantizer(model_id, gib):
     assert gib == round((sum(parts_of(model_id).values()) - raised) / GIB, 2)
 
 
+def test_without_its_towers_a_base_has_the_same_other_bytes():
+    for model_id in ("google/gemma-3-4b-it:whole", "google/gemma-4-26B-A4B:whole", "Qwen/Qwen3.5-35B-A3B:whole"):
+        assert {**parts_of(model_id), "towers": 0} == parts_of(model_id, text_only=True)
+
+
 def test_stacks_of_2_to_the_31_weights_lose_double_quantization():
     """DeepSeek-V3's gate and up projections in one stack: 256 × 7,168 × 4,096 in each of 58 blocks, 30.5 GB more."""
     gate_up, down = 58 * 256 * 7168 * 4096, 58 * 256 * 7168 * 2048

@@ -132,6 +132,7 @@ def test_prompts_for_rewards_are_read_alike_with_answers_as_text(tmp_path, token
     answers = [row["answer"] for row in names["prompts"]]
     expected = {"numbers as answers": ["2", "0", "1.5", "two", ""], "chats that the user ends": ["", "A"]}
     assert expected.get(kind, answers) == answers and (kind != "usual names" or answers == ["7"])
+    assert any(answers) != any("No prompt has an answer" in note for note in found.notes)
 
 
 OWN = {
