@@ -48,17 +48,19 @@ window.RankViz = (() => {
   const ABOVE = 16; // a chart, beside the type of the ranks there
   const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
 
-  /* A figure as its place has room for it: names in the legend and the title of the y axis break where they are long, and
-     whatever the rows of a legend, what is drawn below is equally high. */
+  /* A figure as its place has room for it: names in the legend are short where it is narrow, they and the title of the y
+     axis break where they are long, and whatever the rows of a legend, what is drawn below is equally high. */
   function fitted(host, { data, layout }, size) {
     const { small = layout.legend.font.size, base = layout.font.size } = size;
     const room = host.room || 0;
     const height = size.height ?? layout.height + (room && room - TWO_ROWS);
     const isLong = ({ length }, size, most) => length * LETTER * size > most;
-    const named = ({ name }) => name && { name: broken(name, isLong(name, small, host.clientWidth - 50)) };
+    const isNarrow = host.clientWidth < NARROW;
+    const fitting = (name) => broken(name, isLong(name, small, host.clientWidth - 50));
+    const named = ({ name, meta }) => name && { name: (isNarrow && meta?.short) || fitting(name) };
     const axis = (key) => {
       const { title, ...rest } = layout[key];
-      const isBroken = key === "yaxis" && (host.clientWidth < NARROW || isLong(title.text, base, 0.6 * height));
+      const isBroken = key === "yaxis" && (isNarrow || isLong(title.text, base, 0.6 * height));
       const shown = title && { title: { ...title, text: broken(title.text, isBroken), font: { size: base } } };
       return { ...rest, ...shown, tickfont: { size: small } };
     };

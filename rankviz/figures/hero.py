@@ -186,13 +186,15 @@ def x_axis(x: str, ranks: Sequence[RankEstimate]) -> CostAxis:
 
 
 class HeroLine(NamedTuple):
-    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS. name: for the legend."""
+    """Points of one source; lines of two sources are never joined. kind: a key of LOOKS. name: for the legend. short:
+    for the legend of a narrow chart, if not the name."""
 
     label: str
     kind: str
     points: Sequence[Point]
     shape: str = "circle"
     name: str = ""
+    short: str = ""
 
 
 def _published_lines(
@@ -220,10 +222,11 @@ def _published_lines(
             y = top - values[r] + median[ranks[-1]]
             points.append(Point(r, x, y, text, errors.get(r), chosen=chosen))
         base = line.base_model.rsplit("/", 1)[-1]
-        name = f"{base.replace('-Instruct', '')} ({' '.join(each.label.partition(',')[0].split()[:2])})"
-        lines.append(HeroLine(f"{base} ({each.label})", "published", points, shapes[line.study_id], name))
+        short = " ".join(each.label.partition(",")[0].split()[:2])
+        name, whole = f"{base.replace('-Instruct', '')} ({short})", f"{base} ({each.label})"
+        lines.append(HeroLine(whole, "published", points, shapes[line.study_id], name, short))
     names = [line.name for line in lines]
-    return [line._replace(name=line.label) if names.count(line.name) > 1 else line for line in lines]
+    return [line._replace(name=line.label, short="") if names.count(line.name) > 1 else line for line in lines]
 
 
 def _between(place: Mapping[int, float], r: float) -> float:
@@ -318,6 +321,7 @@ def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
             [point.x for point in points],
             [point.y for point in points],
             name=line.name,
+            meta={"short": line.short or line.name},
             **look,
             error_y=style.bars([point.error for point in points], colour, opacity=0.6, thickness=1.2, width=3),
             customdata=[[point.chosen or point.r, point.run_id] for point in points],
@@ -369,7 +373,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         y_title = f"{title.format(other)} (lower is better)"
     else:
         y_title = METRICS[tradeoff.quality].title
-    label = "80 % band" if quality is None or quality.validated else "80 % band (not validated)"
+    label = "forecast" if quality is None or quality.validated else "forecast, not validated"
     if quality is None and not (tradeoff.bent and tradeoff.bent.noise_nats):  # only the median
         label = "forecast between the runs"
     rows = []

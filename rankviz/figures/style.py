@@ -143,32 +143,37 @@ def bars(
 
 LABEL_CHARACTERS = 32
 """Labels of blocks and two spaces after each take at most this many characters below a figure on a phone."""
-INNER, MEDIAN = "50 % band", "forecast, median"
 
 
 def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
     """Return traces of a forecast: its 80 % band, 50 % band and median, or only the median where the ends are None.
+    They share an entry of the legend.
 
-    ranks: rows of a forecast (core.forecast). label: entry in the legend. xs: places by rank; by default the rank.
+    ranks: rows of a forecast (core.forecast). label: begins that entry. xs: places by rank; by default the rank.
     """
     places, traces = [xs[rank.r] if xs else rank.r for rank in ranks], []
-    for name, opacity, share in ((label, 0.16, "80"), (INNER, 0.26, "50")):
+    group, fill = {"mode": "lines", "legendgroup": label, "showlegend": False}, {"fill": "toself", "hoverinfo": "skip"}
+    for opacity, share in ((0.16, "80"), (0.26, "50")):
         ends = [(getattr(rank, f"low_{share}"), getattr(rank, f"high_{share}")) for rank in ranks]
         if ends and all(low is not None for low, _ in ends):
             y = [*(high for _, high in ends), *(low for low, _ in reversed(ends))]
-            look = {"fill": "toself", "fillcolor": rgba(ESTIMATED, opacity), "line": {"width": 0}, "hoverinfo": "skip"}
-            entry = {"name": name, "legendgroup": name, "showlegend": True}
-            traces.append(scatter([*places, *reversed(places)], y, mode="lines", **entry, **look))
+            look = {"name": f"{share} % band", "fillcolor": rgba(ESTIMATED, opacity), "line": {"width": 0}}
+            traces.append(scatter([*places, *reversed(places)], y, **look, **fill, **group))
     words = [
         f"<b>r = {rank.r}</b><br>median {rank.median:.4g}"
         + (f"<br>80 % band {rank.low_80:.4g} to {rank.high_80:.4g}" if traces else "")
         for rank in ranks
     ]
-    look = {"line": {"color": ESTIMATED, "width": 2}, "hovertext": words, "hoverinfo": "text"}
+    line = {"line": {"color": ESTIMATED, "width": 2}}
     median = [rank.median for rank in ranks]
-    name = MEDIAN if traces else label
-    line = scatter(places, median, mode="lines", name=name, legendgroup=name, showlegend=True, **look)
-    return [*traces, line] if ranks else []
+    traces.append(scatter(places, median, name="median", hovertext=words, hoverinfo="text", **line, **group))
+    name, short, look = label, label, {}
+    if len(traces) > 1:
+        name, short = f"{label}: median, 50 and 80 % bands", f"{label}, 50/80 %"
+        look = {"fillcolor": rgba(ESTIMATED, 0.3), **fill}
+    group |= {"name": name, "meta": {"short": short}, "showlegend": True}
+    traces.append(scatter([None], [None], **line, **look, **group))
+    return traces if ranks else []
 
 
 def module_map(

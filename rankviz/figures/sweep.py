@@ -87,12 +87,12 @@ class SweepInfo(NamedTuple):
 
 BEST = "best"
 MARKS = {
-    BEST: ("diamond", "best rank"),
-    DIFFERENT: ("circle", "worse than the best"),
-    EQUAL: ("square", "equal within the tolerance"),
-    CANT_TELL: ("circle-open", "cannot be distinguished from the best"),
+    BEST: ("diamond", "best rank", "best"),
+    DIFFERENT: ("circle", "worse than the best", "worse"),
+    EQUAL: ("square", "equal within the tolerance", "equal"),
+    CANT_TELL: ("circle-open", "cannot be distinguished from the best", "can't tell"),
 }
-"""Symbol and legend word of a marker, by the verdict on its rank."""
+"""Symbol of a marker and its words in the legend, whole and short, by the verdict on its rank."""
 WHAT_A_FAST_CURVE_IS = (
     "The dashed curve is one adapter, trained at the highest rank and truncated to each lower one: how much rank the "
     "learned update needs, not what a run at a lower rank would learn."
@@ -100,7 +100,7 @@ WHAT_A_FAST_CURVE_IS = (
 WHAT_THE_BAND_IS = (
     "The band forecasts runs at the ranks between the measured ones; nothing below the lowest run or above the highest."
 )
-BAND, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
+BAND, MEDIAN = "estimated", "estimated, noise not known"
 TO_TRAIN, SO_FAR = "train next", "good so far"
 ENOUGH, SMALLEST = "enough for this adapter", "smallest rank to consider"
 FRONT = "no other rank is cheaper and better"
@@ -222,11 +222,13 @@ def sweep_figure(info: SweepInfo, *, height: int = 320) -> style.Drawing:
             line = {"color": style.rgba(style.MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"}
             xs, ys = [p.x for p in group.front], [p.y for p in group.front]
             traces.append(style.scatter(xs, ys, mode="lines", line=line, name=FRONT, hoverinfo="skip"))
-        for call, (symbol, words) in {"": ("circle", ""), **MARKS}.items() if alone else [("", (shape, ""))]:
+        for call, (symbol, words, short) in (
+            {"": ("circle", "", ""), **MARKS}.items() if alone else [("", (shape, "", ""))]
+        ):
             # One trace per call, so that each mark has its words in the legend.
             if alike := [point for point in group.points if not alone or point.call == call]:
                 name = f"measured: {words}" if words else "measured runs" if alone else group.label
-                traces.append(_markers(alike, name, symbol))
+                traces.append(_markers(alike, name, symbol) | {"meta": {"short": short or name}})
         if group.smallest and not info.picked:
             ring = {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": style.NEUTRAL, "width": 1.6}}
             place = [group.smallest.x], [group.smallest.y]

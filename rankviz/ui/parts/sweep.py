@@ -436,7 +436,7 @@ def verdict_table(verdict: Verdict) -> str:
     for rank in verdict.ranks:
         low, high, is_best = rank.above_best_low, rank.above_best_high, rank.r == verdict.best
         span = "not known" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
-        _, words = MARKS[BEST if is_best else rank.call]
+        _, words, _ = MARKS[BEST if is_best else rank.call]
         cells = [f"r = {rank.r}", f"{rank.above_best:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
         rows.append(Row(cells, chosen=is_best))
     headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]

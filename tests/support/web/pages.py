@@ -23,6 +23,9 @@ UNTIDY = """() => {
   const found = [];
   for (const plot of every(".js-plotly-plot")) {
     const texts = [...every(labels, plot), ...every(".rv-grip-label", plot.parentElement)];
+    const rows = new Set(every(".legendtext", plot).map((text) => Math.round(box(text).top))).size;
+    if (rows > 2 && plot.closest("#tradeoff, #compare, #train-curve, #runs-curve"))
+      found.push(`a legend of ${rows} rows: ${every(".legendtext", plot).map(name).join("; ")}`);
     const marks = every(".scatterlayer .point, .barlayer .point path, .modebar", plot);
     texts.forEach((text, i) => {
       const under = [...texts.slice(i + 1), ...marks].filter((other) => lies(box(text), box(other)));
@@ -43,7 +46,8 @@ UNTIDY = """() => {
   );
   return [...found, ...unmarked.map((fold) => `another marker of a fold: ${name(fold)}`)];
 }"""
-"""What lies on a label of a figure, what scrolls inside the page, and folds without the one marker."""
+"""What lies on a label of a figure, legends of more than two rows where ranks are chosen, what scrolls inside the page,
+and folds without the one marker."""
 
 
 def figure(page, name):

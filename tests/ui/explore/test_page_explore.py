@@ -197,8 +197,8 @@ def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(
     assert re.match(r"Quality in \d+ published lines \(80 % band\): r = 8 is .* and r = 64 is .* of r = 128", known)
     assert page.evaluate(WORDS) <= 400 and page.evaluate(CONTROLS) <= 55
     legend = drawing.locator(".legend .traces")
-    assert {"80 % band", "50 % band", "forecast, median"} <= set(legend.all_text_contents())
-    assert len({round(legend.nth(i).bounding_box()["y"]) for i in range(legend.count())}) <= 2
+    assert "forecast: median, 50 and 80 % bands" == legend.first.text_content()
+    assert 4 == legend.count() and len({round(legend.nth(i).bounding_box()["y"]) for i in range(4)}) <= 2
     values = {name: figure(page, name).inner_text() for name in ("Time", "Cost")}
     assert 1 == len(set(re.findall(r"(?<=\d )(?:min|h|days)\b", values["Time"])[-3:])), values
     assert not re.search(r"[1-9]\.\d\d", values["Cost"]), values
