@@ -144,9 +144,11 @@ def test_a_request_that_holds_what_none_can_is_one_unreadable_row_with_a_reason(
     write(store, "bad", **({} if " " in name else {name: value}))
     if " " in name:
         (store.run_dir("bad") / "request.json").write_text(value)
+    store.run_dir("a folder of others").mkdir()
 
     assert ["good"] == [record.run_id for record in store.all()]
-    reason = store.unreadable()["bad"]
+    ((folder, reason),) = store.unreadable().items()
+    assert "bad" == folder
     assert reason.isprintable() and len(reason) < 300 and (name in reason or " " not in name)
     with pytest.raises(RunNotFoundError):
         store.get("bad")
