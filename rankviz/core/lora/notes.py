@@ -122,7 +122,7 @@ def _tower(plan: AdapterPlan) -> Iterator[str]:
     elif model.is_whole:
         counts = [(a.count, a.layer.part) for a in plan.adapted]
         vision, total = sum(n for n, part in counts if part == "vision"), sum(n for n, _ in counts)
-        yield f"The whole model is loaded: {vision or 'none'} of the {total} targeted modules are outside its text tower."
+        yield f"The whole model is loaded: {vision or 'none'} of {total} targeted modules are outside its text tower."
         if model.tower == "whole for text" and plan.route.unsloth_on_gpu and offers_text_only(model):
             yield "Unsloth loads the other towers too. With text_only it loads the text model alone."
 

@@ -354,13 +354,7 @@ TIED = "Embedding and head are tied in the base: a copy is trained in full, and 
         (ROUTED, ("q_proj",), "unsloth", {"modules_to_save": ("experts", "mlp.gate")}, [OF_NONE, "saves experts in"]),
         (replace(NORMED, tower="text tower"), "qv", "peft", {}, ["other towers included, is toy/normed:whole."]),
         (WHOLE, ("q_proj",), "unsloth", {FLAGS[0]: True}, ["loaded: 3 of 5 targeted modules are", "With text_only it"]),
-        (
-            replace(WHOLE, tower="whole model"),
-            ("q_proj",),
-            "peft",
-            {},
-            ["loaded: 3 of the 5 targeted modules are outside"],
-        ),
+        (replace(WHOLE, tower="whole model"), ("q_proj",), "peft", {}, ["loaded: 3 of 5 targeted modules are outside"]),
         (OTHER, ("q_proj", "per_layer_gate"), "unsloth", {}, ["leaves out per_layer_gate: its FastLanguageModel trai"]),
     ],
 )
