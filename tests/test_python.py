@@ -28,6 +28,9 @@ def test_an_estimate_in_one_line(tmp_path, monkeypatch):
     assert answer.estimate.notes[0].startswith("Time and cost assume 1,000 optimizer steps")
     unknown = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8], gpu=None)
     assert (set(frame.columns), True) == (set(unknown.to_frame()), unknown.to_frame()["usd_expected"].isna().all())
+    assert [("sft", 1)] * 2 == [*zip(frame["method"], frame["gpus"], strict=True)]
+    grpo = rankviz.estimate("Qwen/Qwen3-4B", ranks=[8], method="grpo", num_generations=4).to_frame()
+    assert ("grpo", 4, "colocate") == tuple(grpo.loc[0, ["method", "num_generations", "vllm_mode"]])
     bare = rankviz.estimate("Qwen/Qwen3-4B", gpu=None).estimate
     assert (ASSUMED_RANK, None, None) == (bare.ranks[0].r, bare.gpu, bare.ranks[0].duration)
     assert not any("assume 1,000" in note for note in bare.notes)

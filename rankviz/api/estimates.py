@@ -22,7 +22,7 @@ from rankviz.core.cost.estimate import (
     estimate,
     estimate_as_json,
 )
-from rankviz.core.cost.notes import as_stored, by_name, card_notes
+from rankviz.core.cost.notes import Published, as_stored, by_name, card_notes
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import Gpu, card
 from rankviz.core.cost.stack import stack_on
@@ -189,10 +189,13 @@ class Estimates(Operations):
         gpu, asked = self.gpu_of(question), replace(question, ranks=(r,))
         asked.validate()
         model = self._api.models.get(question.model_id)
-        model_id = loadable(model, question.model_id.strip().removesuffix(WHOLE))
+        typed = question.model_id.strip().removesuffix(WHOLE).removesuffix("/config.json")
+        model_id = typed if by_name(typed) else loadable(model, typed)  # served in the format of its name
+        is_nf4 = "bnb-4bit" in model_id.lower()
         plan = plan_on(model, asked.lora, asked.training, card(None))
         facts, assume = hardware.load_serving(self._workspace.assets), self._workspace.assumptions
-        weights = {"model_id": model_id, "stored": published(model_id), "gpus": asked.training.gpus}
+        weights = {"model_id": model_id, "gpus": asked.training.gpus}
+        weights["stored"] = Published("NF4", "") if is_nf4 else published(model_id)
         served = serve(plan, asked.lora_at(r), facts, gpu, assume, **load, **weights)
         assumed = filter(None, [self._workspace.references.model(question.model_id).note])
         return {**served, "notes": [*assumed, *served["notes"]]}

@@ -169,6 +169,9 @@ def fit(
     ]
     images = " but for the image size" if any("image_size" in knob.change for knob in decisions.knobs) else ""
     table(f"{name}: effect of one change (same tokens{images})", [*changes, *here], texts=2)
+    if not setting.row.refused:
+        reasons = {each.refused: each.label for each in (*decisions.methods, *decisions.knobs) if each.refused}
+        notes += (f"{label}: {reason}" for reason, label in reasons.items())
     if cards := [card for card in decisions.cards if card.fit in ("fits", "tight", "uncertain")]:
         table("GPUs that fit or may fit, cheapest first", map(_gpu_row, cards))
     if decisions.several:

@@ -162,6 +162,8 @@ class Knob:
     """Bytes left free on the GPU after the change; negative where memory is short."""
     peak: str
     """Text on the parts of the peak before and after the change."""
+    refused: str
+    """Why vLLM does not start, or refuses the adapter, after the change (GRPO); else empty."""
 
 
 PARTS = {"weights and optimizer states": "static", "activations": "activations", "logits": "logits", "scratch": "other"}
@@ -202,6 +204,7 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
             fit=after.fit,
             margin_bytes=after.spare,
             peak=_peak(start.row.memory, after.memory),
+            refused=after.refused,
         )
 
 
@@ -356,9 +359,10 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     if expected is None:
         shown = max(unit, start.question.training.image_tokens) if is_length else unit
         memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
-        needed = f"{memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
+        needed = f"{memory_size(memory.fullest)} expected{' while loading' if memory.fuller_while_loading else ''}"
+        fits = "may not fit" if one.fit == "uncertain" else "does not fit"
         one_in_words = LIMIT_LABELS[option].format(shown).replace("1 tokens", "1 token")
-        note = one.refused or f"{one_in_words} does not fit: {needed}, {usable} usable"
+        note = one.refused or f"{one_in_words} {fits}: {needed}, {usable} usable"
     if is_length:
         surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
@@ -537,6 +541,8 @@ class Method:
     margin_bytes: Range | None
     seconds: Range | None
     usd: Range | None
+    refused: str
+    """Why vLLM does not start, or refuses the adapter (GRPO); else empty."""
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
@@ -548,7 +554,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
         full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
         dtype, memory, duration = full
         left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
-        ends = left, left and fit(left, usable, assume)
+        ends = left, left and fit(left, usable, assume), ""
         rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, *ends)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
@@ -557,7 +563,7 @@ def methods(start: Setting) -> tuple[Method, ...]:
             row = None
         if row:
             sizes = row.adapter_parameters, row.adapter_bytes
-            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare, row.fit))
+            rows.insert(0, (name, label, precision, *sizes, row.memory, row.duration, row.spare, row.fit, row.refused))
     return tuple(
         Method(
             name=name,
@@ -572,8 +578,9 @@ def methods(start: Setting) -> tuple[Method, ...]:
             margin_bytes=left,
             seconds=duration and duration.total,
             usd=usd_of(duration, answer.price, training.gpus),
+            refused=refused,
         )
-        for name, label, precision, parameters, size, memory, duration, left, verdict in rows
+        for name, label, precision, parameters, size, memory, duration, left, verdict, refused in rows
     )
 
 
@@ -702,6 +709,8 @@ def decide(
     for each in gpus:
         if each.id in own:
             number(own[each.id], f"The price per hour of the {each.name}", 0, MAX_USD_PER_HOUR)
+    if gpu is not None and gpu.id in own:
+        question = replace(question, usd_per_hour=own[gpu.id])
     start = setting(model, question, gpu, assumptions)
     gpus = [each for each in gpus if each.is_mac == (gpu is not None and gpu.is_mac)]
     known_limits, priced, alone = limits(start), knobs(start), cards(start, gpus, own)

@@ -32,7 +32,7 @@ WIDTH = 2
 STORED_WIDTHS = {
     **{"MXFP4": (17 / 32, 17 / 32), "NVFP4": (9 / 16, 9 / 16)},
     **dict.fromkeys(("FP8", "W8A8"), (1, 1)),
-    **dict.fromkeys(("AWQ", "W4A16"), (0.5, 0.625)),
+    **dict.fromkeys(("AWQ", "W4A16", "NF4"), (0.5, 0.625)),
 }
 """Least and most bytes of a packed weight, with its scales, by the format of a published checkpoint. MXFP4 has a scale
 of 8 bits for 32 numbers, NVFP4 for 16 (OCP Microscaling Formats 1.0). Of an unlisted format: 4 to 16 bit."""

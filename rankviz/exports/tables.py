@@ -6,7 +6,7 @@ CSV has no comments, so sources are columns; Parquet also has them in its metada
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -49,7 +49,9 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
         "moe_scheme": values["scheme"],
         "use_rslora": lora.use_rslora,
         "use_dora": lora.use_dora,
-        **{name: getattr(setup, name) for name in (*same, "max_length", "gradient_checkpointing")},
+        **{name: getattr(setup, name) for name in (*same, "max_length", "gradient_checkpointing", "gpus", "strategy")},
+        "method": "grpo" if setup.grpo else "sft",
+        **(asdict(setup.grpo) if setup.grpo else {}),
         "steps": setup.total_steps,
         "gpu": values["gpu"],
         "usd_per_hour": values["usd_per_hour"],
@@ -60,7 +62,10 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
         "price_source": values["price_source"],
     }
     unknown = dict.fromkeys(("low", "expected", "high"))
-    rows = (row | {name: row[name] or unknown for name in RANGES} for row in values["ranks"])
+    rows = [row | {name: row[name] or unknown for name in RANGES} for row in values["ranks"]]
+    for row in rows:
+        if row["rollout"] is None:  # of GRPO alone
+            del row["rollout"]
     return Table("ranks", [{**_flat(row), **settings, **sources} for row in rows], sources)
 
 

@@ -98,6 +98,9 @@ def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
     assert ["a-small", "g-no-bf16"] == names[5:]
     assert [None, None] == [card.usd for card in decided.cards[3:5]]
     assert "Choose precision fp16" in decided.cards[-1].reason
+    own = on(question(training={"precision": "bf16"}), cards[4], gpus=cards, prices={"e-cheap": 8.0})
+    card = next(card for card in own.cards if card.gpu_id == "e-cheap")
+    assert card.usd == next(each.usd for each in own.methods if each.chosen) == decided.cards[0].usd.times(4)
 
 
 HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
@@ -140,7 +143,7 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
 
     assert start.row.memory.while_loading > start.row.memory.device
     assert f"{loading} expected while loading" in sentence
-    assert f"r = 1 does not fit: {loading} needed while loading" in limits(start)[0].note
+    assert f"r = 1 does not fit: {loading} expected while loading" in limits(start)[0].note
     assert "no setting lowers what loading takes" in sentence
     assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
 

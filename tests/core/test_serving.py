@@ -16,6 +16,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.quantity import Range
 from rankviz.core.serving import rows, serve, slot_numbers
 from rankviz.errors import InvalidSettingError
+from tests.support.models.tiny_llama import LLAMA
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 
 FACTS = load_serving(ASSETS)
@@ -94,6 +95,11 @@ def test_the_command_has_the_counted_load_and_loads_the_weights_that_were_asked_
     packed, base = asked("openai/gpt-oss-20b", targets="attention"), 13_761_264_768  # 4.25 bits of the experts
     assert base / packed["card"]["base_bytes"]["low"] == pytest.approx(1, abs=0.01)
     assert packed["card"]["adapters"]["expected"] > 0 and "MXFP4" in packed["notes"][0]
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "awq"}} | LLAMA))
+    for named in ("unsloth/Qwen3-8B-bnb-4bit", "Qwen/Qwen3-8B-AWQ", str(tmp_path / "config.json")):
+        found = asked(named)
+        assert 0 < found["card"]["base_bytes"]["low"] < 0.6 * found["merged_bytes"]
+        assert f"vllm serve {named.removesuffix('/config.json')} " in found["command"]
     mac = asked("embedded", "mac-32gb")
     assert ("", None) == (mac["command"], mac["card"]) and "choose a card" in mac["notes"][0].lower()
     assert "base alone" in asked("meta-llama/Llama-3.1-70B")["notes"][0]

@@ -178,7 +178,7 @@ def grpo_notes(predicted: Prediction, r: int, usable_bytes: float | None) -> Ite
     too_small = engine.get("too_small")
     if refused := why_not(predicted, r, usable_bytes):
         yield Caution(refused)
-    yield from grpo_cautions(plan, setup)
+    yield from (caution for caution in grpo_cautions(plan, setup) if caution not in refused)
     cache = f"a KV cache of {memory_size(engine['cache'])} for {counted(engine['at_once'], 'completion')} at once"
     if grpo.vllm_mode == "colocate":
         part = f", {100 * engine['share']:.0f} % of the GPU" if engine["share"] and not too_small else ""
@@ -233,6 +233,8 @@ def why_not(predicted: Prediction, r: int, usable_bytes: float | None) -> str:
                 f"Unsloth hands the adapter to vLLM, which refuses {listed(refused)}. Choose vllm_mode none, or "
                 "framework trl, which merges the adapter first."
             )
+    if setup.grpo.vllm_mode != "none" and plan.model.max_position_embeddings:
+        reasons += filter(None, [why_too_long(plan.model, setup.max_length)])
     if engine.get("too_small"):
         reasons.append(
             f"vLLM does not start with {100 * engine['share']:.0f} % of the {stack.gpu.name}: weights and the KV cache "

@@ -126,6 +126,7 @@ def test_what_a_program_ignores_or_refuses_is_said_in_estimates_and_exports():
         ("Qwen/Qwen3-4B", 600, {}, "rank 600", 512),
         ("Qwen/Qwen3-4B", 16, {"use_dora": True}, "DoRA", 0),
         ("Qwen/Qwen3-4B", 16, {"grpo": Grpo(vllm_gpu_memory_utilization=0.01)}, "does not start with 1 %", 0),
+        ("Qwen/Qwen3-4B", 16, {"grpo": Grpo(max_prompt_length=50_000)}, "at most 40,960 tokens", 0),
         ("Qwen/Qwen3-30B-A3B", 16, {}, "experts of a 4-bit or 8-bit base", 0),
         ("Qwen/Qwen3-30B-A3B", 16, {"precision": "bf16"}, "", 128),
         ("Qwen/Qwen3-30B-A3B", 256, {"precision": "bf16"}, "experts above r = 128", 128),
@@ -146,6 +147,9 @@ def test_where_vllm_does_not_start_or_refuses_the_adapter_nothing_fits_and_the_e
             "vLLM" in note and said in note for note in notes if "refuses" in note or "not start" in note
         )
     assert bool(said) == (decided.smallest is not None) == ("without changes" not in decided.sentence)
+    for each in (*decided.methods, *decided.knobs):
+        assert not each.refused or "does_not_fit" == each.fit
+    assert bool(said) == (said in next(each.refused for each in decided.methods if each.chosen) != "")
 
 
 def test_vllms_buffers_under_unsloth_are_servings_slot_and_gpt_oss_has_no_vllm_there():
