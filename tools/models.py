@@ -1,8 +1,7 @@
 """Rebuilds assets/models from real configs: `python -m tools.models [CONFIGS_DIR] [MODELS_DIR]`.
 
 Each config of INDEX.csv is built on the meta device and walked (worker.introspect). A total that differs from the
-published one stops everything: a catalogue that is wrong is worse than one that is old. What Unsloth loads in place of
-a name is left as it is: names.py writes it.
+published one stops everything: a catalogue that is wrong is worse than one that is old.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """Rebuilds assets/models/unsloth_4bit.json: `python -m tools.names [MODELS_DIR]`.
 
 Every id of the catalogue and every other name of it goes through the installed Unsloth's own get_model_name, offline:
-which repository does it load in 4 bit? The table keeps the names whose answer is another one. Sizes are written by
-hand and stay. Unsloth patches PEFT, transformers and TRL as it is imported, so this is a program of its own.
+which repository does it load in 4 bit? The table keeps the names whose answer is another one. Sizes by hand stay.
 """
 
 import datetime
