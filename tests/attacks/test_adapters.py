@@ -112,7 +112,7 @@ def test_redraws_of_an_adapter_of_many_modules_keep_nobody_waiting(during, ann):
     answers, listed = during(attack)
 
     assert any("adapter-modules" in answer for answer in answers)
-    assert [] == [text[:500] for text in answers if "adapter-modules" not in text and "busy with others" not in text]
+    assert [] == [text[:500] for text in answers if "adapter-modules" not in text and "is busy" not in text]
     assert MODULES == listed.data[0]["layers_in_all"]
 
 
