@@ -189,7 +189,8 @@ class Estimates(Operations):
         gpu, asked = self.gpu_of(question), replace(question, ranks=(r,))
         asked.validate()
         model = self._api.models.get(question.model_id)
-        typed = question.model_id.strip().removesuffix(WHOLE).removesuffix("/config.json")
+        typed = question.model_id.strip().removesuffix(WHOLE)
+        typed = str(Path(typed).parent) if Path(typed).name == "config.json" else typed
         model_id = typed if by_name(typed) else loadable(model, typed)  # served in the format of its name
         is_nf4 = "bnb-4bit" in model_id.lower()
         plan = plan_on(model, asked.lora, asked.training, card(None))

@@ -167,8 +167,7 @@ def fit(
         }
         for knob in decisions.knobs
     ]
-    images = " but for the image size" if any("image_size" in knob.change for knob in decisions.knobs) else ""
-    table(f"{name}: effect of one change (same tokens{images})", [*changes, *here], texts=2)
+    table(f"{name}: effect of one change (same {decisions.same_tokens})", [*changes, *here], texts=2)
     if not setting.row.refused:
         reasons = {each.refused: each.label for each in (*decisions.methods, *decisions.knobs) if each.refused}
         notes += (f"{label}: {reason}" for reason, label in reasons.items())

@@ -665,6 +665,11 @@ class FitAnswer:
         return _lowers_most(self.knobs) if needed else None
 
     @property
+    def same_tokens(self) -> str:
+        """What each change leaves equal, as words: "tokens", or "tokens but for the image size"."""
+        return "tokens" + " but for the image size" * any("image_size" in knob.change for knob in self.knobs)
+
+    @property
     def sentence(self) -> str:
         """Sentence on the change that makes the setting fit; empty if it fits."""
         cheapest, here = self.cheapest, self.setting.gpu

@@ -167,11 +167,10 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     line = {"line": {"color": ESTIMATED, "width": 2}}
     median = [rank.median for rank in ranks]
     traces.append(scatter(places, median, name="median", hovertext=words, hoverinfo="text", **line, **group))
-    name, short, look = label, label, {}
+    name, look = label, {}
     if len(traces) > 1:
-        name, short = f"{label}: median, 50 and 80 % bands", f"{label}, 50/80 %"
-        look = {"fillcolor": rgba(ESTIMATED, 0.3), **fill}
-    group |= {"name": name, "meta": {"short": short}, "showlegend": True}
+        name, look = f"{label}: median, 50 and 80 % bands", {"fillcolor": rgba(ESTIMATED, 0.3), **fill}
+    group |= {"name": name, "meta": {"short": label}, "showlegend": True}
     traces.append(scatter([None], [None], **line, **look, **group))
     return traces if ranks else []
 

@@ -86,8 +86,7 @@ def knobs_html(result: FitAnswer) -> str:
     here = (card for card in result.several if has_gpu and card.gpu_id == result.setting.gpu.id)
     rows += [Row([Cell(card.label, "", "narrow"), "", "", FITS[card.fit]]) for card in here]
     tokens = result.setting.question.training.trained_tokens
-    images = " but for the image size" if any("image_size" in knob.change for knob in result.knobs) else ""
-    title = f"Effect of one change (same {tokens:,} tokens{images}). Click a row to apply it."
+    title = f"Effect of one change (same {tokens:,} {result.same_tokens}). Click a row to apply it."
     headers = ["Change", "Memory", "Time", *(["Fit"] if has_gpu else [])]
     return html.titled(title, html.table(headers, rows, label="Effect of one change"))
 

@@ -24,7 +24,7 @@ UNTIDY = """() => {
   for (const plot of every(".js-plotly-plot")) {
     const texts = [...every(labels, plot), ...every(".rv-grip-label", plot.parentElement)];
     const rows = new Set(every(".legendtext", plot).map((text) => Math.round(box(text).top))).size;
-    if (rows > 2 && plot.closest("#tradeoff, #compare, #train-curve, #runs-curve"))
+    if (rows > 2 && plot.closest("#tradeoff, #compare, #train-curve, #sweep-curve"))
       found.push(`a legend of ${rows} rows: ${every(".legendtext", plot).map(name).join("; ")}`);
     const marks = every(".scatterlayer .point, .barlayer .point path, .modebar", plot);
     texts.forEach((text, i) => {
