@@ -215,17 +215,22 @@ def _hints(settings: type) -> dict[str, tuple[Any, set[type]]]:
     return {name: (hint, {*_options(hint)} & {bool, int, float, str, NoneType}) for name, hint in hints.items()}
 
 
-def _options(hint: Any) -> list[Any]:
+@cache
+def _options(hint: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type; in place of a Literal the type of its texts."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return [*dict.fromkeys(str if get_origin(option) is Literal else option for option in options)]
+    return tuple(dict.fromkeys(str if get_origin(option) is Literal else option for option in options))
+
+
+_origin = cache(get_origin)
 
 
 def _is(value: object, kind: Any) -> bool:
-    if get_origin(kind) in (list, tuple):
-        return isinstance(value, get_origin(kind)) and all(_is(each, *_options(get_args(kind)[0])) for each in value)
-    if get_origin(kind) is dict:
+    origin = _origin(kind)
+    if origin in (list, tuple):
+        return isinstance(value, origin) and all(_is(each, *_options(get_args(kind)[0])) for each in value)
+    if origin is dict:
         return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
     if kind is float:
         return is_number(value)
-    return isinstance(value, get_origin(kind) or kind) and (kind is bool or not isinstance(value, bool))
+    return isinstance(value, origin or kind) and (kind is bool or not isinstance(value, bool))

@@ -16,7 +16,7 @@ from rankviz.core.cost.shapes import heaviest
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.images import Seen, seen_by
-from rankviz.core.lora.config import Framework
+from rankviz.core.lora.config import Framework, lora_alpha, scale_at
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
@@ -97,16 +97,17 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
-    usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
-    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)
+    usable = usable_memory(gpu, assumptions) if gpu else None
+    predicted = predict(model, question.lora, stack, device, usable_bytes=usable and usable.expected)
     elsewhere: tuple[Prediction, ...] = ()
     if usable and usable.low != usable.high and stack.habits.unsloth_kernels:
         # Unsloth decides by the card's memory what to keep on it: also the smallest and the largest that it may have
-        elsewhere = tuple(predict(model, first, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
+        ends = usable.low, usable.high
+        elsewhere = tuple(predict(model, question.lora, stack, device, usable_bytes=end) for end in ends)
     plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
-        memory, duration, lora = predicted.memory_at(r), predicted.duration_at(r), question.lora_at(r)
+        memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.lora_alpha, r)
         rollout, refused = None, ""
         if setup.grpo:
             refused = why_not(predicted, r, usable and usable.expected)
@@ -124,8 +125,8 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
             r=r,
-            lora_alpha=lora.lora_alpha,
-            scale=lora.scale,
+            lora_alpha=alpha,
+            scale=scale_at(r, alpha, use_rslora=question.lora.use_rslora),
             adapter_parameters=plan.parameters(r),
             adapter_bytes=adapter_bytes_on(plan, r, setup, device),
             memory=memory,

@@ -3,8 +3,9 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
@@ -74,7 +75,15 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
     """Bytes of the frozen weights by component as Unsloth loads them (`make test-counts` compares with its loader).
     Quantized layers are counted tensor by tensor, because each tensor's maxima are rounded up to whole blocks."""
-    habits, precision, kept = stack.habits, stack.setup.precision, stack.compute_bytes
+    habits = stack.habits
+    ways = habits.quantizes_experts, habits.one_expert_at_a_time
+    return _unsloth_bytes(model, stack.setup.precision, stack.compute_bytes, *ways)
+
+
+@lru_cache(maxsize=256)
+def _unsloth_bytes(
+    model: ModelSpec, precision: str, kept: int, quantizes_experts: bool, one_expert_at_a_time: bool
+) -> Mapping[Component, int]:
     # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
     # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
     fetched = model.unsloth_checkpoint
@@ -82,12 +91,12 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> Mapping[Component, int]:
 
     def copy_bytes(layer: LinearLayer) -> int:
         weights = _weights(layer)
-        packed = habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
+        packed = quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
         if precision not in QUANTIZED or not packed:
             return kept * weights
         if precision == "int8":
             return weights + 4 * layer.out_features
-        stacked = layer.kind == "experts" and not habits.one_expert_at_a_time
+        stacked = layer.kind == "experts" and not one_expert_at_a_time
         return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
 
     parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
@@ -323,17 +332,15 @@ LoraAt = Callable[[int], tuple[int, int]]
 
 
 class MemoryTerms:
-    """Memory of one set-up for any rank; `at` adds the part that depends on rank. usable_bytes: Usable memory of the
-    card, by which Unsloth sizes its loss; None for a large card. cards: Utilisation group of the card, for the measured
-    size of its CUDA context. trained: Paths of modules trained in full. tower: Bytes of a vision tower that stay until
-    its backward pass, and that it holds at its own fullest moment."""
+    """Memory of one set-up on a large card for any rank; `at` adds the part that depends on rank. cards: Utilisation
+    group of the card, for the measured size of its CUDA context. trained: Paths of modules trained in full. tower:
+    Bytes of a vision tower that stay until its backward pass, and that it holds at its own fullest moment."""
 
     def __init__(
         self,
         model: ModelSpec,
         shape: ModelShape,
         stack: Stack,
-        usable_bytes: float | None,
         cards: str = "",
         trained: frozenset[str] = frozenset(),
         tower: tuple[float, float] = (0.0, 0.0),
@@ -351,8 +358,8 @@ class MemoryTerms:
         self.base_weights = self.checkpoint_bytes + round(self.base_extra.expected) + raised
         # beside the base at the fullest moment of loading it
         self.loading = loading_bytes(model, stack)
-        # free before the adapter exists, which Unsloth's loss and its embedding depend on
-        self.free = math.inf if usable_bytes is None else usable_bytes - self.context.expected - self.base_weights
+        # free before the adapter exists, which Unsloth's loss and its embedding depend on, and what is not free then
+        self.free, self.loaded = math.inf, self.context.expected + self.base_weights
         # what Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside
         self.embedding = movable_embedding_bytes(model, stack, trained)
         self.reserve = training_reserve_bytes(model, stack)
@@ -373,7 +380,8 @@ class MemoryTerms:
             each = [nothing] * len(each)
         self.blocks = [(*one, block.gradients()) for one, block in zip(each, blocks, strict=True)]
         previous = sum(block.kind.count * block.quantized_inputs() for block in blocks)
-        self.loss = loss_moments(model, stack, usable_bytes, previous)
+        self.loss_on = partial(loss_moments, model, stack, previous=previous)
+        self.loss = self.loss_on(None)
         self.held_logits = held_logits_bytes(model, stack)
         # one weight unpacked: beside the gradients of Unsloth's blocks, at another moment elsewhere
         self.dequantized = dequantized_bytes(model, shape, stack)
@@ -402,11 +410,20 @@ class MemoryTerms:
         self.width_compiled = assume.value("width-unsloth-compiled") if habits.unsloth_kernels and not plain else 0.0
         self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
+    def on(self, usable_bytes: float | None) -> "MemoryTerms":
+        """Return the terms for a card with this much usable memory, by which Unsloth sizes its loss; None for a large
+        card."""
+        if usable_bytes is None:
+            return self
+        terms = copy(self)
+        terms.free, terms.loss = usable_bytes - self.loaded, self.loss_on(usable_bytes)
+        return terms
+
     def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
         """Change the terms to those of full fine-tuning. width: Bytes per parameter. plain: Terms with transformers'
         own blocks, which are used here because Unsloth's memory-saving kernels serve LoRA alone."""
         base, assume = model.total_parameters * width, stack.assume
-        self.free += self.base_weights - base
+        self.loaded += base - self.base_weights
         self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
         self.saved = bytes_per_trained_parameter(stack, width)._replace(weight=0.0)
         self.blocks, self.kept = plain.blocks, plain.kept

@@ -74,6 +74,10 @@ def predict(
 
 @lru_cache(maxsize=512)
 def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: float | None) -> Prediction:
+    if usable_bytes is not None:  # nothing else depends on it
+        alike = _prediction(plan, stack, device, None)
+        ends = tuple(end.on(usable_bytes) for end in alike.ends)
+        return alike._replace(memory=alike.memory.on(usable_bytes), ends=ends)
     model, shape = plan.model, _shape(plan)
     stack = _raised(settled(stack, model, device), model, device)
     trained = frozenset(module.path for module in plan.saved if module.trained)
@@ -81,7 +85,7 @@ def _prediction(plan: AdapterPlan, stack: Stack, device: Device, usable_bytes: f
     duration, several = duration_terms(model, shape, stack, device), None
     towers, seconds = _tower(model, plan.adapted, stack, device)
     duration = _with_tower(duration, seconds)
-    low, *ends = map(partial(MemoryTerms, model, shape, stack, usable_bytes, cards, trained), towers)
+    low, *ends = map(partial(MemoryTerms, model, shape, stack, cards, trained), towers)
     if stack.setup.gpus > 1:
         pairs = [together(terms, duration, plan, stack, device.gpu) for terms in (low, *ends)]
         duration, several = pairs[0]
@@ -204,8 +208,8 @@ def full_finetuning(
     shape, total = model_shape(model, ()), model.total_parameters
     towers, seconds = _tower(model, (), stack, card(gpu), trained=True)
     tower = towers[len(towers) // 2]
-    terms = MemoryTerms(model, shape, stack, usable_bytes, "mac" if stack.habits.mlx else "", tower=tower)
+    terms = MemoryTerms(model, shape, stack, "mac" if stack.habits.mlx else "", tower=tower)
     plain = stack if stack.habits.mlx else replace(stack, setup=replace(stack.setup, framework="trl"))
-    terms.train_everything(MemoryTerms(model, shape, plain, usable_bytes), DTYPE_BYTES[dtype], model, stack)
+    terms.train_everything(MemoryTerms(model, shape, plain), DTYPE_BYTES[dtype], model, stack)
     duration = _with_tower(duration_terms(model, shape, stack, card(gpu), weight_gradients=True), seconds)
-    return dtype, terms.at(0, total, total), duration and duration.at(0)
+    return dtype, terms.on(usable_bytes).at(0, total, total), duration and duration.at(0)

@@ -77,7 +77,7 @@ class LoraConfig:
     @property
     def scale(self) -> float:
         """Factor by which B·A is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA."""
-        return self.lora_alpha / (self.r**0.5 if self.use_rslora else self.r)
+        return scale_at(self.r, self.lora_alpha, use_rslora=self.use_rslora)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -139,6 +139,11 @@ def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16"
         return "fp32"
     half = compute if precision in QUANTIZED else "fp16" if precision == "fp16" else "bf16"
     return "fp32" if trained and half == "fp16" else half
+
+
+def scale_at(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
+    """Return the factor by which B·A is multiplied: alpha / r, or alpha / sqrt(r) with rsLoRA."""
+    return lora_alpha / (r**0.5 if use_rslora else r)
 
 
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:

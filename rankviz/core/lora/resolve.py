@@ -155,7 +155,12 @@ def resolve(
         if cuda and precision in QUANTIZED:
             model = with_plain_linears(model)
     packed = bool(lora.modules_to_save) and precision in QUANTIZED
-    return _resolve(model, replace(lora, r=1, lora_alpha=1), route, ignored, packed)
+    return _resolve(model, _without_rank(lora), route, ignored, packed)
+
+
+@functools.lru_cache(maxsize=512)
+def _without_rank(lora: LoraConfig) -> LoraConfig:
+    return replace(lora, r=1, lora_alpha=1)
 
 
 @functools.lru_cache(maxsize=512)

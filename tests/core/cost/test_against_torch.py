@@ -30,7 +30,7 @@ def measured_working_bytes(**settings):
 
 def estimated_working_bytes(**settings):
     spec, plan, stack = formula_inputs(**settings)
-    return MemoryTerms(spec, model_shape(spec, plan.adapted), stack, None).at(2, plan.parameters(2)).working
+    return MemoryTerms(spec, model_shape(spec, plan.adapted), stack).at(2, plan.parameters(2)).working
 
 
 def moved(**settings):

@@ -36,7 +36,7 @@ LLAMA = {"model_id": "meta-llama/Llama-2-70b-hf", "r": 16, "framework": "trl", "
 )
 def test_what_each_of_two_gpus_holds(setup, parts, gathered):
     here = stack("trl", gpus=2, **setup)
-    terms = MemoryTerms(TOY, shape_of(TOY), here, None)
+    terms = MemoryTerms(TOY, shape_of(TOY), here)
     _, several = together(terms, None, resolve(TOY, LoraConfig(target_modules=("q_proj", "v_proj")), "trl"), here, None)
     memory = terms.at(2, PARAMETERS)
 

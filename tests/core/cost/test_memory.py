@@ -137,7 +137,7 @@ def test_peft_merges_targeted_experts_with_one_gradient_at_a_time_and_unsloth_do
 
 def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     forced = Habits(unsloth_kernels=True, fp32_residual=True, fp32_embedding=True)
-    terms = MemoryTerms(TOY, shape_of(TOY), stack("unsloth", precision="fp16", habits=forced), None)
+    terms = MemoryTerms(TOY, shape_of(TOY), stack("unsloth", precision="fp16", habits=forced))
 
     assert (2 * 10 * 16 * 4, 6288 * 2 + 2 * 1600) == (terms.checkpoints, terms.base_weights)
 

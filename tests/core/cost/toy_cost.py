@@ -21,4 +21,4 @@ def shape_of(model, names=("q_proj", "v_proj")):
 
 
 def estimate(model=TOY, r=2, parameters=100, saved=0, usable=None, names=("q_proj", "v_proj"), **more):
-    return MemoryTerms(model, shape_of(model, names), stack(**more), usable).at(r, parameters, saved)
+    return MemoryTerms(model, shape_of(model, names), stack(**more)).on(usable).at(r, parameters, saved)

@@ -77,7 +77,7 @@ def measured_working_bytes(config, *, precision, **settings):
 def estimated_working_bytes(name, **settings):
     spec = spec_of(name)
     plan, stack = adapted(spec, **settings)
-    return MemoryTerms(spec, model_shape(spec, plan.adapted), stack, None).at(2, plan.parameters(2)).working
+    return MemoryTerms(spec, model_shape(spec, plan.adapted), stack).at(2, plan.parameters(2)).working
 
 
 TARGETS = {"llama": SEVEN, "gemma3": SEVEN, "gpt2": ("c_attn",), "experts": ATTENTION}
