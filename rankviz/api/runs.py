@@ -139,6 +139,11 @@ class Runs(Starts):
 
     def recorded(self) -> Sequence[Sweep]:
         """Return the sweeps that RankViz ships."""
+        return self._recorded
+
+    @cached_property
+    def _recorded(self) -> Sequence[Sweep]:
+        self._recorded_store.update(waits=True)  # a part of them would stay for good
         return group(self._recorded_store.all(), recorded=True)
 
     @cached_property

@@ -2,7 +2,6 @@
 Letters in formulas are those of core.cost.shapes."""
 
 import math
-from functools import cached_property
 from typing import NamedTuple
 
 from rankviz.core.cost import shapes
@@ -122,13 +121,13 @@ class Block:
             kept += width * setup.per_device_train_batch_size * setup.max_length**2
         return kept
 
-    @cached_property
+    @property
     def _matrix_elements(self) -> float:
         setup = self.stack.setup
         elements = setup.per_device_train_batch_size * self.model.num_attention_heads * setup.max_length**2
         return float(elements) if self.attention.holds_matrix else 0.0
 
-    @cached_property
+    @property
     def _matrix_bytes(self) -> tuple[float, float]:
         """(bytes per element of the attention matrix kept for the backward pass, peak bytes in that pass)."""
         width, assume, model = self.stack.attention_bytes, self.stack.assume, self.model

@@ -80,9 +80,9 @@ def _experts(plan: AdapterPlan) -> Iterator[str]:
 
 def experts_at(plan: AdapterPlan, r: int) -> str:
     """Describe how experts carry LoRA at one rank, as text beside a count; empty for a model without experts."""
-    experts = [a for a in plan.adapted if a.is_expert]
-    if not experts:
+    if not plan.trains_experts:
         return "" if plan.scheme == "dense" else "no LoRA on the experts"
+    experts = [a for a in plan.adapted if a.is_expert]
     rank, fused = plan.expert_rank_at(r), any(a.layer.name == "gate_up_proj" for a in experts)
     how = ", in linear layers" if experts[0].split else ", gate and up fused" if fused else ""
     if any(a.rank_factor > a.layer.num_experts for a in experts):

@@ -317,10 +317,10 @@ def records(tradeoff: Tradeoff, ranks: Set[int]) -> dict[str, Any]:
     if estimate is None:
         unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
         return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted(ranks)}
-    rule = "α / √r" if estimate.question.lora.use_rslora else "α / r"
+    rule, figures = "α / √r" if estimate.question.lora.use_rslora else "α / r", _figures(estimate)
     return {
         str(rank.r): {
-            "figures": _figures(estimate, rank),
+            "figures": figures(rank),
             "share": units.percent(rank.adapter_parameters / estimate.model.total_parameters),
             "fit": rank.fit or "",
             **_quality(tradeoff, known.get(rank.r)),
@@ -350,44 +350,50 @@ def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[s
     return {"quality": quality, "quality_exact": band("{:.6f}".format), "median": rank.median}
 
 
-def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
-    """Return value, exact value, second line and short form of FIGURES at one rank."""
-    memory, duration, usd, gpu = rank.memory, rank.duration, rank.usd, estimate.gpu
-    setup = estimate.question.training
+def _figures(estimate: Estimate) -> Callable[[RankEstimate], list[list[str]]]:
+    """Return a function from a rank to value, exact value, second line and short form of FIGURES."""
+    gpu, setup, plan = estimate.gpu, estimate.question.training, estimate.plan
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
-    share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
     saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
     # A column has one unit, so that its numbers compare; files of a MB and of 40 GB don't share one.
-    least, largest, saved_bytes = estimate.ranks[0], estimate.ranks[-1], rank.adapter_bytes
-    file = units.file_size(saved_bytes) if saved_bytes >= 10 * units.GB else f"{saved_bytes / units.MB:,.1f} MB"
-    count, size = units.count(rank.adapter_parameters), partial(units.memory_size, ends=largest.memory)
-    margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
+    least, largest = estimate.ranks[0], estimate.ranks[-1]
+    size = partial(units.memory_size, ends=Range(0, 0, largest.memory.high))
+    text = least.duration and partial(units.time_in, ends=least.duration.total)
 
     def ends(values: Range, form: str, sign: str = "") -> str:
         return f"{values.low:{form}} to {sign}{values.high:{form}}"
 
-    time, money = [NOT_KNOWN, "", "select a GPU with a known speed", NOT_KNOWN], ("", "", NOT_KNOWN)
-    if duration:
-        total, text = duration.total, partial(units.time_in, ends=least.duration.total)
-        exact, about = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}", text(total.expected)
-        time = [units.span(total, text), exact, f"about {about}", about]
-    if usd:
-        about = units.usd(usd.expected, usd)
-        money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
-    loading = f"{memory.while_loading:,} while loading{margin}"
-    device = f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {loading}"
-    on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
-    shares = "; ".join(filter(None, [share, experts_at(estimate.plan, rank.r)]))
-    cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
-    if rank.fit == "does_not_fit":  # fit_and_cost names a GPU in its place
-        cost = ["–", "", f"does not fit {gpu.name}", "–"]
-    return [
-        [count, f"{rank.adapter_parameters:,} parameters", shares, count],
-        [file, f"{saved_bytes:,} bytes, header included", saved, file],
-        [units.span(memory, size), device, on_gpu, size(memory.device)],
-        time,
-        cost,
-    ]
+    def at(rank: RankEstimate) -> list[list[str]]:
+        duration, usd, saved_bytes = rank.duration, rank.usd, rank.adapter_bytes
+        share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
+        file = units.file_size(saved_bytes) if saved_bytes >= 10 * units.GB else f"{saved_bytes / units.MB:,.1f} MB"
+        count, memory = units.count(rank.adapter_parameters), rank.memory.device_band
+        memory = Range(round(memory.low), round(memory.expected), round(memory.high))
+        margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
+        time, money = [NOT_KNOWN, "", "select a GPU with a known speed", NOT_KNOWN], ("", "", NOT_KNOWN)
+        if duration:
+            total, about = duration.total, text(duration.total.expected)
+            exact = f"{ends(total, ',.1f')} seconds, expected {total.expected:,.1f}"
+            time = [units.span(total, text), exact, f"about {about}", about]
+        if usd:
+            about = units.usd(usd.expected, usd)
+            money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
+        loading = f"{rank.memory.while_loading:,} while loading{margin}"
+        device = f"{ends(memory, ',')} bytes, expected {memory.expected:,}; {loading}"
+        on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
+        shares = "; ".join(filter(None, [share, experts_at(plan, rank.r)]))
+        cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
+        if rank.fit == "does_not_fit":  # fit_and_cost names a GPU in its place
+            cost = ["–", "", f"does not fit {gpu.name}", "–"]
+        return [
+            [count, f"{rank.adapter_parameters:,} parameters", shares, count],
+            [file, f"{saved_bytes:,} bytes, header included", saved, file],
+            [units.span(memory, size), device, on_gpu, size(memory.expected)],
+            time,
+            cost,
+        ]
+
+    return at
 
 
 MAX_PINS, MAX_PIN_LENGTH = 4, 2000
