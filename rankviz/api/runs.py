@@ -143,7 +143,7 @@ class Runs(Starts):
 
     @cached_property
     def _recorded(self) -> Sequence[Sweep]:
-        self._recorded_store.update(waits=True)  # a part of them would stay for good
+        self._recorded_store.update(waits=True)  # what is cached here must be all of them
         return group(self._recorded_store.all(), recorded=True)
 
     @cached_property

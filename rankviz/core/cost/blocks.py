@@ -121,6 +121,7 @@ class Block:
             kept += width * setup.per_device_train_batch_size * setup.max_length**2
         return kept
 
+    # Not cached: for cached_property, Python 3.11 has one lock for all instances, on which visitors wait.
     @property
     def _matrix_elements(self) -> float:
         setup = self.stack.setup
