@@ -184,7 +184,8 @@ class Advice(Operations):
             rank, usable = answer.rank(r), answer.estimate.gpu.usable_bytes
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-            fit = "" if rank.fit == "fits" else f" {fit_in_words(self._api.estimates.fit(on_t4, r).setting)}"
+            start = Setting.of(answer.estimate, r, self._workspace.assumptions)
+            fit = "" if rank.fit == "fits" else f" {fit_in_words(start)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         if question.training.grpo and format_name in exports.GRPO_FORMATS:
             framework = exports.FORMATS[format_name].trained_by or question.training.framework

@@ -293,7 +293,7 @@ def _target_change(start: Setting) -> Labelled | None:
 
 
 LENGTH_STEP = 64
-"""Step in tokens to which longer lengths are rounded down, since estimates are not exact to a token."""
+"""Step in tokens between longer lengths that are tried, since estimates are not exact to a token."""
 LIMIT_LABELS = {
     "r": "r = {:,}",
     "batch": "a batch of {:,}",
@@ -335,27 +335,43 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
     if grpo and option == "batch":  # whole groups of completions, with the same accumulation
         group, accumulation = grpo.num_generations, start.question.training.gradient_accumulation_steps
         unit = group // math.gcd(group, accumulation)
-        ceiling //= unit
+
+    def place(size: int) -> int:
+        return size // unit if not is_length or size < LENGTH_STEP else LENGTH_STEP + size // LENGTH_STEP - 1
+
+    def size(n: int) -> int:
+        """Return the n-th value to try: each length to LENGTH_STEP, then its multiples."""
+        return n * unit if not is_length or n < LENGTH_STEP else (n - LENGTH_STEP + 1) * LENGTH_STEP
 
     @cache
     def ask(n: int) -> RankEstimate:
-        return at(n) if option == "r" else start.with_change({option: n * unit})[1]
+        return at(n) if option == "r" else start.with_change({option: size(n)})[1]
 
     at = any_rank(start.model, start.question, start.gpu, start.assumptions).at  # its parts are cached
 
-    def largest_with(end: str) -> int | None:
+    def largest_with(end: str, known: int = 1) -> int | None:
         def margin(n: int) -> float:
             return -1.0 if ask(n).refused else getattr(ask(n).spare, end)
 
-        found = (largest(margin, below + 1, last) for below, last in reversed(list(pairwise(ends))))
-        return next(filter(None, found), None)
+        for below, last in reversed(list(pairwise(ends))):
+            first = max(below + 1, known)
+            found = largest(margin, first, last)
+            weights = ask(found or first).memory.base_weights
+            moves = weights - ask(last).memory.base_weights
+            # Larger values may fit again, since the embedding leaves the card, where twice its bytes would be enough.
+            if moves > 0 and (near := largest(lambda n, more=2 * moves: margin(n) + more, found or first, last)):
+                step = largest(lambda n, most=weights: ask(n).memory.base_weights - most, found or first, near)
+                found = largest(margin, step + 1, near) or found
+            if found:
+                return found
+        return None
 
     one, note = ask(1), ""
-    # Above each of these, larger values fit again: the embedding leaves the card, then inputs of layers do.
-    step = largest(lambda n: ask(n).memory.base_weights - one.memory.base_weights, 1, ceiling)
+    # Above this length larger ones may fit again, since inputs of layers leave the card.
     shortest = OFFLOAD_MIN_LENGTH - 1 - (grpo.max_prompt_length if grpo else 0)
-    ends = sorted({0, step, *([shortest] if is_length and 0 < shortest < ceiling else []), ceiling})
-    surely, expected = largest_with("low"), largest_with("expected")
+    ends = sorted({0, *([place(shortest)] if is_length and 0 < shortest < ceiling else []), place(ceiling)})
+    surely = largest_with("low")
+    expected = largest_with("expected", surely or 1)
     if expected is None:
         shown = max(unit, start.question.training.image_tokens) if is_length else unit
         memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
@@ -364,27 +380,30 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         one_in_words = LIMIT_LABELS[option].format(shown).replace("1 tokens", "1 token")
         note = one.refused or f"{one_in_words} {fits}: {needed}, {usable} usable"
     if is_length:
-        surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
         note = note or "limit of memory; the model's own limit may be shorter"
-    surely, expected = (n and n * unit for n in (surely, expected))
-    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling * unit, note=note)
+    surely, expected = (n and size(n) for n in (surely, expected))
+    return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling // unit * unit, note=note)
 
 
 def largest(margin: Callable[[int], float], first: int, last: int) -> int | None:
     """Return the largest n from first to last whose margin is not negative, if margins never rise; None if there is
-    none. Every other try is where a line through both ends is 0, since memory is nearly linear."""
+    none. Most tries are where the parabola through the last three is 0, since memory is nearly linear or quadratic."""
     if first > last or margin(first) < 0:
         return None
-    low, high, halves = first, last, False
+    low, high, bend, tries = first, last, 0.0, 0
     if margin(high) >= 0:
         return high
-    while high - low > 1:
-        more, less = margin(low), margin(high)
-        share = 0.5 if halves or not more else more / (more - less)
-        tried = min(max(low + int((high - low) * share), low + 1), high - 1)
-        width = high - low
-        low, high = (tried, high) if margin(tried) >= 0 else (low, tried)
-        halves = high - low > width / 2
+    while (width := high - low) > 1:
+        more, less, tries = margin(low), margin(high), tries + 1
+        slope = (less - more) / width - bend * width
+        if tries % 4 and more:
+            tried = low + round(2 * more / (math.sqrt(max(0.0, slope**2 - 4 * bend * more)) - slope))
+        else:  # a value that jumps has no such line
+            tried = math.isqrt(low * high)
+        tried = min(max(tried, low + 1), high - 1)
+        left = margin(tried)
+        bend = ((left - less) / (high - tried) + (left - more) / (tried - low)) / -width
+        low, high = (tried, high) if left >= 0 else (low, tried)
     return low
 
 
