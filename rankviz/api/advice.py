@@ -51,7 +51,7 @@ class AdviceAnswer:
     """Preset that means all linear layers of this model; the question's own targets where no preset is allowed."""
     target_names: tuple[str, ...]
     setting: Setting | None
-    """Model, rank and GPU of the advised adapter, with its estimate; None if the model cannot be read."""
+    """Model, rank and GPU of the advised adapter, with its estimate; None without costs."""
     notes: tuple[str, ...]
     forecast: Forecast
     """Quality by rank in published studies."""
@@ -62,9 +62,12 @@ class AdviceAnswer:
 class Advice(Operations):
     """Recommended settings, the record of earlier recommendations, and files that train with chosen settings."""
 
-    def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
+    def advise(
+        self, question: Question, goal: Goal, parameters: float | None = None, *, costs: bool = True
+    ) -> AdviceAnswer:
         """Return a recommended rank, alpha, learning rate and targets, with reasons, and with costs if the model can
-        be read. parameters: size of a model that cannot be read, by which studies are sorted."""
+        be read. parameters: size of a model that cannot be read, by which studies are sorted. costs: False for advice
+        without `setting`."""
         if question.model_id:
             named(question.model_id, "Model")
         question.training.validate()
@@ -83,7 +86,7 @@ class Advice(Operations):
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = None
-        if plan:
+        if plan and costs:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
@@ -105,7 +108,7 @@ class Advice(Operations):
             setting=setting,
             notes=notes,
             forecast=forecast_of_all(self._workspace.assets, "score", KIND_OF_USE_CASE[goal.use_case], GRID),
-            own=self._own_result(question.model_id) if setting and not advice.case.r_range else "",
+            own=self._own_result(question.model_id) if plan and not advice.case.r_range else "",
         )
 
     def record(self) -> Record:
@@ -160,7 +163,7 @@ class Advice(Operations):
         replace(question, ranks=(r,)).validate()
         rate = learning_rate
         if rate is None:
-            usual = self.advise(question, goal).advice.learning_rate if goal else exports.LEARNING_RATE
+            usual = self.advise(question, goal, costs=False).advice.learning_rate if goal else exports.LEARNING_RATE
             rate = use_case(RL).learning_rate if question.training.grpo else usual
         model = self._api.models.get(question.model_id)
         notes = tuple(filter(None, [self._workspace.references.model(question.model_id).note]))

@@ -456,10 +456,13 @@ class MemoryTerms:
         optimizer = round(lora * self.adapter.optimizer + full * self.saved.optimizer)
         base = self.base_weights - moved
         moments = self._moments(r, expert_rank, adapter - moved, lora, full)
-        peak = Moment(*(round(part) for part in max(moments, key=sum)))
+        peak = Moment(*map(round, max(moments, key=sum)))
         allocated, reserved = self._bands(base, adapter + optimizer, moments, peak)
         return MemoryEstimate(
-            **peak._asdict(),
+            activations=peak.activations,
+            logits=peak.logits,
+            other=peak.other,
+            gradients=peak.gradients,
             base_weights=base,
             adapter=adapter,
             optimizer=optimizer,
@@ -518,29 +521,26 @@ class MemoryTerms:
         adapter, gradients, states, scratch) and wider around what is modelled (activations, logits). Each end is that
         of the moment at which it is largest. trained: Bytes of adapter and states. peak: The moment with the most
         expected bytes."""
-        static = base + trained
+        static, at_peak = base + trained, sum(peak)
         known = self._around(static)
         narrow, wide, fixed, slack = self.width_beside, self.width_working, self.slack_static, self.slack
-        low, ends, least = 0.0, [], max(0.0, 1 - wide)
+        static_high = known.high + self.width_trained * (trained + peak.gradients)
+        static_high += self.width_compiled * (static + at_peak)
+        # fuller cards get smaller windows: half of what is left beside all else
+        left = self.free + self.base_weights + self.context.expected - self.context.high - static_high * fixed.high
+        low = high = most = 0.0
+        least = max(0.0, 1 - wide)
         for activations, logits, other, gradients in moments:  # a loop, since an answer comes here 256 times
             counted, modelled = other + gradients, activations + logits
+            scratch, kept = counted * (1 + narrow), modelled * (1 + wide)
+            if self.in_windows:
+                scratch = gradients + min(other, max(0.0, (left - gradients - kept * slack.high) / 2))
             low = max(low, counted * (1 - narrow) + modelled * least)
-            ends.append((counted * (1 + narrow), modelled * (1 + wide)))
-        static_high = known.high + self.width_trained * (trained + peak.gradients)
-        static_high += self.width_compiled * (static + sum(peak))
-        if self.in_windows:
-            # fuller cards get smaller windows: half of what is left beside all else
-            usable = self.free + self.base_weights + self.context.expected - self.context.high
-            left = usable - static_high * fixed.high
-            ends = [
-                (each.gradients + min(each.other, max(0.0, (left - each.gradients - kept * slack.high) / 2)), kept)
-                for each, (_, kept) in zip(moments, ends, strict=True)
-            ]
-        expected = static + sum(peak)
-        band = Range(known.low + low, expected, max(expected, static_high + max(map(sum, ends))))
+            high, most = max(high, scratch + kept), max(most, scratch * fixed.high + kept * slack.high)
+        expected = static + at_peak
+        band = Range(known.low + low, expected, max(expected, static_high + high))
         expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
-        most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
-        return band, Range(band.low * slack.low, expected, max(expected, most))
+        return band, Range(band.low * slack.low, expected, max(expected, static_high * fixed.high + most))
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:

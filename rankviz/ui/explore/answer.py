@@ -209,15 +209,15 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     """Return message, recommendation, notes (of a model that cannot be read, a notice), address, and `cost`, the figure
     in place of the cost of a rank that does not fit. estimate: of this question, if there is one already."""
     question = ask(values)
-    advised = api.advice.advise(question, goal_of(values))
-    if advised.setting:
+    advised = api.advice.advise(question, goal_of(values), costs=False)
+    if known_model := bool(advised.target_names):
         estimate = estimate or api.estimates.estimate(question).estimate
     fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
     quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
     quality = f"{quality[:-1]}; data and learning rate matter more." if advised.forecast.ranks else quality
     known, note, model = _first(advised.own) or quality, "", values["model"].strip()
-    near = () if advised.setting else close_names(api.models.all(), model)
-    assumed = api.workspace.references.model(model).note if advised.setting else ""
+    near = () if known_model else close_names(api.models.all(), model)
+    assumed = api.workspace.references.model(model).note if known_model else ""
     gpu_note = ""
     if estimate and estimate.usable_bytes:
         price = "No price in the table: enter your own."
@@ -232,7 +232,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     return {
         "address": link.write(values),
         "cost": cost,
-        "without_costs": "" if advised.setting else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
+        "without_costs": "" if known_model else html.notice_html(*advised.notes, SHOWN, kind="error", models=near),
         "slots": {
             "message": html.paragraphs(estimate and advice_words.what_rank_changes(estimate), known, css="rv-message"),
             "model-note": html.paragraphs(assumed) if assumed else "",
