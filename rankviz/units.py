@@ -2,6 +2,7 @@
 Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30 bytes,
 as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
 """(shortest time in seconds for which a unit is used, seconds in the unit, name of the unit)."""
+NUMBER = re.compile(r"[\d.,]+")
 WIDE = 1.2
 """High end over low end from which a range of money is shown with two digits, since cents would mean nothing."""
 
@@ -110,7 +112,7 @@ def span(values: Any, text: Callable[[float], str]) -> str:
     if low == high:
         return low
     (number, _, unit), (other, _, same) = low.rpartition(" "), high.rpartition(" ")
-    if unit == same and all(part.replace(".", "").replace(",", "").isdigit() for part in (number, other)):
+    if unit == same and NUMBER.fullmatch(number) and NUMBER.fullmatch(other):
         return f"{number} – {high}"
     if low.startswith("$") and high.startswith("$"):
         return f"{low} – {high[1:]}"

@@ -368,7 +368,6 @@ def _figures(estimate: Estimate) -> Callable[[RankEstimate], list[list[str]]]:
         share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
         file = units.file_size(saved_bytes) if saved_bytes >= 10 * units.GB else f"{saved_bytes / units.MB:,.1f} MB"
         count, memory = units.count(rank.adapter_parameters), rank.memory.device_band
-        memory = Range(round(memory.low), round(memory.expected), round(memory.high))
         margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
         time, money = [NOT_KNOWN, "", "select a GPU with a known speed", NOT_KNOWN], ("", "", NOT_KNOWN)
         if duration:
@@ -379,7 +378,7 @@ def _figures(estimate: Estimate) -> Callable[[RankEstimate], list[list[str]]]:
             about = units.usd(usd.expected, usd)
             money = f"${ends(usd, ',.4f', '$')}, expected ${usd.expected:,.4f}", f"about {about}", about
         loading = f"{rank.memory.while_loading:,} while loading{margin}"
-        device = f"{ends(memory, ',')} bytes, expected {memory.expected:,}; {loading}"
+        device = f"{ends(memory, ',.0f')} bytes, expected {memory.expected:,.0f}; {loading}"
         on_gpu = f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected"
         shares = "; ".join(filter(None, [share, experts_at(plan, rank.r)]))
         cost = [money_span(usd), money[0], money[1] or "select a GPU with a price, or enter one", money[2]]
