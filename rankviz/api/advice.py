@@ -51,7 +51,7 @@ class AdviceAnswer:
     """Preset that means all linear layers of this model; the question's own targets where no preset is allowed."""
     target_names: tuple[str, ...]
     setting: Setting | None
-    """Model, rank and GPU of the advised adapter, with its estimate; None without costs."""
+    """The advised adapter with its estimate; None without costs, and where the model cannot be read."""
     notes: tuple[str, ...]
     forecast: Forecast
     """Quality by rank in published studies."""
@@ -90,7 +90,7 @@ class Advice(Operations):
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
             setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
-        notes = (unread,)
+        notes = tuple(filter(None, [unread]))
         if setting:
             assumed = self._workspace.references.model(question.model_id).note
             notes = tuple(filter(None, [assumed, truncation(setting.question.training)]))

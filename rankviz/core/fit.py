@@ -336,8 +336,9 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
         group, accumulation = grpo.num_generations, start.question.training.gradient_accumulation_steps
         unit = group // math.gcd(group, accumulation)
 
-    def place(size: int) -> int:
-        return size // unit if not is_length or size < LENGTH_STEP else LENGTH_STEP + size // LENGTH_STEP - 1
+    def place(value: int) -> int:
+        """Return the n of the largest value to try up to this one."""
+        return value // unit if not is_length or value < LENGTH_STEP else LENGTH_STEP + value // LENGTH_STEP - 1
 
     def size(n: int) -> int:
         """Return the n-th value to try: each length to LENGTH_STEP, then its multiples."""
