@@ -62,7 +62,7 @@ def test_no_number_of_the_golden_file_has_moved():
 
 
 # In parts, of which a mutant (benchmarks.mutants) has the time for some.
-@pytest.mark.parametrize(("first", "end"), pairwise((0, 90, 300, SELDOM_OFTEN, OTHERWISE, COUNT)))
+@pytest.mark.parametrize(("first", "end"), [*pairwise((0, 90, 300, SELDOM_OFTEN, OTHERWISE, COUNT))])
 def test_no_number_of_the_drawn_questions_has_moved(first, end):
     assert ([], end - first) == moved("drawn.jsonl.gz", drawn(first, end), first, end)
 
