@@ -134,7 +134,7 @@ class Workspace:
     room: Room = Part("shared.quota.Room")
     temp: TempHome = Part("store.temp.TempHome", "home")
     store: RunStore = Part("store.RunStore", "home")
-    gpus: Sequence[Gpu] = Part("catalog.hardware.load_gpus", "assets")
+    gpus: tuple[Gpu, ...] = Part("catalog.hardware.load_gpus", "assets")
     assumptions: Assumptions = Part("catalog.hardware.load_assumptions", "assets")
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal, TypedDict
 
@@ -59,13 +59,13 @@ GRPO = {each.name for each in fields(Grpo)}
 class Setting:
     """One model at one rank on one GPU, with its estimate."""
 
-    answer: Estimate
+    answer: Estimate = field(compare=False)
     """Estimate at this rank alone, whose model, question, GPU and row are repeated here."""
     assumptions: Assumptions
     model: ModelSpec
     question: Question
     gpu: Gpu | None
-    row: RankEstimate
+    row: RankEstimate = field(compare=False)
     r: int
 
     @classmethod
@@ -313,8 +313,8 @@ class Limit:
     note: str
 
 
-def limits(start: Setting) -> tuple[Limit, ...]:
-    """Return the largest rank, batch and length that fit; empty without a GPU."""
+def limits(start: Setting, *, surely: bool = False) -> tuple[Limit, ...]:
+    """Return the largest rank, batch and length that fit; empty without a GPU. surely: Without `expected` and notes."""
     if start.gpu is None:
         return ()
     training, full_rows = start.question.training, start
@@ -326,10 +326,11 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     of_length = ("max_length", lengths)
     if training.grpo:
         of_length = ("max_completion_length", max(1, lengths - training.grpo.max_prompt_length))
-    return _limit(start, "r", MAX_RANK), _limit(start, "batch", batches), _limit(full_rows, *of_length)
+    asked = (start, "r", MAX_RANK), (start, "batch", batches), (full_rows, *of_length)
+    return tuple(_limit(*each, only_surely=surely) for each in asked)
 
 
-def _limit(start: Setting, option: str, ceiling: int) -> Limit:
+def _limit(start: Setting, option: str, ceiling: int, *, only_surely: bool) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
     unit = 1
     if grpo and option == "batch":  # whole groups of completions, with the same accumulation
@@ -367,13 +368,13 @@ def _limit(start: Setting, option: str, ceiling: int) -> Limit:
                 return found
         return None
 
-    one, note = ask(1), ""
     # Above this length larger ones may fit again, since inputs of layers leave the card.
     shortest = OFFLOAD_MIN_LENGTH - 1 - (grpo.max_prompt_length if grpo else 0)
     ends = sorted({0, *([place(shortest)] if is_length and 0 < shortest < ceiling else []), place(ceiling)})
-    surely = largest_with("low")
-    expected = largest_with("expected", surely or 1)
-    if expected is None:
+    surely, note = largest_with("low"), ""
+    expected = None if only_surely else largest_with("expected", surely or 1)
+    if expected is None and not only_surely:
+        one = ask(1)
         shown = max(unit, start.question.training.image_tokens) if is_length else unit
         memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} expected{' while loading' if memory.fuller_while_loading else ''}"
@@ -495,7 +496,7 @@ def cards(
             change=change,
         )
         try:
-            row = any_rank(start.model, replace(asked, gpu=gpu.id), gpu, start.assumptions).at(start.r)
+            row = any_rank(start.model, asked, gpu, start.assumptions).at(start.r)
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
@@ -707,12 +708,13 @@ class FitAnswer:
         return _change_in_words(self.setting, self.knobs, self.smallest, elsewhere or "no GPU of the table fits either")
 
 
-def instead(start: Setting, gpus: Sequence[Gpu]) -> tuple[str, FittingCard | None]:
+@lru_cache(maxsize=64)  # of the recommended rank, while another is chosen
+def instead(start: Setting, gpus: tuple[Gpu, ...]) -> tuple[str, FittingCard | None]:
     """Return what fits for certain in place of a setting, each change by itself, with the cheapest GPU that fits: "r =
     8, a batch of 2 or the A100 (about $3)"; and that GPU. gpus: The table's."""
     alike = [gpu for gpu in gpus if start.gpu and gpu.is_mac == start.gpu.is_mac]
     card = next((each for each in cards(start, alike, {}) if each.fit in FITTING), None)
-    most = {limit.option: limit.surely for limit in limits(start) if limit.surely}
+    most = {limit.option: limit.surely for limit in limits(start, surely=True) if limit.surely}
     most |= {"r": 1 << (most["r"].bit_length() - 1)} if "r" in most else {}
     ways = [LIMIT_LABELS[option].format(n).replace("at most ", "") for option, n in most.items()]
     if card:
