@@ -132,7 +132,7 @@ class Estimates(Operations):
         training, lora = answer.question.training, answer.question.lora
         # Unsloth and MLX LM fetch other copies of checkpoints that were published quantized.
         stored = None if training.framework in ("unsloth", "mlx") else by_name(reference.text)
-        cautions = map(Caution, as_stored(answer.model, reference.text, stored, training))
+        cautions = map(Caution, as_stored(answer.model, reference.text, stored, question.training))
         assumed = filter(None, [reference.note])
         notes = (*assumed, *cautions, *card_notes(answer.model, answer.question, answer.gpu), *answer.notes)
         if training.grpo:

@@ -115,7 +115,9 @@ class Verdicts(Operations):
             base_accuracy: Accuracy of the untrained base in percent, where the file has the column correct.
         """
         runs, by = verdicts.read_table(self._workspace.references.file(path))
-        base = base_loss if by is LOSS else base_accuracy
+        base, other = (base_loss, base_accuracy) if by is LOSS else (base_accuracy, base_loss)
+        if other is not None:
+            raise InvalidSettingError(f"The file holds each example's {by.noun}: give the base's {by.noun}.")
         base = base if base is None else by.turned(base)
         return verdicts.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
 

@@ -232,13 +232,15 @@ def probe(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Measure nothing: run the model's code on a simulated GPU, without one.")
     ] = False,
-    gpu: Annotated[str, typer.Option(help="The GPU that --simulate simulates.")] = "T4",
+    gpu: Annotated[str | None, typer.Option(help="The GPU that --simulate simulates. Left out: the T4.")] = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
     """Measure memory and step time on this machine, with random weights and no download."""
     from rankviz.core import probe as core
 
+    if gpu and not simulate:
+        raise InvalidSettingError("--gpu names the GPU of --simulate. Without it, this machine is measured.")
     api, r = Api(), options["r"]
     options["framework"] = options["framework"] or ("trl" if simulate else "unsloth")
     question = core.ProbeQuestion(
@@ -249,7 +251,7 @@ def probe(
         time_limit_seconds=time_limit,
     )
     if simulate:
-        simulated = api.machine.simulate(question, gpu, full=full)
+        simulated = api.machine.simulate(question, gpu or "T4", full=full)
         if as_json:
             print_json(simulated.as_json())
         else:

@@ -78,8 +78,10 @@ class Setting:
 
     def with_change(self, change: Change) -> tuple[TrainingSetup, RankEstimate]:
         """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
-        the question invalid."""
+        the question invalid, or the checkpoint cannot be loaded so."""
         after = any_rank(self.model, changed(self.question, change), self.gpu, self.assumptions)
+        if change.get("precision", precision := after.question.training.precision) != precision:
+            raise InvalidSettingError(f"{self.question.model_id} trains in {precision}.")
         return after.question.training, after.at(after.question.ranks[0])
 
 

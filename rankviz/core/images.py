@@ -63,7 +63,8 @@ def seen_by(model: ModelSpec, size: str | None, *, unsloth: bool) -> Seen:
     tower's image_size, or 512. Left out: images inside messages are rounded to whole patches before that."""
     rule, (width, height) = model.image_processor, sides_of(size or ASSUMED_SIZE)
     if rule is None or model.whole is not None:
-        text = f"{model.id or 'This model'} is a text model, so it takes no images. "
+        kind = "is a text model" if model.whole is None else "is counted without its vision tower"
+        text = f"{model.id or 'This model'} {kind}, so it takes no images. "
         if model.is_whole:
             text = f"RankViz does not know how {model.model_type} turns images into tokens. "
         whole = f"Choose {model.id}{WHOLE}, or leave" if model.whole is not None else "Leave"

@@ -314,13 +314,17 @@ def rows(answer: ServingJSON) -> list[tuple[str, str, str]]:
         shown += [
             ("One loaded adapter", memory(answer["loaded_bytes"]), loaded),
             ("max_lora_rank", str(rank), waste if answer["wasted_share"] else "r uses all of it"),
-            ("One slot", span(slot), f"{exact if known else 'a range: see above'}; {fills}"),
+            ("One slot", span(slot), f"{exact if known else 'a range: see the notes'}; {fills}"),
         ]
     else:
         shown.append(("One loaded adapter", "–", "vLLM serves the merged model instead"))
     if card:
         at_once, each = (span(answer[name], "{:,.0f}".format) for name in ("sequences", "context"))
-        names = (("base", "base"), ("cache", f"cache ({at_once} sequences of {each} tokens)"), ("working", "one step"))
+        names = (
+            ("base", "base"),
+            ("cache", f"cache ({at_once} sequence{'s' * (at_once != '1')} of {each} tokens)"),
+            ("working", "one step"),
+        )
         parts = ", ".join(f"{label} {span(card[f'{name}_bytes'])}" for name, label in names)
         remark = f"of {span(card['budget_bytes'])} that vLLM takes of {card['gpu']}: {parts}"
         shown.append(("Slots that fit", span(card["adapters"], "{:,}".format) if slot else "–", remark))

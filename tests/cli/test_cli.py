@@ -38,6 +38,7 @@ def test_models_are_searched_gpus_listed_and_the_skill_printed(tmp_path):
         (("fit", "Qwen/Qwen3-4B", "-r", "8", "-r", "16"), "give -r once"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("verdict", "losses.csv", "--tolerance", "2%"), "needs --base-loss"),
+        (("probe", "Qwen/Qwen3-4B", "--gpu", "L4"), "names the GPU of --simulate"),
         (("frobnicate",), "frobnicate"),
     ],
 )

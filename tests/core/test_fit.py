@@ -10,7 +10,7 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Price, TrainingSetup
-from rankviz.core.fit import as_json, changed, decide, fit_in_words, limits, setting
+from rankviz.core.fit import as_json, changed, decide, fit_in_words, knobs, limits, methods, setting
 from rankviz.core.quantity import Range, by_level
 from rankviz.paths import ASSETS
 from tests.support.runs import questions
@@ -146,6 +146,16 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
     assert f"r = 1 does not fit: {loading} expected while loading" in limits(start)[0].note
     assert "no setting lowers what loading takes" in sentence
     assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
+
+
+def test_a_checkpoint_that_loads_in_16_bit_alone_is_estimated_so_and_offered_no_4_bit():
+    start, half = (
+        of_catalogue("openai/gpt-oss-20b", "l40s", 16, framework="trl", precision=each) for each in ("nf4", "bf16")
+    )
+
+    assert (start.row, "bf16") == (half.row, start.question.training.precision)
+    assert not any("4-bit" in knob.label for knob in knobs(start))
+    assert ["lora", "full"] == [method.name for method in methods(start)]
 
 
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)

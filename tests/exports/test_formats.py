@@ -55,7 +55,7 @@ def test_the_script_dequantizes_with_the_class_of_the_checkpoint(model_id, name,
     assert f", {PUBLISHED[model_id]}" in export.text.split("model =")[0]
     assert "BitsAndBytesConfig" not in export.text
     (note,) = (note for note in export.notes if "is published in" in note)
-    assert ("bit, so the estimate of memory does not apply" in note) is (precision != "bf16")
+    assert ("bit, so it trains in 16 bit" in note) is (precision != "bf16")
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -104,7 +104,10 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
     sweep_id = counted_sweep(api, {4: (0, 0, 0, 0), 16: (1, 2, 2, 3)})
 
     with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
-        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=8.25)
+        file = Path(archive.extract("losses.csv", tmp_path))
+    table = api.verdicts.of_table(file, base_loss=8.25)
+    with pytest.raises(InvalidSettingError, match="give the base's loss"):
+        api.verdicts.of_table(file, base_accuracy=50.0)
 
     assert api.verdicts.of_sweep(sweep_id) == table
 

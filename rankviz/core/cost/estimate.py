@@ -8,7 +8,7 @@ from rankviz.core.cost.cards import SeveralGpus
 from rankviz.core.cost.duration import DurationEstimate, price_of, usd_of
 from rankviz.core.cost.grpo import RolloutJSON, grpo_notes, why_not, with_rollout
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import attention_notes, mlx_notes, question_notes, several_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, by_name, mlx_notes, question_notes, several_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict, with_images
 from rankviz.core.cost.question import Question, adapter_bytes_on, dtype_on
 from rankviz.core.cost.setup import Gpu, Price, card
@@ -95,6 +95,9 @@ def any_rank(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     question.validate(gpu)
     device = card(gpu)
     setup = with_images(model, question.training.without_auto(device), text_only=question.lora.text_only)
+    stored = by_name(question.model_id) if setup.quantized and setup.framework in ("trl", "peft") else None
+    if stored and stored.config_class:  # transformers dequantizes it, and quantizes it in no other way
+        setup = replace(setup, precision="bf16" if device.has_bf16 else "fp16")
     question = question if setup is question.training else replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
     usable = usable_memory(gpu, assumptions) if gpu else None

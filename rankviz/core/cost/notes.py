@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from rankviz.core.cost import stack as stacks
@@ -273,11 +274,11 @@ def several_notes(several: SeveralGpus | None, setup: TrainingSetup, gpu: Gpu | 
 CLASSES = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
 """transformers class that dequantizes a checkpoint (with dequantize=True), by quant_method of config.json."""
 FAMILIES = (
-    (r"(openai|unsloth)/gpt-oss(-safeguard)?-\d+b", "mxfp4"),
-    (r"(deepseek-ai|unsloth)/deepseek-(v3(\.\d)?|r1)(-base|-0324|-0528|-zero|-terminus|-exp)?", "fp8"),
-    (r"mistralai/ministral-3-\d+b-instruct-2512", "fp8"),
-    (r"unsloth/ministral-3-\d+b-instruct-2512-fp8", "fp8"),
-    (r"(qwen|unsloth)/qwen3[^/]*-fp8", "fp8"),
+    (r"((openai|unsloth)/)?gpt-oss(-safeguard)?-\d+b", "mxfp4"),
+    (r"((deepseek-ai|unsloth)/)?deepseek-(v3(\.\d)?|r1)(-base|-0324|-0528|-zero|-terminus|-exp)?", "fp8"),
+    (r"(mistralai/)?ministral-3-\d+b-instruct-2512", "fp8"),
+    (r"(unsloth/)?ministral-3-\d+b-instruct-2512-fp8", "fp8"),
+    (r"((qwen|unsloth)/)?qwen3[^/]*-fp8", "fp8"),
 )
 """(pattern of a Hub id in lower case, quant_method) for quantized checkpoints whose names do not say so. Sources: for
 gpt-oss and Ministral 3 the scales in the published totals (assets/models, "note" and "source"), for Ministral 3 and
@@ -294,9 +295,10 @@ class Published(NamedTuple):
     """transformers class that dequantizes it (with dequantize=True); empty where RankViz knows none."""
 
 
+@lru_cache(maxsize=64)
 def by_name(model_id: str) -> Published | None:
     """Return the format of a checkpoint published quantized, by Hub id; None for 16 bit, 32 bit and bitsandbytes."""
-    name = model_id.lower()
+    name = model_id.lower().removesuffix(":whole")
     known = next((method for pattern, method in FAMILIES if re.fullmatch(pattern, name)), "")
     match = OTHER_FORMATS.search(name.rpartition("/")[2])
     return by_method(known) or (Published(match[2].upper(), "") if match else None)
@@ -317,7 +319,7 @@ def as_stored(model: ModelSpec, model_id: str, stored: Published | None, trainin
     text += f" Training loads it dequantized to 16 bit: {memory_size(2 * model.total_parameters)} of weights."
     if training.quantized:
         bits = "8" if training.precision == "int8" else "4"
-        text += f" transformers cannot load it in {bits} bit, so the estimate of memory does not apply."
+        text += f" transformers cannot load it in {bits} bit, so it trains in 16 bit, and the estimate is of that."
     return (text,)
 
 

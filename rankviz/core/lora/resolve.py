@@ -147,6 +147,7 @@ def resolve(
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
     given = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     ignored = () if route.kind == "model" else given
+    ignored += ("text_only",) if lora.text_only and framework != "unsloth" else ()
     if framework == "unsloth":
         if not model.peft_remap and model.model_type in moe.REMAP:
             # Unsloth has PEFT rewrite names of qwen2_moe too, which transformers 5.17 leaves out
