@@ -14,12 +14,12 @@ from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
-from rankviz.core.cost.estimate import Fit, any_rank
+from rankviz.core.cost.estimate import Estimate, Fit, any_rank
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import card
-from rankviz.core.fit import Setting, fit_in_words
+from rankviz.core.fit import fit_in_words
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -50,7 +50,7 @@ class AdviceAnswer:
     target_modules: str | tuple[str, ...]
     """Preset that means all linear layers of this model; the question's own targets where no preset is allowed."""
     target_names: tuple[str, ...]
-    setting: Setting | None
+    setting: Estimate | None
     """The advised adapter with its estimate; None without costs, and where the model cannot be read."""
     notes: tuple[str, ...]
     forecast: Forecast
@@ -89,7 +89,7 @@ class Advice(Operations):
         if plan and costs:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
-            setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
+            setting = self._api.estimates.estimate(wide).estimate
         notes = tuple(filter(None, [unread]))
         if setting:
             assumed = self._workspace.references.model(question.model_id).note
@@ -187,8 +187,7 @@ class Advice(Operations):
             rank, usable = answer.rank(r), answer.estimate.gpu.usable_bytes
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-            start = Setting.of(answer.estimate, r, self._workspace.assumptions)
-            fit = "" if rank.fit == "fits" else f" {fit_in_words(start)}"
+            fit = "" if rank.fit == "fits" else f" {fit_in_words(answer.estimate)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         if question.training.grpo and format_name in exports.GRPO_FORMATS:
             framework = exports.FORMATS[format_name].trained_by or question.training.framework
