@@ -248,8 +248,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
     """Return the use case that the widgets describe; the core checks it."""
-    fields = {name: values[name] for name in ("use_case", "examples", "example_tokens")}
-    return Goal(**fields, forgetting=bool(values["forgetting"]))
+    return Goal(use_case=values["use_case"], forgetting=bool(values["forgetting"]))
 
 
 def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tuple[str, list[str] | None]:
