@@ -100,7 +100,7 @@ def bench_studies() -> None:
     from rankviz.api import Api
     from rankviz.core.advice.use_case import NAMES, Goal
     from rankviz.core.cost.question import Question
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.setup import TrainingData, TrainingSetup
     from rankviz.core.lora.config import LoraConfig
     from rankviz.ui.explore import sections
 
@@ -116,8 +116,9 @@ def bench_studies() -> None:
         advice, near, drawn = {}, {}, {}
         for row in api.models.all():
             for name in NAMES:
-                goal = Goal(use_case=name, examples=20_000, example_tokens=300, forgetting=True)
-                question = Question(model_id=row.id, gpu="L4", training=TrainingSetup(framework="peft", max_steps=1000))
+                goal, data = Goal(use_case=name, forgetting=True), TrainingData(examples=20_000, mean_tokens=300)
+                setup = TrainingSetup(framework="peft", max_steps=1000, data=data)
+                question = Question(model_id=row.id, gpu="L4", training=setup)
                 api.models.get(row.id)
                 choices = {"model": row.id, "use_case": name, "r": 16, "dora": True, "rslora": True}
                 advice[row.id, name] = _timed(lambda q=question, g=goal: api.advice.advise(q, g))

@@ -14,12 +14,12 @@ from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
-from rankviz.core.cost.estimate import Fit, any_rank
+from rankviz.core.cost.estimate import Estimate, Fit, any_rank
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
-from rankviz.core.cost.setup import card
-from rankviz.core.fit import Setting, fit_in_words
+from rankviz.core.cost.setup import TrainingData, card
+from rankviz.core.fit import fit_in_words
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
 from rankviz.core.from_json import as_answer, shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -47,10 +47,11 @@ class AdviceAnswer:
 
     model_id: str
     advice: RankAdvice
+    training_data: TrainingData | None
     target_modules: str | tuple[str, ...]
     """Preset that means all linear layers of this model; the question's own targets where no preset is allowed."""
     target_names: tuple[str, ...]
-    setting: Setting | None
+    setting: Estimate | None
     """The advised adapter with its estimate; None without costs, and where the model cannot be read."""
     notes: tuple[str, ...]
     forecast: Forecast
@@ -71,8 +72,7 @@ class Advice(Operations):
         if question.model_id:
             named(question.model_id, "Model")
         question.training.validate()
-        goal = goal.about(question.training.data)
-        goal.validate()
+        use_case(goal.use_case)  # raises for an unknown one
         unread = self._api.studies.why_no_counts(question.model_id, parameters)
         preset, plan = (WIDE[1], None) if unread else self._wide(self._api.models.get(question.model_id), question)
         advice = advise(
@@ -80,7 +80,7 @@ class Advice(Operations):
             self.record(),
             self._api.studies.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
             goal,
-            data_of(goal, question.training),
+            data_of(question.training),
             plan.parameters if plan else None,
             self._workspace.assumptions,
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
@@ -89,7 +89,7 @@ class Advice(Operations):
         if plan and costs:
             lora = replace(question.lora, target_modules=preset, modules_to_save=())
             wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
-            setting = Setting.of(self._api.estimates.estimate(wide).estimate, advice.r, self._workspace.assumptions)
+            setting = self._api.estimates.estimate(wide).estimate
         notes = tuple(filter(None, [unread]))
         if setting:
             assumed = self._workspace.references.model(question.model_id).note
@@ -103,6 +103,7 @@ class Advice(Operations):
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,
+            training_data=question.training.data,
             target_modules=preset,
             target_names=plan.target_names if plan else (),
             setting=setting,
@@ -157,7 +158,7 @@ class Advice(Operations):
             format_name: One of exports.FORMATS. A script and a notebook use the question's framework.
             learning_rate: None for the rate recommended for the goal, for GRPO always of reinforcement learning;
                 without a goal, exports.LEARNING_RATE.
-            goal: The use case and its data.
+            goal: The use case.
             loraplus_lr_ratio: LoRA+: learning rate of lora_B over that of lora_A; None for plain LoRA.
         """
         replace(question, ranks=(r,)).validate()
@@ -187,8 +188,7 @@ class Advice(Operations):
             rank, usable = answer.rank(r), answer.estimate.gpu.usable_bytes
             memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(usable)}"
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-            start = Setting.of(answer.estimate, r, self._workspace.assumptions)
-            fit = "" if rank.fit == "fits" else f" {fit_in_words(start)}"
+            fit = "" if rank.fit == "fits" else f" {fit_in_words(answer.estimate)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
         if question.training.grpo and format_name in exports.GRPO_FORMATS:
             framework = exports.FORMATS[format_name].trained_by or question.training.framework
@@ -233,6 +233,15 @@ class AdvisedRankForecastJSON(shape(RankForecast)):
     in_words: str
 
 
+class GoalJSON(TypedDict):
+    """The use case, the training data (examples; mean tokens of one), and whether the base must keep its abilities."""
+
+    use_case: str
+    examples: int | None
+    example_tokens: int | None
+    forgetting: bool
+
+
 class AdviceAnswerJSON(TypedDict):
     """The recommended settings for one model, as numbers and sentences, with their reasons. If `r_range` is given,
     studies disagree, and the range is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are
@@ -243,7 +252,7 @@ class AdviceAnswerJSON(TypedDict):
 
     model_id: str
     use_case: str
-    goal: shape(Goal)
+    goal: GoalJSON
     r: int
     r_range: list[int] | None
     lora_alpha: int
@@ -278,6 +287,7 @@ class AdviceAnswerJSON(TypedDict):
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """Return the answer as the JSON of `rankviz advise --json`."""
     advice, forecast, setting = answer.advice, answer.forecast, answer.setting
+    data = answer.training_data or TrainingData()
     row = None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
     nearest = []
     for near in advice.shown:
@@ -289,8 +299,9 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     return as_answer(
         AdviceAnswerJSON,
         answer,
-        **{name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate", "goal", "capacity", "data")},
+        **{name: getattr(advice, name) for name in ("r", "lora_alpha", "learning_rate", "capacity", "data")},
         use_case=advice.case.name,
+        goal=as_answer(GoalJSON, advice.goal, examples=data.examples, example_tokens=data.mean_tokens),
         r_range=advice.case.r_range,
         learning_rate_best=advice.rates,
         learning_rates_to_try=advice.learning_rates,

@@ -129,14 +129,14 @@ def fit(
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
     setting = decisions.setting
     on_mac = setting.gpu is not None and setting.gpu.is_mac
-    notes = [*filter(None, [assumed]), *by_level(setting.answer.notes)[0]]
+    notes = [*filter(None, [assumed]), *by_level(setting.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
-    name, number = f"{setting.model.id}, r = {setting.r}", ""
+    name, number = f"{setting.model.id}, r = {setting.row.r}", ""
     if setting.question.training.gpus > 1:
         number = f"each of {setting.question.training.gpus} x "
     if decisions.limits:
-        usable, memory = units.memory_size(setting.answer.usable_bytes.expected), setting.row.memory
+        usable, memory = units.memory_size(setting.usable_bytes.expected), setting.row.memory
         left = f"{units.spare(setting.row.spare)} of {usable} usable"
         left = "since vLLM does not start, or refuses the adapter" if setting.row.refused else left
         fits = f"{FIT_WORDS[setting.row.fit]} on {number}{setting.gpu.name}, {left}"

@@ -55,41 +55,20 @@ GRPO = {each.name for each in fields(Grpo)}
 """Options of GRPO, by the names of its fields."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One model at one rank on one GPU, with its estimate."""
-
-    answer: Estimate = field(compare=False)
-    """Estimate at this rank alone, whose model, question, GPU and row are repeated here."""
-    assumptions: Assumptions
-    model: ModelSpec
-    question: Question
-    gpu: Gpu | None
-    row: RankEstimate = field(compare=False)
-    r: int
-
-    @classmethod
-    def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
-        """Return the setting for one rank of an estimate."""
-        row, one = next(rank for rank in answer.ranks if rank.r == r), answer
-        if len(answer.ranks) > 1:
-            one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
-        return cls(one, assumptions, one.model, one.question, one.gpu, row, r)
-
-    def with_change(self, change: Change) -> tuple[TrainingSetup, RankEstimate]:
-        """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes
-        the question invalid, or the checkpoint cannot be loaded so."""
-        after = any_rank(self.model, changed(self.question, change), self.gpu, self.assumptions)
-        if change.get("precision", precision := after.question.training.precision) != precision:
-            raise InvalidSettingError(f"{self.question.model_id} trains in {precision}.")
-        return after.question.training, after.at(after.question.ranks[0])
+def with_change(start: Estimate, change: Change) -> tuple[TrainingSetup, RankEstimate]:
+    """Return set-up and estimate after a change, without notes; raise InvalidSettingError where the change makes the
+    question invalid, or the checkpoint cannot be loaded so. start: Estimate of one rank, as in all functions here."""
+    after = any_rank(start.model, changed(start.question, change), start.gpu, start.assumptions)
+    if change.get("precision", precision := after.question.training.precision) != precision:
+        raise InvalidSettingError(f"{start.question.model_id} trains in {precision}.")
+    return after.question.training, after.at(after.question.ranks[0])
 
 
-def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
+def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Estimate:
     """Estimate a question with one rank; raise InvalidSettingError for several ranks or an invalid setting."""
     if len(question.ranks) != 1:
         raise InvalidSettingError("What fits is worked out for one rank. Give exactly one.")
-    return Setting.of(estimate(model, question, gpu, assumptions), question.ranks[0], assumptions)
+    return estimate(model, question, gpu, assumptions)
 
 
 def seconds_for(tokens: int, setup: TrainingSetup, row: RankEstimate) -> float | None:
@@ -179,19 +158,19 @@ def _peak(before: MemoryEstimate, after: MemoryEstimate) -> str:
     return f"Peak: {', '.join(moved) or 'no part changes'}"
 
 
-def knobs(start: Setting) -> tuple[Knob, ...]:
+def knobs(start: Estimate) -> tuple[Knob, ...]:
     """Return every change that is possible from this setting, with its effect."""
     return tuple(_priced(start, _changes(start)))
 
 
-def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
+def _priced(start: Estimate, changes: Iterable[Labelled]) -> Iterator[Knob]:
     """Yield the effects of those changes after which the question is valid."""
-    training, paid = start.question.training, start.answer.price
+    training, paid = start.question.training, start.price
     tokens, before = training.trained_tokens, seconds_for(training.trained_tokens, training, start.row)
     for label, change, same_result in changes:
         change = keeping_tokens(start.question, change)
         try:
-            setup, after = start.with_change(change)
+            setup, after = with_change(start, change)
         except InvalidSettingError:
             continue
         seconds = seconds_for(tokens, setup, after)
@@ -210,8 +189,8 @@ def _priced(start: Setting, changes: Iterable[Labelled]) -> Iterator[Knob]:
         )
 
 
-def _changes(start: Setting) -> Iterator[Labelled]:
-    training, r = start.question.training, start.r
+def _changes(start: Estimate) -> Iterator[Labelled]:
+    training, r = start.question.training, start.row.r
     batch, accum = training.per_device_train_batch_size, training.gradient_accumulation_steps
     length = training.fitted_length
     for step in (2 ** r.bit_length(), 2 ** ((r - 1).bit_length() - 1) if r > 1 else 0):  # powers of two next to r
@@ -252,7 +231,7 @@ def _changes(start: Setting) -> Iterator[Labelled]:
             yield labels[kind], {"checkpointing": kind}, True
     if training.loss_path != "fused" and not mlx:
         yield "fused loss", {"loss_path": "fused"}, True
-    if not own and start.answer.attention_kernel == "math":
+    if not own and start.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
     if precision:
@@ -272,7 +251,7 @@ def _batch(batch: int, accum: int) -> Labelled:
     return f"batch {batch}, accumulation {accum}", {"batch": batch, "accum": accum}, True
 
 
-def sixteen_bit(start: Setting) -> str | None:
+def sixteen_bit(start: Estimate) -> str | None:
     """Return "bf16", or "fp16" on a card without bf16; None for a model that overflows in fp16 without Unsloth."""
     if card(start.gpu).has_bf16:
         return "bf16"
@@ -280,9 +259,9 @@ def sixteen_bit(start: Setting) -> str | None:
     return "fp16" if prevented or not overflows_in_fp16(start.model.model_type) else None
 
 
-def _target_change(start: Setting) -> Labelled | None:
+def _target_change(start: Estimate) -> Labelled | None:
     """Return the change to attention modules alone, or from these to attention and MLP; None for neither."""
-    now, question = start.answer.plan, start.question
+    now, question = start.plan, start.question
     narrower = any(layer.part != "attention" for layer in now.layers)
     preset, label = ("attention", "attention targets only") if narrower else ("unsloth", "add MLP targets")
     try:
@@ -290,7 +269,7 @@ def _target_change(start: Setting) -> Labelled | None:
     except InvalidSettingError:
         return None
     paths, after = ({layer.path for layer in each.layers} for each in (now, plan))
-    fewer = after < paths and plan.parameters(start.r) < start.row.adapter_parameters
+    fewer = after < paths and plan.parameters(start.row.r) < start.row.adapter_parameters
     return (label, {"targets": preset}, False) if (fewer if narrower else paths < after) else None
 
 
@@ -315,7 +294,7 @@ class Limit:
     note: str
 
 
-def limits(start: Setting, *, surely: bool = False) -> tuple[Limit, ...]:
+def limits(start: Estimate, *, surely: bool = False) -> tuple[Limit, ...]:
     """Return the largest rank, batch and length that fit; empty without a GPU. surely: Without `expected` and notes."""
     if start.gpu is None:
         return ()
@@ -332,7 +311,7 @@ def limits(start: Setting, *, surely: bool = False) -> tuple[Limit, ...]:
     return tuple(_limit(*each, only_surely=surely) for each in asked)
 
 
-def _limit(start: Setting, option: str, ceiling: int, *, only_surely: bool) -> Limit:
+def _limit(start: Estimate, option: str, ceiling: int, *, only_surely: bool) -> Limit:
     grpo, is_length = start.question.training.grpo, option in ("max_length", "max_completion_length")
     unit = 1
     if grpo and option == "batch":  # whole groups of completions, with the same accumulation
@@ -349,7 +328,7 @@ def _limit(start: Setting, option: str, ceiling: int, *, only_surely: bool) -> L
 
     @cache
     def ask(n: int) -> RankEstimate:
-        return at(n) if option == "r" else start.with_change({option: size(n)})[1]
+        return at(n) if option == "r" else with_change(start, {option: size(n)})[1]
 
     at = any_rank(start.model, start.question, start.gpu, start.assumptions).at  # its parts are cached
 
@@ -378,7 +357,7 @@ def _limit(start: Setting, option: str, ceiling: int, *, only_surely: bool) -> L
     if expected is None and not only_surely:
         one = ask(1)
         shown = max(unit, start.question.training.image_tokens) if is_length else unit
-        memory, usable = one.memory, memory_size(start.answer.usable_bytes.expected)
+        memory, usable = one.memory, memory_size(start.usable_bytes.expected)
         needed = f"{memory_size(memory.fullest)} expected{' while loading' if memory.fuller_while_loading else ''}"
         fits = "may not fit" if one.fit == "uncertain" else "does not fit"
         one_in_words = LIMIT_LABELS[option].format(shown).replace("1 tokens", "1 token")
@@ -417,7 +396,7 @@ RULE = (
 )
 
 
-def smallest_change(start: Setting, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
+def smallest_change(start: Estimate, priced: Sequence[Knob], known_limits: Sequence[Limit]) -> Knob | None:
     """Return the smallest change that makes the setting fit; None if it fits already, or no single change is enough.
     priced: Result of knobs(). known_limits: Result of limits()."""
     if start.row.fit in (None, *FITTING):
@@ -475,7 +454,7 @@ class FittingCard:
 
 
 def cards(
-    start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float], change: Change | None = None
+    start: Estimate, gpus: Sequence[Gpu], prices: Mapping[str, float], change: Change | None = None
 ) -> tuple[FittingCard, ...]:
     """Return all GPUs with this setting: those that fit first, then by cost. prices: The user's own prices by GPU id,
     USD/hour. change: Changes with which it runs on several GPUs."""
@@ -498,7 +477,7 @@ def cards(
             change=change,
         )
         try:
-            row = any_rank(start.model, asked, gpu, start.assumptions).at(start.r)
+            row = any_rank(start.model, asked, gpu, start.assumptions).at(start.row.r)
         except InvalidSettingError as error:
             return replace(card, reason=str(error))
         seconds = row.duration and row.duration.total
@@ -515,7 +494,7 @@ NUMBERS = (2, 4, 8)
 
 
 def several(
-    start: Setting, alone: Sequence[FittingCard], gpus: Sequence[Gpu], prices: Mapping[str, float]
+    start: Estimate, alone: Sequence[FittingCard], gpus: Sequence[Gpu], prices: Mapping[str, float]
 ) -> tuple[FittingCard, ...]:
     """Return the fewest GPUs of each kind on which this setting fits with FSDP, and fewer with offload, by cost; empty
     where it fits on the chosen GPU. alone: Result of cards(). The batch is the same; where it divides, the accumulation
@@ -568,20 +547,20 @@ class Method:
     """Why vLLM does not start, or refuses the adapter (GRPO); else empty."""
 
 
-def methods(start: Setting) -> tuple[Method, ...]:
+def methods(start: Estimate) -> tuple[Method, ...]:
     """Return QLoRA, 16-bit LoRA and full fine-tuning; LoRA only in precisions that are valid and do not overflow. Full
     fine-tuning is not estimated for several GPUs."""
-    answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
+    usable, assume = start.usable_bytes, start.assumptions
     training, rows = start.question.training, []
     if training.gpus == 1 and not training.grpo:  # GRPO needs a reference model and another engine
-        full = full_finetuning(answer.model, training, start.gpu, usable and usable.expected, assume)
+        full = full_finetuning(start.model, training, start.gpu, usable and usable.expected, assume)
         dtype, memory, duration = full
-        left, every = usable and spare(memory.device_band, usable), answer.model.total_parameters
+        left, every = usable and spare(memory.device_band, usable), start.model.total_parameters
         ends = left, left and fit(left, usable, assume), ""
         rows = [("full", "Full fine-tuning", dtype, every, 2 * every, memory, duration, *ends)]  # saved in 16 bit
     for name, label, precision in (("lora", "LoRA, 16-bit base", sixteen_bit(start)), ("qlora", "QLoRA", "nf4-dq")):
         try:
-            row = start.with_change({"precision": precision})[1] if precision else None
+            row = with_change(start, {"precision": precision})[1] if precision else None
         except InvalidSettingError:
             row = None
         if row:
@@ -600,31 +579,31 @@ def methods(start: Setting) -> tuple[Method, ...]:
             fit=verdict,
             margin_bytes=left,
             seconds=duration and duration.total,
-            usd=usd_of(duration, answer.price, training.gpus),
+            usd=usd_of(duration, start.price, training.gpus),
             refused=refused,
         )
         for name, label, precision, parameters, size, memory, duration, left, verdict, refused in rows
     )
 
 
-def fit_in_words(start: Setting) -> str:
+def fit_in_words(start: Estimate) -> str:
     """Return a sentence on whether the setting fits, with the expected memory, and on what to change if it may not."""
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
     n = start.question.training.gpus
-    what = f"r = {start.r} {{}} {f'each of {n} x ' * (n > 1)}{start.gpu.name}"
+    what = f"r = {start.row.r} {{}} {f'each of {n} x ' * (n > 1)}{start.gpu.name}"
     memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
     if row.fit in FITTING:
         return f"{what.format('fits' if row.fit == 'fits' else 'barely fits')}: {memory}."
-    lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
+    lead = f"{what.format('does not fit')}: {memory}, {memory_size(start.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
         lead = f"Whether {what.format('fits')} is uncertain: {memory}, and the limit of the card is inside its range."
     known = knobs(start)
     return f"{lead} {_change_in_words(start, known, smallest_change(start, known, limits(start)))}"
 
 
-def _change_in_words(start: Setting, known: Sequence[Knob], smallest: Knob | None, elsewhere: str = "") -> str:
+def _change_in_words(start: Estimate, known: Sequence[Knob], smallest: Knob | None, elsewhere: str = "") -> str:
     """Return a sentence on the change that makes it fit, or helps most. elsewhere: A clause on other GPUs."""
     if start.row.fit in FITTING:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
@@ -660,11 +639,12 @@ def _lowers_most(known: Sequence[Knob]) -> Knob | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitAnswer:
-    """All decisions about one setting."""
+    """All decisions about a question with one rank."""
 
     __repr__ = brief
 
-    setting: Setting
+    setting: Estimate
+    """Estimate at this rank alone."""
     limits: tuple[Limit, ...]
     """Largest rank, batch and length that fit; empty without a GPU."""
     knobs: tuple[Knob, ...]
@@ -711,10 +691,13 @@ class FitAnswer:
 
 
 @lru_cache(maxsize=64)  # of the recommended rank, while another is chosen
-def instead(start: Setting, gpus: tuple[Gpu, ...]) -> tuple[str, FittingCard | None]:
-    """Return what fits for certain in place of a setting, each change by itself, with the cheapest GPU that fits: "r =
-    8, a batch of 2 or the A100 (about $3)"; and that GPU. gpus: The table's."""
-    alike = [gpu for gpu in gpus if start.gpu and gpu.is_mac == start.gpu.is_mac]
+def instead(
+    model: ModelSpec, question: Question, gpu: Gpu | None, gpus: tuple[Gpu, ...], assumptions: Assumptions
+) -> tuple[str, FittingCard | None]:
+    """Return what fits for certain in place of a question with one rank, each change by itself, with the cheapest GPU
+    that fits: "r = 8, a batch of 2 or the A100 (about $3)"; and that GPU. gpus: The table's."""
+    start = setting(model, question, gpu, assumptions)
+    alike = [each for each in gpus if gpu and each.is_mac == gpu.is_mac]
     card = next((each for each in cards(start, alike, {}) if each.fit in FITTING), None)
     most = {limit.option: limit.surely for limit in limits(start, surely=True) if limit.surely}
     most |= {"r": 1 << (most["r"].bit_length() - 1)} if "r" in most else {}
@@ -787,17 +770,17 @@ class FitJSON(TypedDict):
 
 def as_json(decided: FitAnswer, assumed: str = "") -> FitJSON:
     """Return the decisions as `rankviz fit --json` prints them. assumed: A further note, on the assumed length."""
-    start, row, answer = decided.setting, decided.setting.row, decided.setting.answer
+    start, row = decided.setting, decided.setting.row
     setup = start.question.training
     return as_answer(
         FitJSON,
         row,
-        model_id=answer.model.id,
+        model_id=start.model.id,
         gpu=start.gpu and start.gpu.name,
         gpu_id=start.gpu and start.gpu.id,
         precision=setup.precision,
         tokens=setup.trained_tokens,
-        usable_bytes=answer.usable_bytes,
+        usable_bytes=start.usable_bytes,
         device_bytes=row.memory.device_band,
         margin_bytes=row.spare,
         limits={limit.option: as_answer(shape(Limit), limit) for limit in decided.limits},
@@ -810,5 +793,5 @@ def as_json(decided: FitAnswer, assumed: str = "") -> FitJSON:
         gpus=decided.cards,
         several_gpus=decided.several,
         methods=decided.methods,
-        notes=[*filter(None, [assumed, truncation(setup)]), *image_notes(answer.model, setup)],
+        notes=[*filter(None, [assumed, truncation(setup)]), *image_notes(start.model, setup)],
     )

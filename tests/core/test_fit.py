@@ -145,7 +145,7 @@ def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps():
     assert f"{loading} expected while loading" in sentence
     assert f"r = 1 does not fit: {loading} expected while loading" in limits(start)[0].note
     assert "no setting lowers what loading takes" in sentence
-    assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
+    assert any(f"Loading takes {loading}" in note for note in by_level(start.notes)[0])
 
 
 def test_a_checkpoint_that_loads_in_16_bit_alone_is_estimated_so_and_offered_no_4_bit():

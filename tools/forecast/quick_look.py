@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from rankviz.core.forecast.bands import GRID, points_scale, share_error
@@ -118,11 +118,9 @@ def _scatter(values: dict[int, float]) -> float:
 def look_at_loss(line: PublishedLine, repeat_minus_run: float) -> Look:
     """A quick look by loss."""
     low, high = line.ends
-    runs = [
-        MeasuredRank(low, line.values[low] + repeat_minus_run / 2, abs(repeat_minus_run) / math.sqrt(2), 2),
-        MeasuredRank(high, line.values[high]),
-    ]
-    ranks = [rank for rank in between(runs, noise_of((run.sd, run.runs) for run in runs)) if rank.r in line.between]
+    repeated = line.values[low], line.values[low] + repeat_minus_run
+    runs = [MeasuredRank(low, fmean(repeated), stdev(repeated), 2), MeasuredRank(high, line.values[high])]
+    ranks = [rank for rank in between(runs, noise_of([repeated])) if rank.r in line.between]
     open_ranks, pick = ranks[1:-1], pick_of(ranks)
     spread = max(line.values.values()) - min(line.values.values())
     return Look(

@@ -573,17 +573,15 @@ def _by_origin(predictions: Rows, every: str) -> report.LeftOut | None:
 
 TABLE = attrgetter("row.group")
 SHARED = (
-    *(
-        "row_id",
-        "group",
-        "origin",
-        "model_id",
-        "gpu",
-        "measured_kind",
-        "two_depth_bytes",
-        "two_depth_seconds",
-        "source",
-    ),
+    "row_id",
+    "group",
+    "origin",
+    "model_id",
+    "gpu",
+    "measured_kind",
+    "two_depth_bytes",
+    "two_depth_seconds",
+    "source",
 )
 
 

@@ -1,11 +1,10 @@
 """The rule of thumb about rank, and use cases with their ranks and amounts of data."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankviz.core.bounds import whole
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.cost.setup import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 
@@ -138,29 +137,8 @@ class Goal:
     """Inputs of the advice, in addition to those of the estimate."""
 
     use_case: str = DEFAULT
-    examples: int | None = None
-    """Number of different training examples; None takes that of the training data."""
-    example_tokens: int | None = None
-    """Mean tokens of an example; None takes that of the training data, or the maximum length as an upper limit."""
     forgetting: bool = False
     """True where the base must keep its earlier abilities."""
-
-    def validate(self) -> None:
-        """Raise InvalidSettingError, with advice, for an invalid field."""
-        use_case(self.use_case)
-        for value, what, high in (
-            (self.examples, "Examples", MAX_EXAMPLES),
-            (self.example_tokens, "Tokens per example", MAX_EXAMPLE_TOKENS),
-        ):
-            if value is not None:
-                whole(value, what, 1, high)
-
-    def about(self, data: TrainingData | None) -> "Goal":
-        """Return the goal with the training data's examples and tokens, where known, in place of its own."""
-        if data is None:
-            return self
-        of_data = {"examples": data.examples, "example_tokens": data.mean_tokens}
-        return replace(self, **{name: value for name, value in of_data.items() if value is not None})
 
 
 class DataAmount(NamedTuple):
@@ -176,12 +154,15 @@ class DataAmount(NamedTuple):
     """Different examples that the training reaches."""
 
 
-def data_of(goal: Goal, training: TrainingSetup) -> DataAmount:
-    """Return the amount of data that the training reaches. Repeated tokens count once: they add nothing to learn."""
-    known = training.has_length
-    rows = training.total_steps * training.per_device_train_batch_size * training.gradient_accumulation_steps
-    each = min(goal.example_tokens or training.max_length, training.max_length)
-    if goal.examples is None:
-        return DataAmount(rows * each if known else None, at_most=True, epochs=None, examples=None)
-    seen = min(goal.examples, rows) if known else goal.examples
-    return DataAmount(seen * each, goal.example_tokens is None, rows / goal.examples if known else None, seen)
+def data_of(training: TrainingSetup) -> DataAmount:
+    """Return the amount of data that the training reaches. Repeated tokens count once: they add nothing to learn. With
+    GRPO, examples are prompts, and every completion is new."""
+    data, known = training.data or TrainingData(), training.has_length
+    rows, read = (training.total_steps * each for each in (training.rows_per_step, training.examples_per_step))
+    length = min(data.mean_tokens or training.max_length, training.max_length)
+    if data.examples is None:
+        return DataAmount(rows * length if known else None, at_most=True, epochs=None, examples=None)
+    different = seen = min(data.examples, read) if known else data.examples
+    if training.grpo:
+        different = rows if known else seen * training.grpo.num_generations
+    return DataAmount(different * length, data.mean_tokens is None, read / data.examples if known else None, seen)

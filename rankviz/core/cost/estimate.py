@@ -67,6 +67,7 @@ class Estimate:
     model: ModelSpec
     question: Question
     gpu: Gpu | None
+    assumptions: Assumptions
     usable_bytes: Range | None
     price: Price | None
     plan: AdapterPlan
@@ -77,6 +78,11 @@ class Estimate:
     notes: tuple[str, ...]
     several_gpus: SeveralGpus | None = None
     """Division over several GPUs; `ranks` then has the memory of each, and time and cost of all. None for one GPU."""
+
+    @property
+    def row(self) -> RankEstimate:
+        """The only rank, where the question has one; the first of several."""
+        return self.ranks[0]
 
 
 class AnyRank(NamedTuple):
@@ -155,6 +161,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         model=model,
         question=question,
         gpu=gpu,
+        assumptions=assumptions,
         usable_bytes=usable,
         price=price,
         plan=plan,

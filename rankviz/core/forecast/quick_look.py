@@ -121,7 +121,7 @@ def bent_forecast(
         for r, losses in sorted(every.items())
     )
     settings = {(run.request.lora.lora_alpha, run.request.learning_rate) for cell in cells.values() for run in cell}
-    low, high, noise = runs[0], runs[-1], noise_of((run.sd, run.runs) for run in runs)
+    low, high, noise = runs[0], runs[-1], noise_of(every.values())
     ranks, gap = between(runs, noise), abs(low.loss - high.loss)
     checked = len(settings) == 1 and noise is not None and len(runs) == 2
     checked = checked and low.r <= CHECKED_LOW and high.r >= CHECKED_HIGH
@@ -154,10 +154,10 @@ def bent_forecast(
     )
 
 
-def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
+def noise_of(cells: Iterable[Sequence[float]]) -> Noise | None:
     """Return the noise of one run, pooled over ranks. None without repeats, and where all repeats are identical, since
-    true noise is never 0. cells: (standard deviation or None, number of runs) of each rank."""
-    known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
+    true noise is never 0. cells: Losses or scores of the runs of each rank."""
+    known = [(stdev(values), len(values) - 1) for values in cells if len(values) > 1]
     repeats = sum(each for _, each in known)
     sd = math.sqrt(sum(each * sd * sd for sd, each in known) / repeats) if repeats else 0.0
     return Noise(sd, repeats) if sd else None
@@ -283,7 +283,7 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
     one_rank = len({run.request.r for run in ended}) == 1
     if not one_rank or len(by_rate) < 2 or not any(by_rate.values()) or not _are_alike(ended):
         return None
-    r, noise = ended[0].request.r, _noise(by_rate.values())
+    r, noise = ended[0].request.r, noise_of(by_rate.values())
     losses = {rate: fmean(each) if each else math.inf for rate, each in sorted(by_rate.items())}
     (lowest, best), (second, _) = sorted((loss, rate) for rate, loss in losses.items())[:2]
     gap = second - lowest
@@ -322,7 +322,7 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
     if any(None in each for each in values.values()) or all(len(each) > 1 for each in values.values()):
         return None
     (low, lower), (high, higher) = ((r, fmean(values[r])) for r in (min(values), max(values)))
-    if noise := _noise(values.values()):
+    if noise := noise_of(values.values()):
         sd, source = noise.sd, "from the repeat"
     else:
         examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
@@ -342,7 +342,3 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
             f"{100 * record['within_always_16']:.0f} %.",
         ),
     )
-
-
-def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:
-    return noise_of((stdev(each) if len(each) > 1 else None, len(each)) for each in cells)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -32,7 +33,7 @@ from rankviz.core.advice.words import HIGH, LOW
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit import FITTING, Setting, instead
+from rankviz.core.fit import FITTING, instead
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALLS, Tradeoff
@@ -247,16 +248,16 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
     """Return the use case that the widgets describe; the core checks it."""
-    fields = {name: values[name] for name in ("use_case", "examples", "example_tokens")}
-    return Goal(**fields, forgetting=bool(values["forgetting"]))
+    return Goal(use_case=values["use_case"], forgetting=bool(values["forgetting"]))
 
 
 def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tuple[str, list[str] | None]:
     """Return whether the recommended rank fits, as HTML, with what does if it does not; and for a selected rank r that
     does not fit, the figure that names the cheapest GPU that does."""
-    fits, assume = {rank.r: rank.fit for rank in estimate.ranks}, api.workspace.assumptions
+    fits, rest = {rank.r: rank.fit for rank in estimate.ranks}, (api.workspace.gpus, api.workspace.assumptions)
     unfit = {each for each in (r, recommended) if fits[each] not in FITTING}
-    other = {each: instead(Setting.of(estimate, each, assume), api.workspace.gpus) for each in unfit}
+    alone = {each: replace(estimate.question, ranks=(each,)) for each in unfit}
+    other = {each: instead(estimate.model, asked, estimate.gpu, *rest) for each, asked in alone.items()}
     text, cost, fit = f" on {estimate.gpu.name}", None, fits[recommended]
     if recommended in other:
         text += f". What fits for certain: {other[recommended][0] or 'no single GPU of the table'}."

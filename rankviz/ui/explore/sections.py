@@ -59,11 +59,11 @@ def decisions(api: Api, **values: Any) -> View:
     start, lead = result.setting, escape(result.sentence)
     if start.row.fit:
         spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
-        usable = html.tag("span", rounded_span(memory_span, start.answer.usable_bytes, "bytes"))
+        usable = html.tag("span", rounded_span(memory_span, start.usable_bytes, "bytes"))
         chip = f'<span class="rv-fit rv-fit-{start.row.fit}">{FITS[start.row.fit]}</span>'
         lead = f"{chip} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
-    verdict = html.verdict(f"<h2>Fit and changes at r = {start.r}</h2><p>{lead}</p>{rule}")
+    verdict = html.verdict(f"<h2>Fit and changes at r = {start.row.r}</h2><p>{lead}</p>{rule}")
     sides = f"<div>{knobs_html(result)}</div><div>{limits_html(result)}{methods_html(result)}</div>"
     halves, cards = f'<div class="rv-halves">{sides}</div>', f'<div id="cards">{cards_html(result)}</div>'
     return View(decisions=f'<div class="rv-decisions">{verdict}{halves}{cards}</div>')

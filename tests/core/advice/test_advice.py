@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import advise, capacity
 from rankviz.core.advice.use_case import Goal, data_of, use_case
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Grpo, TrainingData, TrainingSetup
 from tests.support.runs.studies_toy import evidence, point, subject
 from tests.support.runs.toy import ASSUMPTIONS
 
@@ -18,7 +18,7 @@ RECORD = Api().advice.record()
 def given(goal=None, data=None, points=SWEEP):
     goal = goal or Goal()
     who = subject(task_kinds=use_case(goal.use_case).task_kinds)
-    data = data or data_of(goal, TrainingSetup())
+    data = data or data_of(TrainingSetup())
     return advise(evidence(points), RECORD, who, goal, data, lambda r: 1000 * r, ASSUMPTIONS)
 
 
@@ -46,9 +46,20 @@ def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
     )
 
 
+def test_the_data_of_a_training_counts_the_examples_of_all_gpus_and_prompts_with_grpo():
+    """10 steps × 2 × 4 × 2 GPUs are 160 rows; with GRPO 20 groups of 8 completions, each of at most 300 tokens."""
+    data = TrainingData(examples=1000, mean_tokens=100)
+    several = replace(STEPS, max_steps=10, gpus=2, data=data)
+    grpo = replace(several, grpo=Grpo(num_generations=8, max_prompt_length=100, max_completion_length=200))
+
+    assert (16_000, False, 0.16, 160) == data_of(several)
+    assert (48_000, True, 0.02, 20) == data_of(grpo)
+    assert (48_000, True, None, None) == data_of(replace(grpo, data=None))
+
+
 def test_capacity_is_an_information_that_moves_nothing():
     """1,000 parameters a rank hold 2,000 tokens a rank."""
-    full = given(Goal(examples=10**6, example_tokens=1))
+    full = given(data=data_of(TrainingSetup(data=TrainingData(examples=10**6, mean_tokens=1))))
 
     assert (32, False) == (full.r, full.capacity.enough)
     assert "1.00 M tokens, 1562 % of that." in words.capacity_in_words(full)
@@ -57,5 +68,5 @@ def test_capacity_is_an_information_that_moves_nothing():
     assert "1.00 k tokens, under 1 % of that." in words.capacity_in_words(
         replace(full, capacity=capacity(16, 100_000, 1000, False, ASSUMPTIONS))
     )
-    assumed = given(data=data_of(Goal(), STEPS))
+    assumed = given(data=data_of(STEPS))
     assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)

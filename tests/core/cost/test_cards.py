@@ -132,7 +132,7 @@ def test_a_model_that_is_too_large_for_one_gpu_fits_on_two_of_24_gb_with_offload
     divided = TrainingSetup(framework="trl", gpus=2, strategy="fsdp", max_steps=100)
     decided = decide(model, replace(asked, training=divided), card, gpus, ASSUMPTIONS)
     more = {knob.label: knob for knob in decided.knobs}
-    eight, (start, paid) = more["8 GPUs"], (decided.setting, decided.setting.answer.price.usd_per_hour)
+    eight, (start, paid) = more["8 GPUs"], (decided.setting, decided.setting.price.usd_per_hour)
     before = seconds_for(start.question.training.trained_tokens, start.question.training, start.row)
     assert ("fits", {"offload": True}) == (more["offload to host memory"].fit, more["offload to host memory"].change)
     assert {"gpus": 8, "accum": 1} == eight.change

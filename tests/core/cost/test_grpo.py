@@ -142,7 +142,7 @@ def test_where_vllm_does_not_start_or_refuses_the_adapter_nothing_fits_and_the_e
 
     assert (0 if said else r) <= (decided.limits[0].surely or 0) <= most
     assert ("does_not_fit" if said else "fits") == decided.setting.row.fit
-    for notes in (decided.setting.answer.notes, written.notes):
+    for notes in (decided.setting.notes, written.notes):
         assert bool(said) == any(
             "vLLM" in note and said in note for note in notes if "refuses" in note or "not start" in note
         )
