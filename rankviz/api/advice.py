@@ -85,11 +85,7 @@ class Advice(Operations):
             self._workspace.assumptions,
             *([lambda line: self._api.studies.equal_ranks(line, plan)] if plan else []),
         )
-        setting = None
-        if plan and costs:
-            lora = replace(question.lora, target_modules=preset, modules_to_save=())
-            wide = replace(question, ranks=(advice.r,), lora=lora, lora_alpha="r")
-            setting = self._api.estimates.estimate(wide).estimate
+        setting = self.recommended(question, advice.r, preset) if plan and costs else None
         notes = tuple(filter(None, [unread]))
         if setting:
             assumed = self._workspace.references.model(question.model_id).note
@@ -111,6 +107,11 @@ class Advice(Operations):
             forecast=forecast_of_all(self._workspace.assets, "score", KIND_OF_USE_CASE[goal.use_case], GRID),
             own=self._own_result(question.model_id) if plan and not advice.case.r_range else "",
         )
+
+    def recommended(self, question: Question, r: int, targets: str | tuple[str, ...]) -> Estimate:
+        """Return the estimate of the question with the recommended rank, alpha and target modules."""
+        lora = replace(question.lora, target_modules=targets)
+        return self._api.estimates.estimate(replace(question, ranks=(r,), lora=lora, lora_alpha="r")).estimate
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""

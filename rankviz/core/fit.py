@@ -609,20 +609,20 @@ def _change_in_words(start: Estimate, known: Sequence[Knob], smallest: Knob | No
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
         return f"It fits without changes{tight}."
     if smallest:
-        return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest)})."
+        return f"Smallest change that makes it fit: {smallest.label} ({_effect(smallest, start)})."
     loading = start.row.memory.fuller_while_loading
     most = "no setting lowers what loading takes" if loading else "no setting is left that lowers it"
     if start.row.refused:
         most = "vLLM does not start, or refuses the adapter, with each"
     elif helps := _lowers_most(known):
         short = memory_size(-helps.margin_bytes.low)
-        most = f"{helps.label} helps most ({_effect(helps)}), but up to {short} are still missing"
+        most = f"{helps.label} helps most ({_effect(helps, start)}), but up to {short} are still missing"
     return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
 
 
-def _effect(change: Knob) -> str:
+def _effect(change: Knob, start: Estimate) -> str:
     less = f"{memory_size(abs(change.device_bytes))} {'more' if change.device_bytes > 0 else 'less'}"
-    if change.seconds is None:
+    if change.seconds is None or not start.question.training.has_length:
         return less
     span = f"{duration(abs(change.seconds))} {'more' if change.seconds > 0 else 'less'}"
     return f"{less}, {'same time' if abs(change.seconds) < 1 else span}"

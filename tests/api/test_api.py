@@ -12,6 +12,7 @@ from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import main_sentences, reasons
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit import fit_in_words
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import RunStarted, StageReached
 from rankviz.errors import BadDataError, InvalidSettingError, LimitError
@@ -164,6 +165,14 @@ def test_every_model_gets_the_rank_of_the_use_case_and_a_rate_in_the_range_of_it
         assert advice.rates is None or advice.rates.low <= advice.learning_rate <= advice.rates.high, row.id
         assert 3 == len(main_sentences(advice)), row.id
         assert all(reason.source for reason in reasons(advice)), row.id
+
+
+def test_a_recommendation_keeps_modules_to_save_and_quotes_no_time_of_one_step(api):
+    lora = LoraConfig(modules_to_save=("embed_tokens", "lm_head"))
+    start = api.advice.advise(Question(model_id="Qwen/Qwen3-8B", gpu="t4", lora=lora), Goal()).setting
+
+    assert start.question.lora.modules_to_save and "does not fit" in fit_in_words(start)
+    assert "helps most (420 MiB less)" in fit_in_words(start)
 
 
 def test_a_study_of_the_same_moe_scheme_is_not_converted(api):

@@ -32,8 +32,9 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import HIGH, LOW
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.fit import FITTING, instead
+from rankviz.core.fit import FITTING, FittingCard, instead
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALLS, Tradeoff
@@ -213,7 +214,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     advised = api.advice.advise(question, goal_of(values), costs=False)
     if known_model := bool(advised.target_names):
         estimate = estimate or api.estimates.estimate(question).estimate
-    fit, cost = fit_and_cost(api, estimate, values["r"], advised.advice.r) if estimate and estimate.gpu else ("", None)
+    fit, cost = fit_and_cost(api, estimate, values["r"], advised) if estimate and estimate.gpu else ("", None)
     quality = advice_words.forecast_sentence(advised.forecast, LOW, HIGH)
     quality = f"{quality[:-1]}; data and learning rate matter more." if advised.forecast.ranks else quality
     known, note, model = _first(advised.own) or quality, "", values["model"].strip()
@@ -251,17 +252,23 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     return Goal(use_case=values["use_case"], forgetting=bool(values["forgetting"]))
 
 
-def fit_and_cost(api: Api, estimate: Estimate, r: int, recommended: int) -> tuple[str, list[str] | None]:
-    """Return whether the recommended rank fits, as HTML, with what does if it does not; and for a selected rank r that
-    does not fit, the figure that names the cheapest GPU that does."""
-    fits, rest = {rank.r: rank.fit for rank in estimate.ranks}, (api.workspace.gpus, api.workspace.assumptions)
-    unfit = {each for each in (r, recommended) if fits[each] not in FITTING}
-    alone = {each: replace(estimate.question, ranks=(each,)) for each in unfit}
-    other = {each: instead(estimate.model, asked, estimate.gpu, *rest) for each, asked in alone.items()}
-    text, cost, fit = f" on {estimate.gpu.name}", None, fits[recommended]
-    if recommended in other:
-        text += f". What fits for certain: {other[recommended][0] or 'no single GPU of the table'}."
-    if fits[r] == "does_not_fit" and (card := other[r][1]):
+def fit_and_cost(api: Api, estimate: Estimate, r: int, answer: AdviceAnswer) -> tuple[str, list[str] | None]:
+    """Return whether the recommended rank and targets fit, as HTML, with what does if they do not; and for a selected
+    rank r that does not fit, the figure that names the cheapest GPU that does."""
+    rows, best = {rank.r: rank for rank in estimate.ranks}, replace(estimate.question, ranks=(answer.advice.r,))
+    fit, where, cost = rows[answer.advice.r].fit, estimate.gpu.name, None
+    if set(answer.target_names) != set(estimate.plan.target_names):
+        with suppress(InvalidSettingError):
+            wide = api.advice.recommended(estimate.question, answer.advice.r, answer.target_modules)
+            best, fit, where = wide.question, wide.row.fit, f"{where} with these targets"
+
+    def other(asked: Question) -> tuple[str, FittingCard | None]:
+        return instead(estimate.model, asked, estimate.gpu, api.workspace.gpus, api.workspace.assumptions)
+
+    text = f" on {where}" + (" in supervised training; GRPO needs more" if answer.advice.case.r_range else "")
+    if fit not in FITTING:
+        text += f". What fits for certain: {other(best)[0] or 'no single GPU of the table'}."
+    if rows[r].fit == "does_not_fit" and (card := other(replace(estimate.question, ranks=(r,)))[1]):
         price = f", about {units.usd(card.usd.expected, card.usd)}" if card.usd else ""
         cost = [card.label, "", f"cheapest GPU that fits{price}", "–"]
     return f'<p><span class="rv-fit rv-fit-{fit}">{html.FITS[fit]}</span>{escape(text)}</p>', cost

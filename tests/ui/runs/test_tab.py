@@ -95,17 +95,12 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     assert "Not listed" not in list_html(api, many[2:], {})
 
 
+COUNTS = {"tokens": 100, "examples": 2, "seconds": 1.0}
+
+
 def evaluated(when, loss, **counts):
-    return Evaluated(
-        time=4.0,
-        when=when,
-        loss=loss,
-        tokens=100,
-        examples=2,
-        seconds=1.0,
-        example_losses=(loss - 0.1, loss + 0.1),
-        **counts,
-    )
+    losses = loss - 0.1, loss + 0.1
+    return Evaluated(time=4.0, when=when, loss=loss, example_losses=losses, **COUNTS, **counts)
 
 
 def fast(api, *, cuts, independent):
@@ -122,16 +117,7 @@ def fast(api, *, cuts, independent):
         ]
         if r == 64:
             events += [
-                AdapterCut(
-                    time=9.0,
-                    r=k,
-                    loss=loss,
-                    tokens=100,
-                    examples=2,
-                    seconds=1.0,
-                    example_losses=(loss, loss),
-                    recovery_steps=2 if k < 8 else 0,
-                )
+                AdapterCut(time=9.0, r=k, loss=loss, example_losses=(loss, loss), recovery_steps=2 * (k < 8), **COUNTS)
                 for k, loss in cuts.items()
             ]
         events.append(RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"))
