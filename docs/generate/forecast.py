@@ -155,11 +155,10 @@ def regret(forecast: Mapping[str, Any]) -> str:
     """What each choice of rank cost, with 90 % intervals over publications."""
 
     def cell(row: Mapping[str, Any]) -> str:
-        mean, low, high = row["regret"]
-        return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+        return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
-    def more(row: Mapping[str, Any]) -> str:
-        mean, low, high = row["more"]
+    def more(points: Sequence[float]) -> str:
+        mean, low, high = points
         return f"{mean:.2f} ({low:.2f} to {high:.2f})".replace("-0.00", "0.00").replace("-", "−")
 
     def lines(row: Mapping[str, Any]) -> str:
@@ -171,16 +170,15 @@ def regret(forecast: Mapping[str, Any]) -> str:
         [
             [
                 RULES.get(row["rule"], f"always r = {row['rule']}"),
-                f"{score['mean_rank']:.0f}",
-                cell(score),
-                "" if row["rule"] == "advice" else more(score),
-                lines(score),
+                f"{row['mean_rank']:.0f}",
+                cell(row["score"]),
+                "" if row["rule"] == "advice" else more(row["more"]),
+                lines(row["score"]),
                 cell(row["loss"]),
-                "" if row["rule"] == "advice" else more(row["loss"]),
+                "" if row["rule"] == "advice" else more(row["loss_more"]),
                 lines(row["loss"]),
             ]
             for row in forecast["advice"]["alternatives"]
-            for score in [row["score"]]
         ],
     )
     chosen = "; ".join(

@@ -11,7 +11,7 @@ from rankviz import exports, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.studies import forecast_of_all, read_forecast
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Alternative, Capacity, advise, record_of
+from rankviz.core.advice.advice import Alternative, Capacity, Record, advise
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Estimate, Fit, any_rank
@@ -21,7 +21,7 @@ from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import TrainingData, card
 from rankviz.core.fit import fit_in_words
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
-from rankviz.core.from_json import as_answer, shape
+from rankviz.core.from_json import as_answer, build, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import brief
@@ -31,7 +31,7 @@ from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNot
 from rankviz.exports.recipe import STEPS
 
 if TYPE_CHECKING:
-    from rankviz.core.advice.advice import RankAdvice, Record
+    from rankviz.core.advice.advice import RankAdvice
     from rankviz.core.forecast.bands import Forecast
     from rankviz.exports import Written
 
@@ -116,7 +116,8 @@ class Advice(Operations):
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
         forecast = read_forecast(self._workspace.assets)
-        return record_of(forecast["advice"], forecast["counts"])
+        counts = {"targets": forecast["counts"]["targets_against_rank"], "rates": forecast["counts"]["rates_tuned"]}
+        return build(Record, forecast["advice"] | counts)
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""

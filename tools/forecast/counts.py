@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def counts(evidence: Evidence, rates: Sequence[BestRate]) -> dict[str, Any]:
     tuned = rates_tuned(drawn, FIRST_RANK)
     return {
         "targets_against_rank": targets,
-        "rates_tuned": tuned and tuned._asdict(),
+        "rates_tuned": tuned and asdict(tuned),
         "rate_by_rank": [each._asdict() for each in rate_by_rank(rates)],
     }
 

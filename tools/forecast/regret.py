@@ -93,7 +93,7 @@ def chosen_rank(scores: Sequence[RankLine]) -> int:
         gained = doubling(scores, r)
         if gained is None or gained["publications"] < ENOUGH_RAN:
             return RECOMMENDED_RANK
-        if gained["gain"][0] < CLEAR_GAIN:
+        if gained["mean"] < CLEAR_GAIN:
             return r
     return CHOICES[-1]
 
@@ -122,35 +122,38 @@ def _tokens(evidence: Evidence) -> dict[str, float]:
 def doubling(lines: Sequence[RankLine], r: int) -> dict | None:
     """What twice the rank gained, in points, in the lines that ran both; None where none did."""
     ran = [line for line in lines if r in line.ranks and 2 * r in line.ranks]
-    return _interval("gain", ran, [value_at(line, 2 * r) - value_at(line, r) for line in ran]) if ran else None
+    return _interval(ran, [value_at(line, 2 * r) - value_at(line, r) for line in ran]) if ran else None
 
 
 def _measured(lines: Sequence[RankLine], rule: Rule, advice: Rule) -> dict:
-    """Over the lines that reach the rule's rank. `more`: how much more than the advice's its regret is, in them."""
+    """The fields of core.advice.advice.Alternative over the lines that reach the rule's rank, and those of losses.
+    `more`: how much more than the advice's its regret is, in them."""
     measured = {}
-    for metric in ("score", "loss"):
+    for metric, prefix in (("score", ""), ("loss", "loss_")):
         of_metric = [(line, rule(line)) for line in lines if line.metric == metric]
         known = [(line, r) for line, r in of_metric if r is not None and reaches(line, r)]
         of = [line for line, _ in known]
         if not of:
             continue
         regrets = [max(line.values) - value_at(line, r) for line, r in known]
-        measured[metric] = {
-            **_interval("regret", of, regrets),
-            "more": _interval("", of, [value_at(line, advice(line)) - value_at(line, r) for line, r in known])[""],
-            "over_one": round(float(np.mean(_by_publication(of, [regret > LARGE_REGRET for regret in regrets]))), 3),
-            "mean_rank": round(2 ** float(np.mean(_by_publication(of, [math.log2(r) for _, r in known]))), 1),
+        over = np.mean(_by_publication(of, [regret > LARGE_REGRET for regret in regrets]))
+        more = _interval(of, [value_at(line, advice(line)) - value_at(line, r) for line, r in known])
+        measured |= {
+            metric: _interval(of, regrets),
+            f"{prefix}more": [more[name] for name in ("mean", "low", "high")],
+            f"{prefix}over_one_point": round(float(over), 3),
+            f"{prefix}mean_rank": round(2 ** float(np.mean(_by_publication(of, [math.log2(r) for _, r in known]))), 1),
         }
     return measured
 
 
-def _interval(name: str, lines: Sequence[RankLine], values: Iterable[float]) -> dict:
-    """Mean, 5 % and 95 % over publications, with their numbers."""
+def _interval(lines: Sequence[RankLine], values: Iterable[float]) -> dict:
+    """Mean, 5 % and 95 % over publications, with their numbers: the fields of core.advice.advice.Mean."""
     each = np.array(_by_publication(lines, values))
     drawn = np.random.default_rng(0).integers(0, len(each), (BOOTSTRAPS, len(each)))
     low, high = np.quantile(each[drawn].mean(axis=1), (0.05, 0.95))
-    figures = [round(float(x), 3) for x in (each.mean(), low, high)]
-    return {name: figures, "publications": len(each), "lines": len(lines)}
+    figures = zip(("mean", "low", "high"), (each.mean(), low, high), strict=True)
+    return {**{name: round(float(x), 3) for name, x in figures}, "publications": len(each), "lines": len(lines)}
 
 
 def _by_publication(lines: Sequence[RankLine], values: Iterable[float]) -> list[float]:

@@ -10,8 +10,7 @@ sweep. words.py has the sentences.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
 from rankviz.core.quantity import Assumptions
@@ -59,7 +58,8 @@ def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume:
     return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token, *used)
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mean:
     """Mean over publications, with its 90 % interval (low to high)."""
 
     mean: float
@@ -69,7 +69,8 @@ class Mean(NamedTuple):
     lines: int
 
 
-class Alternative(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
     """Regret of one rule for choosing a rank (the advice, a fixed rank, or capacity): how much worse the rank that it
     chose did than the best tested rank. score: In points. loss: In % of the loss."""
 
@@ -83,56 +84,31 @@ class Alternative(NamedTuple):
     loss: Mean
 
 
-class Record(NamedTuple):
-    """Results of rules and of ranks over the published lines (tools/forecast/regret.py)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """Results of rules and of ranks over the published lines: sections of assets/forecast.json."""
 
     alternatives: tuple[Alternative, ...]
     """Results of each rule, the advice first. Each publication was left out in turn."""
-    gains: Mapping[str, Mapping[int, Mean]]
-    """Points gained by doubling a rank: {kind of task ("all": every): {rank: mean over publications with both}}."""
-    targets: Mapping[str, int] | None = None
+    gains: dict[str, dict[str, Mean]]
+    """Points gained by doubling a rank: {kind of task ("all": every): {rank as text: mean over publications}}."""
+    targets: dict[str, int] | None
     """Counts: `comparisons` of narrow and wide target modules on one base and task, and `more_by_targets`, those in
     which wider targets gained more than a higher rank."""
-    rates: counts.RatesTuned | None = None
+    rates: counts.RatesTuned | None
     """Range of the best learning rates near FIRST_RANK, over all tuned sweeps."""
 
     def gain(self, kind: str, r: int) -> Mean | None:
         """Return the gain of doubling rank r; None where fewer than ENOUGH_RAN publications ran both ranks."""
-        return self.gains[kind][r] if self.ran(kind, r) >= ENOUGH_RAN else None
+        return self.gains[kind][str(r)] if self.ran(kind, r) >= ENOUGH_RAN else None
 
     def ran(self, kind: str, r: int) -> int:
         """Return the number of publications that ran both r and 2r."""
-        row = self.gains.get(kind, {}).get(r)
+        row = self.gains.get(kind, {}).get(str(r))
         return row.publications if row else 0
 
     def regret(self, rule: str) -> Alternative:
         return next(each for each in self.alternatives if each.rule == rule)
-
-
-def record_of(section: Mapping[str, Any], counted: Mapping[str, Any] = MappingProxyType({})) -> Record:
-    """Return the record in the sections "advice" and "counts" of assets/forecast.json."""
-
-    def mean(row: Mapping[str, Any], name: str) -> Mean:
-        return Mean(*row[name], row["publications"], row["lines"])
-
-    rates = counted.get("rates_tuned")
-    return Record(
-        tuple(
-            Alternative(
-                rule=row["rule"],
-                mean_rank=score["mean_rank"],
-                score=mean(score, "regret"),
-                more=tuple(score["more"]),
-                over_one_point=score["over_one"],
-                loss=mean(row["loss"], "regret"),
-            )
-            for row in section["alternatives"]
-            for score in [row["score"]]
-        ),
-        {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
-        targets=counted.get("targets_against_rank"),
-        rates=counts.RatesTuned(**rates) if rates else None,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

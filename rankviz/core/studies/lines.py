@@ -272,10 +272,11 @@ class Share(NamedTuple):
     """Line to cite: the longest training of the nearest study."""
 
 
-class RatesTuned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RatesTuned:
     """Lowest and highest of the best learning rates at ranks near a rank. of: One base model, or all models."""
 
-    ranks: Sequence[int]
+    ranks: tuple[int, ...]
     low: float
     high: float
     models: int
@@ -304,7 +305,7 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
     within = max(NEAR_RANKS, min(times.values()))
     chosen = [point for point in points if times[point.rank] <= within]
     rates = [point.learning_rate for point in chosen]
-    return RatesTuned([point.rank for point in chosen], min(rates), max(rates), 1, line.model.base_model)
+    return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1, line.model.base_model)
 
 
 class RateByRank(NamedTuple):

@@ -40,7 +40,7 @@ def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
     advice = given()
 
     assert (3e-4, (3e-4, 9e-4)) == (advice.learning_rate, advice.learning_rates)
-    assert ([4, 16, 64], "toy/Small-1B") == (advice.rates.ranks, advice.rates.of)
+    assert ((4, 16, 64), "toy/Small-1B") == (advice.rates.ranks, advice.rates.of)
     assert "Recommended: r = 32, alpha = 32, learning rate 3e-4 (3e-4 to 1e-3 did best), all linear layers" == (
         words.take(advice)
     )
