@@ -258,7 +258,7 @@ class Starts(Operations):
     # Sweeps that continue.
 
     def destination(
-        self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
     ) -> WantedEngine:
         """Return the destination on which a sweep of the current visitor would continue."""
         self._api.runs.own_ids(sweep_id)
@@ -271,13 +271,17 @@ class Starts(Operations):
         spend = engines.limit(sweep) if spend is None else spend
         return engines.destination(HF_JOBS, flavor or known.get("flavor", ""), spend)
 
-    def plan_resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
+    def plan_resume(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> Plan:
         """Return the plan of a sweep's failed and cancelled runs. A RankVizError says why they cannot start."""
         there = self._there(sweep_id, engine, flavor, spend)
         return self._plan_of(sweep_id, self._resumed(sweep_id), there)
 
     @writes()
-    def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
+    def resume(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._resumed(sweep_id)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
@@ -325,7 +329,9 @@ class Starts(Operations):
             self._require_data(sweep, data)
         return again
 
-    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
+    def _there(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> WantedEngine:
         """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""
         there = self.destination(sweep_id, engine, flavor, spend)
         if spend is None and there.engine == HF_JOBS:
