@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import errors
 
 from rankviz.api import Api
-from rankviz.children import HUB_VARIABLES, Bounds, Children, FairLine
+from rankviz.children import HUB_VARIABLES, Bounds, Children, ChildWork, FairLine
 from rankviz.errors import (
     BadAdapterError,
     BadConfigError,
@@ -197,7 +197,7 @@ def door(*, seconds: float = 600, at_once: int = 2, temp=None, **line) -> HubDoo
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         bounds = Bounds(seconds=seconds, memory_bytes=10**9)
-        return Children(bounds, line=places, folder=TemporaryDirectory, variables=HUB_VARIABLES)
+        return Children(bounds, line=places, folder=TemporaryDirectory, work=ChildWork(variables=HUB_VARIABLES))
 
     return HubDoor(children(), children(), temp)
 
