@@ -168,17 +168,10 @@ class Starts(Operations):
     def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
-        from rankviz.settings import paid_limits
-
-        is_paid = not self._usable(there).is_limited
-        limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
-        check_setting_limits(
-            limits, runs_per_sweep=request.run_count
-        )  # before the larger number that any sweep may have
+        self._usable(there)
+        # Before the larger number that any sweep may have; a paid machine has the same limit.
+        check_setting_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         request.validate()
-        self._workspace.references.base(request.base)
-        if not is_paid:
-            self.quota.check_base_size(request.base)  # first: no other setting would help
         self.check_runs_can_start(self.planned(request), there)
 
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
@@ -189,6 +182,11 @@ class Starts(Operations):
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
+        check_setting_limits(limits, runs_per_sweep=len(runs))
+        for base in dict.fromkeys(run.base for run in runs):
+            references.base(base)
+            if engine.is_limited:
+                self.quota.check_base_size(base)  # first: no other setting would help
         check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
@@ -196,9 +194,6 @@ class Starts(Operations):
             alike.setdefault(key, []).append(run)
         for some in alike.values():
             run = some[0]
-            references.base(run.base)
-            if engine.is_limited:
-                self.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
             data = self._api.data.measure(run.data, run.columns)
