@@ -16,6 +16,7 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -114,7 +115,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
         gradient_checkpointing=chance.choice(("none", "hf")),
         loss_path="full",
         max_steps=None if epochs else chance.randint(2, 6),
-        data=data_files.measured(str(data), ASSETS).training_data(epochs),
+        data=replace(data_files.measured(str(data), ASSETS).training, num_train_epochs=epochs),
     )
     question = Question(model_id=str(base), lora=lora, lora_alpha=chance.choice(("r", "2r")), training=training)
     r, model, chosen = chance.choice((1, 2, 4, 8, 16)), layers_of(SHAPES[shape]), FORMATS[tool]

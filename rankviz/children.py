@@ -305,20 +305,43 @@ NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
 """Pattern that the log of a child matches if the child ran out of memory."""
 
 
-class ChildWords(NamedTuple):
-    """Words of error messages for one kind of work that children do."""
+class ChildWork(NamedTuple):
+    """Words of error messages, and environment variables, of one kind of work that children do."""
 
     does: str = "reads"
     doing: str = "Reading"
     busy: str = "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy"
     advice: str = "check what is in it"
+    variables: re.Pattern[str] = READING_VARIABLES
+    """Pattern for the names of each child's environment variables, as in `run`."""
 
     def is_busy(self, at_once: int) -> str:
         """Return the message for a request that finds no free place. at_once: Most children at once."""
         return f"This server {self.busy.format(at_once=at_once)}. Try again in a minute."
 
 
-READING = ChildWords()
+READING = ChildWork()
+WORK = {
+    "children": READING,
+    "layouts": ChildWork(
+        busy="lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
+    ),
+    "senders": ChildWork(
+        "publishes",
+        "Publishing",
+        "publishes at most {at_once} runs or sweeps at once, and is busy with others",
+        "try again later, or publish less at once",
+        HUB_VARIABLES,
+    ),
+    "answerers": ChildWork(
+        "answers with",
+        "Answering with",
+        "answers one prompt at a time, and is busy with another",
+        "choose a smaller base",
+        TRAINING_VARIABLES,
+    ),
+}
+"""Work of the child processes of a Workspace, by the name of its property."""
 
 
 class Children:
@@ -328,9 +351,8 @@ class Children:
         bounds: Limits of each child.
         folder: Creates a folder for one child, and deletes it afterwards.
         worker: Command, without the operation and the folder.
-        work: Words for this kind of work in error messages.
+        work: Words of error messages and environment variables of this kind of work.
         line: Queue before the children; by default one child runs at a time.
-        variables: Pattern for the names of each child's environment variables, as in `run`.
         failed_seconds: Seconds for which content that could not be read is refused without another try.
     """
 
@@ -339,14 +361,13 @@ class Children:
         bounds: Bounds,
         folder: Callable[[], AbstractContextManager[str | Path]] = lambda: TemporaryDirectory(prefix="rankviz-"),
         worker: Sequence[str] = WORKER,
-        work: ChildWords = READING,
+        work: ChildWork = READING,
         line: FairLine | None = None,
-        variables: re.Pattern[str] = READING_VARIABLES,
         failed_seconds: float = FAILED_SECONDS,
     ):
         self.bounds, self.folder = bounds, folder
         self.line = line or FairLine(1, busy=work.is_busy(1), seconds=bounds.seconds)
-        self._worker, self._work, self._variables, self._failed_seconds = worker, work, variables, failed_seconds
+        self.work, self._worker, self._failed_seconds = work, worker, failed_seconds
         self._failed: OrderedDict[str, tuple[float, errors.RankVizError]] = OrderedDict()
 
     @contextlib.contextmanager
@@ -390,10 +411,10 @@ class Children:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
                 command = [*self._worker, operation, str(folder)]
-                how = {"folder": Path(folder), "secret": secret, "variables": self._variables, "cancelled": cancelled}
-                ended = run(command, self.bounds, **how)
+                how = {"folder": Path(folder), "secret": secret, "cancelled": cancelled}
+                ended = run(command, self.bounds, variables=self.work.variables, **how)
                 # Within the block, so that who gave the folder can say what its disk has refused.
-                return answer(ended, about=about, error=error, work=self._work)
+                return answer(ended, about=about, error=error, work=self.work)
         except (errors.UserError, errors.WorkerError, errors.HubUnavailableError) as failure:
             if key:
                 self._failed[key] = time.monotonic(), failure
@@ -402,7 +423,7 @@ class Children:
             raise
 
 
-def answer(ended: ChildResult, *, about: str, error: type[errors.RankVizError], work: ChildWords = READING) -> Any:
+def answer(ended: ChildResult, *, about: str, error: type[errors.RankVizError], work: ChildWork = READING) -> Any:
     """Return the result that a child printed. Raise the error that the child reported; an error of class `error` where
     RankViz stopped the child at a limit; or WorkerError where the child died."""
     if ended.stopped:

@@ -89,6 +89,12 @@ _MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the high
 _RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
 _RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
 _PRECISION_HELP = "auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."
+_ENGINE_HELP = "Where runs train, such as local, hf-jobs or ray; empty for the usual place (resume: the sweep's)."
+_FLAVOR_HELP = "With hf-jobs: the machine, such as l4x1; empty for the usual one (resume: the sweep's)."
+_SPEND_HELP = (
+    "With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones included; empty for the usual limit "
+    "(resume: the sweep's)."
+)
 _REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
 _MOE_HELP = "Experts: default, linear-only, peft-remap, unsloth or target-parameters."
 _ACCUM_HELP, _ACCUM_FIELD = "Micro-steps per optimizer step.", "gradient_accumulation_steps"
@@ -165,9 +171,11 @@ _IMAGES = (
     Option("images", int | None, None, "Images in every example, for a model that sees.", high=MAX_IMAGES),
     Option("image_size", str | None, None, f"Width x height of an image in pixels; left out: {ASSUMED_SIZE}."),
 )
+_BASE_HELP = "embedded (SmolLM2-135M-Instruct), a Hub id, or a folder (on a machine of your own)."
+_FILE_HELP = "phonemes, syllables, pairs, a Hub id, or a JSONL, JSON, CSV or Parquet file (over HTTP: uploaded first)."
 _SWEEP = (
-    Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
-    Option("data", str, "phonemes", "phonemes, syllables, pairs, a JSONL, JSON, CSV or Parquet file, or a Hub id."),
+    Option("model", str, "embedded", _BASE_HELP, "base"),
+    Option("data", str, "phonemes", _FILE_HELP),
     Option("columns", str, "", _COLUMNS_HELP),
     Option(
         "held_out", int | None, None, "Held-out examples; empty for 32 of a quick look, else 64.", "held_out_examples"
@@ -234,9 +242,9 @@ TRAIN_OPTIONS = OPTIONS | {
         Option("learning_rates", list[float], [1e-3], _RATES_HELP, flags=("--lr",)),
         Option("seeds", int | None, None, "Per rank and learning rate; empty for 3 of a sweep and 1 of other modes."),
         Option("repeat", bool, True, _REPEAT_HELP),
-        Option("engine", str | None, None, "Where it runs, such as local, hf-jobs or ray; empty for the usual one."),
-        Option("flavor", str | None, None, "With hf-jobs: the machine, such as l4x1; empty for the usual one."),
-        Option("spend", float | None, None, "With hf-jobs: US dollars that the sweep may cost; empty for the usual."),
+        Option("engine", str | None, None, _ENGINE_HELP),
+        Option("flavor", str | None, None, _FLAVOR_HELP),
+        Option("spend", float | None, None, _SPEND_HELP),
         replace(OPTIONS["steps"], help="Optimizer steps per run; empty for 24 of a quick look, else 40."),
         replace(OPTIONS["batch"], default=8),
         replace(OPTIONS["accumulation"], default=1),

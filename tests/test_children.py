@@ -14,7 +14,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.children import HUB_VARIABLES, READING_VARIABLES, Bounds, Children, FairLine
+from rankviz.children import HUB_VARIABLES, READING_VARIABLES, Bounds, Children, ChildWork, FairLine
 from rankviz.children import run as run_one
 from rankviz.errors import BadAdapterError, BusyError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
@@ -208,7 +208,7 @@ def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypat
         monkeypatch.setenv(name, "sixteen letters or more")
 
     reads = ask(running(PRINTS_ITS_VARIABLES))
-    asks = ask(running(PRINTS_ITS_VARIABLES, variables=HUB_VARIABLES))
+    asks = ask(running(PRINTS_ITS_VARIABLES, work=ChildWork(variables=HUB_VARIABLES)))
 
     assert not set(SECRETS) & set(reads)
     assert {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} == set(SECRETS) & set(asks)
@@ -222,8 +222,8 @@ def test_of_what_a_server_runs_only_those_that_ask_the_hub_have_its_token(tmp_pa
     here = Workspace(tmp_path, shared=shared)
     reads, asks = (here.children, here.layouts), (here.senders, here.hub._lookups, here.hub._downloads)
 
-    assert [READING_VARIABLES] * 2 == [each._variables for each in reads]
-    assert [HUB_VARIABLES] * 3 == [each._variables for each in asks]
+    assert [READING_VARIABLES] * 2 == [each.work.variables for each in reads]
+    assert [HUB_VARIABLES] * 3 == [each.work.variables for each in asks]
 
 
 BUSY = "One at a time. Try again in a minute."

@@ -132,7 +132,7 @@ def test_on_a_shared_page_its_host_alone_names_files_of_the_machine(there):
 
     with acting_as(HOST):
         assert rows == api.workspace.references.data(rows).text
-        assert 3 == api.data.measure(rows).examples
+        assert 3 == api.data.measure(rows).training.examples
     for visitor in (ANNA, ADMIN, SERVER, NOBODY):
         with acting_as(visitor), pytest.raises(InvalidSettingError, match="This page is shared"):
             api.workspace.references.data(rows)

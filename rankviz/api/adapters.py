@@ -182,8 +182,8 @@ class Adapters(Operations):
         if not ((saved or self._folder(record)) / "adapter_model.safetensors").is_file():
             raise BadAdapterError(NO_ADAPTER.format(run_id))
         with suppress(BadDataError, InvalidSettingError):  # data that is gone counts as text
-            data = self._api.data.measure(record.request.data, record.request.columns)
-            is_chat = data.format not in ("text", "prompt-completion") or "lists" in data.traits
+            data = self._api.data.measure(record.request.data, record.request.columns).training
+            is_chat = data.form not in ("text", "prompt-completion") or "lists" in data.traits
         how = {name: record.environment.get(name) or "" for name in ("loaded_from", "precision")}
         how |= {"home": str(self._workspace.home), "text_only": record.request.lora.text_only}
         request = {"base": asdict(base), "run": how, "prompt": prompt, "is_chat": is_chat}

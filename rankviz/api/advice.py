@@ -208,7 +208,7 @@ class Advice(Operations):
         run = best.request if best else self._api.runs.added_request(sweep_id, r, needs_data=False)
         training = run.training
         with suppress(RankVizError):
-            training = replace(training, data=self._api.data.measure(run.data, run.columns).training_data())
+            training = replace(training, data=self._api.data.measure(run.data, run.columns).training)
         question = Question(model_id=run.base, lora=run.lora, training=training)
         return self.export(question, r, format_name, learning_rate=run.learning_rate)
 

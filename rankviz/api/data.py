@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData
 from rankviz.core.quantity import Range
 from rankviz.errors import BadDataError
 from rankviz.paths import existing
@@ -19,7 +19,7 @@ from rankviz.paths import existing
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.core.quantity import Assumptions
-    from rankviz.dataset import Example, Format, Sample
+    from rankviz.dataset import Example, Sample
 
 SAMPLED = 2_000
 """Most examples whose characters are counted by kind; of all other examples only the length is used."""
@@ -34,18 +34,11 @@ class MeasuredData:
     """Numbers of a data file or sample. Tokens are estimated from characters: no tokenizer is loaded."""
 
     title: str
-    file_name: str | None = None
-    """Name of the file; None for a shipped sample."""
-    format: Format
-    examples: int
+    training: TrainingData
+    """Input of an estimate: the expected mean length, and the upper end of the longest example's length, so that memory
+    suffices and no example is truncated."""
     mean_tokens: Range
     """Mean tokens per example, including the chat template."""
-    longest_tokens: Range
-    lengths: tuple[int, ...] = ()
-    """Expected tokens of examples at the quantiles LENGTH_SHARES, shortest first."""
-    traits: tuple[Trait, ...] = ()
-    columns: str = ""
-    """Columns of the file by RankViz's names (dataset.rows.columns_of); empty where they are the same."""
     notes: tuple[str, ...] = ()
     """Notes on values that were converted while reading, as sentences."""
     first: tuple[tuple[str, str], ...] = ()
@@ -63,28 +56,13 @@ class MeasuredData:
                 "prompt and completion, instruction and output, or messages."
             )
 
-    def training_data(self, epochs: float | None = None) -> TrainingData:
-        """Return the input of an estimate: the expected mean length, and the upper end of the longest example's
-        length, so that memory suffices and no example is truncated."""
-        return TrainingData(
-            examples=self.examples,
-            mean_tokens=max(1, round(self.mean_tokens.expected)),
-            longest_tokens=max(1, round(self.longest_tokens.high)),
-            num_train_epochs=epochs,
-            form=self.format,
-            traits=self.traits,
-            file_name=self.file_name,
-            columns=self.columns,
-            longest_is_upper=True,
-            lengths=self.lengths,
-        )
-
     @property
     def in_words(self) -> str:
         """The data's numbers as a few sentences."""
+        data = self.training
         low, mean, high = map(round, (self.mean_tokens.low, self.mean_tokens.expected, self.mean_tokens.high))
-        about = f"{self.title}: {units.counted(self.examples, 'example')} ({self.format}), about {mean:,} tokens each "
-        about += f"({low:,} to {high:,}, by their characters), the longest up to {self.longest_tokens.high:,.0f}."
+        about = f"{self.title}: {units.counted(data.examples, 'example')} ({data.form}), about {mean:,} tokens each "
+        about += f"({low:,} to {high:,}, by their characters), the longest up to {data.longest_tokens:,}."
         return " ".join((about, *self.notes))
 
 
@@ -147,16 +125,20 @@ def measured(data: str, assets: Path, columns: str = "", *, prompts: bool = Fals
     ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
-        file_name=None if dataset.is_sample(data, assets) else read.title,
-        format=read.format,
-        examples=len(examples),
-        mean_tokens=mean_tokens,
-        longest_tokens=token_range((longest,), assume),
-        lengths=tuple(
-            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
+        training=TrainingData(
+            examples=len(examples),
+            mean_tokens=max(1, round(mean_tokens.expected)),
+            longest_tokens=max(1, round(token_range((longest,), assume).high)),
+            form=read.format,
+            traits=read.traits,
+            file_name=None if dataset.is_sample(data, assets) else read.title,
+            columns=read.columns,
+            longest_is_upper=True,
+            lengths=tuple(
+                round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
+            ),
         ),
-        traits=read.traits,
-        columns=read.columns,
+        mean_tokens=mean_tokens,
         notes=read.notes,
         first=tuple((prompt[:SHOWN_CHARACTERS], answer[:SHOWN_CHARACTERS]) for prompt, answer in pairs[:SHOWN_ROWS]),
         mean_characters=sum(characters) / len(pairs),
@@ -197,6 +179,6 @@ def _texts(example: Example) -> Sequence[str]:
 
 def measured_from(row: Mapping[str, Any]) -> MeasuredData:
     """Make the numbers that a child process has measured from their JSON."""
-    tokens = {name: Range(**row[name]) for name in ("mean_tokens", "longest_tokens")}
-    lists = {name: tuple(row[name]) for name in ("notes", "traits", "lengths")}
-    return MeasuredData(**{**row, **tokens, **lists, "first": tuple(map(tuple, row["first"]))})
+    lists = {name: tuple(row["training"][name]) for name in ("traits", "lengths")}
+    made = {"training": TrainingData(**{**row["training"], **lists}), "mean_tokens": Range(**row["mean_tokens"])}
+    return MeasuredData(**{**row, **made, "notes": tuple(row["notes"]), "first": tuple(map(tuple, row["first"]))})

@@ -133,7 +133,7 @@ class Engines(Operations):
         """Return all engines, the default engine first; also engines that are not set up here."""
         return self._workspace.supervisor.engines
 
-    def get(self, name: str) -> Engine:
+    def get(self, name: str | None) -> Engine:
         """Return the engine of this name; empty for the default engine. InvalidSettingError for an unknown name."""
         known = {engine.name: engine for engine in self.known()}
         return known[require(name or self._workspace.settings.engine, known)]
@@ -181,14 +181,16 @@ class Engines(Operations):
 
     # Destinations, their machines and the places of runs.
 
-    def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
+    def name(self, engine: str | None, flavor: str | None = None, spend: float | None = None) -> str:
         """Return an engine's full name; InvalidSettingError if flavor or spend is given and it rents no machines."""
         name = self.get(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError("flavor and spend need the engine hf-jobs.")
         return name
 
-    def destination(self, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
+    def destination(
+        self, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> WantedEngine:
         """Return the destination of runs that start with these settings. On a shared page the current visitor pays for
         a rented machine, even for a sweep made before the login."""
         if (name := self.name(engine, flavor, spend)) != HF_JOBS:

@@ -18,7 +18,7 @@ from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import read_json
 from rankviz.catalog.hardware import find_gpu
 from rankviz.catalog.measurements import TRUTH_FILE
-from rankviz.children import Bounds, Children, ChildWords
+from rankviz.children import Bounds, Children, ChildWork
 from rankviz.core import preflight, probe
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
@@ -170,7 +170,7 @@ class Machine(Operations):
             "training": asdict(training),
             "full": full,
         }
-        work = ChildWords("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
+        work = ChildWork("simulates", "Simulating", advice="choose a smaller model, or fewer tokens")
         children = Children(Bounds(**SIMULATION_BOUNDS), work=work)
         truth = read_json(self._workspace.assets / TRUTH_FILE, "run make truth")
         return SimulatedProbe(

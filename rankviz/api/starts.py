@@ -168,17 +168,10 @@ class Starts(Operations):
     def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
-        from rankviz.settings import paid_limits
-
-        is_paid = not self._usable(there).is_limited
-        limits = paid_limits(self._workspace.limits) if is_paid else self._workspace.limits
-        check_setting_limits(
-            limits, runs_per_sweep=request.run_count
-        )  # before the larger number that any sweep may have
+        self._usable(there)
+        # Before the larger number that any sweep may have; a paid machine has the same limit.
+        check_setting_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         request.validate()
-        self._workspace.references.base(request.base)
-        if not is_paid:
-            self.quota.check_base_size(request.base)  # first: no other setting would help
         self.check_runs_can_start(self.planned(request), there)
 
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
@@ -189,6 +182,11 @@ class Starts(Operations):
         engine, references = self._usable(there), self._workspace.references
         is_here = self._api.engines.is_here(there.engine)
         limits = self._workspace.limits
+        check_setting_limits(limits, runs_per_sweep=len(runs))
+        for base in dict.fromkeys(run.base for run in runs):
+            references.base(base)
+            if engine.is_limited:
+                self.quota.check_base_size(base)  # first: no other setting would help
         check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere
@@ -196,9 +194,6 @@ class Starts(Operations):
             alike.setdefault(key, []).append(run)
         for some in alike.values():
             run = some[0]
-            references.base(run.base)
-            if engine.is_limited:
-                self.quota.check_base_size(run.base)
             device = self._api.engines.device(there)
             run.training.settle(device)
             data = self._api.data.measure(run.data, run.columns)
@@ -258,7 +253,7 @@ class Starts(Operations):
     # Sweeps that continue.
 
     def destination(
-        self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
     ) -> WantedEngine:
         """Return the destination on which a sweep of the current visitor would continue."""
         self._api.runs.own_ids(sweep_id)
@@ -271,13 +266,17 @@ class Starts(Operations):
         spend = engines.limit(sweep) if spend is None else spend
         return engines.destination(HF_JOBS, flavor or known.get("flavor", ""), spend)
 
-    def plan_resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
+    def plan_resume(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> Plan:
         """Return the plan of a sweep's failed and cancelled runs. A RankVizError says why they cannot start."""
         there = self._there(sweep_id, engine, flavor, spend)
         return self._plan_of(sweep_id, self._resumed(sweep_id), there)
 
     @writes()
-    def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
+    def resume(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; return their ids. Completed runs stay."""
         there, again = self._there(sweep_id, engine, flavor, spend), self._resumed(sweep_id)
         self._api.engines.note_limit(sweep_id, self._plan_of(sweep_id, again, there).offer)
@@ -325,7 +324,9 @@ class Starts(Operations):
             self._require_data(sweep, data)
         return again
 
-    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> WantedEngine:
+    def _there(
+        self, sweep_id: str, engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> WantedEngine:
         """Return the destination of runs to start. EngineUnavailableError where the spending limit is unreadable."""
         there = self.destination(sweep_id, engine, flavor, spend)
         if spend is None and there.engine == HF_JOBS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -23,7 +22,7 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.children import Bounds, Children, ChildWords, FairLine
+    from rankviz.children import Bounds, Children, FairLine
     from rankviz.core.quantity import Assumptions
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
@@ -194,50 +193,32 @@ class Workspace:
     @cached_property
     def children(self) -> Children:
         """Child processes that read adapters, data files and imports. Large verdicts wait in the same line."""
-        from rankviz.children import READING
-
-        return self._children(READING, self._bounds(self.limits.child_seconds), self.limits.readers, READING_WAITING)
+        return self._children("children", self.limits.child_seconds, self.limits.readers, READING_WAITING)
 
     @cached_property
     def layouts(self) -> Children:
         """Child processes that lay out models outside the catalogue, with a line of their own."""
-        from rankviz.children import ChildWords
-
-        what = "lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
-        bounds = self._bounds(self.limits.child_seconds)
-        return self._children(ChildWords(busy=what), bounds, self.limits.readers, LAYOUTS_WAITING)
+        return self._children("layouts", self.limits.child_seconds, self.limits.readers, LAYOUTS_WAITING)
 
     @cached_property
     def senders(self) -> Children:
         """Child processes that publish runs."""
-        from rankviz.children import HUB_VARIABLES, MAX_WAITING, ChildWords
+        from rankviz.children import MAX_WAITING
 
-        work = ChildWords(
-            "publishes",
-            "Publishing",
-            "publishes at most {at_once} runs or sweeps at once, and is busy with others",
-            "try again later, or publish less at once",
-        )
-        return self._children(work, self._bounds(self.limits.send_seconds), AT_ONCE, MAX_WAITING, HUB_VARIABLES)
+        return self._children("senders", self.limits.send_seconds, AT_ONCE, MAX_WAITING)
 
     @cached_property
     def answerers(self) -> Children:
         """Child processes in which a base model and its adapter answer a prompt, one at a time."""
-        from rankviz.children import TRAINING_VARIABLES, ChildWords
-
-        busy, advice = "answers one prompt at a time, and is busy with another", "choose a smaller base"
         memory = {} if self.shared else {"memory_bytes": 10**15}  # what a GPU's driver reserves counts too
-        bounds = self._bounds(self.limits.answer_seconds, processors=os.cpu_count() or 1, **memory)
-        work = ChildWords("answers with", "Answering with", busy, advice)
-        return self._children(work, bounds, 1, 0, TRAINING_VARIABLES)
+        return self._children("answerers", self.limits.answer_seconds, 1, 0, processors=os.cpu_count() or 1, **memory)
 
-    def _children(
-        self, work: ChildWords, bounds: Bounds, at_once: int, waiting: int, variables: re.Pattern | None = None
-    ) -> Children:
-        from rankviz.children import READING_VARIABLES, Children
+    def _children(self, name: str, seconds: float, at_once: int, waiting: int, **bounds: Any) -> Children:
+        from rankviz.children import WORK, Children
 
-        line = self._line(at_once, work.is_busy(at_once), bounds.seconds, waiting)
-        return Children(bounds, self.work, work=work, line=line, variables=variables or READING_VARIABLES)
+        work = WORK[name]
+        line = self._line(at_once, work.is_busy(at_once), seconds, waiting)
+        return Children(self._bounds(seconds, **bounds), self.work, work=work, line=line)
 
     def _bounds(self, seconds: float, **others: Any) -> Bounds:
         from rankviz.children import Bounds
@@ -254,13 +235,13 @@ class Workspace:
     @cached_property
     def hub(self) -> HubDoor:
         """Access to models and adapters on the Hub. A shared page stores, counts and removes adapters like uploads."""
-        from rankviz.children import HUB_VARIABLES, Children
+        from rankviz.children import HUB_VARIABLES, Children, ChildWork
         from rankviz.hub import door
 
         def children(bounds: Bounds, at_once: int) -> Children:
             line = self._line(at_once, door.BUSY.format(at_once), bounds.seconds, door.MAX_WAITING)
-            options = {"failed_seconds": door.FAILED_SECONDS, "variables": HUB_VARIABLES}
-            return Children(bounds, folder=self.work, line=line, **options)
+            work = ChildWork(variables=HUB_VARIABLES)
+            return Children(bounds, self.work, work=work, line=line, failed_seconds=door.FAILED_SECONDS)
 
         limits = self.limits
         bounds = self._bounds(limits.download_seconds, written_file_bytes=limits.adapter_mb * 10**6)

@@ -218,7 +218,7 @@ def sweep(
     if no_repeat and not quick:
         raise InvalidSettingError("--no-repeat needs --quick.")
     api, mode = Api(), "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
-    there = api.engines.destination(options["engine"] or "", options["flavor"] or "", options["spend"])
+    there = api.engines.destination(options["engine"], options["flavor"], options["spend"])
     request = make_sweep({**options, "data": data, "mode": mode, "repeat": not no_repeat})
     print_notes(api.runs.plan(request, there).sentences)
     sweep_id = api.runs.start(request, there)
@@ -361,25 +361,12 @@ def runs_add(
 
 
 @runs.command("resume")
-def runs_resume(
-    sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
-    engine: Annotated[str, typer.Option(help="Where they run from now on; without it where they were to run.")] = "",
-    flavor: Annotated[
-        str, typer.Option(help="With --engine hf-jobs: the machine; without it the one that the sweep has.")
-    ] = "",
-    spend: Annotated[
-        float | None,
-        typer.Option(
-            help="With --engine hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones included; "
-            "without it the limit that the sweep has.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
+@takes("sweep_id", "engine", "flavor", "spend", table=TRAIN_OPTIONS, make=as_flag)
+def runs_resume(sweep_id: Annotated[str, typer.Argument(help="A sweep.")], **options: Any) -> None:
     """Run the failed and cancelled runs of a sweep again, on its engine or another; completed runs stay."""
     api = Api()
-    print_notes(api.runs.plan_resume(sweep_id, engine, flavor, spend).sentences)
-    api.runs.resume(sweep_id, engine, flavor, spend)
+    print_notes(api.runs.plan_resume(sweep_id, **options).sentences)
+    api.runs.resume(sweep_id, **options)
     watch(api, sweep_id)
 
 

@@ -72,7 +72,7 @@ def question_in(options: Mapping[str, Any], command: str = "") -> Question:
 
         file = Api().data.measure(str(options["data"]), options["columns"], prompts=options.get("method") == "grpo")
         print_notes([file.in_words])
-        measured = file.training_data()
+        measured = file.training
     return question_of(options, data_of(options, measured))
 
 

@@ -10,7 +10,7 @@ from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.run_time import thinned
 from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.options import ADAPTER, TRAIN_OPTIONS, sweep_of, takes
+from rankviz.options import ADAPTER, EVERY, TRAIN_OPTIONS, sweep_of, takes
 from rankviz.store.temp import Usage
 
 SHOWN_STEPS = 400
@@ -94,13 +94,9 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
 def reading(api: Api) -> Sequence[Callable[..., Any]]:
     """Return the endpoints that read runs and sweeps."""
 
+    @takes("limit", "offset", table=EVERY)
     def runs(limit: int = 100, offset: int = 0) -> list[ListedRunJSON]:
-        """Your runs, newest sweep first: settings, measurements and estimate, without answers to prompts.
-
-        Args:
-            limit: Number of entries, 1 to 500.
-            offset: Number of entries to skip.
-        """
+        """Your runs, newest sweep first: settings, measurements and estimate, without answers to prompts."""
         every = part((run for sweep in api.runs.sweeps() for run in sweep.runs), limit, offset)
         return [*api.runs.rows(every)]
 
@@ -133,20 +129,10 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         *("engine", "flavor", "spend", "repeat", "expert_rank", *ADAPTER, "columns"),
         table=TRAIN_OPTIONS,
     )
-    def start_sweep(
-        engine: str | None = None, flavor: str | None = None, spend: float | None = None, **options: Any
-    ) -> StartedJSON:
-        """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
-
-        Args:
-            model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
-            data: phonemes, syllables, pairs, or the path of a file that you uploaded.
-            engine: Engine to run on: local, hf-jobs, ray or another of this server's; null for its usual one.
-            flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
-            spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
-        """
+    def start_sweep(**options: Any) -> StartedJSON:
+        """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued."""
         request = sweep_of({**options, "ranks": options["ranks"] or None})
-        there = api.engines.destination(engine or "", flavor or "", spend)
+        there = api.engines.destination(options["engine"], options["flavor"], options["spend"])
         expected = api.runs.plan(request, there).sentences
         sweep_id = api.runs.start(request, there)
         sweep = api.runs.sweep(sweep_id)
@@ -168,18 +154,10 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.cancel(id)))
 
-    def resume(
-        sweep_id: str = "", engine: str | None = None, flavor: str | None = None, spend: float | None = None
-    ) -> IdsJSON:
-        """Queue the failed and cancelled runs of a sweep of yours again, there or elsewhere; completed runs stay.
-
-        Args:
-            sweep_id: From start_sweep or runs.
-            engine: Engine for these runs from now on, as in start_sweep; null for the one that the sweep has.
-            flavor: With hf-jobs: the machine; null for the one that the sweep has.
-            spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
-        """
-        return IdsJSON(run_ids=list(api.runs.resume(sweep_id, engine or "", flavor or "", spend)))
+    @takes("sweep_id", "engine", "flavor", "spend", table=EVERY | TRAIN_OPTIONS)
+    def resume(**options: Any) -> IdsJSON:
+        """Queue the failed and cancelled runs of a sweep of yours again, there or elsewhere; completed runs stay."""
+        return IdsJSON(run_ids=list(api.runs.resume(**options)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.

@@ -77,12 +77,11 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
 
     held = api.data.measure(written(tmp_path / "chats.jsonl", rows))
 
-    assert ("chats.jsonl", "messages", 2) == (held.title, held.format, held.examples)
+    assert ("chats.jsonl", "messages", 2) == (held.title, held.training.form, held.training.examples)
     assert ("user: abcd", "abcd" * 5) == held.first[1]
     assert ((14 + 30) / 2, 30) == (held.mean_characters, held.longest_characters)
     assert pytest.approx(4 + 10 + (2 + 6) / 2) == held.mean_tokens.expected
-    assert pytest.approx(4 + 10 + 6) == held.longest_tokens.expected
-    assert pytest.approx(100 + 2 * 8 + 1.6 * 6) == held.longest_tokens.high
+    assert round(100 + 2 * 8 + 1.6 * 6) == held.training.longest_tokens
     assert held.in_words == (
         "chats.jsonl: 2 examples (messages), about 18 tokens each (9 to 122, by their characters), the longest up to "
         "126."
@@ -92,6 +91,6 @@ def test_examples_mean_and_longest_are_measured_from_characters(api, tmp_path):
 def test_an_estimate_takes_the_expected_mean_and_the_upper_end_of_the_longest(api, tmp_path):
     rows = [chat("abcd", "abcd"), chat("abcd", "abcd" * 5)]
 
-    data = api.data.measure(written(tmp_path / "chats.jsonl", rows)).training_data(epochs=3)
+    data = api.data.measure(written(tmp_path / "chats.jsonl", rows)).training
 
-    assert (2, 18, 126, 3) == (data.examples, data.mean_tokens, data.longest_tokens, data.num_train_epochs)
+    assert (2, 18, 126, True) == (data.examples, data.mean_tokens, data.longest_tokens, data.longest_is_upper)

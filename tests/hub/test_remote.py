@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import errors
 
 from rankviz.api import Api
-from rankviz.children import HUB_VARIABLES, Bounds, Children, FairLine
+from rankviz.children import HUB_VARIABLES, Bounds, Children, ChildWork, FairLine
 from rankviz.errors import (
     BadAdapterError,
     BadConfigError,
@@ -197,7 +197,7 @@ def door(*, seconds: float = 600, at_once: int = 2, temp=None, **line) -> HubDoo
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         bounds = Bounds(seconds=seconds, memory_bytes=10**9)
-        return Children(bounds, line=places, folder=TemporaryDirectory, variables=HUB_VARIABLES)
+        return Children(bounds, line=places, folder=TemporaryDirectory, work=ChildWork(variables=HUB_VARIABLES))
 
     return HubDoor(children(), children(), temp)
 
@@ -274,7 +274,8 @@ def test_a_data_set_of_the_hub_is_measured_and_trained_on_by_its_id_or_address(m
         hub.repositories["datasets/someone/faq"] = Repository(private=False, files=files, head=played_hub.COMMIT)
         held = api.data.measure("https://huggingface.co/datasets/someone/faq/viewer?row=1")
 
-        assert ("train-0.jsonl", 3, "instruction=question,output=answer") == (held.title, held.examples, held.columns)
+        assert ("train-0.jsonl", 3) == (held.title, held.training.examples)
+        assert "instruction=question,output=answer" == held.training.columns
         assert FAQ == api.data.file("someone/faq").read_bytes()
         with pytest.raises(BadDataError, match="There is no data set 'someone/nothing' on the Hub"):
             api.data.measure("someone/nothing")

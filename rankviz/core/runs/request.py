@@ -291,8 +291,7 @@ def check_setting_limits(limits: Any, **values: int) -> None:
 
 
 def check_run_settings(runs: Sequence[RunRequest], limits: Any) -> None:
-    """Raise LimitError where a sweep's runs exceed a limit of the server, other than the base's size."""
-    check_setting_limits(limits, runs_per_sweep=len(runs))
+    """Raise LimitError where runs exceed a limit of the server, other than their number and the base's size."""
     for run in runs:
         held_out = run.held_out_examples * run.training.max_length
         check_setting_limits(limits, rank=run.r, tokens_per_batch=run.training.tokens_per_micro_step)

@@ -163,7 +163,7 @@ def measured(
         if measured_file:
             view.file_note += html.paragraphs(f"Shown: {file_in(measured_file).file_name}, as before.")
         return view
-    data = held.training_data()
+    data = held.training
     return View(
         examples=data.examples,
         example_tokens=data.mean_tokens,

@@ -386,7 +386,7 @@ def preview(api: Api, **values: Any) -> View:
     table = html.table(["Prompt", "Completion (trained on)"], rows, label="First examples", left=2)
     words, first = html.paragraphs(measured.in_words), f"First {units.counted(len(rows), 'example')}"
     if values["data"] not in (OWN_FILE, KEPT_FILE):  # a sample's are well known, so that the ranks are in sight
-        folded = html.folded(f"{first} of {measured.examples:,}", words + table)
+        folded = html.folded(f"{first} of {measured.training.examples:,}", words + table)
         return View(preview=folded, columns=question.choice_after(""))
     short = sum(len(text) for example in measured.first for text in example) <= SHORT_ROWS
     preview = words + html.folded(first, table, is_open=short)
@@ -491,7 +491,7 @@ def _local_plan(api: Api, request: SweepRequest) -> tuple[Plan, str]:
     request.training.settle(device)
     expected, checks = api.runs.expected(request), api.machine.checks(request.training, request.base)
     noted = [check.sentence for check in problems(checks, "warning") if check.name != HUB]
-    on_data = replace(request.training, data=measured.training_data())
+    on_data = replace(request.training, data=measured.training)
     plan = Plan(expected=expected, notes=[*noted, *filter(None, [base.note]), *map(str, data_cautions(on_data))])
     room = device.usable_bytes if device.cuda else api.machine.facts().memory_bytes
     least = min(run.memory_bytes.low for run in expected.ranks.values())

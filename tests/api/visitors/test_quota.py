@@ -32,6 +32,7 @@ SMALL = {"ranks": (4,), "max_steps": 2}
         ({"held_out_examples": 257}, "65,536 held-out tokens (held-out examples × maximum length) (got 65,792)"),
         ({"ranks": (64,), "cut_ranks": tuple(range(1, 14))}, "at most 12 lower ranks to truncate to (got 13)."),
         ({"base": "Qwen/Qwen3-4B"}, "at most 1,000,000,000 parameters of the base model (got 4,022,468,096)."),
+        ({"base": "Qwen/Qwen3-4B", "max_steps": 201}, "at most 1,000,000,000 parameters"),  # no step count would help
     ],
 )
 def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_or_estimated(api, settings, sentence):

@@ -155,7 +155,7 @@ REFUSED = {
 def data(folder, *rows, name="mine.jsonl", text=""):
     path = folder / name
     path.write_text(text or "".join(json.dumps(row) + "\n" for row in (*rows, *rows)))
-    return measured_from(json.loads(json.dumps(asdict(measured(str(path), ASSETS))))).training_data()
+    return measured_from(json.loads(json.dumps(asdict(measured(str(path), ASSETS))))).training
 
 
 @pytest.mark.parametrize(("column", "chat"), [("messages", OPENAI), ("conversations", SHARED)])
