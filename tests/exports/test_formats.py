@@ -143,6 +143,13 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
     assert "max_steps" not in config
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "eager"), [("axolotl", "attn_implementation", "eager"), ("llamafactory", "flash_attn", "disabled")]
+)
+def test_a_configuration_file_does_not_name_sdpa_where_transformers_refuses_it(api, name, key, eager):
+    assert eager == yaml.safe_load(api.advice.export(Question(model_id="openai/gpt-oss-20b"), 16, name).text)[key]
+
+
 def test_mlx_lms_keys_name_what_is_counted_and_lora_plus_is_left_out(api):
     question = questions.question("Qwen/Qwen3-4B", target_modules="all-linear", lora_alpha=32.0, max_steps=50)
     written = api.advice.export(question, 8, "mlx", loraplus_lr_ratio=16)
