@@ -363,7 +363,9 @@ def _limit(start: Estimate, option: str, ceiling: int, *, only_surely: bool) -> 
         one_in_words = LIMIT_LABELS[option].format(shown).replace("1 tokens", "1 token")
         note = one.refused or f"{one_in_words} {fits}: {needed}, {usable} usable"
     if is_length:
-        note = note or "limit of memory; the model's own limit may be shorter"
+        own = start.model.max_position_embeddings
+        own_limit = f"the model itself takes at most {own:,} tokens" if own else "the model's own limit may be shorter"
+        note = note or f"limit of memory; {own_limit}"
     surely, expected = (n and size(n) for n in (surely, expected))
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling // unit * unit, note=note)
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from rankviz.core.cost.grpo import grpo_cautions
-from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.notes import above_limit, truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
@@ -119,7 +119,8 @@ def write(
     without = "" if loraplus_lr_ratio is None else NO_LORAPLUS.get(format_name, "")
     rates = {"learning_rate": learning_rate, "loraplus_lr_ratio": None if without else loraplus_lr_ratio}
     made = recipe(model, question, r, framework=framework, **rates, tool=chosen.tool)
-    about_data, others = truncation(made.training) if chosen.trains else "", chosen.extra_files
+    about_data = (above_limit(model, made.training), truncation(made.training)) if chosen.trains else ()
+    others = chosen.extra_files
     if made.training.grpo:
         notes = (*notes, *grpo_cautions(made.plan, made.training))
     if made.training.gpus > 1 and chosen.trains:
@@ -135,7 +136,7 @@ def write(
             f"machine.{needed} RankViz has not run it on several GPUs."
         )
         notes, others = (*notes, launch), ((LAUNCH_FILE, accelerate_config),)
-    made = replace(made, notes=(*notes, *filter(None, [about_data, without]), *made.notes))
+    made = replace(made, notes=(*notes, *filter(None, [*about_data, without]), *made.notes))
     extra_files = tuple((name, each(made)) for name, each in others)
     trial = chosen.trains and not made.training.has_length
     length = f"The file trains {made.max_steps} steps, a trial: no epochs, steps or tokens were given."

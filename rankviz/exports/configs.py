@@ -5,10 +5,12 @@ The tools' names for settings are in assets/exports.json, the files themselves i
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Form, card
+from rankviz.core.cost.shapes import WITHOUT_SDPA
 from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -46,7 +48,10 @@ def _written(tool: str, command: str, recipe: Recipe, form: Form, **values: Any)
         raise InvalidSettingError(
             f"{tool} needs a whole number as lora_alpha (got {alpha:g}). Choose a whole alpha, or another format."
         )
-    shared = {"recipe": recipe, "setup": recipe.training, "lora": recipe.lora, "alpha": alpha, "header": header}
+    setup = recipe.training
+    if setup.attn_implementation == "sdpa" and recipe.model_type in WITHOUT_SDPA:
+        setup = replace(setup, attn_implementation="eager")  # transformers replaces only its default
+    shared = {"recipe": recipe, "setup": setup, "lora": recipe.lora, "alpha": alpha, "header": header}
     named = data()["settings"][name]
     return templates().get_template(f"{name}.yaml.jinja").render(**shared, form=form, named=named, **values)
 

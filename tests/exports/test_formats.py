@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 """Checkpoints that are published quantized, and the class that loads them."""
 REFUSED = {
-    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc"), "precision": "bf16"}),
+    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn",), "precision": "bf16", "max_length": 1024}),
     "scheme": (MOE, {"moe_scheme": "peft-remap"}),
     "experts": (MOE, {"target_modules": "mlp"}),
     "flag": ("Qwen/Qwen3-4B", {"finetune_mlp_modules": False}),
@@ -141,6 +141,13 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
 
     assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "eager"), [("axolotl", "attn_implementation", "eager"), ("llamafactory", "flash_attn", "disabled")]
+)
+def test_a_configuration_file_does_not_name_sdpa_where_transformers_refuses_it(api, name, key, eager):
+    assert eager == yaml.safe_load(api.advice.export(Question(model_id="openai/gpt-oss-20b"), 16, name).text)[key]
 
 
 def test_mlx_lms_keys_name_what_is_counted_and_lora_plus_is_left_out(api):

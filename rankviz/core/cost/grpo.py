@@ -129,10 +129,10 @@ def _seconds(predicted: Prediction, r: int, at_once: int) -> tuple[DurationEstim
     """Return the duration of GRPO, and seconds of one step's generation and training; None for a GPU of unknown speed.
 
     Generation makes max_completion_length tokens one after the other for `at_once` completions, in as many rounds as
-    all need. A token takes the time to read the weights (4-bit ones are unpacked first) and the KV cache, at a share of
-    the bandwidth, plus the products, plus the program's own time for a token. Training adds a forward pass for the
-    reference, and one for the policy that generated where vLLM did so under TRL. Left out: rewards, the adapter's way
-    to vLLM, and waking it.
+    all need; the last has those that are left. A token takes the time to read the weights (4-bit ones are unpacked
+    first) and the KV cache, at a share of the bandwidth, plus the products, plus the program's own time for a token.
+    Training adds a forward pass for the reference, and one for the policy that generated where vLLM did so under TRL.
+    Left out: rewards, the adapter's way to vLLM, and waking it.
     """
     stack, model, shape, duration = predicted.stack, predicted.plan.model, predicted.shape, predicted.duration_at(r)
     if duration is None:
@@ -143,22 +143,22 @@ def _seconds(predicted: Prediction, r: int, at_once: int) -> tuple[DurationEstim
     if setup.quantized:
         width = 2 * stack.compute_bytes + assume.value(f"weight-bytes-{setup.precision}")
     text = sum(x.parameters for x in model.layers if x.kind not in ("embedding", "lm_head") and x.part != "vision")
-    read = width * min(text, shape.active_weights * at_once) + stack.compute_bytes * head
-    read += 0 if by_vllm and not own else 4 * r * shape.active_adapter_parameters
-    read += at_once * kv_cache_bytes(predicted, grpo.max_prompt_length + grpo.max_completion_length // 2)
+    always = stack.compute_bytes * head + (0 if by_vllm and not own else 4 * r * shape.active_adapter_parameters)
+    cache = kv_cache_bytes(predicted, grpo.max_prompt_length + grpo.max_completion_length // 2)
     peak = peak_flops_per_second(gpu, setup, fp32=stack.computes_fp32)
     rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
     products = 2 * (shape.active_weights + head) / rate
     own_time = assume.range("vllm-token-seconds")
     if not by_vllm:  # a forward pass is a third of a micro-step's launches
         own_time = assume.range("floor-seconds-per-block").times(shape.blocks / 3)
-    seconds = read / gpu.bandwidth_bytes_per_second
-    token = Range(seconds, seconds, seconds).over(assume.range("decode-bandwidth-share"))
-    token = token.plus(own_time).plus(Range(*3 * (at_once * products,)))
-    share, rounds = assume.range("completion-share"), -(-setup.rows_per_step // at_once)
+    share, (full, rest) = assume.range("completion-share"), divmod(setup.rows_per_step, at_once)
     prompts = setup.rows_per_step * grpo.max_prompt_length * products
-    generation = token.multiplied(share).times(rounds * grpo.max_completion_length)
-    generation = generation.plus(Range(prompts, prompts, 2 * prompts))
+    generation = Range(prompts, prompts, 2 * prompts)
+    for rounds, rows in ((full, at_once), (min(rest, 1), rest)):
+        read = always + width * min(text, shape.active_weights * rows) + rows * cache
+        token = Range(*3 * (read / gpu.bandwidth_bytes_per_second,)).over(assume.range("decode-bandwidth-share"))
+        token = token.plus(own_time).plus(Range(*3 * (rows * products,)))
+        generation = generation.plus(token.multiplied(share).times(rounds * grpo.max_completion_length))
     forwards = (grpo.beta > 0) + (by_vllm and not own)
     longer = grpo.max_completion_length / setup.max_length
     tokens = Range(*(1 - longer + longer * part for part in (share.low, share.expected, share.high)))

@@ -47,6 +47,23 @@ def truncation(setup: TrainingSetup) -> Caution | None:
     )
 
 
+def above_limit(model: ModelSpec, setup: TrainingSetup) -> Caution | None:
+    """Return a caution on examples above the model's own limit of tokens; None where that is not known, and for GRPO
+    with vLLM, which has a caution of its own."""
+    limit, tokens = model.max_position_embeddings, setup.fitted_length
+    if limit is None or tokens <= limit or (setup.grpo and setup.grpo.vllm_mode != "none"):
+        return None
+    # One row for each position; OPT has two more. GPT-J and CodeGen have a table of the same size.
+    rows = (x.in_features for x in model.layers if x.kind == "embedding" and x.path != model.input_embedding)
+    happens = "the model was not trained on later positions and may do badly there"
+    if model.model_type in ("codegen", "gptj") or any(limit <= number <= limit + 2 for number in rows):
+        happens = "training stops with an index error at a longer example"
+    return Caution(
+        f"This model takes at most {limit:,} tokens (max_position_embeddings in its config.json), and examples may "
+        f"have {tokens:,}: {happens}. Choose a maximum length of at most {limit:,}."
+    )
+
+
 def data_cautions(setup: TrainingSetup) -> Iterator[Caution]:
     """Yield cautions on truncated examples, and on fewer examples than FEW_EXAMPLES."""
     if caution := truncation(setup):
@@ -77,6 +94,7 @@ def question_notes(
         "No length of training is given: time and cost are for one optimizer step, without loading.": (
             not setup.has_length and setup.framework != "mlx"
         ),
+        **dict.fromkeys(filter(None, [above_limit(model, setup)]), True),
         **dict.fromkeys(data_notes(model, setup), True),
         **dict.fromkeys(image_notes(model, setup), True),
         "Unsloth's checkpointing exists only in Unsloth. The estimate uses Hugging Face's.": (

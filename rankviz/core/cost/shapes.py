@@ -189,9 +189,11 @@ MATRIX_KERNELS = ("math", "eager")
 SINKS = ("deepseek_v4", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash")
 """model_types whose attention has sinks."""
 WITHOUT_SDPA = (
-    *SINKS, "bloom", "codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "gptj", "mpt", "openai-gpt", "xglm",
+    *SINKS, "big_bird", "bloom", "codegen", "cpmant", "falcon_mamba", "gpt_neo", "gpt_neox_japanese", "gptj", "mamba",
+    "mamba2", "mpt", "openai-gpt", "rembert", "roformer", "rwkv", "xglm", "xlm", "xlnet", "xlstm",
 )
-"""model_types that transformers runs with eager attention, since their classes lack SDPA (no _supports_sdpa)."""
+"""model_types whose classes lack SDPA (no _supports_sdpa): transformers runs their attention, if they have any, as
+"eager", and refuses "sdpa" where it is named."""
 # fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that pass their single key head to SDPA without copies, and always with a mask (modeling_falcon.py)."""

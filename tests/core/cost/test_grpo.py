@@ -88,6 +88,11 @@ def test_time_is_generation_and_training_and_grows_with_the_completion():
     assert pytest.approx(sum(seconds)) == short[0]["step_seconds"]["expected"]
     assert 50 < long[2]["generation_seconds"]["high"] / short[2]["generation_seconds"]["high"] < 101
     assert rank(beta=0.1)[0]["step_seconds"]["expected"] > short[0]["step_seconds"]["expected"]
+    asked = questions.question("Qwen/Qwen3-8B", grpo=Grpo(), gpu="t4", ranks=(16, 32))
+    lower, higher = Api().estimates.estimate(asked).estimate.ranks
+    # 7 completions at once and 1 after them, or 6 and 2: as many tokens, and a higher rank reads more
+    assert [7, 6] == [each.rollout["completions_at_once"] for each in (lower, higher)]
+    assert lower.duration.step.expected < higher.duration.step.expected
 
 
 def test_changes_and_limits_are_grpos_own():
