@@ -19,7 +19,7 @@ from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.cost.setup import TrainingData, card
-from rankviz.core.fit import fit_in_words
+from rankviz.core.fit import FITTING, fit_in_words
 from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
 from rankviz.core.from_json import as_answer, build, shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -28,10 +28,11 @@ from rankviz.core.quantity import brief
 from rankviz.core.runs.record import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
-from rankviz.exports.recipe import STEPS
+from rankviz.exports.recipe import FRAMEWORKS, STEPS
 
 if TYPE_CHECKING:
     from rankviz.core.advice.advice import RankAdvice
+    from rankviz.core.cost.setup import Gpu
     from rankviz.core.forecast.bands import Forecast
     from rankviz.exports import Written
 
@@ -192,13 +193,36 @@ class Advice(Operations):
             time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
             fit = "" if rank.fit == "fits" else f" {fit_in_words(answer.estimate)}"
             notes = (*notes, f"Estimate for Colab's free T4: {memory}{time}.{fit}")
+        elif trains and gpu is not None and not gpu.is_mac and format_name in exports.FORMATS:
+            notes = (*notes, *self._fit_of_file(model, question, r, exports.FORMATS[format_name], gpu))
         if question.training.grpo and format_name in exports.GRPO_FORMATS:
-            framework = exports.FORMATS[format_name].trained_by or question.training.framework
+            framework = exports.FORMATS[format_name].framework(model, question)
             setup = replace(question.training, framework=framework)
             on = None if gpu and gpu.is_mac else gpu
             at = any_rank(model, replace(question, ranks=(r,), training=setup), on, self._workspace.assumptions).at
             notes += tuple(filter(None, [at(r).refused]))
         return exports.write(model, question, r, format_name, rate, notes, loraplus_lr_ratio)
+
+    def _fit_of_file(self, model: ModelSpec, question: Question, r: int, chosen: exports.Format, gpu: Gpu) -> list[str]:
+        """Return a note where the format trains with another framework, for which the GPU may be too small."""
+        framework = chosen.framework(model, question)
+        if framework in (question.training.framework, "mlx"):
+            return []
+        with suppress(InvalidSettingError):  # exports.write raises those of the export
+            made = exports.recipe(model, question, r, framework=framework, tool=chosen.tool)
+            lora, precision = made.lora, made.training.precision
+            if not made.names_experts:
+                lora = replace(lora, moe_scheme="default", target_modules=(made.trained or made.plan).target_names)
+            if precision == "bf16" and not card(gpu).has_bf16:
+                precision = "fp16"
+            setup = replace(question.training, framework=framework, precision=precision)
+            row = self._api.estimates.estimate(replace(question, ranks=(r,), lora=lora, training=setup)).rank(r)
+            if row.fit not in FITTING and not row.refused:
+                name = f"{chosen.tool}, estimated as {FRAMEWORKS[framework]}," if chosen.tool else FRAMEWORKS[framework]
+                needs = units.memory_span(row.memory.fullest_band) + " on each GPU" * (setup.gpus > 1)
+                verdict = "does not fit" if row.fit == "does_not_fit" else "may not fit"
+                return [f"With {name} this needs {needs}: it {verdict} the {gpu.name}."]
+        return []
 
     def export_of(self, sweep_id: str, r: int, format_name: str) -> Written:
         """Return a file that trains rank r elsewhere with the base, data, settings and best learning rate of a sweep,

@@ -40,6 +40,11 @@ class Format(NamedTuple):
     trains: bool = True
     """True where the file says how long to train, False where it only describes the adapter."""
 
+    def framework(self, model: ModelSpec, question: Question) -> Framework:
+        """Return the framework that trains with the file."""
+        found = self.trained_by or question.training.framework
+        return found(model, question) if callable(found) else found
+
 
 FORMATS = {
     "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", partial(notebook, colab=True), "unsloth"),
@@ -107,9 +112,7 @@ def write(
     if format_name in MERGES:  # whatever trained it
         question = replace(question, training=replace(question.training, grpo=None))
     chosen = FORMATS[format_name]
-    framework = chosen.trained_by or question.training.framework
-    if callable(framework):
-        framework = framework(model, question)
+    framework = chosen.framework(model, question)
     if question.training.grpo:
         if format_name not in GRPO_FORMATS:
             raise InvalidSettingError(f"GRPO has no {chosen.label}. Choose the format {', '.join(GRPO_FORMATS)}.")

@@ -143,11 +143,16 @@ def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name,
     assert "max_steps" not in config
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "eager"), [("axolotl", "attn_implementation", "eager"), ("llamafactory", "flash_attn", "disabled")]
-)
-def test_a_configuration_file_does_not_name_sdpa_where_transformers_refuses_it(api, name, key, eager):
-    assert eager == yaml.safe_load(api.advice.export(Question(model_id="openai/gpt-oss-20b"), 16, name).text)[key]
+def test_a_configuration_file_does_not_name_sdpa_where_transformers_refuses_it(api):
+    for name, line in (("axolotl", "\nattn_implementation: eager\n"), ("llamafactory", "\nflash_attn: disabled\n")):
+        assert line in api.advice.export(Question(model_id="openai/gpt-oss-20b"), 16, name).text
+
+
+def test_a_file_for_another_framework_says_where_the_gpu_is_too_small_for_it(api):
+    asked = questions.question(MOE, gpu="rtx-5090")
+    for name, start in (("trl", "With TRL this"), ("axolotl", "With Axolotl, estimated as TRL, this"), ("unsloth", "")):
+        notes = [note for note in api.advice.export(asked, 16, name).notes if "fit" in note]
+        assert [f"{start} needs 62.07 – 65.78 GiB: it does not fit the RTX 5090."] * bool(start) == notes
 
 
 def test_mlx_lms_keys_name_what_is_counted_and_lora_plus_is_left_out(api):

@@ -10,9 +10,8 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.jobs import Attempt, Job
 from rankviz.jobs.bundle import read_job
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
-from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
-from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, states, sweep, wait_for
+from tests.support.processes.workers import HANG_IN_EACH, on_cluster, states, sweep, wait_for
 
 
 @pytest.fixture
@@ -22,13 +21,7 @@ def cluster(tmp_path):
     cluster.close()
 
 
-@pytest.fixture
-def supervise(store, cluster, started):
-    def start(command=COMPLETE_ALL, **settings) -> Patient:
-        here = RunStore(store.home)
-        return started(here, cluster.engine(here, command, **settings))
-
-    return start
+supervise = pytest.fixture(on_cluster)
 
 
 def test_without_an_address_or_a_storage_nothing_is_started_and_a_run_says_what_to_set(store):

@@ -7,13 +7,12 @@ import time
 import pytest
 
 from rankviz.jobs.slurm import Slurm, end_of, read_jobs, states_of
-from rankviz.store import RunStore
 from tests.support.engines.slurm_cluster import TIMED_OUT, SlurmCluster, failure
 from tests.support.processes.workers import (
-    COMPLETE_ALL,
     FIRST_HANGS,
     Patient,
     lost_reasons,
+    on_cluster,
     processes_of,
     states,
     sweep,
@@ -33,13 +32,7 @@ def cluster():
     cluster.close()
 
 
-@pytest.fixture
-def supervise(store, cluster, started):
-    def start(command=COMPLETE_ALL, **settings) -> Patient:
-        here = RunStore(store.home)
-        return started(here, cluster.engine(here, command, **settings))
-
-    return start
+supervise = pytest.fixture(on_cluster)
 
 
 def ended_while_no_app_looked(store, cluster, supervise, end):

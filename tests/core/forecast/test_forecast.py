@@ -85,21 +85,11 @@ def quick_look_runs(
     """Finished runs at r = 4 and 64, the higher one truncated; 1 MB a rank. saved: cuts that were trained on and
     kept."""
     first, last = plain_sweep({4: low, 64: high}).runs
-    events = tuple(
-        AdapterCut(
-            time=9.0,
-            r=r,
-            loss=loss,
-            tokens=1,
-            examples=1,
-            seconds=1.0,
-            example_losses=(),
-            recovery_steps=0 if r >= 8 else 2,
-            path=f"cuts/r{r}" if r in saved else "",
-        )
-        for r, loss in (cuts or {}).items()
-    )
-    return first, replace(last, cuts=events)
+    usual, events = {"time": 9.0, "tokens": 1, "examples": 1, "seconds": 1.0, "example_losses": ()}, []
+    for r, loss in (cuts or {}).items():
+        path = f"cuts/r{r}" if r in saved else ""
+        events.append(AdapterCut(r=r, loss=loss, recovery_steps=0 if r >= 8 else 2, path=path, **usual))
+    return first, replace(last, cuts=tuple(events))
 
 
 @pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])

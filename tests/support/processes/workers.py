@@ -128,6 +128,16 @@ def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Patient:
     return supervisor
 
 
+def on_cluster(store, cluster, started):
+    """The fixture `supervise`: starts a supervisor with the stand-in cluster's engine and a command."""
+
+    def start(command=COMPLETE_ALL, **settings) -> Patient:
+        here = RunStore(store.home)
+        return started(here, cluster.engine(here, command, **settings))
+
+    return start
+
+
 def wait_for(condition, seconds: float = 900.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
