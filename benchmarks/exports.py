@@ -30,10 +30,11 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, RankVizError
-from rankviz.exports import FORMATS, Recipe, families, recipe, write
+from rankviz.exports import FORMATS, Recipe, recipe, write
 from rankviz.exports.configs import llamafactory_framework
+from rankviz.exports.recipe import data
 from rankviz.paths import ASSETS
-from tests.exports.tools.test_axolotl import VALIDATE
+from tests.exports.tools.test_axolotl import CHECK
 from tests.support.measured import measured, when_and_where
 from tests.support.models.tiny_models import KINDS, SHAPES, make_tiny, write_rows
 from tests.support.models.tool_wheels import AXOLOTL, LLAMAFACTORY, checked, unpacked
@@ -149,7 +150,7 @@ def of_script(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "trained": parameters,
         "bytes": size,
         "steps": trained_steps(made),
-        "rows": len(tokens) - math.ceil(families.data()["constants"]["held_out_share"] * len(tokens)),
+        "rows": len(tokens) - math.ceil(data()["constants"]["held_out_share"] * len(tokens)),
         "longest": max(len(each.input_ids) for each in tokens),
         "loss_tokens": sum(each.targets for each in tokens),
     }
@@ -161,7 +162,7 @@ def of_llamafactory(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
         "trained": made.adapter_parameters,
         "bytes": made.adapter_bytes[0],
         "steps": trained_steps(made),
-        "rows": len(tokens) - math.ceil(families.data()["constants"]["held_out_share"] * len(tokens)),
+        "rows": len(tokens) - math.ceil(data()["constants"]["held_out_share"] * len(tokens)),
         "length": made.training.max_length,
     }
 
@@ -201,7 +202,7 @@ def results_of(tool: str, places: Sequence[str], wheels: Path) -> Mapping[str, M
 
 
 AXOLOTL_READS = (
-    VALIDATE.partition("results = {}")[0]
+    CHECK.partition("results = {}")[0]
     + """
 import os, traceback, yaml
 from axolotl.prompt_strategies import chat_template, completion, user_defined
