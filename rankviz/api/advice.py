@@ -1,26 +1,24 @@
 """The recommended rank, alpha, learning rate and targets; and the chosen settings as a file of a training tool."""
 
-from __future__ import annotations
-
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from rankviz import exports, units
 from rankviz.api.workspace import Operations
 from rankviz.catalog.studies import forecast_of_all, read_forecast
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Alternative, Capacity, Record, advise
+from rankviz.core.advice.advice import Alternative, Capacity, RankAdvice, Record, advise
 from rankviz.core.advice.use_case import DataAmount, Goal, data_of, use_case
 from rankviz.core.bounds import named
 from rankviz.core.cost.estimate import Estimate, Fit, any_rank
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.predict import with_images
 from rankviz.core.cost.question import Question, plan_on
-from rankviz.core.cost.setup import TrainingData, card
+from rankviz.core.cost.setup import Gpu, TrainingData, card
 from rankviz.core.fit import FITTING, fit_in_words
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, RankForecast
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, Forecast, RankForecast
 from rankviz.core.from_json import as_answer, build, shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
@@ -28,13 +26,8 @@ from rankviz.core.quantity import brief
 from rankviz.core.runs.record import made_of
 from rankviz.core.studies.lines import RL, RatesTuned
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
+from rankviz.exports import Written
 from rankviz.exports.recipe import FRAMEWORKS, STEPS
-
-if TYPE_CHECKING:
-    from rankviz.core.advice.advice import RankAdvice
-    from rankviz.core.cost.setup import Gpu
-    from rankviz.core.forecast.bands import Forecast
-    from rankviz.exports import Written
 
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", best first; the first that model and framework allow is used."""

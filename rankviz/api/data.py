@@ -12,14 +12,13 @@ from rankviz import dataset, installed, units
 from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData
-from rankviz.core.quantity import Range
+from rankviz.core.quantity import Assumptions, Range
+from rankviz.dataset import Example, Sample
 from rankviz.errors import BadDataError
 from rankviz.paths import existing
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.quantity import Assumptions
-    from rankviz.dataset import Example, Sample
 
 SAMPLED = 2_000
 """Most examples whose characters are counted by kind; of all other examples only the length is used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,27 +15,23 @@ from rankviz.background import Background
 from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, card
 from rankviz.core.from_json import shape
+from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import all_adapters_bytes
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, queued_at
-from rankviz.core.runs.record import Place
+from rankviz.core.runs.record import Place, RunRecord, Sweep
+from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import Spent, device_time
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.jobs import Engine
 from rankviz.jobs.engine import require
-from rankviz.jobs.hub import STARTING, cost_range, seconds_left
+from rankviz.jobs.hub import STARTING, Bill, Flavor, Hub, cost_range, seconds_left
 from rankviz.store.journal import WantedEngine, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from rankviz.api import Api
-    from rankviz.core.quantity import Range
-    from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.jobs.hf_jobs import HfJobs
-    from rankviz.jobs.hub import Bill, Flavor, Hub
 
 STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."

@@ -12,7 +12,7 @@ from rankviz import units
 from rankviz.api.workspace import Cache, Operations, Part
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence, load_validation
-from rankviz.core.accuracy.report import Basis, basis_of, basis_of_grpo
+from rankviz.core.accuracy.report import AccuracyReport, Basis, basis_of, basis_of_grpo
 from rankviz.core.cost.estimate import (
     FIT_WORDS,
     CalibrationJSON,
@@ -29,7 +29,7 @@ from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import shape
 from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
-from rankviz.core.quantity import Caution
+from rankviz.core.quantity import Assumptions, Caution
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.api.measured import MeasuredRuns
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyReport
     from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit import FitAnswer
-    from rankviz.core.quantity import Assumptions
     from rankviz.core.serving import ServingJSON
 
 MOST_ANSWERS = 32

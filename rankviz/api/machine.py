@@ -1,7 +1,5 @@
 """Checks that this machine can train, and probes that measure memory and step time on it."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -11,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rankviz import installed
 from rankviz.api.workspace import EMBEDDED, Operations, writes
@@ -22,21 +19,16 @@ from rankviz.children import Bounds, Children, ChildWork
 from rankviz.core import preflight, probe
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import card
+from rankviz.core.cost.setup import Device, TrainingSetup, card
 from rankviz.core.cost.stack import stack_on
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.preflight import HUB_DISK, Check, Disk, Facts, problems, uses_gpu
-from rankviz.core.probe import ProbeRecord, Simulated, SimulatedProbe, settle
+from rankviz.core.probe import ProbeEstimate, ProbeQuestion, ProbeRecord, Simulated, SimulatedProbe, settle
 from rankviz.core.runs.request import check_setting_limits
 from rankviz.errors import InvalidSettingError, RankVizError, RunNotFoundError
 from rankviz.hub import reach
 from rankviz.hub.reach import cache_folder
 from rankviz.machine import cards, cpu_bf16, cpu_name, software
-
-if TYPE_CHECKING:
-    from rankviz.core.cost.setup import Device, TrainingSetup
-    from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe import ProbeEstimate, ProbeQuestion
-
 
 BYTES_PER_PARAMETER = 2
 """Bytes per parameter of a published checkpoint (bf16)."""

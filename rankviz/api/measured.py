@@ -8,30 +8,38 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rankviz import machine
 from rankviz.api.workspace import Cache, Operations
-from rankviz.core.cost.pace import LIBRARIES, Calibration, Workload, kernels, machine_of, pace_of
+from rankviz.core.cost.pace import (
+    LIBRARIES,
+    Calibration,
+    MemoryCalibration,
+    Pace,
+    Timing,
+    Workload,
+    kernels,
+    machine_of,
+    pace_of,
+)
+from rankviz.core.cost.setup import Device, TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe import ProbeRecord, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range
 from rankviz.core.runs import run_time
 from rankviz.core.runs.estimate import RunEstimate, estimate_run, paced, row_tokens, workload_of
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.sweep_time import SweepTime, evaluation_of_one, sweep_time
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.cost.pace import MemoryCalibration, Pace, Timing
-    from rankviz.core.cost.setup import Device, TrainingSetup
-    from rankviz.core.lora.config import LoraConfig
-    from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.core.runs.request import RunRequest
 
-    Record: TypeAlias = RunRecord | ProbeRecord
-
+Record = RunRecord | ProbeRecord
 MOST_RUNS = 200
 """Most finished runs and probes, the latest, that an estimate uses."""
 MOST_TIMINGS = 20_000
@@ -46,7 +54,7 @@ class MeasuredRuns(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._timings = Cache["Timing | None"](MOST_TIMINGS)
+        self._timings = Cache[Timing | None](MOST_TIMINGS)
         self._formulas = Cache[RunEstimate](MOST_FORMULAS)
         self._ended: tuple[int | None, Mapping[Hashable, Sequence[Record]]] = None, {}
         self._paces: dict[Hashable, Pace | None] = {}

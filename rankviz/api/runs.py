@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from rankviz import installed, units
 from rankviz.api.starts import Starts
@@ -17,12 +17,13 @@ from rankviz.api.workspace import writes
 from rankviz.children import remade
 from rankviz.core.bounds import PLACE, name_alone
 from rankviz.core.from_json import as_answer, shape
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.record import AFTER_OTHERS, RunState, Sweep, cancel_in_words, why_it_waits
+from rankviz.core.runs.record import AFTER_OTHERS, RunRecord, RunState, Sweep, cancel_in_words, why_it_waits
 from rankviz.core.runs.run_time import device_time
-from rankviz.core.runs.sweep_time import progress_of
+from rankviz.core.runs.sweep_time import SweepProgress, progress_of
 from rankviz.errors import InvalidSettingError, NotYoursError, PublishError, RunNotFoundError, quoted
 from rankviz.jobs import queue
 from rankviz.publish import ADAPTER, DATASET, TRACKIO, Destination, Token
@@ -32,11 +33,6 @@ from rankviz.store.removal import remove
 from rankviz.store.runs import group
 from rankviz.store.transfer import SummaryRow, export_runs, summary_row
 from rankviz.visitor import SERVER, acting_as
-
-if TYPE_CHECKING:
-    from rankviz.core.probe import ProbeRecord
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.core.runs.sweep_time import SweepProgress
 
 SHORT_OWNER = 8
 """Number of characters of a visitor's id that are shown in a list."""

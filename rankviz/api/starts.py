@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 from rankviz import dataset, installed, machine
 from rankviz.api.measured import Estimator
 from rankviz.api.workspace import Cache, Operations, Part, writes
-from rankviz.core.runs.estimate import refuse_base
+from rankviz.core.runs.estimate import RunEstimate, refuse_base
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, fingerprints
-from rankviz.core.runs.record import RunState
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import (
+    RunRequest,
+    SweepRequest,
     added_run,
     check_download_size,
     check_run_minutes,
     check_run_settings,
     check_setting_limits,
 )
-from rankviz.core.runs.sweep_time import ExpectedSweep
+from rankviz.core.runs.sweep_time import ExpectedSweep, SweepTime
 from rankviz.errors import BadDataError, InvalidSettingError, NotInstalledError, RankVizError, UserError, quoted
 from rankviz.store import durable
 from rankviz.store.journal import ANYWHERE, WantedEngine
@@ -31,10 +33,6 @@ from rankviz.store.journal import ANYWHERE, WantedEngine
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.api.engines import Plan
-    from rankviz.core.runs.estimate import RunEstimate
-    from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.sweep_time import SweepTime
     from rankviz.jobs import Engine
     from rankviz.shared.quota import Quota
 
@@ -66,7 +64,7 @@ class Starts(Operations):
 
     def __init__(self, api: Api):
         super().__init__(api)
-        self._times = Cache["SweepTime | None"](MOST_TIMES)
+        self._times = Cache[SweepTime | None](MOST_TIMES)
 
     # Expected memory and time.
 

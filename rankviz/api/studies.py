@@ -14,15 +14,16 @@ from rankviz import units
 from rankviz.api.workspace import EMBEDDED, Operations, writes
 from rankviz.catalog import own_studies
 from rankviz.catalog.models import find_model
+from rankviz.catalog.own_studies import Added
 from rankviz.catalog.studies import forecast_of_all, load_evidence, load_rank_lines, read_forecast
 from rankviz.core.advice.use_case import use_case as use_case_of
 from rankviz.core.bounds import number, one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, NO_FORECAST_OF_RL
+from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, LOSS, NO_FORECAST_OF_RL, BandRecord, Forecast, RankLine
 from rankviz.core.forecast.bands import METRICS as BAND_METRICS
 from rankviz.core.forecast.bands import forecast as forecast_by_rank
 from rankviz.core.forecast.bands import left_out as record_left_out
-from rankviz.core.forecast.quick_look import bent_forecast, measured_cells
+from rankviz.core.forecast.quick_look import BentForecast, bent_forecast, measured_cells
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, ForecastLine, Tradeoff
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
@@ -30,8 +31,20 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.runs.metric import METRICS, measured_metrics
-from rankviz.core.runs.record import still_training
-from rankviz.core.studies.lines import FACETS, RL, SCHEME_LABELS, Near, RateByRank, Subject, module_names, nearest_drawn
+from rankviz.core.runs.record import Sweep, still_training
+from rankviz.core.studies.lines import (
+    FACETS,
+    RL,
+    SCHEME_LABELS,
+    Evidence,
+    Facet,
+    Line,
+    Near,
+    RateByRank,
+    Subject,
+    module_names,
+    nearest_drawn,
+)
 from rankviz.errors import (
     BadConfigError,
     BadDataError,
@@ -48,11 +61,6 @@ from rankviz.exports.recipe import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.catalog.own_studies import Added
-    from rankviz.core.forecast.bands import BandRecord, Forecast, RankLine
-    from rankviz.core.forecast.quick_look import BentForecast
-    from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.lines import Evidence, Facet, Line
 
 REMEMBERED = 16
 """Number of visitors with added result files whose studies are cached."""

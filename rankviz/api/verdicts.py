@@ -11,18 +11,17 @@ from rankviz import verdict as verdicts
 from rankviz.api.workspace import Cache, Operations
 from rankviz.catalog.studies import read_forecast
 from rankviz.core.forecast import decision, quick_look
-from rankviz.core.runs.fast_curve import fast_curves, read
+from rankviz.core.forecast.decision import Decision
+from rankviz.core.forecast.quick_look import RateLook, ScoreLook
+from rankviz.core.runs.fast_curve import Reading, fast_curves, read
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, TOLERANCE_NATS, Metric
+from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.core.forecast.decision import Decision
-    from rankviz.core.forecast.quick_look import RateLook, ScoreLook
-    from rankviz.core.runs.fast_curve import Reading
-    from rankviz.core.runs.record import RunRecord
 
 MOST_VERDICTS = 64
 """Number of cached verdicts."""

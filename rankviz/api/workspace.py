@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
 from rankviz.core.cost.setup import Device, Gpu
+from rankviz.core.quantity import Assumptions
 from rankviz.errors import StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
@@ -23,7 +24,6 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 if TYPE_CHECKING:
     from rankviz.api import Api
     from rankviz.children import Bounds, Children, FairLine
-    from rankviz.core.quantity import Assumptions
     from rankviz.hub.door import HubDoor
     from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.catalog import read_json
-from rankviz.core.accuracy.report import AccuracyByKind
+from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport
 from rankviz.core.from_json import build
 from rankviz.errors import BadDataError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.predicted import MeasuredRow
-    from rankviz.core.accuracy.report import AccuracyReport
 
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")

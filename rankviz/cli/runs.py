@@ -28,10 +28,10 @@ from rankviz.cli.shared import (
     write_plot,
 )
 from rankviz.core.from_json import as_answer
-from rankviz.core.runs.events import LOCAL, TRAINING
+from rankviz.core.runs.events import LOCAL, TRAINING, HeldOut
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.record import run_labels, still_training, sweep_title, title
+from rankviz.core.runs.record import RunRecord, Sweep, run_labels, still_training, sweep_title, title
 from rankviz.core.runs.request import MODE_RANKS
 from rankviz.core.runs.run_time import device_time
 from rankviz.errors import InvalidSettingError
@@ -41,8 +41,6 @@ from rankviz.publish import KINDS, Destination, Token
 
 if TYPE_CHECKING:
     from rankviz.api.runs import RunJSON
-    from rankviz.core.runs.events import HeldOut
-    from rankviz.core.runs.record import RunRecord, Sweep
 
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
 
@@ -69,13 +67,13 @@ def watch(api: Api, sweep_id: str) -> None:
         fail(STOPPED.format(id=sweep_id), 130)
 
 
-def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
+def standing(api: Api, sweep: Sweep) -> Sequence[str]:
     """Return sentences on a sweep: its cost so far, a cancelled job that still costs money, and why the sweep waits."""
     words = api.engines.spent(sweep).sentence, api.engines.still_costs(sweep), api.runs.why_sweep_waits(sweep)
     return [*filter(None, words)]
 
 
-def training(run: "RunRecord") -> str:
+def training(run: RunRecord) -> str:
     """Return step, loss, pace and memory of a run that trains; empty for other runs."""
     if run.state != "running" or run.stage != TRAINING or not run.steps:
         return ""
@@ -151,10 +149,10 @@ def print_sweep(api: Api, sweep_id: str) -> None:
             print(*sentences(result), sep="\n")
 
 
-def runs_table(api: Api, sweep: "Sweep") -> None:
+def runs_table(api: Api, sweep: Sweep) -> None:
     """Print a table with a row for each run of a sweep."""
 
-    def cells(run: "RunRecord") -> Mapping[str, str]:
+    def cells(run: RunRecord) -> Mapping[str, str]:
         place, request, done = api.engines.place_in_words(run), run.request, run.completed
         return {
             "Run": run.run_id,
@@ -176,7 +174,7 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
     table(f"{sweep.sweep_id}: {sweep_title(sweep)}", map(cells, sweep.runs), texts=2)
 
 
-def _value(measured: "HeldOut | None", metric: Metric) -> str:
+def _value(measured: HeldOut | None, metric: Metric) -> str:
     return "" if (value := metric.of(measured)) is None else metric.text(value)
 
 
@@ -235,7 +233,7 @@ def sweep(
         fail(failed.error, 1)
 
 
-def plot_sweep(api: Api, sweep: "Sweep", plot: Path) -> None:
+def plot_sweep(api: Api, sweep: Sweep, plot: Path) -> None:
     """Write a figure of loss by rank, with the forecast of a fast curve or quick look."""
     from rankviz import figures
 
@@ -302,7 +300,7 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
         grid([name, one_line(text)] for name, text in texts.items())
 
 
-def facts(api: Api, run: "RunRecord", row: "RunJSON") -> Mapping[str, str]:
+def facts(api: Api, run: RunRecord, row: "RunJSON") -> Mapping[str, str]:
     """Return a run's place, cost, settings, measurements and estimate by name; empty text where unknown."""
     estimate, done, request = api.runs.expected_run(run), run.completed, run.request
 

@@ -7,9 +7,10 @@ A rank's value is its verdict's: the mean over the runs at the learning rate tha
 from collections.abc import Collection, Sequence
 from math import isfinite, log2, log10
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz import units
+from rankviz.core.forecast.quick_look import BentForecast, BentRank
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import Sweep, data_name, made_of, run_labels, sweep_title, told_apart
@@ -20,9 +21,6 @@ from rankviz.figures.style import CostAxis, Point
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict, headline, rate_note
 from rankviz.verdict.losses import OVER_EXAMPLES, is_over_examples
-
-if TYPE_CHECKING:
-    from rankviz.core.forecast.quick_look import BentForecast, BentRank
 
 RANK = "rank"
 COST_AXES = {
@@ -78,7 +76,7 @@ class SweepInfo(NamedTuple):
     axis: CostAxis = COST_AXES[RANK]
     metric: Metric = LOSS
     curves: Sequence[FastCurve] = ()
-    band: "Sequence[BentRank]" = ()
+    band: Sequence[BentRank] = ()
     picked: int | None = None
     picked_as: str = ""
     source: str = ""
@@ -112,7 +110,7 @@ def sweep_info(
     *,
     x: str = RANK,
     metric: Metric = LOSS,
-    forecast: "BentForecast | None" = None,
+    forecast: BentForecast | None = None,
     picked: int | None = None,
 ) -> SweepInfo:
     """Return quality by rank or by cost, one group per sweep, since only runs of a sweep have equal base, data, order

@@ -12,28 +12,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.api.workspace import Operations, writes
+from rankviz.api.workspace import Operations, Workspace, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.catalog import own_studies
 from rankviz.core.cost.question import plan_on
 from rankviz.core.runs.estimate import all_adapters_bytes, run_adapter_bytes
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import check_setting_limits
+from rankviz.core.runs.request import RunRequest, check_setting_limits
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 from rankviz.hub import reach
 from rankviz.paths import bytes_in
 from rankviz.references import EMBEDDED
 from rankviz.settings import TEMP_HOURS
-from rankviz.store import removal
+from rankviz.store import RunStore, removal
+from rankviz.store.removal import Deletion
 from rankviz.store.temp import Usage
 from rankviz.visitor import Visitor, data_folder, home_of
 
 if TYPE_CHECKING:
     from rankviz.api import Api
-    from rankviz.api.workspace import Workspace
-    from rankviz.core.runs.request import RunRequest
-    from rankviz.store import RunStore
-    from rankviz.store.removal import Deletion
 
 KEEPING = f"Delete your uploads on Runs; those that are left are removed after {TEMP_HOURS} hours."
 

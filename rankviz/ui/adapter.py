@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from html import escape
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -16,11 +16,12 @@ from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.metric import TOLERANCE_NATS
-from rankviz.core.runs.record import base_name, data_name
+from rankviz.core.runs.record import RunRecord, base_name, data_name
 from rankviz.core.spectrum import MOST, NEARLY_ALL, TERMS, Losses, Spectrum, Truncation, in_words, proposed_rank
 from rankviz.errors import BadAdapterError, BusyError, InvalidSettingError, RankVizError
 from rankviz.figures import energy_figure, modules_figure, spectrum_figure
 from rankviz.figures.adapter import hardest_module, share_text
+from rankviz.trained.plan import ResizePlan
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row, exact, notice_html, rounded
 from rankviz.ui.parts.widgets import (
@@ -37,10 +38,6 @@ from rankviz.ui.parts.widgets import (
 )
 from rankviz.ui.wiring import CLICKED, QUIET, View, action, of_click, put, wire
 from rankviz.units import rounded_percent as percent
-
-if TYPE_CHECKING:
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.trained.plan import ResizePlan
 
 READING = 'RankViz.busy("adapter-busy", "Reading the adapter…")'
 """JavaScript that shows a notice if reading the adapter takes more than half a second."""
@@ -238,7 +235,7 @@ def shown(api: Api, *, source: str, choice: str = "", cell: str = "") -> View:
     )
 
 
-def empty_html(sample: "RunRecord") -> str:
+def empty_html(sample: RunRecord) -> str:
     """Say what to do when no adapter is open, and describe the sample."""
     real = f"{base_name(sample.request.base)}, r = {sample.request.r}, {training_text(sample)}"
     return html.empty(
@@ -248,7 +245,7 @@ def empty_html(sample: "RunRecord") -> str:
     )
 
 
-def training_text(run: "RunRecord") -> str:
+def training_text(run: RunRecord) -> str:
     """Describe a run as "400 steps on phonemes, learning rate 0.001, held-out loss 4.21 → 0.95 nats"."""
     text = f"{run.steps_done} steps on {data_name(run.request.data)}, learning rate {run.request.learning_rate:g}"
     if run.loss_before and run.loss_after:
@@ -256,7 +253,7 @@ def training_text(run: "RunRecord") -> str:
     return text
 
 
-def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
+def top_html(spectrum: Spectrum, run: RunRecord | None) -> str:
     """Show the adapter's name and origin, five numbers, and up to three sentences on what the numbers mean."""
 
     def measure(name: str, attribute: str) -> tuple[str, str | Cell, str]:
@@ -293,7 +290,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
 
 
 def choices_html(
-    spectrum: Spectrum, offered: "Sequence[ResizePlan]", selected: "ResizePlan | None", measured: Losses
+    spectrum: Spectrum, offered: Sequence[ResizePlan], selected: ResizePlan | None, measured: Losses
 ) -> str:
     """Build a table with a row for each truncation and its exact file size; a click selects the row.
 
@@ -331,6 +328,6 @@ def choices_html(
     return html.table(["Rank", "File", "Energy kept"], rows, label="Choices of a lower rank")
 
 
-def _ranks(plan: "ResizePlan") -> str:
+def _ranks(plan: ResizePlan) -> str:
     low, high = min(plan.rank_by_module.values()), max(plan.rank_by_module.values())
     return f"r = {low}" if low == high else f"r = {low} – {high}"
