@@ -22,8 +22,13 @@ class Nvml:
 
     def __init__(self, *cards, cuda=13000, driver=True):
         """A card of None GiB gives no memory, as one that shares the machine's."""
-        self.cards, self.cuda, self.driver = cards, cuda, driver
-        self.open = 0
+        self.cards, self.driver, self.open = cards, driver, 0
+        self.nvmlSystemGetCudaDriverVersion_v2 = lambda: cuda
+        self.nvmlSystemGetDriverVersion = lambda: "580.95"
+        self.nvmlDeviceGetCount = lambda: len(cards)
+        self.nvmlDeviceGetName = lambda handle: handle.name
+        self.nvmlDeviceGetUUID = lambda handle: handle.uuid
+        self.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)
 
     def nvmlInit(self):
         if not self.driver:
@@ -33,15 +38,6 @@ class Nvml:
     def nvmlShutdown(self):
         self.open -= 1
 
-    def nvmlSystemGetCudaDriverVersion_v2(self):
-        return self.cuda
-
-    def nvmlSystemGetDriverVersion(self):
-        return "580.95"
-
-    def nvmlDeviceGetCount(self):
-        return len(self.cards)
-
     def nvmlDeviceGetHandleByIndex(self, index):
         name, size = self.cards[index]
         return SimpleNamespace(index=index, name=name, size=size, uuid=f"GPU-{index}abc")
@@ -50,15 +46,6 @@ class Nvml:
         if handle.size is None:
             raise self.NVMLError("Not Supported")
         return SimpleNamespace(total=handle.size * GIB, used=GIB)
-
-    def nvmlDeviceGetName(self, handle):
-        return handle.name
-
-    def nvmlDeviceGetUUID(self, handle):
-        return handle.uuid
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle):
-        return (9, 0)
 
 
 TWO = Nvml(("Small", 8), ("Large", 24))

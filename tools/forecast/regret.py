@@ -126,8 +126,7 @@ def doubling(lines: Sequence[RankLine], r: int) -> dict | None:
 
 
 def _measured(lines: Sequence[RankLine], rule: Rule, advice: Rule) -> dict:
-    """The fields of core.advice.advice.Alternative over the lines that reach the rule's rank, and those of losses.
-    `more`: how much more than the advice's its regret is, in them."""
+    """The fields of core.advice.advice.Alternative, and the same of losses, over lines that reach the rule's rank."""
     measured = {}
     for metric, prefix in (("score", ""), ("loss", "loss_")):
         of_metric = [(line, rule(line)) for line in lines if line.metric == metric]
