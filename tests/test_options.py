@@ -29,9 +29,7 @@ def test_options_that_are_left_out_have_the_defaults_of_the_table():
 
 
 def test_the_default_gpu_is_one_and_choices_are_those_of_the_code():
-    of_commands = {
-        p.default for _, command in commands() for p in command.params if p.name == "gpu" and p.default != "T4"
-    }
+    of_commands = {p.default for _, command in commands() for p in command.params if p.name == "gpu" and p.default}
     assert {"l4"} == {OPTIONS["gpu"].default, DEFAULTS["gpu"], *of_commands}
     assert NAMES == EVERY["use_case"].choices
     assert (tuple(METRICS), tuple(MODE_RANKS)) == (METRIC.choices, TRAIN_OPTIONS["mode"].choices)
