@@ -166,11 +166,18 @@ class Starts(Operations):
     def check_sweep_can_start(self, request: SweepRequest, there: WantedEngine = ANYWHERE) -> None:
         """Check that a sweep could start at a destination; a RankVizError says what to change. Writes nothing. This
         machine needs a trainer and a GPU only if the destination is this machine's own engine."""
-        self._usable(there)
+        engine = self._usable(there)
         # Before the larger number that any sweep may have; a paid machine has the same limit.
         check_setting_limits(self._workspace.limits, runs_per_sweep=request.run_count)
         request.validate()
+        self._check_base(request.base, engine)  # before data that is fetched
         self.check_runs_can_start(self.planned(request), there)
+
+    def _check_base(self, base: str, engine: Engine) -> None:
+        """Check that a base is known and, on an engine with the server's limits, that it is not too large."""
+        self._workspace.references.base(base)
+        if engine.is_limited:
+            self.quota.check_base_size(base)
 
     def check_runs_can_start(self, runs: Sequence[RunRequest], there: WantedEngine = ANYWHERE) -> None:
         """Check that runs could start at a destination; a RankVizError says what to change. The runs may be resumed,
@@ -182,9 +189,7 @@ class Starts(Operations):
         limits = self._workspace.limits
         check_setting_limits(limits, runs_per_sweep=len(runs))
         for base in dict.fromkeys(run.base for run in runs):
-            references.base(base)
-            if engine.is_limited:
-                self.quota.check_base_size(base)  # first: no other setting would help
+            self._check_base(base, engine)  # first: no other setting would help
         check_run_settings(runs, limits if engine.is_limited else paid_limits(limits))
         alike: dict[tuple, list[RunRequest]] = {}
         for run in runs:  # all of a sweep's are alike unless they come from elsewhere

@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 """Checkpoints that are published quantized, and the class that loads them."""
 REFUSED = {
-    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn",), "precision": "bf16", "max_length": 1024}),
+    "Conv1D": ("gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc"), "precision": "bf16", "max_length": 1024}),
     "scheme": (MOE, {"moe_scheme": "peft-remap"}),
     "experts": (MOE, {"target_modules": "mlp"}),
     "flag": ("Qwen/Qwen3-4B", {"finetune_mlp_modules": False}),

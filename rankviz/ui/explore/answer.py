@@ -265,7 +265,7 @@ def fit_and_cost(api: Api, estimate: Estimate, r: int, answer: AdviceAnswer) -> 
     def other(asked: Question) -> tuple[str, FittingCard | None]:
         return instead(estimate.model, asked, estimate.gpu, api.workspace.gpus, api.workspace.assumptions)
 
-    text = f" on {where}" + (" in supervised training; GRPO needs more" if answer.advice.case.r_range else "")
+    text = f" on {where}" + (" in supervised training, without generation" * (answer.advice.case.name == RL))
     if fit not in FITTING:
         text += f". What fits for certain: {other(best)[0] or 'no single GPU of the table'}."
     if rows[r].fit == "does_not_fit" and (card := other(replace(estimate.question, ranks=(r,)))[1]):

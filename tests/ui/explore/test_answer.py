@@ -74,7 +74,7 @@ def test_the_verdict_is_of_the_targets_that_are_recommended_and_names_the_method
     wide, rl = (text_of(answer(api, {"search": each})["slots"]["advice"]) for each in searches)
 
     assert "does not fit on L4 with these targets. What fits" in wide
-    assert "tight on T4 in supervised training; GRPO needs more" in rl
+    assert "tight on T4 in supervised training, without generation" in rl
 
 
 def test_a_sweep_of_the_model_offers_its_own_metrics(api):
