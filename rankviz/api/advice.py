@@ -3,6 +3,8 @@
 import shlex
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TypedDict
 
 from rankviz import exports, units
@@ -109,9 +111,7 @@ class Advice(Operations):
 
     def record(self) -> Record:
         """Return how well the advice and fixed ranks did on the published studies."""
-        forecast = read_forecast(self._workspace.assets)
-        counts = {"targets": forecast["counts"]["targets_against_rank"], "rates": forecast["counts"]["rates_tuned"]}
-        return build(Record, forecast["advice"] | counts)
+        return _record(self._workspace.assets)
 
     def _own_result(self, model: str) -> str:
         """Return one sentence with the verdict on the first of `own_sweeps`; empty without a sweep."""
@@ -228,6 +228,13 @@ class Advice(Operations):
             training = replace(training, data=self._api.data.measure(run.data, run.columns).training)
         question = Question(model_id=run.base, lora=run.lora, training=training)
         return self.export(question, r, format_name, learning_rate=run.learning_rate)
+
+
+@lru_cache(maxsize=4)
+def _record(assets: Path) -> Record:
+    forecast = read_forecast(assets)
+    counts = {"targets": forecast["counts"]["targets_against_rank"], "rates": forecast["counts"]["rates_tuned"]}
+    return build(Record, forecast["advice"] | counts)
 
 
 class NearStudyJSON(TypedDict):

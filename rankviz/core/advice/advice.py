@@ -16,7 +16,7 @@ from rankviz.core.advice.use_case import DataAmount, Goal, UseCase, use_case
 from rankviz.core.quantity import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
 from rankviz.core.studies import lines as counts
-from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, nearest, nearest_drawn
+from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Near, Study, Subject, nearest_drawn
 
 SMALLEST = 16
 """Lowest rank to which the goal to keep the base's abilities may halve the recommended rank."""
@@ -172,9 +172,7 @@ def advise(
         first.setdefault(each.line.study.study_id, each)
     shown = tuple(first.values())[: None if rl else NEAREST_SHOWN]
     of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
-    published = evidence.published
-    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
-    retention = counts.kept_by_rank([line for each in forgetting for line in each.lines])
+    retention = counts.kept_by_rank(evidence, subject)
     r = case.r
     if goal.forgetting and retention and 2 * retention.count > retention.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)

@@ -513,7 +513,8 @@ class MemoryTerms:
                 unpacked += scratch
                 other = unpacked if self.unpacks_beside_gradients else scratch
                 moments.append(Moment(block + gradients, self.held_logits, other, made))
-                moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
+                if self.dora != (0.0, 0.0) or unpacked > other:  # otherwise smaller in every part
+                    moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
         return moments
 
     def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:

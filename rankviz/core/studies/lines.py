@@ -283,16 +283,6 @@ class RatesTuned:
     of: str = "all models"
 
 
-def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
-    """Count the lines on forgetting in which the smallest rank kept more of the base's abilities than the largest."""
-    lines = [line for line in nearest_first if line.first.role == "forgetting" and len(line.points) > 1]
-    if not lines:
-        return None
-    count = sum(line.points[0].better_than(line.points[-1]) for line in lines)
-    same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
-    return Share(count, len(lines), same_pair[-1])
-
-
 def rates_of_line(line: Line, r: int) -> RatesTuned | None:
     """Return the best learning rates of a line at ranks within a factor NEAR_RANKS of r, or else at its rank nearest to
     r; None unless the study tuned the rate at each rank. With the scale alpha / r, the best rate hardly depends on the
@@ -395,6 +385,17 @@ def nearest_drawn(
 ) -> tuple[Near, ...]:
     """Return `nearest` of `drawn_lines`."""
     return nearest(drawn_lines(evidence, methods, facets), subject)
+
+
+@lru_cache(maxsize=32)
+def kept_by_rank(evidence: Evidence, subject: Subject) -> Share | None:
+    """Count the published lines on forgetting in which the smallest rank kept more of the base's abilities than the
+    largest; the share's line is of the study and model that are nearest to the subject."""
+    lines = [line for line in evidence.published if line.first.role == "forgetting" and len(line.points) > 1]
+    if not lines:
+        return None
+    count = sum(line.points[0].better_than(line.points[-1]) for line in lines)
+    return Share(count, len(lines), nearest(lines, subject)[0].lines[-1])
 
 
 def _near(lines: tuple[Line, ...], subject: Subject) -> Near:

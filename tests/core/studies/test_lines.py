@@ -31,7 +31,7 @@ def test_what_the_base_kept_at_the_smallest_and_the_largest_rank():
         more = {"role": "forgetting", "higher_is_better": True, "duration": duration}
         return [point(16, small, **more), point(256, large, **more)]
 
-    result = kept_by_rank(evidence([*kept("1", 0.6, 0.5), *kept("2", 0.4, 0.5), *kept("3", 0.7, 0.2)]).lines)
+    result = kept_by_rank(evidence([*kept("1", 0.6, 0.5), *kept("2", 0.4, 0.5), *kept("3", 0.7, 0.2)]), subject())
 
     assert (2, 3) == result[:2]
     assert "3" == result.line.first.duration
