@@ -513,7 +513,7 @@ class MemoryTerms:
                 unpacked += scratch
                 other = unpacked if self.unpacks_beside_gradients else scratch
                 moments.append(Moment(block + gradients, self.held_logits, other, made))
-                if self.dora != (0.0, 0.0) or unpacked > other:  # otherwise smaller in every part
+                if self.dora != (0.0, 0.0) or unpacked > other:  # otherwise larger in no part
                     moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
         return moments
 
