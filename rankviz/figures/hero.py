@@ -416,7 +416,8 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> style.Drawing:
     above = 0.06 * (max(ends) - min(ends)) or 1.0 if ends else 0.0
     kind = {"type": "log", **style.ticks_at(info.axis.ticks)} if info.axis.ticks else {"type": "linear"}
     places = dict(zip(RANKS, info.xs, strict=False))
-    drawn = style.bands([rank for rank in info.band if rank.r in DRAWN_RANKS], info.band_label, places)
+    drawn_ranks = [rank for rank in info.band if rank.r in DRAWN_RANKS]
+    drawn = style.bands(drawn_ranks, info.band_label, places, narrow=": median, 50/80 %")
     traces = [trace | {"hoverinfo": "skip"} for trace in drawn]
     if info.band:
         every = style.scatter(

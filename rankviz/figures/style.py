@@ -145,11 +145,14 @@ LABEL_CHARACTERS = 32
 """Labels of blocks and two spaces after each take at most this many characters below a figure on a phone."""
 
 
-def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+def bands(
+    ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = None, narrow: str = ""
+) -> list[dict[str, Any]]:
     """Return traces of a forecast: its 80 % band, 50 % band and median, or only the median where the ends are None.
     They share an entry of the legend.
 
     ranks: rows of a forecast (core.forecast). label: begins that entry. xs: places by rank; by default the rank.
+    narrow: follows the label in a narrow figure, where there are bands.
     """
     places, traces = [xs[rank.r] if xs else rank.r for rank in ranks], []
     group, fill = {"mode": "lines", "legendgroup": label, "showlegend": False}, {"fill": "toself", "hoverinfo": "skip"}
@@ -167,10 +170,11 @@ def bands(ranks: Sequence[Any], label: str, xs: Mapping[int, float] | None = Non
     line = {"line": {"color": ESTIMATED, "width": 2}}
     median = [rank.median for rank in ranks]
     traces.append(scatter(places, median, name="median", hovertext=words, hoverinfo="text", **line, **group))
-    name, look = label, {}
+    name, short, look = label, label, {}
     if len(traces) > 1:
-        name, look = f"{label}: median, 50 and 80 % bands", {"fillcolor": rgba(ESTIMATED, 0.3), **fill}
-    group |= {"name": name, "meta": {"short": label}, "showlegend": True}
+        name, short = f"{label}: median, 50 and 80 % bands", label + narrow
+        look = {"fillcolor": rgba(ESTIMATED, 0.3), **fill}
+    group |= {"name": name, "meta": {"short": short}, "showlegend": True}
     traces.append(scatter([None], [None], **line, **look, **group))
     return traces if ranks else []
 

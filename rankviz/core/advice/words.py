@@ -62,9 +62,9 @@ def _best_rates(advice: RankAdvice) -> str:
 
 def because(advice: RankAdvice) -> str:
     """Return the main reason in at most 30 words, without a full stop."""
-    if advice.case.r_range:
-        one = "in one r = 64 and above collapsed at most batch sizes"
-        return f"published studies disagree: in some r = 1 did as well as r = 256, {one}"
+    if ends := advice.case.r_range:
+        so = f"so r = {advice.r}, the middle of {ends[0]} to {ends[1]}"
+        return f"studies disagree, {so}: in some r = 1 matched r = 256, in one r = 64 and above mostly collapsed"
     (own, kind), record, r = _kinds(advice), advice.record, advice.r
     lead = f"on {KINDS[own]}" if kind == own else f"the default for {KINDS[own]}"
     lead = f"halved from {advice.case.r} to forget less" if r < advice.case.r else lead

@@ -32,6 +32,7 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import HIGH, LOW
 from rankviz.core.bounds import one_of, plain_text
 from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.cost.notes import data_cautions
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import stays_16_bit
 from rankviz.core.fit import FITTING, FittingCard, instead
@@ -281,7 +282,10 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int, fit: str) -> s
     button = '<button type="button" class="rv-button" data-{}>{} r = {}</button>'.format
     take = button(f'use="{advice.r}"', "Use", advice.r)
     script = f"<p>{button('open=export', 'Colab or script for', r)}</p>" if estimate else ""
-    warnings, _ = by_level(estimate.notes) if estimate else ((), ())
+    warnings = []
+    if estimate:
+        beside_data = tuple(data_cautions(estimate.question.training))  # length_note has them
+        warnings = [each for each in by_level(estimate.notes)[0] if each not in beside_data]
     warning = f"Warning: {_first(warnings[0])}" if warnings else ""
     more = f"{counted(len(warnings) - 1, 'more warning')} under Fit and memory." if len(warnings) > 1 else ""
     settings = (

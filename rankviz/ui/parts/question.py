@@ -58,7 +58,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
     w: dict[str, Any] = {}
     add = partial(field, w, DEFAULTS)
     search = {"allow_custom_value": True, "elem_classes": ["rv-search", "rv-any"], "elem_id": "model"}
-    add(CHOICE, "model", "Base model: search, or enter any Hub id", choices=models, **search)
+    add(CHOICE, "model", "Base model or Hub id", choices=models, **search)
     slot("model-note")
     busy_line("model-busy")
     # One widget for the rank: a slider with stops at powers of two, and a number box for any rank. Two Gradio widgets

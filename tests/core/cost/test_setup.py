@@ -7,13 +7,7 @@ import pytest
 
 from rankviz.api.data import CHARACTERS, token_range
 from rankviz.core.cost.notes import truncation
-from rankviz.core.cost.setup import (
-    LENGTH_SHARES,
-    Device,
-    TrainingData,
-    TrainingSetup,
-    card,
-)
+from rankviz.core.cost.setup import LENGTH_SHARES, Device, TrainingData, TrainingSetup, card
 from rankviz.core.quantity import Range
 from rankviz.dataset.rows import Example
 from rankviz.errors import InvalidSettingError

@@ -53,9 +53,10 @@ def test_what_no_widget_sends_is_refused_in_a_sentence(api, body):
 
 
 @pytest.mark.parametrize("model", SCREENS)
-def test_each_kind_of_model_has_a_first_screen(api, model):
-    shown = answer(api, {"search": f"?model={model}"})
+def test_each_kind_of_model_has_a_first_screen_which_cautions_on_data_once(api, model):
+    shown = answer(api, {"search": f"?model={model}&examples=9&example_tokens=900&longest=6000"})
 
+    assert ["length-note"] == [name for name, text in shown["slots"].items() if "tokens are truncated" in text]
     assert "not known" not in shown["records"]["16"]["figures"][0]
     assert shown["chart"]["data"] and "Recommended" in shown["slots"]["advice"]
 
@@ -74,7 +75,7 @@ def test_the_verdict_is_of_the_targets_that_are_recommended_and_names_the_method
     wide, rl = (text_of(answer(api, {"search": each})["slots"]["advice"]) for each in searches)
 
     assert "does not fit on L4 with these targets. What fits" in wide
-    assert "tight on T4 in supervised training, without generation" in rl
+    assert "tight on T4 in supervised training, without generation" in rl and "r = 16, the middle of 8 to 32" in rl
 
 
 def test_a_sweep_of_the_model_offers_its_own_metrics(api):

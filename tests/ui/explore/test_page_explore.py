@@ -205,6 +205,8 @@ def test_the_first_screen_is_short_and_says_what_rank_changes_and_what_is_known(
     for name in ("Time", "Cost"):
         page.get_by_role("button", name=name, exact=True).click()
         page.wait_for_function(f"{RANGE} === 0 && document.body.innerText.includes('{name.lower()}')")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.querySelector('#slot-message').getBoundingClientRect().bottom <= innerHeight")
 
 
 def test_one_rank_is_recommended_with_what_fits_and_old_names_open_their_section(page):
