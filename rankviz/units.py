@@ -21,11 +21,12 @@ WIDE = 1.2
 """High end over low end from which a range of money is shown with two digits, since cents would mean nothing."""
 
 
-def file_size(size_bytes: int) -> str:
-    """Format bytes of a file: 19,537,920 -> '19.5 MB'."""
-    if size_bytes >= GB:
+def file_size(size_bytes: int, like: int | None = None) -> str:
+    """Format bytes of a file, in the unit of `like` if it is given: 19,537,920 -> '19.5 MB'."""
+    of_unit = like or size_bytes
+    if of_unit >= GB:
         return f"{size_bytes / GB:,.2f} GB"
-    if size_bytes >= MB:
+    if of_unit >= MB:
         return f"{size_bytes / MB:,.1f} MB"
     return f"{size_bytes / KB:,.1f} kB"
 
@@ -54,10 +55,10 @@ def counted(value: int, noun: str, plural: str = "") -> str:
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
-def count(value: int) -> str:
-    """Format a large number: 4,884,480 -> '4.88 M'."""
+def count(value: int, like: int | None = None) -> str:
+    """Format a large number, in the unit of `like` if it is given: 4,884,480 -> '4.88 M'."""
     for limit, suffix in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if value >= limit:
+        if (like or value) >= limit:
             return f"{value / limit:,.2f} {suffix}"
     return f"{value:,}"
 

@@ -124,12 +124,12 @@ window.RankVizHero = (() => {
     const area = element.querySelector(".rv-hero-plot");
     area.addEventListener("pointerdown", (event) => {
       if (event.button || !spec || !(inside(event) || event.target.closest(".rv-grip"))) return;
-      dragging = true;
+      dragging = area.dataset.held = true; // without Plotly's label of what is below
       const isHeld = Math.abs(grip.getBoundingClientRect().left + grip.offsetWidth / 2 - event.clientX) < 6;
       if (!isHeld) follow(event); // what is held moves with the pointer
       grip.focus({ preventScroll: true });
     });
-    window.addEventListener("pointermove", (event) => dragging && follow(event));
+    window.addEventListener("pointermove", (event) => (dragging ? follow(event) : delete area.dataset.held));
     for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => (dragging = false));
 
     /* Arrows step through the powers of two, with Shift through every rank. */

@@ -57,7 +57,14 @@ window.RankViz = (() => {
     const isLong = ({ length }, size, most) => length * LETTER * size > most;
     const isNarrow = host.clientWidth < NARROW;
     const fitting = (name) => broken(name, isLong(name, small, host.clientWidth - 50));
-    const named = ({ name, meta }) => name && { name: (isNarrow && meta?.short) || fitting(name) };
+    const entries = new Set(); // of a narrow legend, where lines of a study have one name
+    const named = ({ name, meta, showlegend }) => {
+      const short = isNarrow && meta?.short;
+      if (!short) return name && { name: fitting(name) };
+      const isNew = showlegend !== false && !entries.has(short);
+      if (isNew) entries.add(short);
+      return { name: short, showlegend: isNew };
+    };
     const axis = (key) => {
       const { title, ...rest } = layout[key];
       const isBroken = key === "yaxis" && (isNarrow || isLong(title.text, base, 0.6 * height));

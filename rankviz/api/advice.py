@@ -120,11 +120,12 @@ class Advice(Operations):
             return ""
         from rankviz.verdict import headline
 
-        verdict = None
+        result = "no verdict yet."
         with suppress(LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict
-            verdict = self._api.verdicts.of_sweep(sweep.sweep_id)
+            if verdict := self._api.verdicts.of_sweep(sweep.sweep_id):
+                result = headline(verdict, self._api.verdicts.decide(sweep.sweep_id))
         whose = "A recorded sweep" if sweep.recorded else "Your newest sweep"
-        return f"{whose} of this model ({made_of(sweep)}): {headline(verdict) if verdict else 'no verdict yet.'}"
+        return f"{whose} of this model ({made_of(sweep)}): {result}"
 
     def _wide(self, model: ModelSpec, question: Question) -> tuple[str | tuple[str, ...], AdapterPlan]:
         """Return preset and plan of all linear layers of a model; the question's targets if no preset is allowed."""

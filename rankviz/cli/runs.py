@@ -138,7 +138,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         print_bent(decision.forecast)
         print(*decision.train_sentences, sep="\n")
         if decision.forecast.repeat_at and not sweep.recorded:
-            print(f"Measure the noise: rankviz runs add {sweep_id} -r {decision.forecast.repeat_at}")
+            print(f"Add a repeat: rankviz runs add {sweep_id} -r {decision.forecast.repeat_at}")
         print("", *decision.ship_sentences, "", sep="\n")
     for metric in measured_metrics(sweep.runs):
         result = api.verdicts.of_sweep(sweep_id, metric=metric.key)

@@ -141,11 +141,11 @@ def format_of(columns: Mapping[str, str], row: dict, name: str, prompts: bool = 
     if format_ := ("prompt" if columns else None) if prompts else _format(columns):
         return format_
     needed = "; or ".join(PROMPTS if prompts else (" and ".join(required) for required in REQUIRED.values()))
-    known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS))
-    known = HALVES.sub("\ufffd", known) or "none"
+    shown = [HALVES.sub("\ufffd", str(column)[:SHOWN_CHARACTERS]) for column in islice(row, SHOWN_COLUMNS)]
+    known, first, second = ", ".join(shown) or "none", *(shown[:2] if len(shown) > 1 else ("question", "answer"))
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
     message = f"{name} has the columns {known}{more}; RankViz needs {needed}. Choose its columns, such as "
-    raise unknown_columns(f"{message}instruction=question,output=answer.", [*islice(row, SHOWN_COLUMNS)])
+    raise unknown_columns(f"{message}instruction={first},output={second}.", [*islice(row, SHOWN_COLUMNS)])
 
 
 def unknown_columns(message: str, columns: Sequence[str]) -> BadDataError:

@@ -137,14 +137,15 @@ def sweep_info(
             for point in sorted(points, key=lambda p: (p.x, turned(p.y))):
                 if not front or turned(point.y) < turned(front[-1].y):
                     front.append(point)
-            least = None if verdict.noise_width is None else verdict.smallest_indistinguishable
+            is_known = sweep.ended and verdict.noise_width is not None
+            least = verdict.smallest_indistinguishable if is_known else None
             smallest = next((point for point in points if point.r == least), None)
             groups.append(PointGroup(labels[sweep.sweep_id], points, front, smallest))
         if points or by_rank:
             made, steps = "Recorded" if sweep.recorded else "Measured", sweep.runs[0].request.max_steps
             about = f"{titles[sweep.sweep_id]}, {counted(steps, 'step')}"
             source.append(f"{made} by RankViz, sweep {sweep.sweep_id}: {about}.")
-            source += filter(None, [headline(verdict), rate_note(verdict)] if verdict else [])
+            source += filter(None, [headline(verdict), rate_note(verdict)] if verdict and sweep.ended else [])
         for p in points:
             rank = verdict.rank(p.r)
             row = {"kind": "independent runs", "r": p.r, value: p.y, "standard_deviation": p.error, "runs": rank.seeds}
@@ -185,7 +186,7 @@ def sweep_info(
 
 def _points(sweep: Sweep, verdict: Verdict, axis: CostAxis) -> list[Point]:
     """Return the ranks of a verdict with a known cost."""
-    points, compares = [], not verdict.unknown and len(verdict.ranks) > 1
+    points, compares = [], sweep.ended and not verdict.unknown and len(verdict.ranks) > 1
     for rank in verdict.ranks:
         runs = [run for run in sweep.runs if run.request.r == rank.r and str(run.request.seed) in rank.run_losses]
         runs = [run for run in runs if run.request.learning_rate == rank.learning_rate]

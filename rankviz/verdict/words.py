@@ -17,12 +17,14 @@ ENOUGH_SEEDS = 3
 """Recommended seeds per rank. With two, intervals are wide, mostly for lack of degrees of freedom."""
 
 
-def headline(verdict: Verdict) -> str:
-    """Return the first sentence: the result for the smallest rank."""
+def headline(verdict: Verdict, decision: Decision | None = None) -> str:
+    """Return the first sentence: the result for the smallest rank. decision: by loss, where no verdict is possible."""
     best, superlative, smallest = f"r = {verdict.best}", verdict.metric.superlative, verdict.smallest_indistinguishable
     equal, undecided = verdict.called(EQUAL), verdict.called(CANT_TELL)
     if len(verdict.ranks) == 1:
         return f"Only {best} has finished runs: no other rank to compare it with."
+    if verdict.unknown and decision:
+        return f"{decision.about}: r = {decision.train.r}. {_two_runs(decision).sentence}"
     if verdict.unknown:
         return (
             f"No verdict possible: {verdict.unknown}. {best} has the {superlative}, but the effect of another seed is "

@@ -89,7 +89,7 @@ class BentForecast:
     third_run: int | None = None
     """Always None; kept for readers of older versions. See repeat_at."""
     repeat_at: int | None
-    """Rank to train again with another seed, to measure the noise of a run; None where it is known."""
+    """Rank to train again with another seed: of those with fewest runs the lowest; None while the sweep trains."""
     noise_nats: float | None
     """Standard deviation of one run; None where no rank was trained twice."""
     pick: int
@@ -147,7 +147,7 @@ def bent_forecast(
         ranks=ranks,
         coverage_80=record["inside_80"] if checked else None,
         validated=checked and record["inside_80"] >= ENOUGH_INSIDE,
-        repeat_at=None if noise or still_training else low.r,
+        repeat_at=None if still_training else min(runs, key=lambda run: (run.runs, run.r)).r,
         noise_nats=noise and noise.sd,
         pick=pick_of(ranks),
         sentences=tuple(filter(None, (still_training, own, known, held))),

@@ -367,8 +367,9 @@ def _figures(estimate: Estimate) -> Callable[[RankEstimate], list[list[str]]]:
     gpu, setup, plan = estimate.gpu, estimate.question.training, estimate.plan
     base = f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
     saved = "saved in 32 bit" if estimate.adapter_dtype == "fp32" else "saved in 16 bit"
-    # A column has one unit, so that its numbers compare; files of a MB and of 40 GB don't share one.
+    # A column has one unit, so that its numbers compare.
     least, largest = estimate.ranks[0], estimate.ranks[-1]
+    low = next((rank for rank in estimate.ranks if rank.r == LOW), least)
     size = partial(units.memory_size, ends=Range(0, 0, largest.memory.high))
     text = least.duration and partial(units.time_in, ends=least.duration.total)
 
@@ -378,8 +379,8 @@ def _figures(estimate: Estimate) -> Callable[[RankEstimate], list[list[str]]]:
     def at(rank: RankEstimate) -> list[list[str]]:
         duration, usd, saved_bytes = rank.duration, rank.usd, rank.adapter_bytes
         share = f"{units.percent(rank.adapter_parameters / estimate.model.total_parameters)} of the base"
-        file = units.file_size(saved_bytes) if saved_bytes >= 10 * units.GB else f"{saved_bytes / units.MB:,.1f} MB"
-        count, memory = units.count(rank.adapter_parameters), rank.memory.device_band
+        file, memory = units.file_size(saved_bytes, low.adapter_bytes), rank.memory.device_band
+        count = units.count(rank.adapter_parameters, low.adapter_parameters)
         margin = f"; margin {rank.margin_bytes:,}" if rank.fit else ""
         time, money = [NOT_KNOWN, "", "select a GPU with a known speed", NOT_KNOWN], ("", "", NOT_KNOWN)
         if duration:

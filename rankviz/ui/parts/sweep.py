@@ -379,6 +379,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
             within, verdict = None, api.verdicts.of_sweep(sweep_id, None, metric.key)
         reading = api.verdicts.fast_curve(sweep_id, within if metric is LOSS else None)
         view.decision = decision = api.verdicts.decide(sweep_id, within) if metric is LOSS else None
+        drawn = verdict if sweep.ended else api.verdicts.of_runs([sweep.runs], metric)[0]
     except LimitError as error:
         view.summary, view.why_not = notice_html(str(error), kind="error"), str(error)
         view.is_busy = isinstance(error, BusyError)
@@ -402,7 +403,7 @@ def judged(api: Api, sweep: Sweep, tolerance: str = "", metric: Metric = LOSS) -
         by_verdict = verdict and (verdict.best if verdict.unknown else verdict.smallest_indistinguishable)
         of_curve = reading.chosen.r if reading and not compares else by_verdict
         view.picked = score.pick if score else decision.train.r if decision else of_curve
-        view.by_rank = sweep_chart([(sweep, verdict)], height=HEIGHT, metric=metric, **more)
+        view.by_rank = sweep_chart([(sweep, drawn)], height=HEIGHT, metric=metric, **more)
     if compares and len(verdict.ranks) > 1:
         view.above_best = verdict_table(verdict)
         if is_over_examples(sweep.runs, metric):

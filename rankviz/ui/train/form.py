@@ -474,7 +474,8 @@ def before_start(
             shown.notice = notice_html(why, kind="error")
     except RankVizError as error:
         near = close_names(api.models.all(), values["model"]) if isinstance(error, UnknownModelError) else ()
-        shown.notice = notice_html(str(error), kind="error", models=near)
+        words = "Choose the columns of your data first." if getattr(error, "columns", ()) else str(error)
+        shown.notice = notice_html(words, kind="error", models=near)
         shown.start = gr.Button(interactive=isinstance(error, MAY_PASS))
         shown.again = gr.Timer(BUSY_SECONDS, active=isinstance(error, BusyError))
     if api.engines.why_none():

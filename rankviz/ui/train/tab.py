@@ -81,6 +81,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
     drawn.summary += html.folded("Details", drawn.words) if drawn.words else ""
     drawn.start = gr.Button(TRAIN_ANOTHER if not sweep.ended and of_sweep.may_change(api, sweep) else TRAIN)
     drawn.seen, drawn.timer = now, timer
+    if sweep.ended:
+        drawn.again = gr.Timer(active=True)  # its runs bring the estimate of the next sweep closer
     if drawn.is_busy:
         drawn.seen, drawn.timer = f"{sweep.sweep_id} {of_sweep.BUSY}", gr.Timer(of_sweep.BUSY_SECONDS, active=True)
     return View(**vars(drawn), **chosen)
@@ -244,8 +246,8 @@ def build(api: Api) -> View:
 
     w["model"].input(lambda: "", None, w["replaced"], **QUIET)
     drawn = {name: widget for name, widget in right.items() if name not in of_sweep.NOT_DRAWN}
-    outputs = {**drawn, "start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer}
-    drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
+    others = {"start": w["start"], "sweep_id": sweep_id, "seen": seen, "timer": timer, "again": w["again"]}
+    drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=drawn | others)
     timer.tick(**drawing)
     exemplary = wire(partial(examples, api), inputs={"sweep_id": sweep_id}, outputs=recorded)
 

@@ -111,7 +111,7 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
     decision = api.verdicts.decide(sweep_id)
 
-    assert (None, None, 64) == (decision.settled, decision.forecast.repeat_at, decision.train.r)
+    assert (None, 64, 64) == (decision.settled, decision.forecast.repeat_at, decision.train.r)
     assert decision.forecast.noise_nats == pytest.approx(0.01 / 2**0.5)
     assert all(rank.low_80 < rank.median < rank.high_80 for rank in decision.forecast.ranks)
 
