@@ -127,7 +127,7 @@ window.RankVizHero = (() => {
       dragging = area.dataset.held = true; // without Plotly's label of what is below
       const isHeld = Math.abs(grip.getBoundingClientRect().left + grip.offsetWidth / 2 - event.clientX) < 6;
       if (!isHeld) follow(event); // what is held moves with the pointer
-      grip.focus({ preventScroll: true });
+      grip.focus({ preventScroll: true, focusVisible: false });
     });
     window.addEventListener("pointermove", (event) => (dragging ? follow(event) : delete area.dataset.held));
     for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => (dragging = false));

@@ -220,13 +220,15 @@ class Advice(Operations):
 
     def export_of(self, sweep_id: str, r: int, format_name: str) -> Written:
         """Return a file that trains rank r elsewhere with the base, data, settings and best learning rate of a sweep,
-        or that merges its adapter. Data that is gone is left out."""
+        or that merges its adapter. Data that is gone is left out; a sample is named as in assets/data."""
         has_rank = [run for run in self._api.runs.sweep(sweep_id).runs if run.request.r == r]
         best = min(has_rank, key=lambda run: run.loss_or_inf, default=None)
         run = best.request if best else self._api.runs.added_request(sweep_id, r, needs_data=False)
         training = run.training
         with suppress(RankVizError):
-            training = replace(training, data=self._api.data.measure(run.data, run.columns).training)
+            data = self._api.data.measure(run.data, run.columns).training
+            of_sample = next((each.file for each in self._api.data.samples() if each.id == run.data), None)
+            training = replace(training, data=replace(data, file_name=data.file_name or of_sample))
         question = Question(model_id=run.base, lora=run.lora, training=training)
         return self.export(question, r, format_name, learning_rate=run.learning_rate)
 

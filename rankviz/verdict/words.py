@@ -24,7 +24,7 @@ def headline(verdict: Verdict, decision: Decision | None = None) -> str:
     if len(verdict.ranks) == 1:
         return f"Only {best} has finished runs: no other rank to compare it with."
     if verdict.unknown and decision:
-        return f"{decision.about}: r = {decision.train.r}. {_two_runs(decision).sentence}"
+        return f"{decision.about}: r = {decision.train.r}; {_two_runs(decision).sentence}"
     if verdict.unknown:
         return (
             f"No verdict possible: {verdict.unknown}. {best} has the {superlative}, but the effect of another seed is "

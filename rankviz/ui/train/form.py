@@ -125,7 +125,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     add(CHOICE, "model", "Base model", choices=[("SmolLM2-135M-Instruct (embedded)", EMBEDDED)], **looks)
     busy_line("base-busy")
     add(gr.Radio, "data", "Data", choices=[*samples, OWN_CHOICE], elem_id="train-data")
-    looks = {"visible": False, "height": 110, "elem_id": "train-file"}
+    looks = {"visible": False, "height": 80, "elem_id": "train-file"}
     add(gr.File, "file", "JSONL, JSON, CSV or Parquet", file_types=list(SUFFIXES), **looks)
     add(TEXT, "hub_data", "Or a data set on the Hub", placeholder="owner/name", visible=False, elem_id="train-hub-data")
     w["preview"] = plain(elem_id="train-preview")
@@ -356,8 +356,8 @@ HUB = "Hub"
 SHORT_ROWS = 240
 """Most characters of a preview's examples that are shown unfolded; longer ones are folded."""
 FORMS = (
-    "Upload a file to see its first examples. Its columns are found by their usual names, such as question and answer, "
-    "prompt and completion, messages or text; or you choose them."
+    "Columns are found by usual names, such as question and answer, prompt and completion, messages or text; or you "
+    "choose them."
 )
 UPLOAD = "Upload a file with your data, or choose one of the samples."
 BEFORE = ("expected", "notice")

@@ -12,6 +12,7 @@ from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import BadDataError, InvalidSettingError, RunNotFoundError
 from rankviz.store import export_runs
+from rankviz.verdict import headline
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, import_runs, plain_sweep
 
@@ -113,6 +114,8 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
 
     assert (None, 64, 64) == (decision.settled, decision.forecast.repeat_at, decision.train.r)
     assert decision.forecast.noise_nats == pytest.approx(0.01 / 2**0.5)
+    words = "Best rank so far: r = 64; r = 4 and r = 64 differ by "
+    assert headline(api.verdicts.of_sweep(sweep_id), decision).startswith(words)
     assert all(rank.low_80 < rank.median < rank.high_80 for rank in decision.forecast.ranks)
 
 

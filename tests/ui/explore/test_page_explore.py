@@ -58,6 +58,8 @@ def test_a_click_in_the_chart_takes_a_usual_rank_and_what_is_read_there_lies_ove
     page.mouse.move(*at_64, steps=3)
     page.locator("#tradeoff .hovertext").wait_for()
     assert "-1" == page.evaluate("getComputedStyle(document.querySelector('.rv-grip')).zIndex")
+    page.mouse.click(*at_64)
+    page.locator("#tradeoff .hovertext").wait_for(state="hidden")
 
 
 def test_a_copied_address_opens_the_same_view(page):
