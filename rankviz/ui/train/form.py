@@ -394,8 +394,8 @@ def preview(api: Api, **values: Any) -> View:
 
 
 def engine_widgets(api: Api) -> dict[str, Any]:
-    """Build the choice of an engine, the machine and spending limit of a rented one, the description of the chosen
-    engine, and the timer that asks again."""
+    """Build the choice of an engine, the machine and spending limit of a rented one, and the description of the chosen
+    engine."""
     known = [api.engines.choice(engine.name) for engine in api.engines.known()]
     initial = {"engine": known[0].name, "flavor": None, "spend": api.workspace.settings.jobs_spend}
     w: dict[str, Any] = {}
@@ -406,7 +406,6 @@ def engine_widgets(api: Api) -> dict[str, Any]:
         add(CHOICE, "flavor", "Machine", choices=[], min_width=160, elem_id="train-engine-flavor")
         add(gr.Number, "spend", "Spending limit (US dollars)", min_width=100, elem_id="train-engine-spend")
     w["about"] = plain(elem_id="train-engine-about")
-    w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
     return w
 
 

@@ -220,6 +220,7 @@ def build(api: Api) -> View:
                         recorded[name] = chart(title, elem_id=f"example-{name}", height=of_sweep.HEIGHT)
                         recorded[f"{name}_words"] = plain(elem_id=f"example-{name}-words")
     sweep_id, seen, timer = gr.State(None), hidden(), gr.Timer(POLL_SECONDS, active=False)
+    w["again"] = gr.Timer(train_form.ASK_AGAIN_SECONDS, active=False)  # not in the box, where it would not tick
 
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
