@@ -62,6 +62,8 @@ class Timing:
     workload: Workload
     ratio: float
     """Measured training time over the time by formulas, above 0."""
+    load: float | None = None
+    """Seconds of imports and of loading the base; None where it was loaded already, or fetched first."""
     rest: float | None = None
     """Seconds of a run that remain besides loading, training, evaluations and answers, if these take `ratio` times
     their estimates; None for a probe."""
@@ -82,8 +84,8 @@ class Pace:
     spread: float
     """Factor between the expected time and each end of its range."""
     parts: Mapping[str, float]
-    """Medians of what the sources measured besides training, by the names of Timing's fields ("rest", and of the same
-    base and data "shown" and "answer"); without those that none measured."""
+    """Medians of what the sources measured besides training, by the names of Timing's fields ("rest", of the same base
+    "load", and of the same base and data "shown" and "answer"); without those that none measured."""
     differs: str
     """Difference between the sources and the planned run: one of DIFFERENCES."""
     sources: tuple[Timing, ...]
@@ -142,7 +144,8 @@ def pace_of(timings: Sequence[Timing], workload: Workload, assume: Assumptions) 
     if differs == 2:
         width += assume.value("here-kernels-width")
     alike = [timing for timing in every if timing.workload == workload]
-    measured = {"rest": near, "shown": alike, "answer": alike}
+    same_base = [timing for timing in every if timing.workload.base == workload.base]
+    measured = {"rest": near, "load": same_base, "shown": alike, "answer": alike}
     parts = {
         name: [value for each in of if (value := getattr(each, name)) is not None] for name, of in measured.items()
     }
