@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from operator import mul
 from typing import Literal, NamedTuple, get_args
 
@@ -472,7 +472,8 @@ class MemoryTerms:
             loading_band=self.while_loading,
         )
 
-    @cached_property
+    # Not cached: for cached_property, Python 3.11 has one lock for all instances, on which visitors wait.
+    @property
     def while_loading(self) -> Range:
         """Peak bytes that nvidia-smi shows during loading: the base, and copies of experts while they are quantized."""
         return self._around(self.base_weights, self.loading).multiplied(self.slack_static).plus(self.context)
