@@ -73,7 +73,7 @@ def main(assets: Path = ASSETS) -> None:
         ),
         (
             "syllables",
-            "Counting syllables (simple)",
+            "Syllables (simple)",
             "Say how many syllables an English word has, from 1 to 4, each as often.",
             syllable_rows(entries),
             _CMUDICT,

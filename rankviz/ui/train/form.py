@@ -93,8 +93,7 @@ WHY_FIXED_ALPHA = (
 MODES = {
     "quick": (
         "Quick look",
-        "Trains a low and a high rank, and forecasts the loss of the ranks between. A repeat of the low rank measures "
-        "the noise of a run: without it there is no band.",
+        "Trains a low and a high rank and forecasts the loss between. The band comes from a repeat of the low rank.",
     ),
     "rate": (
         "Rate first",

@@ -225,8 +225,11 @@ def build(api: Api) -> View:
     form = {name: w[name] for name in train_form.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"], "replaced": w["replaced"]}
     terms = {name: w[name] for name in train_form.NAMES}
-    own = {"inputs": w["data"], "outputs": [w["file"], w["hub_data"]], **QUIET}
-    w["data"].change(lambda data: [kind(visible=data == train_form.OWN_FILE) for kind in (gr.File, gr.Textbox)], **own)
+    w["data"].change(lambda data: gr.File(visible=data == train_form.OWN_FILE), w["data"], w["file"], **QUIET)
+    own = {"inputs": [w["data"], w["file"]], "outputs": w["hub_data"], **QUIET}
+    on_any(w["data"].change, w["file"].change).then(
+        lambda data, file: gr.Textbox(visible=data == train_form.OWN_FILE and not file), **own
+    )
     fixed = {"inputs": w["alpha_rule"], "outputs": w["alpha_fixed"], **QUIET}
     w["alpha_rule"].change(lambda rule: gr.Number(visible=rule == "fixed"), **fixed)
     of_mode = {name: w[name] for name in ("ranks", "independent", "repeat", "seeds", "steps", "held_out", "mode_note")}
