@@ -631,7 +631,7 @@ def _effect(change: Knob, start: Estimate) -> str:
 
 
 def _about(card: FittingCard) -> str:
-    return f", about {usd(card.usd.expected)}" if card.usd else ""
+    return f", about {usd(card.usd.expected, card.usd)}" if card.usd else ""
 
 
 def _lowers_most(known: Sequence[Knob]) -> Knob | None:

@@ -35,6 +35,8 @@ POLL_SECONDS = 2.0
 HEADERS = ("Sweep", "State", "Loss", "Gain", "Adapter file", "Memory", "Run time", "Requested")
 RUN_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
 COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
+VAGUE = 10.0
+"""A range this many times as high as low is shown by its high end."""
 UNFOLDED = 12
 """Maximum listed sweeps that are not folded."""
 MOST_ROWS = 500
@@ -165,7 +167,9 @@ def _measured(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence
         below: str | Cell = ""
         if hasattr(expected, "low"):
             spans = {units.memory_size: units.memory_span, units.duration: units.time_span}
-            below = Cell(f"est. {spans[text](expected)}", title=exact_span(expected, unit))
+            vague = expected.high > VAGUE * expected.low
+            span = f"up to {text(expected.high)}" if vague else spans[text](expected)
+            below = Cell(f"est. {span}", title=exact_span(expected, unit))
         elif expected is not None:
             below = Cell(f"est. {text(expected)}", title=exact(expected, unit))
         return rounded(text, measured, unit + of, sub=below)

@@ -69,7 +69,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
             timer=gr.Timer(active=False),
         )
     timer = gr.Timer(POLL_SECONDS, active=not sweep.ended)
-    now = f"{sweep.sweep_id} {hash((of_sweep.fingerprint(sweep), api.runs.cancel_is_pending(sweep.runs)))}"
+    ended = str(sum(run.state.ended for run in sweep.runs))
+    now = f"{sweep.sweep_id} {ended} {hash((of_sweep.fingerprint(sweep), api.runs.cancel_is_pending(sweep.runs)))}"
     if now == seen:
         status = {} if sweep.ended else {"status": of_sweep.standing_html(api, sweep) + sweep_link(sweep)}
         return View(**chosen, **status, timer=timer)
@@ -81,8 +82,8 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> View:
     drawn.summary += html.folded("Details", drawn.words) if drawn.words else ""
     drawn.start = gr.Button(TRAIN_ANOTHER if not sweep.ended and of_sweep.may_change(api, sweep) else TRAIN)
     drawn.seen, drawn.timer = now, timer
-    if sweep.ended:
-        drawn.again = gr.Timer(active=True)  # its runs bring the estimate of the next sweep closer
+    if ended not in seen.split(" "):
+        drawn.again = gr.Timer(active=True)  # a run that ended brings the estimate of the next sweep closer
     if drawn.is_busy:
         drawn.seen, drawn.timer = f"{sweep.sweep_id} {of_sweep.BUSY}", gr.Timer(of_sweep.BUSY_SECONDS, active=True)
     return View(**vars(drawn), **chosen)

@@ -30,16 +30,17 @@ def test_a_chosen_sweep_is_drawn_once_and_without_one_the_newest_is_named(api):
     shown = progress(api, sweep_id=newest.sweep_id, seen="")
     again = progress(api, sweep_id=newest.sweep_id, seen=shown.seen)
     further = progress(api, sweep_id=newest.sweep_id, seen=f"{newest.sweep_id} before")
+    counted = progress(api, sweep_id=newest.sweep_id, seen=f"{newest.sweep_id} 2 before")
     nothing = progress(api, sweep_id="", seen="")
 
     assert "r = 4, 16 2 runs completed, " in text_of(shown.status)
     assert all((shown.by_rank, shown.summary, shown.loss))
     assert "Train" == shown.start.value
     assert ("Add a repeat at r = 4", False) == (shown.add.value, shown.resume.visible)
-    assert not nothing.add.visible
-    assert not hasattr(again, "by_rank")
+    assert not nothing.add.visible and not hasattr(again, "by_rank")
     assert ("", "") == (shown.code, shown.replies)
     assert hasattr(further, "by_rank") and not hasattr(further, "replies")
+    assert (True, False) == (further.again.active, hasattr(counted, "again"))
     assert all(f"?tab={tab}&amp;sweep={newest.sweep_id}" in nothing.status for tab in ("runs", "train"))
     assert ("", "") == (nothing.by_rank, nothing.loss)
 
