@@ -436,8 +436,9 @@ def verdict_table(verdict: Verdict) -> str:
     digits, side = (1, "Below") if metric.higher_is_better else (4, "Above")
     for rank in verdict.ranks:
         low, high, is_best = rank.above_best_low, rank.above_best_high, rank.r == verdict.best
-        span = "not known" if low is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
         _, words, _ = MARKS[BEST if is_best else rank.call]
+        span = f"{low:+.{digits}f} to {high:+.{digits}f}" if low is not None else units.NOT_KNOWN
+        words = words if is_best or low is not None else units.NOT_KNOWN
         cells = [f"r = {rank.r}", f"{rank.above_best:+.{digits}f}", "" if is_best else span, Cell(words, kind="left")]
         rows.append(Row(cells, chosen=is_best))
     headers = ["Rank", f"{side} r = {verdict.best}, {metric.units}", "95 % interval", "Verdict"]
