@@ -32,7 +32,7 @@ from rankviz.core.runs import run_time
 from rankviz.core.runs.estimate import RunEstimate, estimate_run, paced, row_tokens, workload_of
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.sweep_time import SweepTime, evaluation_of_one, loading, sweep_time
+from rankviz.core.runs.sweep_time import SweepTime, evaluation_of_one, sweep_time
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
 
@@ -142,8 +142,7 @@ class MeasuredRuns(Operations):
                 return timing_of(record, model, estimate_probe(model, request, device, assume))
             if seconds := self.formulas(model, request, device, self.row_tokens(request)).formula_seconds:
                 one = evaluation_of_one(request, seconds).expected
-                longest, workload = loading(model, assume).high, workload_of(model, request, device)
-                return run_time.timing_of(record, workload, seconds.expected, one, longest)
+                return run_time.timing_of(record, workload_of(model, request, device), seconds.expected, one)
         return None
 
 

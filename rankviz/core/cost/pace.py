@@ -63,7 +63,7 @@ class Timing:
     ratio: float
     """Measured training time over the time by formulas, above 0."""
     load: float | None = None
-    """Seconds of imports and of loading the base; None where it was loaded already, or fetched first."""
+    """Seconds of imports and of loading the base, without its download; None where it was loaded already."""
     rest: float | None = None
     """Seconds of a run that remain besides loading, training, evaluations and answers, if these take `ratio` times
     their estimates; None for a probe."""

@@ -401,6 +401,7 @@ LAST = (RunCompleted, RunFailed, ProbeCompleted)
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 
-DOWNLOADING, IMPORTING = "downloading the base", "loading libraries"
+DOWNLOADING, UNPACKING = "downloading the base", "checking and unpacking the download"
+CONVERTING, IMPORTING = "converting the base", "loading libraries"
 LOADING, TRAINING = "loading the base", "training"
 """Stages that more than one module names."""

@@ -186,6 +186,8 @@ class RunRecord(Recorded):
     request: RunRequest
     loaded_at: float | None = None
     """Unix seconds at which the base was loaded, so that the run itself began."""
+    load_seconds: float = 0.0
+    """Seconds from the start until the base was loaded, without its download and conversion."""
     stage_progress: events.StageProgressed | None = None
     """Latest progress of the current stage; None where the stage has reported none."""
     trainable_parameters: int | None = None
@@ -249,8 +251,11 @@ class RunRecord(Recorded):
 
     def _folded(self, event: events.RunEvent) -> "RunRecord":
         changes: dict[str, Any] = {}
+        fetches = self.stage in (events.DOWNLOADING, events.UNPACKING, events.CONVERTING)
+        if self.started_at is not None and self.loaded_at is None and not fetches:
+            changes["load_seconds"] = self.load_seconds + max(0.0, event.time - self.last_at)
         if isinstance(event, events.RunStarted | events.StageReached):
-            changes = {"state": RunState.RUNNING, "started_at": self.started_at or event.time}
+            changes |= {"state": RunState.RUNNING, "started_at": self.started_at or event.time}
             if self.place and self.place.waits and self.started_at is None:
                 changes["place"] = replace(self.place, waits="")  # outdated once the worker writes
         match event:

@@ -21,12 +21,9 @@ COMPILED = 10.0
 """A step this many times longer than the median has compiled kernels for a new shape."""
 
 
-def timing_of(
-    run: RunRecord, workload: Workload, training: float, evaluation_of_one: float, longest_load: float
-) -> Timing | None:
+def timing_of(run: RunRecord, workload: Workload, training: float, evaluation_of_one: float) -> Timing | None:
     """Return the measured time of a completed run, to correct later estimates; None with too few steps. Steps that
-    compiled kernels are left out. training, evaluation_of_one: Seconds by formulas alone. longest_load: Seconds that
-    loading may take; a longer one had a download in it."""
+    compiled kernels are left out. training, evaluation_of_one: Seconds by formulas alone."""
     usual = run.steps.summary.usual_seconds if hasattr(run.steps, "summary") else usual_seconds(run.steps)
     if run.completed is None or run.loaded_at is None or run.ended_at is None or usual is None or training <= 0:
         return None
@@ -40,16 +37,14 @@ def timing_of(
     spent += sum(each.seconds for each in (run.answered_before, run.answered_after, *run.cuts) if each)
     answers = sum(min(run.request.exact_match_examples, each.examples) for each in matched)
     spent += seconds / training * evaluation_of_one * sum(each.examples for each in evaluations)
-    # The first run of a worker loads the base and evaluates it.
-    is_first = run.loss_before and not run.loss_before.reused and run.started_at is not None
-    load = run.loaded_at - run.started_at if is_first else 0.0
+    loads = run.loss_before and not run.loss_before.reused  # the first run of a worker, which evaluates the base too
     return Timing(
         source_id=run.run_id,
         kind="run",
         ended_at=run.ended_at,
         workload=workload,
         ratio=seconds / training,
-        load=load if MIN_SECONDS < load <= longest_load else None,
+        load=run.load_seconds if loads and run.load_seconds > MIN_SECONDS else None,
         rest=max(0.0, run.ended_at - run.loaded_at - spent),
         shown=fmean(shown) if shown else None,
         answer=sum(each.exact_match_seconds for each in matched) / answers if answers else None,

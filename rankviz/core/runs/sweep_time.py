@@ -117,15 +117,10 @@ def sweep_time(
         longest = longest.reached_by(train.plus(alone))
         training = training.plus(train)
         other = other.plus(_other(run, estimate.seconds, pace, evaluations=1) if place else alone)
-    load = loading(model, assumptions)
+    load = load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
     if pace:
         load = pace.part("load", load)
     return SweepTime(load=load, training=training, other=other, longest_run=longest)
-
-
-def loading(model: ModelSpec, assumptions: Assumptions) -> Range:
-    """Return the seconds of imports and of loading a base, by formulas alone."""
-    return load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
 
 
 def _other(run: RunRequest, training: Range, pace: Pace | None, *, evaluations: int) -> Range:
