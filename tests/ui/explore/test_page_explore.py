@@ -170,9 +170,7 @@ def test_a_model_is_found_by_words_address_copy_and_typing_error(page):
     page.wait_for_url("**model=Qwen%2FQwen3-4B&**")
     assert "Qwen/Qwen3-4B" == page.locator("#model input").input_value().partition(" · ")[0]
 
-    page.get_by_text("Training setup and price").click()
-    page.get_by_label("Batch", exact=True).fill("0")
-    page.get_by_label("Batch", exact=True).press("Tab")
+    page.get_by_label("Examples", exact=True).fill("0")
     page.locator("#slot-notice", has_text="Shown: Qwen3-4B, with the last valid settings.").wait_for()
 
 
